@@ -1,0 +1,41 @@
+/* JSON and YAML documents as one tree (cJSON's), with the place of every error.
+ * Parsing: depth at most 64, duplicate keys and invalid UTF-8 are errors, errors say line and
+ * column. YAML (libyaml, plain scalars by the JSON schema) gives the same tree.
+ * Writing: doubles with 17 significant digits ("%.17g", shortest that reads back), non-finite as
+ * null. Key order is kept. */
+#ifndef AT_JSON_H
+#define AT_JSON_H
+
+#include "mem.h"
+#include "status.h"
+#include <cjson/cJSON.h>
+
+/* `name` is what errors call the text, `line` the number of its first line (1 for whole files). */
+AT_CHECKED at_json_parse(cJSON **out, const char *text, size_t n, const char *name, size_t line);
+AT_CHECKED at_json_load(cJSON **out, const char *path);      /* .yaml and .yml go through libyaml */
+AT_CHECKED at_yaml_parse(cJSON **out, const char *text, size_t n, const char *name);
+void at_json_free(cJSON **json);
+
+/* Appends compact JSON; at_json_write_pretty() indents by two and ends with '\n'. */
+void at_json_write(struct at_buf *out, const cJSON *json);
+void at_json_write_pretty(struct at_buf *out, const cJSON *json);
+void at_json_write_string(struct at_buf *out, const char *text, size_t n);
+void at_json_write_double(struct at_buf *out, double x);
+
+/* Typed access with errors that name document and key. `out` keeps its value when the key is
+ * missing or null; the *_need_* forms fail with AT_DATA then. Integers must be exact. */
+const cJSON *at_json_find(const cJSON *object, const char *key); /* case-sensitive; may be NULL */
+AT_CHECKED at_json_get_u32(uint32_t *out, const cJSON *object, const char *key, const char *name);
+AT_CHECKED at_json_need_u32(uint32_t *out, const cJSON *object, const char *key, const char *name);
+AT_CHECKED at_json_get_double(double *out, const cJSON *object, const char *key, const char *name);
+AT_CHECKED at_json_get_bool(bool *out, const cJSON *object, const char *key, const char *name);
+/* Borrowed until the document is freed. */
+AT_CHECKED at_json_get_string(const char **out, const cJSON *object, const char *key,
+                              const char *name);
+AT_CHECKED at_json_need_string(const char **out, const cJSON *object, const char *key,
+                               const char *name);
+
+/* Offset of the first byte that is not valid UTF-8, or n when all is valid. */
+size_t at_utf8_check(const char *text, size_t n);
+
+#endif

@@ -1,0 +1,65 @@
+/* Everything asked of the operating system; implemented in os_*.c and nowhere else (tested).
+ * Paths are UTF-8, relative to the working directory. Errors name the path and the system's text:
+ * AT_NOT_FOUND (missing), AT_IO (reading), AT_CANNOT_WRITE (creating, full disk, permissions). */
+#ifndef AT_OS_H
+#define AT_OS_H
+
+#include "mem.h"
+#include "status.h"
+
+/* A read-only map of a whole file. An empty file has data "" and n 0. */
+struct at_map {
+    const uint8_t *data;
+    size_t n;
+};
+AT_CHECKED at_map_open(struct at_map *out, const char *path);
+/* Tells the system that bytes [begin, begin + n) are not needed again soon. */
+void at_map_drop(const struct at_map *map, size_t begin, size_t n);
+void at_map_close(struct at_map *map);
+
+AT_CHECKED at_file_read(struct at_buf *out, const char *path); /* whole file into a fresh buffer */
+/* Writes all bytes atomically: temp file beside `path`, fsync, rename, fsync of the folder. */
+AT_CHECKED at_file_write_atomic(const char *path, const void *bytes, size_t n);
+
+/* A file written in pieces and put in place only by commit; close without commit removes it. */
+struct at_writer;
+AT_CHECKED at_writer_open(struct at_writer **out, const char *path);
+AT_CHECKED at_writer_put(struct at_writer *writer, const void *bytes, size_t n);
+AT_CHECKED at_writer_commit(struct at_writer *writer);
+void at_writer_close(struct at_writer **writer);
+
+/* A log that lines are appended to; each at_log_line() is one write() of a whole line. */
+struct at_log;
+AT_CHECKED at_log_open(struct at_log **out, const char *path);
+AT_CHECKED at_log_line(struct at_log *log, const char *line, size_t n); /* adds '\n' */
+void at_log_close(struct at_log **log);
+
+bool at_path_exists(const char *path);
+bool at_path_is_dir(const char *path);
+bool at_dir_is_empty(const char *path); /* true too when it does not exist */
+AT_CHECKED at_dir_create(const char *path); /* with parents; existing is fine */
+/* Sorted names (without "." and ".."); strings live in `arena`. */
+AT_CHECKED at_dir_list(struct at_arena *arena, char ***out_names, size_t *out_n, const char *path);
+/* "dir/name"; "name" alone when dir is "" or name is absolute. In `arena`. */
+AT_CHECKED at_path_join(struct at_arena *arena, char **out, const char *dir, const char *name);
+/* The folder part of a path ("." when there is none). */
+AT_CHECKED at_path_dir(struct at_arena *arena, char **out, const char *path);
+
+double at_now_s(void);                /* monotonic seconds */
+double at_cpu_s(void);                /* processor seconds of this process */
+uint64_t at_memory_available_bytes(void); /* least of MemAvailable and the cgroup's room */
+uint64_t at_memory_peak_bytes(void);  /* peak resident set of this process */
+uint64_t at_disk_free_bytes(const char *dir);
+bool at_stream_is_terminal(int fd);
+/* SIGINT and SIGTERM set a flag once; the second one ends the process at once. */
+void at_signals_install(void);
+int at_signal_pending(void); /* 0, SIGINT or SIGTERM */
+/* Value of an environment variable, or NULL. The switches are listed in engine/README.md. */
+const char *at_env(const char *name);
+void at_env_set(const char *name, const char *value);
+/* $XDG_CACHE_HOME/attune or ~/.cache/attune, created. */
+AT_CHECKED at_cache_dir(struct at_arena *arena, char **out);
+/* Runs work(context, i) for i in [0, n) on up to 16 threads; returns when all have finished. */
+void at_parallel_for(size_t n, void (*work)(void *context, size_t i), void *context);
+
+#endif

@@ -1,0 +1,125 @@
+/* Vulkan compute behind values: device choice, memory pools planned before use, kernels from one
+ * table (shaders/kernels.def), a command stream whose barriers follow from that table, timers.
+ * No Vulkan type appears here; vulkan.h is included in this folder only.
+ *
+ * Errors: AT_DEVICE (no driver, lost device), AT_DEVICE_MEMORY (says what was asked and what there
+ * is). Recording cannot fail: the stream keeps the first error, submit and wait return it. */
+#ifndef AT_GPU_H
+#define AT_GPU_H
+
+#include "mem.h"
+#include "status.h"
+
+/* ---- devices ---- */
+
+enum at_gpu_type { AT_GPU_DISCRETE, AT_GPU_INTEGRATED, AT_GPU_VIRTUAL, AT_GPU_CPU, AT_GPU_OTHER };
+
+struct at_gpu_info {
+    uint32_t index;            /* as listed; what --device accepts beside a part of the name */
+    char name[256], driver[256]; /* driver: name and version */
+    enum at_gpu_type type;
+    uint32_t vulkan_major, vulkan_minor;
+    uint32_t subgroup;         /* lanes */
+    uint32_t max_shared_bytes, max_invocations;
+    uint64_t max_range_bytes;  /* of one storage buffer binding, after `max_range_bytes` of params */
+    uint64_t max_texels;       /* elements of one texel buffer view */
+    uint64_t max_alloc_bytes;
+    uint64_t memory_bytes;     /* budget left to this process: DESIGN.md 3, "Memory budget" */
+    bool push_descriptors, timestamps, host_memory_is_device_memory;
+};
+
+struct at_gpu_params {
+    const char *device;        /* number or part of a name; NULL: discrete, integrated, CPU, in order */
+    bool baseline_only;        /* `--kernels baseline`: no VARIANT line is used */
+    bool validate;             /* validation layer; its messages become the stream's error */
+    bool profile;              /* timestamps around every launch */
+    bool no_push_descriptors;  /* tests: use the descriptor ring */
+    uint64_t max_range_bytes;  /* tests: artificial limit of a binding; 0: the device's */
+    uint64_t memory_limit_bytes; /* `device_memory_limit`; 0: the device's budget */
+};
+
+struct at_gpu;
+/* All devices in the order in which they are preferred; `arena` owns the array. */
+AT_CHECKED at_gpu_list(struct at_arena *arena, struct at_gpu_info **out, size_t *out_n);
+AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params);
+void at_gpu_close(struct at_gpu **gpu);
+const struct at_gpu_info *at_gpu_get_info(const struct at_gpu *gpu);
+/* Validation errors so far (0 when the layer is off). */
+size_t at_gpu_validation_errors(const struct at_gpu *gpu);
+
+/* ---- memory ---- */
+
+/* A range of device memory; a value, copied freely. `offset` and `bytes` are multiples of 16. */
+struct at_view {
+    struct at_buffer *buffer; /* NULL: nothing bound */
+    uint64_t offset, bytes;
+};
+/* Bytes [begin, begin + bytes) of a view; out of range is AT_BUG. */
+struct at_view at_view_part(struct at_view view, uint64_t begin, uint64_t bytes);
+
+/* A pool is planned first (reserve), then allocated at once (commit). Each slot lies within one
+ * buffer; slots above the device's allocation limit are AT_DEVICE_MEMORY at commit. */
+struct at_pool;
+AT_CHECKED at_pool_create(struct at_pool **out, struct at_gpu *gpu, const char *name);
+/* Plans `bytes` (rounded up to 256) and stores where the view will be written at commit: `slot` must
+ * stay where it is until then. `what` is a literal, for messages and `attune plan`. */
+void at_pool_reserve(struct at_pool *pool, struct at_view *slot, uint64_t bytes, const char *what);
+uint64_t at_pool_bytes(const struct at_pool *pool); /* planned so far */
+/* Allocates and fills with zeros. */
+AT_CHECKED at_pool_commit(struct at_pool *pool);
+void at_pool_destroy(struct at_pool **pool);
+
+/* Immediate transfers for loading and tests: staged, complete on return. n <= view.bytes. */
+AT_CHECKED at_gpu_write(struct at_gpu *gpu, struct at_view view, const void *data, size_t n);
+AT_CHECKED at_gpu_read(struct at_gpu *gpu, void *data, struct at_view view, size_t n);
+
+/* ---- streams ---- */
+
+struct at_stream;
+AT_CHECKED at_stream_create(struct at_stream **out, struct at_gpu *gpu);
+void at_stream_destroy(struct at_stream **stream); /* waits */
+struct at_gpu *at_stream_gpu(struct at_stream *stream);
+
+/* Recorded in order with the launches; `data` is copied before the call returns. */
+void at_stream_upload(struct at_stream *stream, struct at_view view, const void *data, size_t n);
+/* `data` is written when at_stream_wait() returns. */
+void at_stream_download(struct at_stream *stream, void *data, struct at_view view, size_t n);
+void at_stream_fill(struct at_stream *stream, struct at_view view, uint32_t word);
+void at_stream_copy(struct at_stream *stream, struct at_view to, struct at_view from, uint64_t n);
+
+/* Sends what was recorded (the stream also does so by itself when the cost of what it holds passes
+ * its time budget) and returns the first error; does not wait for completion. */
+AT_CHECKED at_stream_submit(struct at_stream *stream);
+/* Submits, waits until all is done, completes downloads. */
+AT_CHECKED at_stream_wait(struct at_stream *stream);
+
+/* ---- launches (engine/gpu/kernels.h generates the typed functions) ---- */
+
+enum { AT_MAX_BINDINGS = 16, AT_MAX_SPEC = 8 };
+
+/* Size of a problem along three axes, in elements: the layer divides by the kernel's units. `spec`
+ * values become specialisation constants 1, 2, ... (0 is the workgroup size where a shader has it). */
+struct at_work {
+    uint32_t x, y, z;
+    uint32_t n_spec, spec[AT_MAX_SPEC];
+};
+void at_stream_launch(struct at_stream *stream, uint32_t kernel, const struct at_view *views,
+                      const void *args, size_t args_bytes, struct at_work work);
+
+/* ---- timers ---- */
+
+struct at_kernel_time {
+    const char *kernel, *variant;
+    struct at_work work;
+    uint64_t calls;
+    double time_s, flop, bytes; /* sums; flop and bytes by the table's formulas */
+};
+/* Per kernel and shape since the last call, slowest first; needs `profile`. */
+AT_CHECKED at_stream_profile(struct at_stream *stream, struct at_arena *arena,
+                             struct at_kernel_time **out, size_t *out_n);
+/* Launches and submissions so far. */
+void at_stream_counts(const struct at_stream *stream, uint64_t *launches, uint64_t *submissions);
+/* Name of the variant that a kernel uses for these specialisation constants ("baseline" or so). */
+const char *at_kernel_variant(const struct at_gpu *gpu, uint32_t kernel, struct at_work work);
+
+#endif

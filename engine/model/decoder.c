@@ -1,0 +1,492 @@
+#include "decoder.h"
+
+#include "activation.h"
+#include "norm.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* Linear layers by what they are in the decoder. */
+enum { LIN_Q, LIN_K, LIN_V, LIN_O, LIN_GATE, LIN_UP, LIN_DOWN };
+
+/* A token of the stream, for sorting by id. */
+struct id_place {
+    int32_t id, place;
+};
+
+/* ---- planning ---- */
+
+static void plan_layer(struct at_activations *a, const struct at_model_config *c, uint32_t T,
+                       uint32_t rank, struct at_pool *pool)
+{
+    const uint32_t width[AT_LINEARS] = { rank, rank, rank, rank, rank, rank, rank };
+
+    at_tensor_reserve(pool, &a->x, T, c->C, "saved residual");
+    at_tensor_reserve(pool, &a->q, T, c->H * c->D, "saved queries");
+    at_tensor_reserve(pool, &a->k, T, c->G * c->D, "saved keys");
+    at_tensor_reserve(pool, &a->v, T, c->G * c->D, "saved values");
+    at_tensor_reserve(pool, &a->o, T, c->H * c->D, "saved attention");
+    at_tensor_reserve(pool, &a->mid, T, c->C, "saved residual");
+    at_tensor_reserve(pool, &a->gate, T, c->F, "saved gate");
+    at_tensor_reserve(pool, &a->up, T, c->F, "saved up");
+    at_pool_reserve(pool, &a->rstd1, T * sizeof(float), "saved norms");
+    at_pool_reserve(pool, &a->rstd2, T * sizeof(float), "saved norms");
+    at_pool_reserve(pool, &a->lse, (uint64_t)T * c->H * sizeof(float), "saved norms");
+    for (size_t i = 0; i < AT_LINEARS && rank > 0; i++)
+        at_tensor_reserve(pool, &a->z[i], T, width[i], "adapter activations");
+}
+
+static void plan_inputs(struct at_decoder *d, struct at_pool *pool)
+{
+    const uint64_t T = d->capacity, R = d->capacity_rows, n = d->capacity_segments;
+    static const char what[] = "slab arrays";
+
+    at_pool_reserve(pool, &d->ids, T * 4, what);
+    at_pool_reserve(pool, &d->positions, T * 4, what);
+    at_pool_reserve(pool, &d->intervals, T * 16, what);
+    at_pool_reserve(pool, &d->query_end, T * 4, what);
+    at_pool_reserve(pool, &d->source, R * 4, what);
+    at_pool_reserve(pool, &d->target, R * 4, what);
+    at_pool_reserve(pool, &d->row_segment, R * 4, what);
+    at_pool_reserve(pool, &d->row_begin, (T + 1) * 4, what);
+    at_pool_reserve(pool, &d->order, R * 4, what);
+    at_pool_reserve(pool, &d->segment_begin, (n + 1) * 4, what);
+    at_pool_reserve(pool, &d->stats, R * 16, what);
+    at_pool_reserve(pool, &d->lse, R * 4, what);
+    at_pool_reserve(pool, &d->coef, R * 4, what);
+    at_pool_reserve(pool, &d->row_loss, R * 4, what);
+    at_pool_reserve(pool, &d->sums, n * 32, what);
+    at_pool_reserve(pool, &d->ref_sums, n * 32, what);
+    at_pool_reserve(pool, &d->pair_out, (n / 2 + 1) * 16, what);
+    if (d->model->trainable) {
+        at_pool_reserve(pool, &d->embed_ids, T * 4, what);
+        at_pool_reserve(pool, &d->embed_begin, (T + 1) * 4, what);
+        at_pool_reserve(pool, &d->embed_order, T * 4, what);
+    }
+}
+
+static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *pool)
+{
+    const struct at_model_config *c = &d->model->config;
+    const uint32_t T = d->capacity;
+    static const char what[] = "scratch";
+
+    at_tensor_reserve(pool, &d->x, T, c->C, what);
+    at_tensor_reserve(pool, &d->h, T, c->C, what);
+    at_tensor_reserve(pool, &d->m, T, c->F, what);
+    at_tensor_reserve(pool, &d->rows, d->capacity_rows, c->C, what);
+    at_pool_reserve(pool, &d->final_rstd, T * sizeof(float), what);
+    if (rank > 0)
+        at_tensor_reserve(pool, &d->z_frozen, T, rank, what);
+    if (!d->trains)
+        return;
+    at_tensor_reserve(pool, &d->dx, T, c->C, what);
+    at_tensor_reserve(pool, &d->dh, T, c->C, what);
+    at_tensor_reserve(pool, &d->dm, T, c->F, what);
+    at_tensor_reserve(pool, &d->d_o, T, c->H * c->D, what);
+    at_tensor_reserve(pool, &d->dq, T, c->H * c->D, what);
+    at_tensor_reserve(pool, &d->dk, T, c->G * c->D, what);
+    at_tensor_reserve(pool, &d->dv, T, c->G * c->D, what);
+    at_tensor_reserve(pool, &d->u, d->capacity_rows, c->C, what);
+    at_pool_reserve(pool, &d->attention_scratch, at_attention_scratch_bytes(T, c->H, c->G, c->D),
+                    "attention scratch");
+    if (rank > 0)
+        at_tensor_reserve(pool, &d->dz, T, rank, what);
+}
+
+static AT_CHECKED plan_embedding(struct at_decoder *d, struct at_pool *pool)
+{
+    const struct at_model_config *c = &d->model->config;
+    enum at_status st = AT_OK;
+
+    if (d->model->trainable) {
+        TRY(at_alloc(&d->embed_pairs, d->capacity, sizeof *d->embed_pairs));
+        TRY(at_alloc(&d->embed_host, 3 * (size_t)d->capacity + 1, sizeof *d->embed_host));
+        goto done;
+    }
+    at_weight_reserve(pool, &d->embed_rows, d->model->embedding->type, d->capacity, c->C,
+                      "embedding rows");
+    for (uint32_t i = 0; i < 2; i++) {
+        const uint64_t row = at_quant_row_bytes(d->model->embedding->type, i, c->C);
+        TRY(at_alloc(&d->embed_plane[i], d->capacity, row));
+    }
+done:
+    return st;
+}
+
+AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
+                           struct at_adapter *const *stack, size_t n_stack, struct at_pool *pool,
+                           const struct at_decoder_params *params)
+{
+    enum at_status st = AT_OK;
+    const struct at_weight **weights = NULL;
+    const uint32_t L = model->config.L, saved = params->trains ? L : 1;
+    uint32_t rank = 0;
+
+    *out = (struct at_decoder){ .model = model,
+                                .capacity = params->capacity,
+                                .capacity_rows = params->capacity_rows,
+                                .capacity_segments = params->capacity_segments,
+                                .trains = params->trains,
+                                .n_stack = n_stack };
+    AT_REQUIRE(n_stack <= AT_MAX_ADAPTERS);
+    for (size_t i = 0; i < n_stack; i++) {
+        out->stack[i] = stack[i];
+        rank = stack[i]->r > rank ? stack[i]->r : rank;
+    }
+    TRY(at_alloc(&out->layers, saved, sizeof *out->layers));
+    for (uint32_t l = 0; l < saved; l++)
+        plan_layer(&out->layers[l], &model->config, out->capacity, rank, pool);
+    plan_inputs(out, pool);
+    plan_scratch(out, rank, pool);
+    TRY(plan_embedding(out, pool));
+
+    TRY(at_alloc(&weights, (size_t)L * AT_LINEARS, sizeof *weights));
+    for (size_t i = 0; i < (size_t)L * AT_LINEARS; i++)
+        weights[i] = &model->layers[i / AT_LINEARS].linear[i % AT_LINEARS];
+    at_linear_scratch_reserve(pool, &out->linear, weights, (size_t)L * AT_LINEARS);
+    at_head_reserve(pool, &out->head, out->capacity_rows, model->head);
+done:
+    at_free(&weights);
+    return st;
+}
+
+void at_decoder_release(struct at_decoder *decoder)
+{
+    at_free(&decoder->layers);
+    at_free(&decoder->embed_plane[0]);
+    at_free(&decoder->embed_plane[1]);
+    at_free(&decoder->embed_pairs);
+    at_free(&decoder->embed_host);
+    *decoder = (struct at_decoder){ 0 };
+}
+
+/* ---- slab inputs ---- */
+
+static int by_id(const void *a, const void *b)
+{
+    const struct id_place *x = a, *y = b;
+
+    if (x->id != y->id)
+        return x->id < y->id ? -1 : 1;
+    return x->place < y->place ? -1 : x->place > y->place;
+}
+
+/* Rows of the embedding gradient: the stream's tokens sorted by (id, place), as distinct ids and the
+ * places of each. Fills embed_host, returns the number of distinct ids. */
+static uint32_t sort_embedding(struct at_decoder *d, const int32_t *ids, uint32_t T)
+{
+    struct id_place *pairs = d->embed_pairs;
+    int32_t *distinct = d->embed_host, *begin = distinct + T, *order = begin + T + 1;
+    uint32_t n = 0;
+
+    for (uint32_t t = 0; t < T; t++)
+        pairs[t] = (struct id_place){ ids[t], (int32_t)t };
+    qsort(pairs, T, sizeof *pairs, by_id);
+    for (uint32_t t = 0; t < T; t++) {
+        if (t == 0 || pairs[t].id != pairs[t - 1].id) {
+            distinct[n] = pairs[t].id;
+            begin[n++] = (int32_t)t;
+        }
+        order[t] = pairs[t].place;
+    }
+    begin[n] = (int32_t)T;
+    return n;
+}
+
+static void upload_embedding(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
+{
+    const uint32_t T = b->T;
+
+    if (d->model->trainable) {
+        if (!d->trains)
+            return;
+        d->n_embed_ids = sort_embedding(d, b->ids, T);
+        at_stream_upload(s, d->embed_ids, d->embed_host, 4ul * d->n_embed_ids);
+        at_stream_upload(s, d->embed_begin, d->embed_host + T, 4ul * (d->n_embed_ids + 1));
+        at_stream_upload(s, d->embed_order, d->embed_host + 2ul * T + 1, 4ul * T);
+        return;
+    }
+    at_model_embed_rows(d->embed_plane[0], d->embed_plane[1], d->model, b->ids, T);
+    for (uint32_t i = 0; i < 2; i++) {
+        const uint64_t row = at_quant_row_bytes(d->embed_rows.type, i, d->model->config.C);
+        if (row > 0)
+            at_stream_upload(s, d->embed_rows.plane[i], d->embed_plane[i], T * row);
+    }
+}
+
+void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
+{
+    AT_REQUIRE(b->T <= d->capacity && b->R <= d->capacity_rows);
+    AT_REQUIRE(b->n_segments <= d->capacity_segments && b->n_order <= b->R);
+    at_stream_upload(s, d->ids, b->ids, 4ul * b->T);
+    at_stream_upload(s, d->positions, b->positions, 4ul * b->T);
+    at_stream_upload(s, d->intervals, b->intervals, 16ul * b->T);
+    at_stream_upload(s, d->query_end, b->query_end, 4ul * b->T);
+    at_stream_upload(s, d->source, b->source, 4ul * b->R);
+    at_stream_upload(s, d->target, b->target, 4ul * b->R);
+    at_stream_upload(s, d->row_segment, b->row_segment, 4ul * b->R);
+    at_stream_upload(s, d->row_begin, b->row_begin, 4ul * (b->T + 1));
+    if (b->n_order > 0)
+        at_stream_upload(s, d->order, b->order, 4ul * b->n_order);
+    at_stream_upload(s, d->segment_begin, b->segment_begin, 4ul * (b->n_segments + 1));
+    upload_embedding(s, d, b);
+}
+
+/* ---- forward ---- */
+
+/* What a pass sees of adapter a on linear i of layer l: its LoRA, or NULL when it is skipped. */
+static const struct at_lora *lora_of(const struct at_adapter *a, uint32_t l, uint32_t i,
+                                     enum at_pass pass)
+{
+    const uint32_t at = l * AT_LINEARS + i;
+
+    if (a->rank[at] == 0)
+        return NULL;
+    if (pass == AT_PASS_REFERENCE && a->trainable)
+        return a->reference ? &a->reference[at] : NULL;
+    return &a->lora[at];
+}
+
+/* The first rows and columns of a planned tensor. */
+static struct at_tensor part(struct at_tensor t, uint32_t rows, uint32_t cols)
+{
+    return at_tensor_make(t.view, rows, cols);
+}
+
+/* Scratch or saved z of an adapter: only a trainable adapter's z is needed again. */
+static struct at_tensor z_of(const struct at_decoder *d, const struct at_activations *a,
+                             const struct at_adapter *adapter, uint32_t i, uint32_t T,
+                             uint32_t rank)
+{
+    return part(adapter->trainable ? a->z[i] : d->z_frozen, T, rank);
+}
+
+/* y (+)= x W^T + bias + adapters of linear i in layer l. */
+static void linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor y,
+                       struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass,
+                       bool accumulate)
+{
+    const struct at_layer *layer = &d->model->layers[l];
+    const struct at_activations *a = &d->layers[d->trains ? l : 0];
+
+    at_linear_fwd(s, y, x, layer->linear[i], &d->linear, accumulate);
+    if (i <= LIN_V && layer->bias[i].buffer)
+        at_bias_fwd(s, y, layer->bias[i]);
+    for (size_t k = 0; k < d->n_stack; k++) {
+        const struct at_lora *lora = lora_of(d->stack[k], l, i, pass);
+        if (lora)
+            at_lora_fwd(s, y, z_of(d, a, d->stack[k], i, x.dim[0], lora->A.dim[0]), x, lora);
+    }
+}
+
+static struct at_attention attention_of(const struct at_decoder *d, uint32_t T)
+{
+    const struct at_model_config *c = &d->model->config;
+
+    return (struct at_attention){ .T = T,
+                                  .n_keys = T,
+                                  .H = c->H,
+                                  .G = c->G,
+                                  .D = c->D,
+                                  .scale = (float)(1 / sqrt(c->D)),
+                                  .intervals = at_view_part(d->intervals, 0, 16ul * T),
+                                  .query_end = at_view_part(d->query_end, 0, 4ul * T) };
+}
+
+static struct at_view words(struct at_view view, uint64_t n)
+{
+    return at_view_part(view, 0, at_round_up(4 * n, 16));
+}
+
+/* x (T,C) -> x: one decoder layer, saving into `a`. */
+static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
+                      uint32_t l, uint32_t T, struct at_tensor x, enum at_pass pass)
+{
+    const struct at_model_config *c = &d->model->config;
+    const struct at_layer *layer = &d->model->layers[l];
+    const struct at_tensor h = part(d->h, T, c->C), m = part(d->m, T, c->F);
+    const struct at_tensor ax = part(a->x, T, c->C), mid = part(a->mid, T, c->C);
+    const struct at_tensor q = part(a->q, T, c->H * c->D), o = part(a->o, T, c->H * c->D);
+    const struct at_tensor k = part(a->k, T, c->G * c->D), v = part(a->v, T, c->G * c->D);
+    const struct at_tensor gate = part(a->gate, T, c->F), up = part(a->up, T, c->F);
+    const struct at_attention attention = attention_of(d, T);
+    const uint64_t bytes = at_tensor_bytes(T, c->C);
+
+    at_stream_copy(s, ax.view, x.view, bytes);
+    at_rmsnorm_fwd(s, h, words(a->rstd1, T), ax, layer->attn_norm, c->norm_eps);
+    linear_fwd(s, d, q, h, l, LIN_Q, pass, false);
+    linear_fwd(s, d, k, h, l, LIN_K, pass, false);
+    linear_fwd(s, d, v, h, l, LIN_V, pass, false);
+    at_rope(s, q, words(d->positions, T), d->model->rope, c->H, false);
+    at_rope(s, k, words(d->positions, T), d->model->rope, c->G, false);
+    at_attention_fwd(s, o, words(a->lse, (uint64_t)T * c->H), q, k, v, &attention);
+    linear_fwd(s, d, x, o, l, LIN_O, pass, true);
+    at_stream_copy(s, mid.view, x.view, bytes);
+    at_rmsnorm_fwd(s, h, words(a->rstd2, T), mid, layer->mlp_norm, c->norm_eps);
+    linear_fwd(s, d, gate, h, l, LIN_GATE, pass, false);
+    linear_fwd(s, d, up, h, l, LIN_UP, pass, false);
+    at_swiglu_fwd(s, m, gate, up);
+    linear_fwd(s, d, x, m, l, LIN_DOWN, pass, true);
+}
+
+static void embed_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor x)
+{
+    if (d->model->trainable)
+        at_gather_rows(s, x, d->model->embed, words(d->ids, x.dim[0]));
+    else
+        at_dequantise(s, x, at_weight_rows(d->embed_rows, 0, x.dim[0]));
+}
+
+void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct at_batch *b,
+                        enum at_pass pass, struct at_view sums)
+{
+    const struct at_model_config *c = &d->model->config;
+    const uint32_t T = b->T, R = b->R;
+    const struct at_tensor x = part(d->x, T, c->C), h = part(d->h, T, c->C);
+    const struct at_tensor rows = part(d->rows, R, c->C);
+    struct at_tensor u = { .view = { NULL, 0, 0 } };
+
+    embed_fwd(s, d, x);
+    for (uint32_t l = 0; l < c->L; l++)
+        layer_fwd(s, d, &d->layers[d->trains ? l : 0], l, T, x, pass);
+    at_rmsnorm_fwd(s, h, words(d->final_rstd, T), x, d->model->final_norm, c->norm_eps);
+    at_gather_rows(s, rows, h, words(d->source, R));
+    if (pass == AT_PASS_POLICY_TRAIN)
+        u = part(d->u, R, c->C);
+    at_head_fwd(s, at_view_part(d->stats, 0, 16ul * R), words(d->lse, R), u, rows,
+                words(d->target, R), d->model->head, &d->head);
+    at_segment_sums(s, sums, at_view_part(d->stats, 0, 16ul * R), d->order, d->segment_begin,
+                    b->n_segments);
+}
+
+/* ---- backward ---- */
+
+/* dx += dy W and the adapters' part; gradients of what trains. dx without a buffer is not needed. */
+static void linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_tensor dx,
+                       struct at_tensor dy, struct at_tensor x, uint32_t l, uint32_t i,
+                       bool accumulate)
+{
+    const struct at_model *model = d->model;
+    const struct at_activations *a = &d->layers[l];
+
+    if (dx.view.buffer)
+        at_linear_bwd(s, dx, dy, model->layers[l].linear[i], &d->linear, accumulate);
+    if (model->trainable) {
+        at_linear_bwd_weight(s, model->grads[l].linear[i], dy, x);
+        if (i <= LIN_V && model->grads[l].bias[i].buffer)
+            at_bias_bwd(s, model->grads[l].bias[i], dy);
+    }
+    for (size_t k = 0; k < d->n_stack; k++) {
+        const struct at_lora *lora = lora_of(d->stack[k], l, i, AT_PASS_POLICY_TRAIN);
+        if (!lora || (!dx.view.buffer && !d->stack[k]->trainable))
+            continue;
+        const uint32_t rank = lora->A.dim[0];
+        at_lora_bwd(s, dx, part(d->dz, x.dim[0], rank), dy, x,
+                    z_of(d, a, d->stack[k], i, x.dim[0], rank), lora);
+    }
+}
+
+/* dx holds the gradient of the layer's output and becomes that of x_mid. */
+static void mlp_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
+                    struct at_tensor dx)
+{
+    const struct at_model *model = d->model;
+    const struct at_model_config *c = &model->config;
+    const struct at_layer *layer = &model->layers[l];
+    const struct at_activations *a = &d->layers[l];
+    const struct at_tensor m = part(d->m, T, c->F), dm = part(d->dm, T, c->F);
+    const struct at_tensor gate = part(a->gate, T, c->F), up = part(a->up, T, c->F);
+    const struct at_tensor mid = part(a->mid, T, c->C), h = part(d->h, T, c->C);
+    const struct at_tensor dh = part(d->dh, T, c->C);
+
+    at_swiglu_fwd(s, m, gate, up);
+    linear_bwd(s, d, dm, dx, m, l, LIN_DOWN, false);
+    at_swiglu_bwd(s, gate, up, dm, gate, up);
+    at_rmsnorm_again(s, h, mid, layer->mlp_norm, words(a->rstd2, T));
+    linear_bwd(s, d, dh, gate, h, l, LIN_GATE, false);
+    linear_bwd(s, d, dh, up, h, l, LIN_UP, true);
+    if (model->trainable)
+        at_rmsnorm_bwd_weight(s, model->grads[l].mlp_norm, dh, mid, words(a->rstd2, T));
+    at_rmsnorm_bwd(s, dx, dh, mid, layer->mlp_norm, words(a->rstd2, T));
+}
+
+/* dx holds the gradient of x_mid and becomes that of the layer's input (when `deeper`). */
+static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
+                          struct at_tensor dx, bool deeper)
+{
+    const struct at_model *model = d->model;
+    const struct at_model_config *c = &model->config;
+    const struct at_layer *layer = &model->layers[l];
+    const struct at_activations *a = &d->layers[l];
+    const uint32_t HD = c->H * c->D, GD = c->G * c->D;
+    const struct at_tensor o = part(a->o, T, HD), d_o = part(d->d_o, T, HD);
+    const struct at_tensor dq = part(d->dq, T, HD), dk = part(d->dk, T, GD);
+    const struct at_tensor dv = part(d->dv, T, GD), x = part(a->x, T, c->C);
+    const struct at_tensor h = part(d->h, T, c->C);
+    const struct at_attention attention = attention_of(d, T);
+    struct at_tensor dh = { .view = { NULL, 0, 0 } };
+
+    linear_bwd(s, d, d_o, dx, o, l, LIN_O, false);
+    at_attention_bwd(s, dq, dk, dv, d_o, part(a->q, T, HD), part(a->k, T, GD), part(a->v, T, GD), o,
+                     words(a->lse, (uint64_t)T * c->H), d->attention_scratch, &attention);
+    at_rope(s, dq, words(d->positions, T), model->rope, c->H, true);
+    at_rope(s, dk, words(d->positions, T), model->rope, c->G, true);
+    at_rmsnorm_again(s, h, x, layer->attn_norm, words(a->rstd1, T));
+    if (deeper)
+        dh = part(d->dh, T, c->C);
+    linear_bwd(s, d, dh, dq, h, l, LIN_Q, false);
+    linear_bwd(s, d, dh, dk, h, l, LIN_K, true);
+    linear_bwd(s, d, dh, dv, h, l, LIN_V, true);
+    if (!deeper)
+        return;
+    if (model->trainable)
+        at_rmsnorm_bwd_weight(s, model->grads[l].attn_norm, dh, x, words(a->rstd1, T));
+    at_rmsnorm_bwd(s, dx, dh, x, layer->attn_norm, words(a->rstd1, T));
+}
+
+/* Lowest layer with a trainable adapter; nothing below it needs a gradient. */
+static uint32_t lowest_trained(const struct at_decoder *d)
+{
+    const struct at_adapter *a = d->n_stack > 0 ? d->stack[d->n_stack - 1] : NULL;
+
+    for (uint32_t i = 0; !d->model->trainable && a && i < d->model->config.L * AT_LINEARS; i++)
+        if (a->rank[i] > 0)
+            return i / AT_LINEARS;
+    return 0;
+}
+
+static void head_bwd(struct at_stream *s, struct at_decoder *d, uint32_t T, uint32_t R,
+                     struct at_tensor dx)
+{
+    const struct at_model *model = d->model;
+    const struct at_model_config *c = &model->config;
+    const struct at_tensor x = part(d->x, T, c->C), dh = part(d->dh, T, c->C);
+
+    if (model->trainable)
+        at_head_bwd_weight(s, model->d_head, part(d->rows, R, c->C), words(d->target, R),
+                           words(d->lse, R), words(d->coef, R), model->head, &d->head);
+    at_scatter_rows(s, dh, part(d->u, R, c->C), words(d->coef, R), words(d->row_begin, T + 1ul));
+    if (model->trainable)
+        at_rmsnorm_bwd_weight(s, model->d_final_norm, dh, x, words(d->final_rstd, T));
+    at_stream_fill(s, dx.view, 0);
+    at_rmsnorm_bwd(s, dx, dh, x, model->final_norm, words(d->final_rstd, T));
+}
+
+void at_decoder_backward(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
+{
+    const struct at_model_config *c = &d->model->config;
+    const struct at_tensor dx = part(d->dx, b->T, c->C);
+    const uint32_t lowest = lowest_trained(d);
+
+    AT_REQUIRE(d->trains);
+    head_bwd(s, d, b->T, b->R, dx);
+    for (uint32_t l = c->L; l-- > lowest;) {
+        mlp_bwd(s, d, l, b->T, dx);
+        attention_bwd(s, d, l, b->T, dx, l > lowest || d->model->trainable);
+    }
+    if (d->model->trainable)
+        at_embed_bwd(s, d->model->d_embed, dx, words(d->embed_ids, d->n_embed_ids),
+                     words(d->embed_begin, d->n_embed_ids + 1ul), words(d->embed_order, b->T),
+                     d->n_embed_ids);
+}

@@ -1,0 +1,78 @@
+/* Forward and backward passes of a decoder over a slab: activations planned once, adapters as a
+ * stack, completion rows through the fused head. The same code trains adapters and full models. */
+#ifndef AT_DECODER_H
+#define AT_DECODER_H
+
+#include "adapter.h"
+#include "attention.h"
+#include "logprob.h"
+#include "model.h"
+
+enum { AT_MAX_ADAPTERS = 8 };
+
+/* A slab's host arrays; layouts as in data/slab.h (int32; intervals 4 each). */
+struct at_batch {
+    uint32_t T, R, n_segments;    /* T and R multiples of 64 */
+    const int32_t *ids, *positions, *intervals, *query_end;
+    const int32_t *source, *target, *row_segment, *row_begin, *order, *segment_begin;
+    uint32_t n_order;             /* entries of `order` */
+};
+
+struct at_activations { /* of one layer, saved by the forward pass */
+    struct at_tensor x, q, k, v, o, mid, gate, up;
+    struct at_view rstd1, rstd2, lse;
+    struct at_tensor z[AT_LINEARS];
+};
+
+struct at_decoder {
+    struct at_model *model;
+    struct at_adapter *stack[AT_MAX_ADAPTERS]; /* frozen ones first; the trainable one, if any, last */
+    size_t n_stack;
+    uint32_t capacity, capacity_rows, capacity_segments; /* of a slab */
+    bool trains;                       /* a backward pass is planned */
+    struct at_activations *layers;     /* (L), or 1 when nothing is trained */
+    struct at_linear_scratch linear;
+    struct at_head_scratch head;
+    /* scratch and slab inputs */
+    struct at_tensor x, h, m, dx, dh, dm, d_o, dq, dk, dv, z_frozen, dz;
+    struct at_view final_rstd, attention_scratch;
+    struct at_weight embed_rows;       /* (capacity, C) raw rows of a frozen embedding */
+    uint8_t *embed_plane[2];           /* host staging of the same */
+    struct at_view ids, positions, intervals, query_end;
+    struct at_view source, target, row_segment, row_begin, order, segment_begin;
+    struct at_view embed_ids, embed_begin, embed_order; /* full fine-tuning: rows sorted by id */
+    struct id_place *embed_pairs;      /* host scratch for these */
+    int32_t *embed_host;
+    uint32_t n_embed_ids;
+    struct at_tensor rows, u;          /* (R, C) gathered hidden states; gradient rows */
+    struct at_view stats, lse, coef, sums, ref_sums, pair_out, row_loss;
+};
+
+struct at_decoder_params {
+    uint32_t capacity;        /* tokens a slab, multiple of 64 */
+    uint32_t capacity_rows;   /* completion rows a slab, multiple of 64 (<= capacity + segments) */
+    uint32_t capacity_segments;
+    bool trains;
+};
+/* Plans everything in `pool`. The stack's adapters must have been planned. */
+AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
+                           struct at_adapter *const *stack, size_t n_stack, struct at_pool *pool,
+                           const struct at_decoder_params *params);
+void at_decoder_release(struct at_decoder *decoder);
+
+/* Uploads a slab's arrays. */
+void at_decoder_begin(struct at_stream *s, struct at_decoder *decoder, const struct at_batch *batch);
+
+enum at_pass {
+    AT_PASS_POLICY_TRAIN, /* saves activations; head with gradient rows */
+    AT_PASS_POLICY_EVAL,
+    AT_PASS_REFERENCE     /* state at step 0: trainable adapter skipped or its copy used */
+};
+/* stats, lse (and u when training) of the slab's completion rows; segment sums into `sums`. */
+void at_decoder_forward(struct at_stream *s, struct at_decoder *decoder, const struct at_batch *batch,
+                        enum at_pass pass, struct at_view sums);
+/* After AT_PASS_POLICY_TRAIN and a loss that wrote decoder->coef: adds all gradients. */
+void at_decoder_backward(struct at_stream *s, struct at_decoder *decoder,
+                         const struct at_batch *batch);
+
+#endif

@@ -1,0 +1,56 @@
+/* Matrix products, linear layers with frozen (possibly quantised) or trainable weights, LoRA
+ * (Hu et al. 2021, arXiv 2106.09685). All record into `s`, allocate nothing; shapes that disagree
+ * are AT_BUG. Row counts (T) are multiples of 64 in training; any number works. */
+#ifndef AT_LINEAR_H
+#define AT_LINEAR_H
+
+#include "quant.h"
+#include "tensor.h"
+
+/* C (M,N) = alpha * A (M,K) B (N,K)^T, added to C with `accumulate`. */
+void at_matmul_nt(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
+                  float alpha, bool accumulate);
+/* C (M,N) = alpha * A (M,K) B (K,N). */
+void at_matmul_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
+                  float alpha, bool accumulate);
+/* C (M,N) = alpha * A (K,M)^T B (K,N); K is summed in fixed blocks of 256 in order. */
+void at_matmul_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
+                  float alpha, bool accumulate);
+
+/* Device scratch shared by all linear layers: one dequantised panel of a weight. */
+struct at_linear_scratch {
+    struct at_view panel;
+};
+/* Largest panel that any of the n weights needs (0 bytes when all are f32). */
+void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *scratch,
+                               const struct at_weight *const *weights, size_t n);
+
+/* y (T,N) = x (T,K) W^T, added to y with `accumulate`. */
+void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
+                   const struct at_linear_scratch *scratch, bool accumulate);
+/* dx (T,K) = dy (T,N) W. */
+void at_linear_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy, struct at_weight w,
+                   const struct at_linear_scratch *scratch, bool accumulate);
+/* dW (N,K) += dy^T x, for trainable weights. */
+void at_linear_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tensor dy,
+                          struct at_tensor x);
+
+/* y[t,:] += b; b (N). db (N) += sum_t dy[t,:] in row order. */
+void at_bias_fwd(struct at_stream *s, struct at_tensor y, struct at_view b);
+void at_bias_bwd(struct at_stream *s, struct at_view db, struct at_tensor dy);
+
+/* One adapter on one linear layer. dA and dB have no buffer when the adapter is frozen. */
+struct at_lora {
+    struct at_tensor A, B;   /* (r, K), (N, r) */
+    struct at_tensor dA, dB; /* gradients, accumulated */
+    float scale;             /* alpha / r, or alpha / sqrt(r) with rsLoRA */
+};
+/* z (T,r) = x A^T; y += scale * z B^T. */
+void at_lora_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor z, struct at_tensor x,
+                 const struct at_lora *lora);
+/* dz (T,r) = scale * dy B; dB += scale * dy^T z; dA += dz^T x; dx += dz A (skipped when dx has no
+ * buffer). The gradients are skipped for a frozen adapter. */
+void at_lora_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dz, struct at_tensor dy,
+                 struct at_tensor x, struct at_tensor z, const struct at_lora *lora);
+
+#endif

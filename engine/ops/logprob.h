@@ -1,0 +1,60 @@
+/* The fused head: log-probs of target tokens without ever holding (rows, vocabulary) values.
+ * Per vocabulary chunk: z = h W^T; m' = max; U = e^(m-m') U + e^(z-m') W; sums likewise; at the end
+ * U/l - W_y is the unscaled gradient row -dlogp/dh. DESIGN.md 1.4. */
+#ifndef AT_LOGPROB_H
+#define AT_LOGPROB_H
+
+#include "linear.h"
+
+struct at_head_scratch {
+    uint32_t capacity_rows, chunk; /* rows R at most; vocabulary entries a chunk (multiple of 64) */
+    struct at_view logits;         /* (R, chunk) */
+    struct at_view state;          /* running values of each row */
+    struct at_view panel;          /* dequantised chunk of W */
+};
+/* Plans scratch for up to R rows (rounded to 64) on a head (V, C); chunk chosen from limits. */
+void at_head_reserve(struct at_pool *pool, struct at_head_scratch *scratch, uint32_t R,
+                     struct at_weight head);
+
+/* stats (R,4) f32 a row: logp of the target (nats), entropy, 1 if the target is the arg-max (lowest
+ * id wins ties) else 0, mean over the vocabulary of the raw logit. lse (R): log-sum-exp.
+ * h (R,C): gathered, normed hidden states; targets (R) int32. u (R,C) = (p - onehot(target)) W, not
+ * computed when u has no buffer (reference pass; stats have the same bits either way). */
+void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse, struct at_tensor u,
+                 struct at_tensor h, struct at_view targets, struct at_weight w,
+                 const struct at_head_scratch *scratch);
+/* dW (V,C) += sum_i -coef[i] (p_i - onehot)^T h_i, recomputing p chunk by chunk from lse;
+ * coef (R) = dloss/dlogp. */
+void at_head_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tensor h,
+                        struct at_view targets, struct at_view lse, struct at_view coef,
+                        struct at_weight w, const struct at_head_scratch *scratch);
+/* logits (R,V) of few rows for sampling (decoding only): R at most 64. */
+void at_head_logits(struct at_stream *s, struct at_tensor logits, struct at_tensor h,
+                    struct at_weight w, const struct at_head_scratch *scratch);
+
+/* sums (n_segments,8): sums of stats over the segment's rows in order (4 values), the number of
+ * rows, 3 zeros. order (n_rows) and begin (n_segments+1) int32 as in slab.h. */
+void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view stats,
+                     struct at_view order, struct at_view begin, uint32_t n_segments);
+
+/* ---- loss drivers (losses/) ---- */
+
+/* Host twin of struct loss_params in losses/prelude.h, as floats. */
+struct at_loss_params {
+    float beta, label_smoothing;
+};
+/* Pair p has segments 2p (chosen) and 2p+1 (rejected). coef[i] = weight * dloss/dlogp_i for every
+ * completion row (0 for rows of no segment: the driver writes all R); out (n_pairs,4): loss,
+ * score_chosen (policy - reference), score_rejected, 0. ref_sums as at_segment_sums() gives them.
+ * weight: 1 / pairs of the whole optimizer step. `loss` is a row of losses.def. */
+void at_pair_loss(struct at_stream *s, const char *loss, struct at_view coef, struct at_view out,
+                  struct at_view sums, struct at_view ref_sums, struct at_view order,
+                  struct at_view begin, uint32_t n_pairs, uint32_t R,
+                  const struct at_loss_params *params, float weight);
+/* Token losses (SFT): coef[i] = weight * dloss/dlogp_i for rows with segment >= 0, else 0; row_loss (R)
+ * the unweighted loss of each row. weight: 1 / target tokens of the whole optimizer step. */
+void at_token_loss(struct at_stream *s, const char *loss, struct at_view coef,
+                   struct at_view row_loss, struct at_view stats, struct at_view row_segment,
+                   uint32_t R, const struct at_loss_params *params, float weight);
+
+#endif

@@ -1,0 +1,29 @@
+/* A tensor is a value: a view of device memory with two dimensions, f32, row-major. Rows lie `ld`
+ * elements apart (a multiple of 4; at least dim[1]); what lies between dim[1] and ld is zero. */
+#ifndef AT_TENSOR_H
+#define AT_TENSOR_H
+
+#include "gpu.h"
+
+struct at_tensor {
+    struct at_view view;
+    uint32_t dim[2];
+    uint32_t ld;
+};
+/* Bytes of a (rows, cols) tensor with the smallest leading dimension. */
+uint64_t at_tensor_bytes(uint32_t rows, uint32_t cols);
+uint32_t at_tensor_ld(uint32_t cols); /* cols rounded up to 4 */
+/* Tensor of this shape at the start of `view`, which must be large enough: else AT_BUG. */
+struct at_tensor at_tensor_make(struct at_view view, uint32_t rows, uint32_t cols);
+/* Rows [begin, begin + n). */
+struct at_tensor at_tensor_rows(struct at_tensor tensor, uint32_t begin, uint32_t n);
+/* Plans a (rows, cols) tensor; its view is written when the pool is committed. */
+void at_tensor_reserve(struct at_pool *pool, struct at_tensor *tensor, uint32_t rows, uint32_t cols,
+                       const char *what);
+/* AT_BUG with both shapes when they differ. */
+void at_require_shape(struct at_tensor tensor, uint32_t rows, uint32_t cols);
+/* Immediate transfers of dense host arrays (rows * cols floats): pads and strips the ld. */
+AT_CHECKED at_tensor_write(struct at_gpu *gpu, struct at_tensor tensor, const float *values);
+AT_CHECKED at_tensor_read(struct at_gpu *gpu, float *values, struct at_tensor tensor);
+
+#endif

@@ -1,0 +1,39 @@
+// Sum and maximum over a workgroup of WG invocations: one halving tree over shared memory, so that
+// the bits depend neither on the subgroup size nor on the device. Uniform control flow only; every
+// invocation gets the result. A NaN stays a NaN in both. Shared: 4 * WG bytes.
+#define WG 64
+layout(local_size_x = WG) in;
+
+shared float reduce_cells[WG];
+
+float reduce_larger(float a, float b) { return isnan(a) || a > b ? a : b; }
+
+float reduce_sum(float x)
+{
+    const uint i = gl_LocalInvocationIndex;
+
+    barrier(); // the result before this one has been read
+    reduce_cells[i] = x;
+    for (uint n = WG / 2; n > 0; n /= 2) {
+        barrier();
+        if (i < n)
+            reduce_cells[i] += reduce_cells[i + n];
+    }
+    barrier();
+    return reduce_cells[0];
+}
+
+float reduce_max(float x)
+{
+    const uint i = gl_LocalInvocationIndex;
+
+    barrier();
+    reduce_cells[i] = x;
+    for (uint n = WG / 2; n > 0; n /= 2) {
+        barrier();
+        if (i < n)
+            reduce_cells[i] = reduce_larger(reduce_cells[i], reduce_cells[i + n]);
+    }
+    barrier();
+    return reduce_cells[0];
+}

@@ -1,0 +1,82 @@
+# SPIR-V from kernels.def: one module a KERNEL or VARIANT line, embedded as a C header of words.
+# A line must keep to one source line; see the head of kernels.def for the columns.
+if(ATTUNE_GLSLANG)
+    set(glslang ${ATTUNE_GLSLANG})
+else()
+    find_program(glslang NAMES glslangValidator glslang REQUIRED)
+endif()
+find_program(spirv_val spirv-val)
+
+set(shader_dir ${PROJECT_SOURCE_DIR}/shaders)
+set(spirv_dir ${PROJECT_BINARY_DIR}/spirv)
+file(MAKE_DIRECTORY ${spirv_dir})
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${shader_dir}/kernels.def)
+file(GLOB shader_parts CONFIGURE_DEPENDS ${shader_dir}/lib/*.glsl ${shader_dir}/*.h ${PROJECT_SOURCE_DIR}/losses/*.h)
+
+# at_module(name file defines): spirv/name.h with `static const uint32_t spv_name[]`.
+set(AT_MODULES)
+macro(at_module name file defines)
+    set(source ${shader_dir}/${file}.comp)
+    if(NOT EXISTS ${source})
+        set(source ${PROJECT_SOURCE_DIR}/losses/${file}.comp)
+    endif()
+    separate_arguments(flags UNIX_COMMAND "${defines}")
+    set(check)
+    if(spirv_val)
+        set(check COMMAND ${glslang} -V --quiet --target-env vulkan1.2 -I${shader_dir} -I${PROJECT_SOURCE_DIR}/losses
+            ${flags} -o ${spirv_dir}/${name}.spv ${source}
+            COMMAND ${spirv_val} --target-env vulkan1.2 ${spirv_dir}/${name}.spv)
+    endif()
+    add_custom_command(OUTPUT ${spirv_dir}/${name}.h
+        ${check}
+        COMMAND ${glslang} -V --quiet --target-env vulkan1.2 -I${shader_dir} -I${PROJECT_SOURCE_DIR}/losses ${flags}
+                --vn spv_${name} -o ${spirv_dir}/${name}.h ${source}
+        DEPENDS ${source} ${shader_parts} COMMENT "shader ${name}" VERBATIM)
+    list(APPEND AT_MODULES ${name})
+endmacro()
+
+file(STRINGS ${shader_dir}/kernels.def lines REGEX "^(KERNEL|VARIANT)\\(")
+foreach(line IN LISTS lines)
+    if(line MATCHES "^KERNEL\\(([a-z0-9_]+), ([a-z0-9_]+), \"([^\"]*)\"")
+        at_module(${CMAKE_MATCH_1} ${CMAKE_MATCH_2} "${CMAKE_MATCH_3}")
+    elseif(line MATCHES "^VARIANT\\(([a-z0-9_]+), ([a-z0-9_]+), ([a-z0-9_]+), \"([^\"]*)\"")
+        at_module(${CMAKE_MATCH_1}_${CMAKE_MATCH_2} ${CMAKE_MATCH_3} "${CMAKE_MATCH_4}")
+    else()
+        message(FATAL_ERROR "shaders/kernels.def: cannot read: ${line}")
+    endif()
+endforeach()
+
+# The losses of losses.def are modules of their driver (pair.comp, token.comp): loss_<name>.
+file(STRINGS ${PROJECT_SOURCE_DIR}/losses/losses.def lines REGEX "^[A-Z]+_LOSS_ROW\\(")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/losses/losses.def)
+foreach(line IN LISTS lines)
+    string(REGEX MATCH "^([A-Z]+)_LOSS_ROW\\(([a-z0-9_]+)," _ "${line}")
+    set(name ${CMAKE_MATCH_2})
+    string(TOLOWER ${CMAKE_MATCH_1} driver)
+    file(WRITE ${spirv_dir}/loss_${name}/loss.h.tmp "#include \"${name}.h\"\n")
+    file(COPY_FILE ${spirv_dir}/loss_${name}/loss.h.tmp ${spirv_dir}/loss_${name}/loss.h ONLY_IF_DIFFERENT)
+    at_module(loss_${name} ${driver} "-I${spirv_dir}/loss_${name}")
+endforeach()
+
+set(all "/* Generated from kernels.def and losses.def by shaders.cmake. */\n")
+set(headers)
+foreach(name IN LISTS AT_MODULES)
+    string(APPEND all "#include \"${name}.h\"\n")
+    list(APPEND headers ${spirv_dir}/${name}.h)
+endforeach()
+file(WRITE ${spirv_dir}/spirv_all.h.tmp "${all}")
+file(COPY_FILE ${spirv_dir}/spirv_all.h.tmp ${spirv_dir}/spirv_all.h ONLY_IF_DIFFERENT)
+add_custom_target(at_spirv DEPENDS ${headers})
+
+function(at_use_shaders)
+    foreach(target ${ARGN})
+        get_target_property(type ${target} TYPE)
+        if(NOT type STREQUAL "INTERFACE_LIBRARY")
+            add_dependencies(${target} at_spirv)
+        endif()
+        if(type STREQUAL "INTERFACE_LIBRARY")
+            continue()
+        endif()
+        target_compile_options(${target} PRIVATE -iquote${shader_dir} -iquote${spirv_dir} -iquote${PROJECT_SOURCE_DIR}/losses)
+    endforeach()
+endfunction()
