@@ -1,0 +1,163 @@
+#include "status.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MESSAGE_SIZE = 1024, MAX_KINDS = 64 };
+
+static const struct {
+    int exit_code;
+    const char *text;
+} statuses[] = {
+#define STATUS(name, code, text) [AT_##name] = { code, text },
+#include "status.def"
+#undef STATUS
+};
+
+static _Thread_local char message[MESSAGE_SIZE];
+
+/* The mutex of the warning table. A spin lock, because threads belong to os_*.c and the table is
+ * held for a few comparisons only. */
+static atomic_flag warn_lock = ATOMIC_FLAG_INIT;
+static struct {
+    const char *kind;
+    size_t count;
+} warn_kinds[MAX_KINDS];
+static at_warn_sink *_Atomic warn_sink;
+
+int at_exit_code(enum at_status status)
+{
+    AT_REQUIRE((size_t)status < AT_COUNT(statuses));
+    return statuses[status].exit_code;
+}
+
+const char *at_status_text(enum at_status status)
+{
+    AT_REQUIRE((size_t)status < AT_COUNT(statuses));
+    return statuses[status].text;
+}
+
+/* Text that was cut at the buffer's end: drop a broken UTF-8 character, show the cut. */
+static void mark_cut(char text[MESSAGE_SIZE])
+{
+    size_t n = MESSAGE_SIZE - sizeof "...";
+    while (n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80)
+        n--;
+    memcpy(text + n, "...", sizeof "...");
+}
+
+/* Messages quote names and keys from foreign files: no escape sequence may reach a terminal. */
+static void neutralise(char *text)
+{
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7F)
+            *text = '?';
+    }
+}
+
+static void __attribute__((format(printf, 2, 0)))
+format_text(char text[MESSAGE_SIZE], const char *format, va_list args)
+{
+    int n = vsnprintf(text, MESSAGE_SIZE, format, args);
+    if (n < 0)
+        text[0] = 0;
+    else if (n >= MESSAGE_SIZE)
+        mark_cut(text);
+    neutralise(text);
+}
+
+enum at_status at_fail(enum at_status status, const char *format, ...)
+{
+    AT_REQUIRE(status != AT_OK);
+    char text[MESSAGE_SIZE]; /* the arguments may include at_message() */
+    va_list args;
+    va_start(args, format);
+    format_text(text, format, args);
+    va_end(args);
+    memcpy(message, text, sizeof message);
+    return status;
+}
+
+void at_context(const char *format, ...)
+{
+    char text[MESSAGE_SIZE], whole[MESSAGE_SIZE];
+    va_list args;
+    va_start(args, format);
+    format_text(text, format, args);
+    va_end(args);
+    int n = snprintf(whole, sizeof whole, "%s: %s", text, message);
+    if (n >= MESSAGE_SIZE)
+        mark_cut(whole);
+    memcpy(message, whole, sizeof message);
+}
+
+const char *at_message(void)
+{
+    return message;
+}
+
+static void lock_warnings(void)
+{
+    while (atomic_flag_test_and_set_explicit(&warn_lock, memory_order_acquire))
+        continue;
+}
+
+static void unlock_warnings(void)
+{
+    atomic_flag_clear_explicit(&warn_lock, memory_order_release);
+}
+
+void at_warn(const char *kind, const char *format, ...)
+{
+    lock_warnings();
+    size_t i = 0;
+    while (i < MAX_KINDS && warn_kinds[i].kind && strcmp(warn_kinds[i].kind, kind) != 0)
+        i++;
+    if (i < MAX_KINDS) {
+        warn_kinds[i].kind = kind;
+        warn_kinds[i].count++;
+    }
+    unlock_warnings();
+    if (i == MAX_KINDS)
+        AT_BUG("more than %d kinds of warnings (\"%s\")", MAX_KINDS, kind);
+
+    at_warn_sink *sink = atomic_load(&warn_sink);
+    if (!sink)
+        return;
+    char text[MESSAGE_SIZE];
+    va_list args;
+    va_start(args, format);
+    format_text(text, format, args);
+    va_end(args);
+    sink(kind, text);
+}
+
+void at_warn_set_sink(at_warn_sink *sink)
+{
+    atomic_store(&warn_sink, sink);
+}
+
+size_t at_warn_count(const char *kind)
+{
+    size_t count = 0;
+    lock_warnings();
+    for (size_t i = 0; i < MAX_KINDS && warn_kinds[i].kind; i++)
+        if (!kind || strcmp(warn_kinds[i].kind, kind) == 0)
+            count += warn_kinds[i].count;
+    unlock_warnings();
+    return count;
+}
+
+_Noreturn void at_bug(const char *file, int line, const char *format, ...)
+{
+    fprintf(stderr, "attune: bug at %s:%d: ", file, line);
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    abort();
+}
