@@ -1,0 +1,19 @@
+/* The losses that this build knows (losses.def), by name. */
+#ifndef AT_LOSSES_H
+#define AT_LOSSES_H
+
+#include <stddef.h>
+
+enum at_loss_kind { AT_LOSS_PAIR, AT_LOSS_TOKEN };
+
+struct at_loss {
+    const char *name; /* what `loss_type` accepts */
+    enum at_loss_kind kind;
+    const char *source; /* for help: paper and remarks */
+};
+/* NULL when there is no such loss. */
+const struct at_loss *at_loss_find(const char *name);
+/* All of them, sorted by name. */
+const struct at_loss *at_loss_list(size_t *out_n);
+
+#endif

@@ -1,0 +1,99 @@
+/* What a loss sees, the same text in C (double, for tests) and in GLSL (float, for training). Write
+ * only what means the same in both: no pointers, no casts, no bare abs, min or max; literals with a
+ * point. A file defines one loss with PAIR_LOSS(name) or TOKEN_LOSS(name) and returns its value and
+ * its derivatives. */
+#ifndef LOSSES_PRELUDE_H
+#define LOSSES_PRELUDE_H
+
+#ifdef __STDC__
+#include <math.h>
+typedef double real;
+typedef struct loss_params loss_params;
+typedef struct pair_stats pair_stats;
+typedef struct pair_out pair_out;
+typedef struct token_stats token_stats;
+typedef struct token_out token_out;
+#define LOSS_FUNCTION static inline
+#define LOSS_PARAMS loss_params p __attribute__((unused)) /* not every loss has a knob */
+#define PAIR_LOSS(name) static inline pair_out name##_pair(pair_stats s, LOSS_PARAMS)
+#define TOKEN_LOSS(name) static inline token_out name##_token(token_stats s, LOSS_PARAMS)
+#else
+#define real float
+#define LOSS_FUNCTION
+#define PAIR_LOSS(name) pair_out pair_loss(pair_stats s, loss_params p)
+#define TOKEN_LOSS(name) token_out token_loss(token_stats s, loss_params p)
+#endif
+
+/* Knobs; their ranges are in the config table. */
+struct loss_params {
+    real beta, label_smoothing;
+};
+/* A pair: sums over a completion's tokens of policy minus reference log-prob (nats), token counts.
+ */
+struct pair_stats {
+    real score_chosen, score_rejected, n_chosen, n_rejected; /* n >= 1 */
+};
+struct pair_out {
+    real loss, d_chosen, d_rejected; /* d: derivative by score_chosen, score_rejected */
+};
+/* A target token: its log-prob (nats). */
+struct token_stats {
+    real logp;
+};
+struct token_out {
+    real loss, d_logp;
+};
+
+/* log(1 + y) for y in [0, 1]: 2 atanh(y / (2 + y)), exact to 1e-9. */
+LOSS_FUNCTION real log_one_plus(real y)
+{
+    real u = y / (2.0 + y);
+    real q = u * u;
+
+    return 2.0 * u *
+           (1.0 +
+            q * (1.0 / 3.0 +
+                 q * (1.0 / 5.0 +
+                      q * (1.0 / 7.0 +
+                           q * (1.0 / 9.0 + q * (1.0 / 11.0 + q * (1.0 / 13.0 + q / 15.0)))))));
+}
+
+/* log(1 + e^x) without overflow. */
+LOSS_FUNCTION real softplus(real x)
+{
+    if (x > 0.0)
+        return x + log_one_plus(exp(-x));
+    return log_one_plus(exp(x));
+}
+
+LOSS_FUNCTION real log_sigmoid(real x)
+{
+    return -softplus(-x);
+}
+
+LOSS_FUNCTION real sigmoid(real x)
+{
+    real y;
+
+    if (x >= 0.0)
+        return 1.0 / (1.0 + exp(-x));
+    y = exp(x);
+    return y / (1.0 + y);
+}
+
+/* Hyperbolic tangent: a series near 0, where the difference of exponentials loses its digits. */
+LOSS_FUNCTION real safe_tanh(real x)
+{
+    real q = x * x, y;
+
+    if (q < 0.01)
+        return x * (1.0 + q * (-1.0 / 3.0 + q * (2.0 / 15.0 - q * 17.0 / 315.0)));
+    if (x > 0.0) {
+        y = exp(-2.0 * x);
+        return (1.0 - y) / (1.0 + y);
+    }
+    y = exp(2.0 * x);
+    return (y - 1.0) / (y + 1.0);
+}
+
+#endif

@@ -1,0 +1,19 @@
+/* The head by definition: z = h W^T, p = softmax(z), all of it in memory, dense double. */
+#ifndef REF_HEAD_H
+#define REF_HEAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct ref_head {
+    size_t R, C, V;
+    const double *h, *W; /* (R,C), (V,C) */
+    const int32_t *targets;
+};
+/* stats (R,4): log p of the target, entropy, 1 if the target is the arg-max (lowest id wins ties),
+ * mean logit; lse (R); u (R,C) = (p - onehot) W, the negative gradient of log p by h. */
+void ref_head_fwd(double *stats, double *lse, double *u, const struct ref_head *head);
+/* dW (V,C) += sum_i -coef[i] (p_i - onehot)^T h_i */
+void ref_head_bwd_weight(double *dW, const double *coef, const struct ref_head *head);
+
+#endif

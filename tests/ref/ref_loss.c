@@ -1,0 +1,33 @@
+#include "ref_loss.h"
+
+#include <string.h>
+
+#include "losses_all.h"
+
+bool ref_pair_loss(pair_out *out, const char *name, pair_stats s, loss_params p)
+{
+#define TOKEN_LOSS_ROW(row, source)
+#define PAIR_LOSS_ROW(row, source) \
+    if (strcmp(name, #row) == 0) { \
+        *out = row##_pair(s, p);   \
+        return true;               \
+    }
+#include "losses.def"
+#undef PAIR_LOSS_ROW
+#undef TOKEN_LOSS_ROW
+    return false;
+}
+
+bool ref_token_loss(token_out *out, const char *name, token_stats s, loss_params p)
+{
+#define PAIR_LOSS_ROW(row, source)
+#define TOKEN_LOSS_ROW(row, source) \
+    if (strcmp(name, #row) == 0) {  \
+        *out = row##_token(s, p);   \
+        return true;                \
+    }
+#include "losses.def"
+#undef PAIR_LOSS_ROW
+#undef TOKEN_LOSS_ROW
+    return false;
+}

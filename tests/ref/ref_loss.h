@@ -1,0 +1,13 @@
+/* The losses of losses.def in double: the text that the GPU compiles, called by name. */
+#ifndef REF_LOSS_H
+#define REF_LOSS_H
+
+#include <stdbool.h>
+
+#include "prelude.h"
+
+/* false: no such loss of this kind. */
+bool ref_pair_loss(pair_out *out, const char *name, pair_stats s, loss_params p);
+bool ref_token_loss(token_out *out, const char *name, token_stats s, loss_params p);
+
+#endif

@@ -1,0 +1,24 @@
+/* How far results may lie from the double-precision reference, with reasons. f32 has 2^-24 = 6e-8
+ * relative rounding; a sum of n terms errs by about sqrt(n) of that, relative to the sum of
+ * magnitudes. */
+#ifndef TOLERANCES_H
+#define TOLERANCES_H
+
+/* relative to the sum of |a||b|: sequential f32 sums of up to 1024 products, then of blocks */
+#define TOL_GEMM 1e-6
+/* chained products (LoRA, two roundings of an intermediate), relative to the largest magnitude */
+#define TOL_LINEAR 4e-6
+/* log-probs and entropies: 1 + |value|; logits of width 130, exp and log of drivers within 4 ulp */
+#define TOL_HEAD 1e-5
+/* u and dW of the head, relative to 1 + |value| */
+#define TOL_HEAD_GRAD 2e-5
+/* loss values and coefficients: one exp and a short series, relative to 1 + |value| */
+#define TOL_LOSS 2e-6
+/* one AdamW step, relative to 1 + |value|: six roundings, the bias corrections in double */
+#define TOL_ADAMW 1e-6
+/* a norm over 1e5 elements, relative: slots of 4096 summed as a tree */
+#define TOL_NORM 1e-6
+/* central differences in double, step 1e-5: truncation 1e-10, rounding 1e-11 */
+#define TOL_DIFFERENCE 1e-6
+
+#endif

@@ -1,0 +1,183 @@
+/* links: base losses */
+/* Every row of losses.def: derivatives against central differences, a published or derived value.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "losses.h"
+#include "ref_loss.h"
+#include "tolerances.h"
+
+static const double LN2 = 0.69314718055994530942;
+
+static const struct {
+    const char *loss;
+    pair_stats s;
+    loss_params p;
+    double want;
+} pair_values[] = {
+    { "hinge", { 0, 0, 4, 2 }, { .beta = 0.1 }, 1 },     /* policy = reference */
+    { "hinge", { 1, -3, 4, 2 }, { .beta = 0.2 }, 0.2 },  /* by hand: 1 - 0.2 * 4 */
+    { "hinge", { 30, 0, 4, 2 }, { .beta = 0.1 }, 0 },    /* past the corner */
+    { "ipo", { 0, 0, 4, 2 }, { .beta = 0.1 }, 25 },      /* policy = reference: (1 / (2 beta))^2 */
+    { "ipo", { 1, -3, 4, 2 }, { .beta = 0.5 }, 0.5625 }, /* by hand: (1/4 + 3/2 - 1)^2 */
+    { "sigmoid", { 0, 0, 4, 2 }, { .beta = 0.1 }, 0.69314718055994530942 }, /* ln 2 */
+    { "sigmoid", { 2, -1, 4, 2 }, { .beta = 1 }, 0.048587351573742 },       /* ln(1 + e^-3) */
+    { "sigmoid", { -1000, 0, 4, 2 }, { .beta = 1 }, 1000 },                 /* no overflow */
+    { "sigmoid", { 2, -1, 4, 2 }, { .beta = 1, .label_smoothing = 0.25 }, 0.798587351573742 },
+    /* cDPO: ln(1 + e^-3) + 3 / 4 */
+};
+static const struct {
+    const char *loss;
+    token_stats s;
+    double want;
+} token_values[] = {
+    { "sft", { -1.5 }, 1.5 },
+};
+
+static void require_near(double got, double want, double tol)
+{
+    if (!(fabs(got - want) <= tol))
+        fail_msg("got %.15g, want %.15g, tolerance %.2g", got, want, tol);
+}
+
+static void losses_published_statistics_give_published_value(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof pair_values / sizeof pair_values[0]; i++) {
+        pair_out o;
+
+        assert_true(ref_pair_loss(&o, pair_values[i].loss, pair_values[i].s, pair_values[i].p));
+        require_near(o.loss, pair_values[i].want, 1e-8 * (1 + pair_values[i].want));
+    }
+    for (size_t i = 0; i < sizeof token_values / sizeof token_values[0]; i++) {
+        token_out o;
+
+        assert_true(
+            ref_token_loss(&o, token_values[i].loss, token_values[i].s, (loss_params){ 0 }));
+        require_near(o.loss, token_values[i].want, 1e-12);
+    }
+}
+
+static void losses_every_row_has_a_value_and_a_source(void **state)
+{
+    size_t n;
+    const struct at_loss *list = at_loss_list(&n);
+
+    (void)state;
+    for (size_t i = 0; i < n; i++) {
+        bool found = false;
+
+        for (size_t j = 0; j < sizeof pair_values / sizeof pair_values[0]; j++)
+            found |= list[i].kind == AT_LOSS_PAIR && strcmp(pair_values[j].loss, list[i].name) == 0;
+        for (size_t j = 0; j < sizeof token_values / sizeof token_values[0]; j++)
+            found |=
+                list[i].kind == AT_LOSS_TOKEN && strcmp(token_values[j].loss, list[i].name) == 0;
+        if (!found)
+            fail_msg("losses.def: %s has no published or derived value in this test", list[i].name);
+        assert_true(strlen(list[i].source) > 10);
+        assert_ptr_equal(at_loss_find(list[i].name), &list[i]);
+        if (i > 0 && strcmp(list[i - 1].name, list[i].name) >= 0)
+            fail_msg("losses.def: %s is not in its place", list[i].name);
+    }
+    assert_null(at_loss_find("no such loss"));
+    assert_null(at_loss_find(""));
+}
+
+static double uniform(double low, double high)
+{
+    static uint64_t state = 1;
+
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return low + (high - low) * (double)(state >> 11) / 9007199254740992.0;
+}
+
+static void require_slope(const char *name, double below, double above, double step, double d)
+{
+    const double slope = (above - below) / (2 * step);
+
+    if (!(fabs(slope - d) <= TOL_DIFFERENCE * (1 + fabs(d))))
+        fail_msg("%s: derivative %.12g, differences give %.12g", name, d, slope);
+}
+
+static void check_pair(const char *name)
+{
+    const double h = 1e-5;
+    const pair_stats s = { uniform(-8, 8), uniform(-8, 8), floor(uniform(1, 9)),
+                           floor(uniform(1, 9)) };
+    const loss_params p = { uniform(0.05, 1.5), uniform(0, 0.4) };
+    pair_stats below = s, above = s;
+    pair_out o, low, high;
+
+    assert_true(ref_pair_loss(&o, name, s, p));
+    below.score_chosen -= h;
+    above.score_chosen += h;
+    assert_true(ref_pair_loss(&low, name, below, p) && ref_pair_loss(&high, name, above, p));
+    require_slope(name, low.loss, high.loss, h, o.d_chosen);
+    below = above = s;
+    below.score_rejected -= h;
+    above.score_rejected += h;
+    assert_true(ref_pair_loss(&low, name, below, p) && ref_pair_loss(&high, name, above, p));
+    require_slope(name, low.loss, high.loss, h, o.d_rejected);
+}
+
+static void check_token(const char *name)
+{
+    const double h = 1e-5;
+    const token_stats s = { uniform(-20, -1e-3) };
+    const loss_params p = { uniform(0.05, 1.5), uniform(0, 0.4) };
+    token_out o, low, high;
+
+    assert_true(ref_token_loss(&o, name, s, p));
+    assert_true(ref_token_loss(&low, name, (token_stats){ s.logp - h }, p));
+    assert_true(ref_token_loss(&high, name, (token_stats){ s.logp + h }, p));
+    require_slope(name, low.loss, high.loss, h, o.d_logp);
+}
+
+static void losses_derivatives_equal_central_differences(void **state)
+{
+    size_t n;
+    const struct at_loss *list = at_loss_list(&n);
+
+    (void)state;
+    for (size_t i = 0; i < n; i++)
+        for (int k = 0; k < 200; k++) {
+            if (list[i].kind == AT_LOSS_PAIR)
+                check_pair(list[i].name);
+            else
+                check_token(list[i].name);
+        }
+}
+
+static void prelude_functions_equal_libm(void **state)
+{
+    (void)state;
+    for (double x = -40; x <= 40; x += 0.0625) {
+        require_near(softplus(x), x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)), 2e-9);
+        require_near(log_sigmoid(x), -softplus(-x), 0);
+        require_near(sigmoid(x), 1 / (1 + exp(-x)), 1e-15);
+        require_near(safe_tanh(x), tanh(x), 1e-9);
+        require_near(safe_tanh(x / 1000), tanh(x / 1000), 1e-12);
+    }
+    require_near(softplus(0), LN2, 2e-9);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(losses_published_statistics_give_published_value),
+        cmocka_unit_test(losses_every_row_has_a_value_and_a_source),
+        cmocka_unit_test(losses_derivatives_equal_central_differences),
+        cmocka_unit_test(prelude_functions_equal_libm),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
