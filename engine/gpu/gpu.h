@@ -119,7 +119,10 @@ AT_CHECKED at_stream_profile(struct at_stream *stream, struct at_arena *arena,
                              struct at_kernel_time **out, size_t *out_n);
 /* Launches and submissions so far. */
 void at_stream_counts(const struct at_stream *stream, uint64_t *launches, uint64_t *submissions);
+uint64_t at_stream_barriers(const struct at_stream *stream); /* that hazards have asked for */
 /* Name of the variant that a kernel uses for these specialisation constants ("baseline" or so). */
 const char *at_kernel_variant(const struct at_gpu *gpu, uint32_t kernel, struct at_work work);
+/* Number of a kernel by its name ("loss_ipo" is a loss's), or UINT32_MAX. */
+uint32_t at_kernel_find(const char *name);
 
 #endif

@@ -1,0 +1,496 @@
+#include "os.h"
+#include "vk.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NO_DRIVER "install a Vulkan driver (on Debian the package mesa-vulkan-drivers)"
+
+static const char validation_layer[] = "VK_LAYER_KHRONOS_validation";
+
+AT_CHECKED at_vk_check(VkResult result, const char *what)
+{
+    switch (result) {
+    case VK_SUCCESS:
+        return AT_OK;
+    case VK_ERROR_DEVICE_LOST:
+        return at_fail(AT_DEVICE,
+                       "%s: the device was lost (the driver reset it, or a command ran too long)",
+                       what);
+    case VK_ERROR_OUT_OF_DEVICE_MEMORY:
+        return at_fail(AT_DEVICE_MEMORY, "%s: the driver has no device memory left", what);
+    case VK_ERROR_OUT_OF_HOST_MEMORY:
+        return at_fail(AT_MEMORY, "%s: the driver has no host memory left", what);
+    default:
+        return at_fail(AT_DEVICE, "%s failed with VkResult %d", what, (int)result);
+    }
+}
+
+/* ---- instance ---- */
+
+/* Messages that are no faults of ours, by a part of their text. */
+static const char *const benign_messages[] = {
+    /* Texel views are made with exactly the range that a kernel reads; the layer's advice to
+     * bind larger ranges is for graphics. */
+    "UNASSIGNED-BestPractices",
+};
+
+static VKAPI_ATTR VkBool32 VKAPI_CALL note_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity,
+                                                   VkDebugUtilsMessageTypeFlagsEXT type,
+                                                   const VkDebugUtilsMessengerCallbackDataEXT *data,
+                                                   void *user)
+{
+    struct at_messages *messages = user;
+
+    (void)severity;
+    (void)type;
+    for (size_t i = 0; i < AT_COUNT(benign_messages); i++)
+        if (strstr(data->pMessage, benign_messages[i]))
+            return VK_FALSE;
+    if (messages->n++ == 0)
+        snprintf(messages->first, sizeof messages->first, "%s", data->pMessage);
+    return VK_FALSE;
+}
+
+/* Mesa's shader cache does not know the vector width that llvmpipe compiled for, so each width gets
+ * a folder of its own. */
+static void separate_shader_caches(void)
+{
+    struct at_arena arena = { 0 };
+    const char *width = at_env("LP_NATIVE_VECTOR_WIDTH");
+    char *dir, *path;
+
+    if (at_env("MESA_SHADER_CACHE_DIR") || at_env("MESA_SHADER_CACHE_DISABLE"))
+        return;
+    if (at_cache_dir(&arena, &dir) == AT_OK &&
+        at_arena_printf(&arena, &path, "%s/mesa-%s", dir, width ? width : "default") == AT_OK)
+        at_env_set("MESA_SHADER_CACHE_DIR", path);
+    else
+        at_env_set("MESA_SHADER_CACHE_DISABLE", "true");
+    at_arena_release(&arena);
+}
+
+static bool layer_is_installed(const char *name)
+{
+    static VkLayerProperties layers[64];
+    uint32_t n = AT_COUNT(layers);
+
+    if (vkEnumerateInstanceLayerProperties(&n, layers) < 0)
+        return false;
+    for (uint32_t i = 0; i < n; i++)
+        if (strcmp(layers[i].layerName, name) == 0)
+            return true;
+    return false;
+}
+
+static bool wants_validation(bool asked)
+{
+    const char *env = at_env("ATTUNE_VALIDATE");
+
+    if (env)
+        return strcmp(env, "0") != 0;
+#ifdef ATTUNE_DEV
+    return asked || layer_is_installed(validation_layer);
+#else
+    return asked;
+#endif
+}
+
+static AT_CHECKED create_instance(struct at_gpu *gpu, bool validate)
+{
+    const char *const layers[] = { validation_layer };
+    const char *const extensions[] = { VK_EXT_DEBUG_UTILS_EXTENSION_NAME };
+    const VkApplicationInfo app = { .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
+                                    .pApplicationName = "attune",
+                                    .apiVersion = VK_API_VERSION_1_2 };
+    const VkDebugUtilsMessengerCreateInfoEXT messenger = {
+        .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
+        .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT |
+                           VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT,
+        .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT |
+                       VK_DEBUG_UTILS_MESSAGE_TYPE_PERFORMANCE_BIT_EXT,
+        .pfnUserCallback = note_message,
+        .pUserData = gpu->messages
+    };
+    const VkInstanceCreateInfo info = { .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
+                                        .pNext = validate ? &messenger : NULL,
+                                        .pApplicationInfo = &app,
+                                        .enabledLayerCount = validate ? 1 : 0,
+                                        .ppEnabledLayerNames = layers,
+                                        .enabledExtensionCount = validate ? 1 : 0,
+                                        .ppEnabledExtensionNames = extensions };
+    PFN_vkCreateDebugUtilsMessengerEXT create;
+    enum at_status st = AT_OK;
+    VkResult result;
+
+    if (validate && !layer_is_installed(validation_layer))
+        FAIL(AT_DEVICE, "the Vulkan validation layer is not installed (on Debian the package "
+                        "vulkan-validationlayers)");
+    separate_shader_caches();
+    result = vkCreateInstance(&info, NULL, &gpu->instance);
+    if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
+        FAIL(AT_DEVICE, "no Vulkan driver was found: " NO_DRIVER);
+    TRY(at_vk_check(result, "vkCreateInstance"));
+    if (!validate)
+        goto done;
+    create = (PFN_vkCreateDebugUtilsMessengerEXT)vkGetInstanceProcAddr(
+        gpu->instance, "vkCreateDebugUtilsMessengerEXT");
+    TRY(at_vk_check(create(gpu->instance, &messenger, NULL, &gpu->messenger),
+                    "vkCreateDebugUtilsMessengerEXT"));
+done:
+    return st;
+}
+
+static void destroy_instance(struct at_gpu *gpu)
+{
+    PFN_vkDestroyDebugUtilsMessengerEXT destroy;
+
+    if (gpu->messenger) {
+        destroy = (PFN_vkDestroyDebugUtilsMessengerEXT)vkGetInstanceProcAddr(
+            gpu->instance, "vkDestroyDebugUtilsMessengerEXT");
+        destroy(gpu->instance, gpu->messenger, NULL);
+    }
+    if (gpu->instance)
+        vkDestroyInstance(gpu->instance, NULL);
+    gpu->instance = VK_NULL_HANDLE;
+}
+
+/* ---- devices ---- */
+
+static enum at_gpu_type type_of(VkPhysicalDeviceType type)
+{
+    switch (type) {
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+        return AT_GPU_DISCRETE;
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+        return AT_GPU_INTEGRATED;
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+        return AT_GPU_VIRTUAL;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:
+        return AT_GPU_CPU;
+    default:
+        return AT_GPU_OTHER;
+    }
+}
+
+static bool has_extension(const VkExtensionProperties *extensions, uint32_t n, const char *name)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (strcmp(extensions[i].extensionName, name) == 0)
+            return true;
+    return false;
+}
+
+/* Extensions that are used where the device has them. */
+static AT_CHECKED find_extensions(struct at_gpu *gpu)
+{
+    VkExtensionProperties *extensions = NULL;
+    enum at_status st;
+    uint32_t n = 0;
+
+    TRY(at_vk_check(vkEnumerateDeviceExtensionProperties(gpu->physical, NULL, &n, NULL),
+                    "vkEnumerateDeviceExtensionProperties"));
+    TRY(at_alloc(&extensions, n, sizeof *extensions));
+    TRY(at_vk_check(vkEnumerateDeviceExtensionProperties(gpu->physical, NULL, &n, extensions),
+                    "vkEnumerateDeviceExtensionProperties"));
+    gpu->has_budget = has_extension(extensions, n, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    gpu->info.push_descriptors =
+        has_extension(extensions, n, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
+done:
+    at_free(&extensions);
+    return st;
+}
+
+/* A family for compute, one without graphics where there is one: its time limit is longer. */
+static bool find_family(struct at_gpu *gpu)
+{
+    VkQueueFamilyProperties families[16];
+    uint32_t n = AT_COUNT(families), found = UINT32_MAX;
+
+    vkGetPhysicalDeviceQueueFamilyProperties(gpu->physical, &n, families);
+    for (uint32_t i = 0; i < n; i++)
+        if (families[i].queueFlags & VK_QUEUE_COMPUTE_BIT &&
+            (found == UINT32_MAX || !(families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT))) {
+            found = i;
+            gpu->timestamp_bits = families[i].timestampValidBits;
+            if (!(families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT))
+                break;
+        }
+    gpu->family = found;
+    return found != UINT32_MAX;
+}
+
+/* Fills gpu->info for gpu->physical; AT_NOT_FOUND when the device cannot be used. */
+static AT_CHECKED probe(struct at_gpu *gpu)
+{
+    VkPhysicalDeviceDriverProperties driver = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES
+    };
+    VkPhysicalDeviceSubgroupProperties subgroup = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES, .pNext = &driver
+    };
+    VkPhysicalDeviceMaintenance3Properties sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES, .pNext = &subgroup
+    };
+    VkPhysicalDeviceProperties2 all = { .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                        .pNext = &sizes };
+    const VkPhysicalDeviceProperties *p = &all.properties;
+    struct at_gpu_info *info = &gpu->info;
+    enum at_status st;
+
+    vkGetPhysicalDeviceProperties(gpu->physical, &all.properties);
+    if (p->apiVersion < VK_API_VERSION_1_2 || !find_family(gpu))
+        return AT_NOT_FOUND;
+    vkGetPhysicalDeviceProperties2(gpu->physical, &all);
+    TRY(find_extensions(gpu));
+    gpu->limits = p->limits;
+    info->type = type_of(p->deviceType);
+    snprintf(info->name, sizeof info->name, "%s", p->deviceName);
+    snprintf(info->driver, sizeof info->driver, "%.100s %.150s", driver.driverName,
+             driver.driverInfo);
+    info->vulkan_major = VK_API_VERSION_MAJOR(p->apiVersion);
+    info->vulkan_minor = VK_API_VERSION_MINOR(p->apiVersion);
+    info->subgroup = subgroup.subgroupSize;
+    info->max_shared_bytes = p->limits.maxComputeSharedMemorySize;
+    info->max_invocations = p->limits.maxComputeWorkGroupInvocations;
+    info->max_range_bytes = p->limits.maxStorageBufferRange;
+    info->max_texels = p->limits.maxTexelBufferElements;
+    info->max_alloc_bytes = sizes.maxMemoryAllocationSize;
+    info->timestamps = gpu->timestamp_bits > 0 && p->limits.timestampPeriod > 0;
+    info->host_memory_is_device_memory =
+        info->type == AT_GPU_CPU || info->type == AT_GPU_INTEGRATED;
+    TRY(at_gpu_choose_memory(gpu));
+    info->memory_bytes = at_gpu_memory_left(gpu);
+done:
+    return st;
+}
+
+static int by_preference(const void *a, const void *b)
+{
+    const struct at_gpu *x = a, *y = b;
+
+    if (x->info.type != y->info.type)
+        return x->info.type < y->info.type ? -1 : 1;
+    return (x->info.index > y->info.index) - (x->info.index < y->info.index);
+}
+
+/* All usable devices of an instance, probed, in order of preference; free with at_free(). */
+static AT_CHECKED probe_all(struct at_gpu **out, size_t *out_n, const struct at_gpu *instance)
+{
+    VkPhysicalDevice *physical = NULL;
+    struct at_gpu *found = NULL;
+    enum at_status st;
+    uint32_t n = 0;
+    size_t n_found = 0;
+
+    TRY(at_vk_check(vkEnumeratePhysicalDevices(instance->instance, &n, NULL),
+                    "vkEnumeratePhysicalDevices"));
+    TRY(at_alloc(&physical, n, sizeof(VkPhysicalDevice)));
+    TRY(at_alloc(&found, n, sizeof *found));
+    TRY(at_vk_check(vkEnumeratePhysicalDevices(instance->instance, &n, physical),
+                    "vkEnumeratePhysicalDevices"));
+    for (uint32_t i = 0; i < n; i++) {
+        struct at_gpu *gpu = &found[n_found];
+
+        *gpu = *instance;
+        gpu->physical = physical[i];
+        gpu->info.index = i;
+        st = probe(gpu);
+        if (st == AT_OK)
+            n_found++;
+        else if (st != AT_NOT_FOUND)
+            goto done;
+    }
+    st = AT_OK;
+    if (n_found == 0)
+        FAIL(AT_DEVICE, "no device offers Vulkan 1.2 compute: " NO_DRIVER);
+    qsort(found, n_found, sizeof *found, by_preference);
+    for (size_t i = 0; i < n_found; i++)
+        found[i].info.index = (uint32_t)i;
+done:
+    at_free(&physical);
+    if (st != AT_OK)
+        at_free(&found);
+    *out = found;
+    *out_n = n_found;
+    return st;
+}
+
+AT_CHECKED at_gpu_list(struct at_arena *arena, struct at_gpu_info **out, size_t *out_n)
+{
+    struct at_gpu instance = { 0 }, *found = NULL;
+    enum at_status st;
+
+    *out_n = 0;
+    TRY(create_instance(&instance, false));
+    TRY(probe_all(&found, out_n, &instance));
+    TRY(at_arena_alloc(arena, out, *out_n, sizeof **out));
+    for (size_t i = 0; i < *out_n; i++)
+        (*out)[i] = found[i].info;
+done:
+    at_free(&found);
+    destroy_instance(&instance);
+    return st;
+}
+
+static bool contains(const char *text, const char *part)
+{
+    const size_t n = strlen(part);
+
+    for (; *text; text++) {
+        size_t i = 0;
+        while (i < n && tolower((unsigned char)text[i]) == tolower((unsigned char)part[i]))
+            i++;
+        if (i == n)
+            return true;
+    }
+    return false;
+}
+
+/* The device that `name` (a number, a part of a name, or NULL) means. */
+static AT_CHECKED choose(const struct at_gpu **out, const struct at_gpu *found, size_t n,
+                         const char *name)
+{
+    struct at_buf list = { 0 };
+    enum at_status st = AT_OK;
+
+    *out = NULL;
+    for (size_t i = 0; i < n && !*out; i++) {
+        char index[24];
+
+        snprintf(index, sizeof index, "%zu", i);
+        if (!name || strcmp(name, index) == 0)
+            *out = &found[i];
+    }
+    for (size_t i = 0; i < n && !*out; i++)
+        if (*name && contains(found[i].info.name, name))
+            *out = &found[i];
+    if (!*out) {
+        for (size_t i = 0; i < n; i++)
+            at_buf_printf(&list, "%s%zu: %s", i > 0 ? "; " : "", i, found[i].info.name);
+        TRY(at_buf_status(&list));
+        FAIL(AT_DEVICE, "no device is called \"%s\"; there are %s", name, list.data);
+    }
+done:
+    at_buf_release(&list);
+    return st;
+}
+
+/* ---- opening ---- */
+
+/* The features that variants may use, where the device has them. */
+static AT_CHECKED create_device(struct at_gpu *gpu)
+{
+    VkPhysicalDeviceVulkan12Features has12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES
+    };
+    VkPhysicalDeviceVulkan11Features has11 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &has12
+    };
+    VkPhysicalDeviceFeatures2 has = { .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                      .pNext = &has11 };
+    VkPhysicalDeviceVulkan12Features use12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .timelineSemaphore = true
+    };
+    VkPhysicalDeviceVulkan11Features use11 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &use12
+    };
+    VkPhysicalDeviceFeatures2 use = { .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                      .pNext = &use11 };
+    const float priority = 1;
+    const VkDeviceQueueCreateInfo queue = { .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+                                            .queueFamilyIndex = gpu->family,
+                                            .queueCount = 1,
+                                            .pQueuePriorities = &priority };
+    const char *extensions[2];
+    VkDeviceCreateInfo info = { .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                                .pNext = &use,
+                                .queueCreateInfoCount = 1,
+                                .pQueueCreateInfos = &queue,
+                                .ppEnabledExtensionNames = extensions };
+    enum at_status st;
+
+    vkGetPhysicalDeviceFeatures2(gpu->physical, &has);
+    use.features.robustBufferAccess = has.features.robustBufferAccess;
+    use.features.shaderInt16 = has.features.shaderInt16;
+    use.features.shaderInt64 = has.features.shaderInt64;
+    use11.storageBuffer16BitAccess = has11.storageBuffer16BitAccess;
+    use12.shaderFloat16 = has12.shaderFloat16;
+    use12.shaderInt8 = has12.shaderInt8;
+    use12.storageBuffer8BitAccess = has12.storageBuffer8BitAccess;
+    use12.vulkanMemoryModel = has12.vulkanMemoryModel;
+    if (gpu->has_budget)
+        extensions[info.enabledExtensionCount++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+    if (gpu->info.push_descriptors)
+        extensions[info.enabledExtensionCount++] = VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME;
+    TRY(at_vk_check(vkCreateDevice(gpu->physical, &info, NULL, &gpu->device), "vkCreateDevice"));
+    vkGetDeviceQueue(gpu->device, gpu->family, 0, &gpu->queue);
+    if (gpu->info.push_descriptors)
+        gpu->push_descriptors = (PFN_vkCmdPushDescriptorSetKHR)vkGetDeviceProcAddr(
+            gpu->device, "vkCmdPushDescriptorSetKHR");
+done:
+    return st;
+}
+
+AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
+{
+    struct at_gpu *gpu = NULL, *found = NULL;
+    const struct at_gpu *chosen;
+    enum at_status st;
+    size_t n;
+
+    *out = NULL;
+    TRY(at_alloc(&gpu, 1, sizeof *gpu));
+    TRY(at_alloc(&gpu->messages, 1, sizeof *gpu->messages));
+    TRY(create_instance(gpu, wants_validation(params->validate)));
+    TRY(probe_all(&found, &n, gpu));
+    TRY(choose(&chosen, found, n, params->device));
+    *gpu = *chosen;
+    gpu->baseline_only = params->baseline_only;
+    gpu->profile = params->profile && gpu->info.timestamps;
+    gpu->memory_limit_bytes = params->memory_limit_bytes;
+    if (params->max_range_bytes > 0 && params->max_range_bytes < gpu->info.max_range_bytes)
+        gpu->info.max_range_bytes = params->max_range_bytes;
+    if (params->no_push_descriptors)
+        gpu->info.push_descriptors = false;
+    gpu->info.memory_bytes = at_gpu_memory_left(gpu);
+    TRY(create_device(gpu));
+    TRY(at_buffer_create(&gpu->nothing, gpu, 256, false));
+    TRY(at_modules_create(gpu));
+    TRY(at_stream_create(&gpu->transfer, gpu));
+    *out = gpu;
+    gpu = NULL;
+done:
+    at_free(&found);
+    at_gpu_close(&gpu);
+    return st;
+}
+
+void at_gpu_close(struct at_gpu **gpu)
+{
+    struct at_gpu *g = *gpu;
+
+    if (!g)
+        return;
+    if (g->device) {
+        at_stream_destroy(&g->transfer);
+        at_modules_destroy(g);
+        at_buffer_destroy(&g->nothing);
+        vkDestroyDevice(g->device, NULL);
+    }
+    destroy_instance(g);
+    at_free(&g->messages);
+    at_free(gpu);
+}
+
+const struct at_gpu_info *at_gpu_get_info(const struct at_gpu *gpu)
+{
+    return &gpu->info;
+}
+
+size_t at_gpu_validation_errors(const struct at_gpu *gpu)
+{
+    return gpu->messages->n;
+}

@@ -1,0 +1,332 @@
+#include "kernels.h"
+#include "spirv_all.h"
+#include "vk.h"
+
+#include <string.h>
+
+/* ---- the table, from shaders/kernels.def ---- */
+
+/* clang-format off */
+#define VARIANT(kernel, name, file, defines, needs, bindings, units)
+#define R(buffer) { #buffer, true, false, false },
+#define W(buffer) { #buffer, false, true, false },
+#define RW(buffer) { #buffer, true, true, false },
+#define KR(buffer) { #buffer, true, false, true },
+#define KRW(buffer) { #buffer, true, true, true },
+#define KERNEL(name, file, defines, args, bufs, units, cut, flop)                                  \
+    static const struct at_kernel_buffer buffers_##name[] = { bufs };
+#include "kernels.def"
+#undef KERNEL
+#undef R
+#undef W
+#undef RW
+#undef KR
+#undef KRW
+
+#define CUT(member) &a->member
+#define WHOLE NULL
+#define UNITS(x, y, z) { x, y, z }
+#define KERNEL(name, file, defines, args, bufs, units, member, cost)                               \
+    static void units_##name(const uint32_t *s, uint32_t u[3])                                     \
+    {                                                                                              \
+        const uint32_t values[3] = UNITS units;                                                    \
+        (void)s;                                                                                   \
+        memcpy(u, values, sizeof values);                                                          \
+    }                                                                                              \
+    static uint32_t *cut_##name(void *values)                                                      \
+    {                                                                                              \
+        struct args *a = values;                                                                   \
+        (void)a;                                                                                   \
+        return member;                                                                             \
+    }                                                                                              \
+    static double flop_##name(const void *values, struct at_work w)                                \
+    {                                                                                              \
+        const struct args *a = values;                                                             \
+        (void)a;                                                                                   \
+        (void)w;                                                                                   \
+        return cost;                                                                               \
+    }
+#include "kernels.def"
+#undef KERNEL
+#undef CUT
+#undef WHOLE
+
+#define KERNEL(name, file, defines, args, bufs, units, cut, flop)                                  \
+    { { #name, sizeof(struct args), buffers_##name, AT_COUNT(buffers_##name), cut_##name,          \
+        flop_##name },                                                                             \
+      units_##name, spv_##name, sizeof spv_##name },
+static const struct kernel_row {
+    struct at_kernel_def def;
+    void (*units)(const uint32_t *s, uint32_t u[3]);
+    const uint32_t *spirv;
+    size_t spirv_bytes;
+} kernels[] = {
+#include "kernels.def"
+};
+#undef KERNEL
+#undef VARIANT
+
+#define KERNEL(name, file, defines, args, bufs, units, cut, flop)
+#define VARIANT(kernel, name, file, defines, needs, bindings, units)                               \
+    static bool needs_##kernel##_##name(const struct at_gpu_info *d, const uint32_t *s)            \
+    {                                                                                              \
+        (void)d;                                                                                   \
+        (void)s;                                                                                   \
+        return needs;                                                                              \
+    }                                                                                              \
+    static void units_##kernel##_##name(const uint32_t *s, uint32_t u[3])                          \
+    {                                                                                              \
+        const uint32_t values[3] = UNITS units;                                                    \
+        (void)s;                                                                                   \
+        memcpy(u, values, sizeof values);                                                          \
+    }
+#include "kernels.def"
+#undef VARIANT
+
+#define VARIANT(kernel, name, file, defines, needs, bindings, units)                               \
+    { AT_KERNEL_##kernel, #name, bindings, needs_##kernel##_##name, units_##kernel##_##name,       \
+      spv_##kernel##_##name, sizeof spv_##kernel##_##name },
+static const struct variant_row {
+    uint32_t kernel;
+    const char *name, *bindings;
+    bool (*needs)(const struct at_gpu_info *d, const uint32_t *s);
+    void (*units)(const uint32_t *s, uint32_t u[3]);
+    const uint32_t *spirv;
+    size_t spirv_bytes;
+} variants[] = {
+#include "kernels.def"
+};
+#undef KERNEL
+#undef VARIANT
+/* clang-format on */
+
+struct at_pipeline {
+    struct at_pipeline *next;
+    uint32_t n_spec, spec[AT_MAX_SPEC];
+    VkPipeline handle;
+};
+
+/* ---- bindings ---- */
+
+static const struct {
+    char letter;
+    enum at_binding_kind kind;
+    VkFormat format;
+} letters[] = {
+    { 'B', AT_BIND_STORAGE, VK_FORMAT_UNDEFINED },
+    { 'I', AT_BIND_STORAGE_TEXEL, VK_FORMAT_R32G32B32A32_SFLOAT },
+    { 'J', AT_BIND_UNIFORM_TEXEL, VK_FORMAT_R32_SINT },
+    { 'Q', AT_BIND_UNIFORM_TEXEL, VK_FORMAT_R32G32B32A32_SINT },
+    { 'S', AT_BIND_UNIFORM_TEXEL, VK_FORMAT_R32_SFLOAT },
+    { 'T', AT_BIND_UNIFORM_TEXEL, VK_FORMAT_R32G32B32A32_SFLOAT },
+};
+
+static uint32_t find_buffer(const struct at_kernel_def *kernel, const char *name, size_t n)
+{
+    for (uint32_t i = 0; i < kernel->n_buffers; i++)
+        if (strlen(kernel->buffers[i].name) == n && memcmp(kernel->buffers[i].name, name, n) == 0)
+            return i;
+    AT_BUG("kernel %s: a variant binds \"%.*s\", which is no buffer", kernel->name, (int)n, name);
+}
+
+/* "I a, B c": a letter and a buffer's name each. */
+static void parse_bindings(struct at_module *module, const char *text)
+{
+    while (*text) {
+        struct at_binding *b = &module->bindings[module->n_bindings++];
+        const size_t n = strcspn(text + 2, ",");
+        size_t i = 0;
+
+        AT_REQUIRE(module->n_bindings <= AT_MAX_BINDINGS && text[1] == ' ');
+        while (i < AT_COUNT(letters) && letters[i].letter != text[0])
+            i++;
+        if (i == AT_COUNT(letters))
+            AT_BUG("kernel %s: unknown binding letter %c", module->kernel->name, text[0]);
+        *b = (struct at_binding){ letters[i].kind, letters[i].format,
+                                  find_buffer(module->kernel, text + 2, n) };
+        text += 2 + n;
+        text += strspn(text, ", ");
+    }
+}
+
+/* ---- modules ---- */
+
+static AT_CHECKED create_module(struct at_module *module, struct at_gpu *gpu, const uint32_t *spirv,
+                                size_t spirv_bytes)
+{
+    static const VkDescriptorType types[] = {
+        [AT_BIND_STORAGE] = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+        [AT_BIND_UNIFORM_TEXEL] = VK_DESCRIPTOR_TYPE_UNIFORM_TEXEL_BUFFER,
+        [AT_BIND_STORAGE_TEXEL] = VK_DESCRIPTOR_TYPE_STORAGE_TEXEL_BUFFER,
+    };
+    VkDescriptorSetLayoutBinding bindings[AT_MAX_BINDINGS];
+    const VkDescriptorSetLayoutCreateInfo set = {
+        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
+        .flags = gpu->info.push_descriptors
+                     ? VK_DESCRIPTOR_SET_LAYOUT_CREATE_PUSH_DESCRIPTOR_BIT_KHR
+                     : 0,
+        .bindingCount = module->n_bindings,
+        .pBindings = bindings
+    };
+    const VkPushConstantRange range = { VK_SHADER_STAGE_COMPUTE_BIT, 0,
+                                        (uint32_t)module->kernel->args_bytes };
+    const VkPipelineLayoutCreateInfo layout = { .sType =
+                                                    VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
+                                                .setLayoutCount = 1,
+                                                .pSetLayouts = &module->set_layout,
+                                                .pushConstantRangeCount = 1,
+                                                .pPushConstantRanges = &range };
+    const VkShaderModuleCreateInfo shader = { .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
+                                              .codeSize = spirv_bytes,
+                                              .pCode = spirv };
+    enum at_status st;
+
+    for (uint32_t i = 0; i < module->n_bindings; i++)
+        bindings[i] =
+            (VkDescriptorSetLayoutBinding){ .binding = i,
+                                            .descriptorType = types[module->bindings[i].kind],
+                                            .descriptorCount = 1,
+                                            .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT };
+    TRY(at_vk_check(vkCreateDescriptorSetLayout(gpu->device, &set, NULL, &module->set_layout),
+                    "vkCreateDescriptorSetLayout"));
+    TRY(at_vk_check(vkCreatePipelineLayout(gpu->device, &layout, NULL, &module->layout),
+                    "vkCreatePipelineLayout"));
+    TRY(at_vk_check(vkCreateShaderModule(gpu->device, &shader, NULL, &module->shader),
+                    "vkCreateShaderModule"));
+done:
+    return st;
+}
+
+AT_CHECKED at_modules_create(struct at_gpu *gpu)
+{
+    enum at_status st;
+
+    TRY(at_alloc(&gpu->modules, AT_COUNT(kernels) + AT_COUNT(variants), sizeof *gpu->modules));
+    for (uint32_t i = 0; i < AT_COUNT(kernels); i++) {
+        struct at_module *m = &gpu->modules[i];
+
+        *m = (struct at_module){ .kernel = &kernels[i].def,
+                                 .variant = "baseline",
+                                 .units = kernels[i].units,
+                                 .n_bindings = kernels[i].def.n_buffers };
+        AT_REQUIRE(m->n_bindings <= AT_MAX_BINDINGS);
+        for (uint32_t b = 0; b < m->n_bindings; b++)
+            m->bindings[b] = (struct at_binding){ .kind = AT_BIND_STORAGE, .buffer = b };
+    }
+    for (uint32_t i = 0; i < AT_COUNT(variants); i++) {
+        struct at_module *m = &gpu->modules[AT_COUNT(kernels) + i];
+
+        *m = (struct at_module){ .kernel = &kernels[variants[i].kernel].def,
+                                 .variant = variants[i].name,
+                                 .units = variants[i].units };
+        parse_bindings(m, variants[i].bindings);
+    }
+done:
+    return st;
+}
+
+void at_modules_destroy(struct at_gpu *gpu)
+{
+    if (!gpu->modules)
+        return;
+    for (size_t i = 0; i < AT_COUNT(kernels) + AT_COUNT(variants); i++) {
+        struct at_module *m = &gpu->modules[i];
+
+        while (m->pipelines) {
+            struct at_pipeline *p = m->pipelines;
+
+            m->pipelines = p->next;
+            vkDestroyPipeline(gpu->device, p->handle, NULL);
+            at_free(&p);
+        }
+        vkDestroyShaderModule(gpu->device, m->shader, NULL);
+        vkDestroyPipelineLayout(gpu->device, m->layout, NULL);
+        vkDestroyDescriptorSetLayout(gpu->device, m->set_layout, NULL);
+    }
+    at_free(&gpu->modules);
+}
+
+struct at_module *at_module_select(const struct at_gpu *gpu, uint32_t kernel,
+                                   const struct at_work *work)
+{
+    AT_REQUIRE(kernel < AT_COUNT(kernels));
+    for (size_t i = 0; i < AT_COUNT(variants) && !gpu->baseline_only; i++)
+        if (variants[i].kernel == kernel && variants[i].needs(&gpu->info, work->spec))
+            return &gpu->modules[AT_COUNT(kernels) + i];
+    return &gpu->modules[kernel];
+}
+
+const char *at_kernel_variant(const struct at_gpu *gpu, uint32_t kernel, struct at_work work)
+{
+    return at_module_select(gpu, kernel, &work)->variant;
+}
+
+uint32_t at_kernel_find(const char *name)
+{
+    for (uint32_t i = 0; i < AT_COUNT(kernels); i++)
+        if (strcmp(kernels[i].def.name, name) == 0)
+            return i;
+    return UINT32_MAX;
+}
+
+/* ---- pipelines ---- */
+
+static AT_CHECKED create_pipeline(VkPipeline *out, const struct at_gpu *gpu,
+                                  const struct at_module *module, const struct at_work *work)
+{
+    VkSpecializationMapEntry entries[AT_MAX_SPEC];
+    const VkSpecializationInfo spec = { .mapEntryCount = work->n_spec,
+                                        .pMapEntries = entries,
+                                        .dataSize = work->n_spec * sizeof work->spec[0],
+                                        .pData = work->spec };
+    const VkComputePipelineCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .stage = { .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                   .module = module->shader,
+                   .pName = "main",
+                   .pSpecializationInfo = &spec },
+        .layout = module->layout
+    };
+
+    for (uint32_t i = 0; i < work->n_spec; i++)
+        entries[i] = (VkSpecializationMapEntry){ .constantID = i + 1,
+                                                 .offset = i * (uint32_t)sizeof work->spec[0],
+                                                 .size = sizeof work->spec[0] };
+    return at_vk_check(vkCreateComputePipelines(gpu->device, VK_NULL_HANDLE, 1, &info, NULL, out),
+                       "vkCreateComputePipelines");
+}
+
+AT_CHECKED at_module_pipeline(VkPipeline *out, struct at_gpu *gpu, struct at_module *module,
+                              const struct at_work *work)
+{
+    const size_t index = (size_t)(module - gpu->modules), n_kernels = AT_COUNT(kernels);
+    const size_t spec_bytes = work->n_spec * sizeof work->spec[0];
+    struct at_pipeline *made = NULL;
+    enum at_status st = AT_OK;
+
+    for (struct at_pipeline *p = module->pipelines; p; p = p->next)
+        if (p->n_spec == work->n_spec && memcmp(p->spec, work->spec, spec_bytes) == 0) {
+            *out = p->handle;
+            return AT_OK;
+        }
+    AT_REQUIRE(work->n_spec <= AT_MAX_SPEC);
+    if (!module->shader && index < n_kernels)
+        TRY(create_module(module, gpu, kernels[index].spirv, kernels[index].spirv_bytes));
+    else if (!module->shader)
+        TRY(create_module(module, gpu, variants[index - n_kernels].spirv,
+                          variants[index - n_kernels].spirv_bytes));
+    TRY(at_alloc(&made, 1, sizeof *made));
+    made->n_spec = work->n_spec;
+    memcpy(made->spec, work->spec, spec_bytes);
+    TRY(create_pipeline(&made->handle, gpu, module, work));
+    *out = made->handle;
+    made->next = module->pipelines;
+    module->pipelines = made;
+    made = NULL;
+done:
+    if (st != AT_OK)
+        at_context("kernel %s (%s)", module->kernel->name, module->variant);
+    at_free(&made);
+    return st;
+}

@@ -1,0 +1,202 @@
+/* What the .c files of this folder share: the Vulkan objects behind struct at_gpu. */
+#ifndef AT_VK_H
+#define AT_VK_H
+
+#include "gpu.h"
+#include <vulkan/vulkan.h>
+
+enum { AT_VIEW_ALIGNMENT = 16 };
+
+enum at_binding_kind { AT_BIND_STORAGE, AT_BIND_UNIFORM_TEXEL, AT_BIND_STORAGE_TEXEL };
+
+struct at_binding {
+    enum at_binding_kind kind;
+    VkFormat format; /* of texel buffers */
+    uint32_t buffer; /* index into the kernel's buffers */
+};
+
+/* A row of kernels.def (kernel.c makes the tables). */
+struct at_kernel_buffer {
+    const char *name;
+    bool read, write, keep;
+};
+struct at_kernel_def {
+    const char *name;
+    size_t args_bytes;
+    const struct at_kernel_buffer *buffers;
+    uint32_t n_buffers;
+    uint32_t *(*cut)(void *args); /* member that holds the size along x; NULL: not cut */
+    double (*flop)(const void *args, struct at_work work);
+};
+
+/* A module: a KERNEL line or one of its VARIANT lines, with what was made of it so far. */
+struct at_module {
+    const struct at_kernel_def *kernel;
+    const char *variant;
+    void (*units)(const uint32_t *s, uint32_t units[3]);
+    struct at_binding bindings[AT_MAX_BINDINGS];
+    uint32_t n_bindings;
+    VkShaderModule shader;
+    VkDescriptorSetLayout set_layout;
+    VkPipelineLayout layout;
+    struct at_pipeline *pipelines;
+};
+
+/* What the validation layer said. */
+struct at_messages {
+    size_t n;
+    char first[2048];
+};
+
+struct at_gpu {
+    struct at_gpu_info info;
+    bool baseline_only, profile, has_budget;
+    uint64_t memory_limit_bytes, allocated_bytes;
+    VkInstance instance;
+    VkDebugUtilsMessengerEXT messenger;
+    struct at_messages *messages;
+    VkPhysicalDevice physical;
+    VkPhysicalDeviceLimits limits;
+    VkDevice device;
+    VkQueue queue;
+    uint32_t family, timestamp_bits;
+    PFN_vkCmdPushDescriptorSetKHR push_descriptors; /* NULL: the descriptor ring is used */
+    uint32_t memory_type, staging_type;
+    struct at_buffer *nothing;  /* bound where a view has no buffer */
+    struct at_module *modules;  /* the kernels, then the variants */
+    struct at_stream *transfer; /* of at_gpu_write(), at_gpu_read() and zero fills */
+};
+
+/* ---- device.c ---- */
+
+/* AT_OK, or a status with a sentence that names `what`. */
+AT_CHECKED at_vk_check(VkResult result, const char *what);
+
+/* ---- memory.c ---- */
+
+struct at_texel_view {
+    VkBufferView handle;
+    uint64_t offset, bytes;
+    VkFormat format;
+};
+struct at_buffer {
+    struct at_gpu *gpu;
+    VkBuffer handle;
+    VkDeviceMemory memory;
+    uint64_t bytes;
+    void *mapped; /* staging only */
+    struct at_texel_view *views;
+    size_t n_views, view_capacity;
+};
+/* Staging buffers lie in host memory and come mapped. */
+AT_CHECKED at_buffer_create(struct at_buffer **out, struct at_gpu *gpu, uint64_t bytes,
+                            bool staging);
+void at_buffer_destroy(struct at_buffer **buffer);
+/* The texel view of a range, made once and kept with the buffer. */
+AT_CHECKED at_buffer_texels(VkBufferView *out, struct at_view view, VkFormat format);
+/* Bytes that may still be allocated now. */
+uint64_t at_gpu_memory_left(const struct at_gpu *gpu);
+AT_CHECKED at_gpu_choose_memory(struct at_gpu *gpu);
+
+/* ---- kernel.c ---- */
+
+AT_CHECKED at_modules_create(struct at_gpu *gpu);
+void at_modules_destroy(struct at_gpu *gpu);
+/* The module that a launch uses; depends on device and specialisation constants only. */
+struct at_module *at_module_select(const struct at_gpu *gpu, uint32_t kernel,
+                                   const struct at_work *work);
+/* The pipeline for these specialisation constants, made at first use. */
+AT_CHECKED at_module_pipeline(VkPipeline *out, struct at_gpu *gpu, struct at_module *module,
+                              const struct at_work *work);
+
+/* ---- stream.c, used by launch.c and timer.c ---- */
+
+enum {
+    AT_SLOTS = 4,            /* command buffers of a stream */
+    AT_SLOT_LAUNCHES = 1024, /* then the stream submits */
+    AT_SLOT_DOWNLOADS = 256,
+    AT_SLOT_STAGING = 4 << 20,
+    AT_PENDING = 256, /* ranges remembered since the last barrier */
+    AT_SLOT_QUERIES = 2 + 2 * AT_SLOT_LAUNCHES
+};
+#define AT_NO_TIMER UINT32_MAX
+
+struct at_download {
+    void *data;
+    size_t offset, n;
+};
+
+/* A command buffer with everything whose lifetime is one submission. */
+struct at_slot {
+    VkCommandPool pool;
+    VkCommandBuffer commands;
+    VkDescriptorPool sets;
+    VkQueryPool queries; /* begin, end of the slot; with `profile` begin, end of each launch */
+    struct at_buffer *staging;
+    size_t staged;
+    struct at_download downloads[AT_SLOT_DOWNLOADS];
+    uint32_t n_downloads, n_launches;
+    uint32_t timer[AT_SLOT_LAUNCHES];
+    double flop;
+    uint64_t value; /* of the timeline when it is done */
+    bool submitted;
+};
+
+struct at_range {
+    const struct at_buffer *buffer;
+    uint64_t begin, end;
+    bool write;
+};
+
+/* Times by launch shape. index: open addressing, 2 * capacity numbers of items, from 1; 0 is free.
+ */
+struct at_timer {
+    const struct at_module *module;
+    struct at_work work;
+    uint64_t calls;
+    double time_s, flop, bytes;
+};
+struct at_timers {
+    struct at_timer *items;
+    uint32_t *index, n;
+    size_t capacity;
+};
+
+struct at_stream {
+    struct at_gpu *gpu;
+    enum at_status status; /* the first error */
+    char text[2048];
+    VkSemaphore timeline;
+    uint64_t value;
+    struct at_slot slots[AT_SLOTS];
+    uint32_t current;
+    bool open; /* slots[current] is being recorded */
+    struct at_range pending[AT_PENDING];
+    uint32_t n_pending;
+    double flop_per_s; /* of completed submissions */
+    uint64_t n_launches, n_submissions, n_barriers;
+    struct at_timers timers;
+    uint64_t stamps[AT_SLOT_QUERIES];
+};
+
+/* Makes slots[current] ready for a command of `staging` bytes (or ends it and opens the next);
+ * NULL after an error. */
+struct at_slot *at_stream_open(struct at_stream *stream, size_t staging);
+/* Keeps the first error and its message. */
+void at_stream_keep(struct at_stream *stream, enum at_status status);
+/* A barrier if one of the ranges conflicts with what is pending; then they are pending. */
+void at_stream_order(struct at_stream *stream, const struct at_range *ranges, uint32_t n);
+/* Submits when the recorded cost has passed the time budget. */
+void at_stream_spend(struct at_stream *stream, double flop);
+/* Floating-point operations of one submission. */
+double at_stream_budget(const struct at_stream *stream);
+
+/* ---- timer.c ---- */
+
+/* Counts a launch and returns its timer for at_timers_add(). */
+AT_CHECKED at_timers_count(uint32_t *out, struct at_timers *timers, const struct at_module *module,
+                           const struct at_work *work, double flop, double bytes);
+/* Reads a completed slot's timestamps: launch times, and the stream's rate. */
+void at_timers_collect(struct at_stream *stream, struct at_slot *slot);
+
+#endif
