@@ -15,8 +15,24 @@
 #define F32 float
 #endif
 
-/* C[M,N] (+)= alpha * op(A) op(B); accumulate 0 or 1. k0, k1: the part of K that is summed. */
-struct gemm_args { U32 M; U32 N; U32 K; U32 lda; U32 ldb; U32 ldc; F32 alpha; U32 accumulate; };
+/* clang-format off */
+struct adamw_args {
+    U32 n; F32 decay, beta1, one_minus_beta1, beta2, one_minus_beta2, sqrt_correction2, step_size, epsilon;
+};
+struct bias_args { U32 T, C, ld; };
+struct dequantise_args { U32 rows, cols, ld, quants_stride, scales_stride; }; /* strides in words */
+/* C[M,N] (+)= alpha * op(A) op(B); accumulate 0 or 1; *_col: first column of a matrix in its rows. */
+struct gemm_args { U32 M, N, K, lda, ldb, ldc, a_col, b_col, c_col; F32 alpha; U32 accumulate; };
+struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; };
+struct head_finish_args { U32 R, C, V, ldu, ldy, with_u; };
+struct head_grad_args { U32 R, n, v0, ldz; };
+struct head_target_args { U32 R, C, n, v0, ldy, ldw; };
+struct pair_loss_args { U32 n_pairs; F32 weight, beta, label_smoothing; };
+struct segment_sum_args { U32 n_segments; };
+struct sqnorm_part_args { U32 n, first_slot; };
+struct sqnorm_total_args { U32 n; F32 max_norm; };
+struct token_loss_args { U32 R; F32 weight, beta, label_smoothing; };
+/* clang-format on */
 
 #undef U32
 #undef I32

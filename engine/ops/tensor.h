@@ -15,6 +15,11 @@ uint64_t at_tensor_bytes(uint32_t rows, uint32_t cols);
 uint32_t at_tensor_ld(uint32_t cols); /* cols rounded up to 4 */
 /* Tensor of this shape at the start of `view`, which must be large enough: else AT_BUG. */
 struct at_tensor at_tensor_make(struct at_view view, uint32_t rows, uint32_t cols);
+/* The bytes of the tensor's rows, no more: what a launch binds. */
+static inline struct at_view at_tensor_view(struct at_tensor tensor)
+{
+    return at_view_part(tensor.view, 0, (uint64_t)tensor.dim[0] * tensor.ld * sizeof(float));
+}
 /* Rows [begin, begin + n). */
 struct at_tensor at_tensor_rows(struct at_tensor tensor, uint32_t begin, uint32_t n);
 /* Plans a (rows, cols) tensor; its view is written when the pool is committed. */

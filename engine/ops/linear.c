@@ -1,0 +1,282 @@
+#include "linear.h"
+
+#include "kernels.h"
+
+/* Blocks of k: fixed, so that the order of a sum is a function of the shape. */
+enum { K_SPLIT_FROM = 4096, K_SPLIT = 1024, TN_BLOCK = 256 };
+static const uint64_t panel_bytes = 64u << 20; /* of a dequantised weight */
+
+/* Rows of `row_bytes` that one binding holds, a multiple of 64 (of 4 where 64 are too many). */
+static uint32_t rows_in(uint64_t bytes, uint64_t row_bytes, uint32_t rows)
+{
+    const uint64_t n = bytes / row_bytes;
+
+    if (n >= rows)
+        return rows;
+    if (n < 4)
+        AT_BUG("a binding of %llu bytes holds fewer than 4 rows of %llu", (unsigned long long)bytes,
+               (unsigned long long)row_bytes);
+    return (uint32_t)(n >= 64 ? n / 64 * 64 : n / 4 * 4);
+}
+
+static uint64_t binding_bytes(struct at_stream *s)
+{
+    return at_gpu_get_info(at_stream_gpu(s))->max_range_bytes;
+}
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static bool empty(struct at_tensor t)
+{
+    return t.dim[0] == 0 || t.dim[1] == 0;
+}
+
+/* Columns [c_col, c_col + rows of B) of C; B in panels that a binding holds. */
+static void nt_columns(struct at_stream *s, struct at_tensor C, uint32_t c_col, struct at_tensor A,
+                       struct at_tensor B, float alpha, bool accumulate)
+{
+    const uint32_t M = A.dim[0], N = B.dim[0], K = A.dim[1];
+    const uint32_t block = K >= K_SPLIT_FROM ? K_SPLIT : K;
+    const uint32_t panel = rows_in(binding_bytes(s), (uint64_t)B.ld * sizeof(float), N);
+
+    for (uint32_t n = 0; n < N; n += panel) {
+        const struct at_tensor part = at_tensor_rows(B, n, least(panel, N - n));
+        const struct gemm_nt_bufs bufs = { .a = at_tensor_view(A),
+                                           .b = at_tensor_view(part),
+                                           .c = at_tensor_view(C) };
+
+        for (uint32_t k = 0; k < K; k += block) {
+            const struct gemm_args args = {
+                .M = M,
+                .N = part.dim[0],
+                .K = least(block, K - k),
+                .lda = A.ld,
+                .ldb = B.ld,
+                .ldc = C.ld,
+                .a_col = k,
+                .b_col = k,
+                .c_col = c_col + n,
+                .alpha = alpha,
+                .accumulate = accumulate || k > 0,
+            };
+
+            at_launch_gemm_nt(s, &bufs, &args, (struct at_work){ M, args.N, 1, 0, { 0 } });
+        }
+    }
+}
+
+/* C = A[:, a_col ... a_col + rows of B) B. */
+static void nn_columns(struct at_stream *s, struct at_tensor C, struct at_tensor A, uint32_t a_col,
+                       struct at_tensor B, float alpha, bool accumulate)
+{
+    const uint32_t M = A.dim[0], N = B.dim[1], K = B.dim[0];
+    const uint32_t most = K >= K_SPLIT_FROM ? K_SPLIT : K;
+    const uint32_t block = rows_in(binding_bytes(s), (uint64_t)B.ld * sizeof(float), most);
+
+    for (uint32_t k = 0; k < K; k += block) {
+        const struct at_tensor part = at_tensor_rows(B, k, least(block, K - k));
+        const struct gemm_nn_bufs bufs = { .a = at_tensor_view(A),
+                                           .b = at_tensor_view(part),
+                                           .c = at_tensor_view(C) };
+        const struct gemm_args args = {
+            .M = M,
+            .N = N,
+            .K = part.dim[0],
+            .lda = A.ld,
+            .ldb = B.ld,
+            .ldc = C.ld,
+            .a_col = a_col + k,
+            .alpha = alpha,
+            .accumulate = accumulate || k > 0,
+        };
+
+        at_launch_gemm_nn(s, &bufs, &args, (struct at_work){ M, N, 1, 0, { 0 } });
+    }
+}
+
+void at_matmul_nt(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
+                  float alpha, bool accumulate)
+{
+    at_require_shape(C, A.dim[0], B.dim[0]);
+    at_require_shape(B, B.dim[0], A.dim[1]);
+    AT_REQUIRE(A.dim[1] > 0);
+    if (!empty(C))
+        nt_columns(s, C, 0, A, B, alpha, accumulate);
+}
+
+void at_matmul_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
+                  float alpha, bool accumulate)
+{
+    at_require_shape(C, A.dim[0], B.dim[1]);
+    at_require_shape(B, A.dim[1], B.dim[1]);
+    AT_REQUIRE(A.dim[1] > 0);
+    if (!empty(C))
+        nn_columns(s, C, A, 0, B, alpha, accumulate);
+}
+
+void at_matmul_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
+                  float alpha, bool accumulate)
+{
+    const uint32_t M = A.dim[1], N = B.dim[1], K = A.dim[0];
+    const uint64_t limit = binding_bytes(s), widest = A.ld > B.ld ? A.ld : B.ld;
+    uint32_t block, panel;
+
+    at_require_shape(C, M, N);
+    at_require_shape(B, K, N);
+    AT_REQUIRE(K > 0);
+    if (empty(C))
+        return;
+    block = rows_in(limit, widest * sizeof(float), TN_BLOCK);
+    panel = rows_in(limit, (uint64_t)C.ld * sizeof(float), M);
+    for (uint32_t m = 0; m < M; m += panel) {
+        const struct at_tensor rows = at_tensor_rows(C, m, least(panel, M - m));
+
+        for (uint32_t k = 0; k < K; k += block) {
+            const uint32_t n = least(block, K - k);
+            const struct gemm_tn_bufs bufs = { .a = at_tensor_view(at_tensor_rows(A, k, n)),
+                                               .b = at_tensor_view(at_tensor_rows(B, k, n)),
+                                               .c = at_tensor_view(rows) };
+            const struct gemm_args args = {
+                .M = rows.dim[0],
+                .N = N,
+                .K = n,
+                .lda = A.ld,
+                .ldb = B.ld,
+                .ldc = C.ld,
+                .a_col = m,
+                .alpha = alpha,
+                .accumulate = accumulate || k > 0,
+            };
+
+            at_launch_gemm_tn(s, &bufs, &args, (struct at_work){ args.M, N, 1, 0, { 0 } });
+        }
+    }
+}
+
+/* ---- weights ---- */
+
+void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *scratch,
+                               const struct at_weight *const *weights, size_t n)
+{
+    uint64_t most = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t row_bytes = at_tensor_bytes(1, weights[i]->cols);
+        const uint64_t bytes = rows_in(panel_bytes, row_bytes, weights[i]->rows) * row_bytes;
+
+        if (weights[i]->type != AT_F32 && bytes > most)
+            most = bytes;
+    }
+    scratch->panel = (struct at_view){ 0 };
+    if (most > 0)
+        at_pool_reserve(pool, &scratch->panel, most, "dequantised weights");
+}
+
+/* Rows of w that are worked on at a time: all of an f32 weight. */
+static uint32_t panel_rows(struct at_weight w, const struct at_linear_scratch *scratch)
+{
+    if (w.type == AT_F32)
+        return w.rows;
+    return rows_in(least((uint32_t)panel_bytes, (uint32_t)scratch->panel.bytes),
+                   at_tensor_bytes(1, w.cols), w.rows);
+}
+
+/* Values of w, read in place or dequantised into the scratch. */
+static struct at_tensor panel_values(struct at_stream *s, struct at_weight w,
+                                     const struct at_linear_scratch *scratch)
+{
+    struct at_tensor values;
+
+    if (w.type == AT_F32)
+        return at_tensor_make(w.plane[0], w.rows, w.cols);
+    values = at_tensor_make(scratch->panel, w.rows, w.cols);
+    at_dequantise(s, values, w);
+    return values;
+}
+
+void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
+                   const struct at_linear_scratch *scratch, bool accumulate)
+{
+    const uint32_t panel = panel_rows(w, scratch);
+
+    at_require_shape(x, y.dim[0], w.cols);
+    at_require_shape(y, x.dim[0], w.rows);
+    if (empty(y))
+        return;
+    for (uint32_t n = 0; n < w.rows; n += panel) {
+        const struct at_weight part = at_weight_rows(w, n, least(panel, w.rows - n));
+
+        nt_columns(s, y, n, x, panel_values(s, part, scratch), 1, accumulate);
+    }
+}
+
+void at_linear_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
+                   struct at_weight w, const struct at_linear_scratch *scratch, bool accumulate)
+{
+    const uint32_t panel = panel_rows(w, scratch);
+
+    at_require_shape(dx, dy.dim[0], w.cols);
+    at_require_shape(dy, dx.dim[0], w.rows);
+    if (empty(dx))
+        return;
+    for (uint32_t n = 0; n < w.rows; n += panel) {
+        const struct at_weight part = at_weight_rows(w, n, least(panel, w.rows - n));
+
+        nn_columns(s, dx, dy, n, panel_values(s, part, scratch), 1, accumulate || n > 0);
+    }
+}
+
+void at_linear_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tensor dy,
+                          struct at_tensor x)
+{
+    at_matmul_tn(s, dW, dy, x, 1, true);
+}
+
+/* ---- bias ---- */
+
+void at_bias_fwd(struct at_stream *s, struct at_tensor y, struct at_view b)
+{
+    const struct bias_fwd_bufs bufs = { .y = at_tensor_view(y), .b = b };
+    const struct bias_args args = { .T = y.dim[0], .C = y.dim[1], .ld = y.ld };
+
+    if (!empty(y))
+        at_launch_bias_fwd(s, &bufs, &args, (struct at_work){ args.T, 1, 1, 0, { 0 } });
+}
+
+void at_bias_bwd(struct at_stream *s, struct at_view db, struct at_tensor dy)
+{
+    const uint32_t T = dy.dim[0];
+    const uint32_t block = rows_in(binding_bytes(s), (uint64_t)dy.ld * sizeof(float), T);
+
+    for (uint32_t t = 0; !empty(dy) && t < T; t += block) {
+        const struct at_tensor rows = at_tensor_rows(dy, t, least(block, T - t));
+        const struct bias_bwd_bufs bufs = { .db = db, .dy = at_tensor_view(rows) };
+        const struct bias_args args = { .T = rows.dim[0], .C = dy.dim[1], .ld = dy.ld };
+
+        at_launch_bias_bwd(s, &bufs, &args, (struct at_work){ args.C, 1, 1, 0, { 0 } });
+    }
+}
+
+/* ---- LoRA ---- */
+
+void at_lora_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor z, struct at_tensor x,
+                 const struct at_lora *lora)
+{
+    at_matmul_nt(s, z, x, lora->A, 1, false);
+    at_matmul_nt(s, y, z, lora->B, lora->scale, true);
+}
+
+void at_lora_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dz, struct at_tensor dy,
+                 struct at_tensor x, struct at_tensor z, const struct at_lora *lora)
+{
+    at_matmul_nn(s, dz, dy, lora->B, lora->scale, false);
+    if (lora->dB.view.buffer != NULL)
+        at_matmul_tn(s, lora->dB, dy, z, lora->scale, true);
+    if (lora->dA.view.buffer != NULL)
+        at_matmul_tn(s, lora->dA, dz, x, 1, true);
+    if (dx.view.buffer != NULL)
+        at_matmul_nn(s, dx, dz, lora->A, 1, true);
+}

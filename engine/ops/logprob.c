@@ -1,0 +1,241 @@
+#include "logprob.h"
+
+#include <string.h>
+
+#include "kernels.h"
+
+/* Fixed, so that the order of a row's sums depends on nothing but the vocabulary. */
+enum { HEAD_CHUNK = 4096, STATE_FLOATS = 8 };
+
+static struct at_work rows_work(uint32_t n)
+{
+    return (struct at_work){ n, 1, 1, 0, { 0 } };
+}
+
+void at_head_reserve(struct at_pool *pool, struct at_head_scratch *scratch, uint32_t R,
+                     struct at_weight head)
+{
+    const uint32_t rows = (uint32_t)at_round_up(R, 64);
+    const uint64_t state = (uint64_t)rows * STATE_FLOATS * sizeof(float);
+
+    *scratch = (struct at_head_scratch){ .capacity_rows = rows, .chunk = HEAD_CHUNK };
+    if (head.rows < HEAD_CHUNK)
+        scratch->chunk = (uint32_t)at_round_up(head.rows, 64);
+    at_pool_reserve(pool, &scratch->logits, at_tensor_bytes(rows, scratch->chunk), "logits chunk");
+    at_pool_reserve(pool, &scratch->state, state + at_tensor_bytes(rows, head.cols), "head state");
+    if (head.type != AT_F32)
+        at_pool_reserve(pool, &scratch->panel, at_tensor_bytes(scratch->chunk, head.cols),
+                        "dequantised head chunk");
+}
+
+static struct at_view state_view(const struct at_head_scratch *scratch, uint32_t R)
+{
+    return at_view_part(scratch->state, 0, (uint64_t)R * STATE_FLOATS * sizeof(float));
+}
+
+/* Rows of W at the targets, behind the running values. */
+static struct at_tensor target_rows(const struct at_head_scratch *scratch, uint32_t R, uint32_t C)
+{
+    const uint64_t begin = (uint64_t)scratch->capacity_rows * STATE_FLOATS * sizeof(float);
+
+    return at_tensor_make(at_view_part(scratch->state, begin, at_tensor_bytes(R, C)), R, C);
+}
+
+/* Vocabulary chunk [v0, v0 + n) of W as f32. */
+static struct at_tensor chunk_values(struct at_stream *s, struct at_weight w, uint32_t v0,
+                                     uint32_t n, const struct at_head_scratch *scratch)
+{
+    const struct at_weight part = at_weight_rows(w, v0, n);
+    struct at_tensor values;
+
+    if (w.type == AT_F32)
+        return at_tensor_make(part.plane[0], n, w.cols);
+    values = at_tensor_make(scratch->panel, n, w.cols);
+    at_dequantise(s, values, part);
+    return values;
+}
+
+/* z = h W^T of one chunk, rows `chunk` apart. */
+static struct at_tensor chunk_logits(struct at_stream *s, struct at_tensor h, struct at_tensor W,
+                                     const struct at_head_scratch *scratch)
+{
+    struct at_tensor z = at_tensor_make(scratch->logits, h.dim[0], scratch->chunk);
+
+    z.dim[1] = W.dim[0];
+    at_matmul_nt(s, z, h, W, 1, false);
+    return z;
+}
+
+/* wy[i] = W[targets[i] - v0] for the targets in this chunk; W in parts that a binding holds. */
+static void copy_target_rows(struct at_stream *s, struct at_tensor wy, struct at_tensor W,
+                             struct at_view targets, uint32_t v0)
+{
+    const uint64_t limit = at_gpu_get_info(at_stream_gpu(s))->max_range_bytes;
+    const uint64_t fit = limit / (W.ld * sizeof(float));
+    const uint32_t step = fit < W.dim[0] ? (uint32_t)fit : W.dim[0];
+
+    for (uint32_t v = 0; v < W.dim[0]; v += step) {
+        const uint32_t n = W.dim[0] - v < step ? W.dim[0] - v : step;
+        const struct head_target_bufs bufs = { .wy = at_tensor_view(wy),
+                                               .w = at_tensor_view(at_tensor_rows(W, v, n)),
+                                               .targets = targets };
+        const struct head_target_args args = {
+            .R = wy.dim[0], .C = W.dim[1], .n = n, .v0 = v0 + v, .ldy = wy.ld, .ldw = W.ld
+        };
+
+        at_launch_head_target(s, &bufs, &args, rows_work(args.R));
+    }
+}
+
+static struct at_view row_view(struct at_view view, uint32_t R, uint32_t floats)
+{
+    return at_view_part(view, 0, at_round_up((uint64_t)R * floats * sizeof(float), 16));
+}
+
+void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse, struct at_tensor u,
+                 struct at_tensor h, struct at_view targets, struct at_weight w,
+                 const struct at_head_scratch *scratch)
+{
+    const uint32_t R = h.dim[0], C = h.dim[1], V = w.rows;
+    const bool with_u = u.view.buffer != NULL;
+    const struct at_tensor wy = target_rows(scratch, R, C);
+    const struct at_view state = state_view(scratch, R), ids = row_view(targets, R, 1);
+    const struct at_view u_view = with_u ? at_tensor_view(u) : state;
+
+    AT_REQUIRE(R > 0 && R <= scratch->capacity_rows && w.cols == C);
+    if (with_u)
+        at_require_shape(u, R, C);
+    for (uint32_t v0 = 0; v0 < V; v0 += scratch->chunk) {
+        const uint32_t n = V - v0 < scratch->chunk ? V - v0 : scratch->chunk;
+        const struct at_tensor W = chunk_values(s, w, v0, n, scratch);
+        const struct at_tensor z = chunk_logits(s, h, W, scratch);
+        const struct head_chunk_bufs bufs = {
+            .z = at_tensor_view(z), .u = u_view, .state = state, .targets = ids
+        };
+        const struct head_chunk_args args = {
+            .R = R,
+            .C = C,
+            .n = n,
+            .v0 = v0,
+            .ldz = z.ld,
+            .ldu = u.ld,
+            .first = v0 == 0,
+            .with_u = with_u,
+        };
+
+        at_launch_head_chunk(s, &bufs, &args, rows_work(R));
+        if (with_u) {
+            copy_target_rows(s, wy, W, ids, v0);
+            at_matmul_nn(s, u, z, W, 1, v0 > 0);
+        }
+    }
+    const struct head_finish_bufs bufs = { .stats = row_view(stats, R, 4),
+                                           .lse = row_view(lse, R, 1),
+                                           .u = u_view,
+                                           .state = state,
+                                           .wy = with_u ? at_tensor_view(wy) : state,
+                                           .targets = ids };
+    const struct head_finish_args args = {
+        .R = R, .C = C, .V = V, .ldu = u.ld, .ldy = wy.ld, .with_u = with_u
+    };
+    at_launch_head_finish(s, &bufs, &args, rows_work(R));
+}
+
+void at_head_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tensor h,
+                        struct at_view targets, struct at_view lse, struct at_view coef,
+                        struct at_weight w, const struct at_head_scratch *scratch)
+{
+    const uint32_t R = h.dim[0], V = w.rows;
+
+    at_require_shape(dW, V, h.dim[1]);
+    AT_REQUIRE(R > 0 && R <= scratch->capacity_rows && w.cols == h.dim[1]);
+    for (uint32_t v0 = 0; v0 < V; v0 += scratch->chunk) {
+        const uint32_t n = V - v0 < scratch->chunk ? V - v0 : scratch->chunk;
+        const struct at_tensor W = chunk_values(s, w, v0, n, scratch);
+        const struct at_tensor z = chunk_logits(s, h, W, scratch);
+        const struct head_grad_bufs bufs = { .z = at_tensor_view(z),
+                                             .targets = row_view(targets, R, 1),
+                                             .lse = row_view(lse, R, 1),
+                                             .coef = row_view(coef, R, 1) };
+        const struct head_grad_args args = { .R = R, .n = n, .v0 = v0, .ldz = z.ld };
+
+        at_launch_head_grad(s, &bufs, &args, rows_work(R));
+        at_matmul_tn(s, at_tensor_rows(dW, v0, n), z, h, 1, true);
+    }
+}
+
+void at_head_logits(struct at_stream *s, struct at_tensor logits, struct at_tensor h,
+                    struct at_weight w, const struct at_head_scratch *scratch)
+{
+    const struct at_linear_scratch panel = { scratch->panel };
+
+    AT_REQUIRE(h.dim[0] <= 64);
+    at_linear_fwd(s, logits, h, w, &panel, false);
+}
+
+void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view stats,
+                     struct at_view order, struct at_view begin, uint32_t n_segments)
+{
+    const struct segment_sum_bufs bufs = {
+        .sums = sums, .stats = stats, .order = order, .begin = begin
+    };
+    const struct segment_sum_args args = { .n_segments = n_segments };
+
+    if (n_segments > 0)
+        at_launch_segment_sum(s, &bufs, &args, rows_work(n_segments));
+}
+
+/* ---- loss drivers ---- */
+
+enum loss_kind { PAIR, TOKEN };
+
+static uint32_t loss_kernel(const char *loss, enum loss_kind kind)
+{
+    static const struct {
+        const char *name;
+        enum loss_kind kind;
+        uint32_t kernel;
+    } losses[] = {
+#define PAIR_LOSS_ROW(name, source) { #name, PAIR, AT_KERNEL_loss_##name },
+#define TOKEN_LOSS_ROW(name, source) { #name, TOKEN, AT_KERNEL_loss_##name },
+#include "losses.def"
+#undef PAIR_LOSS_ROW
+#undef TOKEN_LOSS_ROW
+    };
+
+    for (size_t i = 0; i < AT_COUNT(losses); i++)
+        if (losses[i].kind == kind && strcmp(losses[i].name, loss) == 0)
+            return losses[i].kernel;
+    AT_BUG("no %s loss \"%s\"", kind == PAIR ? "pair" : "token", loss);
+}
+
+void at_pair_loss(struct at_stream *s, const char *loss, struct at_view coef, struct at_view out,
+                  struct at_view sums, struct at_view ref_sums, struct at_view order,
+                  struct at_view begin, uint32_t n_pairs, uint32_t R,
+                  const struct at_loss_params *params, float weight)
+{
+    const struct at_view views[] = { coef, out, sums, ref_sums, order, begin };
+    const struct pair_loss_args args = { .n_pairs = n_pairs,
+                                         .weight = weight,
+                                         .beta = params->beta,
+                                         .label_smoothing = params->label_smoothing };
+    const uint32_t kernel = loss_kernel(loss, PAIR);
+
+    at_stream_fill(s, row_view(coef, R, 1), 0);
+    if (n_pairs > 0)
+        at_stream_launch(s, kernel, views, &args, sizeof args, rows_work(n_pairs));
+}
+
+void at_token_loss(struct at_stream *s, const char *loss, struct at_view coef,
+                   struct at_view row_loss, struct at_view stats, struct at_view row_segment,
+                   uint32_t R, const struct at_loss_params *params, float weight)
+{
+    const struct at_view views[] = { coef, row_loss, stats, row_segment };
+    const struct token_loss_args args = {
+        .R = R, .weight = weight, .beta = params->beta, .label_smoothing = params->label_smoothing
+    };
+    const uint32_t kernel = loss_kernel(loss, TOKEN);
+
+    if (R > 0)
+        at_stream_launch(s, kernel, views, &args, sizeof args, rows_work(R));
+}

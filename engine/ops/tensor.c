@@ -1,0 +1,71 @@
+#include "tensor.h"
+
+#include <string.h>
+
+uint32_t at_tensor_ld(uint32_t cols) { return (uint32_t)at_round_up(cols, 4); }
+
+uint64_t at_tensor_bytes(uint32_t rows, uint32_t cols)
+{
+    return (uint64_t)rows * at_tensor_ld(cols) * sizeof(float);
+}
+
+struct at_tensor at_tensor_make(struct at_view view, uint32_t rows, uint32_t cols)
+{
+    if (view.bytes < at_tensor_bytes(rows, cols))
+        AT_BUG("a tensor of %u x %u needs %llu bytes, the view has %llu", rows, cols,
+               (unsigned long long)at_tensor_bytes(rows, cols), (unsigned long long)view.bytes);
+    return (struct at_tensor){ .view = view, .dim = { rows, cols }, .ld = at_tensor_ld(cols) };
+}
+
+struct at_tensor at_tensor_rows(struct at_tensor tensor, uint32_t begin, uint32_t n)
+{
+    const uint64_t row_bytes = tensor.ld * sizeof(float);
+
+    AT_REQUIRE(begin <= tensor.dim[0] && n <= tensor.dim[0] - begin);
+    tensor.view = at_view_part(tensor.view, begin * row_bytes, n * row_bytes);
+    tensor.dim[0] = n;
+    return tensor;
+}
+
+void at_tensor_reserve(struct at_pool *pool, struct at_tensor *tensor, uint32_t rows, uint32_t cols,
+                       const char *what)
+{
+    *tensor = (struct at_tensor){ .dim = { rows, cols }, .ld = at_tensor_ld(cols) };
+    at_pool_reserve(pool, &tensor->view, at_tensor_bytes(rows, cols), what);
+}
+
+void at_require_shape(struct at_tensor tensor, uint32_t rows, uint32_t cols)
+{
+    if (tensor.dim[0] != rows || tensor.dim[1] != cols)
+        AT_BUG("a tensor is %u x %u, not %u x %u", tensor.dim[0], tensor.dim[1], rows, cols);
+}
+
+enum at_status at_tensor_write(struct at_gpu *gpu, struct at_tensor tensor, const float *values)
+{
+    const size_t rows = tensor.dim[0], cols = tensor.dim[1], ld = tensor.ld;
+    float *padded = NULL;
+    enum at_status st;
+
+    TRY(at_alloc(&padded, rows * ld, sizeof *padded));
+    for (size_t r = 0; r < rows; r++)
+        memcpy(padded + r * ld, values + r * cols, cols * sizeof *values);
+    TRY(at_gpu_write(gpu, tensor.view, padded, rows * ld * sizeof *padded));
+done:
+    at_free(&padded);
+    return st;
+}
+
+enum at_status at_tensor_read(struct at_gpu *gpu, float *values, struct at_tensor tensor)
+{
+    const size_t rows = tensor.dim[0], cols = tensor.dim[1], ld = tensor.ld;
+    float *padded = NULL;
+    enum at_status st;
+
+    TRY(at_alloc(&padded, rows * ld, sizeof *padded));
+    TRY(at_gpu_read(gpu, padded, tensor.view, rows * ld * sizeof *padded));
+    for (size_t r = 0; r < rows; r++)
+        memcpy(values + r * cols, padded + r * ld, cols * sizeof *values);
+done:
+    at_free(&padded);
+    return st;
+}

@@ -1,0 +1,94 @@
+// One vocabulary chunk of the fused head: running log-sum-exp, entropy sum, arg-max and target logit
+// of each row, and e^(z - m) in place of the logits z for the product that accumulates U.
+//   m' = max(m, max z); s = e^(m - m'); l' = s l + sum e^(z - m');
+//   t' = s (t + (m - m') l) + sum (z - m') e^(z - m')      (entropy = log l - t / l)
+// z (R, n): ids v0 ... v0 + n; u (R, C): scaled by s, with_u only. state (R, 8): m, l, t, sum of z, arg-max
+// id, target logit, 0, 0 (ids are exact in f32 below 2^24). `first`: no state yet, and u is not read.
+// Mapping: a workgroup takes a row at a time. Shared: 20 * WG bytes.
+// Online softmax: Milakov and Gimelshein 2018, arXiv 1805.02867.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "args.h"
+#include "lib/reduce.glsl"
+
+layout(push_constant) uniform push { head_chunk_args p; };
+layout(binding = 0, std430) buffer inout_z { vec4 z[]; };
+layout(binding = 1, std430) buffer inout_u { vec4 u[]; };
+layout(binding = 2, std430) buffer inout_state { float state[]; };
+layout(binding = 3, std430) readonly buffer in_targets { int targets[]; };
+#ifdef TEXELS
+layout(binding = 4) uniform samplerBuffer z4; // z for reading
+#define LOAD_Z(i) texelFetch(z4, int(i))
+#else
+#define LOAD_Z(i) z[i]
+#endif
+
+#define INF uintBitsToFloat(0x7f800000u)
+
+bvec4 used(uint c) { return lessThan(4 * c + uvec4(0, 1, 2, 3), uvec4(p.n)); }
+
+// Largest z of the row and its lowest id.
+vec2 row_max(uint begin, uint end)
+{
+    float best = -INF, id = 0.0;
+
+    for (uint c = gl_LocalInvocationIndex; c < end; c += WG) {
+        const vec4 v = mix(vec4(-INF), LOAD_Z(begin + c), used(c));
+        const float top = max(max(v.x, v.y), max(v.z, v.w));
+
+        if (top > best) {
+            best = top;
+            id = float(p.v0 + 4 * c + (v.x == top ? 0u : v.y == top ? 1u : v.z == top ? 2u : 3u));
+        }
+    }
+    const float top = reduce_max(best);
+    return vec2(top, -reduce_max(best == top ? -id : -INF));
+}
+
+// Sums over the row of e, (z - m) e, z and the target's z, where e = e^(z - m) replaces z.
+vec4 row_sums(uint begin, uint end, float m, uint target)
+{
+    vec4 sums = vec4(0);
+
+    for (uint c = gl_LocalInvocationIndex; c < end; c += WG) {
+        const vec4 raw = mix(vec4(0), LOAD_Z(begin + c), used(c)), v = raw - m;
+        const vec4 e = mix(vec4(0), exp(v), used(c));
+
+        z[begin + c] = e;
+        sums += vec4(dot(e, vec4(1)), dot(v, e), dot(raw, vec4(1)), 0.0);
+        if (target / 4 == c)
+            sums.w = raw[target % 4];
+    }
+    return reduce_sum(sums);
+}
+
+void main()
+{
+    const uint lane = gl_LocalInvocationIndex;
+
+    for (uint row = gl_WorkGroupID.x; row < p.R; row += gl_NumWorkGroups.x) {
+        const uint begin = row * p.ldz / 4, end = (p.n + 3) / 4, at = 8 * row;
+        const uint target = uint(targets[row]) - p.v0; // wraps when below the chunk
+        const bool first = p.first != 0;
+        const vec2 top = row_max(begin, end);
+        const float m0 = first ? top.x : state[at], m = reduce_larger(m0, top.x);
+        const float s = first ? 0.0 : exp(m0 - m);
+        const vec4 sums = row_sums(begin, end, m, target);
+
+        if (p.with_u != 0 && !first && m != m0)
+            for (uint c = lane; c < (p.C + 3) / 4; c += WG)
+                u[row * p.ldu / 4 + c] *= s;
+        if (lane == 0) {
+            const float l0 = first ? 0.0 : state[at + 1], t0 = first ? 0.0 : state[at + 2];
+
+            state[at] = m;
+            state[at + 1] = s * l0 + sums.x;
+            state[at + 2] = s * (t0 + (m0 - m) * l0) + sums.y;
+            state[at + 3] = (first ? 0.0 : state[at + 3]) + sums.z;
+            if (first || top.x > m0)
+                state[at + 4] = top.y;
+            if (target < p.n)
+                state[at + 5] = sums.w;
+        }
+    }
+}

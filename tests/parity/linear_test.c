@@ -1,0 +1,301 @@
+/* links: base gpu ops */
+/* Linear layers on stored weights, bias and LoRA = the reference; panels of small scratches and small
+ * bindings give the same result as whole weights. */
+#include "gpu_test.h"
+
+#include "linear.h"
+#include "ref_gemm.h"
+#include "ref_lora.h"
+#include "ref_quant.h"
+#include "tolerances.h"
+
+struct layer {
+    enum at_quant_type type;
+    uint32_t T, K, N;
+};
+
+/* f32 values rounded to what a q8_0 or f16 plane holds, with the planes. */
+static float *make_weight(uint8_t **plane0, uint8_t **plane1, const struct layer *l)
+{
+    const struct ref_quant *quant = ref_quant_find(at_quant_get(l->type)->name);
+    const size_t n = (size_t)l->N * l->K, stride0 = at_quant_row_bytes(l->type, 0, l->K),
+                 stride1 = at_quant_row_bytes(l->type, 1, l->K);
+    float *values = gt_floats(n, 1);
+    uint8_t *blocks;
+
+    *plane0 = calloc(l->N, stride0);
+    *plane1 = calloc(l->N, stride1 + 1);
+    if (l->type == AT_F32) {
+        for (size_t r = 0; r < l->N; r++)
+            memcpy(*plane0 + r * stride0, values + r * l->K, l->K * sizeof *values);
+        return values;
+    }
+    blocks = malloc(n / quant->block_cols * quant->block_bytes);
+    for (size_t i = 0; i < n / quant->block_cols; i++) {
+        uint8_t *block = blocks + i * quant->block_bytes;
+
+        for (size_t j = 0; j < quant->block_bytes; j++)
+            block[j] = (uint8_t)(gt_random() & 0xff);
+        if (quant->block_cols == 32) {
+            block[0] = 0;
+            block[1] = 0x20; /* d = 2^-7 */
+        } else
+            block[1] = (uint8_t)(block[1] & 0xbb); /* halves below 1 */
+    }
+    ref_quant_values(values, quant, blocks, n);
+    ref_quant_planes(*plane0, stride0, *plane1, stride1, quant, blocks, l->N, l->K);
+    free(blocks);
+    return values;
+}
+
+static double *absolute(const float *x, size_t n)
+{
+    double *y = gt_doubles(x, n);
+
+    for (size_t i = 0; i < n; i++)
+        y[i] = fabs(y[i]);
+    return y;
+}
+
+static void check_layer(struct gt *t, const struct layer *l, uint64_t scratch_bytes)
+{
+    const size_t y_n = (size_t)l->T * l->N, x_n = (size_t)l->T * l->K;
+    uint8_t *plane0, *plane1;
+    float *W = make_weight(&plane0, &plane1, l), *x = gt_floats(x_n, 1), *dy = gt_floats(y_n, 1);
+    float *y = gt_floats(y_n, 1), *dx = gt_floats(x_n, 1);
+    double *W64 = gt_doubles(W, (size_t)l->N * l->K), *Wabs = absolute(W, (size_t)l->N * l->K);
+    double *x64 = gt_doubles(x, x_n), *dy64 = gt_doubles(dy, y_n), *y64 = gt_doubles(y, y_n);
+    double *dx64 = gt_doubles(dx, x_n), *xabs = absolute(x, x_n), *dyabs = absolute(dy, y_n);
+    double *yscale = absolute(y, y_n), *dxscale = absolute(dx, x_n);
+    struct at_weight w = { .type = l->type, .rows = l->N, .cols = l->K };
+    struct at_linear_scratch scratch = { { 0 } };
+    size_t b[7] = { 0 };
+
+    gt_begin(t);
+    for (uint32_t i = 0; i < 2; i++)
+        b[i] = gt_plan(t, l->N * at_quant_row_bytes(l->type, i, l->K) + 16);
+    b[2] = gt_plan_tensor(t, l->T, l->K, 0);
+    b[3] = gt_plan_tensor(t, l->T, l->N, 4);
+    b[4] = gt_plan_tensor(t, l->T, l->N, 0);
+    b[5] = gt_plan_tensor(t, l->T, l->K, 8);
+    b[6] = gt_plan(t, scratch_bytes);
+    gt_commit(t);
+    for (uint32_t i = 0; i < at_quant_get(l->type)->n_planes; i++) {
+        w.plane[i] = gt_view(t, b[i]);
+        OK(at_gpu_write(t->gpu, w.plane[i], i == 0 ? plane0 : plane1,
+                        l->N * at_quant_row_bytes(l->type, i, l->K)));
+    }
+    scratch.panel = gt_view(t, b[6]);
+    const struct at_tensor X = gt_tensor(t, b[2], l->T, l->K, 0);
+    const struct at_tensor Y = gt_tensor(t, b[3], l->T, l->N, 4);
+    const struct at_tensor dY = gt_tensor(t, b[4], l->T, l->N, 0);
+    const struct at_tensor dX = gt_tensor(t, b[5], l->T, l->K, 8);
+
+    OK(at_tensor_write(t->gpu, X, x));
+    OK(at_tensor_write(t->gpu, Y, y));
+    OK(at_tensor_write(t->gpu, dY, dy));
+    OK(at_tensor_write(t->gpu, dX, dx));
+    at_linear_fwd(t->stream, Y, X, w, &scratch, true);
+    at_linear_bwd(t->stream, dX, dY, w, &scratch, true);
+    OK(at_stream_wait(t->stream));
+    OK(at_tensor_read(t->gpu, y, Y));
+    OK(at_tensor_read(t->gpu, dx, dX));
+    ref_matmul_nt(y64, x64, W64, l->T, l->N, l->K, 1, true);
+    ref_matmul_nt(yscale, xabs, Wabs, l->T, l->N, l->K, 1, true);
+    ref_matmul_nn(dx64, dy64, W64, l->T, l->K, l->N, 1, true);
+    ref_matmul_nn(dxscale, dyabs, Wabs, l->T, l->K, l->N, 1, true);
+    gt_require_close(t, "y", y, y64, yscale, y_n, TOL_GEMM);
+    gt_require_close(t, "dx", dx, dx64, dxscale, x_n, TOL_GEMM);
+    gt_end(t);
+    float *floats[] = { W, x, dy, y, dx };
+    double *doubles[] = { W64, Wabs, x64, dy64, y64, dx64, xabs, dyabs, yscale, dxscale };
+    for (size_t i = 0; i < AT_COUNT(floats); i++)
+        free(floats[i]);
+    for (size_t i = 0; i < AT_COUNT(doubles); i++)
+        free(doubles[i]);
+    free(plane0);
+    free(plane1);
+}
+
+static void linear_stored_weights_equal_reference(void **state)
+{
+    static const struct layer layers[] = {
+        { AT_F32, 3, 63, 65 },    { AT_F32, 65, 576, 700 }, { AT_F16, 64, 130, 63 },
+        { AT_BF16, 5, 577, 300 }, { AT_Q8_0, 64, 576, 700 }, { AT_Q4_1, 7, 64, 200 },
+    };
+
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        for (size_t i = 0; i < AT_COUNT(layers); i++) {
+            const uint64_t row_bytes = at_tensor_bytes(1, layers[i].K);
+
+            check_layer(&t, &layers[i], layers[i].N * row_bytes);
+            check_layer(&t, &layers[i], 64 * row_bytes); /* panels of 64 rows */
+        }
+        gt_close(&t);
+    }
+}
+
+static void linear_scratch_holds_the_largest_panel(void **state)
+{
+    struct at_weight w[3] = { { .type = AT_F32, .rows = 9000, .cols = 9000 },
+                              { .type = AT_F16, .rows = 100, .cols = 30 },
+                              { .type = AT_Q8_0, .rows = 40000, .cols = 1024 } };
+    const struct at_weight *const all[] = { &w[0], &w[1], &w[2] };
+    struct at_linear_scratch scratch;
+    struct gt t;
+
+    (void)state;
+    gt_open(&t, 0);
+    gt_begin(&t);
+    at_linear_scratch_reserve(t.pool, &scratch, all, 1);
+    assert_int_equal(at_pool_bytes(t.pool), 0);
+    at_linear_scratch_reserve(t.pool, &scratch, all, 2);
+    assert_int_equal(at_pool_bytes(t.pool), 100 * 32 * 4);
+    gt_begin(&t);
+    at_linear_scratch_reserve(t.pool, &scratch, all, 3);
+    assert_int_equal(at_pool_bytes(t.pool), 64 << 20);
+    gt_close(&t);
+}
+
+static void check_bias(struct gt *t, uint32_t T, uint32_t C)
+{
+    const size_t n = (size_t)T * C;
+    float *y = gt_floats(n, 1), *b = gt_floats(C, 1), *db = gt_floats(C, 1);
+    double *y64 = gt_doubles(y, n), *b64 = gt_doubles(b, C), *db64 = gt_doubles(db, C);
+    size_t iy, ib, idb;
+
+    gt_begin(t);
+    iy = gt_plan_tensor(t, T, C, 4);
+    ib = gt_plan(t, C * sizeof(float));
+    idb = gt_plan(t, C * sizeof(float));
+    gt_commit(t);
+    const struct at_tensor Y = gt_tensor(t, iy, T, C, 4);
+
+    OK(at_tensor_write(t->gpu, Y, y));
+    OK(at_gpu_write(t->gpu, gt_view(t, ib), b, C * sizeof *b));
+    OK(at_gpu_write(t->gpu, gt_view(t, idb), db, C * sizeof *db));
+    at_bias_bwd(t->stream, gt_view(t, idb), Y);
+    at_bias_fwd(t->stream, Y, gt_view(t, ib));
+    OK(at_stream_wait(t->stream));
+    ref_bias_bwd(db64, y64, T, C);
+    ref_bias_fwd(y64, b64, T, C);
+    OK(at_tensor_read(t->gpu, y, Y));
+    OK(at_gpu_read(t->gpu, db, gt_view(t, idb), C * sizeof *db));
+    gt_require_close(t, "y", y, y64, NULL, n, TOL_GEMM);
+    gt_require_close(t, "db", db, db64, NULL, C, TOL_GEMM * (double)T);
+    gt_end(t);
+    free(y);
+    free(b);
+    free(db);
+    free(y64);
+    free(b64);
+    free(db64);
+}
+
+static void bias_any_shape_equals_reference(void **state)
+{
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        check_bias(&t, 1, 1);
+        check_bias(&t, 3, 63);
+        check_bias(&t, 130, 577);
+        check_bias(&t, 700, 576);
+        gt_close(&t);
+    }
+}
+
+/* ---- LoRA ---- */
+
+enum { X, A, B, DY, Y, DX, DA, DB, Z, DZ, LORA_TENSORS };
+
+static void check_lora(struct gt *t, uint32_t T, uint32_t K, uint32_t N, uint32_t r)
+{
+    const uint32_t dims[LORA_TENSORS][2] = { [X] = { T, K },  [A] = { r, K },  [B] = { N, r },
+                                             [DY] = { T, N }, [Y] = { T, N },  [DX] = { T, K },
+                                             [DA] = { r, K }, [DB] = { N, r }, [Z] = { T, r },
+                                             [DZ] = { T, r } };
+    float *f[LORA_TENSORS], *frozen = gt_floats((size_t)T * K, 1);
+    double *d[LORA_TENSORS];
+    size_t ids[LORA_TENSORS];
+    struct at_tensor v[LORA_TENSORS];
+
+    gt_begin(t);
+    for (int i = 0; i < LORA_TENSORS; i++) {
+        f[i] = gt_floats((size_t)dims[i][0] * dims[i][1], 1);
+        d[i] = gt_doubles(f[i], (size_t)dims[i][0] * dims[i][1]);
+        ids[i] = gt_plan_tensor(t, dims[i][0], dims[i][1], 0);
+    }
+    gt_commit(t);
+    for (int i = 0; i < LORA_TENSORS; i++) {
+        v[i] = gt_tensor(t, ids[i], dims[i][0], dims[i][1], 0);
+        OK(at_tensor_write(t->gpu, v[i], f[i]));
+    }
+    const struct at_lora lora = {
+        .A = v[A], .B = v[B], .dA = v[DA], .dB = v[DB], .scale = 0.5f
+    };
+    const struct at_lora fixed = { .A = v[A], .B = v[B], .scale = 0.5f };
+    const struct ref_lora ref = {
+        .T = T, .K = K, .N = N, .r = r, .A = d[A], .B = d[B], .scale = 0.5
+    };
+
+    at_lora_fwd(t->stream, v[Y], v[Z], v[X], &lora);
+    at_lora_bwd(t->stream, v[DX], v[DZ], v[DY], v[X], v[Z], &lora);
+    OK(at_stream_wait(t->stream));
+    ref_lora_fwd(d[Y], d[Z], d[X], &ref);
+    ref_lora_bwd(d[DX], d[DZ], d[DA], d[DB], d[DY], d[X], &ref);
+    for (int i = Y; i < LORA_TENSORS; i++) {
+        static const char *const names[] = { [Y] = "y",   [DX] = "dx", [DA] = "dA",
+                                             [DB] = "dB", [Z] = "z",   [DZ] = "dz" };
+        const size_t n = (size_t)dims[i][0] * dims[i][1];
+        double most = 1;
+
+        for (size_t j = 0; j < n; j++)
+            most = fabs(d[i][j]) > most ? fabs(d[i][j]) : most;
+        OK(at_tensor_read(t->gpu, f[i], v[i]));
+        gt_require_close(t, names[i], f[i], d[i], NULL, n, TOL_LINEAR * most);
+    }
+    /* a frozen adapter: dx only, the gradients stay */
+    at_lora_bwd(t->stream, (struct at_tensor){ .dim = { T, K } }, v[DZ], v[DY], v[X], v[Z], &fixed);
+    OK(at_stream_wait(t->stream));
+    OK(at_tensor_read(t->gpu, frozen, v[DX]));
+    assert_memory_equal(frozen, f[DX], (size_t)T * K * sizeof *frozen);
+    gt_end(t);
+    free(frozen);
+    for (int i = 0; i < LORA_TENSORS; i++) {
+        free(f[i]);
+        free(d[i]);
+    }
+}
+
+static void lora_forward_and_backward_equal_reference(void **state)
+{
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        check_lora(&t, 1, 3, 5, 1);
+        check_lora(&t, 64, 130, 63, 8);
+        check_lora(&t, 300, 96, 160, 16);
+        gt_close(&t);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(linear_stored_weights_equal_reference),
+        cmocka_unit_test(linear_scratch_holds_the_largest_panel),
+        cmocka_unit_test(bias_any_shape_equals_reference),
+        cmocka_unit_test(lora_forward_and_backward_equal_reference),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

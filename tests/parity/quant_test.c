@@ -1,0 +1,104 @@
+/* links: base gpu ops */
+/* at_dequantise = the values of gguf-py, bit for bit, through the planes of quant.h. */
+#include "gpu_test.h"
+
+#include "quant.h"
+#include "ref_quant.h"
+
+/* n blocks with finite halves: random bytes, the f16 fields small or subnormal. */
+static uint8_t *random_blocks(const struct ref_quant *quant, size_t n)
+{
+    static const size_t fields[][2] = {
+        [18] = { 0, 0 }, [20] = { 0, 2 }, [34] = { 0, 0 }, [210] = { 208, 208 }
+    };
+    uint8_t *blocks = malloc(n * quant->block_bytes);
+
+    assert_non_null(blocks);
+    for (size_t i = 0; i < n * quant->block_bytes; i++)
+        blocks[i] = (uint8_t)(gt_random() & 0xff);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t *block = blocks + i * quant->block_bytes;
+
+        if (quant->block_cols == 1) {
+            block[1] = (uint8_t)(block[1] & 0xbf); /* below the exponents of infinity */
+            continue;
+        }
+        for (int k = 0; k < 2; k++)
+            block[fields[quant->block_bytes][k] + 1] &= 0xa7;
+    }
+    return blocks;
+}
+
+static void check(struct gt *t, enum at_quant_type type, uint32_t rows, uint32_t cols)
+{
+    const struct ref_quant *quant = ref_quant_find(at_quant_get(type)->name);
+    const size_t n = (size_t)rows * cols;
+    const size_t stride0 = at_quant_row_bytes(type, 0, cols);
+    const size_t stride1 = at_quant_row_bytes(type, 1, cols);
+    uint8_t *blocks = random_blocks(quant, n / quant->block_cols);
+    uint8_t *plane0 = calloc(rows, stride0), *plane1 = calloc(rows, stride1 + 1);
+    float *want = gt_floats(n, 1), *got = gt_floats(n, 1), *again = gt_floats(n, 1);
+    struct at_weight w = { .type = type, .rows = rows, .cols = cols };
+    struct at_tensor out;
+    size_t p0, p1, o;
+
+    ref_quant_values(want, quant, blocks, n);
+    ref_quant_planes(plane0, stride0, plane1, stride1, quant, blocks, rows, cols);
+    gt_begin(t);
+    p0 = gt_plan(t, rows * stride0);
+    p1 = stride1 > 0 ? gt_plan(t, rows * stride1) : p0;
+    o = gt_plan_tensor(t, rows, cols, 4);
+    gt_commit(t);
+    out = gt_tensor(t, o, rows, cols, 4);
+    w.plane[0] = gt_view(t, p0);
+    OK(at_gpu_write(t->gpu, w.plane[0], plane0, rows * stride0));
+    if (stride1 > 0) {
+        w.plane[1] = gt_view(t, p1);
+        OK(at_gpu_write(t->gpu, w.plane[1], plane1, rows * stride1));
+    }
+    at_dequantise(t->stream, out, w);
+    OK(at_stream_wait(t->stream));
+    OK(at_tensor_read(t->gpu, got, out));
+    at_dequantise(t->stream, at_tensor_rows(out, rows / 2, rows - rows / 2),
+                  at_weight_rows(w, rows / 2, rows - rows / 2));
+    OK(at_stream_wait(t->stream));
+    OK(at_tensor_read(t->gpu, again, out));
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(&got[i], &want[i], sizeof got[i]) != 0)
+            fail_msg("%s: %s (%u,%u)[%zu]: got %.9g, want %.9g", t->setting, quant->name, rows,
+                     cols, i, (double)got[i], (double)want[i]);
+    assert_memory_equal(got, again, n * sizeof *got);
+    gt_end(t);
+    free(blocks);
+    free(plane0);
+    free(plane1);
+    free(want);
+    free(got);
+    free(again);
+}
+
+static void dequantise_every_type_equals_definition(void **state)
+{
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        for (int type = AT_F16; type < AT_QUANT_COUNT; type++) {
+            const uint32_t block = at_quant_get((enum at_quant_type)type)->block_cols;
+
+            check(&t, (enum at_quant_type)type, 1, block);
+            check(&t, (enum at_quant_type)type, 3, 3 * block);
+            check(&t, (enum at_quant_type)type, 65, block == 1 ? 577 : 768);
+            check(&t, (enum at_quant_type)type, 700, block == 1 ? 1000 : 1024);
+        }
+        gt_close(&t);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(dequantise_every_type_equals_definition) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
