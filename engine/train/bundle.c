@@ -1,0 +1,128 @@
+#include "bundle.h"
+
+#include <string.h>
+
+static bool is_gguf(const char *path)
+{
+    const size_t n = strlen(path);
+
+    return n > 5 && strcmp(path + n - 5, ".gguf") == 0;
+}
+
+static AT_CHECKED tokenizer_from_gguf(struct at_bundle *b)
+{
+    enum at_status st = AT_OK;
+    const struct at_weights *w = b->weights;
+    struct at_vocab vocab = { .bos = -1, .eos = -1, .pad = -1 };
+    const size_t *merge_lengths = NULL;
+    uint32_t bos = UINT32_MAX, eos = UINT32_MAX, pad = UINT32_MAX;
+    size_t n_types = 0;
+
+    TRY(at_gguf_get_string(&vocab.model, w, "tokenizer.ggml.model"));
+    if (!vocab.model)
+        FAIL(AT_NOT_FOUND, "%s: the file has no tokenizer; give one with --tokenizer DIR", b->path);
+    TRY(at_gguf_get_string(&vocab.pre, w, "tokenizer.ggml.pre"));
+    TRY(at_gguf_get_strings(&vocab.tokens, &vocab.token_lengths, &vocab.n_tokens, w,
+                            "tokenizer.ggml.tokens"));
+    TRY(at_gguf_get_strings(&vocab.merges, &merge_lengths, &vocab.n_merges, w,
+                            "tokenizer.ggml.merges"));
+    TRY(at_gguf_get_i32s(&vocab.types, &n_types, w, "tokenizer.ggml.token_type"));
+    if (vocab.types && n_types != vocab.n_tokens)
+        FAIL(AT_DATA, "%s: tokenizer.ggml.token_type has %zu entries, tokenizer.ggml.tokens %zu",
+             b->path, n_types, vocab.n_tokens);
+    TRY(at_gguf_get_u32(&bos, w, "tokenizer.ggml.bos_token_id"));
+    TRY(at_gguf_get_u32(&eos, w, "tokenizer.ggml.eos_token_id"));
+    TRY(at_gguf_get_u32(&pad, w, "tokenizer.ggml.padding_token_id"));
+    TRY(at_gguf_get_bool(&vocab.add_bos, w, "tokenizer.ggml.add_bos_token"));
+    TRY(at_gguf_get_bool(&vocab.add_eos, w, "tokenizer.ggml.add_eos_token"));
+    vocab.bos = bos == UINT32_MAX ? -1 : (int32_t)bos;
+    vocab.eos = eos == UINT32_MAX ? -1 : (int32_t)eos;
+    vocab.pad = pad == UINT32_MAX ? -1 : (int32_t)pad;
+    TRY(at_tokenizer_from_vocab(&b->tokenizer, &vocab, b->path));
+done:
+    return st;
+}
+
+static AT_CHECKED open_model(struct at_bundle *b, const struct at_bundle_params *p)
+{
+    enum at_status st = AT_OK;
+    cJSON *config = NULL;
+    char *path = NULL;
+
+    if (p->no_weights && !is_gguf(p->path)) {
+        TRY(at_path_join(&b->arena, &path, p->path, "config.json"));
+        TRY(at_json_load(&config, path));
+        TRY(at_model_config_from_json(&b->config, config, path));
+        goto done;
+    }
+    TRY(at_weights_open(&b->weights, p->path));
+    TRY(at_model_config_read(&b->config, b->weights));
+done:
+    at_json_free(&config);
+    return st;
+}
+
+static AT_CHECKED open_template(struct at_bundle *b, const struct at_bundle_params *p)
+{
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+    char *copy = NULL;
+    const char *name = p->path;
+
+    if (p->chat_template_path) {
+        TRY(at_file_read(&text, p->chat_template_path));
+        TRY(at_arena_strndup(&b->arena, &copy, text.data ? text.data : "", text.n));
+        b->template_text = copy;
+        name = p->chat_template_path;
+    } else if (b->tokenizer_dir) {
+        TRY(at_chat_template_load(&b->arena, &b->template_text, b->tokenizer_dir));
+        name = b->tokenizer_dir;
+    } else if (b->weights) {
+        TRY(at_gguf_get_string(&b->template_text, b->weights, "tokenizer.chat_template"));
+    }
+    if (b->template_text)
+        TRY(at_chat_recognise(&b->chat, b->template_text, name));
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+AT_CHECKED at_bundle_open(struct at_bundle *out, const struct at_bundle_params *p)
+{
+    enum at_status st = AT_OK;
+    char *copy = NULL;
+
+    *out = (struct at_bundle){ .path = NULL };
+    if (!p->path)
+        FAIL(AT_USAGE, "model_name_or_path is missing: a Hugging Face folder or a GGUF file");
+    if (!at_path_exists(p->path))
+        FAIL(AT_NOT_FOUND, "%s: no such model; model_name_or_path is a Hugging Face folder or a "
+                           "GGUF file", p->path);
+    TRY(at_arena_strdup(&out->arena, &copy, p->path));
+    out->path = copy;
+    if (!p->tokenizer_only || is_gguf(p->path))
+        TRY(open_model(out, p));
+    if (p->tokenizer_dir || !is_gguf(p->path)) {
+        TRY(at_arena_strdup(&out->arena, &copy, p->tokenizer_dir ? p->tokenizer_dir : p->path));
+        out->tokenizer_dir = copy;
+        TRY(at_tokenizer_load(&out->tokenizer, copy));
+    } else {
+        TRY(tokenizer_from_gguf(out));
+    }
+    TRY(open_template(out, p));
+    if (!p->tokenizer_only && at_tokenizer_size(out->tokenizer) > out->config.V)
+        FAIL(AT_DATA, "%s: the tokenizer has ids up to %u, the model's vocabulary is %u", p->path,
+             at_tokenizer_size(out->tokenizer) - 1, out->config.V);
+done:
+    if (st != AT_OK)
+        at_bundle_close(out);
+    return st;
+}
+
+void at_bundle_close(struct at_bundle *bundle)
+{
+    at_tokenizer_destroy(&bundle->tokenizer);
+    at_weights_close(&bundle->weights);
+    at_arena_release(&bundle->arena);
+    *bundle = (struct at_bundle){ .path = NULL };
+}

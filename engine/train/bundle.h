@@ -1,0 +1,31 @@
+/* A model as users name it, opened: weights, sizes, tokenizer and chat template of one source (a
+ * Hugging Face folder or a GGUF file). */
+#ifndef AT_BUNDLE_H
+#define AT_BUNDLE_H
+
+#include "chat.h"
+#include "model.h"
+#include "tokenizer.h"
+
+struct at_bundle_params {
+    const char *path;
+    const char *tokenizer_dir;     /* NULL: the model's own */
+    const char *chat_template_path; /* file; NULL: the model's own */
+    bool no_weights;               /* sizes from config.json only (init_from_scratch, tokenize) */
+    bool tokenizer_only;           /* nothing of the model itself is looked at */
+};
+struct at_bundle {
+    struct at_arena arena;
+    const char *path;
+    struct at_weights *weights;    /* NULL with no_weights or tokenizer_only */
+    struct at_model_config config;
+    struct at_tokenizer *tokenizer;
+    const char *template_text;     /* NULL when the model has none */
+    const struct at_chat *chat;    /* NULL when template_text is NULL */
+    const char *tokenizer_dir;     /* folder with tokenizer files, NULL for GGUF */
+};
+/* A chat template that is not known is AT_DATA; one that is missing is not an error here. */
+AT_CHECKED at_bundle_open(struct at_bundle *out, const struct at_bundle_params *params);
+void at_bundle_close(struct at_bundle *bundle);
+
+#endif

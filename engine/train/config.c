@@ -1,0 +1,581 @@
+#include "config.h"
+
+#include "os.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- tables ---- */
+
+enum key_type { TYPE_STR, TYPE_CHOICE, TYPE_U32, TYPE_F64, TYPE_BOOL, TYPE_LIST };
+
+static const char *const type_names[] = { "STR", "CHOICE", "U32", "F64", "BOOL", "LIST" };
+
+struct key_row {
+    const char *name;
+    enum key_type type;
+    const char *range, *methods, *trl, *balanced, *help;
+    size_t offset;
+};
+struct word_row {
+    const char *name, *text;
+};
+struct preset_row {
+    const char *preset, *name, *value;
+};
+
+#define PRESET(preset, name, value)
+#define NO_EFFECT(name, reason)
+#define LATER(name, reason)
+#define RENAMED(name, now)
+#define KEY(type, name, range, methods, trl, balanced, help)                                       \
+    { #name, TYPE_##type, range, methods, trl, balanced, help, offsetof(struct at_config, name) },
+static const struct key_row keys[] = {
+#include "config.def"
+};
+#undef KEY
+#define KEY(type, name, range, methods, trl, balanced, help)
+
+#undef PRESET
+#define PRESET(preset, name, value) { #preset, #name, value },
+static const struct preset_row presets[] = {
+#include "config.def"
+};
+#undef PRESET
+#define PRESET(preset, name, value)
+
+#undef NO_EFFECT
+#define NO_EFFECT(name, reason) { #name, reason },
+static const struct word_row no_effect[] = {
+#include "config.def"
+};
+#undef NO_EFFECT
+#define NO_EFFECT(name, reason)
+
+#undef LATER
+#define LATER(name, reason) { #name, reason },
+static const struct word_row later[] = {
+#include "config.def"
+};
+#undef LATER
+#define LATER(name, reason)
+
+#undef RENAMED
+#define RENAMED(name, now) { #name, now },
+static const struct word_row renamed[] = {
+#include "config.def"
+};
+#undef RENAMED
+
+static const struct at_method_row methods[AT_METHOD_COUNT] = {
+    [AT_DPO] = { .name = "dpo", .letter = 'd', .pairs = true, .reference = true },
+    [AT_SFT] = { .name = "sft", .letter = 's' },
+};
+
+const struct at_method_row *at_method_get(enum at_method method)
+{
+    return &methods[method];
+}
+
+bool at_method_find(enum at_method *out, const char *name)
+{
+    for (size_t i = 0; i < AT_COUNT(methods); i++)
+        if (strcmp(methods[i].name, name) == 0) {
+            *out = (enum at_method)i;
+            return true;
+        }
+    return false;
+}
+
+const char *at_key_name(enum at_key key)
+{
+    return keys[key].name;
+}
+
+const char *at_key_help(enum at_key key)
+{
+    return keys[key].help;
+}
+
+const char *at_key_type(enum at_key key)
+{
+    return type_names[keys[key].type];
+}
+
+bool at_key_read_by(enum at_key key, enum at_method method)
+{
+    return strcmp(keys[key].methods, "*") == 0 || strchr(keys[key].methods, methods[method].letter);
+}
+
+static const char *word_find(const struct word_row *rows, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(rows[i].name, name) == 0)
+            return rows[i].text;
+    return NULL;
+}
+
+static int key_find(const char *name)
+{
+    for (int i = 0; i < AT_KEY_COUNT; i++)
+        if (strcmp(keys[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+static size_t min3(size_t a, size_t b, size_t c)
+{
+    const size_t m = a < b ? a : b;
+
+    return m < c ? m : c;
+}
+
+/* Levenshtein distance of two short words. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[64];
+    const size_t n = strlen(b);
+
+    if (strlen(a) >= AT_COUNT(row) || n >= AT_COUNT(row))
+        return AT_COUNT(row);
+    for (size_t j = 0; j <= n; j++)
+        row[j] = j;
+    for (size_t i = 0; a[i]; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < n; j++) {
+            const size_t above = row[j + 1];
+            row[j + 1] = min3(above + 1, row[j] + 1, diagonal + (a[i] != b[j]));
+            diagonal = above;
+        }
+    }
+    return row[n];
+}
+
+const char *at_config_suggest(const char *name)
+{
+    const char *best = NULL;
+    size_t near = 1 + strlen(name) / 3;
+
+    for (size_t i = 0; i < AT_COUNT(keys); i++) {
+        const size_t d = distance(name, keys[i].name);
+        if (d <= near && (!best || d < near)) {
+            near = d;
+            best = keys[i].name;
+        }
+    }
+    return best;
+}
+
+/* ---- values ---- */
+
+static void *slot(struct at_config *c, enum at_key key)
+{
+    return (char *)c + keys[key].offset;
+}
+
+/* "min..max", "(min..max)": whether x lies inside. */
+static bool in_range(const char *range, double x)
+{
+    const bool open = range[0] == '(';
+    char *end = NULL;
+    const double low = strtod(range + open, &end), high = strtod(end + 2, NULL);
+
+    return open ? x > low && x < high : x >= low && x <= high;
+}
+
+static bool in_words(const char *words, const char *value)
+{
+    const size_t n = strlen(value);
+
+    for (const char *w = words; w; w = strchr(w, '|') ? strchr(w, '|') + 1 : NULL)
+        if (strncmp(w, value, n) == 0 && (w[n] == '|' || w[n] == 0))
+            return true;
+    return false;
+}
+
+static AT_CHECKED bad_value(const char *name, const char *want, const cJSON *value)
+{
+    char *text = cJSON_PrintUnformatted(value);
+    const enum at_status st = at_fail(AT_USAGE, "%s: %s expected, found %s", name, want,
+                                      text ? text : "?");
+
+    cJSON_free(text);
+    return st;
+}
+
+static AT_CHECKED set_number(struct at_config *c, enum at_key key, const cJSON *value)
+{
+    const struct key_row *k = &keys[key];
+    enum at_status st = AT_OK;
+    char want[96];
+    double x = 0;
+
+    snprintf(want, sizeof want, "%s in %s", k->type == TYPE_U32 ? "a whole number" : "a number",
+             k->range);
+    if (!cJSON_IsNumber(value))
+        return bad_value(k->name, want, value);
+    x = value->valuedouble;
+    if (strcmp(k->name, "max_steps") == 0 && x == -1) /* TRL's "no limit" */
+        x = 0;
+    if (!isfinite(x) || !in_range(k->range, x) || (k->type == TYPE_U32 && x != floor(x)))
+        return bad_value(k->name, want, value);
+    if (k->type == TYPE_U32)
+        *(uint32_t *)slot(c, key) = (uint32_t)x;
+    else
+        *(double *)slot(c, key) = x;
+    return st;
+}
+
+/* The folder of the config file in front of a relative path. */
+static AT_CHECKED resolve(struct at_config *c, enum at_key key, const char *dir, const char *text,
+                          const char **out)
+{
+    static const char *const paths[] = { "adapter_name_or_path", "chat_template_path",
+                                         "eval_dataset", "model_name_or_path", "output_dir",
+                                         "tokenizer", "train_dataset" };
+    enum at_status st = AT_OK;
+    char *copy = NULL;
+    bool is_path = false;
+
+    for (size_t i = 0; i < AT_COUNT(paths); i++)
+        is_path = is_path || strcmp(paths[i], keys[key].name) == 0;
+    if (is_path && dir && text[0] != '/' && strcmp(dir, ".") != 0)
+        TRY(at_path_join(&c->arena, &copy, dir, text));
+    else
+        TRY(at_arena_strdup(&c->arena, &copy, text));
+    *out = copy;
+done:
+    return st;
+}
+
+static AT_CHECKED set_list(struct at_config *c, enum at_key key, const cJSON *value,
+                           const char *dir)
+{
+    enum at_status st = AT_OK;
+    const size_t n = cJSON_IsArray(value) ? (size_t)cJSON_GetArraySize(value) : 1;
+    const char **items = NULL;
+
+    TRY(at_arena_alloc(&c->arena, &items, n + 1, sizeof *items));
+    for (size_t i = 0; i < n; i++) {
+        const cJSON *item = cJSON_IsArray(value) ? cJSON_GetArrayItem(value, (int)i) : value;
+        if (!cJSON_IsString(item)) {
+            st = bad_value(keys[key].name, "a string or a list of strings", value);
+            goto done;
+        }
+        TRY(resolve(c, key, dir, item->valuestring, &items[i]));
+    }
+    *(struct at_strings *)slot(c, key) = (struct at_strings){ items, n };
+done:
+    return st;
+}
+
+static AT_CHECKED set_text(struct at_config *c, enum at_key key, const cJSON *value,
+                           const char *dir)
+{
+    const struct key_row *k = &keys[key];
+    char want[128];
+
+    if (!cJSON_IsString(value))
+        return bad_value(k->name, "a string", value);
+    if (k->type == TYPE_CHOICE && !in_words(k->range, value->valuestring)) {
+        snprintf(want, sizeof want, "one of %s", k->range);
+        return bad_value(k->name, want, value);
+    }
+    return resolve(c, key, dir, value->valuestring, (const char **)slot(c, key));
+}
+
+/* Sets a key from a JSON value; `dir` is the folder that relative paths start from, or NULL. */
+static AT_CHECKED set_value(struct at_config *c, enum at_key key, const cJSON *value,
+                            const char *dir, enum at_origin origin)
+{
+    enum at_status st = AT_OK;
+
+    switch (keys[key].type) {
+    case TYPE_BOOL:
+        if (!cJSON_IsBool(value)) {
+            st = bad_value(keys[key].name, "true or false", value);
+            goto done;
+        }
+        *(bool *)slot(c, key) = cJSON_IsTrue(value);
+        break;
+    case TYPE_U32:
+    case TYPE_F64:
+        TRY(set_number(c, key, value));
+        break;
+    case TYPE_LIST:
+        TRY(set_list(c, key, value, dir));
+        break;
+    case TYPE_STR:
+    case TYPE_CHOICE:
+        TRY(set_text(c, key, value, dir));
+        break;
+    }
+    c->is_set[key] = true;
+    c->origin[key] = origin;
+done:
+    return st;
+}
+
+/* A flag's or a default's text as the JSON that its key's type wants. */
+static cJSON *value_of_text(enum at_key key, const char *text)
+{
+    char *end = NULL;
+    double x = 0;
+
+    switch (keys[key].type) {
+    case TYPE_BOOL:
+        if (strcmp(text, "true") == 0 || strcmp(text, "True") == 0 || strcmp(text, "1") == 0)
+            return cJSON_CreateTrue();
+        if (strcmp(text, "false") == 0 || strcmp(text, "False") == 0 || strcmp(text, "0") == 0)
+            return cJSON_CreateFalse();
+        return cJSON_CreateString(text);
+    case TYPE_U32:
+    case TYPE_F64:
+        x = strtod(text, &end);
+        return *text && !*end ? cJSON_CreateNumber(x) : cJSON_CreateString(text);
+    case TYPE_LIST:
+        if (text[0] == '[') {
+            cJSON *list = cJSON_Parse(text);
+            return list ? list : cJSON_CreateString(text);
+        }
+        return cJSON_CreateString(text);
+    default:
+        return cJSON_CreateString(text);
+    }
+}
+
+/* ---- keys of a document ---- */
+
+static AT_CHECKED unknown_key(const char *name, const char *where)
+{
+    const char *reason = word_find(later, AT_COUNT(later), name), *near = NULL;
+
+    if (reason)
+        return at_fail(AT_USAGE, "%s%s: this version does not build %s", where, name, reason);
+    reason = word_find(renamed, AT_COUNT(renamed), name);
+    if (reason)
+        return at_fail(AT_USAGE, "%s%s: write %s", where, name, reason);
+    near = at_config_suggest(name);
+    if (near)
+        return at_fail(AT_USAGE, "%sunknown key %s; did you mean %s?", where, name, near);
+    return at_fail(AT_USAGE, "%sunknown key %s; `attune sft --help` lists them", where, name);
+}
+
+static AT_CHECKED take(struct at_config *c, const char *name, const cJSON *value, const char *dir,
+                       enum at_origin origin, const char *where)
+{
+    enum at_status st = AT_OK;
+    const char *reason = word_find(no_effect, AT_COUNT(no_effect), name);
+    const int key = key_find(name);
+
+    if (reason) {
+        at_warn("no_effect", "%s%s has no effect because %s", where, name, reason);
+        goto done;
+    }
+    if (key < 0) {
+        st = unknown_key(name, where);
+        goto done;
+    }
+    if (cJSON_IsNull(value))
+        goto done;
+    TRY(set_value(c, (enum at_key)key, value, dir, origin));
+done:
+    if (st != AT_OK && key >= 0 && *where)
+        at_context("%s", where);
+    return st;
+}
+
+static AT_CHECKED read_document(struct at_config *c, const cJSON *document, const char *path)
+{
+    enum at_status st = AT_OK;
+    char *dir = NULL, *copy = NULL, *where = NULL;
+
+    if (!document)
+        goto done;
+    if (!cJSON_IsObject(document))
+        FAIL(AT_DATA, "%s: an object of keys is expected", path ? path : "config");
+    if (path) {
+        TRY(at_path_dir(&c->arena, &dir, path));
+        TRY(at_arena_strdup(&c->arena, &copy, path));
+        c->file = copy;
+    }
+    TRY(at_arena_printf(&c->arena, &where, "%s%s", path ? path : "", path ? ": " : ""));
+    for (const cJSON *item = document->child; item; item = item->next)
+        TRY(take(c, item->string, item, dir, AT_FROM_FILE, where));
+done:
+    return st;
+}
+
+static AT_CHECKED read_flags(struct at_config *c, const struct at_flag *flags, size_t n)
+{
+    enum at_status st = AT_OK;
+    cJSON *value = NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        const int key = key_find(flags[i].key);
+        value = key < 0 ? cJSON_CreateString(flags[i].value)
+                        : value_of_text((enum at_key)key, flags[i].value);
+        TRY(take(c, flags[i].key, value, NULL, AT_FROM_FLAG, "--"));
+        cJSON_Delete(value);
+        value = NULL;
+    }
+done:
+    cJSON_Delete(value);
+    return st;
+}
+
+/* ---- defaults ---- */
+
+/* The word of a default "1e-6 sft:2e-5" for a method, into `out`. */
+static void default_word(char *out, size_t size, const char *spec, enum at_method method)
+{
+    const char *word = spec, *found = spec;
+    const size_t n = strlen(methods[method].name);
+
+    while ((word = strchr(word, ' ')) != NULL) {
+        word++;
+        if (strncmp(word, methods[method].name, n) == 0 && word[n] == ':')
+            found = word + n + 1;
+    }
+    snprintf(out, size, "%.*s", (int)strcspn(found, " "), found);
+}
+
+const char *at_key_default(enum at_key key, enum at_method method, const char *preset)
+{
+    static _Thread_local char word[64];
+    const char *spec = keys[key].trl;
+
+    if (preset && strcmp(preset, "trl") != 0 && strcmp(keys[key].balanced, "=") != 0)
+        spec = keys[key].balanced;
+    for (size_t i = 0; preset && i < AT_COUNT(presets); i++)
+        if (strcmp(presets[i].preset, preset) == 0 && strcmp(presets[i].name, keys[key].name) == 0)
+            spec = presets[i].value;
+    default_word(word, sizeof word, spec, method);
+    return word;
+}
+
+static AT_CHECKED fill_defaults(struct at_config *c)
+{
+    enum at_status st = AT_OK;
+    cJSON *value = NULL;
+
+    for (int key = 0; key < AT_KEY_COUNT; key++) {
+        const char *word = at_key_default((enum at_key)key, c->run_method, c->preset);
+        if (c->is_set[key] || strcmp(word, "-") == 0)
+            continue;
+        const bool same = strcmp(word, keys[key].trl) == 0;
+        value = value_of_text((enum at_key)key, word);
+        TRY(set_value(c, (enum at_key)key, value, NULL, same ? AT_FROM_DEFAULT : AT_FROM_PRESET));
+        cJSON_Delete(value);
+        value = NULL;
+    }
+done:
+    cJSON_Delete(value);
+    return st;
+}
+
+static AT_CHECKED choose_method(struct at_config *c, const enum at_method *method)
+{
+    enum at_status st = AT_OK;
+
+    if (method)
+        c->run_method = *method;
+    if (c->is_set[AT_KEY_method]) {
+        enum at_method named = AT_SFT;
+        AT_REQUIRE(at_method_find(&named, c->method));
+        if (method && *method != named)
+            FAIL(AT_USAGE, "the configuration says method: %s, the command is %s", c->method,
+                 methods[*method].name);
+        c->run_method = named;
+    } else if (!method) {
+        FAIL(AT_USAGE, "method is missing: sft or dpo");
+    }
+    if (!c->preset)
+        c->preset = "balanced";
+done:
+    return st;
+}
+
+/* Keys that were given but that the method does not read, and values that only some methods take. */
+static AT_CHECKED check_method(const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+    const struct at_method_row *m = &methods[c->run_method];
+    const bool token_loss = strcmp(c->loss_type, "nll") == 0;
+
+    for (int key = 0; key < AT_KEY_COUNT; key++)
+        if (c->is_set[key] && c->origin[key] >= AT_FROM_FILE &&
+            !at_key_read_by((enum at_key)key, c->run_method))
+            FAIL(AT_USAGE, "%s is not read by %s; remove it", keys[key].name, m->name);
+    if (token_loss == m->pairs)
+        FAIL(AT_USAGE, "loss_type %s does not fit %s: %s", c->loss_type, m->name,
+             m->pairs ? "use sigmoid, ipo or hinge" : "use nll");
+    if (!c->deterministic)
+        FAIL(AT_USAGE, "deterministic: false is not built; every run is deterministic");
+done:
+    return st;
+}
+
+AT_CHECKED at_config_read(struct at_config *out, const cJSON *document, const char *path,
+                          const struct at_flag *flags, size_t n_flags, const enum at_method *method)
+{
+    enum at_status st = AT_OK;
+
+    *out = (struct at_config){ .file = NULL };
+    TRY(read_document(out, document, path));
+    TRY(read_flags(out, flags, n_flags));
+    TRY(choose_method(out, method));
+    TRY(fill_defaults(out));
+    TRY(check_method(out));
+done:
+    if (st != AT_OK)
+        at_config_release(out);
+    return st;
+}
+
+void at_config_release(struct at_config *config)
+{
+    at_arena_release(&config->arena);
+    *config = (struct at_config){ .file = NULL };
+}
+
+/* ---- as JSON ---- */
+
+cJSON *at_config_value(const struct at_config *c, enum at_key key)
+{
+    const void *at = (const char *)c + keys[key].offset;
+    const struct at_strings *list = at;
+
+    if (!c->is_set[key])
+        return cJSON_CreateNull();
+    switch (keys[key].type) {
+    case TYPE_BOOL:
+        return cJSON_CreateBool(*(const bool *)at);
+    case TYPE_U32:
+        return cJSON_CreateNumber(*(const uint32_t *)at);
+    case TYPE_F64:
+        return cJSON_CreateNumber(*(const double *)at);
+    case TYPE_LIST:
+        return cJSON_CreateStringArray(list->items, (int)list->n);
+    default:
+        return cJSON_CreateString(*(const char *const *)at);
+    }
+}
+
+cJSON *at_config_record(const struct at_config *c)
+{
+    static const char *const origins[] = { "default", "preset", "file", "flag" };
+    cJSON *out = cJSON_CreateObject();
+
+    for (int key = 0; key < AT_KEY_COUNT; key++) {
+        if (!at_key_read_by((enum at_key)key, c->run_method))
+            continue;
+        cJSON *entry = cJSON_AddObjectToObject(out, keys[key].name);
+        cJSON_AddItemToObject(entry, "value", at_config_value(c, (enum at_key)key));
+        cJSON_AddStringToObject(entry, "from", origins[c->origin[key]]);
+    }
+    return out;
+}

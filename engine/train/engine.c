@@ -1,0 +1,353 @@
+#include "engine.h"
+
+#include "kernels.h"
+
+#include <string.h>
+
+/* Host side of one at_engine_rows() call: slab by slab, where downloads land and whose they are. */
+struct landing {
+    struct at_segment_result *sums, *reference, *losses; /* (segments) */
+    struct at_pair_result *pairs;
+    struct at_row_result **of;                           /* (rows), in slab order */
+    size_t n_rows, n_segments, capacity;
+    const struct at_compute *what;
+};
+
+struct at_engine_host {
+    struct landing landing;
+    const struct at_row **packed;
+    struct at_row_result **packed_results;
+    uint32_t *slab_of_row;
+    size_t capacity;
+    struct at_compute what;
+    bool pending;
+};
+
+/* ---- plan and commit ---- */
+
+static uint32_t slab_capacity(const struct at_engine *e, const struct at_engine_params *p)
+{
+    const bool cpu = at_gpu_get_info(e->gpu)->type == AT_GPU_CPU;
+    uint32_t capacity = p->capacity ? p->capacity : cpu ? 512 : 4096;
+
+    if (capacity < p->longest_row)
+        capacity = p->longest_row;
+    return (uint32_t)at_round_up(capacity, 64);
+}
+
+static AT_CHECKED plan_adapters(struct at_engine *e, const struct at_engine_params *p)
+{
+    enum at_status st = AT_OK;
+    const struct at_model_config *config = &e->bundle->config;
+
+    if (p->n_frozen + 1 > AT_MAX_ADAPTERS)
+        FAIL(AT_USAGE, "at most %d adapters can be stacked", AT_MAX_ADAPTERS);
+    for (size_t i = 0; i < p->n_frozen; i++) {
+        TRY(at_adapter_plan_load(&e->adapters[i], config, p->frozen_dirs[i], NULL, e->frozen));
+        e->n_adapters++;
+    }
+    if (p->trainable == AT_TRAIN_FRESH) {
+        TRY(at_adapter_plan_fresh(&e->adapters[e->n_adapters], config, &p->lora, &e->params));
+        e->n_adapters++;
+    } else if (p->trainable == AT_TRAIN_CONTINUE) {
+        TRY(at_adapter_plan_load(&e->adapters[e->n_adapters], config, p->continue_dir, &e->params,
+                                 e->frozen));
+        e->n_adapters++;
+    }
+    for (size_t i = 0; i < e->n_adapters; i++)
+        e->stack[i] = &e->adapters[i];
+done:
+    return st;
+}
+
+AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
+                          const struct at_engine_params *p)
+{
+    enum at_status st = AT_OK;
+    struct at_decoder_params decoder = { .trains = p->trainable != AT_TRAIN_NOTHING };
+    const bool full = p->trainable == AT_TRAIN_FULL;
+
+    *out = (struct at_engine){ .bundle = bundle, .trains = decoder.trains, .seed = p->seed };
+    TRY(at_alloc(&out->host, 1, sizeof *out->host));
+    TRY(at_gpu_open(&out->gpu, &p->gpu));
+    TRY(at_pool_create(&out->frozen, out->gpu, "frozen weights"));
+    TRY(at_pool_create(&out->state, out->gpu, "trainable state"));
+    TRY(at_pool_create(&out->slab_pool, out->gpu, "slab"));
+    TRY(at_params_init(&out->params, at_gpu_get_info(out->gpu)->max_range_bytes));
+    decoder.capacity = slab_capacity(out, p);
+    decoder.capacity_rows = decoder.capacity;
+    decoder.capacity_segments = decoder.capacity;
+    TRY(at_model_plan(&out->model, &bundle->config, p->from_scratch ? NULL : bundle->weights,
+                      out->frozen, full ? &out->params : NULL,
+                      p->n_positions > decoder.capacity ? p->n_positions : decoder.capacity));
+    TRY(plan_adapters(out, p));
+    TRY(at_params_plan(&out->params, out->state, p->weight_decay));
+    TRY(at_slab_init(&out->slab, decoder.capacity));
+    TRY(at_decoder_plan(&out->decoder, &out->model, out->stack, out->n_adapters, out->slab_pool,
+                        &decoder));
+done:
+    if (st != AT_OK)
+        at_engine_close(out);
+    return st;
+}
+
+struct at_engine_bytes at_engine_get_bytes(const struct at_engine *e)
+{
+    struct at_engine_bytes b = { .frozen = at_pool_bytes(e->frozen),
+                                 .state = at_pool_bytes(e->state),
+                                 .slab = at_pool_bytes(e->slab_pool),
+                                 .available = at_gpu_get_info(e->gpu)->memory_bytes };
+
+    b.total = b.frozen + b.state + b.slab;
+    return b;
+}
+
+AT_CHECKED at_engine_commit(struct at_engine *e)
+{
+    enum at_status st = AT_OK;
+    const struct at_engine_bytes b = at_engine_get_bytes(e);
+    const double mib = 1.0 / (1 << 20);
+
+    if (b.total > b.available)
+        FAIL(AT_DEVICE_MEMORY,
+             "the run needs %.0f MiB of device memory (weights %.0f, trainable state %.0f, slab "
+             "%.0f) and %.0f MiB are free on %s; lower max_tokens_per_slab or max_length, or take "
+             "a smaller model",
+             (double)b.total * mib, (double)b.frozen * mib, (double)b.state * mib,
+             (double)b.slab * mib, (double)b.available * mib, at_gpu_get_info(e->gpu)->name);
+    TRY(at_pool_commit(e->frozen));
+    TRY(at_pool_commit(e->state));
+    TRY(at_pool_commit(e->slab_pool));
+    at_params_bind(&e->params);
+    TRY(at_model_upload(&e->model, e->gpu, e->seed));
+    for (size_t i = 0; i < e->n_adapters; i++)
+        TRY(at_adapter_upload(&e->adapters[i], &e->bundle->config, e->gpu, e->seed));
+    TRY(at_stream_create(&e->stream, e->gpu));
+done:
+    return st;
+}
+
+static void host_release(struct at_engine_host **host)
+{
+    struct at_engine_host *h = *host;
+
+    if (!h)
+        return;
+    at_free(&h->landing.sums);
+    at_free(&h->landing.reference);
+    at_free(&h->landing.losses);
+    at_free(&h->landing.pairs);
+    at_free(&h->landing.of);
+    at_free(&h->packed);
+    at_free(&h->packed_results);
+    at_free(&h->slab_of_row);
+    at_free(host);
+}
+
+void at_engine_close(struct at_engine *e)
+{
+    at_stream_destroy(&e->stream);
+    at_decoder_release(&e->decoder);
+    at_slab_release(&e->slab);
+    for (size_t i = 0; i < e->n_adapters; i++)
+        at_adapter_release(&e->adapters[i]);
+    at_model_release(&e->model);
+    at_params_release(&e->params);
+    at_pool_destroy(&e->slab_pool);
+    at_pool_destroy(&e->state);
+    at_pool_destroy(&e->frozen);
+    at_gpu_close(&e->gpu);
+    host_release(&e->host);
+    *e = (struct at_engine){ .gpu = NULL };
+}
+
+/* ---- rows ---- */
+
+static AT_CHECKED grow(struct at_engine_host *h, size_t n)
+{
+    enum at_status st = AT_OK;
+    struct landing *l = &h->landing;
+    const size_t old = h->capacity, segments = AT_MAX_SEGMENTS;
+
+    if (n <= old)
+        goto done;
+    TRY(at_realloc(&l->sums, old * segments, n * segments, sizeof *l->sums));
+    TRY(at_realloc(&l->reference, old * segments, n * segments, sizeof *l->reference));
+    TRY(at_realloc(&l->losses, old * segments, n * segments, sizeof *l->losses));
+    TRY(at_realloc(&l->pairs, old, n, sizeof *l->pairs));
+    TRY(at_realloc(&l->of, old, n, sizeof *l->of));
+    TRY(at_realloc(&h->packed, old, n, sizeof *h->packed));
+    TRY(at_realloc(&h->packed_results, old, n, sizeof *h->packed_results));
+    TRY(at_realloc(&h->slab_of_row, old, n, sizeof *h->slab_of_row));
+    h->capacity = n;
+done:
+    return st;
+}
+
+static struct at_batch batch_of(const struct at_slab *slab)
+{
+    return (struct at_batch){ .T = slab->T,
+                              .R = slab->R,
+                              .n_segments = slab->n_segments,
+                              .ids = slab->ids,
+                              .positions = slab->positions,
+                              .intervals = &slab->intervals[0].prefix_begin,
+                              .query_end = slab->query_end,
+                              .source = slab->source,
+                              .target = slab->target,
+                              .row_segment = slab->row_segment,
+                              .row_begin = slab->row_begin,
+                              .order = slab->order,
+                              .segment_begin = slab->segment_begin,
+                              .n_order = slab->n_rows };
+}
+
+/* Reference sums of the slab: uploaded when all its rows have them, else computed. */
+static void reference_pass(struct at_engine *e, const struct at_batch *b, bool cached)
+{
+    struct at_decoder *d = &e->decoder;
+    struct landing *l = &e->host->landing;
+    const uint64_t bytes = b->n_segments * sizeof *l->reference;
+    struct at_segment_result *values = l->reference + l->n_segments;
+
+    if (cached) {
+        at_stream_upload(e->stream, d->ref_sums, values, bytes);
+        return;
+    }
+    at_decoder_forward(e->stream, d, b, AT_PASS_REFERENCE, at_view_part(d->ref_sums, 0, bytes));
+    at_stream_download(e->stream, values, d->ref_sums, bytes);
+    e->ref_forward_tokens += e->slab.n_tokens;
+}
+
+static void loss_pass(struct at_engine *e, const struct at_batch *b, const struct at_compute *what)
+{
+    struct at_decoder *d = &e->decoder;
+    struct landing *l = &e->host->landing;
+    const uint64_t bytes = b->n_segments * sizeof *l->losses;
+
+    if (what->pair_loss) {
+        at_pair_loss(e->stream, what->loss, d->coef, d->pair_out, d->sums, d->ref_sums, d->order,
+                     d->segment_begin, b->n_segments / 2, b->R, &what->loss_params, what->weight);
+        at_stream_download(e->stream, l->pairs + l->n_rows, d->pair_out,
+                           b->n_segments / 2 * sizeof *l->pairs);
+        return;
+    }
+    at_token_loss(e->stream, what->loss, d->coef, d->row_loss, d->stats, d->row_segment, b->R,
+                  &what->loss_params, what->weight);
+    at_segment_sums(e->stream, at_view_part(d->sums, 0, bytes), d->row_loss, d->order,
+                    d->segment_begin, b->n_segments);
+    at_stream_download(e->stream, l->losses + l->n_segments, d->sums, bytes);
+}
+
+static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
+                         struct at_row_result *const *results, uint32_t n,
+                         const struct at_compute *what)
+{
+    struct at_decoder *d = &e->decoder;
+    struct landing *l = &e->host->landing;
+    const enum at_pass pass = what->train ? AT_PASS_POLICY_TRAIN : AT_PASS_POLICY_EVAL;
+    bool cached = true;
+    struct at_batch b;
+
+    at_slab_fill(&e->slab, rows, n);
+    b = batch_of(&e->slab);
+    for (uint32_t i = 0, s = 0; i < n; i++) {
+        l->of[l->n_rows + i] = results[i];
+        cached = cached && results[i]->has_reference;
+        for (uint32_t k = 0; k < rows[i]->n_segments; k++)
+            l->reference[l->n_segments + s++] = results[i]->reference[k];
+    }
+    at_decoder_begin(e->stream, d, &b);
+    if (what->reference)
+        reference_pass(e, &b, cached);
+    if (what->policy) {
+        const uint64_t bytes = b.n_segments * sizeof *l->sums;
+        at_decoder_forward(e->stream, d, &b, pass, at_view_part(d->sums, 0, bytes));
+        at_stream_download(e->stream, l->sums + l->n_segments, d->sums, bytes);
+        if (what->loss)
+            loss_pass(e, &b, what);
+        e->tokens_computed += e->slab.n_tokens;
+        e->head_rows += e->slab.n_rows;
+    }
+    if (what->train)
+        at_decoder_backward(e->stream, d, &b);
+    for (uint32_t i = 0; i < n; i++)
+        e->tokens_given += at_row_tokens_unshared(rows[i]);
+    l->n_rows += n;
+    l->n_segments += b.n_segments;
+}
+
+AT_CHECKED at_engine_rows(struct at_engine *e, const struct at_row *const *rows,
+                          struct at_row_result *results, uint32_t n, const struct at_compute *what)
+{
+    enum at_status st = AT_OK;
+    struct at_engine_host *h = e->host;
+    uint32_t n_slabs = 0;
+
+    AT_REQUIRE(!h->pending);
+    TRY(grow(h, n));
+    TRY(at_pack(h->slab_of_row, &n_slabs, rows, n, e->decoder.capacity));
+    h->what = *what;
+    h->landing.n_rows = h->landing.n_segments = 0;
+    h->pending = true;
+    for (uint32_t slab = 0; slab < n_slabs; slab++) {
+        uint32_t m = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            if (h->slab_of_row[i] != slab)
+                continue;
+            h->packed[m] = rows[i];
+            h->packed_results[m++] = &results[i];
+        }
+        compute_slab(e, h->packed, h->packed_results, m, what);
+        TRY(at_stream_submit(e->stream));
+    }
+done:
+    return st;
+}
+
+AT_CHECKED at_engine_finish(struct at_engine *e)
+{
+    enum at_status st = AT_OK;
+    struct at_engine_host *h = e->host;
+    struct landing *l = &h->landing;
+    size_t s = 0;
+
+    h->pending = false;
+    TRY(at_stream_wait(e->stream));
+    for (size_t i = 0; i < l->n_rows; i++) {
+        struct at_row_result *r = l->of[i];
+        for (uint32_t k = 0; k < r->n_segments; k++, s++) {
+            if (h->what.policy)
+                r->policy[k] = l->sums[s];
+            if (h->what.reference)
+                r->reference[k] = l->reference[s];
+            if (h->what.loss && !h->what.pair_loss)
+                r->pair.loss = l->losses[s].logp;
+        }
+        if (h->what.loss && h->what.pair_loss)
+            r->pair = l->pairs[i];
+        r->has_reference = r->has_reference || h->what.reference;
+    }
+done:
+    return st;
+}
+
+cJSON *at_engine_kernels(const struct at_engine *e)
+{
+    static const char *const names[] = {
+#define KERNEL(name, file, defines, args, bufs, units, cut, flop) #name,
+#define VARIANT(kernel, name, file, defines, needs, bindings, units)
+#include "kernels.def"
+#undef KERNEL
+#undef VARIANT
+    };
+    const struct at_model_config *c = &e->bundle->config;
+    /* attention kernels choose by head width and heads a kv head */
+    const struct at_work work = { .x = 1, .y = 1, .z = 1, .n_spec = 2,
+                                  .spec = { c->D, c->H / c->G } };
+    cJSON *out = cJSON_CreateObject();
+
+    for (uint32_t i = 0; i < AT_COUNT(names); i++)
+        cJSON_AddStringToObject(out, names[i], at_kernel_variant(e->gpu, i, work));
+    return out;
+}

@@ -1,0 +1,97 @@
+#include "metrics.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+void at_tally_add(struct at_tally *t, const struct at_row *row, const struct at_row_result *r)
+{
+    double mean[2] = { 0, 0 };
+
+    t->rows++;
+    t->loss += r->pair.loss;
+    for (uint32_t k = 0; k < row->n_segments; k++) {
+        const struct at_segment_result *p = &r->policy[k];
+        t->logp[k] += p->logp;
+        t->logit[k] += p->logit_mean;
+        t->entropy += p->entropy;
+        t->tokens[k] += p->n;
+        mean[k] = p->n > 0 ? (double)p->logp / p->n : 0;
+    }
+    t->hits += r->policy[0].hits;
+    if (row->n_segments < 2)
+        return;
+    t->score[0] += r->pair.score_chosen;
+    t->score[1] += r->pair.score_rejected;
+    t->wins += r->pair.score_chosen > r->pair.score_rejected;
+    t->mean_logp_wins += mean[0] > mean[1];
+    t->ties += mean[0] == mean[1];
+}
+
+void at_metric_add(cJSON *out, const char *prefix, const char *name, double value)
+{
+    char key[96];
+    cJSON *list = NULL;
+
+    snprintf(key, sizeof key, "%s%s", prefix, name);
+    if (isfinite(value)) {
+        cJSON_AddNumberToObject(out, key, value);
+        return;
+    }
+    cJSON_AddNullToObject(out, key);
+    list = cJSON_GetObjectItemCaseSensitive(out, "nonfinite");
+    if (!list)
+        list = cJSON_AddArrayToObject(out, "nonfinite");
+    cJSON_AddItemToArray(list, cJSON_CreateString(key));
+}
+
+static double share(double sum, double n)
+{
+    return n > 0 ? sum / n : 0;
+}
+
+void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix, enum at_method method,
+                    double beta)
+{
+    if (!at_method_get(method)->pairs) {
+        at_metric_add(out, prefix, "loss", share(t->loss, t->tokens[0]));
+        at_metric_add(out, prefix, "entropy", share(t->entropy, t->tokens[0]));
+        at_metric_add(out, prefix, "mean_token_accuracy", share(t->hits, t->tokens[0]));
+        return;
+    }
+    at_metric_add(out, prefix, "loss", share(t->loss, t->rows));
+    at_metric_add(out, prefix, "rewards/chosen", beta * share(t->score[0], t->rows));
+    at_metric_add(out, prefix, "rewards/rejected", beta * share(t->score[1], t->rows));
+    at_metric_add(out, prefix, "rewards/margins", beta * share(t->score[0] - t->score[1], t->rows));
+    at_metric_add(out, prefix, "rewards/accuracies", share(t->wins, t->rows));
+    at_metric_add(out, prefix, "logps/chosen", share(t->logp[0], t->rows));
+    at_metric_add(out, prefix, "logps/rejected", share(t->logp[1], t->rows));
+    at_metric_add(out, prefix, "logits/chosen", share(t->logit[0], t->tokens[0]));
+    at_metric_add(out, prefix, "logits/rejected", share(t->logit[1], t->tokens[1]));
+    at_metric_add(out, prefix, "entropy", share(t->entropy, t->tokens[0] + t->tokens[1]));
+    at_metric_add(out, prefix, "mean_token_accuracy", share(t->hits, t->tokens[0]));
+    if (*prefix)
+        at_metric_add(out, prefix, "logps/accuracies", share(t->mean_logp_wins, t->rows));
+}
+
+struct at_share at_share_of(double hits, double n)
+{
+    const double z = 1.959963984540054, p = share(hits, n), d = 1 + z * z / n;
+    const double centre = (p + z * z / (2 * n)) / d;
+    const double half = z / d * sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+
+    if (n <= 0)
+        return (struct at_share){ 0, 0, 1, 0 };
+    return (struct at_share){ p, centre - half, centre + half, n };
+}
+
+cJSON *at_share_json(struct at_share s)
+{
+    cJSON *out = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(out, "value", s.value);
+    cJSON_AddNumberToObject(out, "low", s.low);
+    cJSON_AddNumberToObject(out, "high", s.high);
+    cJSON_AddNumberToObject(out, "n", s.n);
+    return out;
+}

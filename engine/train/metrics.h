@@ -1,0 +1,32 @@
+/* Metrics under TRL's names, from row results. All sums are double, in row order. */
+#ifndef AT_METRICS_H
+#define AT_METRICS_H
+
+#include "config.h"
+#include "engine.h"
+
+/* Sums over rows; a window of steps or an evaluation. */
+struct at_tally {
+    double rows, loss;
+    double logp[2], score[2], wins;         /* pairs: chosen, rejected; strict wins of the reward */
+    double mean_logp_wins, ties;            /* chosen mean log-prob a token above rejected */
+    double logit[2], entropy, hits;         /* sums over tokens */
+    double tokens[2];                       /* target tokens of segment 0 and 1 */
+};
+void at_tally_add(struct at_tally *tally, const struct at_row *row, const struct at_row_result *r);
+
+/* {"loss": ..., TRL's names...} with `prefix` ("" or "eval_"). beta turns scores into rewards.
+ * A value that is not finite becomes null and its name is added to "nonfinite". */
+void at_tally_write(cJSON *out, const struct at_tally *tally, const char *prefix,
+                    enum at_method method, double beta);
+/* Adds a number to an object under the rule for non-finite values. */
+void at_metric_add(cJSON *out, const char *prefix, const char *name, double value);
+
+/* Wilson's 95 % interval of a share of n. */
+struct at_share {
+    double value, low, high, n;
+};
+struct at_share at_share_of(double hits, double n);
+cJSON *at_share_json(struct at_share share);
+
+#endif

@@ -1,0 +1,361 @@
+#include "record.h"
+
+#include "hash.h"
+
+#include <string.h>
+
+struct at_records {
+    struct at_arena arena;
+    const char *dir;
+    struct at_log *metrics, *timing, *pairs;
+    double started_s;
+};
+
+static AT_CHECKED path_in(struct at_records *r, char **out, const char *name)
+{
+    return at_path_join(&r->arena, out, r->dir, name);
+}
+
+/* ---- opening ---- */
+
+static uint64_t bytes_to_write(const struct at_run *run)
+{
+    const uint64_t state = at_params_count(&run->engine.params) * sizeof(float);
+
+    return state + run->total_steps * 1024 + (1 << 20);
+}
+
+AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    struct at_records *r = NULL;
+    const char *dir = run->config->output_dir;
+    char *path = NULL, *copy = NULL;
+
+    *out = NULL;
+    if (!dir)
+        FAIL(AT_USAGE, "output_dir is missing: the folder for the adapter and the metrics");
+    if (!at_dir_is_empty(dir))
+        FAIL(AT_CANNOT_WRITE,
+             "output_dir %s exists and is not empty; nothing is overwritten: remove it or name "
+             "another folder", dir);
+    TRY(at_alloc(&r, 1, sizeof *r));
+    TRY(at_arena_strdup(&r->arena, &copy, dir));
+    r->dir = copy;
+    r->started_s = at_now_s();
+    TRY(at_dir_create(dir));
+    if (at_disk_free_bytes(dir) < bytes_to_write(run))
+        FAIL(AT_CANNOT_WRITE, "%s: the run writes about %llu MiB and %llu MiB are free", dir,
+             (unsigned long long)bytes_to_write(run) >> 20,
+             (unsigned long long)at_disk_free_bytes(dir) >> 20);
+    TRY(path_in(r, &path, "metrics.jsonl"));
+    TRY(at_log_open(&r->metrics, path));
+    TRY(path_in(r, &path, "timing.jsonl"));
+    TRY(at_log_open(&r->timing, path));
+    if (at_method_get(run->method)->pairs && run->data.has_eval) {
+        TRY(path_in(r, &path, "pairs.jsonl"));
+        TRY(at_log_open(&r->pairs, path));
+    }
+    *out = r;
+    r = NULL;
+done:
+    at_records_close(&r);
+    return st;
+}
+
+void at_records_close(struct at_records **records)
+{
+    struct at_records *r = *records;
+
+    if (!r)
+        return;
+    at_log_close(&r->metrics);
+    at_log_close(&r->timing);
+    at_log_close(&r->pairs);
+    at_arena_release(&r->arena);
+    at_free(records);
+}
+
+/* ---- lines ---- */
+
+cJSON *at_records_line(uint64_t step, double epoch)
+{
+    cJSON *line = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(line, "step", (double)step);
+    cJSON_AddNumberToObject(line, "epoch", epoch);
+    return line;
+}
+
+static AT_CHECKED write_line(struct at_log *log, const cJSON *line)
+{
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+
+    at_json_write(&text, line);
+    TRY(at_buf_status(&text));
+    TRY(at_log_line(log, text.data, text.n));
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+AT_CHECKED at_records_metrics(struct at_records *r, const cJSON *line)
+{
+    return write_line(r->metrics, line);
+}
+
+AT_CHECKED at_records_timing(struct at_records *r, uint64_t step, double step_s, uint64_t tokens,
+                             uint32_t rows, uint64_t steps_left)
+{
+    enum at_status st = AT_OK;
+    cJSON *line = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(line, "step", (double)step);
+    cJSON_AddNumberToObject(line, "step_time_s", step_s);
+    cJSON_AddNumberToObject(line, "tokens_per_s", (double)tokens / step_s);
+    cJSON_AddNumberToObject(line, "pairs_per_s", rows / step_s);
+    cJSON_AddNumberToObject(line, "eta_s",
+                            (at_now_s() - r->started_s) / (double)step * (double)steps_left);
+    TRY(write_line(r->timing, line));
+done:
+    cJSON_Delete(line);
+    return st;
+}
+
+static cJSON *pair_line(uint64_t step, const struct at_row *row, const struct at_row_result *r,
+                        double beta)
+{
+    cJSON *line = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(line, "step", (double)step);
+    cJSON_AddNumberToObject(line, "row", row->index);
+    cJSON_AddNumberToObject(line, "line", row->line);
+    at_metric_add(line, "", "margin",
+                  beta * ((double)r->pair.score_chosen - r->pair.score_rejected));
+    at_metric_add(line, "", "chosen_logratio", r->pair.score_chosen);
+    at_metric_add(line, "", "rejected_logratio", r->pair.score_rejected);
+    at_metric_add(line, "", "chosen_logp", r->policy[0].logp);
+    at_metric_add(line, "", "rejected_logp", r->policy[1].logp);
+    cJSON_AddNumberToObject(line, "chosen_tokens", r->policy[0].n);
+    cJSON_AddNumberToObject(line, "rejected_tokens", r->policy[1].n);
+    return line;
+}
+
+AT_CHECKED at_records_pairs(struct at_records *r, uint64_t step, const struct at_dataset *data,
+                            const struct at_row_result *results, double beta)
+{
+    enum at_status st = AT_OK;
+    cJSON *line = NULL;
+
+    for (uint32_t i = 0; i < data->n_rows; i++) {
+        line = pair_line(step, &data->rows[i], &results[i], beta);
+        TRY(write_line(r->pairs, line));
+        cJSON_Delete(line);
+        line = NULL;
+    }
+done:
+    cJSON_Delete(line);
+    return st;
+}
+
+/* ---- what stays ---- */
+
+static AT_CHECKED write_json(struct at_records *r, const char *name, const cJSON *json)
+{
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+    char *path = NULL;
+
+    at_json_write_pretty(&text, json);
+    TRY(at_buf_status(&text));
+    TRY(path_in(r, &path, name));
+    TRY(at_file_write_atomic(path, text.data, text.n));
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+/* "better" when after's interval lies above before's value, "worse" when below, else open. */
+static const char *verdict(const struct at_outcome *o)
+{
+    if (!o->has_eval || !o->has_pairs)
+        return o->has_eval ? (o->eval_loss_after < o->eval_loss_before ? "better" : "worse")
+                           : "not judged";
+    if (o->after.low > o->before.value)
+        return "better";
+    return o->after.high < o->before.value ? "worse" : "not enough evidence";
+}
+
+static AT_CHECKED write_result(struct at_records *r, const struct at_outcome *o)
+{
+    enum at_status st = AT_OK;
+    cJSON *out = cJSON_CreateObject(), *eval = NULL, *alarms = NULL;
+
+    cJSON_AddNumberToObject(out, "format_version", 1);
+    cJSON_AddNumberToObject(out, "steps", (double)o->steps);
+    cJSON_AddNumberToObject(out, "best_step", (double)o->best_step);
+    at_metric_add(out, "", "loss_first", o->loss_first);
+    at_metric_add(out, "", "loss_last", o->loss_last);
+    if (o->has_eval) {
+        eval = cJSON_AddObjectToObject(out, "eval_loss");
+        at_metric_add(eval, "", "before", o->eval_loss_before);
+        at_metric_add(eval, "", "after", o->eval_loss_after);
+    }
+    alarms = cJSON_AddArrayToObject(out, "alarms");
+    if (o->has_eval && o->has_pairs) {
+        eval = cJSON_AddObjectToObject(out, "eval_logps/accuracies");
+        cJSON_AddItemToObject(eval, "before", at_share_json(o->before));
+        cJSON_AddItemToObject(eval, "after", at_share_json(o->after));
+        eval = cJSON_AddObjectToObject(out, "eval_logps/chosen");
+        at_metric_add(eval, "", "before", o->chosen_logp_before);
+        at_metric_add(eval, "", "after", o->chosen_logp_after);
+        if (o->chosen_logp_after < 1.25 * o->chosen_logp_before)
+            cJSON_AddItemToArray(alarms, cJSON_CreateString("chosen log-probs fell by over a "
+                                                            "quarter (likelihood displacement)"));
+    }
+    cJSON_AddStringToObject(out, "verdict", verdict(o));
+    TRY(write_json(r, "result.json", out));
+done:
+    cJSON_Delete(out);
+    return st;
+}
+
+static void add_rows(cJSON *out, const char *name, const struct at_dataset *d)
+{
+    cJSON *rows = cJSON_AddObjectToObject(out, name);
+
+    cJSON_AddNumberToObject(rows, "read", d->n_read);
+    cJSON_AddNumberToObject(rows, "kept", d->n_rows);
+    cJSON_AddNumberToObject(rows, "cut", d->n_cut);
+    cJSON_AddNumberToObject(rows, "dropped", d->n_dropped);
+    cJSON_AddNumberToObject(rows, "boundary_moved", d->n_boundary_moved);
+    cJSON_AddStringToObject(rows, "digest", d->digest);
+}
+
+static AT_CHECKED add_digests(struct at_records *r, cJSON *out, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    cJSON *digests = cJSON_AddObjectToObject(out, "digests");
+    struct at_digest file;
+    char hex[65], *path = NULL;
+
+    if (run->bundle.weights) {
+        TRY(at_weights_digest(run->bundle.weights, hex));
+        cJSON_AddStringToObject(digests, "model", hex);
+    }
+    cJSON_AddStringToObject(digests, "tokenizer", at_tokenizer_digest(run->bundle.tokenizer));
+    if (run->bundle.template_text)
+        cJSON_AddStringToObject(
+            digests, "chat_template",
+            at_hash_bytes(run->bundle.template_text, strlen(run->bundle.template_text)).hex);
+    if (run->config->adapter_name_or_path) {
+        TRY(at_path_join(&r->arena, &path, run->config->adapter_name_or_path,
+                         "adapter_model.safetensors"));
+        TRY(at_hash_file(&file, path));
+        cJSON_AddStringToObject(digests, "parent_adapter", file.hex);
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED write_run(struct at_records *r, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    const struct at_engine *e = &run->engine;
+    const struct at_gpu_info *info = at_gpu_get_info(e->gpu);
+    const struct at_engine_bytes bytes = at_engine_get_bytes(e);
+    cJSON *out = cJSON_CreateObject(), *part = NULL;
+
+    cJSON_AddNumberToObject(out, "format_version", 1);
+    cJSON_AddStringToObject(out, "attune", ATTUNE_VERSION);
+    cJSON_AddStringToObject(out, "method", at_method_get(run->method)->name);
+    cJSON_AddItemToObject(out, "config", at_config_record(run->config));
+    part = cJSON_AddObjectToObject(out, "device");
+    cJSON_AddStringToObject(part, "name", info->name);
+    cJSON_AddStringToObject(part, "driver", info->driver);
+    cJSON_AddItemToObject(out, "kernels", at_engine_kernels(e));
+    part = cJSON_AddObjectToObject(out, "data");
+    add_rows(part, "train", run->data.was_split ? &run->data.all : &run->data.train);
+    cJSON_AddNumberToObject(part, "train_rows", run->data.train.n_rows);
+    cJSON_AddNumberToObject(part, "eval_rows", run->data.eval.n_rows);
+    TRY(add_digests(r, out, run));
+    part = cJSON_AddObjectToObject(out, "device_bytes");
+    cJSON_AddNumberToObject(part, "frozen", (double)bytes.frozen);
+    cJSON_AddNumberToObject(part, "state", (double)bytes.state);
+    cJSON_AddNumberToObject(part, "slab", (double)bytes.slab);
+    cJSON_AddNumberToObject(out, "host_peak_bytes", (double)at_memory_peak_bytes());
+    cJSON_AddNumberToObject(out, "trainable_values", (double)at_params_count(&e->params));
+    cJSON_AddNumberToObject(out, "tokens_given", (double)e->tokens_given);
+    cJSON_AddNumberToObject(out, "tokens_computed", (double)e->tokens_computed);
+    cJSON_AddNumberToObject(out, "head_rows", (double)e->head_rows);
+    cJSON_AddNumberToObject(out, "ref_forward_tokens", (double)e->ref_forward_tokens);
+    cJSON_AddNumberToObject(out, "warnings", (double)at_warn_count(NULL));
+    TRY(write_json(r, "run.json", out));
+done:
+    cJSON_Delete(out);
+    return st;
+}
+
+/* Files of the tokenizer that a Hugging Face folder has, as they are. */
+static AT_CHECKED copy_tokenizer(struct at_records *r, const struct at_run *run)
+{
+    static const char *const names[] = { "tokenizer.json", "tokenizer_config.json",
+                                         "special_tokens_map.json", "chat_template.jinja" };
+    enum at_status st = AT_OK;
+    struct at_map map = { .n = 0 };
+    char *from = NULL, *to = NULL;
+
+    if (run->bundle.template_text && run->config->chat_template_path) {
+        TRY(path_in(r, &to, "chat_template.jinja"));
+        TRY(at_file_write_atomic(to, run->bundle.template_text, strlen(run->bundle.template_text)));
+    }
+    for (size_t i = 0; run->bundle.tokenizer_dir && i < AT_COUNT(names); i++) {
+        TRY(at_path_join(&r->arena, &from, run->bundle.tokenizer_dir, names[i]));
+        TRY(path_in(r, &to, names[i]));
+        if (!at_path_exists(from) || at_path_exists(to))
+            continue;
+        TRY(at_map_open(&map, from));
+        TRY(at_file_write_atomic(to, map.data, map.n));
+        at_map_close(&map);
+    }
+done:
+    at_map_close(&map);
+    return st;
+}
+
+static AT_CHECKED write_model(struct at_records *r, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+    char *path = NULL;
+
+    TRY(at_path_join(&r->arena, &path, run->bundle.path, "config.json"));
+    TRY(at_file_read(&text, path));
+    TRY(at_model_save(r->dir, run->engine.gpu, &run->engine.model, text.data));
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+AT_CHECKED at_records_finish(struct at_records *r, struct at_run *run, const struct at_outcome *o)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = run->config;
+    struct at_adapter_record record = { .base_model = c->base_model_name_or_path
+                                                          ? c->base_model_name_or_path
+                                                          : c->model_name_or_path,
+                                        .dropout = c->lora_dropout };
+
+    if (run->engine.model.trainable)
+        TRY(write_model(r, run));
+    else
+        TRY(at_adapter_save(r->dir, run->engine.gpu, &run->bundle.config,
+                            (const struct at_adapter *const *)run->engine.stack,
+                            run->engine.n_adapters, &record));
+    TRY(copy_tokenizer(r, run));
+    TRY(write_result(r, o));
+    TRY(write_run(r, run));
+done:
+    return st;
+}

@@ -1,0 +1,221 @@
+#include "trainer.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- rows ---- */
+
+static struct at_dataset_params dataset_params(const struct at_run *run)
+{
+    const struct at_config *c = run->config;
+    struct at_dataset_params p = {
+        .kind = at_method_get(run->method)->pairs ? AT_ROWS_PAIR : AT_ROWS_SFT,
+        .tokenizer = run->bundle.tokenizer,
+        .chat = run->bundle.chat,
+        .eos = c->eos_token,
+        .system_prompt = c->system_prompt,
+        .max_length = c->max_length,
+        .assistant_only = c->assistant_only_loss,
+        .completion_only = !c->is_set[AT_KEY_completion_only_loss] || c->completion_only_loss,
+    };
+
+    p.on_long = strcmp(c->on_long_row, "cut") == 0    ? AT_LONG_CUT
+                : strcmp(c->on_long_row, "drop") == 0 ? AT_LONG_DROP
+                                                      : AT_LONG_ERROR;
+    p.on_bad = strcmp(c->on_bad_row, "skip") == 0   ? AT_BAD_SKIP
+               : strcmp(c->on_bad_row, "keep") == 0 ? AT_BAD_KEEP
+                                                    : AT_BAD_ERROR;
+    return p;
+}
+
+static uint64_t data_seed(const struct at_config *c)
+{
+    return c->is_set[AT_KEY_data_seed] ? c->data_seed : c->seed;
+}
+
+static AT_CHECKED open_data(struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = run->config;
+    const struct at_dataset_params p = dataset_params(run);
+    struct at_run_data *d = &run->data;
+
+    if (c->train_dataset.n == 0)
+        FAIL(AT_USAGE, "train_dataset is missing: a JSONL file or a list of them");
+    if (c->eval_dataset.n > 0) {
+        TRY(at_dataset_load(&d->train, c->train_dataset.items, c->train_dataset.n, &p));
+        TRY(at_dataset_load(&d->eval, c->eval_dataset.items, c->eval_dataset.n, &p));
+        d->has_eval = true;
+    } else if (c->eval_split > 0) {
+        TRY(at_dataset_load(&d->all, c->train_dataset.items, c->train_dataset.n, &p));
+        d->was_split = true;
+        TRY(at_dataset_split(&d->train, &d->eval, &d->all, c->eval_split, data_seed(c)));
+        d->has_eval = true;
+    } else {
+        TRY(at_dataset_load(&d->train, c->train_dataset.items, c->train_dataset.n, &p));
+        if (strcmp(c->eval_strategy, "no") != 0)
+            at_warn("no_eval", "nothing is held out (eval_split is 0 and eval_dataset is not "
+                               "given): the result cannot be judged");
+    }
+    TRY(at_arena_alloc(&run->arena, &d->train_rows, d->train.n_rows, sizeof *d->train_rows));
+done:
+    return st;
+}
+
+static void count_steps(struct at_run *run)
+{
+    const struct at_config *c = run->config;
+    const uint32_t batch = c->per_device_train_batch_size, window = c->gradient_accumulation_steps;
+    const uint64_t micro = at_div_up(run->data.train.n_rows, batch);
+
+    run->rows_per_step = batch * window;
+    run->steps_per_epoch = at_div_up(micro, window);
+    run->total_steps = c->max_steps > 0
+                           ? c->max_steps
+                           : (uint64_t)ceil(c->num_train_epochs * (double)run->steps_per_epoch);
+}
+
+AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
+                            const struct at_events *events)
+{
+    enum at_status st = AT_OK;
+    struct at_bundle_params b = { .path = config->model_name_or_path,
+                                  .chat_template_path = config->chat_template_path,
+                                  .tokenizer_dir = config->tokenizer,
+                                  .no_weights = config->init_from_scratch };
+
+    *out = (struct at_run){ .config = config, .method = config->run_method };
+    if (events)
+        out->events = *events;
+    TRY(at_bundle_open(&out->bundle, &b));
+    TRY(open_data(out));
+    count_steps(out);
+done:
+    if (st != AT_OK)
+        at_run_close(out);
+    return st;
+}
+
+/* ---- engine ---- */
+
+static uint32_t longest(const struct at_dataset *d)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < d->n_rows; i++) {
+        const uint32_t tokens = at_row_tokens(&d->rows[i]);
+        n = tokens > n ? tokens : n;
+    }
+    return n;
+}
+
+/* lora_target_modules as one string: a comma list of names, or what was given. */
+static AT_CHECKED target_modules(struct at_run *run, const char **out)
+{
+    enum at_status st = AT_OK;
+    const struct at_strings *list = &run->config->lora_target_modules;
+    struct at_buf text = { 0 };
+    char *copy = NULL;
+
+    *out = "q_proj,v_proj";
+    for (size_t i = 0; i < list->n; i++)
+        at_buf_printf(&text, "%s%s", i ? "," : "", list->items[i]);
+    TRY(at_buf_status(&text));
+    if (list->n > 0) {
+        TRY(at_arena_strdup(&run->arena, &copy, text.data));
+        *out = copy;
+    }
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = run->config;
+    const bool stack = strcmp(c->adapter_start, "stack") == 0;
+
+    if (!c->use_peft) {
+        if (c->adapter_name_or_path)
+            FAIL(AT_USAGE, "adapter_name_or_path needs use_peft: true (full fine-tuning starts "
+                           "from the model alone)");
+        p->trainable = AT_TRAIN_FULL;
+        goto done;
+    }
+    if (c->init_from_scratch)
+        FAIL(AT_USAGE, "init_from_scratch needs use_peft: false (an adapter over random weights "
+                       "is of no use)");
+    if (c->lora_dropout > 0 && !(at_key_read_by(AT_KEY_disable_dropout, run->method) &&
+                                 c->disable_dropout))
+        FAIL(AT_USAGE, "lora_dropout %g: dropout is not built yet; set lora_dropout to 0",
+             c->lora_dropout);
+    p->trainable = AT_TRAIN_FRESH;
+    if (c->adapter_name_or_path && stack) {
+        p->frozen_dirs = &c->adapter_name_or_path;
+        p->n_frozen = 1;
+    } else if (c->adapter_name_or_path) {
+        p->trainable = AT_TRAIN_CONTINUE;
+        p->continue_dir = c->adapter_name_or_path;
+    }
+    p->lora = (struct at_adapter_params){ .r = c->lora_r, .alpha = c->lora_alpha,
+                                          .rslora = c->use_rslora, .seed = c->seed };
+    TRY(target_modules(run, &p->lora.target_modules));
+done:
+    return st;
+}
+
+AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
+                       const struct at_events *events)
+{
+    enum at_status st = AT_OK;
+    struct at_engine_params p = { .capacity = config->max_tokens_per_slab,
+                                  .weight_decay = (float)config->weight_decay,
+                                  .seed = config->seed,
+                                  .from_scratch = config->init_from_scratch };
+    uint32_t rows = 0;
+
+    TRY(at_run_open_rows(out, config, events));
+    if (out->bundle.config.max_positions < config->max_length &&
+        out->bundle.config.max_positions > 0)
+        at_warn("positions", "max_length %u is beyond the %u positions that the model was made for",
+                config->max_length, out->bundle.config.max_positions);
+    p.gpu = (struct at_gpu_params){ .device = config->device,
+                                    .baseline_only = strcmp(config->kernels, "baseline") == 0,
+                                    .profile = config->profile,
+                                    .memory_limit_bytes = (uint64_t)config->device_memory_limit };
+    rows = longest(&out->data.train);
+    if (out->data.has_eval && longest(&out->data.eval) > rows)
+        rows = longest(&out->data.eval);
+    p.longest_row = rows;
+    p.n_positions = rows;
+    TRY(choose_adapters(out, &p));
+    TRY(at_engine_plan(&out->engine, &out->bundle, &p));
+done:
+    if (st != AT_OK)
+        at_run_close(out);
+    return st;
+}
+
+void at_run_close(struct at_run *run)
+{
+    at_engine_close(&run->engine);
+    at_dataset_release(&run->data.train);
+    at_dataset_release(&run->data.eval);
+    at_dataset_release(&run->data.all);
+    at_bundle_close(&run->bundle);
+    at_arena_release(&run->arena);
+    *run = (struct at_run){ .config = NULL };
+}
+
+AT_CHECKED at_score_rows(struct at_engine *engine, const struct at_row *const *rows, uint32_t n,
+                         struct at_row_result *results, bool reference)
+{
+    enum at_status st = AT_OK;
+    const struct at_compute what = { .policy = true, .reference = reference };
+
+    TRY(at_engine_rows(engine, rows, results, n, &what));
+    TRY(at_engine_finish(engine));
+done:
+    return st;
+}

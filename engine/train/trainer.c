@@ -1,0 +1,496 @@
+#include "trainer.h"
+
+#include "losses.h"
+#include "record.h"
+#include "rng.h"
+#include "schedule.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+struct loop {
+    struct at_run *run;
+    const struct at_config *config;
+    struct at_records *records;
+    struct at_schedule schedule;
+    struct at_compute what;          /* of a training step; weight is set per step */
+    struct at_row_result *results;   /* (train rows) reference values stay cached here */
+    struct at_row_result *eval;      /* (eval rows) */
+    const struct at_row **eval_rows;
+    const struct at_row **window_rows;
+    struct at_row_result *window;    /* results of the step's rows, in order */
+    uint32_t *order, *picked;        /* permutation of the epoch; rows of the step */
+    uint64_t step, epoch, num_tokens;
+    uint32_t cursor;                 /* next row of the epoch */
+    float norm[8];
+    struct at_tally tally;           /* since the last line of metrics.jsonl */
+    double norm_sum;
+    uint32_t logged;
+    /* best state */
+    float *best_p, *scratch_m, *scratch_v;
+    double best_metric;
+    uint64_t best_step;
+    bool has_best;
+    double start_s, evaluated_s;
+    uint64_t tokens_at_start;
+    bool moved_checked;
+};
+
+/* ---- evaluation ---- */
+
+static const char *best_key(const struct loop *l)
+{
+    return l->config->metric_for_best_model ? l->config->metric_for_best_model : "eval_loss";
+}
+
+/* Keeps the parameters when this evaluation is the best so far. */
+static AT_CHECKED keep_best(struct loop *l, const cJSON *line)
+{
+    enum at_status st = AT_OK;
+    struct at_engine *e = &l->run->engine;
+    const char *key = best_key(l);
+    const cJSON *value = NULL;
+    char with_prefix[128];
+    const bool lower = strstr(key, "loss") != NULL;
+
+    snprintf(with_prefix, sizeof with_prefix, "%s%s", strncmp(key, "eval_", 5) ? "eval_" : "", key);
+    value = at_json_find(line, with_prefix);
+    if (!cJSON_IsNumber(value))
+        FAIL(AT_USAGE, "metric_for_best_model: the evaluation has no value %s", with_prefix);
+    if (l->has_best && (lower ? value->valuedouble >= l->best_metric
+                              : value->valuedouble <= l->best_metric))
+        goto done;
+    l->has_best = true;
+    l->best_metric = value->valuedouble;
+    l->best_step = l->step;
+    if (l->config->load_best_model_at_end)
+        TRY(at_params_read(e->gpu, &e->params, l->best_p, l->scratch_m, l->scratch_v));
+done:
+    return st;
+}
+
+static void eval_outcome(const struct loop *l, const struct at_tally *t, bool before,
+                         struct at_outcome *out)
+{
+    const bool pairs = at_method_get(l->run->method)->pairs;
+    const struct at_share share = at_share_of(t->mean_logp_wins, t->rows);
+    const double n = pairs ? t->rows : t->tokens[0], loss = n > 0 ? t->loss / n : 0;
+
+    out->has_eval = true;
+    if (before) {
+        out->before = share;
+        out->eval_loss_before = loss;
+        out->chosen_logp_before = t->logp[0] / t->rows;
+    }
+    if (before || !l->config->load_best_model_at_end || l->best_step == l->step) {
+        out->after = share;
+        out->eval_loss_after = loss;
+        out->chosen_logp_after = t->logp[0] / t->rows;
+    }
+}
+
+static AT_CHECKED evaluate(struct loop *l, bool before, struct at_outcome *out)
+{
+    enum at_status st = AT_OK;
+    struct at_run *run = l->run;
+    const struct at_dataset *d = &run->data.eval;
+    const double begin_s = at_now_s();
+    struct at_compute what = l->what;
+    struct at_tally tally = { 0 };
+    cJSON *line = NULL;
+
+    if (!run->data.has_eval)
+        goto done;
+    what.train = false;
+    what.weight = 1;
+    TRY(at_engine_rows(&run->engine, l->eval_rows, l->eval, d->n_rows, &what));
+    TRY(at_engine_finish(&run->engine));
+    for (uint32_t i = 0; i < d->n_rows; i++)
+        at_tally_add(&tally, &d->rows[i], &l->eval[i]);
+    line = at_records_line(l->step, (double)l->step / (double)run->steps_per_epoch);
+    at_tally_write(line, &tally, "eval_", run->method, l->config->beta);
+    cJSON_AddNumberToObject(line, "n", d->n_rows);
+    TRY(at_records_metrics(l->records, line));
+    if (at_method_get(run->method)->pairs)
+        TRY(at_records_pairs(l->records, l->step, d, l->eval, l->config->beta));
+    TRY(keep_best(l, line));
+    eval_outcome(l, &tally, before, out);
+done:
+    l->evaluated_s += at_now_s() - begin_s;
+    cJSON_Delete(line);
+    return st;
+}
+
+/* ---- one step ---- */
+
+/* Order of rows in an epoch: a pure function of (data_seed, epoch). */
+static void start_epoch(struct loop *l)
+{
+    const struct at_config *c = l->config;
+    const uint32_t n = l->run->data.train.n_rows;
+    const uint64_t seed = c->is_set[AT_KEY_data_seed] ? c->data_seed : c->seed;
+    struct at_rng rng = at_rng_make(seed, AT_RNG_SHUFFLE, (uint32_t)l->epoch, 0);
+
+    for (uint32_t i = 0; i < n; i++)
+        l->order[i] = i;
+    if (strcmp(c->train_sampling_strategy, "random") == 0)
+        at_rng_shuffle(&rng, l->order, n);
+    l->cursor = 0;
+}
+
+static uint32_t pick_rows(struct loop *l, double *weight)
+{
+    const struct at_dataset *d = &l->run->data.train;
+    const bool pairs = at_method_get(l->run->method)->pairs;
+    uint32_t n = 0;
+    double count = 0;
+
+    for (; n < l->run->rows_per_step && l->cursor < d->n_rows; n++, l->cursor++) {
+        const struct at_row *row = &d->rows[l->order[l->cursor]];
+        l->picked[n] = l->order[l->cursor];
+        l->window_rows[n] = row;
+        l->window[n] = l->results[l->picked[n]];
+        count += pairs ? 1 : at_row_targets(row);
+        l->num_tokens += at_row_tokens_unshared(row);
+    }
+    *weight = 1 / count;
+    return n;
+}
+
+/* "line 3, line 7": rows of the step whose log-probs are not finite. */
+static void name_bad_rows(const struct loop *l, uint32_t n, struct at_buf *out)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        bool bad = false;
+        for (uint32_t k = 0; k < l->window_rows[i]->n_segments; k++)
+            bad = bad || !isfinite(l->window[i].policy[k].logp) ||
+                  (l->what.reference && !isfinite(l->window[i].reference[k].logp));
+        if (bad)
+            at_buf_printf(out, "%sline %u", out->n ? ", " : "", l->window_rows[i]->line);
+    }
+}
+
+static AT_CHECKED check_finite(const struct loop *l, uint32_t n)
+{
+    enum at_status st = AT_OK;
+    struct at_buf rows = { 0 };
+
+    name_bad_rows(l, n, &rows);
+    if (rows.n > 0)
+        FAIL(AT_NUMERIC, "step %llu: the log-probs of %s are not finite; the update was not made",
+             (unsigned long long)l->step, rows.data);
+    if (l->norm[2] == 0)
+        FAIL(AT_NUMERIC,
+             "step %llu: the gradient is not finite (rows from line %u on); the update was not "
+             "made; a lower learning_rate may help",
+             (unsigned long long)l->step, l->window_rows[0]->line);
+done:
+    at_buf_release(&rows);
+    return st;
+}
+
+/* At a fresh step 0 policy and reference agree bit for bit, rewards are 0 and the loss is its row's value
+ * at zero statistics (DESIGN.md 1.7). */
+static AT_CHECKED check_step0(const struct loop *l, uint32_t n)
+{
+    enum at_status st = AT_OK;
+
+    if (l->step != 0 || !l->what.reference)
+        goto done;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct at_row_result *r = &l->window[i];
+        const double want = at_pair_loss_value(l->what.loss, 0, 0, r->policy[0].n, r->policy[1].n,
+                                               &l->what.loss_params);
+        for (uint32_t k = 0; k < l->window_rows[i]->n_segments; k++)
+            if (memcmp(&r->policy[k].logp, &r->reference[k].logp, sizeof(float)) != 0)
+                FAIL(AT_INTERNAL,
+                     "step 0, line %u: policy (%.9g) and reference (%.9g) log-probs differ; the "
+                     "reference would be wrong",
+                     l->window_rows[i]->line, (double)r->policy[k].logp,
+                     (double)r->reference[k].logp);
+        if (fabs((double)r->pair.loss - want) > 1e-6 * fmax(1, fabs(want)))
+            FAIL(AT_INTERNAL, "step 0, line %u: the loss is %.9g and should be %.9g",
+                 l->window_rows[i]->line, (double)r->pair.loss, want);
+    }
+done:
+    return st;
+}
+
+/* Every lora_B must have moved after the first update that had a rate and a gradient. */
+static AT_CHECKED check_moved(struct loop *l, double rate)
+{
+    enum at_status st = AT_OK;
+    struct at_engine *e = &l->run->engine;
+    struct at_buf names = { 0 };
+
+    if (l->moved_checked || rate == 0 || l->norm[0] == 0 || e->n_adapters == 0)
+        goto done;
+    l->moved_checked = true;
+    TRY(at_adapter_check_moved(&names, e->gpu, e->stack[e->n_adapters - 1]));
+    if (names.n > 0)
+        FAIL(AT_INTERNAL, "after the first update these adapters have not moved: %s", names.data);
+done:
+    at_buf_release(&names);
+    return st;
+}
+
+static AT_CHECKED log_step(struct loop *l, uint32_t n, double rate, double step_s)
+{
+    enum at_status st = AT_OK;
+    struct at_run *run = l->run;
+    cJSON *line = NULL;
+    uint64_t tokens = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        at_tally_add(&l->tally, l->window_rows[i], &l->window[i]);
+        tokens += at_row_tokens(l->window_rows[i]);
+    }
+    l->norm_sum += l->norm[0];
+    l->logged++;
+    TRY(at_records_timing(l->records, l->step + 1, step_s, tokens, n,
+                          l->run->total_steps - l->step - 1));
+    if ((l->step + 1) % l->config->logging_steps != 0 && l->step + 1 != run->total_steps)
+        goto done;
+    line = at_records_line(l->step + 1, (double)(l->step + 1) / (double)run->steps_per_epoch);
+    at_tally_write(line, &l->tally, "", run->method, l->config->beta);
+    at_metric_add(line, "", "grad_norm", l->norm_sum / l->logged);
+    at_metric_add(line, "", "learning_rate", rate);
+    at_metric_add(line, "", "num_tokens", (double)l->num_tokens);
+    TRY(at_records_metrics(l->records, line));
+    l->tally = (struct at_tally){ 0 };
+    l->norm_sum = 0;
+    l->logged = 0;
+done:
+    cJSON_Delete(line);
+    return st;
+}
+
+static void report(const struct loop *l, uint32_t n, double rate, const struct at_outcome *out)
+{
+    const struct at_run *run = l->run;
+    const double elapsed = at_now_s() - l->start_s - l->evaluated_s;
+    struct at_progress p = { .step = l->step + 1, .total = run->total_steps };
+    double score = 0;
+
+    if (!run->events.progress)
+        return;
+    for (uint32_t i = 0; i < n; i++)
+        score += l->window[i].pair.score_chosen - l->window[i].pair.score_rejected;
+    p.pairs = at_method_get(run->method)->pairs;
+    p.epoch = (double)(l->step + 1) / (double)run->steps_per_epoch;
+    p.loss = out->loss_last;
+    p.margin = l->config->beta * score / n;
+    p.learning_rate = rate;
+    p.eta_s = elapsed / (double)(l->step + 1) * (double)(run->total_steps - l->step - 1);
+    p.tokens_per_s = (double)(run->engine.tokens_computed - l->tokens_at_start) / (elapsed + 1e-9);
+    p.pairs_per_s = (double)(l->step + 1) * run->rows_per_step / (elapsed + 1e-9);
+    run->events.progress(run->events.context, &p);
+}
+
+static double step_loss(const struct loop *l, uint32_t n)
+{
+    double loss = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        loss += l->window[i].pair.loss;
+    return loss * l->what.weight;
+}
+
+static AT_CHECKED train_step(struct loop *l, struct at_outcome *out)
+{
+    enum at_status st = AT_OK;
+    struct at_engine *e = &l->run->engine;
+    const struct at_config *c = l->config;
+    const double begin_s = at_now_s(), rate = at_schedule_at(&l->schedule, l->step);
+    const struct at_adamw adamw = { .learning_rate = (float)rate,
+                                    .beta1 = (float)c->adam_beta1,
+                                    .beta2 = (float)c->adam_beta2,
+                                    .epsilon = (float)c->adam_epsilon,
+                                    .step = (uint32_t)(l->step + 1) };
+    double weight = 0;
+    const uint32_t n = pick_rows(l, &weight);
+
+    l->what.weight = (float)weight;
+    TRY(at_engine_rows(e, l->window_rows, l->window, n, &l->what));
+    at_params_step(e->stream, &e->params, &adamw, (float)c->max_grad_norm, l->norm);
+    TRY(at_engine_finish(e));
+    TRY(check_finite(l, n));
+    TRY(check_step0(l, n));
+    TRY(check_moved(l, rate));
+    for (uint32_t i = 0; i < n; i++)
+        l->results[l->picked[i]] = l->window[i];
+    out->loss_last = step_loss(l, n);
+    if (l->step == 0)
+        out->loss_first = out->loss_last;
+    TRY(log_step(l, n, rate, at_now_s() - begin_s));
+    report(l, n, rate, out);
+done:
+    return st;
+}
+
+/* ---- the loop ---- */
+
+static bool evaluation_due(const struct loop *l)
+{
+    const struct at_config *c = l->config;
+
+    if (strcmp(c->eval_strategy, "no") == 0)
+        return false;
+    if (strcmp(c->eval_strategy, "steps") == 0)
+        return l->step % c->eval_steps == 0;
+    return l->step % l->run->steps_per_epoch == 0;
+}
+
+static AT_CHECKED train_steps(struct loop *l, struct at_outcome *out)
+{
+    enum at_status st = AT_OK;
+    struct at_run *run = l->run;
+    uint64_t evaluated = 0;
+    int signal = 0;
+
+    start_epoch(l);
+    while (l->step < run->total_steps) {
+        TRY(train_step(l, out));
+        l->step++;
+        if (l->cursor == run->data.train.n_rows) {
+            l->epoch++;
+            start_epoch(l);
+        }
+        if (evaluation_due(l)) {
+            TRY(evaluate(l, false, out));
+            evaluated = l->step;
+        }
+        signal = at_signal_pending();
+        if (signal != 0)
+            break;
+    }
+    if (signal == 0 && evaluated != l->step)
+        TRY(evaluate(l, false, out));
+    out->steps = l->step;
+    if (signal != 0)
+        FAIL(signal == SIGINT ? AT_INTERRUPTED : AT_TERMINATED,
+             "stopped by a signal after step %llu of %llu; the state so far was written to %s",
+             (unsigned long long)l->step, (unsigned long long)run->total_steps,
+             l->config->output_dir);
+done:
+    return st;
+}
+
+static AT_CHECKED loop_init(struct loop *l, struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = run->config;
+    const struct at_dataset *train = &run->data.train, *eval = &run->data.eval;
+    const uint64_t bytes = at_params_bytes(&run->engine.params);
+
+    *l = (struct loop){ .run = run, .config = c };
+    l->schedule = at_schedule_make(c->lr_scheduler_type, c->learning_rate, c->warmup_steps,
+                                   run->total_steps);
+    l->what = (struct at_compute){ .train = true,
+                                   .policy = true,
+                                   .reference = at_method_get(run->method)->reference,
+                                   .loss = c->loss_type,
+                                   .pair_loss = at_method_get(run->method)->pairs,
+                                   .loss_params = { .beta = (float)c->beta } };
+    TRY(at_alloc(&l->results, train->n_rows, sizeof *l->results));
+    TRY(at_alloc(&l->eval, eval->n_rows, sizeof *l->eval));
+    TRY(at_alloc(&l->eval_rows, eval->n_rows, sizeof *l->eval_rows));
+    TRY(at_alloc(&l->order, train->n_rows, sizeof *l->order));
+    TRY(at_alloc(&l->picked, run->rows_per_step, sizeof *l->picked));
+    TRY(at_alloc(&l->window, run->rows_per_step, sizeof *l->window));
+    TRY(at_alloc(&l->window_rows, run->rows_per_step, sizeof *l->window_rows));
+    if (c->load_best_model_at_end) {
+        TRY(at_alloc(&l->best_p, 1, bytes));
+        TRY(at_alloc(&l->scratch_m, 1, bytes));
+        TRY(at_alloc(&l->scratch_v, 1, bytes));
+    }
+    for (uint32_t i = 0; i < train->n_rows; i++)
+        l->results[i].n_segments = train->rows[i].n_segments;
+    for (uint32_t i = 0; i < eval->n_rows; i++) {
+        l->eval[i].n_segments = eval->rows[i].n_segments;
+        l->eval_rows[i] = &eval->rows[i];
+    }
+done:
+    return st;
+}
+
+static void loop_release(struct loop *l)
+{
+    at_free(&l->results);
+    at_free(&l->eval);
+    at_free(&l->eval_rows);
+    at_free(&l->order);
+    at_free(&l->picked);
+    at_free(&l->window);
+    at_free(&l->window_rows);
+    at_free(&l->best_p);
+    at_free(&l->scratch_m);
+    at_free(&l->scratch_v);
+}
+
+/* Reference log-probs of every training row before the first step: what full fine-tuning needs, and
+ * what precompute_ref_log_probs asks for. */
+static AT_CHECKED precompute(struct loop *l)
+{
+    enum at_status st = AT_OK;
+    struct at_run *run = l->run;
+    const struct at_dataset *d = &run->data.train;
+    const struct at_compute what = { .reference = true };
+
+    if (!l->what.reference ||
+        (!run->engine.model.trainable && !l->config->precompute_ref_log_probs))
+        goto done;
+    for (uint32_t i = 0; i < d->n_rows; i++)
+        run->data.train_rows[i] = &d->rows[i];
+    TRY(at_engine_rows(&run->engine, run->data.train_rows, l->results, d->n_rows, &what));
+    TRY(at_engine_finish(&run->engine));
+done:
+    return st;
+}
+
+static AT_CHECKED write_state(struct loop *l, const struct at_outcome *out)
+{
+    enum at_status st = AT_OK;
+    struct at_engine *e = &l->run->engine;
+
+    if (l->best_p && l->has_best && l->best_step != l->step)
+        TRY(at_params_write(e->gpu, &e->params, l->best_p, l->scratch_m, l->scratch_v));
+    TRY(at_records_finish(l->records, l->run, out));
+done:
+    return st;
+}
+
+AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
+{
+    enum at_status st = AT_OK, trained = AT_OK;
+    struct loop l = { .run = run };
+    struct at_records *records = NULL;
+    char *why = NULL;
+
+    *out = (struct at_outcome){ .has_pairs = at_method_get(run->method)->pairs };
+    TRY(at_records_open(&records, run));
+    TRY(at_engine_commit(&run->engine));
+    TRY(loop_init(&l, run));
+    l.records = records;
+    l.start_s = at_now_s();
+    TRY(precompute(&l));
+    TRY(evaluate(&l, true, out));
+    l.tokens_at_start = run->engine.tokens_computed;
+    trained = train_steps(&l, out);
+    out->best_step = l.has_best && l.config->load_best_model_at_end ? l.best_step : l.step;
+    out->time_s = at_now_s() - l.start_s;
+    out->tokens_per_s = (double)run->engine.tokens_computed / (out->time_s + 1e-9);
+    if (trained != AT_OK)
+        TRY(at_arena_strdup(&run->arena, &why, at_message()));
+    if (trained == AT_OK || trained == AT_INTERRUPTED || trained == AT_TERMINATED ||
+        trained == AT_NUMERIC)
+        TRY(write_state(&l, out));
+    if (trained != AT_OK)
+        st = at_fail(trained, "%s", why);
+done:
+    loop_release(&l);
+    at_records_close(&records);
+    return st;
+}

@@ -1,0 +1,66 @@
+/* Training: one loop for every method. A run reads rows, plans and commits an engine, evaluates the
+ * state at step 0, trains, evaluates, keeps the best state and writes the files of INTERFACE.md. */
+#ifndef AT_TRAINER_H
+#define AT_TRAINER_H
+
+#include "config.h"
+#include "dataset.h"
+#include "engine.h"
+#include "metrics.h"
+
+/* What a run tells while it goes on; every member may be NULL. */
+struct at_progress {
+    uint64_t step, total;
+    double epoch, loss, margin, learning_rate; /* margin: pairs only */
+    double eta_s, tokens_per_s, pairs_per_s;
+    bool pairs;
+};
+struct at_events {
+    void *context;
+    void (*note)(void *context, const char *text);
+    void (*progress)(void *context, const struct at_progress *progress);
+};
+
+/* Rows of a run as the trainer will see them. */
+struct at_run_data {
+    struct at_dataset train, eval, all; /* `all` owns the arena when eval was split off */
+    const struct at_row **train_rows;
+    bool has_eval, was_split;
+};
+struct at_run {
+    const struct at_config *config;
+    enum at_method method;
+    struct at_bundle bundle;
+    struct at_run_data data;
+    struct at_engine engine;
+    struct at_events events;
+    struct at_arena arena;
+    uint64_t total_steps, steps_per_epoch;
+    uint32_t rows_per_step;
+};
+/* Everything up to the plan: model sizes, rows, device, memory; nothing is allocated on the device.
+ * Used by train, plan, score and data show. */
+AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
+                       const struct at_events *events);
+/* Only model, tokenizer and rows (no device): `data show`. */
+AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
+                            const struct at_events *events);
+void at_run_close(struct at_run *run);
+
+struct at_outcome {
+    uint64_t steps, best_step;
+    bool has_eval, has_pairs;
+    double loss_first, loss_last;
+    struct at_share before, after;       /* eval_logps/accuracies */
+    double eval_loss_before, eval_loss_after;
+    double chosen_logp_before, chosen_logp_after; /* mean sum over held-out rows */
+    double time_s, tokens_per_s;
+};
+/* Trains and writes output_dir. */
+AT_CHECKED at_train(struct at_run *run, struct at_outcome *out);
+
+/* Log-probs of rows under the current state (score, evaluation). Reference too when `reference`. */
+AT_CHECKED at_score_rows(struct at_engine *engine, const struct at_row *const *rows, uint32_t n,
+                         struct at_row_result *results, bool reference);
+
+#endif

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""DPO steps of TRL and of Attune on the same model, rows and machine, in one run.
+
+  side_by_side.py ATTUNE PEERS_FOLDER [--words 60] [--steps 4] [--batch 4] [--dtype float32]
+Needs the environment of tests/peers/setup.sh. TRL: LoRA r=16 on all linear layers, its defaults
+otherwise, without gradient checkpointing; the first step is left out on both sides. Attune's first
+epoch computes the reference too; later epochs take it from the cache, and both are printed.
+"""
+import argparse
+import json
+import os
+import pathlib
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+
+WORDS = ("the a we you it day time work home road light water paper table window question answer "
+         "small large early late warm plain open clear simple often never always here there under "
+         "over walk write read carry bring find keep leave begin end turn hold send call help").split()
+
+
+def rows(path, n, words):
+    rng = random.Random(3)
+    text = lambda: " ".join(rng.choice(WORDS) for _ in range(words)) + "."
+    with open(path, "w") as out:
+        for _ in range(n):
+            out.write(json.dumps({"prompt": [{"role": "user", "content": text()}],
+                                  "chosen": [{"role": "assistant", "content": text()}],
+                                  "rejected": [{"role": "assistant", "content": text()}]}) + "\n")
+
+
+def run_trl(model, data, arguments):
+    """Child process: prints seconds a step and peak memory as JSON."""
+    import time
+    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+    import datasets
+    import peft
+    import torch
+    import transformers
+    import trl
+    torch.set_num_threads(os.cpu_count())
+    times = []
+
+    class Clock(transformers.TrainerCallback):
+        def on_step_begin(self, *_, **__):
+            self.begin = time.perf_counter()
+
+        def on_step_end(self, *_, **__):
+            times.append(time.perf_counter() - self.begin)
+
+    config = trl.DPOConfig(output_dir=tempfile.mkdtemp(), per_device_train_batch_size=arguments.batch,
+                           max_steps=arguments.steps, report_to="none", use_cpu=True, logging_steps=1,
+                           gradient_checkpointing=False, save_strategy="no", max_length=2048,
+                           bf16=arguments.dtype == "bfloat16", precompute_ref_log_probs=arguments.cached)
+    trainer = trl.DPOTrainer(
+        model=transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        args=config, train_dataset=datasets.load_dataset("json", data_files=str(data), split="train"),
+        processing_class=transformers.AutoTokenizer.from_pretrained(model),
+        peft_config=peft.LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+        callbacks=[Clock()])
+    trainer.train()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print("RESULT " + json.dumps({"steps": times, "peak": peak}))
+
+
+def run_attune(binary, model, data, out, arguments):
+    n = arguments.steps * arguments.batch
+    run = subprocess.run([binary, "dpo", "--model_name_or_path", str(model), "--train_dataset", str(data),
+                          "--output_dir", str(out), "--preset", "trl", "--use_peft", "true",
+                          "--lora_target_modules", "all-linear", "--lora_dropout", "0",
+                          "--per_device_train_batch_size", str(arguments.batch), "--max_length", "2048",
+                          "--num_train_epochs", "2", "--learning_rate", "1e-5", "--quiet"],
+                         capture_output=True, text=True)
+    if run.returncode != 0:
+        sys.exit(run.stderr)
+    times = [json.loads(line)["step_time_s"] for line in (out / "timing.jsonl").read_text().splitlines()]
+    record = json.loads((out / "run.json").read_text())
+    half = n // arguments.batch
+    return {"first": times[1:half], "cached": times[half:], "peak": record["host_peak_bytes"],
+            "tokens": record["tokens_computed"] / len(times), "given": record["tokens_given"] / len(times)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("attune")
+    parser.add_argument("peers", type=pathlib.Path)
+    parser.add_argument("--words", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--cached", action="store_true", help="TRL precomputes the reference too")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    hf = arguments.peers / "SmolLM2-135M-Instruct-hf"
+    if arguments.child:
+        return run_trl(hf, arguments.child, arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        data = folder / "rows.jsonl"
+        rows(data, arguments.steps * arguments.batch, arguments.words)
+        ours = run_attune(arguments.attune, arguments.peers / "SmolLM2-135M-Instruct.Q4_1.gguf", data,
+                          folder / "out", arguments)
+        trl = subprocess.run([str(arguments.peers / "bin/python"), __file__, *sys.argv[1:], "--child", str(data)],
+                             capture_output=True, text=True)
+        line = [x for x in trl.stdout.splitlines() if x.startswith("RESULT ")]
+        if not line:
+            sys.exit(trl.stderr[-3000:])
+        peer = json.loads(line[0][7:])
+    theirs = statistics.median(peer["steps"][1:])
+    print(f"{arguments.words} words, batch {arguments.batch}, {ours['given']:.0f} tokens given a step, "
+          f"{ours['tokens']:.0f} computed; TRL {arguments.dtype}")
+    print(f"TRL            {theirs:7.2f} s a step  {arguments.batch / theirs:6.3f} pairs/s  "
+          f"{ours['given'] / theirs:7.0f} tokens/s  {peer['peak'] / 2**30:5.2f} GiB")
+    for name in ("first", "cached"):
+        mine = statistics.median(ours[name])
+        print(f"Attune {name:7} {mine:7.2f} s a step  {arguments.batch / mine:6.3f} pairs/s  "
+              f"{ours['given'] / mine:7.0f} tokens/s  {ours['peak'] / 2**30:5.2f} GiB  "
+              f"speed x{theirs / mine:.2f}  memory x{ours['peak'] / peer['peak']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

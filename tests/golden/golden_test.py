@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Runs one golden TRL run with attune and compares: golden_test.py ATTUNE RUN_DIR.
+
+Row log-probs at step 0: 1e-4 relative. Loss, rewards, gradient norm and learning rate of every step:
+1e-3 relative plus 2e-5 (the noise of rewards near zero). The final update: 1 % in norm, leaving out one
+element in 2000 (after Adam's first step the update is the gradient's sign, so elements with a
+gradient near zero may flip). Standard library only.
+"""
+import array
+import json
+import math
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+
+METRICS = ["loss", "grad_norm", "learning_rate", "rewards/chosen", "rewards/rejected",
+           "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected", "entropy",
+           "mean_token_accuracy", "logits/chosen", "logits/rejected", "num_tokens"]
+failures = 0
+
+
+def check(what, got, want, relative, absolute=0.0):
+    global failures
+    if got is None or not abs(got - want) <= relative * abs(want) + absolute:
+        failures += 1
+        if failures <= 20:
+            print(f"FAIL {what}: got {got}, want {want}")
+
+
+def tensors(path):
+    """name -> floats of a safetensors file or of a folder of shards (F32)."""
+    out = {}
+    files = sorted(path.glob("model*.safetensors")) if path.is_dir() else [path]
+    for file in files:
+        data = file.read_bytes()
+        n = struct.unpack("<Q", data[:8])[0]
+        for name, entry in json.loads(data[8:8 + n]).items():
+            if name == "__metadata__":
+                continue
+            assert entry["dtype"] == "F32", entry
+            begin, end = entry["data_offsets"]
+            out[name] = array.array("f", data[8 + n + begin:8 + n + end])
+    return out
+
+
+def attune(binary, *arguments):
+    run = subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True)
+    if run.returncode != 0:
+        print(run.stderr[-2000:])
+        sys.exit(f"{arguments[0]} exited with {run.returncode}")
+    return run
+
+
+def check_rows(binary, folder, expect):
+    lines = attune(binary, "score", folder / "config.json", "--json").stdout.splitlines()
+    rows = {row["row"]: row for row in map(json.loads, lines)}
+    for want in expect["rows"]:
+        if want.get("dropped"):
+            if want["row"] in rows:
+                check(f"row {want['row']} dropped", 0, 1, 0)
+            continue
+        for side in ("chosen", "rejected", "completion"):
+            if side not in want:
+                continue
+            got = rows[want["row"]][side]
+            check(f"row {want['row']} {side} n_tokens", got["n_tokens"], want[side]["n_tokens"], 0)
+            check(f"row {want['row']} {side} logp", got["logp"], want[side]["logp"], 1e-4)
+
+
+def check_steps(out, expect):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    got = {line["step"]: line for line in lines if "loss" in line}
+    for want in expect["steps"]:
+        for name in METRICS:
+            if name in want:
+                check(f"step {want['step']} {name}", got.get(want["step"], {}).get(name),
+                      want[name], 1e-3, 2e-5)
+
+
+def check_update(got, want, start):
+    if set(got) != set(want):
+        check(f"tensor names {sorted(set(got) ^ set(want))[:3]}", 0, 1, 0)
+        return
+    differences, total = [], 0.0
+    for name in want:
+        base = start.get(name, [0.0] * len(want[name]))
+        for g, w, b in zip(got[name], want[name], base):
+            differences.append((g - w) ** 2)
+            total += (w - b) ** 2
+    differences.sort()
+    keep = len(differences) - math.ceil(len(differences) / 2000)
+    error = math.sqrt(sum(differences[:keep]) / total)
+    print(f"update: relative difference {error:.2e} over {len(differences)} values")
+    check("update", error, 0, 0, 0.01)
+
+
+def main():
+    binary, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    expect = json.loads((folder / "expect.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    out = pathlib.Path(tempfile.mkdtemp()) / "run"
+    try:
+        check_rows(binary, folder, expect)
+        attune(binary, config["method"], folder / "config.json", "--output_dir", out)
+        check_steps(out, expect)
+        if (folder / "final_model").is_dir():
+            got, want = tensors(out / "model.safetensors"), tensors(folder / "final_model")
+            start = tensors(folder / config["model_name_or_path"])
+        else:
+            got = tensors(out / "adapter_model.safetensors")
+            want = tensors(folder / "final_adapter.safetensors")
+            start = tensors(folder / "init_adapter" / "adapter_model.safetensors")
+        check_update(got, want, start)
+    finally:
+        shutil.rmtree(out.parent, ignore_errors=True)
+    print(f"{folder.name}: {failures} differences")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
