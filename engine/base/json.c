@@ -148,13 +148,22 @@ static enum at_status scan_number(const struct document *doc, size_t *i)
     return AT_OK;
 }
 
-/* What cJSON does not check: depth, numbers' form and range, control characters, zero bytes. */
+/* What cJSON does not check: depth, numbers' form and range, control characters, zero bytes. Keys
+ * too, whose place it reports one byte late. */
 static enum at_status scan(const struct document *doc)
 {
     enum at_status st = AT_OK;
     size_t depth = 0, i = 0;
+    bool in_object[MAX_DEPTH + 1] = { false };
+    char previous = 0; /* last byte of the token before */
     while (i < doc->n) {
         char c = doc->text[i];
+        if (is_space(c)) {
+            i++;
+            continue;
+        }
+        if (in_object[depth] && c != '"' && (previous == ',' || (previous == '{' && c != '}')))
+            return fail_at(doc, i, "a key in double quotes is expected");
         if (c == '"') {
             TRY(scan_string(doc, &i));
         } else if (c == '-' || is_digit(c)) {
@@ -162,12 +171,15 @@ static enum at_status scan(const struct document *doc)
         } else {
             if ((c == '[' || c == '{') && ++depth > MAX_DEPTH)
                 return fail_at(doc, i, "nested deeper than %d levels", MAX_DEPTH);
+            if (c == '[' || c == '{')
+                in_object[depth] = c == '{';
             if ((c == ']' || c == '}') && depth > 0)
                 depth--;
-            if ((unsigned char)c < 0x20 && !is_space(c))
+            if ((unsigned char)c < 0x20)
                 return fail_at(doc, i, "a control character (0x%02x)", (unsigned char)c);
             i++;
         }
+        previous = c;
     }
 done:
     return st;

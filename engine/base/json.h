@@ -1,8 +1,10 @@
 /* JSON and YAML documents as one tree (cJSON's), with the place of every error.
  * Parsing: depth at most 64, duplicate keys and invalid UTF-8 are errors, errors say line and
- * column. YAML (libyaml, plain scalars by the JSON schema) gives the same tree.
- * Writing: doubles with 17 significant digits ("%.17g", shortest that reads back), non-finite as
- * null. Key order is kept. */
+ * column (in characters). Strings are 0-terminated in the tree, so \u0000 is an error, too.
+ * YAML (libyaml) gives the same tree: plain scalars by YAML 1.2's JSON schema, other words are
+ * strings, an empty value is null; anchors, aliases, tags, merge keys, second documents are errors.
+ * Writing: doubles with the fewest of 15 to 17 significant digits that read back, whole numbers up
+ * to 2^53 without exponent, non-finite as null. Key order is kept. */
 #ifndef AT_JSON_H
 #define AT_JSON_H
 
@@ -12,13 +14,14 @@
 
 /* `name` is what errors call the text, `line` the number of its first line (1 for whole files). */
 AT_CHECKED at_json_parse(cJSON **out, const char *text, size_t n, const char *name, size_t line);
-AT_CHECKED at_json_load(cJSON **out, const char *path);      /* .yaml and .yml go through libyaml */
+AT_CHECKED at_json_load(cJSON **out, const char *path); /* .yaml and .yml go through libyaml */
 AT_CHECKED at_yaml_parse(cJSON **out, const char *text, size_t n, const char *name);
 void at_json_free(cJSON **json);
 
 /* Appends compact JSON; at_json_write_pretty() indents by two and ends with '\n'. */
 void at_json_write(struct at_buf *out, const cJSON *json);
 void at_json_write_pretty(struct at_buf *out, const cJSON *json);
+/* Bytes that are not valid UTF-8 become U+FFFD. */
 void at_json_write_string(struct at_buf *out, const char *text, size_t n);
 void at_json_write_double(struct at_buf *out, double x);
 

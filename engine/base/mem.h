@@ -12,7 +12,10 @@ static inline size_t at_round_up(size_t n, size_t multiple)
 {
     return (n + multiple - 1) / multiple * multiple;
 }
-static inline size_t at_div_up(size_t n, size_t d) { return (n + d - 1) / d; }
+static inline size_t at_div_up(size_t n, size_t d)
+{
+    return (n + d - 1) / d;
+}
 
 /* Zeroed memory for `count` elements of `size` bytes; AT_MEMORY with a sentence when it cannot be
  * had or the product overflows. count 0 gives a valid pointer. Free with at_free(). */

@@ -36,7 +36,7 @@ void at_log_close(struct at_log **log);
 
 bool at_path_exists(const char *path);
 bool at_path_is_dir(const char *path);
-bool at_dir_is_empty(const char *path); /* true too when it does not exist */
+bool at_dir_is_empty(const char *path);     /* true too when it does not exist */
 AT_CHECKED at_dir_create(const char *path); /* with parents; existing is fine */
 /* Sorted names (without "." and ".."); strings live in `arena`. */
 AT_CHECKED at_dir_list(struct at_arena *arena, char ***out_names, size_t *out_n, const char *path);
@@ -45,10 +45,11 @@ AT_CHECKED at_path_join(struct at_arena *arena, char **out, const char *dir, con
 /* The folder part of a path ("." when there is none). */
 AT_CHECKED at_path_dir(struct at_arena *arena, char **out, const char *path);
 
-double at_now_s(void);                /* monotonic seconds */
-double at_cpu_s(void);                /* processor seconds of this process */
+double at_now_s(void);                    /* monotonic seconds */
+double at_cpu_s(void);                    /* processor seconds of this process */
 uint64_t at_memory_available_bytes(void); /* least of MemAvailable and the cgroup's room */
-uint64_t at_memory_peak_bytes(void);  /* peak resident set of this process */
+uint64_t at_memory_peak_bytes(void);      /* peak resident set of this process */
+/* Of the file system that holds `dir` or will once it is created; 0 when it cannot be told. */
 uint64_t at_disk_free_bytes(const char *dir);
 bool at_stream_is_terminal(int fd);
 /* SIGINT and SIGTERM set a flag once; the second one ends the process at once. */
@@ -56,10 +57,11 @@ void at_signals_install(void);
 int at_signal_pending(void); /* 0, SIGINT or SIGTERM */
 /* Value of an environment variable, or NULL. The switches are listed in engine/README.md. */
 const char *at_env(const char *name);
-void at_env_set(const char *name, const char *value);
+void at_env_set(const char *name, const char *value); /* value NULL removes it */
 /* $XDG_CACHE_HOME/attune or ~/.cache/attune, created. */
 AT_CHECKED at_cache_dir(struct at_arena *arena, char **out);
-/* Runs work(context, i) for i in [0, n) on up to 16 threads; returns when all have finished. */
+/* Runs work(context, i) for i in [0, n) on up to 16 threads; returns when all have finished.
+ * Messages are the thread's own: work that fails keeps status and at_message() in its context. */
 void at_parallel_for(size_t n, void (*work)(void *context, size_t i), void *context);
 
 #endif

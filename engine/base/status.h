@@ -25,7 +25,8 @@ enum at_status {
 int at_exit_code(enum at_status status);
 const char *at_status_text(enum at_status status);
 
-/* Sets the thread's message and returns `status`. */
+/* Sets the thread's message (at most 1023 bytes, control characters but \n and \t become '?') and
+ * returns `status`. The arguments may include at_message(). */
 enum at_status at_fail(enum at_status status, const char *format, ...) AT_PRINTF(2, 3);
 /* Puts "text: " in front of the thread's message. */
 void at_context(const char *format, ...) AT_PRINTF(1, 2);
@@ -46,16 +47,16 @@ size_t at_warn_count(const char *kind);
 _Noreturn void at_bug(const char *file, int line, const char *format, ...) AT_PRINTF(3, 4);
 
 /* TRY and FAIL jump to the function's one `done:` label and need a local `enum at_status st`. */
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        st = (call);                                                                               \
-        if (st != AT_OK)                                                                           \
-            goto done;                                                                             \
+#define TRY(call)        \
+    do {                 \
+        st = (call);     \
+        if (st != AT_OK) \
+            goto done;   \
     } while (0)
-#define FAIL(status, ...)                                                                          \
-    do {                                                                                           \
-        st = at_fail(status, __VA_ARGS__);                                                         \
-        goto done;                                                                                 \
+#define FAIL(status, ...)                  \
+    do {                                   \
+        st = at_fail(status, __VA_ARGS__); \
+        goto done;                         \
     } while (0)
 
 #endif
