@@ -1,5 +1,9 @@
 #include "losses.h"
 
+#include "prelude.h"
+
+#include "losses_all.h"
+
 #include <string.h>
 
 static const struct at_loss losses[] = {
@@ -22,4 +26,20 @@ const struct at_loss *at_loss_find(const char *name)
         if (strcmp(losses[i].name, name) == 0)
             return &losses[i];
     return NULL;
+}
+
+double at_pair_loss_value(const char *name, double score_chosen, double score_rejected,
+                          double n_chosen, double n_rejected, double beta)
+{
+    const pair_stats s = { score_chosen, score_rejected, n_chosen, n_rejected };
+    const loss_params p = { .beta = beta };
+
+#define TOKEN_LOSS_ROW(row, source)
+#define PAIR_LOSS_ROW(row, source) \
+    if (strcmp(name, #row) == 0)   \
+        return row##_pair(s, p).loss;
+#include "losses.def"
+#undef PAIR_LOSS_ROW
+#undef TOKEN_LOSS_ROW
+    return NAN;
 }

@@ -51,8 +51,9 @@ void at_pair_loss(struct at_stream *s, const char *loss, struct at_view coef, st
                   struct at_view sums, struct at_view ref_sums, struct at_view order,
                   struct at_view begin, uint32_t n_pairs, uint32_t R,
                   const struct at_loss_params *params, float weight);
-/* Token losses (SFT): coef[i] = weight * dloss/dlogp_i for rows with segment >= 0, else 0; row_loss (R)
- * the unweighted loss of each row. weight: 1 / target tokens of the whole optimizer step. */
+/* Token losses (SFT): coef[i] = weight * dloss/dlogp_i for rows with segment >= 0, else 0; row_loss
+ * (R,4) the unweighted loss of each row and three zeros, as at_segment_sums()
+ * reads it. weight: 1 / target tokens of the whole optimizer step. */
 void at_token_loss(struct at_stream *s, const char *loss, struct at_view coef,
                    struct at_view row_loss, struct at_view stats, struct at_view row_segment,
                    uint32_t R, const struct at_loss_params *params, float weight);

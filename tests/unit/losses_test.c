@@ -40,7 +40,7 @@ static const struct {
     token_stats s;
     double want;
 } token_values[] = {
-    { "sft", { -1.5 }, 1.5 },
+    { "nll", { -1.5 }, 1.5 },
 };
 
 static void require_near(double got, double want, double tol)

@@ -1,5 +1,5 @@
 /* -logp: cross-entropy of a target token. */
-TOKEN_LOSS(sft)
+TOKEN_LOSS(nll)
 {
     token_out o;
 
