@@ -1,6 +1,6 @@
 /* links: base gpu ops */
-/* Linear layers on stored weights, bias and LoRA = the reference; panels of small scratches and small
- * bindings give the same result as whole weights. */
+/* Linear layers on stored weights, bias and LoRA = the reference; panels of small scratches and
+ * small bindings give the same result as whole weights. */
 #include "gpu_test.h"
 
 #include "linear.h"
@@ -39,6 +39,8 @@ static float *make_weight(uint8_t **plane0, uint8_t **plane1, const struct layer
         if (quant->block_cols == 32) {
             block[0] = 0;
             block[1] = 0x20; /* d = 2^-7 */
+            if (quant->block_bytes == 20)
+                block[3] = 0x30; /* m about 1/8 */
         } else
             block[1] = (uint8_t)(block[1] & 0xbb); /* halves below 1 */
     }
@@ -120,7 +122,7 @@ static void check_layer(struct gt *t, const struct layer *l, uint64_t scratch_by
 static void linear_stored_weights_equal_reference(void **state)
 {
     static const struct layer layers[] = {
-        { AT_F32, 3, 63, 65 },    { AT_F32, 65, 576, 700 }, { AT_F16, 64, 130, 63 },
+        { AT_F32, 3, 63, 65 },    { AT_F32, 65, 576, 700 },  { AT_F16, 64, 130, 63 },
         { AT_BF16, 5, 577, 300 }, { AT_Q8_0, 64, 576, 700 }, { AT_Q4_1, 7, 64, 200 },
     };
 
@@ -217,10 +219,10 @@ enum { X, A, B, DY, Y, DX, DA, DB, Z, DZ, LORA_TENSORS };
 
 static void check_lora(struct gt *t, uint32_t T, uint32_t K, uint32_t N, uint32_t r)
 {
-    const uint32_t dims[LORA_TENSORS][2] = { [X] = { T, K },  [A] = { r, K },  [B] = { N, r },
-                                             [DY] = { T, N }, [Y] = { T, N },  [DX] = { T, K },
-                                             [DA] = { r, K }, [DB] = { N, r }, [Z] = { T, r },
-                                             [DZ] = { T, r } };
+    const uint32_t dims[LORA_TENSORS][2] = {
+        [X] = { T, K },  [A] = { r, K },  [B] = { N, r },  [DY] = { T, N }, [Y] = { T, N },
+        [DX] = { T, K }, [DA] = { r, K }, [DB] = { N, r }, [Z] = { T, r },  [DZ] = { T, r }
+    };
     float *f[LORA_TENSORS], *frozen = gt_floats((size_t)T * K, 1);
     double *d[LORA_TENSORS];
     size_t ids[LORA_TENSORS];
@@ -237,9 +239,7 @@ static void check_lora(struct gt *t, uint32_t T, uint32_t K, uint32_t N, uint32_
         v[i] = gt_tensor(t, ids[i], dims[i][0], dims[i][1], 0);
         OK(at_tensor_write(t->gpu, v[i], f[i]));
     }
-    const struct at_lora lora = {
-        .A = v[A], .B = v[B], .dA = v[DA], .dB = v[DB], .scale = 0.5f
-    };
+    const struct at_lora lora = { .A = v[A], .B = v[B], .dA = v[DA], .dB = v[DB], .scale = 0.5f };
     const struct at_lora fixed = { .A = v[A], .B = v[B], .scale = 0.5f };
     const struct ref_lora ref = {
         .T = T, .K = K, .N = N, .r = r, .A = d[A], .B = d[B], .scale = 0.5
@@ -251,8 +251,9 @@ static void check_lora(struct gt *t, uint32_t T, uint32_t K, uint32_t N, uint32_
     ref_lora_fwd(d[Y], d[Z], d[X], &ref);
     ref_lora_bwd(d[DX], d[DZ], d[DA], d[DB], d[DY], d[X], &ref);
     for (int i = Y; i < LORA_TENSORS; i++) {
-        static const char *const names[] = { [Y] = "y",   [DX] = "dx", [DA] = "dA",
-                                             [DB] = "dB", [Z] = "z",   [DZ] = "dz" };
+        static const char *const names[] = {
+            [Y] = "y", [DX] = "dx", [DA] = "dA", [DB] = "dB", [Z] = "z", [DZ] = "dz"
+        };
         const size_t n = (size_t)dims[i][0] * dims[i][1];
         double most = 1;
 

@@ -1,0 +1,239 @@
+/* links: base gpu ops losses */
+/* Every loss of losses.def on the device = its own text in double: values and coefficients of rows;
+ * sums of segments; rows of no segment; statistics that are not finite. */
+#include "gpu_test.h"
+
+#include "logprob.h"
+#include "losses.h"
+#include "ref_loss.h"
+#include "tolerances.h"
+
+enum { PAIRS = 70, ROWS = 1024 };
+
+/* Segments of 1 to 12 rows, in shuffled rows; the rest of the rows belongs to none. */
+struct batch {
+    int32_t order[ROWS], begin[2 * PAIRS + 1], segment[ROWS];
+    float *stats; /* (ROWS, 4) */
+};
+
+static void make_batch(struct batch *b)
+{
+    int32_t at = 0;
+
+    for (int32_t i = 0; i < ROWS; i++) {
+        const int32_t j = (int32_t)(gt_random() % (uint32_t)(i + 1));
+
+        b->order[i] = b->order[j];
+        b->order[j] = i;
+        b->segment[i] = -1;
+    }
+    for (int32_t s = 0; s < 2 * PAIRS; s++) {
+        b->begin[s] = at;
+        for (uint32_t n = s == 3 ? 100 : gt_random() % 6 + 1; n > 0; n--)
+            b->segment[b->order[at++]] = s;
+    }
+    b->begin[2 * PAIRS] = at;
+    assert_true(at < ROWS);
+    b->stats = gt_floats(4 * ROWS, 3);
+    for (size_t i = 0; i < ROWS; i++)
+        b->stats[4 * i] -= 3;
+}
+
+enum { ORDER, BEGIN, SEGMENT, STATS, SUMS, REF_SUMS, COEF, OUT, BUFFERS };
+
+static void plan_batch(struct gt *t, struct at_view v[BUFFERS], const struct batch *b)
+{
+    static const size_t bytes[BUFFERS] = {
+        [ORDER] = ROWS * 4,      [BEGIN] = (2 * PAIRS + 1) * 4,
+        [SEGMENT] = ROWS * 4,    [STATS] = ROWS * 16,
+        [SUMS] = PAIRS * 2 * 32, [REF_SUMS] = PAIRS * 2 * 32,
+        [COEF] = ROWS * 4,       [OUT] = ROWS * 16,
+    };
+    size_t ids[BUFFERS];
+
+    gt_begin(t);
+    for (int i = 0; i < BUFFERS; i++)
+        ids[i] = gt_plan(t, bytes[i]);
+    gt_commit(t);
+    for (int i = 0; i < BUFFERS; i++)
+        v[i] = gt_view(t, ids[i]);
+    OK(at_gpu_write(t->gpu, v[ORDER], b->order, sizeof b->order));
+    OK(at_gpu_write(t->gpu, v[BEGIN], b->begin, sizeof b->begin));
+    OK(at_gpu_write(t->gpu, v[SEGMENT], b->segment, sizeof b->segment));
+    OK(at_gpu_write(t->gpu, v[STATS], b->stats, ROWS * 16));
+}
+
+static void segment_sums_equal_reference(void **state)
+{
+    (void)state;
+    for (size_t setting = 0; setting < 2; setting++) {
+        float sums[2 * PAIRS * 8], again[2 * PAIRS * 8];
+        double want[2 * PAIRS * 8] = { 0 };
+        struct at_view v[BUFFERS];
+        struct batch b;
+        struct gt t;
+
+        make_batch(&b);
+        gt_open(&t, setting);
+        plan_batch(&t, v, &b);
+        for (int i = 0; i < 2; i++) {
+            at_segment_sums(t.stream, v[SUMS], v[STATS], v[ORDER], v[BEGIN], 2 * PAIRS);
+            OK(at_stream_wait(t.stream));
+            OK(at_gpu_read(t.gpu, i == 0 ? sums : again, v[SUMS], sizeof sums));
+        }
+        for (size_t i = 0; i < ROWS; i++)
+            for (size_t j = 0; j < 5 && b.segment[i] >= 0; j++)
+                want[8 * b.segment[i] + (int)j] += j == 4 ? 1 : (double)b.stats[4 * i + j];
+        gt_require_close(&t, "sums", sums, want, NULL, AT_COUNT(want), TOL_LOSS);
+        assert_memory_equal(sums, again, sizeof sums);
+        gt_end(&t);
+        gt_close(&t);
+        free(b.stats);
+    }
+}
+
+static void check_pair_loss(struct gt *t, const char *name, const struct at_view v[BUFFERS],
+                            const struct batch *b, float beta, float smoothing)
+{
+    const struct at_loss_params params = { .beta = beta, .label_smoothing = smoothing };
+    const loss_params p = { (double)beta, (double)smoothing };
+    const float weight = 1.0f / 24;
+    float sums[2 * PAIRS * 8], ref_sums[2 * PAIRS * 8], coef[ROWS], out[PAIRS * 4];
+    double want_coef[ROWS] = { 0 }, want_out[PAIRS * 4] = { 0 };
+
+    for (size_t s = 0; s < 2 * PAIRS; s++)
+        for (size_t j = 0; j < 8; j++) {
+            sums[8 * s + j] = (float)(gt_random() % 4096) / 256 - 16;
+            ref_sums[8 * s + j] = (float)(gt_random() % 4096) / 256 - 16;
+            if (j == 4)
+                sums[8 * s + j] = ref_sums[8 * s + j] = (float)(b->begin[s + 1] - b->begin[s]);
+        }
+    OK(at_gpu_write(t->gpu, v[SUMS], sums, sizeof sums));
+    OK(at_gpu_write(t->gpu, v[REF_SUMS], ref_sums, sizeof ref_sums));
+    at_pair_loss(t->stream, name, v[COEF], v[OUT], v[SUMS], v[REF_SUMS], v[ORDER], v[BEGIN], PAIRS,
+                 ROWS, &params, weight);
+    OK(at_stream_wait(t->stream));
+    OK(at_gpu_read(t->gpu, coef, v[COEF], sizeof coef));
+    OK(at_gpu_read(t->gpu, out, v[OUT], sizeof out));
+    for (int i = 0; i < PAIRS; i++) {
+        const float *c = sums + 16 * i, *r = c + 8, *rc = ref_sums + 16 * i, *rr = rc + 8;
+        const pair_stats s = { (double)c[0] - (double)rc[0], (double)r[0] - (double)rr[0],
+                               (double)c[4], (double)r[4] };
+        pair_out o;
+
+        assert_true(ref_pair_loss(&o, name, s, p));
+        want_out[4 * i] = o.loss;
+        want_out[4 * i + 1] = s.score_chosen;
+        want_out[4 * i + 2] = s.score_rejected;
+        for (int32_t k = b->begin[2 * i]; k < b->begin[2 * i + 2]; k++)
+            want_coef[b->order[k]] =
+                (double)weight * (k < b->begin[2 * i + 1] ? o.d_chosen : o.d_rejected);
+    }
+    gt_require_close(t, name, out, want_out, NULL, AT_COUNT(want_out), TOL_LOSS);
+    gt_require_close(t, name, coef, want_coef, NULL, ROWS, TOL_LOSS);
+}
+
+static void check_token_loss(struct gt *t, const char *name, const struct at_view v[BUFFERS],
+                             const struct batch *b)
+{
+    const struct at_loss_params params = { .beta = 0.5f };
+    const float weight = 1.0f / 500;
+    float coef[ROWS], out[4 * ROWS];
+    double want_coef[ROWS] = { 0 }, want_out[4 * ROWS] = { 0 };
+
+    at_token_loss(t->stream, name, v[COEF], v[OUT], v[STATS], v[SEGMENT], ROWS, &params, weight);
+    OK(at_stream_wait(t->stream));
+    OK(at_gpu_read(t->gpu, coef, v[COEF], sizeof coef));
+    OK(at_gpu_read(t->gpu, out, v[OUT], sizeof out));
+    for (size_t i = 0; i < ROWS; i++) {
+        token_out o;
+
+        if (b->segment[i] < 0)
+            continue;
+        assert_true(ref_token_loss(&o, name, (token_stats){ (double)b->stats[4 * i] },
+                                   (loss_params){ 0.5, 0 }));
+        want_out[4 * i] = o.loss;
+        want_coef[i] = (double)weight * o.d_logp;
+    }
+    gt_require_close(t, name, out, want_out, NULL, AT_COUNT(want_out), TOL_LOSS);
+    gt_require_close(t, name, coef, want_coef, NULL, ROWS, TOL_LOSS);
+}
+
+static void losses_every_row_equals_its_double(void **state)
+{
+    size_t n;
+    const struct at_loss *list = at_loss_list(&n);
+
+    (void)state;
+    for (size_t setting = 0; setting < 2; setting++) {
+        struct at_view v[BUFFERS];
+        struct batch b;
+        struct gt t;
+
+        make_batch(&b);
+        gt_open(&t, setting);
+        plan_batch(&t, v, &b);
+        for (size_t i = 0; i < n; i++) {
+            if (list[i].kind == AT_LOSS_TOKEN) {
+                check_token_loss(&t, list[i].name, v, &b);
+                continue;
+            }
+            check_pair_loss(&t, list[i].name, v, &b, 0.1f, 0);
+            check_pair_loss(&t, list[i].name, v, &b, 1.5f, 0.25f);
+        }
+        gt_end(&t);
+        gt_close(&t);
+        free(b.stats);
+    }
+}
+
+/* A pair with a NaN or infinite sum gets NaN in its loss and coefficients; no other pair does. */
+static void pair_loss_bad_score_gives_nan(void **state)
+{
+    static const float bad[] = { NAN, INFINITY, -INFINITY };
+    const struct at_loss_params params = { .beta = 0.1f };
+    size_t n;
+    const struct at_loss *list = at_loss_list(&n);
+    struct at_view v[BUFFERS];
+    struct batch b;
+    struct gt t;
+
+    (void)state;
+    make_batch(&b);
+    gt_open(&t, 0);
+    plan_batch(&t, v, &b);
+    for (size_t i = 0; i < n * AT_COUNT(bad); i++) {
+        float sums[2 * PAIRS * 8], coef[ROWS], out[PAIRS * 4];
+
+        if (list[i / 3].kind != AT_LOSS_PAIR)
+            continue;
+        for (size_t j = 0; j < AT_COUNT(sums); j++)
+            sums[j] = 1;
+        OK(at_gpu_write(t.gpu, v[REF_SUMS], sums, sizeof sums));
+        sums[8 * 5] = bad[i % 3]; /* rejected of pair 2 */
+        OK(at_gpu_write(t.gpu, v[SUMS], sums, sizeof sums));
+        at_pair_loss(t.stream, list[i / 3].name, v[COEF], v[OUT], v[SUMS], v[REF_SUMS], v[ORDER],
+                     v[BEGIN], PAIRS, ROWS, &params, 1);
+        OK(at_stream_wait(t.stream));
+        OK(at_gpu_read(t.gpu, coef, v[COEF], sizeof coef));
+        OK(at_gpu_read(t.gpu, out, v[OUT], sizeof out));
+        for (int j = 0; j < PAIRS; j++)
+            assert_true(!isnan(out[4 * j]) != (j == 2));
+        for (int j = 0; j < ROWS; j++)
+            assert_true(!isnan(coef[j]) != (b.segment[j] == 4 || b.segment[j] == 5));
+    }
+    gt_end(&t);
+    gt_close(&t);
+    free(b.stats);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(segment_sums_equal_reference),
+        cmocka_unit_test(losses_every_row_equals_its_double),
+        cmocka_unit_test(pair_loss_bad_score_gives_nan),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
