@@ -222,6 +222,7 @@ static void yaml_unsupported_parts_are_refused_with_place(void **state)
     CHECK_ERROR(YAML, "# nothing\n", "2:1", "empty");
     CHECK_ERROR(YAML, "a: 1e999\n", "1:4", "too large");
     CHECK_ERROR(YAML, "a: \"x\\0y\"\n", "1:4", "zero byte");
+    CHECK_ERROR(YAML, "b: 1\n\"a\\0b\": 1\n", "2:1", "zero byte");
     CHECK_ERROR(YAML, "a: [1, 2\n", "2:1", "");
     CHECK_ERROR(YAML, "a:\n\t- 1\n", "2:1", "");
     cJSON *json;
@@ -264,6 +265,7 @@ static void write_double_is_short_and_reads_back(void **state)
     check_double(5e-324, "4.94065645841247e-324");
     check_double(1e15, "1000000000000000");
     check_double(0x1p53, "9007199254740992");
+    check_double(0x1p60, "1.152921504606847e+18");
     check_double(-16, "-16");
     check_double(-0.0, "-0");
     check_double(1e300, "1e+300");
@@ -384,6 +386,7 @@ static void utf8_check_finds_the_first_bad_byte(void **state)
     };
     for (size_t i = 0; i < AT_COUNT(cases); i++)
         assert_int_equal(at_utf8_check(cases[i].text, strlen(cases[i].text)), cases[i].bad);
+    assert_int_equal(at_utf8_check("ab\xE2\x82\xAC", 4), 2); /* goes on behind the end */
 }
 
 int main(void)

