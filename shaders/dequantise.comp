@@ -1,6 +1,6 @@
 // x[r,c] = the value of a stored weight, bit for bit what the format's definition gives in f32.
 // x (rows, cols) f32; planes as in engine/ops/quant.h, their rows stride words apart. One module a
-// format (-DDQ_<name>); with TEXELS the planes are texel buffers (CPU drivers read those as vectors).
+// format (-DDQ_<name>). (Planes as texel buffers are no faster on llvmpipe: the stores take the time.)
 // Mapping: a workgroup takes a row at a time, an invocation 4 columns. The columns from cols to the
 // next multiple of 4 are written as zeros. No shared memory. Formats: ggml, Gerganov et al.
 #version 450
@@ -10,23 +10,16 @@
 layout(local_size_x = 64) in;
 layout(push_constant) uniform push { dequantise_args p; };
 layout(binding = 0, std430) writeonly buffer out_x { vec4 x[]; };
-#ifdef TEXELS
-layout(binding = 1) uniform isamplerBuffer quants;
-layout(binding = 2) uniform isamplerBuffer scales;
-#define WORD(plane, i) uint(texelFetch(plane, int(i)).x)
-#else
 layout(binding = 1, std430) readonly buffer in_quants { uint quants[]; };
 layout(binding = 2, std430) readonly buffer in_scales { uint scales[]; };
-#define WORD(plane, i) plane[i]
-#endif
 
-uint dq_quants(uint row, uint i) { return WORD(quants, row * p.quants_stride + i); }
+uint dq_quants(uint row, uint i) { return quants[row * p.quants_stride + i]; }
 #ifdef DQ_F16
 #include "lib/dq_f16.glsl"
 #elif defined DQ_BF16
 #include "lib/dq_bf16.glsl"
 #else
-uint dq_scales(uint row, uint i) { return WORD(scales, row * p.scales_stride + i); }
+uint dq_scales(uint row, uint i) { return scales[row * p.scales_stride + i]; }
 #ifdef DQ_Q8_0
 #include "lib/dq_q8_0.glsl"
 #elif defined DQ_Q4_0

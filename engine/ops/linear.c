@@ -6,17 +6,18 @@
 enum { K_SPLIT_FROM = 4096, K_SPLIT = 1024, TN_BLOCK = 256 };
 static const uint64_t panel_bytes = 64u << 20; /* of a dequantised weight */
 
-/* Rows of `row_bytes` that one binding holds, a multiple of 64 (of 4 where 64 are too many). */
+/* Rows of `row_bytes` that one binding holds: all, or a multiple of 16, so that parts begin at the
+ * 256 bytes to which a device may align bindings. */
 static uint32_t rows_in(uint64_t bytes, uint64_t row_bytes, uint32_t rows)
 {
     const uint64_t n = bytes / row_bytes;
 
     if (n >= rows)
         return rows;
-    if (n < 4)
-        AT_BUG("a binding of %llu bytes holds fewer than 4 rows of %llu", (unsigned long long)bytes,
-               (unsigned long long)row_bytes);
-    return (uint32_t)(n >= 64 ? n / 64 * 64 : n / 4 * 4);
+    if (n < 16)
+        AT_BUG("a binding of %llu bytes holds fewer than 16 rows of %llu",
+               (unsigned long long)bytes, (unsigned long long)row_bytes);
+    return (uint32_t)(n >= 64 ? n / 64 * 64 : n / 16 * 16);
 }
 
 static uint64_t binding_bytes(struct at_stream *s)

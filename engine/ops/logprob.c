@@ -71,9 +71,10 @@ static void copy_target_rows(struct at_stream *s, struct at_tensor wy, struct at
                              struct at_view targets, uint32_t v0)
 {
     const uint64_t limit = at_gpu_get_info(at_stream_gpu(s))->max_range_bytes;
-    const uint64_t fit = limit / (W.ld * sizeof(float));
+    const uint64_t fit = limit / (W.ld * sizeof(float)) / 16 * 16; /* aligned parts */
     const uint32_t step = fit < W.dim[0] ? (uint32_t)fit : W.dim[0];
 
+    AT_REQUIRE(step > 0);
     for (uint32_t v = 0; v < W.dim[0]; v += step) {
         const uint32_t n = W.dim[0] - v < step ? W.dim[0] - v : step;
         const struct head_target_bufs bufs = { .wy = at_tensor_view(wy),

@@ -1,8 +1,10 @@
 /* links: base gpu ops */
 /* Speed of the matrix products, of dequantisation and of the head: best of several rounds, by wall
- * and by processor time (the machine may be shared). Usage: bench_ops [rounds]. Not a test. */
+ * and by processor time (the machine may be shared). Usage: bench_ops [rounds [gemm|quant|head]].
+ */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -183,21 +185,28 @@ int main(int argc, char **argv)
     struct bench b = { .rounds = argc > 1 ? atoi(argv[1]) : 5 };
     const struct at_gpu_params params = { .device = getenv("ATTUNE_DEVICE") };
 
+    const char *only = argc > 2 ? argv[2] : NULL;
+
     need(at_gpu_open(&b.gpu, &params));
     need(at_stream_create(&b.stream, b.gpu));
     printf("%s\n", at_gpu_get_info(b.gpu)->name);
-    product(&b, 1, 512, 1536, 576);
-    product(&b, 0, 512, 1536, 576);
-    product(&b, 0, 512, 576, 1536);
-    product(&b, 2, 256, 576, 576);
-    product(&b, 1, 512, 16, 576);
-    product(&b, 2, 16, 576, 512);
-    product(&b, 2, 576, 16, 512);
-    product(&b, 0, 512, 576, 16);
+    if (!only || strcmp(only, "gemm") == 0) {
+        product(&b, 1, 512, 1536, 576);
+        product(&b, 0, 512, 1536, 576);
+        product(&b, 0, 512, 576, 1536);
+        product(&b, 2, 256, 576, 576);
+        product(&b, 1, 512, 16, 576);
+        product(&b, 2, 16, 576, 512);
+        product(&b, 2, 576, 16, 512);
+        product(&b, 0, 512, 576, 16);
+    }
     for (int type = AT_F16; type < AT_QUANT_COUNT; type++)
-        dequantisation(&b, (enum at_quant_type)type);
-    whole_head(&b, AT_F32);
-    whole_head(&b, AT_Q8_0);
+        if (!only || strcmp(only, "quant") == 0)
+            dequantisation(&b, (enum at_quant_type)type);
+    if (!only || strcmp(only, "head") == 0) {
+        whole_head(&b, AT_F32);
+        whole_head(&b, AT_Q8_0);
+    }
     at_stream_destroy(&b.stream);
     at_pool_destroy(&b.pool);
     at_gpu_close(&b.gpu);
