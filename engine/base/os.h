@@ -55,6 +55,8 @@ bool at_stream_is_terminal(int fd);
 /* SIGINT and SIGTERM set a flag once; the second one ends the process at once. */
 void at_signals_install(void);
 int at_signal_pending(void); /* 0, SIGINT or SIGTERM */
+/* AT_OK, or AT_INTERRUPTED or AT_TERMINATED when a signal is pending; sets no message. */
+enum at_status at_signal_status(void);
 /* Value of an environment variable, or NULL. The switches are listed in engine/README.md. */
 const char *at_env(const char *name);
 void at_env_set(const char *name, const char *value); /* value NULL removes it */

@@ -173,6 +173,13 @@ int at_signal_pending(void)
     return pending_signal;
 }
 
+enum at_status at_signal_status(void)
+{
+    const int pending = at_signal_pending();
+
+    return pending == 0 ? AT_OK : pending == SIGINT ? AT_INTERRUPTED : AT_TERMINATED;
+}
+
 const char *at_env(const char *name)
 {
     return getenv(name);

@@ -172,8 +172,8 @@ static int by_id(const void *a, const void *b)
     return x->place < y->place ? -1 : x->place > y->place;
 }
 
-/* Rows of the embedding gradient: the stream's tokens sorted by (id, place), as distinct ids and the
- * places of each. Fills embed_host, returns the number of distinct ids. */
+/* Rows of the embedding gradient: the stream's tokens sorted by (id, place), as distinct ids and
+ * the places of each. Fills embed_host, returns the number of distinct ids. */
 static uint32_t sort_embedding(struct at_decoder *d, const int32_t *ids, uint32_t T)
 {
     struct id_place *pairs = d->embed_pairs;
@@ -299,18 +299,30 @@ static struct at_view words(struct at_view view, uint64_t n)
     return at_view_part(view, 0, at_round_up(4 * n, 16));
 }
 
-/* x (T,C) -> x: one decoder layer, saving into `a`. */
+/* Appends `rows` to a layer's cache and returns all rows that it then holds. */
+static struct at_tensor cache_put(struct at_stream *s, struct at_tensor cache, uint32_t n,
+                                  struct at_tensor rows)
+{
+    const uint64_t row = rows.ld * sizeof(float), bytes = rows.dim[0] * row;
+
+    at_stream_copy(s, at_view_part(cache.view, n * row, bytes), rows.view, bytes);
+    return at_tensor_rows(cache, 0, n + rows.dim[0]);
+}
+
+/* x (T,C) -> x: one decoder layer, saving into `a`. With a cache its keys come before the T rows'
+ * own. */
 static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
-                      uint32_t l, uint32_t T, struct at_tensor x, enum at_pass pass)
+                      uint32_t l, uint32_t T, struct at_tensor x, enum at_pass pass,
+                      const struct at_kv_cache *cache)
 {
     const struct at_model_config *c = &d->model->config;
     const struct at_layer *layer = &d->model->layers[l];
     const struct at_tensor h = part(d->h, T, c->C), m = part(d->m, T, c->F);
     const struct at_tensor ax = part(a->x, T, c->C), mid = part(a->mid, T, c->C);
     const struct at_tensor q = part(a->q, T, c->H * c->D), o = part(a->o, T, c->H * c->D);
-    const struct at_tensor k = part(a->k, T, c->G * c->D), v = part(a->v, T, c->G * c->D);
     const struct at_tensor gate = part(a->gate, T, c->F), up = part(a->up, T, c->F);
-    const struct at_attention attention = attention_of(d, T);
+    struct at_tensor k = part(a->k, T, c->G * c->D), v = part(a->v, T, c->G * c->D);
+    struct at_attention attention = attention_of(d, T);
     const uint64_t bytes = at_tensor_bytes(T, c->C);
 
     at_stream_copy(s, ax.view, x.view, bytes);
@@ -320,6 +332,11 @@ static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at
     linear_fwd(s, d, v, h, l, LIN_V, pass, false);
     at_rope(s, q, words(d->positions, T), d->model->rope, c->H, false);
     at_rope(s, k, words(d->positions, T), d->model->rope, c->G, false);
+    if (cache) {
+        k = cache_put(s, cache->k[l], cache->n, k);
+        v = cache_put(s, cache->v[l], cache->n, v);
+        attention.n_keys = cache->n + T;
+    }
     at_attention_fwd(s, o, words(a->lse, (uint64_t)T * c->H), q, k, v, &attention);
     linear_fwd(s, d, x, o, l, LIN_O, pass, true);
     at_stream_copy(s, mid.view, x.view, bytes);
@@ -349,7 +366,7 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
 
     embed_fwd(s, d, x);
     for (uint32_t l = 0; l < c->L; l++)
-        layer_fwd(s, d, &d->layers[d->trains ? l : 0], l, T, x, pass);
+        layer_fwd(s, d, &d->layers[d->trains ? l : 0], l, T, x, pass, NULL);
     at_rmsnorm_fwd(s, h, words(d->final_rstd, T), x, d->model->final_norm, c->norm_eps);
     at_gather_rows(s, rows, h, words(d->source, R));
     if (pass == AT_PASS_POLICY_TRAIN)
@@ -360,9 +377,63 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
                     b->n_segments);
 }
 
+/* ---- decoding ---- */
+
+AT_CHECKED at_kv_cache_plan(struct at_kv_cache *out, const struct at_model_config *c,
+                            uint32_t capacity, struct at_pool *pool)
+{
+    enum at_status st = AT_OK;
+
+    *out = (struct at_kv_cache){ .capacity = capacity };
+    TRY(at_alloc(&out->k, c->L, sizeof *out->k));
+    TRY(at_alloc(&out->v, c->L, sizeof *out->v));
+    for (uint32_t l = 0; l < c->L; l++) {
+        at_tensor_reserve(pool, &out->k[l], capacity, c->G * c->D, "key cache");
+        at_tensor_reserve(pool, &out->v[l], capacity, c->G * c->D, "value cache");
+    }
+done:
+    return st;
+}
+
+void at_kv_cache_release(struct at_kv_cache *cache)
+{
+    at_free(&cache->k);
+    at_free(&cache->v);
+    *cache = (struct at_kv_cache){ 0 };
+}
+
+void at_decoder_extend(struct at_stream *s, struct at_decoder *d, struct at_kv_cache *cache,
+                       const int32_t *ids, uint32_t T, struct at_tensor last)
+{
+    const struct at_model_config *c = &d->model->config;
+    const struct at_batch batch = { .T = T, .ids = ids };
+    const struct at_tensor x = part(d->x, T, c->C), h = part(d->h, T, c->C);
+    const uint64_t row = h.ld * sizeof(float);
+    int32_t positions[AT_EXTEND_ROWS], intervals[AT_EXTEND_ROWS][4];
+
+    AT_REQUIRE(!d->trains && T > 0 && T <= AT_EXTEND_ROWS && T <= d->capacity);
+    AT_REQUIRE(cache->n + T <= cache->capacity && cache->n + T <= d->model->n_positions);
+    for (uint32_t t = 0; t < T; t++) {
+        positions[t] = (int32_t)(cache->n + t);
+        intervals[t][0] = intervals[t][1] = intervals[t][2] = 0;
+        intervals[t][3] = positions[t] + 1;
+    }
+    at_stream_upload(s, d->ids, ids, 4ul * T);
+    at_stream_upload(s, d->positions, positions, 4ul * T);
+    at_stream_upload(s, d->intervals, intervals, 16ul * T);
+    upload_embedding(s, d, &batch);
+    embed_fwd(s, d, x);
+    for (uint32_t l = 0; l < c->L; l++)
+        layer_fwd(s, d, &d->layers[0], l, T, x, AT_PASS_POLICY_EVAL, cache);
+    cache->n += T;
+    at_rmsnorm_fwd(s, h, words(d->final_rstd, T), x, d->model->final_norm, c->norm_eps);
+    at_stream_copy(s, last.view, at_view_part(h.view, (T - 1) * row, row), row);
+}
+
 /* ---- backward ---- */
 
-/* dx += dy W and the adapters' part; gradients of what trains. dx without a buffer is not needed. */
+/* dx += dy W and the adapters' part; gradients of what trains. dx without a buffer is not needed.
+ */
 static void linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_tensor dx,
                        struct at_tensor dy, struct at_tensor x, uint32_t l, uint32_t i,
                        bool accumulate)

@@ -12,10 +12,10 @@ enum { AT_MAX_ADAPTERS = 8 };
 
 /* A slab's host arrays; layouts as in data/slab.h (int32; intervals 4 each). */
 struct at_batch {
-    uint32_t T, R, n_segments;    /* T and R multiples of 64 */
+    uint32_t T, R, n_segments; /* T and R multiples of 64 */
     const int32_t *ids, *positions, *intervals, *query_end;
     const int32_t *source, *target, *row_segment, *row_begin, *order, *segment_begin;
-    uint32_t n_order;             /* entries of `order` */
+    uint32_t n_order; /* entries of `order` */
 };
 
 struct at_activations { /* of one layer, saved by the forward pass */
@@ -26,31 +26,32 @@ struct at_activations { /* of one layer, saved by the forward pass */
 
 struct at_decoder {
     struct at_model *model;
-    struct at_adapter *stack[AT_MAX_ADAPTERS]; /* frozen ones first; the trainable one, if any, last */
+    struct at_adapter
+        *stack[AT_MAX_ADAPTERS]; /* frozen ones first; the trainable one, if any, last */
     size_t n_stack;
     uint32_t capacity, capacity_rows, capacity_segments; /* of a slab */
-    bool trains;                       /* a backward pass is planned */
-    struct at_activations *layers;     /* (L), or 1 when nothing is trained */
+    bool trains;                                         /* a backward pass is planned */
+    struct at_activations *layers;                       /* (L), or 1 when nothing is trained */
     struct at_linear_scratch linear;
     struct at_head_scratch head;
     /* scratch and slab inputs */
     struct at_tensor x, h, m, dx, dh, dm, d_o, dq, dk, dv, z_frozen, dz;
     struct at_view final_rstd, attention_scratch;
-    struct at_weight embed_rows;       /* (capacity, C) raw rows of a frozen embedding */
-    uint8_t *embed_plane[2];           /* host staging of the same */
+    struct at_weight embed_rows; /* (capacity, C) raw rows of a frozen embedding */
+    uint8_t *embed_plane[2];     /* host staging of the same */
     struct at_view ids, positions, intervals, query_end;
     struct at_view source, target, row_segment, row_begin, order, segment_begin;
     struct at_view embed_ids, embed_begin, embed_order; /* full fine-tuning: rows sorted by id */
-    struct id_place *embed_pairs;      /* host scratch for these */
+    struct id_place *embed_pairs;                       /* host scratch for these */
     int32_t *embed_host;
     uint32_t n_embed_ids;
-    struct at_tensor rows, u;          /* (R, C) gathered hidden states; gradient rows */
+    struct at_tensor rows, u; /* (R, C) gathered hidden states; gradient rows */
     struct at_view stats, lse, coef, sums, ref_sums, pair_out, row_loss;
 };
 
 struct at_decoder_params {
-    uint32_t capacity;        /* tokens a slab, multiple of 64 */
-    uint32_t capacity_rows;   /* completion rows a slab, multiple of 64 (<= capacity + segments) */
+    uint32_t capacity;      /* tokens a slab, multiple of 64 */
+    uint32_t capacity_rows; /* completion rows a slab, multiple of 64 (<= capacity + segments) */
     uint32_t capacity_segments;
     bool trains;
 };
@@ -61,16 +62,34 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
 void at_decoder_release(struct at_decoder *decoder);
 
 /* Uploads a slab's arrays. */
-void at_decoder_begin(struct at_stream *s, struct at_decoder *decoder, const struct at_batch *batch);
+void at_decoder_begin(struct at_stream *s, struct at_decoder *decoder,
+                      const struct at_batch *batch);
 
 enum at_pass {
     AT_PASS_POLICY_TRAIN, /* saves activations; head with gradient rows */
     AT_PASS_POLICY_EVAL,
-    AT_PASS_REFERENCE     /* state at step 0: trainable adapter skipped or its copy used */
+    AT_PASS_REFERENCE /* state at step 0: trainable adapter skipped or its copy used */
 };
 /* stats, lse (and u when training) of the slab's completion rows; segment sums into `sums`. */
-void at_decoder_forward(struct at_stream *s, struct at_decoder *decoder, const struct at_batch *batch,
-                        enum at_pass pass, struct at_view sums);
+void at_decoder_forward(struct at_stream *s, struct at_decoder *decoder,
+                        const struct at_batch *batch, enum at_pass pass, struct at_view sums);
+/* ---- decoding ---- */
+
+enum { AT_EXTEND_ROWS = 64 }; /* tokens of one sequence computed at once, at most */
+
+/* Keys (turned) and values of a sequence's tokens so far, per layer. */
+struct at_kv_cache {
+    struct at_tensor *k, *v; /* (L) of (capacity, G * D) */
+    uint32_t capacity, n;    /* rows; rows that are filled: 0 starts a new sequence */
+};
+AT_CHECKED at_kv_cache_plan(struct at_kv_cache *out, const struct at_model_config *config,
+                            uint32_t capacity, struct at_pool *pool);
+void at_kv_cache_release(struct at_kv_cache *cache);
+/* The next T tokens of the cache's sequence (planned without `trains`): their keys and values are
+ * appended, last (1, C) is the normed hidden state of the last one. */
+void at_decoder_extend(struct at_stream *s, struct at_decoder *decoder, struct at_kv_cache *cache,
+                       const int32_t *ids, uint32_t T, struct at_tensor last);
+
 /* After AT_PASS_POLICY_TRAIN and a loss that wrote decoder->coef: adds all gradients. */
 void at_decoder_backward(struct at_stream *s, struct at_decoder *decoder,
                          const struct at_batch *batch);

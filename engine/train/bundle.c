@@ -80,8 +80,13 @@ static AT_CHECKED open_template(struct at_bundle *b, const struct at_bundle_para
     } else if (b->weights) {
         TRY(at_gguf_get_string(&b->template_text, b->weights, "tokenizer.chat_template"));
     }
-    if (b->template_text)
-        TRY(at_chat_recognise(&b->chat, b->template_text, name));
+    if (!b->template_text)
+        goto done;
+    st = at_chat_recognise(&b->chat, b->template_text, name);
+    if (st == AT_DATA && !p->chat_template_path) {
+        TRY(at_arena_strdup(&b->arena, &copy, at_message()));
+        b->chat_problem = copy;
+    }
 done:
     at_buf_release(&text);
     return st;
@@ -96,8 +101,10 @@ AT_CHECKED at_bundle_open(struct at_bundle *out, const struct at_bundle_params *
     if (!p->path)
         FAIL(AT_USAGE, "model_name_or_path is missing: a Hugging Face folder or a GGUF file");
     if (!at_path_exists(p->path))
-        FAIL(AT_NOT_FOUND, "%s: no such model; model_name_or_path is a Hugging Face folder or a "
-                           "GGUF file", p->path);
+        FAIL(AT_NOT_FOUND,
+             "%s: no such model; model_name_or_path is a Hugging Face folder or a "
+             "GGUF file",
+             p->path);
     TRY(at_arena_strdup(&out->arena, &copy, p->path));
     out->path = copy;
     if (!p->tokenizer_only || is_gguf(p->path))

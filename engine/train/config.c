@@ -30,7 +30,7 @@ struct preset_row {
 #define NO_EFFECT(name, reason)
 #define LATER(name, reason)
 #define RENAMED(name, now)
-#define KEY(type, name, range, methods, trl, balanced, help)                                       \
+#define KEY(type, name, range, methods, trl, balanced, help) \
     { #name, TYPE_##type, range, methods, trl, balanced, help, offsetof(struct at_config, name) },
 static const struct key_row keys[] = {
 #include "config.def"
@@ -104,6 +104,11 @@ const char *at_key_type(enum at_key key)
     return type_names[keys[key].type];
 }
 
+const char *at_key_range(enum at_key key)
+{
+    return keys[key].range;
+}
+
 bool at_key_read_by(enum at_key key, enum at_method method)
 {
     return strcmp(keys[key].methods, "*") == 0 || strchr(keys[key].methods, methods[method].letter);
@@ -123,6 +128,40 @@ static int key_find(const char *name)
         if (strcmp(keys[i].name, name) == 0)
             return i;
     return -1;
+}
+
+enum at_key_class at_key_classify(const char *name, enum at_key *key, const char **text)
+{
+    const int found = key_find(name);
+
+    if (found >= 0) {
+        *key = (enum at_key)found;
+        return AT_CLASS_ACTIVE;
+    }
+    if ((*text = word_find(no_effect, AT_COUNT(no_effect), name)) != NULL)
+        return AT_CLASS_NO_EFFECT;
+    if ((*text = word_find(later, AT_COUNT(later), name)) != NULL)
+        return AT_CLASS_LATER;
+    if ((*text = word_find(renamed, AT_COUNT(renamed), name)) != NULL)
+        return AT_CLASS_RENAMED;
+    return AT_CLASS_UNKNOWN;
+}
+
+const char *at_key_word(enum at_key_class class, size_t i, const char **text)
+{
+    static const struct {
+        const struct word_row *rows;
+        size_t n;
+    } lists[] = {
+        [AT_CLASS_NO_EFFECT] = { no_effect, AT_COUNT(no_effect) },
+        [AT_CLASS_LATER] = { later, AT_COUNT(later) },
+        [AT_CLASS_RENAMED] = { renamed, AT_COUNT(renamed) },
+    };
+
+    if (class >= AT_COUNT(lists) || i >= lists[class].n)
+        return NULL;
+    *text = lists[class].rows[i].text;
+    return lists[class].rows[i].name;
 }
 
 static size_t min3(size_t a, size_t b, size_t c)
@@ -199,8 +238,8 @@ static bool in_words(const char *words, const char *value)
 static AT_CHECKED bad_value(const char *name, const char *want, const cJSON *value)
 {
     char *text = cJSON_PrintUnformatted(value);
-    const enum at_status st = at_fail(AT_USAGE, "%s: %s expected, found %s", name, want,
-                                      text ? text : "?");
+    const enum at_status st =
+        at_fail(AT_USAGE, "%s: %s expected, found %s", name, want, text ? text : "?");
 
     cJSON_free(text);
     return st;
@@ -234,8 +273,9 @@ static AT_CHECKED resolve(struct at_config *c, enum at_key key, const char *dir,
                           const char **out)
 {
     static const char *const paths[] = { "adapter_name_or_path", "chat_template_path",
-                                         "eval_dataset", "model_name_or_path", "output_dir",
-                                         "tokenizer", "train_dataset" };
+                                         "eval_dataset",         "model_name_or_path",
+                                         "output_dir",           "tokenizer",
+                                         "train_dataset" };
     enum at_status st = AT_OK;
     char *copy = NULL;
     bool is_path = false;
@@ -383,8 +423,8 @@ static AT_CHECKED take(struct at_config *c, const char *name, const cJSON *value
         goto done;
     TRY(set_value(c, (enum at_key)key, value, dir, origin));
 done:
-    if (st != AT_OK && key >= 0 && *where)
-        at_context("%s", where);
+    if (st != AT_OK && key >= 0)
+        st = at_fail(st, "%s%s", where, at_message());
     return st;
 }
 
@@ -499,7 +539,8 @@ done:
     return st;
 }
 
-/* Keys that were given but that the method does not read, and values that only some methods take. */
+/* Keys that were given but that the method does not read, and values that only some methods take.
+ */
 static AT_CHECKED check_method(const struct at_config *c)
 {
     enum at_status st = AT_OK;
@@ -567,9 +608,11 @@ cJSON *at_config_value(const struct at_config *c, enum at_key key)
 
 cJSON *at_config_record(const struct at_config *c)
 {
-    static const char *const origins[] = { "default", "preset", "file", "flag" };
+    char preset[32];
+    const char *const origins[] = { "default", preset, "file", "flag" };
     cJSON *out = cJSON_CreateObject();
 
+    snprintf(preset, sizeof preset, "preset %s", c->preset);
     for (int key = 0; key < AT_KEY_COUNT; key++) {
         if (!at_key_read_by((enum at_key)key, c->run_method))
             continue;

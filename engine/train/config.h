@@ -1,5 +1,5 @@
-/* The configuration of a run: one table (config.def), read from JSON or YAML and flags, with presets.
- * Where each value came from is recorded and written to run.json. */
+/* The configuration of a run: one table (config.def), read from JSON or YAML and flags, with
+ * presets. Where each value came from is recorded and written to run.json. */
 #ifndef AT_CONFIG_H
 #define AT_CONFIG_H
 
@@ -12,9 +12,9 @@ enum at_method { AT_SFT, AT_DPO, AT_METHOD_COUNT };
 /* A method is a row; the trainer has no `if` on its name. */
 struct at_method_row {
     const char *name;
-    char letter;            /* in config.def's column `methods` */
-    bool pairs;             /* rows are preference pairs; else one completion */
-    bool reference;         /* needs reference log-probs */
+    char letter;    /* in config.def's column `methods` */
+    bool pairs;     /* rows are preference pairs; else one completion */
+    bool reference; /* needs reference log-probs */
 };
 const struct at_method_row *at_method_get(enum at_method method);
 bool at_method_find(enum at_method *out, const char *name);
@@ -43,12 +43,12 @@ enum at_key {
 struct at_config {
     struct at_arena arena;
     enum at_method run_method;
-#define STR const char *          /* NULL: unset */
+#define STR const char * /* NULL: unset */
 #define CHOICE const char *
 #define U32 uint32_t
 #define F64 double
 #define BOOL bool
-#define LIST struct at_strings    /* n 0: unset */
+#define LIST struct at_strings /* n 0: unset */
 #define KEY(type, name, range, methods, trl, balanced, help) type name;
 #define PRESET(preset, name, value)
 #define NO_EFFECT(name, reason)
@@ -66,22 +66,23 @@ struct at_config {
 #undef NO_EFFECT
 #undef LATER
 #undef RENAMED
-    bool is_set[AT_KEY_COUNT];          /* has a value (of any origin) */
+    bool is_set[AT_KEY_COUNT]; /* has a value (of any origin) */
     enum at_origin origin[AT_KEY_COUNT];
-    const char *file;                   /* path it was read from, or NULL */
+    const char *file; /* path it was read from, or NULL */
 };
 
 /* A flag as given: key without "--", value text. */
 struct at_flag {
     const char *key, *value;
 };
-/* Reads a document (an object; NULL: empty), then the flags, then fills in the preset's defaults for the
- * method (the command's, or the key's). Relative paths of train_dataset, eval_dataset,
- * model_name_or_path, adapter_name_or_path, output_dir, chat_template_path in the file are taken from
- * the file's folder; those of flags from the working directory. `accept_any_method`: plan, score and
- * data show read a key of any method. Unknown keys suggest the nearest (AT_USAGE). */
+/* Reads a document (an object; NULL: empty), then the flags, then fills in the preset's defaults
+ * for the method (the command's, or with NULL the key's). Relative paths of train_dataset,
+ * eval_dataset, model_name_or_path, adapter_name_or_path, output_dir, tokenizer, chat_template_path
+ * in the file are taken from the file's folder; those of flags from the working directory. Unknown
+ * keys suggest the nearest (AT_USAGE). */
 AT_CHECKED at_config_read(struct at_config *out, const cJSON *document, const char *path,
-                          const struct at_flag *flags, size_t n_flags, const enum at_method *method);
+                          const struct at_flag *flags, size_t n_flags,
+                          const enum at_method *method);
 void at_config_release(struct at_config *config);
 /* Value of a key as JSON (for run.json), and as text. */
 cJSON *at_config_value(const struct at_config *config, enum at_key key);
@@ -93,7 +94,21 @@ const char *at_config_suggest(const char *key);
 const char *at_key_name(enum at_key key);
 const char *at_key_help(enum at_key key);
 const char *at_key_type(enum at_key key); /* "STR", "U32", ... */
+const char *at_key_range(enum at_key key);
 bool at_key_read_by(enum at_key key, enum at_method method);
+/* "-" when the key is unset by default. Valid until the thread's next call. */
 const char *at_key_default(enum at_key key, enum at_method method, const char *preset);
+/* What a name is to the table: an active key (*key), or a word with a reason or today's name
+ * (*text). */
+enum at_key_class {
+    AT_CLASS_ACTIVE,
+    AT_CLASS_NO_EFFECT,
+    AT_CLASS_LATER,
+    AT_CLASS_RENAMED,
+    AT_CLASS_UNKNOWN
+};
+enum at_key_class at_key_classify(const char *name, enum at_key *key, const char **text);
+/* The i-th word of a class that is neither active nor unknown, or NULL behind the last. */
+const char *at_key_word(enum at_key_class class, size_t i, const char **text);
 
 #endif

@@ -8,7 +8,7 @@
 struct landing {
     struct at_segment_result *sums, *reference, *losses; /* (segments) */
     struct at_pair_result *pairs;
-    struct at_row_result **of;                           /* (rows), in slab order */
+    struct at_row_result **of; /* (rows), in slab order */
     size_t n_rows, n_segments, capacity;
     const struct at_compute *what;
 };
@@ -343,8 +343,9 @@ cJSON *at_engine_kernels(const struct at_engine *e)
     };
     const struct at_model_config *c = &e->bundle->config;
     /* attention kernels choose by head width and heads a kv head */
-    const struct at_work work = { .x = 1, .y = 1, .z = 1, .n_spec = 2,
-                                  .spec = { c->D, c->H / c->G } };
+    const struct at_work work = {
+        .x = 1, .y = 1, .z = 1, .n_spec = 2, .spec = { c->D, c->H / c->G }
+    };
     cJSON *out = cJSON_CreateObject();
 
     for (uint32_t i = 0; i < AT_COUNT(names); i++)

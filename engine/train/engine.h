@@ -1,5 +1,6 @@
-/* A model on a device, ready to compute rows: device, pools, model, adapter stack, decoder and stream.
- * Planned first (every byte is known, nothing is allocated on the device), then committed. */
+/* A model on a device, ready to compute rows: device, pools, model, adapter stack, decoder and
+ * stream. Planned first (every byte is known, nothing is allocated on the device), then committed.
+ */
 #ifndef AT_ENGINE_H
 #define AT_ENGINE_H
 
@@ -13,13 +14,13 @@ enum at_trainable { AT_TRAIN_NOTHING, AT_TRAIN_FRESH, AT_TRAIN_CONTINUE, AT_TRAI
 struct at_engine_params {
     struct at_gpu_params gpu;
     enum at_trainable trainable;
-    struct at_adapter_params lora;      /* AT_TRAIN_FRESH */
-    const char *const *frozen_dirs;     /* adapters below, bottom first */
+    struct at_adapter_params lora;  /* AT_TRAIN_FRESH */
+    const char *const *frozen_dirs; /* adapters below, bottom first */
     size_t n_frozen;
-    const char *continue_dir;           /* AT_TRAIN_CONTINUE */
-    uint32_t capacity;                  /* tokens a slab; 0: 512 on CPU devices, else 4096 */
-    uint32_t longest_row;               /* tokens; the capacity is at least this */
-    uint32_t n_positions;               /* of the rope table; at least longest_row */
+    const char *continue_dir; /* AT_TRAIN_CONTINUE */
+    uint32_t capacity;        /* tokens a slab; 0: 512 on CPU devices, else 4096 */
+    uint32_t longest_row;     /* tokens; the capacity is at least this */
+    uint32_t n_positions;     /* of the rope table; at least longest_row */
     float weight_decay;
     uint64_t seed;
     bool from_scratch;
@@ -29,7 +30,7 @@ struct at_engine {
     struct at_gpu *gpu;
     struct at_stream *stream;
     struct at_pool *frozen, *state, *slab_pool;
-    struct at_bundle *bundle;           /* borrowed */
+    struct at_bundle *bundle; /* borrowed */
     struct at_params params;
     struct at_model model;
     struct at_adapter adapters[AT_MAX_ADAPTERS];
@@ -41,7 +42,7 @@ struct at_engine {
     uint64_t seed;
     /* counters since open */
     uint64_t tokens_given, tokens_computed, head_rows, ref_forward_tokens;
-    struct at_engine_host *host;        /* private */
+    struct at_engine_host *host; /* private */
 };
 AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                           const struct at_engine_params *params);
@@ -70,15 +71,15 @@ struct at_row_result {
     struct at_segment_result reference[AT_MAX_SEGMENTS]; /* when a reference was wanted */
     struct at_pair_result pair;                          /* pair losses */
     uint32_t n_segments;                                 /* in: of the row */
-    bool has_reference;                                  /* in: `reference` is cached; out: filled */
+    bool has_reference; /* in: `reference` is cached; out: filled */
 };
 struct at_compute {
-    bool train;              /* forward, loss, backward; else forward only */
-    bool policy, reference;  /* passes wanted; train implies policy */
-    const char *loss;        /* loss of losses.def; NULL: none */
+    bool train;             /* forward, loss, backward; else forward only */
+    bool policy, reference; /* passes wanted; train implies policy */
+    const char *loss;       /* loss of losses.def; NULL: none */
     bool pair_loss;
     struct at_loss_params loss_params;
-    float weight;            /* 1 / pairs, or 1 / target tokens, of the whole optimizer step */
+    float weight; /* 1 / pairs, or 1 / target tokens, of the whole optimizer step */
 };
 /* Packs the rows into slabs and computes them. results[i] belongs to rows[i]: cached reference
  * values go in, everything else comes out when at_engine_finish() has returned. Records and submits

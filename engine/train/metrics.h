@@ -8,10 +8,10 @@
 /* Sums over rows; a window of steps or an evaluation. */
 struct at_tally {
     double rows, loss;
-    double logp[2], score[2], wins;         /* pairs: chosen, rejected; strict wins of the reward */
-    double mean_logp_wins, ties;            /* chosen mean log-prob a token above rejected */
-    double logit[2], entropy, hits;         /* sums over tokens */
-    double tokens[2];                       /* target tokens of segment 0 and 1 */
+    double logp[2], score[2], wins; /* pairs: chosen, rejected; strict wins of the reward */
+    double mean_logp_wins, ties;    /* chosen mean log-prob a token above rejected */
+    double logit[2], entropy, hits; /* sums over tokens */
+    double tokens[2];               /* target tokens of segment 0 and 1 */
 };
 void at_tally_add(struct at_tally *tally, const struct at_row *row, const struct at_row_result *r);
 

@@ -25,29 +25,38 @@ static uint64_t bytes_to_write(const struct at_run *run)
     return state + run->total_steps * 1024 + (1 << 20);
 }
 
-AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run)
+AT_CHECKED at_records_check(const struct at_run *run)
 {
     enum at_status st = AT_OK;
-    struct at_records *r = NULL;
     const char *dir = run->config->output_dir;
-    char *path = NULL, *copy = NULL;
+    const uint64_t need = bytes_to_write(run), room = dir ? at_disk_free_bytes(dir) : 0;
 
-    *out = NULL;
     if (!dir)
         FAIL(AT_USAGE, "output_dir is missing: the folder for the adapter and the metrics");
     if (!at_dir_is_empty(dir))
         FAIL(AT_CANNOT_WRITE,
              "output_dir %s exists and is not empty; nothing is overwritten: remove it or name "
-             "another folder", dir);
+             "another folder",
+             dir);
+    TRY(at_dir_create(dir));
+    if (room > 0 && room < need)
+        FAIL(AT_CANNOT_WRITE, "%s: the run writes about %llu MiB and %llu MiB are free", dir,
+             (unsigned long long)need >> 20, (unsigned long long)room >> 20);
+done:
+    return st;
+}
+
+AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    struct at_records *r = NULL;
+    char *path = NULL, *copy = NULL;
+
+    *out = NULL;
     TRY(at_alloc(&r, 1, sizeof *r));
-    TRY(at_arena_strdup(&r->arena, &copy, dir));
+    TRY(at_arena_strdup(&r->arena, &copy, run->config->output_dir));
     r->dir = copy;
     r->started_s = at_now_s();
-    TRY(at_dir_create(dir));
-    if (at_disk_free_bytes(dir) < bytes_to_write(run))
-        FAIL(AT_CANNOT_WRITE, "%s: the run writes about %llu MiB and %llu MiB are free", dir,
-             (unsigned long long)bytes_to_write(run) >> 20,
-             (unsigned long long)at_disk_free_bytes(dir) >> 20);
     TRY(path_in(r, &path, "metrics.jsonl"));
     TRY(at_log_open(&r->metrics, path));
     TRY(path_in(r, &path, "timing.jsonl"));
@@ -195,6 +204,7 @@ static AT_CHECKED write_result(struct at_records *r, const struct at_outcome *o)
     cJSON_AddNumberToObject(out, "format_version", 1);
     cJSON_AddNumberToObject(out, "steps", (double)o->steps);
     cJSON_AddNumberToObject(out, "best_step", (double)o->best_step);
+    cJSON_AddBoolToObject(out, "complete", o->complete);
     at_metric_add(out, "", "loss_first", o->loss_first);
     at_metric_add(out, "", "loss_last", o->loss_last);
     if (o->has_eval) {

@@ -6,8 +6,10 @@
 #include "trainer.h"
 
 struct at_records;
-/* Creates output_dir (AT_USAGE when unset; AT_CANNOT_WRITE when it exists and is not empty, cannot be
- * written, or the disk is too small for what will be written) and opens the logs. */
+/* Creates output_dir: AT_USAGE when unset; AT_CANNOT_WRITE when it exists and is not empty, cannot
+ * be written, or the disk is too small for what will be written. Before anything is allocated. */
+AT_CHECKED at_records_check(const struct at_run *run);
+/* Opens the logs in output_dir, after at_records_check(). */
 AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run);
 void at_records_close(struct at_records **records);
 
@@ -17,8 +19,9 @@ AT_CHECKED at_records_metrics(struct at_records *records, const cJSON *line);
 AT_CHECKED at_records_timing(struct at_records *records, uint64_t step, double step_s,
                              uint64_t tokens, uint32_t rows, uint64_t steps_left);
 /* One line a pair: margin, log-ratios and lengths of an evaluation. */
-AT_CHECKED at_records_pairs(struct at_records *records, uint64_t step, const struct at_dataset *data,
-                            const struct at_row_result *results, double beta);
+AT_CHECKED at_records_pairs(struct at_records *records, uint64_t step,
+                            const struct at_dataset *data, const struct at_row_result *results,
+                            double beta);
 /* Adapter (or model), tokenizer files, run.json and result.json. */
 AT_CHECKED at_records_finish(struct at_records *records, struct at_run *run,
                              const struct at_outcome *outcome);

@@ -88,7 +88,11 @@ AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
     if (events)
         out->events = *events;
     TRY(at_bundle_open(&out->bundle, &b));
-    TRY(open_data(out));
+    st = open_data(out);
+    if (st == AT_DATA && out->bundle.chat_problem)
+        at_warn("chat_template", "%s", out->bundle.chat_problem);
+    if (st != AT_OK)
+        goto done;
     count_steps(out);
 done:
     if (st != AT_OK)
@@ -140,14 +144,19 @@ static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p
         if (c->adapter_name_or_path)
             FAIL(AT_USAGE, "adapter_name_or_path needs use_peft: true (full fine-tuning starts "
                            "from the model alone)");
+        if (run->bundle.weights && at_weights_is_gguf(run->bundle.weights))
+            FAIL(AT_USAGE,
+                 "use_peft: false trains every weight and needs a Hugging Face folder; "
+                 "%s is a GGUF file",
+                 run->bundle.path);
         p->trainable = AT_TRAIN_FULL;
         goto done;
     }
     if (c->init_from_scratch)
         FAIL(AT_USAGE, "init_from_scratch needs use_peft: false (an adapter over random weights "
                        "is of no use)");
-    if (c->lora_dropout > 0 && !(at_key_read_by(AT_KEY_disable_dropout, run->method) &&
-                                 c->disable_dropout))
+    if (c->lora_dropout > 0 &&
+        !(at_key_read_by(AT_KEY_disable_dropout, run->method) && c->disable_dropout))
         FAIL(AT_USAGE, "lora_dropout %g: dropout is not built yet; set lora_dropout to 0",
              c->lora_dropout);
     p->trainable = AT_TRAIN_FRESH;
@@ -158,8 +167,9 @@ static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p
         p->trainable = AT_TRAIN_CONTINUE;
         p->continue_dir = c->adapter_name_or_path;
     }
-    p->lora = (struct at_adapter_params){ .r = c->lora_r, .alpha = c->lora_alpha,
-                                          .rslora = c->use_rslora, .seed = c->seed };
+    p->lora = (struct at_adapter_params){
+        .r = c->lora_r, .alpha = c->lora_alpha, .rslora = c->use_rslora, .seed = c->seed
+    };
     TRY(target_modules(run, &p->lora.target_modules));
 done:
     return st;

@@ -1,13 +1,14 @@
-/* Learning-rate schedules, as transformers computes them: the value at optimizer step t (from 0). */
+/* Learning-rate schedules, as transformers computes them: the value at optimizer step t (from 0).
+ */
 #ifndef AT_SCHEDULE_H
 #define AT_SCHEDULE_H
 
 #include "status.h"
 
 struct at_schedule {
-    const char *type;        /* linear, cosine, constant, constant_with_warmup */
+    const char *type; /* linear, cosine, constant, constant_with_warmup */
     double peak;
-    uint64_t warmup, total;  /* steps */
+    uint64_t warmup, total; /* steps */
 };
 /* `warmup_steps` below 1 is a share of `total`, rounded up. */
 struct at_schedule at_schedule_make(const char *type, double peak, double warmup_steps,

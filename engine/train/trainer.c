@@ -6,7 +6,6 @@
 #include "schedule.h"
 
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,17 +14,17 @@ struct loop {
     const struct at_config *config;
     struct at_records *records;
     struct at_schedule schedule;
-    struct at_compute what;          /* of a training step; weight is set per step */
-    struct at_row_result *results;   /* (train rows) reference values stay cached here */
-    struct at_row_result *eval;      /* (eval rows) */
+    struct at_compute what;        /* of a training step; weight is set per step */
+    struct at_row_result *results; /* (train rows) reference values stay cached here */
+    struct at_row_result *eval;    /* (eval rows) */
     const struct at_row **eval_rows;
     const struct at_row **window_rows;
-    struct at_row_result *window;    /* results of the step's rows, in order */
-    uint32_t *order, *picked;        /* permutation of the epoch; rows of the step */
+    struct at_row_result *window; /* results of the step's rows, in order */
+    uint32_t *order, *picked;     /* permutation of the epoch; rows of the step */
     uint64_t step, epoch, num_tokens;
-    uint32_t cursor;                 /* next row of the epoch */
+    uint32_t cursor; /* next row of the epoch */
     float norm[8];
-    struct at_tally tally;           /* since the last line of metrics.jsonl */
+    struct at_tally tally; /* since the last line of metrics.jsonl */
     double norm_sum;
     uint32_t logged;
     /* best state */
@@ -59,8 +58,8 @@ static AT_CHECKED keep_best(struct loop *l, const cJSON *line)
     value = at_json_find(line, with_prefix);
     if (!cJSON_IsNumber(value))
         FAIL(AT_USAGE, "metric_for_best_model: the evaluation has no value %s", with_prefix);
-    if (l->has_best && (lower ? value->valuedouble >= l->best_metric
-                              : value->valuedouble <= l->best_metric))
+    if (l->has_best &&
+        (lower ? value->valuedouble >= l->best_metric : value->valuedouble <= l->best_metric))
         goto done;
     l->has_best = true;
     l->best_metric = value->valuedouble;
@@ -191,8 +190,8 @@ done:
     return st;
 }
 
-/* At a fresh step 0 policy and reference agree bit for bit, rewards are 0 and the loss is its row's value
- * at zero statistics (DESIGN.md 1.7). */
+/* At a fresh step 0 policy and reference agree bit for bit, rewards are 0 and the loss is its row's
+ * value at zero statistics (DESIGN.md 1.7). */
 static AT_CHECKED check_step0(const struct loop *l, uint32_t n)
 {
     enum at_status st = AT_OK;
@@ -348,7 +347,7 @@ static AT_CHECKED train_steps(struct loop *l, struct at_outcome *out)
     enum at_status st = AT_OK;
     struct at_run *run = l->run;
     uint64_t evaluated = 0;
-    int signal = 0;
+    enum at_status signal = AT_OK;
 
     start_epoch(l);
     while (l->step < run->total_steps) {
@@ -362,15 +361,15 @@ static AT_CHECKED train_steps(struct loop *l, struct at_outcome *out)
             TRY(evaluate(l, false, out));
             evaluated = l->step;
         }
-        signal = at_signal_pending();
-        if (signal != 0)
+        signal = at_signal_status();
+        if (signal != AT_OK)
             break;
     }
-    if (signal == 0 && evaluated != l->step)
+    if (signal == AT_OK && evaluated != l->step)
         TRY(evaluate(l, false, out));
     out->steps = l->step;
-    if (signal != 0)
-        FAIL(signal == SIGINT ? AT_INTERRUPTED : AT_TERMINATED,
+    if (signal != AT_OK)
+        FAIL(signal,
              "stopped by a signal after step %llu of %llu; the state so far was written to %s",
              (unsigned long long)l->step, (unsigned long long)run->total_steps,
              l->config->output_dir);
@@ -386,8 +385,8 @@ static AT_CHECKED loop_init(struct loop *l, struct at_run *run)
     const uint64_t bytes = at_params_bytes(&run->engine.params);
 
     *l = (struct loop){ .run = run, .config = c };
-    l->schedule = at_schedule_make(c->lr_scheduler_type, c->learning_rate, c->warmup_steps,
-                                   run->total_steps);
+    l->schedule =
+        at_schedule_make(c->lr_scheduler_type, c->learning_rate, c->warmup_steps, run->total_steps);
     l->what = (struct at_compute){ .train = true,
                                    .policy = true,
                                    .reference = at_method_get(run->method)->reference,
@@ -470,8 +469,9 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
     char *why = NULL;
 
     *out = (struct at_outcome){ .has_pairs = at_method_get(run->method)->pairs };
-    TRY(at_records_open(&records, run));
+    TRY(at_records_check(run));
     TRY(at_engine_commit(&run->engine));
+    TRY(at_records_open(&records, run));
     TRY(loop_init(&l, run));
     l.records = records;
     l.start_s = at_now_s();
@@ -480,6 +480,7 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
     l.tokens_at_start = run->engine.tokens_computed;
     trained = train_steps(&l, out);
     out->best_step = l.has_best && l.config->load_best_model_at_end ? l.best_step : l.step;
+    out->complete = trained == AT_OK;
     out->time_s = at_now_s() - l.start_s;
     out->tokens_per_s = (double)run->engine.tokens_computed / (out->time_s + 1e-9);
     if (trained != AT_OK)

@@ -8,7 +8,7 @@
 #include "engine.h"
 #include "metrics.h"
 
-/* What a run tells while it goes on; every member may be NULL. */
+/* What a run tells while it goes on. */
 struct at_progress {
     uint64_t step, total;
     double epoch, loss, margin, learning_rate; /* margin: pairs only */
@@ -17,8 +17,7 @@ struct at_progress {
 };
 struct at_events {
     void *context;
-    void (*note)(void *context, const char *text);
-    void (*progress)(void *context, const struct at_progress *progress);
+    void (*progress)(void *context, const struct at_progress *progress); /* may be NULL */
 };
 
 /* Rows of a run as the trainer will see them. */
@@ -49,9 +48,10 @@ void at_run_close(struct at_run *run);
 
 struct at_outcome {
     uint64_t steps, best_step;
+    bool complete; /* all steps were made */
     bool has_eval, has_pairs;
     double loss_first, loss_last;
-    struct at_share before, after;       /* eval_logps/accuracies */
+    struct at_share before, after; /* eval_logps/accuracies */
     double eval_loss_before, eval_loss_after;
     double chosen_logp_before, chosen_logp_after; /* mean sum over held-out rows */
     double time_s, tokens_per_s;

@@ -1,0 +1,201 @@
+#include "cli.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Short names of INTERFACE's common flags for configuration keys. */
+static const struct at_flag aliases[] = {
+    { "adapter", "adapter_name_or_path" },
+    { "chat_template", "chat_template_path" },
+};
+
+static const struct cli_flag *own_find(const struct cli_command *command, const char *name)
+{
+    for (size_t i = 0; i < command->n_flags; i++)
+        if (strcmp(command->flags[i].name, name) == 0)
+            return &command->flags[i];
+    return NULL;
+}
+
+/* Whether a configuration flag may stand without a value, which then is true. */
+static bool may_be_bare(const char *name)
+{
+    enum at_key key = AT_KEY_seed;
+    const char *text = NULL;
+    const enum at_key_class class = at_key_classify(name, &key, &text);
+
+    return class == AT_CLASS_NO_EFFECT || class == AT_CLASS_LATER ||
+           (class == AT_CLASS_ACTIVE && strcmp(at_key_type(key), "BOOL") == 0);
+}
+
+static bool is_flag(const char *word)
+{
+    return word && word[0] == '-' && word[1] == '-' && word[2] != 0;
+}
+
+static bool is_truth(const char *word)
+{
+    static const char *const words[] = { "true", "false", "True", "False", "0", "1" };
+
+    for (size_t i = 0; word && i < AT_COUNT(words); i++)
+        if (strcmp(word, words[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Takes the flag argv[*at]; *at is moved past its value. */
+static AT_CHECKED read_flag(struct cli_args *a, int argc, char **argv, int *at)
+{
+    enum at_status st = AT_OK;
+    char *name = NULL;
+    const char *word = argv[*at] + 2, *value = strchr(word, '=');
+    const char *next = *at + 1 < argc ? argv[*at + 1] : NULL;
+    const struct cli_flag *own = NULL;
+
+    TRY(at_arena_strndup(&a->arena, &name, word, value ? (size_t)(value - word) : strlen(word)));
+    for (char *c = name; *c; c++)
+        *c = *c == '-' ? '_' : *c;
+    own = own_find(a->command, name);
+    if (!own && !a->command->config)
+        FAIL(AT_USAGE, "unknown flag --%s; `attune %s --help` lists them", name, a->command->name);
+    if (own && !own->value) {
+        if (value && !is_truth(value + 1))
+            FAIL(AT_USAGE, "--%s takes no value", name);
+        value = value ? value + 1 : "true";
+    } else if (value) {
+        value++;
+    } else if (!own && may_be_bare(name) && !is_truth(next)) {
+        value = "true";
+    } else if (!next || is_flag(next)) {
+        FAIL(AT_USAGE, "--%s needs a value", name);
+    } else {
+        value = next;
+        ++*at;
+    }
+    for (size_t i = 0; !own && i < AT_COUNT(aliases); i++)
+        if (strcmp(name, aliases[i].key) == 0)
+            TRY(at_arena_strdup(&a->arena, &name, aliases[i].value));
+    if (own)
+        a->own[a->n_own++] = (struct at_flag){ name, value };
+    else
+        a->keys[a->n_keys++] = (struct at_flag){ name, value };
+done:
+    return st;
+}
+
+AT_CHECKED cli_args_read(struct cli_args *out, const struct cli_command *command, int argc,
+                         char **argv)
+{
+    enum at_status st = AT_OK;
+    bool only_positional = false;
+
+    *out = (struct cli_args){ .command = command };
+    TRY(at_arena_alloc(&out->arena, &out->own, (size_t)argc + 1, sizeof *out->own));
+    TRY(at_arena_alloc(&out->arena, &out->keys, (size_t)argc + 1, sizeof *out->keys));
+    for (int i = 0; i < argc; i++) {
+        if (!only_positional && strcmp(argv[i], "--") == 0) {
+            only_positional = true;
+        } else if (!only_positional && is_flag(argv[i])) {
+            TRY(read_flag(out, argc, argv, &i));
+        } else if (!only_positional && argv[i][0] == '-' && argv[i][1] != 0) {
+            FAIL(AT_USAGE, "unknown flag %s; flags begin with two dashes (`attune %s --help`)",
+                 argv[i], command->name);
+        } else if (out->n_positional == command->n_positional) {
+            FAIL(AT_USAGE, "%s: one argument too many; usage: attune %s %s", argv[i], command->name,
+                 command->usage);
+        } else {
+            out->positional[out->n_positional++] = argv[i];
+        }
+    }
+done:
+    return st;
+}
+
+void cli_args_release(struct cli_args *args)
+{
+    at_arena_release(&args->arena);
+    *args = (struct cli_args){ .command = NULL };
+}
+
+const char *cli_flag_text(const struct cli_args *args, const char *name)
+{
+    for (size_t i = args->n_own; i-- > 0;)
+        if (strcmp(args->own[i].key, name) == 0)
+            return args->own[i].value;
+    return NULL;
+}
+
+bool cli_flag_on(const struct cli_args *args, const char *name)
+{
+    const char *text = cli_flag_text(args, name);
+
+    return text && strcmp(text, "false") != 0 && strcmp(text, "False") != 0 &&
+           strcmp(text, "0") != 0;
+}
+
+AT_CHECKED cli_flag_f64(double *out, const struct cli_args *args, const char *name, double low,
+                        double high)
+{
+    const char *text = cli_flag_text(args, name);
+    char *end = NULL;
+    double x = 0;
+
+    if (!text)
+        return AT_OK;
+    x = strtod(text, &end);
+    if (!*text || *end || !(x >= low && x <= high))
+        return at_fail(AT_USAGE, "--%s: a number in %g..%g expected, found \"%s\"", name, low, high,
+                       text);
+    *out = x;
+    return AT_OK;
+}
+
+AT_CHECKED cli_flag_u32(uint32_t *out, const struct cli_args *args, const char *name, uint32_t low,
+                        uint32_t high)
+{
+    enum at_status st = AT_OK;
+    double x = *out;
+
+    TRY(cli_flag_f64(&x, args, name, low, high));
+    if (x != floor(x))
+        FAIL(AT_USAGE, "--%s: a whole number expected, found \"%s\"", name,
+             cli_flag_text(args, name));
+    *out = (uint32_t)x;
+done:
+    return st;
+}
+
+AT_CHECKED cli_config_read(struct at_config *out, const struct cli_args *args,
+                           const enum at_method *method)
+{
+    enum at_status st = AT_OK;
+    cJSON *document = NULL;
+    const char *path = args->n_positional > 0 ? args->positional[0] : NULL;
+
+    *out = (struct at_config){ .file = NULL };
+    if (path)
+        TRY(at_json_load(&document, path));
+    TRY(at_config_read(out, document, path, args->keys, args->n_keys, method));
+done:
+    at_json_free(&document);
+    return st;
+}
+
+AT_CHECKED cli_gpu_check(const struct cli_args *args)
+{
+    const char *kernels = cli_flag_text(args, "kernels");
+
+    if (kernels && strcmp(kernels, "auto") != 0 && strcmp(kernels, "baseline") != 0)
+        return at_fail(AT_USAGE, "--kernels: one of auto|baseline expected, found \"%s\"", kernels);
+    return AT_OK;
+}
+
+struct at_gpu_params cli_gpu_params(const struct cli_args *args)
+{
+    const char *kernels = cli_flag_text(args, "kernels");
+
+    return (struct at_gpu_params){ .device = cli_flag_text(args, "device"),
+                                   .baseline_only = kernels && strcmp(kernels, "baseline") == 0,
+                                   .profile = cli_flag_on(args, "profile") };
+}

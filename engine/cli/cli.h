@@ -1,0 +1,113 @@
+/* Commands, their arguments and what is printed. This layer alone writes to stdout (data) and
+ * stderr (everything else). */
+#ifndef AT_CLI_H
+#define AT_CLI_H
+
+#include "config.h"
+#include "os.h"
+#include "trainer.h"
+
+#include <stdio.h>
+
+/* ---- commands ---- */
+
+struct cli_flag {
+    const char *name;  /* without "--" */
+    const char *value; /* what stands for its value in --help; NULL: a switch */
+    const char *help;
+};
+struct cli_args {
+    const struct cli_command *command;
+    const char *positional[4];
+    size_t n_positional;
+    struct at_flag *own, *keys; /* flags of the command; configuration keys */
+    size_t n_own, n_keys;
+    struct at_arena arena;
+};
+struct cli_command {
+    const char *name;   /* "sft", "data show" */
+    const char *usage;  /* what follows the name: "[CONFIG] [--key value ...]" */
+    const char *help;   /* one line */
+    const char *detail; /* further lines for --help, or NULL */
+    const struct cli_flag *flags;
+    size_t n_flags, n_positional; /* positional arguments at most */
+    bool config;                  /* every configuration key is a flag */
+    enum at_status (*run)(struct cli_args *args);
+};
+/* NULL at the end of the list. */
+const struct cli_command *cli_command_get(size_t i);
+/* The command of argv[1] (and argv[2]); *used counts the words that name it. AT_USAGE with the
+ * nearest command, or with "is not built in this version". */
+AT_CHECKED cli_command_find(const struct cli_command **out, int argc, char **argv, int *used);
+
+enum at_status cli_sft(struct cli_args *args);
+enum at_status cli_dpo(struct cli_args *args);
+enum at_status cli_run(struct cli_args *args);
+enum at_status cli_plan(struct cli_args *args);
+enum at_status cli_score(struct cli_args *args);
+enum at_status cli_generate(struct cli_args *args);
+enum at_status cli_tokenize(struct cli_args *args);
+enum at_status cli_data_show(struct cli_args *args);
+enum at_status cli_inspect(struct cli_args *args);
+enum at_status cli_devices(struct cli_args *args);
+enum at_status cli_config_import(struct cli_args *args);
+enum at_status cli_config_keys(struct cli_args *args);
+enum at_status cli_bench(struct cli_args *args);
+
+/* ---- arguments ---- */
+
+/* Reads "--key value", "--key=value", switches and positional arguments. "-" within a key is "_".
+ */
+AT_CHECKED cli_args_read(struct cli_args *out, const struct cli_command *command, int argc,
+                         char **argv);
+void cli_args_release(struct cli_args *args);
+/* Value of an own flag, the last one given, or NULL. A switch that is given has the value "true".
+ */
+const char *cli_flag_text(const struct cli_args *args, const char *name);
+bool cli_flag_on(const struct cli_args *args, const char *name);
+/* Keep *out when the flag is missing; AT_USAGE when it is no number in [low, high]. */
+AT_CHECKED cli_flag_u32(uint32_t *out, const struct cli_args *args, const char *name, uint32_t low,
+                        uint32_t high);
+AT_CHECKED cli_flag_f64(double *out, const struct cli_args *args, const char *name, double low,
+                        double high);
+/* The configuration from the first positional argument (if any) and the flags. */
+AT_CHECKED cli_config_read(struct at_config *out, const struct cli_args *args,
+                           const enum at_method *method);
+/* --device and --kernels of commands without configuration. */
+struct at_gpu_params cli_gpu_params(const struct cli_args *args);
+AT_CHECKED cli_gpu_check(const struct cli_args *args); /* --kernels is auto or baseline */
+
+/* ---- output ---- */
+
+/* Decides by terminal, NO_COLOR, TERM; installs the sink for warnings. */
+void cli_term_init(void);
+void cli_term_set(bool quiet, bool verbose);
+/* A line on stderr unless --quiet; cli_detail() only with --verbose. */
+void cli_note(const char *format, ...) AT_PRINTF(1, 2);
+void cli_detail(const char *format, ...) AT_PRINTF(1, 2);
+/* at_events.progress: an updating line on a terminal, else a plain line every few seconds. */
+void cli_progress(void *context, const struct at_progress *progress);
+/* Ends the progress line and counts the warnings. */
+void cli_term_end(void);
+/* Prints the one error line of a failing command. */
+void cli_error(const char *message);
+/* JSON on stdout: one line, or indented. */
+AT_CHECKED cli_print_line(const cJSON *json);
+AT_CHECKED cli_print_pretty(const cJSON *json);
+/* "1 h 02 min", "3 min 20 s", "12.4 s" */
+void cli_duration(char out[32], double seconds);
+
+/* ---- shared by commands ---- */
+
+/* Device, rows, memory and what is trained: the lines before training. */
+void cli_describe_run(const struct at_run *run);
+/* Trains one configuration with progress and summary. */
+AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome);
+/* The kernel table of a stream opened with `profile`, on `file`; as JSON into `json` if not NULL.
+ */
+AT_CHECKED cli_kernel_table(FILE *file, cJSON *json, struct at_stream *stream);
+/* --help of a command, and of the program. */
+void cli_help(const struct cli_command *command);
+void cli_help_all(void);
+
+#endif

@@ -1,0 +1,279 @@
+#include "cli.h"
+
+#include <string.h>
+
+/* ---- config import ---- */
+
+/* TRL's keys outside its training arguments; what becomes of them here. */
+static const struct at_flag trl_only[] = {
+    { "dataset_config", "the data set is a file here" },
+    { "dataset_name", "name a JSONL file as train_dataset; nothing is fetched" },
+    { "dataset_streaming", "the data set is a file here" },
+    { "dataset_test_split", "name a JSONL file as eval_dataset, or use eval_split" },
+    { "dataset_train_split", "the data set is a file here" },
+    { "logging_dir", "metrics.jsonl lies in output_dir" },
+    { "lora_task_type", "it is always CAUSAL_LM" },
+    { "model_revision", "models are local files" },
+    { "overwrite_output_dir", "nothing is overwritten" },
+    { "remove_unused_columns", "other columns are ignored" },
+    { "trust_remote_code", "no code of a model is run" },
+};
+
+static bool is_off(const cJSON *value)
+{
+    return cJSON_IsNull(value) || cJSON_IsFalse(value) ||
+           (cJSON_IsNumber(value) && value->valuedouble == 0) ||
+           (cJSON_IsArray(value) && !value->child) ||
+           (cJSON_IsString(value) && strcmp(value->valuestring, "none") == 0);
+}
+
+static void take_as(cJSON *out, const char *name, const cJSON *value)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(out, name);
+    cJSON_AddItemToObject(out, name, cJSON_Duplicate(value, true));
+}
+
+/* A key with another name today: taken when the new name says the same. */
+static void import_renamed(cJSON *out, const cJSON *document, const cJSON *item, const char *now)
+{
+    char name[64];
+    const bool same = strcmp(item->string, "max_prompt_length") != 0 &&
+                      (!strchr(now, ' ') || strcmp(item->string, "warmup_ratio") == 0);
+
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(now, " "), now);
+    if (is_off(item)) {
+        cli_note("%s: left out, it is off", item->string);
+    } else if (same && !at_json_find(document, name)) {
+        cli_note("%s: is now %s", item->string, name);
+        take_as(out, name, item);
+    } else {
+        at_warn("import", "%s: left out; the counterpart is %s", item->string, now);
+    }
+}
+
+static AT_CHECKED import_key(cJSON *out, const cJSON *document, const cJSON *item,
+                             const enum at_method *method)
+{
+    enum at_key key = AT_KEY_seed;
+    const char *text = NULL, *near = NULL;
+
+    for (size_t i = 0; i < AT_COUNT(trl_only); i++)
+        if (strcmp(trl_only[i].key, item->string) == 0) {
+            cli_note("%s: left out: %s", item->string, trl_only[i].value);
+            return AT_OK;
+        }
+    switch (at_key_classify(item->string, &key, &text)) {
+    case AT_CLASS_ACTIVE:
+        if (!method || at_key_read_by(key, *method))
+            take_as(out, item->string, item);
+        else
+            cli_note("%s: left out, %s does not read it", item->string,
+                     at_method_get(*method)->name);
+        return AT_OK;
+    case AT_CLASS_NO_EFFECT:
+        cli_note("%s: left out: %s", item->string, text);
+        return AT_OK;
+    case AT_CLASS_RENAMED:
+        import_renamed(out, document, item, text);
+        return AT_OK;
+    case AT_CLASS_LATER:
+        if (is_off(item))
+            cli_note("%s: left out, it is off", item->string);
+        else
+            at_warn("import",
+                    "%s: left out, and that changes the result: this version does not "
+                    "build %s",
+                    item->string, text);
+        return AT_OK;
+    case AT_CLASS_UNKNOWN:
+        break;
+    }
+    near = at_config_suggest(item->string);
+    return at_fail(AT_USAGE, "unknown key %s%s%s%s", item->string, near ? "; did you mean " : "",
+                   near ? near : "", near ? "?" : "");
+}
+
+/* The method that a TRL file trains: --method, or what its keys tell. */
+static AT_CHECKED import_method(enum at_method *out, bool *known, const struct cli_args *args,
+                                const cJSON *document)
+{
+    const char *name = cli_flag_text(args, "method");
+
+    *known = true;
+    if (name && !at_method_find(out, name))
+        return at_fail(AT_USAGE, "--method: one of sft|dpo expected, found \"%s\"", name);
+    if (name)
+        return AT_OK;
+    *out = AT_DPO;
+    if (at_json_find(document, "beta") || at_json_find(document, "loss_type"))
+        return AT_OK;
+    *out = AT_SFT;
+    *known = at_json_find(document, "completion_only_loss") ||
+             at_json_find(document, "assistant_only_loss") || at_json_find(document, "packing");
+    return AT_OK;
+}
+
+/* What TRL does where our default differs: its own defaults, as a preset. */
+static void add_head(cJSON *out, const char *method)
+{
+    if (method)
+        cJSON_AddStringToObject(out, "method", method);
+    cJSON_AddStringToObject(out, "preset", "trl");
+    cli_note("preset: trl added: TRL's default for every key that is not given");
+}
+
+enum at_status cli_config_import(struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    cJSON *document = NULL, *out = cJSON_CreateObject();
+    struct at_config config = { .file = NULL };
+    enum at_method method = AT_SFT;
+    bool known = false;
+
+    if (args->n_positional == 0)
+        FAIL(AT_USAGE, "a file is missing; usage: attune config import %s", args->command->usage);
+    TRY(at_json_load(&document, args->positional[0]));
+    if (!cJSON_IsObject(document))
+        FAIL(AT_DATA, "%s: keys and values expected", args->positional[0]);
+    TRY(import_method(&method, &known, args, document));
+    if (!known)
+        at_warn("import", "the file does not say what it trains; give --method sft or dpo");
+    add_head(out, known ? at_method_get(method)->name : NULL);
+    for (const cJSON *item = document->child; item; item = item->next)
+        TRY(import_key(out, document, item, known ? &method : NULL));
+    TRY(at_config_read(&config, out, NULL, NULL, 0, &method));
+    TRY(cli_print_pretty(out));
+done:
+    if (st != AT_OK && args->n_positional > 0)
+        at_context("%s", args->positional[0]);
+    at_config_release(&config);
+    at_json_free(&document);
+    cJSON_Delete(out);
+    return st;
+}
+
+/* ---- config keys ---- */
+
+/* A key's default under a preset; each method's own where they differ. */
+static void default_text(char out[96], enum at_key key, const char *preset)
+{
+    char first[64] = "", part[96];
+    size_t n = 0;
+    bool same = true;
+
+    for (int m = 0; m < AT_METHOD_COUNT; m++) {
+        const char *word = at_key_default(key, (enum at_method)m, preset);
+        if (m == 0)
+            snprintf(first, sizeof first, "%s", word);
+        same = same && strcmp(first, word) == 0;
+    }
+    if (same) {
+        snprintf(out, 96, "%s", strcmp(first, "-") == 0 ? "" : first);
+        return;
+    }
+    out[0] = 0;
+    for (int m = 0; m < AT_METHOD_COUNT && n < 64; m++) {
+        snprintf(part, sizeof part, "%s%s %s", m ? ", " : "",
+                 at_method_get((enum at_method)m)->name,
+                 at_key_default(key, (enum at_method)m, preset));
+        snprintf(out + n, 96 - n, "%s", part);
+        n = strlen(out);
+    }
+}
+
+static const char *type_text(enum at_key key)
+{
+    static const char *const words[][2] = {
+        { "BOOL", "true or false" }, { "CHOICE", "" },  { "F64", "number" },
+        { "LIST", "text or list" },  { "STR", "text" }, { "U32", "whole number" }
+    };
+
+    for (size_t i = 0; i < AT_COUNT(words); i++)
+        if (strcmp(words[i][0], at_key_type(key)) == 0)
+            return words[i][1];
+    return at_key_type(key);
+}
+
+static void markdown_key(enum at_key key)
+{
+    char trl[96], balanced[96];
+    const bool sft = at_key_read_by(key, AT_SFT), dpo = at_key_read_by(key, AT_DPO);
+
+    default_text(trl, key, "trl");
+    default_text(balanced, key, "balanced");
+    printf("| `%s` | %s", at_key_name(key), type_text(key));
+    for (const char *c = at_key_range(key); *c; c++) {
+        if (c == at_key_range(key) && *type_text(key))
+            fputs(", ", stdout);
+        if (*c == '|')
+            fputs(", ", stdout);
+        else
+            putchar(*c);
+    }
+    printf(" | %s | %s | %s | %s |\n",
+           sft && dpo ? "all"
+           : sft      ? "sft"
+                      : "dpo",
+           trl, balanced, at_key_help(key));
+}
+
+static void markdown_words(const char *title, const char *column, enum at_key_class class)
+{
+    const char *text = NULL, *name = NULL;
+
+    printf("\n## %s\n\n| key | %s |\n|---|---|\n", title, column);
+    for (size_t i = 0; (name = at_key_word(class, i, &text)) != NULL; i++)
+        printf("| `%s` | %s |\n", name, text);
+}
+
+static void print_markdown(void)
+{
+    puts("# Run files and configuration keys\n\n"
+         "This file is made by `attune config keys --markdown`; a test compares.\n\n"
+         "| file | what it does |\n|---|---|\n"
+         "| `quickstart.sh` | trains a toy, or with `--real` a real model, on this machine |\n"
+         "| `toy.json` | the toy's pipeline: SFT from random weights, then DPO |\n"
+         "| `sft.json` | SFT with LoRA on conversations: `attune sft configs/sft.json` |\n"
+         "| `dpo.json` | DPO with LoRA on the tone pairs: `attune dpo configs/dpo.json` |\n"
+         "| `tone.json` | SFT, then DPO on top: `attune run configs/tone.json` |\n"
+         "| `qlora_dpo.json` | DPO with LoRA over a quantised GGUF file, for little memory |\n\n"
+         "All but the toy need a model: add `--model_name_or_path MODEL`, a Hugging Face folder or "
+         "a\n"
+         "GGUF file. A key may stand in the file (JSON or YAML) or on the command line as\n"
+         "`--key value`, which wins. Paths in a file start at the file's folder.\n\n"
+         "## Keys\n\n"
+         "`(a..b)` leaves out the ends. Without a default a key is unset. `preset: trl` gives the\n"
+         "column trl, any other preset the column balanced with the changes below it.\n\n"
+         "| key | value | read by | trl | balanced | meaning |\n|---|---|---|---|---|---|");
+    for (int key = 0; key < AT_KEY_COUNT; key++)
+        markdown_key((enum at_key)key);
+    puts("\n## Presets\n\n| key | gentle | balanced | strong |\n|---|---|---|---|");
+    for (int key = 0; key < AT_KEY_COUNT; key++) {
+        char gentle[96], balanced[96], strong[96];
+        default_text(gentle, (enum at_key)key, "gentle");
+        default_text(balanced, (enum at_key)key, "balanced");
+        default_text(strong, (enum at_key)key, "strong");
+        if (strcmp(gentle, balanced) != 0 || strcmp(strong, balanced) != 0)
+            printf("| `%s` | %s | %s | %s |\n", at_key_name((enum at_key)key), gentle, balanced,
+                   strong);
+    }
+    markdown_words("Accepted without effect", "because", AT_CLASS_NO_EFFECT);
+    markdown_words("Not built in this version (an error)", "needs", AT_CLASS_LATER);
+    markdown_words("Other names (an error that names today's)", "write", AT_CLASS_RENAMED);
+}
+
+enum at_status cli_config_keys(struct cli_args *args)
+{
+    char fallback[96];
+
+    if (cli_flag_on(args, "markdown")) {
+        print_markdown();
+        return AT_OK;
+    }
+    for (int key = 0; key < AT_KEY_COUNT; key++) {
+        default_text(fallback, (enum at_key)key, "balanced");
+        printf("%-30s %-22s %s\n", at_key_name((enum at_key)key), fallback,
+               at_key_help((enum at_key)key));
+    }
+    return AT_OK;
+}

@@ -1,0 +1,94 @@
+#include "cli.h"
+
+#include <string.h>
+
+/* The ids and the mask of one side as the trainer sees it: the prefix, then the segment. */
+static void add_side(cJSON *line, const char *name, const struct at_row *row, uint32_t k)
+{
+    const struct at_segment *s = &row->segment[k];
+    cJSON *side = cJSON_AddObjectToObject(line, name);
+    cJSON *ids = cJSON_AddArrayToObject(side, "input_ids");
+    cJSON *mask = cJSON_AddArrayToObject(side, "completion_mask");
+
+    for (uint32_t i = 0; i < row->n_prefix; i++) {
+        cJSON_AddItemToArray(ids, cJSON_CreateNumber(row->prefix[i]));
+        cJSON_AddItemToArray(mask, cJSON_CreateNumber(0));
+    }
+    for (uint32_t i = 0; i < s->n; i++) {
+        cJSON_AddItemToArray(ids, cJSON_CreateNumber(s->ids[i]));
+        cJSON_AddItemToArray(mask, cJSON_CreateNumber(s->targets[i]));
+    }
+}
+
+static AT_CHECKED show_json(const struct at_row *row)
+{
+    enum at_status st = AT_OK;
+    cJSON *line = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(line, "row", row->line - 1);
+    if (row->n_segments == 2) {
+        add_side(line, "chosen", row, 0);
+        add_side(line, "rejected", row, 1);
+    } else {
+        add_side(line, "completion", row, 0);
+    }
+    TRY(cli_print_line(line));
+done:
+    cJSON_Delete(line);
+    return st;
+}
+
+static AT_CHECKED show_part(const struct at_tokenizer *t, const char *label, const int32_t *ids,
+                            size_t n, uint32_t targets)
+{
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+
+    TRY(at_tokenizer_decode(t, &text, ids, n, false));
+    TRY(at_buf_status(&text));
+    printf("  %-10s %5zu tokens, %5u count\n%s\n", label, n, targets, text.data ? text.data : "");
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+static AT_CHECKED show_text(const struct at_tokenizer *t, const struct at_row *row)
+{
+    static const char *const names[2][2] = { { "completion", "" }, { "chosen", "rejected" } };
+    enum at_status st = AT_OK;
+
+    printf("line %u\n", row->line);
+    TRY(show_part(t, "shared", row->prefix, row->n_prefix, 0));
+    for (uint32_t k = 0; k < row->n_segments; k++)
+        TRY(show_part(t, names[row->n_segments - 1][k], row->segment[k].ids, row->segment[k].n,
+                      row->segment[k].n_targets));
+done:
+    return st;
+}
+
+enum at_status cli_data_show(struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    struct at_config config = { .file = NULL };
+    struct at_run run = { .config = NULL };
+    const struct at_dataset *d = NULL;
+    const bool json = cli_flag_on(args, "json");
+    uint32_t n = 3;
+
+    TRY(cli_flag_u32(&n, args, "n", 1, UINT32_MAX));
+    TRY(cli_config_read(&config, args, NULL));
+    TRY(at_run_open_rows(&run, &config, NULL));
+    d = run.data.was_split ? &run.data.all : &run.data.train;
+    for (uint32_t i = 0; i < d->n_rows && i < n; i++) {
+        if (json)
+            TRY(show_json(&d->rows[i]));
+        else
+            TRY(show_text(run.bundle.tokenizer, &d->rows[i]));
+    }
+    cli_note("rows     %u read, %u kept, %u cut, %u dropped", d->n_read, d->n_rows, d->n_cut,
+             d->n_dropped);
+done:
+    at_run_close(&run);
+    at_config_release(&config);
+    return st;
+}

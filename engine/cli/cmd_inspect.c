@@ -1,0 +1,222 @@
+#include "cli.h"
+
+#include "weights.h"
+
+#include <string.h>
+
+enum { MAX_TYPES = 32 };
+
+struct type_count {
+    const char *name;
+    size_t n;
+    uint64_t bytes;
+};
+
+static bool ends_with(const char *text, const char *end)
+{
+    const size_t n = strlen(text), m = strlen(end);
+
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* ---- tensors ---- */
+
+static cJSON *tensor_json(const struct at_source *s)
+{
+    cJSON *out = cJSON_CreateObject(), *shape = NULL;
+
+    cJSON_AddStringToObject(out, "name", s->name);
+    cJSON_AddStringToObject(out, "type", s->type_name);
+    shape = cJSON_AddArrayToObject(out, "shape");
+    for (uint32_t i = 0; i < s->n_dims; i++)
+        cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)s->dim[i]));
+    return out;
+}
+
+static void count_type(struct type_count *types, size_t *n, const struct at_source *s)
+{
+    size_t i = 0;
+
+    while (i < *n && strcmp(types[i].name, s->type_name) != 0)
+        i++;
+    if (i == MAX_TYPES)
+        return;
+    types[i].name = s->type_name;
+    types[i].n++;
+    types[i].bytes += s->n_bytes;
+    if (i == *n)
+        ++*n;
+}
+
+static void add_tensors(cJSON *out, const struct at_weights *w, bool list)
+{
+    struct type_count types[MAX_TYPES] = { { .name = NULL } };
+    size_t n_types = 0;
+    double values = 0, bytes = 0;
+    cJSON *tensors = NULL, *by_type = NULL;
+
+    for (size_t i = 0; i < at_weights_count(w); i++) {
+        const struct at_source *s = at_weights_get(w, i);
+        values += (double)s->rows * (double)s->cols;
+        bytes += (double)s->n_bytes;
+        count_type(types, &n_types, s);
+    }
+    cJSON_AddNumberToObject(out, "tensors", (double)at_weights_count(w));
+    cJSON_AddNumberToObject(out, "values", values);
+    cJSON_AddNumberToObject(out, "bytes", bytes);
+    by_type = cJSON_AddObjectToObject(out, "types");
+    for (size_t i = 0; i < n_types; i++) {
+        cJSON *type = cJSON_AddObjectToObject(by_type, types[i].name);
+        cJSON_AddNumberToObject(type, "tensors", (double)types[i].n);
+        cJSON_AddNumberToObject(type, "bytes", (double)types[i].bytes);
+    }
+    if (!list)
+        return;
+    tensors = cJSON_AddArrayToObject(out, "tensor_list");
+    for (size_t i = 0; i < at_weights_count(w); i++)
+        cJSON_AddItemToArray(tensors, tensor_json(at_weights_get(w, i)));
+}
+
+/* ---- what a path is ---- */
+
+static void add_model(cJSON *out, const struct at_model_config *m)
+{
+    cJSON *model = cJSON_AddObjectToObject(out, "model");
+
+    cJSON_AddStringToObject(model, "family", m->family->name);
+    cJSON_AddNumberToObject(model, "layers", m->L);
+    cJSON_AddNumberToObject(model, "width", m->C);
+    cJSON_AddNumberToObject(model, "heads", m->H);
+    cJSON_AddNumberToObject(model, "kv_heads", m->G);
+    cJSON_AddNumberToObject(model, "head_width", m->D);
+    cJSON_AddNumberToObject(model, "feed_forward", m->F);
+    cJSON_AddNumberToObject(model, "vocabulary", m->V);
+    cJSON_AddNumberToObject(model, "positions", m->max_positions);
+    cJSON_AddNumberToObject(model, "rope_theta", m->rope_theta);
+    cJSON_AddBoolToObject(model, "tied", m->tied);
+    cJSON_AddBoolToObject(model, "qkv_bias", m->qkv_bias);
+}
+
+static AT_CHECKED inspect_model(cJSON *out, const char *path, bool list)
+{
+    enum at_status st = AT_OK;
+    struct at_weights *w = NULL;
+    struct at_model_config config;
+
+    TRY(at_weights_open(&w, path));
+    cJSON_AddStringToObject(out, "kind", at_weights_is_gguf(w) ? "gguf" : "folder");
+    if (at_model_config_read(&config, w) == AT_OK)
+        add_model(out, &config);
+    else
+        at_warn("model", "%s", at_message());
+    add_tensors(out, w, list);
+done:
+    at_weights_close(&w);
+    return st;
+}
+
+static AT_CHECKED inspect_tensors(cJSON *out, const char *path, const char *kind, bool list)
+{
+    enum at_status st = AT_OK;
+    struct at_weights *w = NULL;
+
+    TRY(at_weights_open_safetensors(&w, path));
+    cJSON_AddStringToObject(out, "kind", kind);
+    add_tensors(out, w, list);
+done:
+    at_weights_close(&w);
+    return st;
+}
+
+/* A file of the folder, as it is, under its name. Nothing when it is not there. */
+static AT_CHECKED attach(cJSON *out, struct at_arena *arena, const char *dir, const char *file,
+                         const char *name)
+{
+    enum at_status st = AT_OK;
+    cJSON *json = NULL;
+    char *path = NULL;
+
+    TRY(at_path_join(arena, &path, dir, file));
+    if (!at_path_exists(path))
+        goto done;
+    TRY(at_json_load(&json, path));
+    cJSON_AddItemToObject(out, name, json);
+done:
+    return st;
+}
+
+static AT_CHECKED inspect(cJSON *out, struct at_arena *arena, const char *path, bool list)
+{
+    enum at_status st = AT_OK;
+    char *adapter = NULL;
+
+    cJSON_AddStringToObject(out, "path", path);
+    if (!at_path_exists(path))
+        FAIL(AT_NOT_FOUND, "%s: no such file or folder", path);
+    if (!at_path_is_dir(path) && ends_with(path, ".safetensors")) {
+        TRY(inspect_tensors(out, path, "safetensors", list));
+        goto done;
+    }
+    if (!at_path_is_dir(path)) {
+        TRY(inspect_model(out, path, list));
+        goto done;
+    }
+    TRY(at_path_join(arena, &adapter, path, "adapter_model.safetensors"));
+    if (at_path_exists(adapter)) {
+        TRY(inspect_tensors(out, adapter, "adapter", list));
+        TRY(attach(out, arena, path, "adapter_config.json", "adapter"));
+    } else {
+        TRY(inspect_model(out, path, list));
+    }
+    TRY(attach(out, arena, path, "result.json", "result"));
+done:
+    return st;
+}
+
+/* ---- as text ---- */
+
+static void print_text(const cJSON *out, int indent)
+{
+    for (const cJSON *item = out->child; item; item = item->next) {
+        char *value = NULL;
+        printf("%*s%-*s ", indent, "", 22 - indent, item->string);
+        if (cJSON_IsObject(item)) {
+            putchar('\n');
+            print_text(item, indent + 2);
+        } else if (strcmp(item->string, "tensor_list") == 0) {
+            putchar('\n');
+            for (const cJSON *t = item->child; t; t = t->next) {
+                value = cJSON_PrintUnformatted(at_json_find(t, "shape"));
+                printf("  %-60s %-6s %s\n", at_json_find(t, "name")->valuestring,
+                       at_json_find(t, "type")->valuestring, value ? value : "");
+                cJSON_free(value);
+            }
+        } else if (cJSON_IsString(item)) {
+            puts(item->valuestring);
+        } else {
+            value = cJSON_PrintUnformatted(item);
+            puts(value ? value : "");
+            cJSON_free(value);
+        }
+    }
+}
+
+enum at_status cli_inspect(struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    cJSON *out = cJSON_CreateObject();
+
+    if (args->n_positional == 0)
+        FAIL(AT_USAGE, "a file or folder is missing; usage: attune inspect %s",
+             args->command->usage);
+    TRY(inspect(out, &arena, args->positional[0], cli_flag_on(args, "tensors")));
+    if (cli_flag_on(args, "json"))
+        TRY(cli_print_pretty(out));
+    else
+        print_text(out, 0);
+done:
+    cJSON_Delete(out);
+    at_arena_release(&arena);
+    return st;
+}

@@ -1,0 +1,129 @@
+#include "cli.h"
+
+#include <string.h>
+
+/* What a processor and a graphics card reach before anything was measured; `attune bench` measures.
+ */
+static const double cpu_flop_per_s = 50e9, gpu_flop_per_s = 5e12;
+
+/* Weights that a token is multiplied with: all linear layers, and the head for completion rows. */
+static double layer_values(const struct at_model_config *m)
+{
+    const double attention = (double)m->C * m->D * (2.0 * m->H + 2.0 * m->G);
+
+    return m->L * (attention + 3.0 * m->C * m->F);
+}
+
+/* Floating-point operations of the run: 2 a weight and token forward, as much backward (twice with
+ * a trainable weight), the reference once a row. */
+static double run_flop(const struct at_run *run)
+{
+    const struct at_model_config *m = &run->bundle.config;
+    const struct at_dataset *d = &run->data.train;
+    const double epochs = (double)run->total_steps / (double)run->steps_per_epoch;
+    const double backward = run->engine.model.trainable ? 2 : 1;
+    const double passes = epochs * (1 + backward) + (at_method_get(run->method)->reference ? 1 : 0);
+    double tokens = 0, targets = 0;
+
+    for (uint32_t i = 0; i < d->n_rows; i++) {
+        tokens += at_row_tokens(&d->rows[i]);
+        targets += at_row_targets(&d->rows[i]);
+    }
+    return passes * 2 * (tokens * layer_values(m) + targets * (double)m->V * m->C);
+}
+
+static cJSON *rows_json(const struct at_run *run)
+{
+    const struct at_run_data *d = &run->data;
+    const struct at_dataset *all = d->was_split ? &d->all : &d->train;
+    cJSON *rows = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(rows, "read", all->n_read);
+    cJSON_AddNumberToObject(rows, "train", d->train.n_rows);
+    cJSON_AddNumberToObject(rows, "eval", d->eval.n_rows);
+    cJSON_AddNumberToObject(rows, "cut", all->n_cut);
+    cJSON_AddNumberToObject(rows, "dropped", all->n_dropped);
+    cJSON_AddNumberToObject(rows, "boundary_moved", all->n_boundary_moved);
+    return rows;
+}
+
+static cJSON *plan_json(const struct at_run *run)
+{
+    const struct at_engine_bytes b = at_engine_get_bytes(&run->engine);
+    const struct at_gpu_info *info = at_gpu_get_info(run->engine.gpu);
+    const double rate = info->type == AT_GPU_CPU ? cpu_flop_per_s : gpu_flop_per_s;
+    const double state = (double)at_params_count(&run->engine.params) * sizeof(float);
+    cJSON *out = cJSON_CreateObject(), *part = NULL;
+
+    cJSON_AddStringToObject(out, "method", at_method_get(run->method)->name);
+    cJSON_AddStringToObject(out, "device", info->name);
+    cJSON_AddItemToObject(out, "rows", rows_json(run));
+    cJSON_AddNumberToObject(out, "steps", (double)run->total_steps);
+    cJSON_AddNumberToObject(out, "rows_per_step", run->rows_per_step);
+    cJSON_AddNumberToObject(out, "trainable_values", (double)at_params_count(&run->engine.params));
+    cJSON_AddNumberToObject(out, "slab_tokens", run->engine.decoder.capacity);
+    part = cJSON_AddObjectToObject(out, "device_bytes");
+    cJSON_AddNumberToObject(part, "frozen", (double)b.frozen);
+    cJSON_AddNumberToObject(part, "state", (double)b.state);
+    cJSON_AddNumberToObject(part, "slab", (double)b.slab);
+    cJSON_AddNumberToObject(part, "total", (double)b.total);
+    cJSON_AddNumberToObject(part, "available", (double)b.available);
+    cJSON_AddBoolToObject(out, "fits", b.total <= b.available);
+    cJSON_AddNumberToObject(out, "disk_bytes", state + (double)run->total_steps * 1024);
+    cJSON_AddNumberToObject(out, "flop", run_flop(run));
+    cJSON_AddNumberToObject(out, "assumed_flop_per_s", rate);
+    cJSON_AddNumberToObject(out, "estimated_time_s", run_flop(run) / rate);
+    return out;
+}
+
+static double number(const cJSON *object, const char *name)
+{
+    return at_json_find(object, name)->valuedouble;
+}
+
+static void print_plan(const cJSON *plan)
+{
+    const cJSON *rows = at_json_find(plan, "rows"), *b = at_json_find(plan, "device_bytes");
+    const double mib = 1.0 / (1 << 20);
+    char took[32];
+
+    cli_duration(took, number(plan, "estimated_time_s"));
+    printf("device   %s\n", at_json_find(plan, "device")->valuestring);
+    printf("rows     %.0f read, %.0f for training, %.0f held out; %.0f cut, %.0f dropped\n",
+           number(rows, "read"), number(rows, "train"), number(rows, "eval"), number(rows, "cut"),
+           number(rows, "dropped"));
+    printf("steps    %.0f of %.0f rows\n", number(plan, "steps"), number(plan, "rows_per_step"));
+    printf("trains   %.0f values\n", number(plan, "trainable_values"));
+    printf("memory   %.0f MiB of %.0f MiB: weights %.0f, trainable state %.0f, slab of %.0f tokens "
+           "%.0f\n",
+           number(b, "total") * mib, number(b, "available") * mib, number(b, "frozen") * mib,
+           number(b, "state") * mib, number(plan, "slab_tokens"), number(b, "slab") * mib);
+    printf("disk     %.1f MiB\n", number(plan, "disk_bytes") * mib);
+    printf("time     about %s for %.3g operations at an assumed %.0f GFLOP/s (`attune bench` "
+           "measures)\n",
+           took, number(plan, "flop"), number(plan, "assumed_flop_per_s") / 1e9);
+}
+
+enum at_status cli_plan(struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    struct at_config config = { .file = NULL };
+    struct at_run run = { .config = NULL };
+    cJSON *plan = NULL;
+
+    TRY(cli_config_read(&config, args, NULL));
+    TRY(at_run_open(&run, &config, NULL));
+    plan = plan_json(&run);
+    if (cli_flag_on(args, "json"))
+        TRY(cli_print_pretty(plan));
+    else
+        print_plan(plan);
+    if (!cJSON_IsTrue(at_json_find(plan, "fits")))
+        FAIL(AT_DEVICE_MEMORY, "the run does not fit: lower max_tokens_per_slab or max_length, or "
+                               "take a smaller model");
+done:
+    cJSON_Delete(plan);
+    at_run_close(&run);
+    at_config_release(&config);
+    return st;
+}

@@ -1,0 +1,309 @@
+#include "cli.h"
+
+#include "hash.h"
+
+#include <string.h>
+
+/* A pipeline: every stage's configuration is read and checked before the first stage starts. */
+struct stage {
+    const char *name;
+    struct at_config config;
+    struct at_flag *flags;
+    size_t n_flags;
+    const struct stage *parent; /* whose output it starts from, or NULL */
+    bool trained;               /* in this call, not an earlier one */
+};
+struct pipeline {
+    struct at_arena arena;
+    cJSON *document;
+    const char *path, *output_dir;
+    struct stage *stages;
+    size_t n, n_read;
+};
+
+/* ---- reading ---- */
+
+static AT_CHECKED stage_method(enum at_method *out, const cJSON *stage, const char *path, size_t i)
+{
+    const cJSON *method = at_json_find(stage, "method");
+
+    if (!cJSON_IsString(method) || !at_method_find(out, method->valuestring))
+        return at_fail(AT_USAGE, "%s: stage %zu: method is missing: sft or dpo", path, i + 1);
+    return AT_OK;
+}
+
+/* Shared keys that the stage's method does not read are for the other stages. */
+static bool is_read_by(const char *name, enum at_method method)
+{
+    enum at_key key = AT_KEY_seed;
+    const char *text = NULL;
+
+    return at_key_classify(name, &key, &text) != AT_CLASS_ACTIVE || at_key_read_by(key, method);
+}
+
+/* The stage's keys over the shared ones; "name" is not a key of the table. */
+static AT_CHECKED stage_document(cJSON **out, const struct pipeline *p, const cJSON *stage,
+                                 enum at_method method)
+{
+    cJSON *merged = cJSON_CreateObject();
+
+    for (const cJSON *k = p->document->child; k; k = k->next)
+        if (strcmp(k->string, "stages") != 0 && strcmp(k->string, "output_dir") != 0 &&
+            !at_json_find(stage, k->string) && is_read_by(k->string, method))
+            cJSON_AddItemToObject(merged, k->string, cJSON_Duplicate(k, true));
+    for (const cJSON *k = stage->child; k; k = k->next)
+        if (strcmp(k->string, "name") != 0)
+            cJSON_AddItemToObject(merged, k->string, cJSON_Duplicate(k, true));
+    *out = merged;
+    return at_json_find(stage, "output_dir")
+               ? at_fail(AT_USAGE,
+                         "%s: output_dir belongs to the pipeline; a stage writes to "
+                         "output_dir/name",
+                         p->path)
+               : AT_OK;
+}
+
+static void add_flag(struct stage *s, const char *key, const char *value)
+{
+    s->flags[s->n_flags++] = (struct at_flag){ key, value };
+}
+
+/* Where the stage starts, unless it says so itself: at what the stage before writes. */
+static void start_from(struct stage *s, const struct stage *before, const cJSON *stage,
+                       bool has_model)
+{
+    s->parent = before;
+    if (!before->config.use_peft) {
+        add_flag(s, "model_name_or_path", before->config.output_dir);
+        return;
+    }
+    if (!has_model)
+        add_flag(s, "model_name_or_path", before->config.model_name_or_path);
+    add_flag(s, "adapter_name_or_path", before->config.output_dir);
+    if (!at_json_find(stage, "adapter_start"))
+        add_flag(s, "adapter_start", "stack");
+}
+
+static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, size_t i)
+{
+    enum at_status st = AT_OK;
+    const cJSON *stage = cJSON_GetArrayItem(at_json_find(p->document, "stages"), (int)i);
+    struct stage *s = &p->stages[i];
+    enum at_method method = AT_SFT;
+    cJSON *document = NULL;
+    char *output = NULL;
+
+    if (!cJSON_IsObject(stage))
+        FAIL(AT_USAGE, "%s: stage %zu: an object of keys is expected", p->path, i + 1);
+    TRY(at_json_need_string(&s->name, stage, "name", p->path));
+    if (!*s->name || strchr(s->name, '/') || s->name[0] == '.')
+        FAIL(AT_USAGE, "%s: stage %zu: its name names its folder and may not be \"%s\"", p->path,
+             i + 1, s->name);
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(p->stages[k].name, s->name) == 0)
+            FAIL(AT_USAGE, "%s: two stages are called %s", p->path, s->name);
+    TRY(stage_method(&method, stage, p->path, i));
+    TRY(stage_document(&document, p, stage, method));
+    TRY(at_arena_alloc(&p->arena, &s->flags, args->n_keys + 4, sizeof *s->flags));
+    for (size_t k = 0; k < args->n_keys; k++)
+        if (strcmp(args->keys[k].key, "output_dir") != 0 && is_read_by(args->keys[k].key, method))
+            add_flag(s, args->keys[k].key, args->keys[k].value);
+    if (i > 0 && !at_json_find(stage, "model_name_or_path") &&
+        !at_json_find(stage, "adapter_name_or_path"))
+        start_from(s, &p->stages[i - 1], stage, at_json_find(document, "model_name_or_path"));
+    TRY(at_path_join(&p->arena, &output, p->output_dir, s->name));
+    add_flag(s, "output_dir", output);
+    TRY(at_config_read(&s->config, document, p->path, s->flags, s->n_flags, &method));
+    p->n_read++;
+done:
+    if (st != AT_OK && s->name)
+        at_context("stage %s", s->name);
+    cJSON_Delete(document);
+    return st;
+}
+
+static AT_CHECKED find_output(struct pipeline *p, const struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    const char *name = NULL;
+    char *dir = NULL, *joined = NULL;
+
+    for (size_t k = 0; k < args->n_keys; k++)
+        if (strcmp(args->keys[k].key, "output_dir") == 0)
+            p->output_dir = args->keys[k].value;
+    if (p->output_dir)
+        goto done;
+    TRY(at_json_get_string(&name, p->document, "output_dir", p->path));
+    if (!name)
+        FAIL(AT_USAGE, "output_dir is missing: the folder that holds the stages' folders");
+    TRY(at_path_dir(&p->arena, &dir, p->path));
+    TRY(at_path_join(&p->arena, &joined, strcmp(dir, ".") == 0 ? "" : dir, name));
+    p->output_dir = joined;
+done:
+    return st;
+}
+
+static AT_CHECKED read_pipeline(struct pipeline *p, const struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    const cJSON *stages = NULL;
+
+    if (args->n_positional == 0)
+        FAIL(AT_USAGE, "a pipeline file is missing; usage: attune run %s", args->command->usage);
+    p->path = args->positional[0];
+    TRY(at_json_load(&p->document, p->path));
+    stages = at_json_find(p->document, "stages");
+    if (!cJSON_IsArray(stages) || cJSON_GetArraySize(stages) == 0)
+        FAIL(AT_USAGE, "%s: \"stages\" is missing: a list of objects with name and method",
+             p->path);
+    TRY(find_output(p, args));
+    p->n = (size_t)cJSON_GetArraySize(stages);
+    TRY(at_arena_alloc(&p->arena, &p->stages, p->n, sizeof *p->stages));
+    for (size_t i = 0; i < p->n; i++)
+        TRY(read_stage(p, args, i));
+done:
+    return st;
+}
+
+/* ---- what a stage depends on ---- */
+
+static AT_CHECKED put_file(struct at_hash *hash, const char *path)
+{
+    enum at_status st = AT_OK;
+    struct at_digest digest;
+
+    TRY(at_hash_file(&digest, path));
+    at_hash_put_text(hash, digest.hex);
+done:
+    return st;
+}
+
+/* Digest of configuration, data and what the stage starts from. Where it writes and what only
+ * observes is left out. */
+static AT_CHECKED stage_digest(struct pipeline *p, const struct stage *s, struct at_digest *out)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = &s->config;
+    cJSON *record = at_config_record(c);
+    struct at_buf text = { 0 };
+    struct at_hash hash;
+    char *path = NULL;
+
+    at_hash_init(&hash);
+    cJSON_DeleteItemFromObject(record, "output_dir");
+    cJSON_DeleteItemFromObject(record, "profile");
+    at_json_write(&text, record);
+    TRY(at_buf_status(&text));
+    at_hash_put_text(&hash, text.data);
+    for (size_t i = 0; i < c->train_dataset.n; i++)
+        TRY(put_file(&hash, c->train_dataset.items[i]));
+    for (size_t i = 0; i < c->eval_dataset.n; i++)
+        TRY(put_file(&hash, c->eval_dataset.items[i]));
+    if (s->parent) {
+        TRY(at_path_join(&p->arena, &path, s->parent->config.output_dir,
+                         s->parent->config.use_peft ? "adapter_model.safetensors"
+                                                    : "model.safetensors"));
+        TRY(put_file(&hash, path));
+    }
+    *out = at_hash_end(&hash);
+done:
+    cJSON_Delete(record);
+    at_buf_release(&text);
+    return st;
+}
+
+/* Whether the stage's folder holds its finished result. AT_CANNOT_WRITE when it holds another one.
+ */
+static AT_CHECKED is_finished(struct pipeline *p, const struct stage *s, bool *out)
+{
+    enum at_status st = AT_OK;
+    const char *dir = s->config.output_dir, *inputs = NULL;
+    cJSON *record = NULL;
+    struct at_digest digest;
+    char *path = NULL;
+
+    *out = false;
+    if (at_dir_is_empty(dir))
+        goto done;
+    TRY(at_path_join(&p->arena, &path, dir, "stage.json"));
+    if (!at_path_exists(path))
+        FAIL(AT_CANNOT_WRITE,
+             "%s holds an unfinished or another run; nothing is overwritten: "
+             "remove it to train stage %s again",
+             dir, s->name);
+    TRY(at_json_load(&record, path));
+    TRY(at_json_need_string(&inputs, record, "inputs", path));
+    TRY(stage_digest(p, s, &digest));
+    if (strcmp(inputs, digest.hex) != 0 || (s->parent && s->parent->trained))
+        FAIL(AT_CANNOT_WRITE,
+             "%s holds stage %s with other inputs (configuration, data or the "
+             "stage before); nothing is overwritten: remove it to train again",
+             dir, s->name);
+    *out = true;
+done:
+    at_json_free(&record);
+    return st;
+}
+
+static AT_CHECKED mark_finished(struct pipeline *p, const struct stage *s)
+{
+    enum at_status st = AT_OK;
+    cJSON *record = cJSON_CreateObject();
+    struct at_buf text = { 0 };
+    struct at_digest digest;
+    char *path = NULL;
+
+    TRY(stage_digest(p, s, &digest));
+    cJSON_AddNumberToObject(record, "format_version", 1);
+    cJSON_AddStringToObject(record, "stage", s->name);
+    cJSON_AddStringToObject(record, "inputs", digest.hex);
+    at_json_write_pretty(&text, record);
+    TRY(at_buf_status(&text));
+    TRY(at_path_join(&p->arena, &path, s->config.output_dir, "stage.json"));
+    TRY(at_file_write_atomic(path, text.data, text.n));
+done:
+    cJSON_Delete(record);
+    at_buf_release(&text);
+    return st;
+}
+
+/* ---- the command ---- */
+
+static AT_CHECKED run_stage(struct pipeline *p, size_t i, bool dry_run)
+{
+    enum at_status st = AT_OK;
+    struct stage *s = &p->stages[i];
+    struct at_outcome outcome;
+    bool finished = false;
+
+    if (!dry_run || !s->parent || !s->parent->trained)
+        TRY(is_finished(p, s, &finished));
+    cli_note("stage    %zu of %zu: %s (%s) -> %s%s", i + 1, p->n, s->name,
+             at_method_get(s->config.run_method)->name, s->config.output_dir,
+             finished ? ": finished earlier, skipped" : "");
+    if (finished)
+        goto done;
+    s->trained = true;
+    if (dry_run)
+        goto done;
+    TRY(cli_train(&s->config, &outcome));
+    TRY(mark_finished(p, s));
+done:
+    return st;
+}
+
+enum at_status cli_run(struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    struct pipeline p = { .n = 0 };
+
+    TRY(read_pipeline(&p, args));
+    for (size_t i = 0; i < p.n; i++)
+        TRY(run_stage(&p, i, cli_flag_on(args, "dry_run")));
+done:
+    for (size_t i = 0; i < p.n_read; i++)
+        at_config_release(&p.stages[i].config);
+    at_json_free(&p.document);
+    at_arena_release(&p.arena);
+    return st;
+}

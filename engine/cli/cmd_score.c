@@ -1,0 +1,96 @@
+#include "cli.h"
+
+#include <string.h>
+
+static void add_segment(cJSON *line, const char *name, const struct at_row_result *r, uint32_t k)
+{
+    cJSON *out = cJSON_AddObjectToObject(line, name);
+
+    at_metric_add(out, "", "logp", r->policy[k].logp);
+    cJSON_AddNumberToObject(out, "n_tokens", r->policy[k].n);
+    if (r->has_reference)
+        at_metric_add(out, "", "ref_logp", r->reference[k].logp);
+}
+
+static AT_CHECKED print_row_json(const struct at_row *row, const struct at_row_result *r)
+{
+    enum at_status st = AT_OK;
+    cJSON *line = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(line, "row", row->line - 1);
+    if (row->n_segments == 2) {
+        add_segment(line, "chosen", r, 0);
+        add_segment(line, "rejected", r, 1);
+    } else {
+        add_segment(line, "completion", r, 0);
+    }
+    TRY(cli_print_line(line));
+done:
+    cJSON_Delete(line);
+    return st;
+}
+
+static void print_row(const struct at_row *row, const struct at_row_result *r)
+{
+    printf("%7u", row->line);
+    for (uint32_t k = 0; k < row->n_segments; k++)
+        printf("  %12.4f %7.0f %10.4f", (double)r->policy[k].logp, (double)r->policy[k].n,
+               (double)(r->policy[k].logp / r->policy[k].n));
+    putchar('\n');
+}
+
+/* In pieces, so that the first rows come soon and a signal is answered. */
+static AT_CHECKED score_all(struct at_run *run, const struct at_dataset *d, bool json)
+{
+    enum { PIECE = 64 };
+    enum at_status st = AT_OK;
+    const bool reference = at_method_get(run->method)->reference;
+    const struct at_row *rows[PIECE];
+    struct at_row_result results[PIECE];
+
+    for (uint32_t begin = 0; begin < d->n_rows; begin += PIECE) {
+        const uint32_t n = d->n_rows - begin < PIECE ? d->n_rows - begin : PIECE;
+        for (uint32_t i = 0; i < n; i++) {
+            rows[i] = &d->rows[begin + i];
+            results[i] = (struct at_row_result){ .n_segments = rows[i]->n_segments };
+        }
+        TRY(at_score_rows(&run->engine, rows, n, results, reference));
+        for (uint32_t i = 0; i < n; i++) {
+            if (json)
+                TRY(print_row_json(rows[i], &results[i]));
+            else
+                print_row(rows[i], &results[i]);
+        }
+        if (at_signal_status() != AT_OK)
+            FAIL(at_signal_status(), "stopped by a signal after %u of %u rows", begin + n,
+                 d->n_rows);
+    }
+done:
+    return st;
+}
+
+enum at_status cli_score(struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    struct at_config config = { .file = NULL };
+    struct at_run run = { .config = NULL };
+    const bool json = cli_flag_on(args, "json");
+
+    if (cli_flag_on(args, "tokens"))
+        FAIL(AT_USAGE, "score --tokens is not built in this version");
+    TRY(cli_config_read(&config, args, NULL));
+    TRY(at_run_open(&run, &config, NULL));
+    TRY(at_engine_commit(&run.engine));
+    if (!json && at_method_get(run.method)->pairs)
+        printf("%7s  %12s %7s %10s  %12s %7s %10s\n", "line", "chosen", "tokens", "a token",
+               "rejected", "tokens", "a token");
+    else if (!json)
+        printf("%7s  %12s %7s %10s\n", "line", "completion", "tokens", "a token");
+    TRY(score_all(&run, run.data.was_split ? &run.data.all : &run.data.train, json));
+    if (config.profile)
+        TRY(cli_kernel_table(stderr, NULL, run.engine.stream));
+done:
+    at_run_close(&run);
+    at_config_release(&config);
+    return st;
+}

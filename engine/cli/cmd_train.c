@@ -1,0 +1,157 @@
+#include "cli.h"
+
+#include <string.h>
+
+/* ---- before ---- */
+
+static double mib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+static void describe_rows(const struct at_run *run)
+{
+    const struct at_run_data *d = &run->data;
+    const struct at_dataset *all = d->was_split ? &d->all : &d->train;
+
+    cli_note("rows     %u read, %u for training, %u held out%s; %u cut, %u dropped", all->n_read,
+             d->train.n_rows, d->eval.n_rows, d->was_split ? " by prompt" : "", all->n_cut,
+             all->n_dropped);
+    if (all->n_boundary_moved > 0)
+        cli_note("         in %u rows the prompt ends earlier: its last token merges with the "
+                 "completion",
+                 all->n_boundary_moved);
+}
+
+static void describe_training(const struct at_run *run)
+{
+    const struct at_config *c = run->config;
+    const struct at_engine *e = &run->engine;
+    char what[96] = "all weights";
+
+    if (c->use_peft)
+        snprintf(what, sizeof what, "LoRA r %u, alpha %g%s",
+                 e->n_adapters ? e->stack[e->n_adapters - 1]->r : c->lora_r,
+                 e->n_adapters ? e->stack[e->n_adapters - 1]->alpha : c->lora_alpha,
+                 e->n_adapters > 1 ? " on a frozen adapter" : "");
+    cli_note("trains   %.2f million values (%s)", (double)at_params_count(&e->params) / 1e6, what);
+    cli_note("steps    %llu of %u rows; %s, learning rate %g, preset %s",
+             (unsigned long long)run->total_steps, run->rows_per_step, c->loss_type,
+             c->learning_rate, c->preset);
+}
+
+void cli_describe_run(const struct at_run *run)
+{
+    const struct at_gpu_info *info = at_gpu_get_info(run->engine.gpu);
+    const struct at_engine_bytes b = at_engine_get_bytes(&run->engine);
+    const struct at_model_config *m = &run->bundle.config;
+
+    cli_note("device   %s (%s); another: --device, see `attune devices`", info->name, info->driver);
+    cli_note("model    %s: %s, %u layers, width %u, vocabulary %u", run->bundle.path,
+             m->family->name, m->L, m->C, m->V);
+    describe_rows(run);
+    cli_note("memory   %.0f MiB of %.0f MiB: weights %.0f, trainable state %.0f, slab of %u tokens "
+             "%.0f",
+             mib(b.total), mib(b.available), mib(b.frozen), mib(b.state),
+             run->engine.decoder.capacity, mib(b.slab));
+    describe_training(run);
+}
+
+/* ---- after ---- */
+
+static void share_text(char out[64], const struct at_share *s)
+{
+    snprintf(out, 64, "%.1f %% [%.1f, %.1f]", 100 * s->value, 100 * s->low, 100 * s->high);
+}
+
+static void show_table(const struct at_outcome *o)
+{
+    char before[64], after[64];
+
+    if (!o->has_eval) {
+        cli_note("loss     %.4f at the first step, %.4f at the last; nothing was held out",
+                 o->loss_first, o->loss_last);
+        return;
+    }
+    cli_note("%-36s %-22s %s", "held-out rows", "before", "after");
+    snprintf(before, sizeof before, "%.4f", o->eval_loss_before);
+    snprintf(after, sizeof after, "%.4f", o->eval_loss_after);
+    cli_note("  %-34s %-22s %s", "loss", before, after);
+    if (!o->has_pairs)
+        return;
+    share_text(before, &o->before);
+    share_text(after, &o->after);
+    cli_note("  %-34s %-22s %s", "chosen likelier a token [95 %]", before, after);
+    snprintf(before, sizeof before, "%.2f", o->chosen_logp_before);
+    snprintf(after, sizeof after, "%.2f", o->chosen_logp_after);
+    cli_note("  %-34s %-22s %s", "chosen log-prob", before, after);
+}
+
+static void show_next(const struct at_config *c, const struct at_outcome *o)
+{
+    char took[32];
+
+    cli_duration(took, o->time_s);
+    cli_note("done     %llu steps in %s; step %llu is what was written",
+             (unsigned long long)o->steps, took, (unsigned long long)o->best_step);
+    cli_note("files    %s/%s, metrics.jsonl, result.json, run.json", c->output_dir,
+             c->use_peft ? "adapter_model.safetensors" : "model.safetensors");
+    if (c->use_peft)
+        cli_note("next     attune generate --model_name_or_path %s --adapter %s --prompt TEXT",
+                 c->model_name_or_path, c->output_dir);
+    else
+        cli_note("next     attune generate --model_name_or_path %s --prompt TEXT", c->output_dir);
+}
+
+/* ---- commands ---- */
+
+AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
+{
+    enum at_status st = AT_OK, trained = AT_OK;
+    const struct at_events events = { .progress = cli_progress };
+    struct at_run run = { .config = NULL };
+    char *why = NULL;
+
+    if (!config->output_dir)
+        FAIL(AT_USAGE, "output_dir is missing: --output_dir DIR, the folder for the adapter and "
+                       "the metrics");
+    TRY(at_run_open(&run, config, &events));
+    cli_describe_run(&run);
+    trained = at_train(&run, outcome);
+    if (trained != AT_OK)
+        TRY(at_arena_strdup(&run.arena, &why, at_message()));
+    if (config->profile && run.engine.stream)
+        TRY(cli_kernel_table(stderr, NULL, run.engine.stream));
+    if (trained != AT_OK) {
+        st = at_fail(trained, "%s", why);
+        goto done;
+    }
+    show_table(outcome);
+    show_next(config, outcome);
+done:
+    at_run_close(&run);
+    return st;
+}
+
+static AT_CHECKED train_command(struct cli_args *args, enum at_method method)
+{
+    enum at_status st = AT_OK;
+    struct at_config config;
+    struct at_outcome outcome;
+
+    TRY(cli_config_read(&config, args, &method));
+    st = cli_train(&config, &outcome);
+    at_config_release(&config);
+done:
+    return st;
+}
+
+enum at_status cli_sft(struct cli_args *args)
+{
+    return train_command(args, AT_SFT);
+}
+
+enum at_status cli_dpo(struct cli_args *args)
+{
+    return train_command(args, AT_DPO);
+}

@@ -1,0 +1,250 @@
+#include "cli.h"
+
+#include <string.h>
+
+/* ---- the table: help, dispatch and (later) completions come from here ---- */
+
+#define COMMON                                               \
+    { "quiet", NULL, "no progress and no notes on stderr" }, \
+    {                                                        \
+        "verbose", NULL, "more notes on stderr"              \
+    }
+#define DEVICE                                                                  \
+    { "device", "NAME", "number or part of the name of the device" },           \
+    {                                                                           \
+        "kernels", "auto|baseline", "baseline uses no device-specific variants" \
+    }
+
+static const struct cli_flag train_flags[] = { COMMON };
+static const struct cli_flag json_flags[] = {
+    { "json", NULL, "one JSON object on stdout" },
+    COMMON,
+};
+static const struct cli_flag run_flags[] = {
+    { "dry_run", NULL, "check all stages and say what would be done" },
+    COMMON,
+};
+static const struct cli_flag score_flags[] = {
+    { "json", NULL, "one JSON object a row" },
+    { "tokens", NULL, "every token's log-prob (not built yet)" },
+    COMMON,
+};
+static const struct cli_flag data_show_flags[] = {
+    { "json", NULL, "one JSON object a row: ids and masks" },
+    { "n", "N", "rows to show (default 3)" },
+    COMMON,
+};
+static const struct cli_flag generate_flags[] = {
+    { "adapter", "DIR", "PEFT folder; may be given several times, bottom first" },
+    { "adapter_scale", "X", "multiplies the adapters' strength (default 1)" },
+    { "chat_template", "FILE", "chat template instead of the model's" },
+    DEVICE,
+    { "json", NULL, "one JSON object a reply" },
+    { "max_new_tokens", "N", "length of a reply at most (default 128)" },
+    { "model_name_or_path", "MODEL", "the model, when it is not the first argument" },
+    { "profile", NULL, "time every kernel and print the table at the end" },
+    { "prompt", "TEXT", "a user's message; may be given several times" },
+    { "prompts", "FILE.jsonl", "lines with \"prompt\" (text or messages) or \"messages\"" },
+    { "raw", NULL, "prompts are plain text: no chat template" },
+    { "seed", "N", "seed of the sampling (default 42)" },
+    { "system_prompt", "TEXT", "system message for prompts that have none" },
+    { "temperature", "X", "0 (default) takes the likeliest token" },
+    { "tokenizer", "DIR", "tokenizer instead of the model's" },
+    { "top_k", "N", "sample among the N likeliest; 0 (default): all" },
+    { "top_p", "X", "sample among the likeliest that sum to X (default 1)" },
+    COMMON,
+};
+static const struct cli_flag tokenize_flags[] = {
+    { "add_generation_prompt", NULL, "with --chat: open the assistant's turn" },
+    { "chat", NULL, "stdin has one {\"messages\":[...]} a line" },
+    { "chat_template", "FILE", "chat template instead of the model's" },
+    { "decode", NULL, "stdin has one array of ids a line, stdout one JSON string a line" },
+    { "json", NULL, "stdin has one JSON string a line instead of one line of text" },
+    { "model", "MODEL", "model, or folder with tokenizer files only" },
+    { "no_special_tokens", NULL, "no BOS and EOS" },
+    { "render", NULL, "with --chat: the text as a JSON string instead of ids" },
+    { "tokenizer", "DIR", "tokenizer instead of the model's" },
+    COMMON,
+};
+static const struct cli_flag inspect_flags[] = {
+    { "json", NULL, "one JSON object on stdout" },
+    { "tensors", NULL, "every tensor with type and shape" },
+    COMMON,
+};
+static const struct cli_flag import_flags[] = {
+    { "method", "sft|dpo", "what the file trains, when it does not say it" },
+    COMMON,
+};
+static const struct cli_flag keys_flags[] = {
+    { "markdown", NULL, "as configs/README.md" },
+    COMMON,
+};
+static const struct cli_flag bench_flags[] = {
+    { "json", NULL, "one JSON object on stdout" },
+    { "steps", "N", "optimizer steps that are measured (default 3), after one to warm up" },
+    COMMON,
+};
+
+#define FLAGS(list) .flags = list, .n_flags = AT_COUNT(list)
+static const struct cli_command commands[] = {
+    { .name = "bench",
+      .usage = "CONFIG [--steps N] [--json] [--key value ...]",
+      .help = "time every kernel over some training steps",
+      FLAGS(bench_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_bench },
+    { .name = "config import",
+      .usage = "TRL.yaml [--method sft|dpo]",
+      .help = "our configuration from TRL's, with a list of what changed",
+      FLAGS(import_flags),
+      .n_positional = 1,
+      .run = cli_config_import },
+    { .name = "config keys",
+      .usage = "[--markdown]",
+      .help = "all configuration keys",
+      FLAGS(keys_flags),
+      .run = cli_config_keys },
+    { .name = "data show",
+      .usage = "CONFIG [--json] [--n N] [--key value ...]",
+      .help = "rows as the trainer will see them",
+      FLAGS(data_show_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_data_show },
+    { .name = "devices",
+      .usage = "[--json]",
+      .help = "the Vulkan devices of this machine",
+      FLAGS(json_flags),
+      .run = cli_devices },
+    { .name = "dpo",
+      .usage = "[CONFIG] [--key value ...]",
+      .help = "align a model with preference pairs (DPO)",
+      .detail = "Example: attune dpo configs/dpo.json --model_name_or_path model.gguf "
+                "--output_dir out\n",
+      FLAGS(train_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_dpo },
+    { .name = "generate",
+      .usage = "MODEL [--adapter DIR] --prompt TEXT",
+      .help = "reply to prompts",
+      .detail =
+          "Example: attune generate model.gguf --adapter out --prompt \"Where is my order?\"\n",
+      FLAGS(generate_flags),
+      .n_positional = 1,
+      .run = cli_generate },
+    { .name = "inspect",
+      .usage = "FILE|DIR [--json] [--tensors]",
+      .help = "what a model, an adapter or a run holds",
+      FLAGS(inspect_flags),
+      .n_positional = 1,
+      .run = cli_inspect },
+    { .name = "plan",
+      .usage = "CONFIG [--json] [--key value ...]",
+      .help = "memory, time, disk and rows of a run, before step 0",
+      FLAGS(json_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_plan },
+    { .name = "run",
+      .usage = "PIPELINE [--dry_run] [--key value ...]",
+      .help = "several stages, each starting from the one before",
+      .detail = "PIPELINE is {\"output_dir\": ..., \"stages\": [{\"name\": ..., \"method\": ..., "
+                "...}]};\n"
+                "its other keys are defaults of all stages. Finished stages are not run again.\n",
+      FLAGS(run_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_run },
+    { .name = "score",
+      .usage = "CONFIG [--json] [--key value ...]",
+      .help = "log-probs of every row, no training",
+      FLAGS(score_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_score },
+    { .name = "sft",
+      .usage = "[CONFIG] [--key value ...]",
+      .help = "train on completions (SFT)",
+      .detail = "Example: attune sft configs/sft.json --model_name_or_path model.gguf "
+                "--output_dir out\n",
+      FLAGS(train_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_sft },
+    { .name = "tokenize",
+      .usage = "--model MODEL [--json] [--decode] [--chat [--render]]",
+      .help = "text to ids and back, chat template rendering",
+      FLAGS(tokenize_flags),
+      .n_positional = 1,
+      .run = cli_tokenize },
+};
+
+/* Commands of the interface that come with later versions. */
+static const char *const not_built[] = {
+    "chat",       "compare", "cpo",     "data convert", "data lint", "data split",
+    "data stats", "dial",    "eval",    "export",       "grpo",      "kto",
+    "label",      "merge",   "monitor", "online_dpo",   "orpo",      "report",
+    "reward",     "rloo",    "sign",    "sweep",        "verify",
+};
+
+const struct cli_command *cli_command_get(size_t i)
+{
+    return i < AT_COUNT(commands) ? &commands[i] : NULL;
+}
+
+/* ---- finding one ---- */
+
+/* Letters that differ by place, lengths included: enough for words of a few letters. */
+static size_t typos(const char *a, const char *b)
+{
+    const size_t n = strlen(a), m = strlen(b);
+    size_t i = 0, j = 0;
+
+    while (i < n && i < m && a[i] == b[i])
+        i++;
+    while (j < n - i && j < m - i && a[n - 1 - j] == b[m - 1 - j])
+        j++;
+    return (n > m ? n : m) - i - j;
+}
+
+static AT_CHECKED unknown_command(const char *name)
+{
+    const char *best = NULL;
+    size_t near = 3;
+
+    for (size_t i = 0; i < AT_COUNT(commands); i++)
+        if (typos(name, commands[i].name) < near) {
+            near = typos(name, commands[i].name);
+            best = commands[i].name;
+        }
+    if (best)
+        return at_fail(AT_USAGE, "unknown command %s; did you mean `attune %s`?", name, best);
+    return at_fail(AT_USAGE, "unknown command %s; `attune --help` lists them", name);
+}
+
+AT_CHECKED cli_command_find(const struct cli_command **out, int argc, char **argv, int *used)
+{
+    char two[64];
+    const char *names[2] = { two, argv[1] };
+    const size_t length = strlen(argv[1]);
+
+    snprintf(two, sizeof two, "%s %s", argv[1], argc > 2 ? argv[2] : "");
+    for (int k = 0; k < 2; k++) {
+        *used = 2 - k;
+        for (size_t i = 0; i < AT_COUNT(commands); i++)
+            if (strcmp(commands[i].name, names[k]) == 0) {
+                *out = &commands[i];
+                return AT_OK;
+            }
+        for (size_t i = 0; i < AT_COUNT(not_built); i++)
+            if (strcmp(not_built[i], names[k]) == 0)
+                return at_fail(AT_USAGE, "%s is not built in this version", names[k]);
+    }
+    for (size_t i = 0; i < AT_COUNT(commands); i++)
+        if (strncmp(commands[i].name, argv[1], length) == 0 && commands[i].name[length] == ' ')
+            return at_fail(AT_USAGE, "%s: a command is missing, such as `attune %s`", argv[1],
+                           commands[i].name);
+    return unknown_command(argv[1]);
+}

@@ -1,0 +1,168 @@
+#include "cli.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+enum { WARNINGS_SHOWN = 5 };
+static const double line_every_s = 5; /* plain progress lines */
+
+static struct {
+    bool quiet, verbose;
+    bool updates;  /* stderr is a terminal that takes escape codes */
+    bool in_line;  /* a progress line stands unfinished */
+    double last_s; /* when progress was last shown */
+    size_t hidden; /* warnings that were not shown */
+} term;
+
+static void leave_line(void)
+{
+    if (term.in_line)
+        fputs("\r\033[K", stderr);
+    term.in_line = false;
+}
+
+static void show_warning(const char *kind, const char *text)
+{
+    const size_t n = at_warn_count(kind);
+
+    if (n > WARNINGS_SHOWN) {
+        term.hidden++;
+        return;
+    }
+    leave_line();
+    fprintf(stderr, "attune: warning: %s%s\n", text,
+            n == WARNINGS_SHOWN ? " (further ones of this kind are counted only)" : "");
+}
+
+void cli_term_init(void)
+{
+    const char *name = at_env("TERM"), *no_color = at_env("NO_COLOR");
+
+    term.updates =
+        at_stream_is_terminal(2) && !(no_color && *no_color) && name && strcmp(name, "dumb") != 0;
+    at_warn_set_sink(show_warning);
+}
+
+void cli_term_set(bool quiet, bool verbose)
+{
+    term.quiet = quiet;
+    term.verbose = verbose;
+}
+
+static void __attribute__((format(printf, 1, 0))) write_line(const char *format, va_list args)
+{
+    leave_line();
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+}
+
+void cli_note(const char *format, ...)
+{
+    va_list args;
+
+    if (term.quiet)
+        return;
+    va_start(args, format);
+    write_line(format, args);
+    va_end(args);
+}
+
+void cli_detail(const char *format, ...)
+{
+    va_list args;
+
+    if (!term.verbose || term.quiet)
+        return;
+    va_start(args, format);
+    write_line(format, args);
+    va_end(args);
+}
+
+void cli_duration(char out[32], double seconds)
+{
+    const unsigned long s = (unsigned long)(seconds + 0.5);
+
+    if (seconds < 60)
+        snprintf(out, 32, "%.1f s", seconds);
+    else if (s < 3600)
+        snprintf(out, 32, "%lu min %02lu s", s / 60, s % 60);
+    else
+        snprintf(out, 32, "%lu h %02lu min", s / 3600, s / 60 % 60);
+}
+
+void cli_progress(void *context, const struct at_progress *p)
+{
+    const double now_s = at_now_s();
+    const bool edge = p->step == 1 || p->step == p->total;
+    char margin[32] = "", pairs[32] = "", eta[32];
+
+    (void)context;
+    if (term.quiet || (!edge && now_s - term.last_s < (term.updates ? 0.1 : line_every_s)))
+        return;
+    term.last_s = now_s;
+    cli_duration(eta, p->eta_s);
+    if (p->pairs) {
+        snprintf(margin, sizeof margin, "  margin %+.3f", p->margin);
+        snprintf(pairs, sizeof pairs, "  %.2f pairs/s", p->pairs_per_s);
+    }
+    fprintf(stderr, "%sstep %llu/%llu  loss %.4f%s  lr %.2e  %.0f tokens/s%s  ETA %s%s",
+            term.updates ? "\r\033[K" : "", (unsigned long long)p->step,
+            (unsigned long long)p->total, p->loss, margin, p->learning_rate, p->tokens_per_s, pairs,
+            eta, term.updates ? "" : "\n");
+    fflush(stderr);
+    term.in_line = term.updates;
+    if (p->step == p->total && term.in_line) {
+        fputc('\n', stderr);
+        term.in_line = false;
+    }
+}
+
+void cli_term_end(void)
+{
+    const size_t n = at_warn_count(NULL);
+
+    if (term.in_line)
+        fputc('\n', stderr);
+    term.in_line = false;
+    if (n > 0)
+        fprintf(stderr, "attune: %zu warning%s%s\n", n, n == 1 ? "" : "s",
+                term.hidden > 0 ? ", not all shown" : "");
+}
+
+void cli_error(const char *message)
+{
+    fputs("attune: error: ", stderr);
+    for (const char *c = message; *c; c++) /* one line, whatever the message quotes */
+        fputc(*c == '\n' ? ' ' : *c, stderr);
+    fputc('\n', stderr);
+}
+
+static AT_CHECKED print(struct at_buf *text, bool line)
+{
+    enum at_status st = AT_OK;
+
+    if (line)
+        at_buf_puts(text, "\n");
+    TRY(at_buf_status(text));
+    if (fwrite(text->data, 1, text->n, stdout) != text->n)
+        FAIL(AT_IO, "standard output cannot be written");
+done:
+    at_buf_release(text);
+    return st;
+}
+
+AT_CHECKED cli_print_line(const cJSON *json)
+{
+    struct at_buf text = { 0 };
+
+    at_json_write(&text, json);
+    return print(&text, true);
+}
+
+AT_CHECKED cli_print_pretty(const cJSON *json)
+{
+    struct at_buf text = { 0 };
+
+    at_json_write_pretty(&text, json);
+    return print(&text, false);
+}

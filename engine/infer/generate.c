@@ -1,0 +1,191 @@
+#include "generate.h"
+
+#include "os.h"
+
+struct at_generator {
+    struct at_gpu *gpu;
+    struct at_stream *stream;
+    struct at_pool *frozen, *work;
+    struct at_model model;
+    struct at_adapter adapters[AT_MAX_ADAPTERS];
+    struct at_adapter *stack[AT_MAX_ADAPTERS];
+    size_t n_adapters;
+    struct at_decoder decoder;
+    struct at_kv_cache cache;
+    struct at_tensor last, logits; /* (1, C), (1, V) */
+    float *host_logits;            /* (V) */
+    struct at_candidate *candidates;
+    double adapter_scale;
+};
+
+/* ---- opening ---- */
+
+static AT_CHECKED plan(struct at_generator *g, struct at_weights *weights,
+                       const struct at_model_config *config, const struct at_generator_params *p)
+{
+    enum at_status st = AT_OK;
+    const struct at_decoder_params decoder = { .capacity = AT_EXTEND_ROWS,
+                                               .capacity_rows = AT_EXTEND_ROWS,
+                                               .capacity_segments = AT_EXTEND_ROWS };
+
+    if (p->n_adapters > AT_MAX_ADAPTERS)
+        FAIL(AT_USAGE, "at most %d adapters can be stacked", AT_MAX_ADAPTERS);
+    TRY(at_pool_create(&g->frozen, g->gpu, "frozen weights"));
+    TRY(at_pool_create(&g->work, g->gpu, "decoding"));
+    TRY(at_model_plan(&g->model, config, weights, g->frozen, NULL, p->n_positions));
+    for (size_t i = 0; i < p->n_adapters; i++) {
+        TRY(at_adapter_plan_load(&g->adapters[i], config, p->adapter_dirs[i], NULL, g->frozen));
+        g->stack[g->n_adapters++] = &g->adapters[i];
+    }
+    TRY(at_decoder_plan(&g->decoder, &g->model, g->stack, g->n_adapters, g->work, &decoder));
+    TRY(at_kv_cache_plan(&g->cache, config, p->n_positions, g->work));
+    at_tensor_reserve(g->work, &g->last, 1, config->C, "last hidden state");
+    at_tensor_reserve(g->work, &g->logits, 1, config->V, "logits");
+    TRY(at_alloc(&g->host_logits, config->V, sizeof *g->host_logits));
+    TRY(at_alloc(&g->candidates, config->V, sizeof *g->candidates));
+done:
+    return st;
+}
+
+static AT_CHECKED commit(struct at_generator *g, const struct at_model_config *config)
+{
+    enum at_status st = AT_OK;
+    const uint64_t need = at_pool_bytes(g->frozen) + at_pool_bytes(g->work);
+    const struct at_gpu_info *info = at_gpu_get_info(g->gpu);
+
+    if (need > info->memory_bytes)
+        FAIL(AT_DEVICE_MEMORY,
+             "generation needs %llu MiB of device memory and %llu MiB are free on %s; take a "
+             "smaller model or lower max_new_tokens",
+             (unsigned long long)need >> 20, (unsigned long long)info->memory_bytes >> 20,
+             info->name);
+    TRY(at_pool_commit(g->frozen));
+    TRY(at_pool_commit(g->work));
+    TRY(at_model_upload(&g->model, g->gpu, 0));
+    for (size_t i = 0; i < g->n_adapters; i++) {
+        struct at_adapter *a = &g->adapters[i];
+        TRY(at_adapter_upload(a, config, g->gpu, 0));
+        for (size_t k = 0; k < a->n_modules; k++)
+            a->lora[k].scale = (float)(a->lora[k].scale * g->adapter_scale);
+    }
+    TRY(at_stream_create(&g->stream, g->gpu));
+done:
+    return st;
+}
+
+AT_CHECKED at_generator_open(struct at_generator **out, struct at_weights *weights,
+                             const struct at_model_config *config,
+                             const struct at_generator_params *p)
+{
+    enum at_status st = AT_OK;
+    struct at_generator *g = NULL;
+
+    *out = NULL;
+    TRY(at_alloc(&g, 1, sizeof *g));
+    g->adapter_scale = p->adapter_scale;
+    TRY(at_gpu_open(&g->gpu, &p->gpu));
+    TRY(plan(g, weights, config, p));
+    TRY(commit(g, config));
+    *out = g;
+    g = NULL;
+done:
+    at_generator_close(&g);
+    return st;
+}
+
+void at_generator_close(struct at_generator **generator)
+{
+    struct at_generator *g = *generator;
+
+    if (!g)
+        return;
+    at_stream_destroy(&g->stream);
+    at_kv_cache_release(&g->cache);
+    at_decoder_release(&g->decoder);
+    for (size_t i = 0; i < g->n_adapters; i++)
+        at_adapter_release(&g->adapters[i]);
+    at_model_release(&g->model);
+    at_pool_destroy(&g->work);
+    at_pool_destroy(&g->frozen);
+    at_gpu_close(&g->gpu);
+    at_free(&g->host_logits);
+    at_free(&g->candidates);
+    at_free(generator);
+}
+
+const struct at_gpu_info *at_generator_get_info(const struct at_generator *g)
+{
+    return at_gpu_get_info(g->gpu);
+}
+
+struct at_stream *at_generator_get_stream(struct at_generator *g)
+{
+    return g->stream;
+}
+
+/* ---- tokens ---- */
+
+/* Computes n tokens in pieces and leaves the last one's logits in host_logits. */
+static AT_CHECKED extend(struct at_generator *g, const int32_t *ids, uint32_t n)
+{
+    enum at_status st = AT_OK;
+    const uint32_t V = g->model.config.V;
+
+    for (uint32_t i = 0; i < n;) {
+        const uint32_t T = n - i < AT_EXTEND_ROWS ? n - i : AT_EXTEND_ROWS;
+        at_decoder_extend(g->stream, &g->decoder, &g->cache, ids + i, T, g->last);
+        i += T;
+    }
+    at_head_logits(g->stream, g->logits, g->last, g->model.head, &g->decoder.head);
+    at_stream_download(g->stream, g->host_logits, g->logits.view, V * sizeof(float));
+    TRY(at_stream_wait(g->stream));
+done:
+    return st;
+}
+
+static bool is_stop(const struct at_generation *what, int32_t id)
+{
+    for (size_t i = 0; i < what->n_stop; i++)
+        if (what->stop[i] == id)
+            return true;
+    return false;
+}
+
+static AT_CHECKED check_signal(void)
+{
+    const enum at_status st = at_signal_status();
+
+    return st == AT_OK ? st : at_fail(st, "stopped by a signal");
+}
+
+AT_CHECKED at_generate(struct at_generator *g, struct at_ids *out, enum at_generation_end *end,
+                       const struct at_generation *what)
+{
+    enum at_status st = AT_OK;
+    int32_t id = 0;
+
+    *end = AT_END_LENGTH;
+    g->cache.n = 0;
+    AT_REQUIRE(what->n_prompt > 0);
+    if (what->n_prompt >= g->cache.capacity)
+        FAIL(AT_DATA, "the prompt has %u tokens; with %u positions no reply fits", what->n_prompt,
+             g->cache.capacity);
+    TRY(extend(g, what->prompt, what->n_prompt));
+    for (uint32_t n = 0; n < what->max_new_tokens; n++) {
+        TRY(check_signal());
+        TRY(at_sample(&id, g->host_logits, g->model.config.V, &what->sampling, what->prompt_index,
+                      g->cache.n, g->candidates));
+        if (is_stop(what, id)) {
+            *end = AT_END_STOP;
+            break;
+        }
+        TRY(at_ids_push(out, id));
+        if (what->token)
+            TRY(what->token(what->context, id));
+        if (n + 1 == what->max_new_tokens || g->cache.n == g->cache.capacity)
+            break;
+        TRY(extend(g, &id, 1));
+    }
+done:
+    return st;
+}
