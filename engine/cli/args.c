@@ -18,17 +18,6 @@ static const struct cli_flag *own_find(const struct cli_command *command, const 
     return NULL;
 }
 
-/* Whether a configuration flag may stand without a value, which then is true. */
-static bool may_be_bare(const char *name)
-{
-    enum at_key key = AT_KEY_seed;
-    const char *text = NULL;
-    const enum at_key_class class = at_key_classify(name, &key, &text);
-
-    return class == AT_CLASS_NO_EFFECT || class == AT_CLASS_LATER ||
-           (class == AT_CLASS_ACTIVE && strcmp(at_key_type(key), "BOOL") == 0);
-}
-
 static bool is_flag(const char *word)
 {
     return word && word[0] == '-' && word[1] == '-' && word[2] != 0;
@@ -42,6 +31,35 @@ static bool is_truth(const char *word)
         if (strcmp(word, words[i]) == 0)
             return true;
     return false;
+}
+
+static bool is_config(const char *word)
+{
+    static const char *const ends[] = { ".json", ".yaml", ".yml" };
+    const size_t n = strlen(word);
+
+    for (size_t i = 0; i < AT_COUNT(ends); i++)
+        if (n > strlen(ends[i]) && strcmp(word + n - strlen(ends[i]), ends[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Whether a configuration flag before the word `next` stands without a value, which then is true:
+ * truths of the table, and switches of TRL (`--bf16`) that the table knows without a type. */
+static bool is_bare(const char *name, const char *next)
+{
+    enum at_key key = AT_KEY_seed;
+    const char *text = NULL;
+
+    switch (at_key_classify(name, &key, &text)) {
+    case AT_CLASS_ACTIVE:
+        return strcmp(at_key_type(key), "BOOL") == 0 && !is_truth(next);
+    case AT_CLASS_NO_EFFECT:
+    case AT_CLASS_LATER:
+        return !next || is_flag(next) || is_config(next);
+    default:
+        return false;
+    }
 }
 
 /* Takes the flag argv[*at]; *at is moved past its value. */
@@ -65,7 +83,7 @@ static AT_CHECKED read_flag(struct cli_args *a, int argc, char **argv, int *at)
         value = value ? value + 1 : "true";
     } else if (value) {
         value++;
-    } else if (!own && may_be_bare(name) && !is_truth(next)) {
+    } else if (!own && is_bare(name, next)) {
         value = "true";
     } else if (!next || is_flag(next)) {
         FAIL(AT_USAGE, "--%s needs a value", name);

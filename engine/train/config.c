@@ -219,8 +219,7 @@ static void *slot(struct at_config *c, enum at_key key)
 static bool in_range(const char *range, double x)
 {
     const bool open = range[0] == '(';
-    char *end = NULL;
-    const double low = strtod(range + open, &end), high = strtod(end + 2, NULL);
+    const double low = strtod(range + open, NULL), high = strtod(strstr(range, "..") + 2, NULL);
 
     return open ? x > low && x < high : x >= low && x <= high;
 }
@@ -389,19 +388,24 @@ static cJSON *value_of_text(enum at_key key, const char *text)
 
 /* ---- keys of a document ---- */
 
+/* `where` is "--" for a flag, else "path: ". */
 static AT_CHECKED unknown_key(const char *name, const char *where)
 {
-    const char *reason = word_find(later, AT_COUNT(later), name), *near = NULL;
+    const bool flag = strcmp(where, "--") == 0;
+    const char *kind = flag ? "unknown flag --" : "unknown key ";
+    const char *near = NULL, *reason = word_find(later, AT_COUNT(later), name);
 
     if (reason)
         return at_fail(AT_USAGE, "%s%s: this version does not build %s", where, name, reason);
     reason = word_find(renamed, AT_COUNT(renamed), name);
     if (reason)
-        return at_fail(AT_USAGE, "%s%s: write %s", where, name, reason);
+        return at_fail(AT_USAGE, "%s%s: write %s%s", where, name, flag ? "--" : "", reason);
     near = at_config_suggest(name);
     if (near)
-        return at_fail(AT_USAGE, "%sunknown key %s; did you mean %s?", where, name, near);
-    return at_fail(AT_USAGE, "%sunknown key %s; `attune sft --help` lists them", where, name);
+        return at_fail(AT_USAGE, "%s%s%s; did you mean %s%s?", flag ? "" : where, kind, name,
+                       flag ? "--" : "", near);
+    return at_fail(AT_USAGE, "%s%s%s; `attune config keys` lists them", flag ? "" : where, kind,
+                   name);
 }
 
 static AT_CHECKED take(struct at_config *c, const char *name, const cJSON *value, const char *dir,

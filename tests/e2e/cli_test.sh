@@ -1,0 +1,344 @@
+#!/bin/bash
+# The command line: exit codes, messages, JSON, pipelines; training on the tiny models of tests/golden.
+#     cli_test.sh SOURCE_DIR BUILD_DIR
+set -u
+source_dir=$1 build_dir=$2
+attune=$build_dir/attune
+golden=$source_dir/tests/golden
+if [ ! -x "$attune" ]; then
+    echo "$attune was not built"
+    exit 1
+fi
+work=$(mktemp -d)
+trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+failures=0 checks=0
+
+fail() {
+    echo "FAIL $*"
+    sed 's/^/    /' "$work/err" | tail -n 5
+    failures=$((failures + 1))
+}
+
+# run EXPECTED-CODE ARGUMENTS...: stdout in $work/out, stderr in $work/err. A failure ends with one
+# error line, a success has none.
+run() {
+    local want=$1 got=0 errors
+    shift
+    checks=$((checks + 1))
+    "$attune" "$@" >"$work/out" 2>"$work/err" </dev/null || got=$?
+    [ "$got" = "$want" ] || fail "attune $*: exit code $got, want $want"
+    errors=$(grep -c '^attune: error: ' "$work/err")
+    if [ "$want" = 0 ]; then
+        [ "$errors" = 0 ] || fail "attune $*: an error line and exit code 0"
+    else
+        [ "$errors" = 1 ] || fail "attune $*: $errors error lines"
+        tail -n 1 "$work/err" | grep -q '^attune: error: ' || fail "attune $*: not the last line"
+    fi
+    if LC_ALL=C grep -q $'\033' "$work/out" "$work/err"; then
+        fail "attune $*: escape codes without a terminal"
+    fi
+}
+# says FILE PATTERN: what the last run wrote to out or err
+says() {
+    grep -Eq -- "$2" "$work/$1" || fail "$1 does not say: $2"
+}
+# json EXPRESSION: holds for `d`, the last run's stdout as JSON (`lines`: a list, one a line)
+json() {
+    python3 - "$work/out" "$1" <<'PY' || fail "json: $1"
+import json, sys
+text = open(sys.argv[1]).read()
+lines = [json.loads(line) for line in text.splitlines()] if "lines" in sys.argv[2] else None
+d = json.loads(text) if lines is None else None
+sys.exit(0 if eval(sys.argv[2]) else 1)
+PY
+}
+
+help_answers_at_once_without_a_gpu() {
+    local best=1000000000 begin took
+    for word in --help --version 'sft --help' 'help dpo'; do
+        # shellcheck disable=SC2086
+        VK_DRIVER_FILES=/none VK_ICD_FILENAMES=/none run 0 $word
+        [ -s "$work/out" ] || fail "attune $word: nothing on stdout"
+    done
+    for _ in 1 2 3 4 5 6 7 8; do
+        begin=$(date +%s%N)
+        "$attune" --help >/dev/null
+        took=$(($(date +%s%N) - begin))
+        best=$((took < best ? took : best))
+    done
+    [ "$best" -lt 50000000 ] || fail "--help takes $((best / 1000000)) ms"
+    run 0 sft --help
+    says out '--learning_rate'
+    if grep -q -- '--beta' "$work/out"; then
+        fail "sft --help lists a key that it does not read"
+    fi
+}
+
+usage_errors_are_2() {
+    run 2 sfx
+    says err 'did you mean `attune sft`'
+    run 2 eval
+    says err 'eval is not built in this version'
+    run 2 data lint
+    says err 'data lint is not built'
+    run 2 data
+    says err 'data show'
+    run 2 sft --lerning_rate 1
+    says err 'did you mean --learning_rate'
+    run 2 sft --lora_r 0
+    says err 'lora_r: a whole number in 1\.\.1024'
+    run 2 sft --learning_rate
+    says err 'needs a value'
+    run 2 sft --beta 0.1 --output_dir "$work/x"
+    says err 'beta is not read by sft'
+    run 2 devices --nope
+    run 2 devices surplus
+    run 2 sft --model_name_or_path "$golden/models/tiny_llama"
+    says err 'output_dir is missing'
+    run 2 dpo "$golden/sft_full/config.json" --output_dir "$work/x"
+    says err 'method: sft'
+    run 2 score "$golden/dpo_sigmoid/config.json" --tokens
+    run 2 generate "$golden/models/tiny_llama" --prompt a --temperature hot
+    run 2 generate "$golden/models/tiny_llama"
+    says err 'prompt is missing'
+    "$attune" >"$work/out" 2>"$work/err"
+    [ $? = 2 ] || fail "no command: not exit code 2"
+}
+
+missing_input_is_66() {
+    run 66 dpo "$work/none.json"
+    says err 'none.json'
+    run 66 dpo --model_name_or_path "$work/none" --train_dataset a.jsonl --output_dir "$work/x"
+    says err "$work/none"
+    run 66 dpo "$golden/dpo_sigmoid/config.json" --train_dataset "$work/none.jsonl" \
+        --output_dir "$work/x"
+    run 66 inspect "$work/none"
+}
+
+bad_data_is_65() {
+    echo '{"a": 1,}' >"$work/bad.json"
+    run 65 dpo "$work/bad.json"
+    says err 'bad.json:1:9'
+    echo '{"prompt": "a"' >"$work/bad.jsonl"
+    run 65 data show "$golden/dpo_sigmoid/config.json" --train_dataset "$work/bad.jsonl"
+    says err 'bad.jsonl:1'
+    echo '{"prompt": "a", "chosen": "b"}' >"$work/bad.jsonl"
+    run 65 data show "$golden/dpo_sigmoid/config.json" --train_dataset "$work/bad.jsonl"
+    says err 'rejected'
+    printf 'GGUFxxxx' >"$work/bad.gguf"
+    run 65 inspect "$work/bad.gguf"
+    mkdir -p "$work/pickle"
+    cp "$golden/models/tiny_llama/"*.json "$work/pickle"
+    rm "$work/pickle/model.safetensors.index.json"
+    touch "$work/pickle/pytorch_model.bin"
+    "$attune" inspect "$work/pickle" >"$work/out" 2>"$work/err" && fail "a pickle file was read"
+}
+
+no_device_is_69() {
+    VK_DRIVER_FILES=/none VK_ICD_FILENAMES=/none run 69 devices
+    VK_DRIVER_FILES=/none VK_ICD_FILENAMES=/none run 69 score "$golden/dpo_sigmoid/config.json"
+    run 69 score "$golden/dpo_sigmoid/config.json" --device nosuchdevice
+    says err 'nosuchdevice'
+    run 69 dpo "$golden/dpo_sigmoid/config.json" --device_memory_limit 1000 --output_dir "$work/mem"
+    says err 'MiB'
+    [ -z "$(ls -A "$work/mem" 2>/dev/null)" ] || fail "a run that does not fit left files"
+}
+
+unwritable_output_is_73() {
+    mkdir -p "$work/full"
+    touch "$work/full/file"
+    run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/full"
+    says err 'nothing is overwritten'
+    touch "$work/file"
+    run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/file/out"
+}
+
+devices_and_inspect_print_json() {
+    run 0 devices --json
+    json 'len(d["devices"]) > 0 and d["devices"][0]["index"] == 0 and d["devices"][0]["memory_bytes"] > 0'
+    run 0 inspect "$golden/models/tiny_llama" --json
+    json 'd["model"]["family"] == "llama" and d["model"]["vocabulary"] == 197 and "F32" in d["types"]'
+    run 0 inspect "$golden/dpo_sigmoid/init_adapter" --json --tensors
+    json 'd["kind"] == "adapter" and d["adapter"]["r"] == 4 and len(d["tensor_list"]) == d["tensors"]'
+}
+
+tokenize_goes_there_and_back() {
+    local model=$golden/models/tiny_llama
+    printf '"where is the tea"\n"yes, please"\n' | "$attune" tokenize --model "$model" --json \
+        >"$work/ids" 2>"$work/err" || fail "tokenize"
+    "$attune" tokenize --model "$model" --decode --json <"$work/ids" >"$work/out" 2>"$work/err" ||
+        fail "tokenize --decode"
+    says out '^"(<[^>]*>)?where is the tea'
+    printf '{"messages":[{"role":"user","content":"hi"}]}\n' | "$attune" tokenize --model "$model" \
+        --chat --add_generation_prompt --render >"$work/out" 2>"$work/err" || fail "tokenize --chat"
+    json 'all("hi" in line for line in lines)'
+    printf 'x\n' | "$attune" tokenize --model "$model" --json >"$work/out" 2>"$work/err"
+    [ $? = 65 ] || fail "tokenize: a line that is not JSON"
+}
+
+data_show_equals_trl() {
+    run 0 data show "$golden/dpo_sigmoid/config.json" --json --n 2
+    python3 - "$work/out" "$golden/dpo_sigmoid/expect.json" <<'PY' || fail "data show: other ids"
+import json, sys
+rows = [json.loads(line) for line in open(sys.argv[1])]
+want = {row["row"]: row for row in json.load(open(sys.argv[2]))["rows"]}
+assert len(rows) == 2
+for row in rows:
+    for side in ("chosen", "rejected"):
+        assert row[side]["input_ids"] == want[row["row"]][side]["ids"], side
+        assert sum(row[side]["completion_mask"]) == want[row["row"]][side]["n_tokens"], side
+PY
+}
+
+plan_counts_rows_and_bytes() {
+    run 0 plan "$golden/dpo_sigmoid/config.json" --json
+    json 'd["fits"] and d["steps"] == 6 and d["device_bytes"]["total"] > 0 and d["rows"]["read"] > 0'
+    run 0 plan "$golden/dpo_sigmoid/config.json"
+    says out '^memory '
+}
+
+training_tells_what_it_did() {
+    run 0 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/dpo"
+    for word in '^device ' '^rows ' '^memory ' '^trains ' '^step 6/6 ' '^files ' '^next '; do
+        says err "$word"
+    done
+    [ -s "$work/out" ] && fail "training wrote to stdout"
+    for file in adapter_model.safetensors adapter_config.json metrics.jsonl timing.jsonl result.json \
+        run.json tokenizer.json; do
+        [ -s "$work/dpo/$file" ] || fail "dpo: $file is missing"
+    done
+    run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/dpo"
+    run 0 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/again" --quiet
+    grep -vq '^attune: ' "$work/err" && fail "--quiet: more than warnings on stderr"
+    for file in adapter_model.safetensors metrics.jsonl; do
+        cmp -s "$work/dpo/$file" "$work/again/$file" || fail "two runs differ in $file"
+    done
+}
+
+generate_is_reproducible() {
+    local model=$golden/models/tiny_llama
+    run 0 generate "$model" --adapter "$work/dpo" --prompt 'where is the tea' --prompt 'help' \
+        --max_new_tokens 8 --json
+    json 'len(lines) == 2 and all(line["n_tokens"] <= 8 for line in lines)'
+    cp "$work/out" "$work/first"
+    run 0 generate "$model" --adapter "$work/dpo" --prompt 'where is the tea' --prompt 'help' \
+        --max_new_tokens 8 --json
+    cmp -s "$work/out" "$work/first" || fail "greedy replies differ"
+    run 0 generate "$model" --prompt help --temperature 1 --seed 1 --max_new_tokens 12 --json
+    cp "$work/out" "$work/first"
+    run 0 generate "$model" --prompt help --temperature 1 --seed 2 --max_new_tokens 12 --json
+    cmp -s "$work/out" "$work/first" && fail "seeds do not matter"
+    run 0 generate "$model" --prompt help --max_new_tokens 12 --json
+    cp "$work/out" "$work/first"
+    run 0 generate "$model" --adapter "$work/dpo" --adapter_scale 0 --prompt help \
+        --max_new_tokens 12 --json
+    cmp -s "$work/out" "$work/first" || fail "an adapter at scale 0 changes the reply"
+    run 65 generate "$model" --prompts "$work/bad.json"
+}
+
+pipeline_resumes_and_never_overwrites() {
+    cat >"$work/pipeline.json" <<EOF
+{"output_dir": "pipeline", "model_name_or_path": "$golden/models/tiny_llama", "beta": 0.2,
+ "max_steps": 3, "lora_r": 4, "eval_split": 0.2, "on_bad_row": "skip", "on_long_row": "cut",
+ "stages": [
+  {"name": "sft", "method": "sft", "train_dataset": "$golden/data/sft_messages.jsonl"},
+  {"name": "dpo", "method": "dpo", "train_dataset": "$golden/data/pairs.jsonl"}]}
+EOF
+    run 0 run "$work/pipeline.json" --dry_run
+    [ -e "$work/pipeline" ] && fail "--dry_run wrote something"
+    run 0 run "$work/pipeline.json"
+    says err 'stage +2 of 2: dpo'
+    says err 'on a frozen adapter'
+    run 0 run "$work/pipeline.json"
+    [ "$(grep -c 'skipped' "$work/err")" = 2 ] || fail "finished stages were not skipped"
+    run 0 inspect "$work/pipeline/dpo" --json
+    json 'd["adapter"]["r"] == 8'
+    run 73 run "$work/pipeline.json" --beta 0.3
+    says err 'with other inputs'
+    rm -r "$work/pipeline/dpo"
+    run 0 run "$work/pipeline.json" --beta 0.3
+    [ "$(grep -c 'skipped' "$work/err")" = 1 ] || fail "the first stage was not skipped"
+    run 2 run "$golden/dpo_sigmoid/config.json"
+    says err 'stages'
+}
+
+interrupt_is_130_and_keeps_the_state() {
+    "$attune" dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/stopped" \
+        --max_steps 100000 >"$work/out" 2>"$work/err" &
+    local pid=$! code=0
+    for _ in $(seq 200); do
+        [ -s "$work/stopped/metrics.jsonl" ] && break
+        sleep 0.05
+    done
+    kill -INT "$pid"
+    wait "$pid" || code=$?
+    [ "$code" = 130 ] || fail "interrupted: exit code $code"
+    says err '^attune: error: stopped by a signal'
+    [ -s "$work/stopped/adapter_model.safetensors" ] || fail "interrupted: no adapter was written"
+    grep -q '"complete": false' "$work/stopped/result.json" || fail "interrupted: result.json"
+}
+
+config_import_lists_what_changed() {
+    cat >"$work/trl.yaml" <<'EOF'
+model_name_or_path: org/model
+dataset_name: org/data
+bf16: true
+beta: 0.05
+learning_rate: 5.0e-6
+warmup_ratio: 0.1
+gradient_checkpointing: true
+EOF
+    run 0 config import "$work/trl.yaml"
+    json 'd["method"] == "dpo" and d["preset"] == "trl" and d["warmup_steps"] == 0.1'
+    json '"bf16" not in d and "dataset_name" not in d and d["beta"] == 0.05'
+    says err '^bf16: '
+    says err '^warmup_ratio: is now warmup_steps'
+    echo 'bteaa: 1' >"$work/trl.yaml"
+    run 2 config import "$work/trl.yaml" --method dpo
+    says err 'unknown key bteaa'
+}
+
+bench_names_the_biggest() {
+    run 0 bench "$golden/dpo_sigmoid/config.json" --steps 1 --json
+    json 'd["biggest"] == d["kernels"][0]["kernel"] and abs(sum(k["share"] for k in d["kernels"]) - 1) < 1e-6'
+    run 0 sft "$golden/sft_messages/config.json" --output_dir "$work/profile" --profile
+    says err '^biggest: '
+}
+
+warnings_are_counted() {
+    run 0 plan "$golden/dpo_sigmoid/config.json" --bf16 --push_to_hub
+    says err '^attune: warning: --bf16 has no effect because'
+    says err '^attune: [0-9]+ warnings$'
+}
+
+key_reference_is_current() {
+    run 0 config keys --markdown
+    cmp -s "$work/out" "$source_dir/configs/README.md" ||
+        fail "configs/README.md: make it again with: attune config keys --markdown"
+}
+
+run_files_are_read() {
+    for file in "$source_dir"/configs/*.json; do
+        if grep -q '"stages"' "$file"; then
+            run 0 run "$file" --dry_run --model_name_or_path "$golden/models/tiny_llama" \
+                --output_dir "$work/dry"
+        else
+            run 66 "$(sed -n 's/.*"method": "\(.*\)".*/\1/p' "$file")" "$file" \
+                --model_name_or_path "$work/none" --output_dir "$work/dry"
+            says err "$work/none"
+        fi
+    done
+}
+
+for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_is_66 bad_data_is_65 \
+    no_device_is_69 unwritable_output_is_73 devices_and_inspect_print_json \
+    tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes \
+    training_tells_what_it_did generate_is_reproducible pipeline_resumes_and_never_overwrites \
+    interrupt_is_130_and_keeps_the_state config_import_lists_what_changed bench_names_the_biggest \
+    warnings_are_counted key_reference_is_current run_files_are_read; do
+    before=$failures
+    $test
+    [ "$failures" = "$before" ] && echo "ok   $test"
+done
+echo "$checks commands, $failures failures"
+[ "$failures" = 0 ]

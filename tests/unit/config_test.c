@@ -1,0 +1,323 @@
+/* links: train base */
+#include "config.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+/* cmocka.h needs the headers above. */
+#include <cmocka.h>
+
+/* Reads a document (JSON text or NULL) and flags, a list of pairs that ends with NULL. */
+static enum at_status read_as(struct at_config *out, const char *text, const char *path,
+                              enum at_method method, const char *const *flags)
+{
+    struct at_flag list[8];
+    size_t n = 0;
+    cJSON *document = text ? cJSON_Parse(text) : NULL;
+    enum at_status st = AT_OK;
+
+    assert_true(!text || document);
+    for (; flags && flags[2 * n]; n++)
+        list[n] = (struct at_flag){ flags[2 * n], flags[2 * n + 1] };
+    st = at_config_read(out, document, path, list, n, &method);
+    cJSON_Delete(document);
+    return st;
+}
+
+static void check_fails(const char *text, enum at_method method, const char *const *flags,
+                        const char *part, const char *other)
+{
+    struct at_config c;
+
+    if (read_as(&c, text, "dir/run.json", method, flags) != AT_USAGE)
+        fail_msg("accepted: %s", text ? text : flags[0]);
+    if (!strstr(at_message(), part) || !strstr(at_message(), other))
+        fail_msg("\"%s\" does not say \"%s\" and \"%s\"", at_message(), part, other);
+}
+
+static enum at_method a_method_of(enum at_key key)
+{
+    return at_key_read_by(key, AT_DPO) ? AT_DPO : AT_SFT;
+}
+
+static bool is_type(enum at_key key, const char *type)
+{
+    return strcmp(at_key_type(key), type) == 0;
+}
+
+/* A value of another JSON type is refused with the key's name, in file and flag. */
+static void wrong_types_name_the_key(void **state)
+{
+    char text[256], name[96];
+
+    (void)state;
+    for (int k = 0; k < AT_KEY_COUNT; k++) {
+        const enum at_key key = (enum at_key)k;
+        const bool words = is_type(key, "STR") || is_type(key, "CHOICE") || is_type(key, "LIST");
+        snprintf(text, sizeof text, "{\"%s\":%s}", at_key_name(key), words ? "7" : "\"x\"");
+        snprintf(name, sizeof name, "dir/run.json: %s: ", at_key_name(key));
+        check_fails(text, a_method_of(key), NULL, name, " expected, found ");
+        if (words)
+            continue;
+        const char *const flags[] = { at_key_name(key), "x", NULL };
+        snprintf(name, sizeof name, "--%s: ", at_key_name(key));
+        check_fails(NULL, a_method_of(key), flags, name, "\"x\"");
+    }
+}
+
+/* Just outside of each number's range, and a word that a choice lacks. */
+static void values_out_of_range_say_the_range(void **state)
+{
+    char text[256];
+
+    (void)state;
+    for (int k = 0; k < AT_KEY_COUNT; k++) {
+        const enum at_key key = (enum at_key)k;
+        const char *range = at_key_range(key);
+        if (is_type(key, "CHOICE")) {
+            snprintf(text, sizeof text, "{\"%s\":\"nope\"}", at_key_name(key));
+            check_fails(text, a_method_of(key), NULL, at_key_name(key), range);
+        }
+        if (!is_type(key, "U32") && !is_type(key, "F64"))
+            continue;
+        const double high = strtod(strstr(range, "..") + 2, NULL);
+        snprintf(text, sizeof text, "{\"%s\":-0.5}", at_key_name(key));
+        check_fails(text, a_method_of(key), NULL, at_key_name(key), range);
+        snprintf(text, sizeof text, "{\"%s\":%.17g}", at_key_name(key), 2 * high + 1);
+        check_fails(text, a_method_of(key), NULL, at_key_name(key), range);
+        if (range[0] == '(') {
+            snprintf(text, sizeof text, "{\"%s\":0}", at_key_name(key));
+            check_fails(text, a_method_of(key), NULL, at_key_name(key), range);
+        }
+        if (is_type(key, "U32")) {
+            snprintf(text, sizeof text, "{\"%s\":1.5}", at_key_name(key));
+            check_fails(text, a_method_of(key), NULL, at_key_name(key), "whole number");
+        }
+    }
+}
+
+/* The text of an effective value, as defaults are written. */
+static void value_text(char out[96], const struct at_config *c, enum at_key key)
+{
+    cJSON *value = at_config_value(c, key);
+
+    if (cJSON_IsString(value))
+        snprintf(out, 96, "%s", value->valuestring);
+    else if (cJSON_IsArray(value) && cJSON_GetArraySize(value) == 1)
+        snprintf(out, 96, "%s", value->child->valuestring);
+    else if (cJSON_IsNumber(value))
+        snprintf(out, 96, "%.17g", value->valuedouble);
+    else
+        snprintf(out, 96, "%s", cJSON_IsNull(value) ? "-" : cJSON_IsTrue(value) ? "true" : "false");
+    cJSON_Delete(value);
+}
+
+/* Every key of every method and preset has the default that the table says. */
+static void defaults_follow_the_table(void **state)
+{
+    static const char *const presets[] = { "trl", "gentle", "balanced", "strong" };
+    char text[96], want[96], document[64];
+    struct at_config c;
+
+    (void)state;
+    for (size_t p = 0; p < AT_COUNT(presets); p++)
+        for (int m = 0; m < AT_METHOD_COUNT; m++) {
+            snprintf(document, sizeof document, "{\"preset\":\"%s\"}", presets[p]);
+            if (read_as(&c, document, NULL, (enum at_method)m, NULL) != AT_OK)
+                fail_msg("%s", at_message());
+            for (int k = 0; k < AT_KEY_COUNT; k++) {
+                const enum at_key key = (enum at_key)k;
+                if (k == AT_KEY_preset)
+                    continue;
+                value_text(text, &c, key);
+                snprintf(want, sizeof want, "%s",
+                         at_key_default(key, (enum at_method)m, presets[p]));
+                if (is_type(key, "U32") || is_type(key, "F64")) {
+                    char *end = NULL;
+                    const double x = strtod(want, &end);
+                    if (!*end)
+                        snprintf(want, sizeof want, "%.17g", x);
+                }
+                if (strcmp(text, want) != 0)
+                    fail_msg("%s of %s: %s, want %s", at_key_name(key), presets[p], text, want);
+            }
+            at_config_release(&c);
+        }
+}
+
+/* Values that users rely on, not read from the table. */
+static void presets_give_what_the_interface_says(void **state)
+{
+    struct at_config c;
+
+    (void)state;
+    assert_int_equal(read_as(&c, "{\"preset\":\"trl\"}", NULL, AT_DPO, NULL), AT_OK);
+    assert_true(c.learning_rate == 1e-6 && c.eval_split == 0 && !c.use_peft);
+    assert_string_equal(c.on_long_row, "cut");
+    assert_string_equal(c.on_bad_row, "keep");
+    assert_string_equal(c.loss_type, "sigmoid");
+    at_config_release(&c);
+    assert_int_equal(read_as(&c, NULL, NULL, AT_SFT, NULL), AT_OK);
+    assert_true(c.learning_rate == 2e-4 && c.eval_split == 0.1 && c.use_peft);
+    assert_true(c.assistant_only_loss && c.lora_r == 16 && c.lora_alpha == 32);
+    assert_string_equal(c.preset, "balanced");
+    assert_string_equal(c.lora_target_modules.items[0], "all-linear");
+    assert_string_equal(c.on_long_row, "error");
+    assert_string_equal(c.loss_type, "nll");
+    at_config_release(&c);
+    assert_int_equal(read_as(&c, "{\"preset\":\"strong\"}", NULL, AT_DPO, NULL), AT_OK);
+    assert_true(c.beta == 0.05 && c.learning_rate == 1e-4);
+    at_config_release(&c);
+}
+
+static void unknown_keys_suggest_the_nearest(void **state)
+{
+    static const char *const flag[] = { "lora_rank", "8", NULL };
+    static const char *const typo[] = { "lerning_rate", "1", NULL };
+
+    (void)state;
+    check_fails("{\"lerning_rate\":1}", AT_DPO, NULL, "dir/run.json: unknown key lerning_rate",
+                "did you mean learning_rate?");
+    check_fails(NULL, AT_DPO, typo, "unknown flag --lerning_rate", "did you mean --learning_rate?");
+    check_fails(NULL, AT_DPO, flag, "--lora_rank", "--lora_r");
+    check_fails("{\"zzzzzzzzzzzzzz\":1}", AT_DPO, NULL, "unknown key zzzzzzzzzzzzzz",
+                "config keys");
+}
+
+/* A key of one method given to another is an error, for every such key. */
+static void keys_that_are_not_read_are_errors(void **state)
+{
+    struct at_config c;
+    char text[160];
+    int n = 0;
+
+    (void)state;
+    assert_int_equal(read_as(&c, NULL, NULL, AT_DPO, NULL), AT_OK);
+    for (int k = 0; k < AT_KEY_COUNT; k++)
+        for (int m = 0; m < AT_METHOD_COUNT; m++) {
+            if (at_key_read_by((enum at_key)k, (enum at_method)m))
+                continue;
+            snprintf(text, sizeof text, "{\"%s\":%s}", at_key_name((enum at_key)k),
+                     is_type((enum at_key)k, "BOOL") ? "true" : "1");
+            check_fails(text, (enum at_method)m, NULL, at_key_name((enum at_key)k),
+                        "is not read by");
+            n++;
+        }
+    assert_true(n >= 4);
+    at_config_release(&c);
+    check_fails("{\"loss_type\":\"ipo\"}", AT_SFT, NULL, "loss_type ipo", "nll");
+    check_fails("{\"loss_type\":\"nll\"}", AT_DPO, NULL, "loss_type nll", "sigmoid");
+}
+
+static void words_of_trl_are_classified(void **state)
+{
+    struct at_config c;
+    const size_t before = at_warn_count("no_effect");
+    const char *text = NULL, *name = NULL;
+    char document[160];
+
+    (void)state;
+    for (size_t i = 0; (name = at_key_word(AT_CLASS_LATER, i, &text)) != NULL; i++) {
+        snprintf(document, sizeof document, "{\"%s\":1}", name);
+        check_fails(document, AT_DPO, NULL, name, text);
+    }
+    for (size_t i = 0; (name = at_key_word(AT_CLASS_RENAMED, i, &text)) != NULL; i++) {
+        snprintf(document, sizeof document, "{\"%s\":1}", name);
+        check_fails(document, AT_DPO, NULL, name, text);
+    }
+    assert_int_equal(read_as(&c, "{\"bf16\":true,\"report_to\":\"wandb\"}", NULL, AT_DPO, NULL),
+                     AT_OK);
+    assert_int_equal(at_warn_count("no_effect"), before + 2);
+    at_config_release(&c);
+}
+
+static void paths_of_a_file_start_at_its_folder(void **state)
+{
+    static const char *const flags[] = { "output_dir", "out", "train_dataset", "b.jsonl", NULL };
+    struct at_config c;
+
+    (void)state;
+    assert_int_equal(read_as(&c,
+                             "{\"model_name_or_path\":\"m\",\"adapter_name_or_path\":\"/a\","
+                             "\"eval_dataset\":[\"x.jsonl\",\"/y.jsonl\"],\"output_dir\":\"o\"}",
+                             "dir/run.json", AT_DPO, flags),
+                     AT_OK);
+    assert_string_equal(c.model_name_or_path, "dir/m");
+    assert_string_equal(c.adapter_name_or_path, "/a");
+    assert_string_equal(c.eval_dataset.items[0], "dir/x.jsonl");
+    assert_string_equal(c.eval_dataset.items[1], "/y.jsonl");
+    assert_string_equal(c.output_dir, "out");
+    assert_string_equal(c.train_dataset.items[0], "b.jsonl");
+    at_config_release(&c);
+}
+
+static void flags_win_and_origins_are_recorded(void **state)
+{
+    static const char *const flags[] = { "beta", "0.7", "max_steps", "-1", NULL };
+    struct at_config c;
+    cJSON *record = NULL;
+
+    (void)state;
+    assert_int_equal(read_as(&c, "{\"beta\":0.2,\"lora_r\":4,\"seed\":null}", NULL, AT_DPO, flags),
+                     AT_OK);
+    assert_true(c.beta == 0.7 && c.lora_r == 4 && c.max_steps == 0 && c.seed == 42);
+    record = at_config_record(&c);
+    assert_string_equal(at_json_find(at_json_find(record, "beta"), "from")->valuestring, "flag");
+    assert_string_equal(at_json_find(at_json_find(record, "lora_r"), "from")->valuestring, "file");
+    assert_string_equal(at_json_find(at_json_find(record, "seed"), "from")->valuestring, "default");
+    assert_string_equal(at_json_find(at_json_find(record, "use_peft"), "from")->valuestring,
+                        "preset balanced");
+    assert_null(at_json_find(record, "assistant_only_loss"));
+    cJSON_Delete(record);
+    at_config_release(&c);
+}
+
+static void method_comes_from_command_or_key(void **state)
+{
+    struct at_config c;
+    cJSON *document = cJSON_Parse("{\"method\":\"dpo\"}");
+
+    (void)state;
+    assert_int_equal(at_config_read(&c, document, NULL, NULL, 0, NULL), AT_OK);
+    assert_int_equal(c.run_method, AT_DPO);
+    at_config_release(&c);
+    cJSON_Delete(document);
+    assert_int_equal(at_config_read(&c, NULL, NULL, NULL, 0, NULL), AT_USAGE);
+    check_fails("{\"method\":\"dpo\"}", AT_SFT, NULL, "method: dpo", "sft");
+}
+
+/* Rows of config.def are sorted within their class. */
+static void table_is_sorted(void **state)
+{
+    (void)state;
+    for (int k = 1; k < AT_KEY_COUNT; k++)
+        assert_true(strcmp(at_key_name((enum at_key)(k - 1)), at_key_name((enum at_key)k)) < 0);
+    for (int class = AT_CLASS_NO_EFFECT; class <= AT_CLASS_RENAMED; class ++) {
+        const char *text = NULL, *last = "", *name = NULL;
+        for (size_t i = 0; (name = at_key_word((enum at_key_class) class, i, &text));
+             last = name, i++)
+            assert_true(strcmp(last, name) < 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(wrong_types_name_the_key),
+        cmocka_unit_test(values_out_of_range_say_the_range),
+        cmocka_unit_test(defaults_follow_the_table),
+        cmocka_unit_test(presets_give_what_the_interface_says),
+        cmocka_unit_test(unknown_keys_suggest_the_nearest),
+        cmocka_unit_test(keys_that_are_not_read_are_errors),
+        cmocka_unit_test(words_of_trl_are_classified),
+        cmocka_unit_test(paths_of_a_file_start_at_its_folder),
+        cmocka_unit_test(flags_win_and_origins_are_recorded),
+        cmocka_unit_test(method_comes_from_command_or_key),
+        cmocka_unit_test(table_is_sorted),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,159 @@
+/* links: train data base */
+#include "metrics.h"
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+/* cmocka.h needs the headers above. */
+#include <cmocka.h>
+
+static void check_near(double got, double want, double tolerance)
+{
+    if (!(fabs(got - want) <= tolerance))
+        fail_msg("%.17g, want %.17g", got, want);
+}
+
+/* Wilson 1927; values computed by the formula in exact arithmetic and rounded. */
+static void share_of_equals_wilson(void **state)
+{
+    static const struct {
+        double hits, n, low, high;
+    } rows[] = {
+        { 0, 10, 0, 0.2775327998628892 },
+        { 10, 10, 0.7224672001371107, 1 },
+        { 5, 10, 0.2365930905125640, 0.7634069094874360 },
+        { 85, 100, 0.7671644040916763, 0.9069401471634337 },
+        { 60, 120, 0.4119387054110838, 0.5880612945889161 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(rows); i++) {
+        const struct at_share s = at_share_of(rows[i].hits, rows[i].n);
+        check_near(s.value, rows[i].hits / rows[i].n, 0);
+        check_near(s.low, rows[i].low, 1e-12);
+        check_near(s.high, rows[i].high, 1e-12);
+        check_near(s.n, rows[i].n, 0);
+    }
+}
+
+static void share_of_nothing_is_open(void **state)
+{
+    const struct at_share s = at_share_of(0, 0);
+
+    (void)state;
+    check_near(s.low, 0, 0);
+    check_near(s.high, 1, 0);
+}
+
+static void metric_add_names_what_is_not_finite(void **state)
+{
+    cJSON *out = cJSON_CreateObject();
+    struct at_buf text = { 0 };
+
+    (void)state;
+    at_metric_add(out, "eval_", "loss", NAN);
+    at_metric_add(out, "", "grad_norm", 0.1);
+    at_metric_add(out, "", "kl", -INFINITY);
+    at_json_write(&text, out);
+    assert_string_equal(text.data, "{\"eval_loss\":null,\"nonfinite\":[\"eval_loss\",\"kl\"],"
+                                   "\"grad_norm\":0.1,\"kl\":null}");
+    at_buf_release(&text);
+    cJSON_Delete(out);
+}
+
+static const struct at_row pair = { .n_segments = 2 };
+static const struct at_row_result first = {
+    .policy = { { .logp = -4, .entropy = 2, .hits = 1, .logit_mean = 6, .n = 2 },
+                { .logp = -9, .entropy = 3, .hits = 3, .logit_mean = 9, .n = 3 } },
+    .pair = { .loss = 0.5f, .score_chosen = 1, .score_rejected = -1 },
+    .n_segments = 2
+};
+static const struct at_row_result second = {
+    .policy = { { .logp = -8, .entropy = 4, .hits = 2, .logit_mean = 2, .n = 2 },
+                { .logp = -4, .entropy = 1, .hits = 0, .logit_mean = 1, .n = 1 } },
+    .pair = { .loss = 1.5f, .score_chosen = 2, .score_rejected = 2 },
+    .n_segments = 2
+};
+
+static double value(const cJSON *out, const char *name)
+{
+    const cJSON *item = at_json_find(out, name);
+
+    if (!cJSON_IsNumber(item))
+        fail_msg("%s is missing", name);
+    return item->valuedouble;
+}
+
+/* By TRL's definitions: means over rows, logits and entropy over tokens, ties are no win. */
+static void tally_of_pairs_equals_the_definitions(void **state)
+{
+    struct at_tally t = { 0 };
+    cJSON *out = cJSON_CreateObject();
+
+    (void)state;
+    at_tally_add(&t, &pair, &first);
+    at_tally_add(&t, &pair, &second);
+    at_tally_write(out, &t, "eval_", AT_DPO, 0.5);
+    check_near(value(out, "eval_loss"), 1, 0);
+    check_near(value(out, "eval_rewards/chosen"), 0.75, 0);
+    check_near(value(out, "eval_rewards/rejected"), 0.25, 0);
+    check_near(value(out, "eval_rewards/margins"), 0.5, 0);
+    check_near(value(out, "eval_rewards/accuracies"), 0.5, 0);
+    check_near(value(out, "eval_logps/chosen"), -6, 0);
+    check_near(value(out, "eval_logps/rejected"), -6.5, 0);
+    check_near(value(out, "eval_logits/chosen"), 2, 0);
+    check_near(value(out, "eval_logits/rejected"), 2.5, 0);
+    check_near(value(out, "eval_entropy"), 1.25, 0);
+    check_near(value(out, "eval_mean_token_accuracy"), 0.75, 0);
+    check_near(value(out, "eval_logps/accuracies"), 0.5, 0);
+    cJSON_Delete(out);
+}
+
+static void tally_of_a_step_has_no_eval_only_metric(void **state)
+{
+    struct at_tally t = { 0 };
+    cJSON *out = cJSON_CreateObject();
+
+    (void)state;
+    at_tally_add(&t, &pair, &first);
+    at_tally_write(out, &t, "", AT_DPO, 0.1);
+    assert_null(at_json_find(out, "logps/accuracies"));
+    check_near(value(out, "rewards/accuracies"), 1, 0);
+    cJSON_Delete(out);
+}
+
+static void tally_of_completions_is_by_token(void **state)
+{
+    const struct at_row row = { .n_segments = 1 };
+    const struct at_row_result r = { .policy = { { .logp = -6, .entropy = 4, .hits = 1, .n = 4 } },
+                                     .pair = { .loss = 6 } };
+    struct at_tally t = { 0 };
+    cJSON *out = cJSON_CreateObject();
+
+    (void)state;
+    at_tally_add(&t, &row, &r);
+    at_tally_write(out, &t, "", AT_SFT, 0);
+    check_near(value(out, "loss"), 1.5, 0);
+    check_near(value(out, "entropy"), 1, 0);
+    check_near(value(out, "mean_token_accuracy"), 0.25, 0);
+    assert_null(at_json_find(out, "rewards/chosen"));
+    cJSON_Delete(out);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(share_of_equals_wilson),
+        cmocka_unit_test(share_of_nothing_is_open),
+        cmocka_unit_test(metric_add_names_what_is_not_finite),
+        cmocka_unit_test(tally_of_pairs_equals_the_definitions),
+        cmocka_unit_test(tally_of_a_step_has_no_eval_only_metric),
+        cmocka_unit_test(tally_of_completions_is_by_token),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
