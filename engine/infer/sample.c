@@ -39,7 +39,7 @@ static uint32_t nucleus(const struct at_candidate *c, uint32_t n, double top_p, 
 
     for (uint32_t i = 0; i < n; i++)
         total += c[i].weight;
-    while (k < n && (k == 0 || kept < top_p * total))
+    while (k < n && kept < top_p * total)
         kept += c[k++].weight;
     *sum = kept;
     return k;

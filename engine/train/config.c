@@ -281,7 +281,7 @@ static AT_CHECKED resolve(struct at_config *c, enum at_key key, const char *dir,
 
     for (size_t i = 0; i < AT_COUNT(paths); i++)
         is_path = is_path || strcmp(paths[i], keys[key].name) == 0;
-    if (is_path && dir && text[0] != '/' && strcmp(dir, ".") != 0)
+    if (is_path && dir && strcmp(dir, ".") != 0)
         TRY(at_path_join(&c->arena, &copy, dir, text));
     else
         TRY(at_arena_strdup(&c->arena, &copy, text));

@@ -207,6 +207,7 @@ static void keys_that_are_not_read_are_errors(void **state)
             n++;
         }
     assert_true(n >= 4);
+    check_fails("{\"beta\":0.1}", AT_SFT, NULL, "beta", "is not read by sft");
     at_config_release(&c);
     check_fails("{\"loss_type\":\"ipo\"}", AT_SFT, NULL, "loss_type ipo", "nll");
     check_fails("{\"loss_type\":\"nll\"}", AT_DPO, NULL, "loss_type nll", "sigmoid");

@@ -41,7 +41,7 @@ static void check_all(double warmup_steps, int warmup, int total)
     for (size_t i = 0; i < AT_COUNT(types); i++) {
         const struct at_schedule s =
             at_schedule_make(types[i], 3e-4, warmup_steps, (uint64_t)total);
-        for (int t = 0; t <= total; t++) {
+        for (int t = 0; t <= total + 2; t++) {
             const double want = 3e-4 * factor(types[i], t, warmup, total);
             if (fabs(at_schedule_at(&s, (uint64_t)t) - want) > 1e-18)
                 fail_msg("%s, warmup %g, step %d of %d: %.17g, want %.17g", types[i], warmup_steps,
