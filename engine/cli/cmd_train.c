@@ -34,7 +34,12 @@ static void describe_training(const struct at_run *run)
                  e->n_adapters ? e->stack[e->n_adapters - 1]->r : c->lora_r,
                  e->n_adapters ? e->stack[e->n_adapters - 1]->alpha : c->lora_alpha,
                  e->n_adapters > 1 ? " on a frozen adapter" : "");
-    cli_note("trains   %.2f million values (%s)", (double)at_params_count(&e->params) / 1e6, what);
+    if (at_params_count(&e->params) < 1000000)
+        cli_note("trains   %llu values (%s)", (unsigned long long)at_params_count(&e->params),
+                 what);
+    else
+        cli_note("trains   %.2f million values (%s)", (double)at_params_count(&e->params) / 1e6,
+                 what);
     cli_note("steps    %llu of %u rows; %s, learning rate %g, preset %s",
              (unsigned long long)run->total_steps, run->rows_per_step, c->loss_type,
              c->learning_rate, c->preset);
@@ -46,7 +51,8 @@ void cli_describe_run(const struct at_run *run)
     const struct at_engine_bytes b = at_engine_get_bytes(&run->engine);
     const struct at_model_config *m = &run->bundle.config;
 
-    cli_note("device   %s (%s); another: --device, see `attune devices`", info->name, info->driver);
+    cli_note("device   %s, driver %s; another: --device, see `attune devices`", info->name,
+             info->driver);
     cli_note("model    %s: %s, %u layers, width %u, vocabulary %u", run->bundle.path,
              m->family->name, m->L, m->C, m->V);
     describe_rows(run);
@@ -103,6 +109,18 @@ static void show_next(const struct at_config *c, const struct at_outcome *o)
         cli_note("next     attune generate --model_name_or_path %s --prompt TEXT", c->output_dir);
 }
 
+static void show_counts(const struct at_engine *e)
+{
+    uint64_t launches = 0, submissions = 0;
+
+    at_stream_counts(e->stream, &launches, &submissions);
+    cli_detail("tokens   %llu given, %llu computed, %llu of the reference; %llu head rows",
+               (unsigned long long)e->tokens_given, (unsigned long long)e->tokens_computed,
+               (unsigned long long)e->ref_forward_tokens, (unsigned long long)e->head_rows);
+    cli_detail("device   %llu launches in %llu submissions", (unsigned long long)launches,
+               (unsigned long long)submissions);
+}
+
 /* ---- commands ---- */
 
 AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
@@ -127,6 +145,7 @@ AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
         goto done;
     }
     show_table(outcome);
+    show_counts(&run.engine);
     show_next(config, outcome);
 done:
     at_run_close(&run);

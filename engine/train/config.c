@@ -317,6 +317,8 @@ static AT_CHECKED set_text(struct at_config *c, enum at_key key, const cJSON *va
     const struct key_row *k = &keys[key];
     char want[128];
 
+    if (k->type == TYPE_CHOICE && cJSON_GetArraySize(value) == 1) /* TRL's loss_type: [sigmoid] */
+        value = value->child;
     if (!cJSON_IsString(value))
         return bad_value(k->name, "a string", value);
     if (k->type == TYPE_CHOICE && !in_words(k->range, value->valuestring)) {

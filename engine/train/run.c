@@ -186,10 +186,6 @@ AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
     uint32_t rows = 0;
 
     TRY(at_run_open_rows(out, config, events));
-    if (out->bundle.config.max_positions < config->max_length &&
-        out->bundle.config.max_positions > 0)
-        at_warn("positions", "max_length %u is beyond the %u positions that the model was made for",
-                config->max_length, out->bundle.config.max_positions);
     p.gpu = (struct at_gpu_params){ .device = config->device,
                                     .baseline_only = strcmp(config->kernels, "baseline") == 0,
                                     .profile = config->profile,
@@ -197,6 +193,9 @@ AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
     rows = longest(&out->data.train);
     if (out->data.has_eval && longest(&out->data.eval) > rows)
         rows = longest(&out->data.eval);
+    if (out->bundle.config.max_positions > 0 && rows > out->bundle.config.max_positions)
+        at_warn("positions", "the longest row has %u tokens, the model was made for %u positions",
+                rows, out->bundle.config.max_positions);
     p.longest_row = rows;
     p.n_positions = rows;
     TRY(choose_adapters(out, &p));

@@ -173,6 +173,17 @@ static void presets_give_what_the_interface_says(void **state)
     at_config_release(&c);
 }
 
+static void a_choice_may_be_a_list_of_one(void **state)
+{
+    struct at_config c;
+
+    (void)state;
+    assert_int_equal(read_as(&c, "{\"loss_type\":[\"ipo\"]}", NULL, AT_DPO, NULL), AT_OK);
+    assert_string_equal(c.loss_type, "ipo");
+    at_config_release(&c);
+    check_fails("{\"loss_type\":[\"ipo\",\"hinge\"]}", AT_DPO, NULL, "loss_type: a string", "");
+}
+
 static void unknown_keys_suggest_the_nearest(void **state)
 {
     static const char *const flag[] = { "lora_rank", "8", NULL };
@@ -311,6 +322,7 @@ int main(void)
         cmocka_unit_test(values_out_of_range_say_the_range),
         cmocka_unit_test(defaults_follow_the_table),
         cmocka_unit_test(presets_give_what_the_interface_says),
+        cmocka_unit_test(a_choice_may_be_a_list_of_one),
         cmocka_unit_test(unknown_keys_suggest_the_nearest),
         cmocka_unit_test(keys_that_are_not_read_are_errors),
         cmocka_unit_test(words_of_trl_are_classified),
