@@ -1,0 +1,188 @@
+#include "slab.h"
+
+#include <string.h>
+
+enum { GRANULE = 64 };
+
+AT_CHECKED at_slab_init(struct at_slab *out, uint32_t capacity)
+{
+    enum at_status st = AT_OK;
+    const size_t n = capacity;
+
+    AT_REQUIRE(capacity > 0 && capacity % GRANULE == 0 && capacity <= INT32_MAX);
+    *out = (struct at_slab){ .capacity = capacity };
+    TRY(at_alloc(&out->ids, n, sizeof *out->ids));
+    TRY(at_alloc(&out->positions, n, sizeof *out->positions));
+    TRY(at_alloc(&out->intervals, n, sizeof *out->intervals));
+    TRY(at_alloc(&out->query_end, n, sizeof *out->query_end));
+    TRY(at_alloc(&out->source, n, sizeof *out->source));
+    TRY(at_alloc(&out->target, n, sizeof *out->target));
+    TRY(at_alloc(&out->row_segment, n, sizeof *out->row_segment));
+    TRY(at_alloc(&out->row_begin, n + 1, sizeof *out->row_begin));
+    TRY(at_alloc(&out->order, n, sizeof *out->order));
+    TRY(at_alloc(&out->segment_begin, n + 1, sizeof *out->segment_begin));
+    TRY(at_alloc(&out->rows, n, sizeof *out->rows));
+done:
+    if (st != AT_OK)
+        at_slab_release(out);
+    return st;
+}
+
+void at_slab_release(struct at_slab *slab)
+{
+    at_free(&slab->ids);
+    at_free(&slab->positions);
+    at_free(&slab->intervals);
+    at_free(&slab->query_end);
+    at_free(&slab->source);
+    at_free(&slab->target);
+    at_free(&slab->row_segment);
+    at_free(&slab->row_begin);
+    at_free(&slab->order);
+    at_free(&slab->segment_begin);
+    at_free(&slab->rows);
+    *slab = (struct at_slab){ .capacity = 0 };
+}
+
+/* Appends n tokens, each reading `reads` up to itself; their keys are read until query_end. */
+static void put_run(struct at_slab *slab, const int32_t *ids, uint32_t n, uint32_t position,
+                    struct at_interval reads, uint32_t query_end)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t t = slab->n_tokens++;
+        reads.key_end = (int32_t)slab->n_tokens;
+        slab->ids[t] = ids[i];
+        slab->positions[t] = (int32_t)(position + i);
+        slab->intervals[t] = reads;
+        slab->query_end[t] = (int32_t)query_end;
+    }
+}
+
+/* No prefix, and a segment from `begin` on. */
+static struct at_interval reads_from(uint32_t begin)
+{
+    const int32_t t = (int32_t)begin;
+
+    return (struct at_interval){ .prefix_begin = t, .prefix_end = t, .seg_begin = t };
+}
+
+/* Appends the completion row of one target token. */
+static void put_target(struct at_slab *slab, uint32_t source, int32_t target, uint32_t segment)
+{
+    const uint32_t r = slab->n_rows++;
+
+    slab->source[r] = (int32_t)source;
+    slab->target[r] = target;
+    slab->row_segment[r] = (int32_t)segment;
+}
+
+/* Targets of a segment whose tokens stand at `begin`, from its token `i` on. */
+static void put_targets(struct at_slab *slab, const struct at_segment *segment, uint32_t i,
+                        uint32_t begin, uint32_t index)
+{
+    for (; i < segment->n; i++)
+        if (segment->targets[i])
+            put_target(slab, begin + i - 1, segment->ids[i], index);
+}
+
+static void put_row(struct at_slab *slab, const struct at_row *row)
+{
+    const uint32_t prefix = slab->n_tokens, prefix_end = prefix + row->n_prefix;
+    const uint32_t group_end = prefix + at_row_tokens(row);
+    struct at_interval reads = reads_from(prefix);
+
+    put_run(slab, row->prefix, row->n_prefix, 0, reads, group_end);
+    reads.prefix_end = (int32_t)prefix_end;
+    /* The last prefix token predicts the first token of every segment. */
+    for (uint32_t k = 0; k < row->n_segments; k++) {
+        const struct at_segment *s = &row->segment[k];
+        if (s->n > 0 && s->targets[0]) {
+            AT_REQUIRE(row->n_prefix > 0);
+            put_target(slab, prefix_end - 1, s->ids[0], slab->n_segments + k);
+        }
+    }
+    for (uint32_t k = 0; k < row->n_segments; k++) {
+        const struct at_segment *s = &row->segment[k];
+        const uint32_t begin = slab->n_tokens;
+        reads.seg_begin = (int32_t)begin;
+        put_run(slab, s->ids, s->n, row->n_prefix, reads, begin + s->n);
+        put_targets(slab, s, 1, begin, slab->n_segments + k);
+    }
+    slab->n_segments += row->n_segments;
+}
+
+static void put_row_unshared(struct at_slab *slab, const struct at_row *row)
+{
+    for (uint32_t k = 0; k < row->n_segments; k++) {
+        const struct at_segment *s = &row->segment[k];
+        const uint32_t begin = slab->n_tokens, end = begin + row->n_prefix + s->n;
+        put_run(slab, row->prefix, row->n_prefix, 0, reads_from(begin), end);
+        put_run(slab, s->ids, s->n, row->n_prefix, reads_from(begin), end);
+        AT_REQUIRE(s->n == 0 || !s->targets[0] || row->n_prefix > 0);
+        put_targets(slab, s, 0, begin + row->n_prefix, slab->n_segments++);
+    }
+}
+
+/* Padding tokens and rows, and the index arrays that follow from the completion rows. */
+static void finish(struct at_slab *slab)
+{
+    const uint32_t n = slab->n_tokens;
+    uint32_t r = 0;
+
+    slab->T = (uint32_t)at_round_up(n, GRANULE);
+    slab->R = (uint32_t)at_round_up(slab->n_rows, GRANULE);
+    memset(slab->ids + n, 0, (slab->T - n) * sizeof *slab->ids);
+    memset(slab->positions + n, 0, (slab->T - n) * sizeof *slab->positions);
+    memset(slab->intervals + n, 0, (slab->T - n) * sizeof *slab->intervals);
+    memset(slab->query_end + n, 0, (slab->T - n) * sizeof *slab->query_end);
+    for (uint32_t i = slab->n_rows; i < slab->R; i++) {
+        slab->source[i] = slab->target[i] = 0;
+        slab->row_segment[i] = -1;
+    }
+    for (uint32_t t = 0; t <= slab->T; t++) {
+        while (r < slab->n_rows && slab->source[r] < (int32_t)t)
+            r++;
+        slab->row_begin[t] = (int32_t)r;
+    }
+    /* Counting sort by segment keeps the order of source, which is the order of position. */
+    memset(slab->segment_begin, 0, (slab->n_segments + 1) * sizeof *slab->segment_begin);
+    for (uint32_t i = 0; i < slab->n_rows; i++)
+        slab->segment_begin[slab->row_segment[i] + 1]++;
+    for (uint32_t s = 0; s < slab->n_segments; s++)
+        slab->segment_begin[s + 1] += slab->segment_begin[s];
+    for (uint32_t i = 0; i < slab->n_rows; i++)
+        slab->order[slab->segment_begin[slab->row_segment[i]]++] = (int32_t)i;
+    for (uint32_t s = slab->n_segments; s > 0; s--)
+        slab->segment_begin[s] = slab->segment_begin[s - 1];
+    slab->segment_begin[0] = 0;
+}
+
+static void fill(struct at_slab *slab, const struct at_row *const *rows, uint32_t n,
+                 uint32_t (*count)(const struct at_row *),
+                 void (*put)(struct at_slab *, const struct at_row *))
+{
+    uint64_t tokens = 0, segments = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        tokens += count(rows[i]);
+        segments += rows[i]->n_segments;
+    }
+    AT_REQUIRE(n <= slab->capacity && tokens <= slab->capacity && segments <= slab->capacity);
+    slab->n_tokens = slab->n_rows = slab->n_segments = 0;
+    slab->n_packed = n;
+    for (uint32_t i = 0; i < n; i++) {
+        slab->rows[i] = rows[i];
+        put(slab, rows[i]);
+    }
+    finish(slab);
+}
+
+void at_slab_fill(struct at_slab *slab, const struct at_row *const *rows, uint32_t n)
+{
+    fill(slab, rows, n, at_row_tokens, put_row);
+}
+
+void at_slab_fill_unshared(struct at_slab *slab, const struct at_row *const *rows, uint32_t n)
+{
+    fill(slab, rows, n, at_row_tokens_unshared, put_row_unshared);
+}

@@ -1,0 +1,98 @@
+/* links: base text data */
+#include "rng.h"
+#include "slab.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+/* cmocka.h needs the headers above. */
+#include <cmocka.h>
+
+enum { MAX_ROWS = 200 };
+
+struct rows {
+    struct at_row row[MAX_ROWS];
+    const struct at_row *pointer[MAX_ROWS];
+};
+
+static void make_rows(struct rows *out, const uint32_t *tokens, uint32_t n)
+{
+    memset(out, 0, sizeof *out);
+    for (uint32_t i = 0; i < n; i++) {
+        out->row[i].n_prefix = tokens[i] / 2;
+        out->row[i].n_segments = 1;
+        out->row[i].segment[0].n = tokens[i] - tokens[i] / 2;
+        out->pointer[i] = &out->row[i];
+    }
+}
+
+static void check_packed(const uint32_t *tokens, uint32_t n, uint32_t capacity,
+                         const uint32_t *want, uint32_t want_slabs)
+{
+    struct rows rows;
+    uint32_t slab[MAX_ROWS] = { 0 }, n_slabs = 99;
+
+    make_rows(&rows, tokens, n);
+    assert_int_equal(at_pack(slab, &n_slabs, rows.pointer, n, capacity), AT_OK);
+    assert_int_equal(n_slabs, want_slabs);
+    assert_memory_equal(slab, want, n * sizeof *want);
+}
+
+static void pack_of_known_rows_is_first_fit_decreasing(void **state)
+{
+    (void)state;
+    check_packed((uint32_t[]){ 30, 60, 40, 64, 4 }, 5, 64, (uint32_t[]){ 3, 1, 2, 0, 1 }, 4);
+    check_packed((uint32_t[]){ 20, 50, 44, 14 }, 4, 64, (uint32_t[]){ 1, 0, 1, 0 }, 2);
+    /* equal rows go in order of position */
+    check_packed((uint32_t[]){ 32, 32, 32, 32, 32 }, 5, 64, (uint32_t[]){ 0, 0, 1, 1, 2 }, 3);
+    check_packed((uint32_t[]){ 64 }, 1, 64, (uint32_t[]){ 0 }, 1);
+    check_packed(NULL, 0, 64, NULL, 0);
+}
+
+static void pack_of_random_rows_fills_no_slab_above_capacity(void **state)
+{
+    struct at_rng rng = at_rng_make(9, AT_RNG_TEST, 0, 0);
+    uint32_t tokens[MAX_ROWS], slab[MAX_ROWS], used[MAX_ROWS] = { 0 }, n_slabs, total = 0;
+    struct rows rows;
+
+    (void)state;
+    for (uint32_t i = 0; i < MAX_ROWS; i++)
+        total += tokens[i] = 1 + at_rng_below(&rng, 256);
+    make_rows(&rows, tokens, MAX_ROWS);
+    assert_int_equal(at_pack(slab, &n_slabs, rows.pointer, MAX_ROWS, 256), AT_OK);
+    for (uint32_t i = 0; i < MAX_ROWS; i++) {
+        assert_true(slab[i] < n_slabs);
+        used[slab[i]] += tokens[i];
+    }
+    for (uint32_t s = 0; s < n_slabs; s++)
+        assert_in_range(used[s], 1, 256);
+    /* first fit decreasing needs at most 11/9 of the best and 6/9 (Dosa 2007) */
+    assert_true(n_slabs * 9 <= 11 * at_div_up(total, 256) + 22);
+}
+
+static void pack_without_memory_fails(void **state)
+{
+    struct rows rows;
+    uint32_t slab[1], n_slabs;
+
+    (void)state;
+    make_rows(&rows, (uint32_t[]){ 5 }, 1);
+    for (uint64_t n = 1; n <= 2; n++) {
+        at_alloc_fail_at(n);
+        assert_int_equal(at_pack(slab, &n_slabs, rows.pointer, 1, 64), AT_MEMORY);
+    }
+    at_alloc_fail_at(0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pack_of_known_rows_is_first_fit_decreasing),
+        cmocka_unit_test(pack_of_random_rows_fills_no_slab_above_capacity),
+        cmocka_unit_test(pack_without_memory_fails),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

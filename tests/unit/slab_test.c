@@ -1,0 +1,300 @@
+/* links: base text data */
+#include "rng.h"
+#include "slab.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+/* cmocka.h needs the headers above. */
+#include <cmocka.h>
+
+enum { CAPACITY = 512, MAX_ROWS = 24, MAX_PART = 9 };
+
+/* Data rows with storage of their own; token ids are distinct, so that any mix-up shows. */
+struct rows {
+    struct at_row row[MAX_ROWS];
+    const struct at_row *pointer[MAX_ROWS];
+    int32_t ids[MAX_ROWS][3][MAX_PART];
+    uint8_t targets[MAX_ROWS][2][MAX_PART];
+    uint32_t n;
+};
+
+/* Where a token of the stream comes from. */
+struct origin {
+    uint32_t row, segment, position; /* segment: of the slab */
+    bool in_prefix;
+};
+
+static void make_rows(struct rows *out, struct at_rng *rng)
+{
+    memset(out, 0, sizeof *out);
+    out->n = 1 + at_rng_below(rng, MAX_ROWS);
+    for (uint32_t r = 0; r < out->n; r++) {
+        struct at_row *row = &out->row[r];
+        row->n_segments = 1 + at_rng_below(rng, 2);
+        row->n_prefix = at_rng_below(rng, MAX_PART + 1);
+        row->prefix = out->ids[r][2];
+        for (uint32_t i = 0; i < MAX_PART; i++)
+            for (int32_t k = 0; k < 3; k++)
+                out->ids[r][k][i] = (int32_t)(1000 + r * 100 + i * 3) + k;
+        for (uint32_t k = 0; k < row->n_segments; k++) {
+            struct at_segment *s = &row->segment[k];
+            s->n = 1 + at_rng_below(rng, MAX_PART);
+            s->ids = out->ids[r][k];
+            s->targets = out->targets[r][k];
+            for (uint32_t i = row->n_prefix == 0; i < s->n; i++)
+                s->n_targets += out->targets[r][k][i] = at_rng_below(rng, 4) != 0;
+        }
+        out->pointer[r] = row;
+    }
+}
+
+/* The stream token by token: what fill must have laid out. */
+static uint32_t make_origins(struct origin out[CAPACITY], const struct rows *rows, bool shared)
+{
+    uint32_t n = 0, segment = 0;
+
+    for (uint32_t r = 0; r < rows->n; r++) {
+        const struct at_row *row = &rows->row[r];
+        for (uint32_t k = 0; k < row->n_segments; k++, segment++) {
+            if (k == 0 || !shared)
+                for (uint32_t i = 0; i < row->n_prefix; i++)
+                    out[n++] = (struct origin){ r, segment, i, true };
+            for (uint32_t i = 0; i < row->segment[k].n; i++)
+                out[n++] = (struct origin){ r, segment, row->n_prefix + i, false };
+        }
+    }
+    return n;
+}
+
+/* A token reads itself and, of its own row, what comes before: the prefix and its own segment. */
+static bool may_read(const struct origin *query, const struct origin *key, bool shared)
+{
+    const bool same =
+        shared && key->in_prefix ? query->row == key->row : query->segment == key->segment;
+
+    return same && key <= query;
+}
+
+static void check_intervals(const struct at_slab *slab, const struct origin *origin, bool shared)
+{
+    for (uint32_t q = 0; q < slab->T; q++) {
+        const struct at_interval *v = &slab->intervals[q];
+        for (uint32_t k = 0; k < slab->T; k++) {
+            const int32_t j = (int32_t)k, t = (int32_t)q;
+            const bool want = q < slab->n_tokens && k < slab->n_tokens &&
+                              may_read(&origin[q], &origin[k], shared);
+            const bool in_prefix = v->prefix_begin <= j && j < v->prefix_end;
+            const bool in_segment = v->seg_begin <= j && j < v->key_end;
+            if ((in_prefix || in_segment) != want || (in_prefix && in_segment))
+                fail_msg("query %u, key %u: reads %d, should %d", q, k, in_prefix || in_segment,
+                         want);
+            if ((j <= t && t < slab->query_end[k]) != want)
+                fail_msg("key %u: read by query %u is not %d", k, q, want);
+        }
+    }
+}
+
+static void check_tokens(const struct at_slab *slab, const struct origin *origin, uint32_t n,
+                         const struct rows *rows)
+{
+    assert_int_equal(slab->n_tokens, n);
+    assert_int_equal(slab->T, at_round_up(n, 64));
+    for (uint32_t t = 0, first = 0; t < slab->T; t++) {
+        const struct origin *o = &origin[t];
+        if (t >= n) {
+            assert_int_equal(slab->ids[t], 0);
+            assert_int_equal(slab->positions[t], 0);
+            continue;
+        }
+        const struct at_row *row = &rows->row[o->row];
+        if (t == 0 || origin[t - 1].row != o->row)
+            first = o->segment;
+        assert_int_equal(slab->positions[t], o->position);
+        assert_int_equal(slab->ids[t],
+                         o->in_prefix
+                             ? row->prefix[o->position]
+                             : row->segment[o->segment - first].ids[o->position - row->n_prefix]);
+    }
+}
+
+/* Segment s, its target at `position`: exactly one completion row, the next of the segment's order,
+ * whose source is the token before, in the same segment or in the row's prefix. */
+static void check_target(const struct at_slab *slab, const struct origin *origin, uint32_t s,
+                         uint32_t position, int32_t target, uint32_t nth, uint32_t row)
+{
+    const int32_t r = slab->order[slab->segment_begin[s] + (int32_t)nth];
+    const struct origin *source = &origin[slab->source[r]];
+
+    assert_int_equal(slab->target[r], target);
+    assert_int_equal(slab->row_segment[r], s);
+    assert_int_equal(source->row, row);
+    assert_int_equal(source->position + 1, position);
+    if (!source->in_prefix)
+        assert_int_equal(source->segment, s);
+}
+
+static void check_targets(const struct at_slab *slab, const struct origin *origin,
+                          const struct rows *rows)
+{
+    uint32_t s = 0, total = 0;
+
+    for (uint32_t r = 0; r < rows->n; r++)
+        for (uint32_t k = 0; k < rows->row[r].n_segments; k++, s++) {
+            const struct at_segment *segment = &rows->row[r].segment[k];
+            uint32_t nth = 0;
+            for (uint32_t i = 0; i < segment->n; i++)
+                if (segment->targets[i])
+                    check_target(slab, origin, s, rows->row[r].n_prefix + i, segment->ids[i], nth++,
+                                 r);
+            assert_int_equal(slab->segment_begin[s], total);
+            total += nth;
+            assert_int_equal(slab->segment_begin[s + 1], total);
+        }
+    assert_int_equal(slab->n_segments, s);
+    assert_int_equal(slab->n_rows, total);
+    assert_int_equal(slab->R, at_round_up(total, 64));
+    for (uint32_t i = total; i < slab->R; i++) {
+        assert_int_equal(slab->source[i], 0);
+        assert_int_equal(slab->target[i], 0);
+        assert_int_equal(slab->row_segment[i], -1);
+    }
+}
+
+static void check_row_begin(const struct at_slab *slab)
+{
+    assert_int_equal(slab->row_begin[0], 0);
+    assert_int_equal(slab->row_begin[slab->T], slab->n_rows);
+    for (int32_t t = 0; t < (int32_t)slab->T; t++)
+        for (int32_t r = 0; r < (int32_t)slab->n_rows; r++)
+            if ((slab->source[r] == t) != (slab->row_begin[t] <= r && r < slab->row_begin[t + 1]))
+                fail_msg("row %d with source %d is wrong in row_begin of token %d", r,
+                         slab->source[r], t);
+}
+
+static void check_random(bool shared)
+{
+    struct at_rng rng = at_rng_make(5, AT_RNG_TEST, shared, 0);
+    struct at_slab slab;
+    struct origin origin[CAPACITY];
+    struct rows rows;
+    int n_checked = 0;
+
+    assert_int_equal(at_slab_init(&slab, CAPACITY), AT_OK);
+    for (int i = 0; i < 60; i++) {
+        uint32_t n = 0;
+        make_rows(&rows, &rng);
+        for (uint32_t r = 0; r < rows.n; r++)
+            n += shared ? at_row_tokens(&rows.row[r]) : at_row_tokens_unshared(&rows.row[r]);
+        if (n > CAPACITY)
+            continue;
+        (shared ? at_slab_fill : at_slab_fill_unshared)(&slab, rows.pointer, rows.n);
+        assert_int_equal(make_origins(origin, &rows, shared), n);
+        check_tokens(&slab, origin, n, &rows);
+        check_intervals(&slab, origin, shared);
+        check_targets(&slab, origin, &rows);
+        check_row_begin(&slab);
+        assert_int_equal(slab.n_packed, rows.n);
+        assert_memory_equal(slab.rows, rows.pointer, rows.n * sizeof *rows.pointer);
+        n_checked++;
+    }
+    assert_true(n_checked > 30);
+    at_slab_release(&slab);
+}
+
+static void slab_of_shared_rows_equals_its_definition(void **state)
+{
+    (void)state;
+    check_random(true);
+}
+
+static void slab_of_unshared_rows_equals_its_definition(void **state)
+{
+    (void)state;
+    check_random(false);
+}
+
+static void slab_of_a_pair_is_as_written_out(void **state)
+{
+    static const int32_t prefix[] = { 10, 11 }, chosen[] = { 20, 21 }, rejected[] = { 30 };
+    static const uint8_t ones[] = { 1, 1 };
+    const struct at_row row = { .prefix = prefix,
+                                .n_prefix = 2,
+                                .n_prompt = 2,
+                                .n_segments = 2,
+                                .segment = { { chosen, ones, 2, 2 }, { rejected, ones, 1, 1 } } };
+    const struct at_row *pointer = &row;
+    static const int32_t ids[] = { 10, 11, 20, 21, 30 }, positions[] = { 0, 1, 2, 3, 2 };
+    static const int32_t query_end[] = { 5, 5, 4, 4, 5 };
+    static const struct at_interval intervals[] = {
+        { 0, 0, 0, 1 }, { 0, 0, 0, 2 }, { 0, 2, 2, 3 }, { 0, 2, 2, 4 }, { 0, 2, 4, 5 }
+    };
+    static const int32_t source[] = { 1, 1, 2 }, target[] = { 20, 30, 21 };
+    static const int32_t segment[] = { 0, 1, 0 }, order[] = { 0, 2, 1 }, begin[] = { 0, 2, 3 };
+    struct at_slab slab;
+
+    (void)state;
+    assert_int_equal(at_row_tokens(&row), 5);
+    assert_int_equal(at_row_tokens_unshared(&row), 7);
+    assert_int_equal(at_row_targets(&row), 3);
+    assert_int_equal(at_slab_init(&slab, 64), AT_OK);
+    at_slab_fill(&slab, &pointer, 1);
+    assert_int_equal(slab.n_tokens, 5);
+    assert_int_equal(slab.n_rows, 3);
+    assert_memory_equal(slab.ids, ids, sizeof ids);
+    assert_memory_equal(slab.positions, positions, sizeof positions);
+    assert_memory_equal(slab.query_end, query_end, sizeof query_end);
+    assert_memory_equal(slab.intervals, intervals, sizeof intervals);
+    assert_memory_equal(slab.source, source, sizeof source);
+    assert_memory_equal(slab.target, target, sizeof target);
+    assert_memory_equal(slab.row_segment, segment, sizeof segment);
+    assert_memory_equal(slab.order, order, sizeof order);
+    assert_memory_equal(slab.segment_begin, begin, sizeof begin);
+    at_slab_release(&slab);
+}
+
+static void slab_refilled_keeps_nothing(void **state)
+{
+    struct at_rng rng = at_rng_make(6, AT_RNG_TEST, 0, 0);
+    struct at_slab slab;
+    struct rows rows;
+
+    (void)state;
+    make_rows(&rows, &rng);
+    assert_int_equal(at_slab_init(&slab, CAPACITY), AT_OK);
+    at_slab_fill(&slab, rows.pointer, rows.n);
+    at_slab_fill(&slab, rows.pointer, 0);
+    assert_int_equal(slab.n_tokens + slab.T + slab.n_rows + slab.R + slab.n_segments, 0);
+    at_slab_fill(&slab, rows.pointer, 1);
+    for (uint32_t t = slab.n_tokens; t < slab.T; t++)
+        assert_int_equal(
+            slab.ids[t] + slab.positions[t] + slab.query_end[t] + slab.intervals[t].key_end, 0);
+    at_slab_release(&slab);
+}
+
+static void slab_without_memory_holds_nothing(void **state)
+{
+    (void)state;
+    for (uint64_t n = 1; n <= 11; n++) {
+        struct at_slab slab;
+        at_alloc_fail_at(n);
+        assert_int_equal(at_slab_init(&slab, 64), AT_MEMORY);
+        assert_null(slab.ids);
+    }
+    at_alloc_fail_at(0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(slab_of_a_pair_is_as_written_out),
+        cmocka_unit_test(slab_of_shared_rows_equals_its_definition),
+        cmocka_unit_test(slab_of_unshared_rows_equals_its_definition),
+        cmocka_unit_test(slab_refilled_keeps_nothing),
+        cmocka_unit_test(slab_without_memory_holds_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
