@@ -14,11 +14,13 @@ struct at_message {
 struct at_chat; /* a known template */
 
 /* Finds the template by its text; `name` is what errors call its place. */
-AT_CHECKED at_chat_recognise(const struct at_chat **out, const char *template_text, const char *name);
+AT_CHECKED at_chat_recognise(const struct at_chat **out, const char *template_text,
+                             const char *name);
 const char *at_chat_name(const struct at_chat *chat);
 /* End-of-turn marker of the template's assistant turns, such as "<|im_end|>". */
 const char *at_chat_end_of_turn(const struct at_chat *chat);
-/* Reads chat_template (tokenizer_config.json, chat_template.jinja) of a folder; *out NULL if none. */
+/* Reads chat_template (tokenizer_config.json, chat_template.jinja) of a folder; *out NULL if none.
+ */
 AT_CHECKED at_chat_template_load(struct at_arena *arena, const char **out, const char *dir);
 /* Appends the rendered text. Roles that the template refuses are AT_DATA. */
 AT_CHECKED at_chat_render(const struct at_chat *chat, struct at_buf *out,

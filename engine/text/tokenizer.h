@@ -1,6 +1,6 @@
 /* Byte-level BPE (Sennrich et al. 2016; GPT-2's byte alphabet) from a Hugging Face folder's
- * tokenizer.json or from the arrays of a GGUF file. Ids and strings equal the `tokenizers` library's.
- * A tokenizer is read-only after loading and may be used by several threads. */
+ * tokenizer.json or from the arrays of a GGUF file. Ids and strings equal the `tokenizers`
+ * library's. A tokenizer is read-only after loading and may be used by several threads. */
 #ifndef AT_TOKENIZER_H
 #define AT_TOKENIZER_H
 
@@ -11,14 +11,14 @@ struct at_tokenizer;
 
 /* What GGUF metadata hold; every array is borrowed during the call only. */
 struct at_vocab {
-    const char *model;           /* tokenizer.ggml.model: "gpt2" */
-    const char *pre;             /* tokenizer.ggml.pre: "smollm", "qwen2", "llama-bpe", ...; or NULL */
+    const char *model; /* tokenizer.ggml.model: "gpt2" */
+    const char *pre;   /* tokenizer.ggml.pre: "smollm", "qwen2", "llama-bpe", ...; or NULL */
     const char *const *tokens;   /* n_tokens byte strings in GPT-2's byte alphabet */
     const size_t *token_lengths; /* bytes of each */
     const int32_t *types;        /* 1 normal, 3 control, 4 user-defined, 6 byte; or NULL */
     const char *const *merges;   /* n_merges "left right" */
     size_t n_tokens, n_merges;
-    int32_t bos, eos, pad;       /* -1 when absent */
+    int32_t bos, eos, pad; /* -1 when absent */
     bool add_bos, add_eos;
 };
 

@@ -1,0 +1,476 @@
+#include "json.h"
+#include "tokenizer_parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- loading ---- */
+
+AT_CHECKED at_tokenizer_begin(struct at_tokenizer *t, size_t n_tokens, size_t n_vocab,
+                              size_t n_merges)
+{
+    enum at_status st = AT_OK;
+
+    t->bos = t->eos = t->pad = -1;
+    t->n_tokens = n_tokens;
+    at_hash_init(&t->hash);
+    at_hash_put_text(&t->hash, "attune tokenizer 1");
+    TRY(at_alloc(&t->tokens, n_tokens, sizeof *t->tokens));
+    TRY(at_string_map_init(&t->vocab, n_vocab));
+    TRY(at_merge_map_init(&t->merges, n_merges));
+done:
+    return st;
+}
+
+/* What a token decodes to: bytes when all its characters are of the alphabet, else its own text. */
+static AT_CHECKED set_bytes(struct at_tokenizer *t, struct at_token *token)
+{
+    enum at_status st = AT_OK;
+    char *bytes = NULL;
+    uint32_t n_bytes = 0;
+
+    TRY(at_arena_strndup(&t->arena, &bytes, token->text, token->n_text));
+    token->bytes = token->text;
+    token->n_bytes = token->n_text;
+    for (size_t i = 0, n; i < token->n_text; i += n) {
+        const int byte = at_alphabet_byte(at_utf8_get(token->text + i, &n));
+        if (byte < 0)
+            goto done;
+        bytes[n_bytes++] = (char)byte;
+    }
+    token->bytes = bytes;
+    token->n_bytes = n_bytes;
+done:
+    return st;
+}
+
+static AT_CHECKED add_token(struct at_tokenizer *t, const char *text, size_t n, int32_t id,
+                            const char *name)
+{
+    enum at_status st = AT_OK;
+    struct at_token *token = &t->tokens[id];
+    char *copy = NULL;
+
+    AT_REQUIRE(id >= 0 && (size_t)id < t->n_tokens);
+    if (n > UINT32_MAX || at_utf8_check(text, n) < n)
+        FAIL(AT_DATA, "%s: token %d is not valid UTF-8", name, id);
+    if (token->text)
+        FAIL(AT_DATA, "%s: id %d stands for two tokens, \"%s\" and \"%.*s\"", name, id, token->text,
+             (int)n, text);
+    TRY(at_arena_strndup(&t->arena, &copy, text, n));
+    *token = (struct at_token){ .text = copy, .n_text = (uint32_t)n };
+    TRY(set_bytes(t, token));
+    at_hash_put(&t->hash, &id, sizeof id);
+    at_hash_put_text(&t->hash, copy);
+done:
+    return st;
+}
+
+AT_CHECKED at_tokenizer_put_token(struct at_tokenizer *t, const char *text, size_t n, int32_t id,
+                                  const char *name)
+{
+    enum at_status st = AT_OK;
+
+    TRY(add_token(t, text, n, id, name));
+    at_string_map_put(&t->vocab, t->tokens[id].text, n, id);
+done:
+    return st;
+}
+
+AT_CHECKED at_tokenizer_put_merge(struct at_tokenizer *t, uint32_t rank, const char *left,
+                                  size_t n_left, const char *right, size_t n_right,
+                                  const char *name)
+{
+    enum at_status st = AT_OK;
+    struct at_buf whole = { 0 };
+    const int32_t a = at_string_map_find(&t->vocab, left, n_left);
+    const int32_t b = at_string_map_find(&t->vocab, right, n_right);
+    int32_t ids[3];
+
+    at_buf_put(&whole, left, n_left);
+    at_buf_put(&whole, right, n_right);
+    TRY(at_buf_status(&whole));
+    memcpy(ids, (int32_t[]){ a, b, at_string_map_find(&t->vocab, whole.data, whole.n) },
+           sizeof ids);
+    if (a < 0 || b < 0 || ids[2] < 0)
+        FAIL(AT_DATA, "%s: merge %u (\"%.*s\" \"%.*s\"): \"%s\" is not in the vocabulary", name,
+             rank, (int)n_left, left, (int)n_right, right,
+             a < 0   ? "the left part"
+             : b < 0 ? "the right part"
+                     : whole.data);
+    at_merge_map_put(&t->merges, a, b, rank, ids[2]);
+    at_hash_put(&t->hash, ids, sizeof ids);
+done:
+    at_buf_release(&whole);
+    return st;
+}
+
+static int compare_lengths(const void *left, const void *right)
+{
+    const uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+
+    return a < b ? 1 : a > b ? -1 : 0;
+}
+
+/* Texts of the added tokens of one form, as they stand in the text that is searched. */
+static AT_CHECKED index_added(struct at_tokenizer *t, struct at_added *out,
+                              const struct at_added_token *tokens, size_t n, bool normalized)
+{
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+    size_t distinct = 0;
+    char *copy = NULL;
+
+    TRY(at_string_map_init(&out->map, n));
+    TRY(at_arena_alloc(&t->arena, &out->lengths, n, sizeof *out->lengths));
+    for (size_t i = 0; i < n; i++) {
+        if (tokens[i].normalized != normalized || !tokens[i].text[0])
+            continue;
+        at_buf_clear(&text);
+        if (normalized && t->nfc)
+            TRY(at_utf8_nfc(&text, tokens[i].text, strlen(tokens[i].text)));
+        else
+            at_buf_puts(&text, tokens[i].text);
+        TRY(at_buf_status(&text));
+        TRY(at_arena_strndup(&t->arena, &copy, text.data, text.n));
+        at_string_map_put(&out->map, copy, text.n, tokens[i].id);
+        out->first[(uint8_t)copy[0]] = true;
+        out->lengths[out->n_lengths++] = (uint32_t)text.n;
+    }
+    qsort(out->lengths, out->n_lengths, sizeof *out->lengths, compare_lengths);
+    for (size_t i = 0; i < out->n_lengths; i++)
+        if (distinct == 0 || out->lengths[i] != out->lengths[distinct - 1])
+            out->lengths[distinct++] = out->lengths[i];
+    out->n_lengths = distinct;
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+AT_CHECKED at_tokenizer_put_added(struct at_tokenizer *t, const struct at_added_token *tokens,
+                                  size_t n, const char *name)
+{
+    enum at_status st = AT_OK;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct at_added_token *a = &tokens[i];
+        struct at_token *token = &t->tokens[a->id];
+        const int32_t known = at_string_map_find(&t->vocab, a->text, strlen(a->text));
+        if (known >= 0 && known != a->id)
+            FAIL(AT_DATA, "%s: added token \"%s\" has id %d, in the vocabulary it is %d", name,
+                 a->text, a->id, known);
+        if (known < 0)
+            TRY(add_token(t, a->text, strlen(a->text), a->id, name));
+        token->special = a->special;
+        token->lstrip = a->lstrip;
+        token->rstrip = a->rstrip;
+        token->single_word = a->single_word;
+        at_hash_put_text(&t->hash, a->text);
+        at_hash_put(&t->hash,
+                    (bool[]){ a->special, a->lstrip, a->rstrip, a->single_word, a->normalized }, 5);
+    }
+    TRY(index_added(t, &t->added[0], tokens, n, false));
+    TRY(index_added(t, &t->added[1], tokens, n, true));
+done:
+    return st;
+}
+
+AT_CHECKED at_tokenizer_put_stage(struct at_tokenizer *t, const char *pattern,
+                                  struct at_stage stage, const char *name)
+{
+    enum at_status st = AT_OK;
+
+    if (t->n_stages == AT_MAX_STAGES)
+        FAIL(AT_DATA, "%s: more than %d pre-tokenizers", name, AT_MAX_STAGES);
+    stage.code = NULL;
+    if (pattern)
+        TRY(at_stage_compile(&stage, pattern, name));
+    t->stages[t->n_stages++] = stage;
+    at_hash_put_text(&t->hash, pattern ? pattern : "");
+    at_hash_put(&t->hash, (uint8_t[]){ (uint8_t)stage.keep, stage.prefix_space }, 2);
+done:
+    return st;
+}
+
+void at_tokenizer_end(struct at_tokenizer *t)
+{
+    for (unsigned byte = 0; byte < 256; byte++) {
+        char text[4];
+        const size_t n = at_utf8_put(text, at_alphabet_char((uint8_t)byte));
+        t->byte_id[byte] = at_string_map_find(&t->vocab, text, n);
+    }
+    at_hash_put(&t->hash, (bool[]){ t->ignore_merges, t->nfc }, 2);
+    at_hash_put(&t->hash, t->before, t->n_before * sizeof *t->before);
+    at_hash_put(&t->hash, (uint8_t[]){ (uint8_t)t->n_before, (uint8_t)t->n_after }, 2);
+    at_hash_put(&t->hash, t->after, t->n_after * sizeof *t->after);
+    memcpy(t->digest, at_hash_end(&t->hash).hex, sizeof t->digest);
+}
+
+void at_tokenizer_destroy(struct at_tokenizer **tokenizer)
+{
+    struct at_tokenizer *t = *tokenizer;
+
+    if (!t)
+        return;
+    for (size_t i = 0; i < t->n_stages; i++)
+        pcre2_code_free(t->stages[i].code);
+    for (size_t i = 0; i < AT_COUNT(t->added); i++)
+        at_string_map_release(&t->added[i].map);
+    at_string_map_release(&t->vocab);
+    at_merge_map_release(&t->merges);
+    at_free(&t->tokens);
+    at_arena_release(&t->arena);
+    at_free(tokenizer);
+}
+
+/* ---- asking ---- */
+
+uint32_t at_tokenizer_size(const struct at_tokenizer *tokenizer)
+{
+    return (uint32_t)tokenizer->n_tokens;
+}
+
+int32_t at_tokenizer_bos(const struct at_tokenizer *tokenizer)
+{
+    return tokenizer->bos;
+}
+
+int32_t at_tokenizer_eos(const struct at_tokenizer *tokenizer)
+{
+    return tokenizer->eos;
+}
+
+int32_t at_tokenizer_pad(const struct at_tokenizer *tokenizer)
+{
+    return tokenizer->pad;
+}
+
+int32_t at_tokenizer_find(const struct at_tokenizer *t, const char *token)
+{
+    const size_t n = strlen(token);
+    int32_t id = at_string_map_find(&t->vocab, token, n);
+
+    for (size_t i = 0; i < AT_COUNT(t->added) && id < 0; i++)
+        id = at_string_map_find(&t->added[i].map, token, n);
+    return id;
+}
+
+bool at_tokenizer_is_special(const struct at_tokenizer *t, int32_t id)
+{
+    return id >= 0 && (size_t)id < t->n_tokens && t->tokens[id].special;
+}
+
+const char *at_tokenizer_digest(const struct at_tokenizer *tokenizer)
+{
+    return tokenizer->digest;
+}
+
+/* ---- encoding ---- */
+
+static size_t last_char(const char *text, size_t n)
+{
+    size_t i = n - 1;
+
+    while (i > 0 && ((uint8_t)text[i] & 0xC0) == 0x80)
+        i--;
+    return i;
+}
+
+static bool is_word_before(const char *text, size_t end)
+{
+    size_t n;
+
+    return end > 0 && at_is_word(at_utf8_get(text + last_char(text, end), &n));
+}
+
+static bool is_word_at(const char *text, size_t n, size_t i)
+{
+    size_t length;
+
+    return i < n && at_is_word(at_utf8_get(text + i, &length));
+}
+
+static size_t space_before(const char *text, size_t end)
+{
+    size_t n;
+
+    for (size_t i; end > 0; end = i) {
+        i = last_char(text, end);
+        if (!at_is_space(at_utf8_get(text + i, &n)))
+            break;
+    }
+    return end;
+}
+
+static size_t space_after(const char *text, size_t n, size_t i)
+{
+    for (size_t length; i < n && at_is_space(at_utf8_get(text + i, &length));)
+        i += length;
+    return i;
+}
+
+/* The longest added token at text[i], or -1. */
+static int32_t added_at(const struct at_added *added, size_t *length, const char *text, size_t n,
+                        size_t i)
+{
+    int32_t id = -1;
+
+    for (size_t k = 0; added->first[(uint8_t)text[i]] && k < added->n_lengths && id < 0; k++) {
+        *length = added->lengths[k];
+        if (*length <= n - i)
+            id = at_string_map_find(&added->map, text + i, *length);
+    }
+    return id;
+}
+
+static AT_CHECKED encode_form(struct at_encoding *e, unsigned form, const char *text, size_t n);
+
+/* What lies between added tokens: the first time it is normalised, then it is cut into words. */
+static AT_CHECKED encode_between(struct at_encoding *e, unsigned form, const char *text, size_t n)
+{
+    enum at_status st = AT_OK;
+    struct at_buf normal = { 0 };
+
+    if (form == 1) {
+        TRY(at_encoding_put(e, text, n));
+    } else if (e->tokenizer->nfc) {
+        TRY(at_utf8_nfc(&normal, text, n));
+        TRY(at_buf_status(&normal));
+        TRY(encode_form(e, 1, normal.data, normal.n));
+    } else {
+        TRY(encode_form(e, 1, text, n));
+    }
+done:
+    at_buf_release(&normal);
+    return st;
+}
+
+static AT_CHECKED encode_form(struct at_encoding *e, unsigned form, const char *text, size_t n)
+{
+    enum at_status st = AT_OK;
+    const struct at_added *added = &e->tokenizer->added[form];
+    size_t done_to = 0;
+
+    for (size_t i = 0, length; i < n;) {
+        const int32_t id = added_at(added, &length, text, n, i);
+        size_t begin = i, end = i + length;
+        if (id < 0) {
+            i++;
+            continue;
+        }
+        const struct at_token *token = &e->tokenizer->tokens[id];
+        i = end;
+        if (token->single_word && (is_word_before(text, begin) || is_word_at(text, n, end)))
+            continue;
+        if (token->lstrip)
+            begin = space_before(text, begin) > done_to ? space_before(text, begin) : done_to;
+        if (token->rstrip)
+            end = space_after(text, n, end);
+        if (begin > done_to)
+            TRY(encode_between(e, form, text + done_to, begin - done_to));
+        TRY(at_ids_push(e->out, id));
+        done_to = end;
+    }
+    if (done_to < n)
+        TRY(encode_between(e, form, text + done_to, n - done_to));
+done:
+    return st;
+}
+
+static AT_CHECKED push_all(struct at_ids *out, const int32_t *ids, size_t n)
+{
+    enum at_status st = AT_OK;
+
+    for (size_t i = 0; i < n; i++)
+        TRY(at_ids_push(out, ids[i]));
+done:
+    return st;
+}
+
+AT_CHECKED at_tokenizer_encode(const struct at_tokenizer *t, struct at_ids *out, const char *text,
+                               size_t n, bool add_special)
+{
+    enum at_status st = AT_OK;
+    const size_t n_before = out->n;
+    struct at_encoding e = { .tokenizer = t };
+    struct at_buf repaired = { 0 };
+
+    TRY(at_encoding_init(&e, t, out));
+    if (at_utf8_check(text, n) < n) {
+        const size_t bad = at_utf8_repair(&repaired, text, n, NULL);
+        TRY(at_buf_status(&repaired));
+        at_warn("invalid_utf8", "%zu places of a text are not valid UTF-8 and became U+FFFD", bad);
+        text = repaired.data;
+        n = repaired.n;
+    }
+    if (add_special)
+        TRY(push_all(out, t->before, t->n_before));
+    TRY(encode_form(&e, 0, text, n));
+    if (add_special)
+        TRY(push_all(out, t->after, t->n_after));
+done:
+    if (st != AT_OK)
+        out->n = n_before;
+    at_encoding_release(&e);
+    at_buf_release(&repaired);
+    return st;
+}
+
+/* ---- decoding ---- */
+
+/* The token's bytes; none when it is special and left out, or stands in a gap of the ids. */
+static AT_CHECKED token_bytes(const struct at_tokenizer *t, const char **bytes, size_t *n,
+                              int32_t id, bool skip_special)
+{
+    enum at_status st = AT_OK;
+
+    if (id < 0 || (size_t)id >= t->n_tokens)
+        FAIL(AT_DATA, "token id %d is not in the vocabulary of %zu", id, t->n_tokens);
+    *bytes = t->tokens[id].text ? t->tokens[id].bytes : "";
+    *n = skip_special && t->tokens[id].special ? 0 : t->tokens[id].n_bytes;
+done:
+    return st;
+}
+
+AT_CHECKED at_tokenizer_decode(const struct at_tokenizer *tokenizer, struct at_buf *out,
+                               const int32_t *ids, size_t n, bool skip_special)
+{
+    enum at_status st = AT_OK;
+    struct at_buf all = { 0 };
+
+    for (size_t i = 0; i < n; i++) {
+        const char *bytes;
+        size_t length;
+        TRY(token_bytes(tokenizer, &bytes, &length, ids[i], skip_special));
+        at_buf_put(&all, bytes, length);
+    }
+    TRY(at_buf_status(&all));
+    if (all.n > 0)
+        at_utf8_repair(out, all.data, all.n, NULL);
+    TRY(at_buf_status(out));
+done:
+    at_buf_release(&all);
+    return st;
+}
+
+AT_CHECKED at_decoding_put(struct at_decoding *decoding, const struct at_tokenizer *tokenizer,
+                           struct at_buf *out, int32_t id, bool skip_special)
+{
+    enum at_status st = AT_OK;
+    struct at_buf all = { 0 };
+    const char *bytes;
+    size_t n;
+
+    TRY(token_bytes(tokenizer, &bytes, &n, id, skip_special));
+    at_buf_put(&all, decoding->pending, decoding->n_pending);
+    at_buf_put(&all, bytes, n);
+    TRY(at_buf_status(&all));
+    if (all.n == 0)
+        goto done;
+    at_utf8_repair(out, all.data, all.n, &decoding->n_pending);
+    memcpy(decoding->pending, all.data + all.n - decoding->n_pending, decoding->n_pending);
+    TRY(at_buf_status(out));
+done:
+    at_buf_release(&all);
+    return st;
+}
