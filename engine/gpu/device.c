@@ -30,13 +30,6 @@ AT_CHECKED at_vk_check(VkResult result, const char *what)
 
 /* ---- instance ---- */
 
-/* Messages that are no faults of ours, by a part of their text. */
-static const char *const benign_messages[] = {
-    /* Texel views are made with exactly the range that a kernel reads; the layer's advice to
-     * bind larger ranges is for graphics. */
-    "UNASSIGNED-BestPractices",
-};
-
 static VKAPI_ATTR VkBool32 VKAPI_CALL note_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity,
                                                    VkDebugUtilsMessageTypeFlagsEXT type,
                                                    const VkDebugUtilsMessengerCallbackDataEXT *data,
@@ -46,9 +39,6 @@ static VKAPI_ATTR VkBool32 VKAPI_CALL note_message(VkDebugUtilsMessageSeverityFl
 
     (void)severity;
     (void)type;
-    for (size_t i = 0; i < AT_COUNT(benign_messages); i++)
-        if (strstr(data->pMessage, benign_messages[i]))
-            return VK_FALSE;
     if (messages->n++ == 0)
         snprintf(messages->first, sizeof messages->first, "%s", data->pMessage);
     return VK_FALSE;
@@ -98,6 +88,14 @@ static bool wants_validation(bool asked)
 #endif
 }
 
+/* Hazards between launches are looked for too: slow, but it finds a wrong R or W in kernels.def. */
+static bool wants_sync_checks(void)
+{
+    const char *env = at_env("ATTUNE_VALIDATE");
+
+    return env && strcmp(env, "sync") == 0;
+}
+
 static AT_CHECKED create_instance(struct at_gpu *gpu, bool validate)
 {
     const char *const layers[] = { validation_layer };
@@ -114,8 +112,17 @@ static AT_CHECKED create_instance(struct at_gpu *gpu, bool validate)
         .pfnUserCallback = note_message,
         .pUserData = gpu->messages
     };
+    const VkValidationFeatureEnableEXT sync[] = {
+        VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT
+    };
+    const VkValidationFeaturesEXT more = { .sType = VK_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT,
+                                           .pNext = &messenger,
+                                           .enabledValidationFeatureCount = 1,
+                                           .pEnabledValidationFeatures = sync };
     const VkInstanceCreateInfo info = { .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
-                                        .pNext = validate ? &messenger : NULL,
+                                        .pNext = !validate             ? NULL
+                                                 : wants_sync_checks() ? (const void *)&more
+                                                                       : &messenger,
                                         .pApplicationInfo = &app,
                                         .enabledLayerCount = validate ? 1 : 0,
                                         .ppEnabledLayerNames = layers,
@@ -451,6 +458,7 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     gpu->baseline_only = params->baseline_only;
     gpu->profile = params->profile && gpu->info.timestamps;
     gpu->memory_limit_bytes = params->memory_limit_bytes;
+    gpu->submission_flop = params->submission_flop;
     if (params->max_range_bytes > 0 && params->max_range_bytes < gpu->info.max_range_bytes)
         gpu->info.max_range_bytes = params->max_range_bytes;
     if (params->no_push_descriptors)

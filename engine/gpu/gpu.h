@@ -15,27 +15,28 @@
 enum at_gpu_type { AT_GPU_DISCRETE, AT_GPU_INTEGRATED, AT_GPU_VIRTUAL, AT_GPU_CPU, AT_GPU_OTHER };
 
 struct at_gpu_info {
-    uint32_t index;            /* as listed; what --device accepts beside a part of the name */
+    uint32_t index;              /* as listed; what --device accepts beside a part of the name */
     char name[256], driver[256]; /* driver: name and version */
     enum at_gpu_type type;
     uint32_t vulkan_major, vulkan_minor;
-    uint32_t subgroup;         /* lanes */
+    uint32_t subgroup; /* lanes */
     uint32_t max_shared_bytes, max_invocations;
-    uint64_t max_range_bytes;  /* of one storage buffer binding, after `max_range_bytes` of params */
-    uint64_t max_texels;       /* elements of one texel buffer view */
+    uint64_t max_range_bytes; /* of one storage buffer binding, after `max_range_bytes` of params */
+    uint64_t max_texels;      /* elements of one texel buffer view */
     uint64_t max_alloc_bytes;
-    uint64_t memory_bytes;     /* budget left to this process: DESIGN.md 3, "Memory budget" */
+    uint64_t memory_bytes; /* budget left to this process: DESIGN.md 3, "Memory budget" */
     bool push_descriptors, timestamps, host_memory_is_device_memory;
 };
 
 struct at_gpu_params {
-    const char *device;        /* number or part of a name; NULL: discrete, integrated, CPU, in order */
-    bool baseline_only;        /* `--kernels baseline`: no VARIANT line is used */
-    bool validate;             /* validation layer; its messages become the stream's error */
-    bool profile;              /* timestamps around every launch */
-    bool no_push_descriptors;  /* tests: use the descriptor ring */
-    uint64_t max_range_bytes;  /* tests: artificial limit of a binding; 0: the device's */
-    uint64_t memory_limit_bytes; /* `device_memory_limit`; 0: the device's budget */
+    const char *device; /* number or part of a name; NULL: discrete, integrated, CPU, in order */
+    bool baseline_only; /* `--kernels baseline`: no VARIANT line is used */
+    bool validate;      /* validation layer; its messages become the stream's error */
+    bool profile;       /* timestamps around every launch */
+    bool no_push_descriptors;    /* tests: use the descriptor ring */
+    uint64_t max_range_bytes;    /* tests: artificial limit of a binding; 0: the device's */
+    uint64_t memory_limit_bytes; /* `device_memory_limit` of the pools; 0: the device's budget */
+    double submission_flop;      /* tests: cost of a submission; 0: 100 ms at the measured rate */
 };
 
 struct at_gpu;
@@ -61,8 +62,8 @@ struct at_view at_view_part(struct at_view view, uint64_t begin, uint64_t bytes)
  * buffer; slots above the device's allocation limit are AT_DEVICE_MEMORY at commit. */
 struct at_pool;
 AT_CHECKED at_pool_create(struct at_pool **out, struct at_gpu *gpu, const char *name);
-/* Plans `bytes` (rounded up to 256) and stores where the view will be written at commit: `slot` must
- * stay where it is until then. `what` is a literal, for messages and `attune plan`. */
+/* Plans `bytes` (rounded up to 256) and stores where the view will be written at commit: `slot`
+ * must stay where it is until then. `what` is a literal, for messages and `attune plan`. */
 void at_pool_reserve(struct at_pool *pool, struct at_view *slot, uint64_t bytes, const char *what);
 uint64_t at_pool_bytes(const struct at_pool *pool); /* planned so far */
 /* Allocates and fills with zeros. */
@@ -98,7 +99,8 @@ AT_CHECKED at_stream_wait(struct at_stream *stream);
 enum { AT_MAX_BINDINGS = 16, AT_MAX_SPEC = 8 };
 
 /* Size of a problem along three axes, in elements: the layer divides by the kernel's units. `spec`
- * values become specialisation constants 1, 2, ... (0 is the workgroup size where a shader has it). */
+ * values become specialisation constants 1, 2, ... (0 is the workgroup size where a shader has it).
+ */
 struct at_work {
     uint32_t x, y, z;
     uint32_t n_spec, spec[AT_MAX_SPEC];
@@ -117,7 +119,7 @@ struct at_kernel_time {
 /* Per kernel and shape since the last call, slowest first; needs `profile`. */
 AT_CHECKED at_stream_profile(struct at_stream *stream, struct at_arena *arena,
                              struct at_kernel_time **out, size_t *out_n);
-/* Launches and submissions so far. */
+/* Launches (each piece of a cut one counts) and submissions so far. */
 void at_stream_counts(const struct at_stream *stream, uint64_t *launches, uint64_t *submissions);
 uint64_t at_stream_barriers(const struct at_stream *stream); /* that hazards have asked for */
 /* Name of the variant that a kernel uses for these specialisation constants ("baseline" or so). */

@@ -149,6 +149,18 @@ static void parse_bindings(struct at_module *module, const char *text)
     }
 }
 
+uint64_t at_texel_bytes(VkFormat format)
+{
+    return format == VK_FORMAT_R32_SFLOAT || format == VK_FORMAT_R32_SINT ? 4 : 16;
+}
+
+uint64_t at_binding_reach(const struct at_gpu *gpu, const struct at_binding *binding)
+{
+    if (binding->kind == AT_BIND_STORAGE)
+        return gpu->info.max_range_bytes;
+    return gpu->info.max_texels * at_texel_bytes(binding->format);
+}
+
 /* ---- modules ---- */
 
 static AT_CHECKED create_module(struct at_module *module, struct at_gpu *gpu, const uint32_t *spirv,
@@ -246,13 +258,27 @@ void at_modules_destroy(struct at_gpu *gpu)
     at_free(&gpu->modules);
 }
 
+/* Whether texel bindings reach as far as storage bindings do (they may be as short as 1 MiB): the
+ * choice of a variant must not depend on the size of a buffer. */
+static bool reaches(const struct at_gpu *gpu, const struct at_module *module)
+{
+    for (uint32_t i = 0; i < module->n_bindings; i++)
+        if (at_binding_reach(gpu, &module->bindings[i]) < gpu->info.max_range_bytes)
+            return false;
+    return true;
+}
+
 struct at_module *at_module_select(const struct at_gpu *gpu, uint32_t kernel,
                                    const struct at_work *work)
 {
     AT_REQUIRE(kernel < AT_COUNT(kernels));
-    for (size_t i = 0; i < AT_COUNT(variants) && !gpu->baseline_only; i++)
-        if (variants[i].kernel == kernel && variants[i].needs(&gpu->info, work->spec))
-            return &gpu->modules[AT_COUNT(kernels) + i];
+    for (size_t i = 0; i < AT_COUNT(variants) && !gpu->baseline_only; i++) {
+        struct at_module *m = &gpu->modules[AT_COUNT(kernels) + i];
+
+        if (variants[i].kernel == kernel && variants[i].needs(&gpu->info, work->spec) &&
+            reaches(gpu, m))
+            return m;
+    }
     return &gpu->modules[kernel];
 }
 

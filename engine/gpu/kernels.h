@@ -1,5 +1,5 @@
-/* Typed launches, generated from shaders/kernels.def and shaders/args.h: for every kernel its number
- * AT_KERNEL_<name>, struct <name>_bufs with one view a buffer, and at_launch_<name>(). */
+/* Typed launches, generated from shaders/kernels.def and shaders/args.h: for every kernel its
+ * number AT_KERNEL_<name>, struct <name>_bufs with one view a buffer, and at_launch_<name>(). */
 #ifndef AT_KERNELS_H
 #define AT_KERNELS_H
 

@@ -13,11 +13,6 @@ struct launch {
 
 /* ---- checks ---- */
 
-static uint64_t texel_bytes(VkFormat format)
-{
-    return format == VK_FORMAT_R32_SFLOAT || format == VK_FORMAT_R32_SINT ? 4 : 16;
-}
-
 static uint64_t alignment_of(const struct at_gpu *gpu)
 {
     const uint64_t storage = gpu->limits.minStorageBufferOffsetAlignment;
@@ -25,14 +20,6 @@ static uint64_t alignment_of(const struct at_gpu *gpu)
     const uint64_t larger = storage > texel ? storage : texel;
 
     return larger > 16 ? larger : 16;
-}
-
-/* Bytes that a binding can reach. */
-static uint64_t reach_of(const struct at_gpu *gpu, const struct at_binding *binding)
-{
-    if (binding->kind == AT_BIND_STORAGE)
-        return gpu->info.max_range_bytes;
-    return gpu->info.max_texels * texel_bytes(binding->format);
 }
 
 static void check_views(const struct at_gpu *gpu, const struct launch *launch)
@@ -45,7 +32,7 @@ static void check_views(const struct at_gpu *gpu, const struct launch *launch)
         const uint64_t need = b->kind == AT_BIND_STORAGE
                                   ? gpu->limits.minStorageBufferOffsetAlignment
                                   : gpu->limits.minTexelBufferOffsetAlignment;
-        const uint64_t unit = b->kind == AT_BIND_STORAGE ? 4 : texel_bytes(b->format);
+        const uint64_t unit = b->kind == AT_BIND_STORAGE ? 4 : at_texel_bytes(b->format);
 
         if (!v->buffer)
             continue;
@@ -96,7 +83,7 @@ static uint32_t reachable_x(const struct at_gpu *gpu, const struct launch *launc
 
     for (uint32_t i = 0; i < launch->module->n_bindings; i++) {
         const struct at_binding *b = &launch->module->bindings[i];
-        const uint64_t bytes = launch->views[b->buffer].bytes, reach = reach_of(gpu, b);
+        const uint64_t bytes = launch->views[b->buffer].bytes, reach = at_binding_reach(gpu, b);
 
         if (!launch->views[b->buffer].buffer || bytes <= reach)
             continue;
@@ -251,6 +238,7 @@ static void dispatch(struct at_stream *stream, VkPipeline pipeline, const struct
         vkCmdWriteTimestamp(slot->commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, slot->queries,
                             3 + 2 * slot->n_launches);
     slot->timer[slot->n_launches++] = launch->timer;
+    stream->n_launches++;
     at_stream_spend(stream, kernel->flop(launch->args, launch->work));
 }
 
@@ -305,7 +293,6 @@ void at_stream_launch(struct at_stream *stream, uint32_t kernel, const struct at
                                                flop, bytes_of(&launch)));
     if (stream->status != AT_OK)
         return;
-    stream->n_launches++;
     n = piece_of_x(stream, &launch, units, flop);
     if (n == work.x) {
         dispatch(stream, pipeline, &launch, units);

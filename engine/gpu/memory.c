@@ -57,7 +57,7 @@ static uint64_t heap_left(const struct at_gpu *gpu)
     heap = memory.memoryProperties.memoryTypes[gpu->memory_type].heapIndex;
     total =
         gpu->has_budget ? budget.heapBudget[heap] : memory.memoryProperties.memoryHeaps[heap].size;
-    used = gpu->has_budget ? budget.heapUsage[heap] : gpu->allocated_bytes;
+    used = gpu->has_budget ? budget.heapUsage[heap] : gpu->pool_bytes;
     return total > used ? total - used : 0;
 }
 
@@ -68,12 +68,14 @@ uint64_t at_gpu_memory_left(const struct at_gpu *gpu)
     if (gpu->info.host_memory_is_device_memory) {
         const uint64_t host = at_memory_available_bytes();
 
-        left = left < host ? left : host;
+        /* Without a budget a CPU device's heap size is a number that its driver made up. */
+        if (host < left || (gpu->info.type == AT_GPU_CPU && !gpu->has_budget))
+            left = host;
     }
     left -= left / 10;
     if (gpu->memory_limit_bytes > 0) {
-        const uint64_t limit = gpu->memory_limit_bytes > gpu->allocated_bytes
-                                   ? gpu->memory_limit_bytes - gpu->allocated_bytes
+        const uint64_t limit = gpu->memory_limit_bytes > gpu->pool_bytes
+                                   ? gpu->memory_limit_bytes - gpu->pool_bytes
                                    : 0;
 
         left = left < limit ? left : limit;
@@ -127,7 +129,6 @@ AT_CHECKED at_buffer_create(struct at_buffer **out, struct at_gpu *gpu, uint64_t
     TRY(at_alloc(&buffer, 1, sizeof *buffer));
     buffer->gpu = gpu;
     buffer->bytes = bytes;
-    gpu->allocated_bytes += bytes;
     TRY(allocate(buffer, staging));
     *out = buffer;
     buffer = NULL;
@@ -147,7 +148,6 @@ void at_buffer_destroy(struct at_buffer **buffer)
             vkDestroyBufferView(b->gpu->device, b->views[i].handle, NULL);
     vkDestroyBuffer(b->gpu->device, b->handle, NULL);
     vkFreeMemory(b->gpu->device, b->memory, NULL);
-    b->gpu->allocated_bytes -= b->bytes;
     at_free(&b->views);
     at_free(buffer);
 }
@@ -298,6 +298,7 @@ static AT_CHECKED place(struct at_pool *pool)
             bytes += pool->planned[end].bytes;
         TRY(at_buffer_create(&buffer, pool->gpu, bytes, false));
         pool->buffers[pool->n_buffers++] = buffer;
+        pool->gpu->pool_bytes += bytes;
         bytes = 0;
         for (size_t i = first; i < end; i++) {
             pool->planned[i].slot->buffer = buffer;
@@ -347,8 +348,10 @@ void at_pool_destroy(struct at_pool **pool)
 
     if (!p)
         return;
-    for (size_t i = 0; i < p->n_buffers; i++)
+    for (size_t i = 0; i < p->n_buffers; i++) {
+        p->gpu->pool_bytes -= p->buffers[i]->bytes;
         at_buffer_destroy(&p->buffers[i]);
+    }
     at_free(&p->buffers);
     at_free(&p->planned);
     at_free(pool);

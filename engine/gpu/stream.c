@@ -271,7 +271,9 @@ AT_CHECKED at_stream_wait(struct at_stream *stream)
 
 double at_stream_budget(const struct at_stream *stream)
 {
-    return BUDGET_S * stream->flop_per_s;
+    const double asked = stream->gpu->submission_flop;
+
+    return asked > 0 ? asked : BUDGET_S * stream->flop_per_s;
 }
 
 void at_stream_spend(struct at_stream *stream, double flop)

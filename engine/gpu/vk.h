@@ -51,7 +51,8 @@ struct at_messages {
 struct at_gpu {
     struct at_gpu_info info;
     bool baseline_only, profile, has_budget;
-    uint64_t memory_limit_bytes, allocated_bytes;
+    uint64_t memory_limit_bytes, pool_bytes; /* of pools: the limit, and what they have */
+    double submission_flop;
     VkInstance instance;
     VkDebugUtilsMessengerEXT messenger;
     struct at_messages *messages;
@@ -102,6 +103,9 @@ AT_CHECKED at_gpu_choose_memory(struct at_gpu *gpu);
 
 AT_CHECKED at_modules_create(struct at_gpu *gpu);
 void at_modules_destroy(struct at_gpu *gpu);
+uint64_t at_texel_bytes(VkFormat format);
+/* Bytes that a binding can cover. */
+uint64_t at_binding_reach(const struct at_gpu *gpu, const struct at_binding *binding);
 /* The module that a launch uses; depends on device and specialisation constants only. */
 struct at_module *at_module_select(const struct at_gpu *gpu, uint32_t kernel,
                                    const struct at_work *work);
