@@ -13,18 +13,20 @@ struct at_adapter_params {
     uint64_t seed;
 };
 struct at_adapter {
-    uint32_t r;                 /* largest rank */
+    uint32_t r;       /* rank of every targeted module */
+    size_t n_modules; /* L * AT_LINEARS */
     double alpha;
     bool rslora, trainable;
-    struct at_lora *lora;       /* (L * AT_LINEARS); A.view.buffer NULL: not targeted */
-    uint32_t *rank;             /* (L * AT_LINEARS), 0: not targeted; known from plan on */
-    struct at_param **A, **B;   /* trainable: (L * AT_LINEARS) or NULL entries */
-    struct at_lora *reference;  /* step-0 copy (no gradients), or NULL: skipped in the reference pass */
-    struct at_weights *file;    /* what it is loaded from, owned; NULL: fresh */
+    struct at_lora *lora;     /* (L * AT_LINEARS); A.view.buffer NULL: not targeted */
+    uint32_t *rank;           /* (L * AT_LINEARS), 0: not targeted; known from plan on */
+    struct at_param **A, **B; /* trainable: (L * AT_LINEARS) or NULL entries */
+    struct at_lora
+        *reference; /* step-0 copy (no gradients), or NULL: skipped in the reference pass */
+    struct at_weights *file; /* what it is loaded from, owned; NULL: fresh */
     struct at_arena arena;
 };
-/* A fresh adapter: A ~ U(-1/sqrt(in), 1/sqrt(in)) by Philox (PEFT's kaiming_uniform(a=sqrt 5)), B = 0.
- * Zero modules selected is AT_USAGE and lists what there is. */
+/* A fresh adapter: A ~ U(-1/sqrt(in), 1/sqrt(in)) by Philox (PEFT's kaiming_uniform(a=sqrt 5)), B =
+ * 0. Zero modules selected is AT_USAGE and lists what there is. */
 AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_config *model,
                                  const struct at_adapter_params *params, struct at_params *arena);
 /* An adapter from a PEFT folder. trainable: into `arena` with a reference copy in `frozen`;
@@ -37,17 +39,19 @@ AT_CHECKED at_adapter_upload(struct at_adapter *adapter, const struct at_model_c
                              struct at_gpu *gpu, uint64_t seed);
 void at_adapter_release(struct at_adapter *adapter);
 
-/* What is written: the stack as one adapter, concatenated along the rank with scales folded in so that
- * it reproduces the policy on the bare base. One adapter alone is written as it is. */
+/* What is written: the stack as one adapter, concatenated along the rank with scales folded in so
+ * that it reproduces the policy on the bare base. One adapter alone is written as it is.
+ * target_modules of the file are those that the adapters hold: names, or full paths when layers
+ * differ. */
 struct at_adapter_record {
     const char *base_model; /* base_model_name_or_path */
-    const char *target_modules;
     double dropout;
 };
 AT_CHECKED at_adapter_save(const char *dir, struct at_gpu *gpu, const struct at_model_config *model,
                            const struct at_adapter *const *stack, size_t n,
                            const struct at_adapter_record *record);
-/* Names of lora_B tensors that are all zero or not finite, after an update; "" when all are fine. */
+/* Names of lora_B tensors that are all zero or not finite, after an update; "" when all are fine.
+ */
 AT_CHECKED at_adapter_check_moved(struct at_buf *out, struct at_gpu *gpu,
                                   const struct at_adapter *adapter);
 

@@ -13,7 +13,7 @@ struct at_model_config {
     uint32_t max_positions;
     double rope_theta;
     float norm_eps;
-    bool tied;      /* head = embedding */
+    bool tied; /* head = embedding */
     bool qkv_bias;
 };
 /* From config.json or GGUF metadata. Unknown families, rope kinds, activations and every flag that
@@ -24,8 +24,8 @@ AT_CHECKED at_model_config_from_json(struct at_model_config *out, const cJSON *c
 
 struct at_layer {
     struct at_weight linear[AT_LINEARS];
-    struct at_view bias[3];              /* q, k, v (f32); no buffer when absent */
-    struct at_view attn_norm, mlp_norm;  /* (C) */
+    struct at_view bias[3];             /* q, k, v (f32); no buffer when absent */
+    struct at_view attn_norm, mlp_norm; /* (C) */
 };
 /* Gradients of a layer under full fine-tuning; tensors without buffer are frozen. */
 struct at_layer_grads {
@@ -34,36 +34,44 @@ struct at_layer_grads {
 };
 struct at_model {
     struct at_model_config config;
-    struct at_layer *layers;       /* (L) */
-    struct at_weight head;         /* (V, C) */
-    struct at_view final_norm;     /* (C) */
-    struct at_tensor rope;         /* (positions, D) table */
+    struct at_layer *layers;   /* (L) */
+    struct at_weight head;     /* (V, C) */
+    struct at_view final_norm; /* (C) */
+    struct at_tensor rope;     /* (positions, D) table */
     uint32_t n_positions;
     /* frozen embedding: gathered on the host from the file, raw rows */
-    struct at_weights *weights;    /* borrowed; NULL when initialised at random */
+    struct at_weights *weights; /* borrowed; NULL when initialised at random */
     const struct at_source *embedding;
     /* full fine-tuning */
     bool trainable;
-    struct at_tensor embed, d_embed;   /* (V, C) */
-    struct at_tensor d_head;           /* (V, C); d_embed's memory when tied */
+    struct at_tensor embed, d_embed; /* (V, C) */
+    struct at_tensor d_head;         /* (V, C); d_embed's memory when tied */
     struct at_view d_final_norm;
-    struct at_layer_grads *grads;      /* (L) */
+    struct at_layer_grads *grads; /* (L) */
+    /* of role r in layer l at l * AT_ROLE_COUNT + r (layer 0 for those that exist once), or NULL */
+    const struct at_source **sources;
+    struct at_param **params;
     struct at_arena arena;
 };
 
 /* Plans the model's memory: into `frozen` pool, or with `params` not NULL into that arena, as f32.
  * Checks that every tensor exists with the right shape and that none is left over (names them). */
 AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *config,
-                         struct at_weights *weights, struct at_pool *frozen, struct at_params *params,
-                         uint32_t n_positions);
-/* After commit: uploads weights and the rope table. With weights NULL (random start) draws
- * N(0, 0.02) by `seed` for matrices, ones for norms, zeros for biases (params only). */
+                         struct at_weights *weights, struct at_pool *frozen,
+                         struct at_params *params, uint32_t n_positions);
+/* After commit (and at_params_bind() under full fine-tuning, whose tensors are filled in here;
+ * types and shapes are right from plan on): uploads weights and the rope table. With weights NULL
+ * (random start) draws N(0, 0.02) by `seed` for matrices, ones for norms, zeros for biases (params
+ * only). */
 AT_CHECKED at_model_upload(struct at_model *model, struct at_gpu *gpu, uint64_t seed);
 void at_model_release(struct at_model *model);
 
 /* Raw embedding rows of T ids for upload into an at_weight of the embedding's type with T rows. */
 void at_model_embed_rows(uint8_t *plane0, uint8_t *plane1, const struct at_model *model,
                          const int32_t *ids, uint32_t T);
-/* Name of each trainable tensor's file entry under full fine-tuning is at_role_name(). */
+/* Full fine-tuning: writes model.safetensors (at_role_name() names, F32; a tied head is left out)
+ * and config.json with the given text into `dir` (created). A non-finite value is AT_NUMERIC. */
+AT_CHECKED at_model_save(const char *dir, struct at_gpu *gpu, const struct at_model *model,
+                         const char *config_json_text);
 
 #endif

@@ -101,8 +101,10 @@ void at_params_bind(struct at_params *params)
         struct at_param *item = params->items[i];
         const struct at_arena_part *part = &params->parts[item->part];
         const uint64_t bytes = at_tensor_bytes(item->rows, item->cols);
-        item->p = at_tensor_make(at_view_part(part->p, item->offset, bytes), item->rows, item->cols);
-        item->g = at_tensor_make(at_view_part(part->g, item->offset, bytes), item->rows, item->cols);
+        item->p =
+            at_tensor_make(at_view_part(part->p, item->offset, bytes), item->rows, item->cols);
+        item->g =
+            at_tensor_make(at_view_part(part->g, item->offset, bytes), item->rows, item->cols);
     }
 }
 

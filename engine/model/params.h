@@ -1,4 +1,5 @@
-/* Trainable parameters: named tensors in flat f32 arenas p (values), g (gradients), m, v (moments). */
+/* Trainable parameters: named tensors in flat f32 arenas p (values), g (gradients), m, v (moments).
+ */
 #ifndef AT_PARAMS_H
 #define AT_PARAMS_H
 
@@ -6,10 +7,10 @@
 #include "tensor.h"
 
 struct at_param {
-    const char *name;               /* file name of the tensor, in the arena of at_params */
+    const char *name; /* file name of the tensor, in the arena of at_params */
     struct at_tensor p, g;
     uint32_t rows, cols;
-    bool decay;                     /* weight decay applies (matrices, not norms and biases) */
+    bool decay; /* weight decay applies (matrices, not norms and biases) */
     /* where it lies: part and byte offset within it */
     uint32_t part;
     uint64_t offset;
@@ -17,13 +18,13 @@ struct at_param {
 enum { AT_MAX_PARAMS_PARTS = 4096 };
 struct at_params {
     struct at_arena arena;
-    struct at_param **items;        /* pointers are stable */
+    struct at_param **items; /* pointers are stable */
     size_t n, capacity;
-    struct at_arena_part *parts;    /* after plan: decayed first */
+    struct at_arena_part *parts; /* after plan: decayed first */
     size_t n_parts;
-    struct at_view *views;          /* 4 a part: p, g, m, v */
-    struct at_view norm, scratch;   /* at_grad_norm */
-    uint64_t part_bytes;            /* largest part */
+    struct at_view *views;        /* 4 a part: p, g, m, v */
+    struct at_view norm, scratch; /* at_grad_norm */
+    uint64_t part_bytes;          /* largest part */
 };
 /* `part_bytes`: largest binding to use (device limit). */
 AT_CHECKED at_params_init(struct at_params *params, uint64_t part_bytes);

@@ -13,13 +13,14 @@
 
 /* A tensor in a file. Rows are outputs: a matrix W (rows, cols) as PyTorch's [out, in]. */
 struct at_source {
-    const char *name;        /* as in the file */
-    const char *file;        /* path, for messages */
-    const char *type_name;   /* "F32", "BF16", "Q4_1", ...: as the file calls it */
-    enum at_quant_type type; /* device type; AT_QUANT_COUNT when the type cannot be used */
+    const char *name;         /* as in the file */
+    const char *file;         /* path, for messages */
+    const struct at_map *map; /* of that file */
+    const char *type_name;    /* "F32", "BF16", "Q4_1", ...: as the file calls it */
+    enum at_quant_type type;  /* device type; AT_QUANT_COUNT when the type cannot be used */
     uint32_t n_dims;
-    uint64_t dim[4];         /* PyTorch order (slowest first) */
-    uint64_t rows, cols;     /* all but the last dimension multiplied; the last */
+    uint64_t dim[4];     /* PyTorch order (slowest first) */
+    uint64_t rows, cols; /* all but the last dimension multiplied; the last */
     const uint8_t *data;
     uint64_t n_bytes, row_bytes; /* bytes of a row in the file */
 };
@@ -43,12 +44,26 @@ AT_CHECKED at_weights_digest(struct at_weights *weights, char hex[65]);
 const char *at_weights_metadata(const struct at_weights *weights, const char *key);
 
 /* ---- GGUF metadata ---- */
-enum at_gguf_type { AT_GGUF_U8, AT_GGUF_I8, AT_GGUF_U16, AT_GGUF_I16, AT_GGUF_U32, AT_GGUF_I32,
-    AT_GGUF_F32, AT_GGUF_BOOL, AT_GGUF_STRING, AT_GGUF_ARRAY, AT_GGUF_U64, AT_GGUF_I64, AT_GGUF_F64 };
+enum at_gguf_type {
+    AT_GGUF_U8,
+    AT_GGUF_I8,
+    AT_GGUF_U16,
+    AT_GGUF_I16,
+    AT_GGUF_U32,
+    AT_GGUF_I32,
+    AT_GGUF_F32,
+    AT_GGUF_BOOL,
+    AT_GGUF_STRING,
+    AT_GGUF_ARRAY,
+    AT_GGUF_U64,
+    AT_GGUF_I64,
+    AT_GGUF_F64
+};
 AT_CHECKED at_gguf_get_u32(uint32_t *out, const struct at_weights *weights, const char *key);
 AT_CHECKED at_gguf_get_double(double *out, const struct at_weights *weights, const char *key);
 AT_CHECKED at_gguf_get_bool(bool *out, const struct at_weights *weights, const char *key);
-/* These keep *out as it is when the key is missing. Strings are copied, live as long as `weights`. */
+/* These keep *out as it is when the key is missing. Strings are copied, live as long as `weights`.
+ */
 AT_CHECKED at_gguf_get_string(const char **out, const struct at_weights *weights, const char *key);
 /* Arrays; the arrays live as long as `weights`. AT_DATA when the element type is another one. */
 AT_CHECKED at_gguf_get_strings(const char *const **out, const size_t **lengths, size_t *n,
@@ -61,15 +76,17 @@ const char *at_gguf_key(const struct at_weights *weights, size_t i);
 
 /* ---- to the device ---- */
 
-/* Repacks n rows of a source, row `row_of(context, i)` for i in [0, n) (NULL: begin + i), into plane
- * bytes (at_quant_row_bytes() each, zero padding): bit movement only. */
+/* Repacks rows [begin, begin + n) of the result, of which row i is row `row_of(context, i)` of the
+ * source (NULL: i), into plane bytes (at_quant_row_bytes() each, zero padding): bit movement only,
+ * but for q6_k's d * scale. plane1 may be NULL for types that lack it. */
 typedef uint64_t at_row_order(const void *context, uint64_t i);
-void at_repack_rows(uint8_t *plane0, uint8_t *plane1, const struct at_source *source, uint64_t begin,
-                    uint64_t n, at_row_order *row_of, const void *context);
+void at_repack_rows(uint8_t *plane0, uint8_t *plane1, const struct at_source *source,
+                    uint64_t begin, uint64_t n, at_row_order *row_of, const void *context);
 /* Uploads a whole source into a weight of the same type and shape, in bounded pieces, on several
  * threads, dropping file pages behind. */
 AT_CHECKED at_weight_upload(struct at_gpu *gpu, struct at_weight weight,
-                            const struct at_source *source, at_row_order *row_of, const void *context);
+                            const struct at_source *source, at_row_order *row_of,
+                            const void *context);
 /* Plain values as f32 on the host (norms, biases, adapters, full fine-tuning; F32, F16, BF16 only:
  * widening, no arithmetic). out: rows * cols floats. */
 AT_CHECKED at_source_floats(float *out, const struct at_source *source);

@@ -1,0 +1,376 @@
+#include "adapter.h"
+
+#include "adapter_file.h"
+#include "rng.h"
+#include "weights_file.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Beyond any use; keeps products in range. */
+enum { MAX_RANK = 65536 };
+
+static size_t n_modules(const struct at_model_config *c)
+{
+    return (size_t)c->L * AT_LINEARS;
+}
+
+static AT_CHECKED init(struct at_adapter *out, const struct at_model_config *c)
+{
+    enum at_status st = AT_OK;
+    const size_t n = n_modules(c);
+
+    *out = (struct at_adapter){ .n_modules = n };
+    TRY(at_arena_alloc(&out->arena, &out->lora, n, sizeof *out->lora));
+    TRY(at_arena_alloc(&out->arena, &out->rank, n, sizeof *out->rank));
+    TRY(at_arena_alloc(&out->arena, &out->A, n, sizeof *out->A));
+    TRY(at_arena_alloc(&out->arena, &out->B, n, sizeof *out->B));
+done:
+    return st;
+}
+
+static AT_CHECKED set_scale(struct at_adapter *adapter, const struct at_model_config *c, uint32_t r,
+                            double alpha, bool rslora, const char *name)
+{
+    const double scale = alpha / (rslora ? sqrt(r) : r);
+
+    if (r < 1 || r > MAX_RANK)
+        return at_fail(AT_DATA, "%s: r is %u; expected 1 to %d", name, r, MAX_RANK);
+    if (!isfinite(scale))
+        return at_fail(AT_DATA, "%s: lora_alpha is %g", name, alpha);
+    adapter->r = r;
+    adapter->alpha = alpha;
+    adapter->rslora = rslora;
+    for (size_t i = 0; i < n_modules(c); i++)
+        adapter->lora[i].scale = (float)scale;
+    return AT_OK;
+}
+
+/* Adds A and B of the modules with a rank to the arena of trainable parameters. */
+static AT_CHECKED add_params(struct at_adapter *adapter, const struct at_model_config *c,
+                             struct at_params *params)
+{
+    enum at_status st = AT_OK;
+
+    adapter->trainable = true;
+    for (uint32_t k = 0; k < n_modules(c); k++) {
+        const uint32_t r = adapter->rank[k];
+        uint32_t in = 0, out = 0;
+        char *name_A = NULL, *name_B = NULL;
+        if (r == 0)
+            continue;
+        at_linear_shape(c, k % AT_LINEARS, &in, &out);
+        TRY(at_adapter_tensor_name(&adapter->arena, &name_A, k / AT_LINEARS, k % AT_LINEARS, 'A'));
+        TRY(at_adapter_tensor_name(&adapter->arena, &name_B, k / AT_LINEARS, k % AT_LINEARS, 'B'));
+        TRY(at_params_add(params, &adapter->A[k], name_A, r, in, true));
+        TRY(at_params_add(params, &adapter->B[k], name_B, out, r, true));
+    }
+done:
+    return st;
+}
+
+AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_config *model,
+                                 const struct at_adapter_params *params, struct at_params *arena)
+{
+    enum at_status st = AT_OK;
+    bool *selected = NULL;
+
+    TRY(init(out, model));
+    TRY(at_arena_alloc(&out->arena, &selected, n_modules(model), sizeof *selected));
+    TRY(set_scale(out, model, params->r, params->alpha, params->rslora, "lora"));
+    TRY(at_adapter_select(selected, model, params->target_modules));
+    for (size_t k = 0; k < n_modules(model); k++)
+        out->rank[k] = selected[k] ? params->r : 0;
+    TRY(add_params(out, model, arena));
+done:
+    return st;
+}
+
+/* ---- loading ---- */
+
+static AT_CHECKED refuse_filled(const cJSON *config, const char *key, const char *name)
+{
+    const cJSON *value = at_json_find(config, key);
+
+    if (!value || cJSON_IsNull(value) || cJSON_IsFalse(value) ||
+        ((cJSON_IsObject(value) || cJSON_IsArray(value)) && !value->child))
+        return AT_OK;
+    return at_fail(AT_DATA, "%s: %s is set, which this version does not compute", name, key);
+}
+
+/* adapter_config.json: everything that would change the computation is refused by name. */
+static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_config *model,
+                              const cJSON *config, const char *name)
+{
+    static const char *const unknown[] = {
+        "alpha_pattern",  "corda_config",
+        "eva_config",     "layer_replication",
+        "lora_bias",      "modules_to_save",
+        "rank_pattern",   "target_parameters",
+        "use_dora",       "trainable_token_indices",
+        "fan_in_fan_out", "megatron_config",
+    };
+    enum at_status st = AT_OK;
+    const char *type = "", *bias = "none";
+    bool rslora = false;
+    double alpha = 8;
+    uint32_t r = 8;
+
+    if (!cJSON_IsObject(config))
+        FAIL(AT_DATA, "%s: must be an object", name);
+    TRY(at_json_need_string(&type, config, "peft_type", name));
+    if (strcmp(type, "LORA") != 0)
+        FAIL(AT_DATA, "%s: peft_type is \"%.40s\"; this version reads LORA only", name, type);
+    TRY(at_json_get_string(&bias, config, "bias", name));
+    if (strcmp(bias, "none") != 0)
+        FAIL(AT_DATA, "%s: bias is \"%.40s\"; this version computes \"none\" only", name, bias);
+    for (size_t i = 0; i < AT_COUNT(unknown); i++)
+        TRY(refuse_filled(config, unknown[i], name));
+    TRY(at_json_get_u32(&r, config, "r", name));
+    TRY(at_json_get_double(&alpha, config, "lora_alpha", name));
+    TRY(at_json_get_bool(&rslora, config, "use_rslora", name));
+    TRY(set_scale(out, model, r, alpha, rslora, name));
+done:
+    return st;
+}
+
+static AT_CHECKED check_tensor(const struct at_source *s, uint32_t rows, uint32_t cols)
+{
+    if (s->n_dims != 2 || s->rows != rows || s->cols != cols)
+        return at_fail(AT_DATA, "%s: tensor %s has %u dimensions of %llu x %llu; expected %u x %u",
+                       s->file, s->name, s->n_dims, (unsigned long long)s->rows,
+                       (unsigned long long)s->cols, rows, cols);
+    if (s->type != AT_F32 && s->type != AT_F16 && s->type != AT_BF16)
+        return at_fail(AT_DATA, "%s: tensor %s is %s; adapters must be F32, F16 or BF16", s->file,
+                       s->name, s->type_name);
+    return AT_OK;
+}
+
+/* Values of A or B of module k in the file; NULL when it is not there. */
+static AT_CHECKED find_tensor(const struct at_source **out, const struct at_adapter *adapter,
+                              struct at_arena *arena, uint32_t k, char part)
+{
+    enum at_status st = AT_OK;
+    char *name = NULL;
+
+    TRY(at_adapter_tensor_name(arena, &name, k / AT_LINEARS, k % AT_LINEARS, part));
+    *out = at_weights_find(adapter->file, name);
+done:
+    return st;
+}
+
+/* Finite? All zero (then *zero stays as it is)? */
+static AT_CHECKED scan(const struct at_source *s, bool *zero)
+{
+    enum at_status st = AT_OK;
+    const uint64_t n = s->rows * s->cols;
+    float *values = NULL;
+
+    TRY(at_alloc(&values, n, sizeof *values));
+    TRY(at_source_floats(values, s));
+    for (uint64_t i = 0; i < n; i++) {
+        if (!isfinite(values[i]))
+            FAIL(AT_DATA, "%s: tensor %s: value %llu is not finite", s->file, s->name,
+                 (unsigned long long)i);
+        *zero = *zero && values[i] == 0;
+    }
+done:
+    at_free(&values);
+    return st;
+}
+
+/* Pairs, shapes, ranks. *zero: every B is exactly zero. */
+static AT_CHECKED check_tensors(struct at_adapter *out, const struct at_model_config *model,
+                                bool *zero)
+{
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    size_t n_found = 0;
+    bool ignored = true;
+
+    *zero = true;
+    for (uint32_t k = 0; k < n_modules(model); k++) {
+        const struct at_source *A = NULL, *B = NULL;
+        uint32_t in = 0, width = 0;
+        TRY(find_tensor(&A, out, &arena, k, 'A'));
+        TRY(find_tensor(&B, out, &arena, k, 'B'));
+        if (!A && !B)
+            continue;
+        if (!A || !B)
+            FAIL(AT_DATA, "%s: tensor %s has no partner lora_%c", (A ? A : B)->file,
+                 (A ? A : B)->name, A ? 'B' : 'A');
+        at_linear_shape(model, k % AT_LINEARS, &in, &width);
+        TRY(check_tensor(A, out->r, in));
+        TRY(check_tensor(B, width, out->r));
+        TRY(scan(A, &ignored));
+        TRY(scan(B, zero));
+        out->rank[k] = out->r;
+        n_found += 2;
+    }
+    if (n_found == 0)
+        FAIL(AT_DATA, "%s: no LoRA tensor for a linear layer of this model",
+             out->file->shards[0].path);
+    for (size_t i = 0; n_found != at_weights_count(out->file) && i < at_weights_count(out->file);
+         i++) {
+        const char *name = at_weights_get(out->file, i)->name;
+        bool known = false;
+        for (uint32_t k = 0; k < n_modules(model) && !known; k++) {
+            const struct at_source *A = NULL, *B = NULL;
+            TRY(find_tensor(&A, out, &arena, k, 'A'));
+            TRY(find_tensor(&B, out, &arena, k, 'B'));
+            known = (A && A->name == name) || (B && B->name == name);
+        }
+        if (!known)
+            FAIL(AT_DATA, "%s: tensor %s belongs to no linear layer of this model",
+                 out->file->shards[0].path, name);
+    }
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
+static void reserve_frozen(struct at_lora *lora, const struct at_adapter *adapter,
+                           const struct at_model_config *model, struct at_pool *frozen,
+                           const char *what)
+{
+    for (uint32_t k = 0; k < n_modules(model); k++) {
+        uint32_t in = 0, out = 0;
+        if (adapter->rank[k] == 0)
+            continue;
+        at_linear_shape(model, k % AT_LINEARS, &in, &out);
+        at_tensor_reserve(frozen, &lora[k].A, adapter->rank[k], in, what);
+        at_tensor_reserve(frozen, &lora[k].B, out, adapter->rank[k], what);
+        lora[k].scale = adapter->lora[k].scale;
+    }
+}
+
+static AT_CHECKED open_file(struct at_adapter *out, const char *dir)
+{
+    enum at_status st = AT_OK;
+    char *path = NULL, *pickle = NULL;
+
+    TRY(at_path_join(&out->arena, &path, dir, "adapter_model.safetensors"));
+    TRY(at_path_join(&out->arena, &pickle, dir, "adapter_model.bin"));
+    if (!at_path_exists(path) && at_path_exists(pickle))
+        FAIL(AT_DATA,
+             "%s: a pickle file; it is not read, since such files can run code. Save the adapter "
+             "with "
+             "safe_serialization=True",
+             pickle);
+    TRY(at_weights_open_safetensors(&out->file, path));
+done:
+    return st;
+}
+
+AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_config *model,
+                                const char *dir, struct at_params *arena, struct at_pool *frozen)
+{
+    enum at_status st = AT_OK;
+    cJSON *config = NULL;
+    char *path = NULL;
+    bool zero = false;
+
+    TRY(init(out, model));
+    TRY(at_path_join(&out->arena, &path, dir, "adapter_config.json"));
+    TRY(at_json_load(&config, path));
+    TRY(read_config(out, model, config, path));
+    TRY(open_file(out, dir));
+    TRY(check_tensors(out, model, &zero));
+    if (!arena) {
+        reserve_frozen(out->lora, out, model, frozen, "adapter");
+        goto done;
+    }
+    TRY(add_params(out, model, arena));
+    if (!zero) {
+        TRY(at_arena_alloc(&out->arena, &out->reference, n_modules(model), sizeof *out->reference));
+        reserve_frozen(out->reference, out, model, frozen, "reference adapter");
+    }
+done:
+    at_json_free(&config);
+    return st;
+}
+
+/* ---- upload ---- */
+
+static void bind_params(struct at_adapter *adapter, size_t n)
+{
+    for (size_t k = 0; k < n; k++) {
+        struct at_lora *lora = &adapter->lora[k];
+        if (!adapter->A[k])
+            continue;
+        lora->A = adapter->A[k]->p;
+        lora->dA = adapter->A[k]->g;
+        lora->B = adapter->B[k]->p;
+        lora->dB = adapter->B[k]->g;
+    }
+}
+
+static AT_CHECKED upload_fresh(struct at_gpu *gpu, const struct at_lora *lora, uint64_t seed,
+                               uint32_t k)
+{
+    struct at_rng rng = at_rng_make(seed, AT_RNG_INIT, k / AT_LINEARS, k % AT_LINEARS);
+    const uint32_t r = lora->A.dim[0], in = lora->A.dim[1], out = lora->B.dim[0];
+    const double bound = 1 / sqrt(in);
+    enum at_status st = AT_OK;
+    float *values = NULL;
+
+    TRY(at_alloc(&values, (size_t)r * (in > out ? in : out), sizeof *values));
+    TRY(at_tensor_write(gpu, lora->B, values));
+    for (size_t i = 0; i < (size_t)r * in; i++)
+        values[i] = (float)((2 * at_rng_uniform(&rng) - 1) * bound);
+    TRY(at_tensor_write(gpu, lora->A, values));
+done:
+    at_free(&values);
+    return st;
+}
+
+static AT_CHECKED upload_source(struct at_gpu *gpu, struct at_tensor to, struct at_tensor copy,
+                                const struct at_source *from)
+{
+    enum at_status st = AT_OK;
+    float *values = NULL;
+
+    TRY(at_alloc(&values, from->rows * from->cols, sizeof *values));
+    TRY(at_source_floats(values, from));
+    TRY(at_tensor_write(gpu, to, values));
+    if (copy.view.buffer)
+        TRY(at_tensor_write(gpu, copy, values));
+done:
+    at_free(&values);
+    return st;
+}
+
+AT_CHECKED at_adapter_upload(struct at_adapter *adapter, const struct at_model_config *model,
+                             struct at_gpu *gpu, uint64_t seed)
+{
+    static const struct at_lora none;
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+
+    bind_params(adapter, n_modules(model));
+    for (uint32_t k = 0; k < n_modules(model); k++) {
+        const struct at_lora *lora = &adapter->lora[k];
+        const struct at_lora *copy = adapter->reference ? &adapter->reference[k] : &none;
+        const struct at_source *A = NULL, *B = NULL;
+        if (adapter->rank[k] == 0)
+            continue;
+        if (!adapter->file) {
+            TRY(upload_fresh(gpu, lora, seed, k));
+            continue;
+        }
+        TRY(find_tensor(&A, adapter, &arena, k, 'A'));
+        TRY(find_tensor(&B, adapter, &arena, k, 'B'));
+        TRY(upload_source(gpu, lora->A, copy->A, A));
+        TRY(upload_source(gpu, lora->B, copy->B, B));
+    }
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
+void at_adapter_release(struct at_adapter *adapter)
+{
+    at_weights_close(&adapter->file);
+    at_arena_release(&adapter->arena);
+    *adapter = (struct at_adapter){ 0 };
+}

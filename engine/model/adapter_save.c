@@ -1,0 +1,249 @@
+/* PEFT files of a stack of adapters, and the check that an update moved every lora_B. */
+#include "adapter_file.h"
+#include "weights_file.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What is written: the stack's sizes, then its tensors. */
+struct merged {
+    const struct at_model_config *model;
+    const struct at_adapter *const *stack;
+    size_t n_stack;
+    uint32_t r; /* of every written module */
+    double alpha;
+    bool rslora;
+    bool *used; /* (L * AT_LINEARS): some adapter targets the module */
+    struct at_save_tensor *tensors;
+    size_t n_tensors;
+    struct at_arena arena;
+};
+
+/* ---- values ---- */
+
+/* A = [A1; A2; ...], rows of zeros for adapters that do not target module k. */
+static AT_CHECKED merge_A(struct merged *m, struct at_gpu *gpu, uint32_t k, float *out, uint32_t in)
+{
+    enum at_status st = AT_OK;
+    uint32_t at = 0;
+
+    for (size_t i = 0; i < m->n_stack; i++) {
+        if (m->stack[i]->rank[k] > 0)
+            TRY(at_tensor_read(gpu, out + (size_t)at * in, m->stack[i]->lora[k].A));
+        at += m->stack[i]->r;
+    }
+done:
+    return st;
+}
+
+/* B = [s1 B1, s2 B2, ...]; one adapter alone is written unscaled, its alpha stands in the config.
+ */
+static AT_CHECKED merge_B(struct merged *m, struct at_gpu *gpu, uint32_t k, float *out,
+                          uint32_t width)
+{
+    enum at_status st = AT_OK;
+    float *values = NULL;
+    uint32_t at = 0;
+
+    for (size_t i = 0; i < m->n_stack; i++) {
+        const struct at_lora *lora = &m->stack[i]->lora[k];
+        const uint32_t r = m->stack[i]->r;
+        const float scale = m->n_stack > 1 ? lora->scale : 1;
+        if (m->stack[i]->rank[k] > 0) {
+            TRY(at_alloc(&values, (size_t)width * r, sizeof *values));
+            TRY(at_tensor_read(gpu, values, lora->B));
+            for (uint32_t row = 0; row < width; row++)
+                for (uint32_t j = 0; j < r; j++)
+                    out[(size_t)row * m->r + at + j] = scale * values[(size_t)row * r + j];
+            at_free(&values);
+        }
+        at += r;
+    }
+done:
+    at_free(&values);
+    return st;
+}
+
+static AT_CHECKED add_tensor(struct merged *m, float **values, uint32_t k, char part, uint32_t rows,
+                             uint32_t cols)
+{
+    enum at_status st = AT_OK;
+    char *name = NULL;
+
+    TRY(at_adapter_tensor_name(&m->arena, &name, k / AT_LINEARS, k % AT_LINEARS, part));
+    TRY(at_arena_alloc(&m->arena, values, (size_t)rows * cols, sizeof **values));
+    m->tensors[m->n_tensors++] = (struct at_save_tensor){
+        .name = name, .n_dims = 2, .dim = { rows, cols }, .values = *values
+    };
+done:
+    return st;
+}
+
+static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
+{
+    const size_t n = (size_t)m->model->L * AT_LINEARS;
+    enum at_status st = AT_OK;
+
+    TRY(at_arena_alloc(&m->arena, &m->used, n, sizeof *m->used));
+    TRY(at_arena_alloc(&m->arena, &m->tensors, 2 * n, sizeof *m->tensors));
+    m->alpha = m->stack[0]->alpha;
+    m->rslora = m->stack[0]->rslora;
+    for (size_t i = 0; i < m->n_stack; i++) {
+        m->r += m->stack[i]->r;
+        for (size_t k = 0; k < n; k++)
+            m->used[k] = m->used[k] || m->stack[i]->rank[k] > 0;
+    }
+    if (m->n_stack > 1) {
+        m->alpha = m->r;
+        m->rslora = false;
+    }
+    for (uint32_t k = 0; k < n; k++) {
+        float *A = NULL, *B = NULL;
+        uint32_t in = 0, out = 0;
+        if (!m->used[k])
+            continue;
+        at_linear_shape(m->model, k % AT_LINEARS, &in, &out);
+        TRY(add_tensor(m, &A, k, 'A', m->r, in));
+        TRY(add_tensor(m, &B, k, 'B', out, m->r));
+        TRY(merge_A(m, gpu, k, A, in));
+        TRY(merge_B(m, gpu, k, B, out));
+        TRY(at_check_finite(m->tensors[m->n_tensors - 2].name, A, (uint64_t)m->r * in));
+        TRY(at_check_finite(m->tensors[m->n_tensors - 1].name, B, (uint64_t)out * m->r));
+    }
+done:
+    return st;
+}
+
+/* ---- adapter_config.json ---- */
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Short names when each kind of layer is targeted everywhere or nowhere; else every full path. */
+static AT_CHECKED list_targets(struct merged *m, const char ***out, size_t *n)
+{
+    const size_t n_modules = (size_t)m->model->L * AT_LINEARS;
+    enum at_status st = AT_OK;
+    bool uniform = true;
+
+    *n = 0;
+    TRY(at_arena_alloc(&m->arena, out, n_modules, sizeof **out));
+    for (size_t k = 0; k < n_modules; k++)
+        uniform = uniform && m->used[k] == m->used[k % AT_LINEARS];
+    for (uint32_t k = 0; k < (uniform ? AT_LINEARS : n_modules); k++) {
+        char *path = NULL;
+        if (!m->used[k])
+            continue;
+        TRY(at_arena_printf(&m->arena, &path, at_linear_path(k % AT_LINEARS), k / AT_LINEARS));
+        (*out)[(*n)++] = uniform ? at_linear_name(k) : path;
+    }
+    qsort(*out, *n, sizeof **out, by_text);
+done:
+    return st;
+}
+
+static void put_text(struct at_buf *out, const char *key, const char *text)
+{
+    at_buf_printf(out, "  \"%s\": ", key);
+    if (text)
+        at_json_write_string(out, text, strlen(text));
+    else
+        at_buf_puts(out, "null");
+    at_buf_puts(out, ",\n");
+}
+
+static void put_double(struct at_buf *out, const char *key, double x)
+{
+    at_buf_printf(out, "  \"%s\": ", key);
+    at_json_write_double(out, x);
+    at_buf_puts(out, ",\n");
+}
+
+/* As PEFT writes it: keys sorted, two spaces. */
+static AT_CHECKED make_config(struct at_buf *out, struct merged *m,
+                              const struct at_adapter_record *record)
+{
+    enum at_status st = AT_OK;
+    const char **targets = NULL;
+    size_t n = 0;
+
+    TRY(list_targets(m, &targets, &n));
+    at_buf_puts(out, "{\n  \"alpha_pattern\": {},\n");
+    put_text(out, "base_model_name_or_path", record->base_model);
+    at_buf_puts(out, "  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n"
+                     "  \"inference_mode\": true,\n  \"init_lora_weights\": true,\n"
+                     "  \"layers_pattern\": null,\n  \"layers_to_transform\": null,\n");
+    put_double(out, "lora_alpha", m->alpha);
+    put_double(out, "lora_dropout", record->dropout);
+    at_buf_puts(out, "  \"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n");
+    at_buf_printf(out, "  \"r\": %u,\n  \"rank_pattern\": {},\n  \"revision\": null,\n", m->r);
+    at_buf_puts(out, "  \"target_modules\": [");
+    for (size_t i = 0; i < n; i++)
+        at_buf_printf(out, "%s\n    \"%s\"", i > 0 ? "," : "", targets[i]);
+    at_buf_printf(out,
+                  "\n  ],\n  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n"
+                  "  \"use_rslora\": %s\n}\n",
+                  m->rslora ? "true" : "false");
+    TRY(at_buf_status(out));
+done:
+    return st;
+}
+
+AT_CHECKED at_adapter_save(const char *dir, struct at_gpu *gpu, const struct at_model_config *model,
+                           const struct at_adapter *const *stack, size_t n,
+                           const struct at_adapter_record *record)
+{
+    struct merged m = { .model = model, .stack = stack, .n_stack = n };
+    enum at_status st = AT_OK;
+    struct at_buf config = { 0 };
+    char *path = NULL;
+
+    AT_REQUIRE(n > 0);
+    TRY(merge(&m, gpu));
+    TRY(make_config(&config, &m, record));
+    TRY(at_dir_create(dir));
+    TRY(at_path_join(&m.arena, &path, dir, "adapter_config.json"));
+    TRY(at_file_write_atomic(path, config.data, config.n));
+    TRY(at_path_join(&m.arena, &path, dir, "adapter_model.safetensors"));
+    TRY(at_safetensors_write(path, m.tensors, m.n_tensors, NULL, 0));
+done:
+    at_buf_release(&config);
+    at_arena_release(&m.arena);
+    return st;
+}
+
+/* ---- after an update ---- */
+
+AT_CHECKED at_adapter_check_moved(struct at_buf *out, struct at_gpu *gpu,
+                                  const struct at_adapter *adapter)
+{
+    enum at_status st = AT_OK;
+    float *values = NULL;
+
+    AT_REQUIRE(adapter->trainable);
+    at_buf_clear(out);
+    at_buf_puts(out, "");
+    for (size_t k = 0; k < adapter->n_modules; k++) {
+        const struct at_param *B = adapter->B[k];
+        const size_t n = B ? (size_t)B->rows * B->cols : 0;
+        bool moved = false, finite = true;
+        if (!B)
+            continue;
+        TRY(at_alloc(&values, n, sizeof *values));
+        TRY(at_tensor_read(gpu, values, B->p));
+        for (size_t i = 0; i < n; i++) {
+            moved = moved || values[i] != 0;
+            finite = finite && isfinite(values[i]);
+        }
+        if (!moved || !finite)
+            at_buf_printf(out, "%s%s", out->n > 0 ? ", " : "", B->name);
+        at_free(&values);
+    }
+    TRY(at_buf_status(out));
+done:
+    at_free(&values);
+    return st;
+}

@@ -1,0 +1,513 @@
+#include "model.h"
+
+#include "rng.h"
+#include "weights_file.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Standard deviation of matrices that start at random (transformers' initializer_range). */
+static const double INIT_STD = 0.02;
+
+static bool is_matrix(uint32_t role)
+{
+    return role == AT_EMBED || role == AT_HEAD || (role >= AT_Q && role <= AT_DOWN);
+}
+
+static bool is_bias(uint32_t role)
+{
+    return role >= AT_Q_BIAS;
+}
+
+static bool is_present(const struct at_model_config *c, uint32_t role, uint32_t layer)
+{
+    if (role < AT_ATTN_NORM)
+        return layer == 0 && !(role == AT_HEAD && c->tied);
+    return !is_bias(role) || c->qkv_bias;
+}
+
+/* PyTorch's shape; vectors are (1, n). */
+static void shape_of(const struct at_model_config *c, uint32_t role, uint32_t *rows, uint32_t *cols)
+{
+    const uint32_t HD = c->H * c->D, GD = c->G * c->D;
+    const uint32_t shape[AT_ROLE_COUNT][2] = {
+        [AT_EMBED] = { c->V, c->C },  [AT_FINAL_NORM] = { 1, c->C }, [AT_HEAD] = { c->V, c->C },
+        [AT_ATTN_NORM] = { 1, c->C }, [AT_MLP_NORM] = { 1, c->C },   [AT_Q] = { HD, c->C },
+        [AT_K] = { GD, c->C },        [AT_V] = { GD, c->C },         [AT_O] = { c->C, HD },
+        [AT_GATE] = { c->F, c->C },   [AT_UP] = { c->F, c->C },      [AT_DOWN] = { c->C, c->F },
+        [AT_Q_BIAS] = { 1, HD },      [AT_K_BIAS] = { 1, GD },       [AT_V_BIAS] = { 1, GD },
+    };
+
+    *rows = shape[role][0];
+    *cols = shape[role][1];
+}
+
+static size_t place_of(uint32_t role, uint32_t layer)
+{
+    return (size_t)layer * AT_ROLE_COUNT + role;
+}
+
+static const struct at_source *source_of(const struct at_model *model, uint32_t role,
+                                         uint32_t layer)
+{
+    if (role == AT_HEAD && model->config.tied)
+        role = AT_EMBED;
+    return model->sources[place_of(role, layer)];
+}
+
+static struct at_param *param_of(const struct at_model *model, uint32_t role, uint32_t layer)
+{
+    if (role == AT_HEAD && model->config.tied)
+        role = AT_EMBED;
+    return model->params[place_of(role, layer)];
+}
+
+/* ---- planning: what the file must hold ---- */
+
+static AT_CHECKED check_source(const struct at_model *model, uint32_t role,
+                               const struct at_source *s)
+{
+    enum at_status st = AT_OK;
+    uint32_t rows = 0, cols = 0;
+
+    shape_of(&model->config, role, &rows, &cols);
+    if (s->n_dims != (is_matrix(role) ? 2 : 1) || s->rows != rows || s->cols != cols) {
+        if (is_matrix(role))
+            FAIL(AT_DATA, "%s: tensor %s has %u dimensions of %llu x %llu; expected %u x %u",
+                 s->file, s->name, s->n_dims, (unsigned long long)s->rows,
+                 (unsigned long long)s->cols, rows, cols);
+        FAIL(AT_DATA, "%s: tensor %s has %u dimensions of %llu x %llu; expected 1 of %u", s->file,
+             s->name, s->n_dims, (unsigned long long)s->rows, (unsigned long long)s->cols, cols);
+    }
+    if (s->type == AT_QUANT_COUNT)
+        FAIL(AT_DATA,
+             "%s: tensor %s is %s, which this version does not read; usable: F32, F16, BF16 and in "
+             "GGUF files Q8_0, Q4_0, Q4_1, Q6_K",
+             s->file, s->name, s->type_name);
+    if (!is_matrix(role) && at_quant_get(s->type)->block_cols > 1)
+        FAIL(AT_DATA, "%s: tensor %s is %s; norms and biases must be F32, F16 or BF16", s->file,
+             s->name, s->type_name);
+    if (model->trainable && at_quant_get(s->type)->block_cols > 1)
+        FAIL(AT_DATA, "%s: tensor %s is %s; full fine-tuning needs F32, F16 or BF16 weights",
+             s->file, s->name, s->type_name);
+done:
+    return st;
+}
+
+/* The role's tensors of all layers; *n_found counts them. */
+static AT_CHECKED find_sources(struct at_model *model, size_t *n_found)
+{
+    const bool gguf = at_weights_is_gguf(model->weights);
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+
+    for (uint32_t l = 0; l < model->config.L; l++)
+        for (uint32_t role = 0; role < AT_ROLE_COUNT; role++) {
+            char *name = NULL;
+            if (!is_present(&model->config, role, l))
+                continue;
+            TRY(at_arena_printf(&arena, &name, gguf ? at_role_gguf_name(role) : at_role_name(role),
+                                l));
+            const struct at_source *s = at_weights_find(model->weights, name);
+            if (!s)
+                FAIL(AT_DATA, "%s: tensor %s is missing", model->weights->shards[0].path, name);
+            TRY(check_source(model, role, s));
+            model->sources[place_of(role, l)] = s;
+            ++*n_found;
+        }
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
+static int by_address(const void *a, const void *b)
+{
+    const struct at_source *x = *(const struct at_source *const *)a;
+    const struct at_source *y = *(const struct at_source *const *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Tensors that no computation needs: the rotary table of old checkpoints, and the copy of the
+ * embedding that some files hold as the head of a tied model. */
+static bool is_harmless(const struct at_model *model, const struct at_source *s)
+{
+    static const char suffix[] = ".rotary_emb.inv_freq";
+    const struct at_source *embed = model->sources[AT_EMBED];
+    const size_t n = strlen(s->name), m = sizeof suffix - 1;
+
+    if (at_weights_is_gguf(model->weights))
+        return false;
+    if (n > m && strcmp(s->name + n - m, suffix) == 0)
+        return true;
+    return model->config.tied && strcmp(s->name, at_role_name(AT_HEAD)) == 0 &&
+           s->type == embed->type && s->n_bytes == embed->n_bytes &&
+           memcmp(s->data, embed->data, s->n_bytes) == 0;
+}
+
+static AT_CHECKED check_left_over(const struct at_model *model, size_t n_found)
+{
+    const size_t n = at_weights_count(model->weights);
+    const size_t places = (size_t)model->config.L * AT_ROLE_COUNT;
+    enum at_status st = AT_OK;
+    const struct at_source **used = NULL;
+    size_t k = 0;
+
+    TRY(at_alloc(&used, n_found, sizeof *used));
+    for (size_t i = 0; i < places; i++)
+        if (model->sources[i])
+            used[k++] = model->sources[i];
+    qsort(used, n_found, sizeof *used, by_address);
+    for (size_t i = 0; i < n; i++) {
+        const struct at_source *s = at_weights_get(model->weights, i);
+        if (bsearch(&s, used, n_found, sizeof *used, by_address) || is_harmless(model, s))
+            continue;
+        FAIL(AT_DATA,
+             "%s: tensor %s is not part of a %s model with %u layers, as the configuration "
+             "describes it",
+             s->file, s->name, model->config.family->name, model->config.L);
+    }
+done:
+    at_free(&used);
+    return st;
+}
+
+/* ---- planning: memory ---- */
+
+static AT_CHECKED plan_params(struct at_model *model, struct at_params *params)
+{
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+
+    TRY(at_arena_alloc(&model->arena, &model->grads, model->config.L, sizeof *model->grads));
+    for (uint32_t l = 0; l < model->config.L; l++)
+        for (uint32_t role = 0; role < AT_ROLE_COUNT; role++) {
+            uint32_t rows = 0, cols = 0;
+            char *name = NULL;
+            if (!is_present(&model->config, role, l))
+                continue;
+            shape_of(&model->config, role, &rows, &cols);
+            TRY(at_arena_printf(&arena, &name, at_role_name(role), l));
+            TRY(at_params_add(params, &model->params[place_of(role, l)], name, rows, cols,
+                              is_matrix(role)));
+        }
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
+/* Reserves when the model is frozen; otherwise only type and shape are known until upload. */
+static void plan_matrix(const struct at_model *model, struct at_pool *frozen,
+                        struct at_weight *weight, uint32_t role, uint32_t layer)
+{
+    uint32_t rows = 0, cols = 0;
+
+    shape_of(&model->config, role, &rows, &cols);
+    if (model->trainable)
+        *weight = (struct at_weight){ .type = AT_F32, .rows = rows, .cols = cols };
+    else
+        at_weight_reserve(frozen, weight, source_of(model, role, layer)->type, rows, cols,
+                          role == AT_HEAD ? "head" : "weights");
+}
+
+static void plan_vector(const struct at_model *model, struct at_pool *frozen, struct at_view *view,
+                        uint32_t role)
+{
+    uint32_t rows = 0, cols = 0;
+
+    shape_of(&model->config, role, &rows, &cols);
+    if (!model->trainable)
+        at_pool_reserve(frozen, view, cols * sizeof(float), "norms and biases");
+}
+
+static void plan_memory(struct at_model *model, struct at_pool *frozen)
+{
+    const struct at_model_config *c = &model->config;
+
+    for (uint32_t l = 0; l < c->L; l++) {
+        struct at_layer *layer = &model->layers[l];
+        for (uint32_t i = 0; i < AT_LINEARS; i++)
+            plan_matrix(model, frozen, &layer->linear[i], AT_Q + i, l);
+        for (uint32_t i = 0; i < 3 && c->qkv_bias; i++)
+            plan_vector(model, frozen, &layer->bias[i], AT_Q_BIAS + i);
+        plan_vector(model, frozen, &layer->attn_norm, AT_ATTN_NORM);
+        plan_vector(model, frozen, &layer->mlp_norm, AT_MLP_NORM);
+    }
+    plan_matrix(model, frozen, &model->head, AT_HEAD, 0);
+    plan_vector(model, frozen, &model->final_norm, AT_FINAL_NORM);
+    at_tensor_reserve(frozen, &model->rope, model->n_positions, c->D, "rotary table");
+}
+
+AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *config,
+                         struct at_weights *weights, struct at_pool *frozen,
+                         struct at_params *params, uint32_t n_positions)
+{
+    const size_t places = (size_t)config->L * AT_ROLE_COUNT;
+    enum at_status st = AT_OK;
+    size_t n_found = 0;
+
+    AT_REQUIRE(weights || params);
+    *out = (struct at_model){ .config = *config,
+                              .n_positions = n_positions,
+                              .weights = weights,
+                              .trainable = params != NULL };
+    TRY(at_arena_alloc(&out->arena, &out->layers, config->L, sizeof *out->layers));
+    TRY(at_arena_alloc(&out->arena, &out->sources, places, sizeof *out->sources));
+    TRY(at_arena_alloc(&out->arena, &out->params, places, sizeof *out->params));
+    if (weights) {
+        TRY(find_sources(out, &n_found));
+        TRY(check_left_over(out, n_found));
+        out->embedding = out->sources[AT_EMBED];
+    }
+    if (params)
+        TRY(plan_params(out, params));
+    plan_memory(out, frozen);
+done:
+    return st;
+}
+
+/* ---- upload ---- */
+
+/* GGUF's rows of q and k are (head, pair, half); Hugging Face's are (head, half, pair). */
+static uint64_t interleaved_row(const void *context, uint64_t row)
+{
+    const uint64_t D = *(const uint32_t *)context, in_head = row % D;
+
+    return row - in_head + 2 * (in_head % (D / 2)) + in_head / (D / 2);
+}
+
+static at_row_order *order_of(const struct at_model *model, uint32_t role)
+{
+    const bool rotary = role == AT_Q || role == AT_K || role == AT_Q_BIAS || role == AT_K_BIAS;
+
+    return rotary && model->weights && at_weights_is_gguf(model->weights) &&
+                   model->config.family->gguf_permutes_qk
+               ? interleaved_row
+               : NULL;
+}
+
+/* Values of a tensor in the model's row order: from the file, or drawn. out: rows * cols floats. */
+static AT_CHECKED host_values(float *out, const struct at_model *model, uint32_t role,
+                              uint32_t layer, uint64_t seed)
+{
+    at_row_order *order = order_of(model, role);
+    enum at_status st = AT_OK;
+    uint32_t rows = 0, cols = 0;
+    size_t n = 0, width = 0;
+    float *plain = NULL;
+
+    shape_of(&model->config, role, &rows, &cols);
+    if (!model->weights) {
+        struct at_rng rng = at_rng_make(seed, AT_RNG_INIT, layer, 256 + role);
+        for (size_t i = 0; i < (size_t)rows * cols; i++)
+            out[i] = is_matrix(role) ? (float)(INIT_STD * at_rng_normal(&rng))
+                                     : (is_bias(role) ? 0.0f : 1.0f);
+        goto done;
+    }
+    if (!order) {
+        TRY(at_source_floats(out, source_of(model, role, layer)));
+        goto done;
+    }
+    TRY(at_alloc(&plain, (size_t)rows * cols, sizeof *plain));
+    TRY(at_source_floats(plain, source_of(model, role, layer)));
+    n = is_bias(role) ? cols : rows;
+    width = is_bias(role) ? 1 : cols;
+    for (size_t i = 0; i < n; i++)
+        memcpy(out + i * width, plain + order(&model->config.D, i) * width, width * sizeof *out);
+done:
+    at_free(&plain);
+    return st;
+}
+
+static AT_CHECKED upload_vector(struct at_gpu *gpu, const struct at_model *model,
+                                struct at_view view, uint32_t role, uint32_t layer)
+{
+    enum at_status st = AT_OK;
+    uint32_t rows = 0, cols = 0;
+    float *values = NULL;
+
+    shape_of(&model->config, role, &rows, &cols);
+    TRY(at_alloc(&values, cols, sizeof *values));
+    TRY(host_values(values, model, role, layer, 0));
+    TRY(at_gpu_write(gpu, view, values, cols * sizeof *values));
+done:
+    at_free(&values);
+    return st;
+}
+
+static AT_CHECKED upload_frozen(struct at_model *model, struct at_gpu *gpu)
+{
+    const uint32_t *D = &model->config.D;
+    enum at_status st = AT_OK;
+
+    for (uint32_t l = 0; l < model->config.L; l++) {
+        const struct at_layer *layer = &model->layers[l];
+        for (uint32_t i = 0; i < AT_LINEARS; i++)
+            TRY(at_weight_upload(gpu, layer->linear[i], source_of(model, AT_Q + i, l),
+                                 order_of(model, AT_Q + i), D));
+        for (uint32_t i = 0; i < 3 && model->config.qkv_bias; i++)
+            TRY(upload_vector(gpu, model, layer->bias[i], AT_Q_BIAS + i, l));
+        TRY(upload_vector(gpu, model, layer->attn_norm, AT_ATTN_NORM, l));
+        TRY(upload_vector(gpu, model, layer->mlp_norm, AT_MLP_NORM, l));
+    }
+    TRY(at_weight_upload(gpu, model->head, source_of(model, AT_HEAD, 0), NULL, NULL));
+    TRY(upload_vector(gpu, model, model->final_norm, AT_FINAL_NORM, 0));
+done:
+    return st;
+}
+
+/* Points the model's fields at the bound parameters. */
+static void bind_params(struct at_model *model)
+{
+    const struct at_param *head = param_of(model, AT_HEAD, 0),
+                          *embed = param_of(model, AT_EMBED, 0);
+    const struct at_param *norm = param_of(model, AT_FINAL_NORM, 0);
+
+    for (uint32_t l = 0; l < model->config.L; l++) {
+        struct at_layer *layer = &model->layers[l];
+        struct at_layer_grads *grads = &model->grads[l];
+        for (uint32_t i = 0; i < AT_LINEARS; i++) {
+            layer->linear[i] = at_weight_of_tensor(param_of(model, AT_Q + i, l)->p);
+            grads->linear[i] = param_of(model, AT_Q + i, l)->g;
+        }
+        for (uint32_t i = 0; i < 3 && model->config.qkv_bias; i++) {
+            layer->bias[i] = param_of(model, AT_Q_BIAS + i, l)->p.view;
+            grads->bias[i] = param_of(model, AT_Q_BIAS + i, l)->g.view;
+        }
+        layer->attn_norm = param_of(model, AT_ATTN_NORM, l)->p.view;
+        grads->attn_norm = param_of(model, AT_ATTN_NORM, l)->g.view;
+        layer->mlp_norm = param_of(model, AT_MLP_NORM, l)->p.view;
+        grads->mlp_norm = param_of(model, AT_MLP_NORM, l)->g.view;
+    }
+    model->head = at_weight_of_tensor(head->p);
+    model->d_head = head->g;
+    model->embed = embed->p;
+    model->d_embed = embed->g;
+    model->final_norm = norm->p.view;
+    model->d_final_norm = norm->g.view;
+}
+
+static AT_CHECKED upload_params(struct at_model *model, struct at_gpu *gpu, uint64_t seed)
+{
+    enum at_status st = AT_OK;
+    float *values = NULL;
+
+    bind_params(model);
+    for (uint32_t l = 0; l < model->config.L; l++)
+        for (uint32_t role = 0; role < AT_ROLE_COUNT; role++) {
+            uint32_t rows = 0, cols = 0;
+            if (!is_present(&model->config, role, l))
+                continue;
+            shape_of(&model->config, role, &rows, &cols);
+            TRY(at_alloc(&values, (size_t)rows * cols, sizeof *values));
+            TRY(host_values(values, model, role, l, seed));
+            TRY(at_tensor_write(gpu, param_of(model, role, l)->p, values));
+            at_free(&values);
+        }
+done:
+    at_free(&values);
+    return st;
+}
+
+/* Row p: the cosines of p * theta^(-2i / D) for i < D / 2, then the sines. */
+static AT_CHECKED upload_rope(const struct at_model *model, struct at_gpu *gpu)
+{
+    const uint32_t D = model->config.D, half = D / 2;
+    enum at_status st = AT_OK;
+    float *table = NULL;
+
+    TRY(at_alloc(&table, (size_t)model->n_positions * D, sizeof *table));
+    for (uint32_t i = 0; i < half; i++) {
+        const double frequency = pow(model->config.rope_theta, -2.0 * i / D);
+        for (uint32_t p = 0; p < model->n_positions; p++) {
+            table[(size_t)p * D + i] = (float)cos(p * frequency);
+            table[(size_t)p * D + half + i] = (float)sin(p * frequency);
+        }
+    }
+    TRY(at_tensor_write(gpu, model->rope, table));
+done:
+    at_free(&table);
+    return st;
+}
+
+AT_CHECKED at_model_upload(struct at_model *model, struct at_gpu *gpu, uint64_t seed)
+{
+    enum at_status st = AT_OK;
+
+    TRY(upload_rope(model, gpu));
+    if (model->trainable)
+        TRY(upload_params(model, gpu, seed));
+    else
+        TRY(upload_frozen(model, gpu));
+done:
+    return st;
+}
+
+void at_model_release(struct at_model *model)
+{
+    at_arena_release(&model->arena);
+    *model = (struct at_model){ 0 };
+}
+
+static uint64_t row_of_id(const void *context, uint64_t i)
+{
+    return (uint64_t)((const int32_t *)context)[i];
+}
+
+void at_model_embed_rows(uint8_t *plane0, uint8_t *plane1, const struct at_model *model,
+                         const int32_t *ids, uint32_t T)
+{
+    at_repack_rows(plane0, plane1, model->embedding, 0, T, row_of_id, ids);
+}
+
+/* ---- saving ---- */
+
+struct save_context {
+    struct at_gpu *gpu;
+    struct at_param **params;
+};
+
+static enum at_status read_param(void *context, size_t i, float *out)
+{
+    const struct save_context *c = context;
+
+    return at_tensor_read(c->gpu, out, c->params[i]->p);
+}
+
+AT_CHECKED at_model_save(const char *dir, struct at_gpu *gpu, const struct at_model *model,
+                         const char *config_json_text)
+{
+    const size_t places = (size_t)model->config.L * AT_ROLE_COUNT;
+    enum at_status st = AT_OK;
+    struct save_context context = { .gpu = gpu };
+    struct at_save_tensor *tensors = NULL;
+    struct at_arena arena = { 0 };
+    char *path = NULL, *config = NULL;
+    size_t n = 0;
+
+    AT_REQUIRE(model->trainable);
+    TRY(at_arena_alloc(&arena, &tensors, places, sizeof *tensors));
+    TRY(at_arena_alloc(&arena, &context.params, places, sizeof *context.params));
+    for (size_t i = 0; i < places; i++) {
+        struct at_param *param = model->params[i];
+        if (!param)
+            continue;
+        if (is_matrix((uint32_t)(i % AT_ROLE_COUNT)))
+            tensors[n] = (struct at_save_tensor){ .name = param->name,
+                                                  .n_dims = 2,
+                                                  .dim = { param->rows, param->cols } };
+        else
+            tensors[n] =
+                (struct at_save_tensor){ .name = param->name, .n_dims = 1, .dim = { param->cols } };
+        context.params[n++] = param;
+    }
+    TRY(at_dir_create(dir));
+    TRY(at_path_join(&arena, &path, dir, "model.safetensors"));
+    TRY(at_path_join(&arena, &config, dir, "config.json"));
+    TRY(at_safetensors_stream(path, tensors, n, NULL, 0, read_param, &context));
+    TRY(at_file_write_atomic(config, config_json_text, strlen(config_json_text)));
+done:
+    at_arena_release(&arena);
+    return st;
+}
