@@ -93,11 +93,12 @@ AT_CHECKED at_tokenizer_put_merge(struct at_tokenizer *t, uint32_t rank, const c
     memcpy(ids, (int32_t[]){ a, b, at_string_map_find(&t->vocab, whole.data, whole.n) },
            sizeof ids);
     if (a < 0 || b < 0 || ids[2] < 0)
-        FAIL(AT_DATA, "%s: merge %u (\"%.*s\" \"%.*s\"): \"%s\" is not in the vocabulary", name,
+        FAIL(AT_DATA, "%s: merge %u (\"%.*s\" \"%.*s\"): \"%.*s\" is not in the vocabulary", name,
              rank, (int)n_left, left, (int)n_right, right,
-             a < 0   ? "the left part"
-             : b < 0 ? "the right part"
-                     : whole.data);
+             (int)(a < 0   ? n_left
+                   : b < 0 ? n_right
+                           : whole.n),
+             a >= 0 && b < 0 ? right : whole.data);
     at_merge_map_put(&t->merges, a, b, rank, ids[2]);
     at_hash_put(&t->hash, ids, sizeof ids);
 done:
@@ -126,6 +127,7 @@ static AT_CHECKED index_added(struct at_tokenizer *t, struct at_added *out,
     for (size_t i = 0; i < n; i++) {
         if (tokens[i].normalized != normalized || !tokens[i].text[0])
             continue;
+        struct at_token *token = &t->tokens[tokens[i].id];
         at_buf_clear(&text);
         if (normalized && t->nfc)
             TRY(at_utf8_nfc(&text, tokens[i].text, strlen(tokens[i].text)));
@@ -134,6 +136,9 @@ static AT_CHECKED index_added(struct at_tokenizer *t, struct at_added *out,
         TRY(at_buf_status(&text));
         TRY(at_arena_strndup(&t->arena, &copy, text.data, text.n));
         at_string_map_put(&out->map, copy, text.n, tokens[i].id);
+        token->text = copy; /* the reference knows a normalised token by its normal form only */
+        token->n_text = (uint32_t)text.n;
+        TRY(set_bytes(t, token));
         out->first[(uint8_t)copy[0]] = true;
         out->lengths[out->n_lengths++] = (uint32_t)text.n;
     }
@@ -439,8 +444,8 @@ AT_CHECKED at_tokenizer_decode(const struct at_tokenizer *tokenizer, struct at_b
     struct at_buf all = { 0 };
 
     for (size_t i = 0; i < n; i++) {
-        const char *bytes;
-        size_t length;
+        const char *bytes = NULL;
+        size_t length = 0;
         TRY(token_bytes(tokenizer, &bytes, &length, ids[i], skip_special));
         at_buf_put(&all, bytes, length);
     }
@@ -458,8 +463,8 @@ AT_CHECKED at_decoding_put(struct at_decoding *decoding, const struct at_tokeniz
 {
     enum at_status st = AT_OK;
     struct at_buf all = { 0 };
-    const char *bytes;
-    size_t n;
+    const char *bytes = NULL;
+    size_t n = 0;
 
     TRY(token_bytes(tokenizer, &bytes, &n, id, skip_special));
     at_buf_put(&all, decoding->pending, decoding->n_pending);
