@@ -19,6 +19,13 @@
 struct adamw_args {
     U32 n; F32 decay, beta1, one_minus_beta1, beta2, one_minus_beta2, sqrt_correction2, step_size, epsilon;
 };
+struct add_args { U32 n; };
+struct attention_bwd_args {
+    U32 T, H, G, ldq, ldk, ldv, lddo, lddq, lddk, lddv; F32 scale;
+    U32 key0, n_keys, t0, n_t, g0, lds; /* lds: of a row of ds, see attention_cpu_bwd_kv.comp */
+};
+struct attention_fwd_args { U32 T, n_keys, H, G, ldq, ldk, ldv, ldo; F32 scale; };
+struct attention_sum_args { U32 T, H, ldo, lddo; };
 struct bias_args { U32 T, C, ld; };
 struct dequantise_args { U32 rows, cols, ld, quants_stride, scales_stride; }; /* strides in words */
 /* C[M,N] (+)= alpha * op(A) op(B); accumulate 0 or 1; *_col: first column of a matrix in its rows. */
@@ -33,6 +40,12 @@ struct sqnorm_part_args { U32 n, first_slot; };
 struct sqnorm_total_args { U32 n; F32 max_norm; };
 struct token_loss_args { U32 R; F32 weight, beta, label_smoothing; };
 /* clang-format on */
+
+/* Query heads of a kv head are worked on in parts of at most 32; a tile of a portable attention
+ * kernel has this many positions. R query heads a kv head. */
+#define ATTENTION_PARTS(R) (((R) + 31) / 32)
+#define ATTENTION_HEADS(R) (((R) + ATTENTION_PARTS(R) - 1) / ATTENTION_PARTS(R))
+#define ATTENTION_POSITIONS(R) (32 / ATTENTION_HEADS(R))
 
 #undef U32
 #undef I32

@@ -1,0 +1,87 @@
+// Interval attention, gradients of the keys [key0, key0 + n_keys) and their values, which the queries
+// j <= t < query_end[j] read. With s, lse of attention_fwd.comp:
+//   p = exp(s - lse);  ds = scale p (d_o v^T - dsum);  dv[j] = sum p[t][j] d_o[t];  dk[j] = sum ds[t][j] q[t]
+// q, d_o (T, H * D), k, v, dk, dv (T, G * D), lse, dsum (T, H), query_end (T).
+// Mapping: workgroup (x, y, z) = TILE keys, a kv head, a slice of D. The columns of its score tiles are
+// the (query, head) pairs of the kv head in stream order. Shared: 18 KiB.
+// FlashAttention-2, arXiv 2307.08691. Each output belongs to one workgroup, so no atomics.
+#version 450
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
+#include "args.h"
+#include "lib/attention.glsl"
+
+layout(push_constant) uniform push { attention_bwd_args p; };
+layout(binding = 0, std430) writeonly buffer out_dk { vec4 dk[]; };
+layout(binding = 1, std430) writeonly buffer out_dv { vec4 dv[]; };
+layout(binding = 2, std430) readonly buffer in_q { vec4 q[]; };
+layout(binding = 3, std430) readonly buffer in_k { vec4 k4[]; };
+layout(binding = 4, std430) readonly buffer in_v { vec4 v4[]; };
+layout(binding = 5, std430) readonly buffer in_do { vec4 d_o[]; };
+layout(binding = 6, std430) readonly buffer in_lse { float lse[]; };
+layout(binding = 7, std430) readonly buffer in_dsum { float dsum[]; };
+layout(binding = 8, std430) readonly buffer in_query_end { int query_end[]; };
+
+shared float weight_v[TILE][TILE + 1], weight_k[TILE][TILE + 1];
+shared int ends[TILE];
+
+uint g, keys_begin, keys_end, col0, cols_end; // columns count (query, head) pairs from the stream's start
+
+uint query_at(uint col) { return col / R; }
+uint head_at(uint col) { return g * R + col % R; }
+
+#define KEY_OR_0(x, ld, r, d) \
+    (keys_begin + (r) < keys_end ? x[((keys_begin + (r)) * (ld) + g * D) / 4 + (d)] : vec4(0))
+#define LOAD_K(r, d) KEY_OR_0(k4, p.ldk, r, d)
+#define LOAD_V(r, d) KEY_OR_0(v4, p.ldv, r, d)
+#define QUERY_OR_0(x, ld, c, d) \
+    (col0 + (c) < cols_end ? x[(query_at(col0 + (c)) * (ld) + head_at(col0 + (c)) * D) / 4 + (d)] : vec4(0))
+#define LOAD_Q(c, d) QUERY_OR_0(q, p.ldq, c, d)
+#define LOAD_DO(c, d) QUERY_OR_0(d_o, p.lddo, c, d)
+
+void main()
+{
+    const uint lane = gl_LocalInvocationIndex, tx = lane % 8, ty = lane / 8, row4 = lane / 16 * 4;
+    vec4 sum_k[4][GROUPS], sum_v[4][GROUPS];
+    int last = 0;
+
+    g = gl_WorkGroupID.y;
+    keys_begin = p.key0 + gl_WorkGroupID.x * TILE;
+    keys_end = min(keys_begin + TILE, p.key0 + p.n_keys);
+    if (lane < TILE)
+        ends[lane] = keys_begin + lane < keys_end ? query_end[keys_begin + lane] : 0;
+    FOR(i, 4) FOR(c, GROUPS) sum_k[i][c] = sum_v[i][c] = vec4(0);
+    barrier();
+    for (uint i = 0; i < TILE; i++)
+        last = max(last, ends[i]);
+    cols_end = uint(last) * R;
+    for (col0 = keys_begin * R; col0 < cols_end; col0 += TILE) {
+        vec4 s[2], t[2];
+
+        SCORES(s, LOAD_K, LOAD_Q)
+        SCORES(t, LOAD_V, LOAD_DO)
+        FOR(j, 4) {
+            const uint col = col0 + tx + 8 * j, query = query_at(col);
+            const bool inside = col < cols_end;
+            const float lse2 = inside ? lse[query * p.H + head_at(col)] * LOG2E : 0.0;
+            const float sums = inside ? dsum[query * p.H + head_at(col)] : 0.0;
+
+            FOR(i, 2) {
+                const uint r = 2 * ty + i;
+                const bool on = query >= keys_begin + r && int(query) < ends[r];
+                const float e = exp2_neg(on ? s[i][j] * p.scale * LOG2E - lse2 : MASKED);
+                weight_v[r][tx + 8 * j] = e;
+                weight_k[r][tx + 8 * j] = e * (t[i][j] - sums) * p.scale;
+            }
+        }
+        barrier();
+        const uint n = min(TILE, cols_end - col0);
+        WEIGHTED_SUM(sum_v, weight_v, n, LOAD_DO)
+        WEIGHTED_SUM(sum_k, weight_k, n, LOAD_Q)
+    }
+    FOR(i, 4) FOR(c, GROUPS)
+        if (keys_begin + row4 + i < keys_end && col4(c) < D4) {
+            dk[((keys_begin + row4 + i) * p.lddk + g * D) / 4 + col4(c)] = sum_k[i][c];
+            dv[((keys_begin + row4 + i) * p.lddv + g * D) / 4 + col4(c)] = sum_v[i][c];
+        }
+}

@@ -1,0 +1,87 @@
+// Interval attention, gradient of the queries [t0, t0 + n_t). With s, lse of attention_fwd.comp:
+//   p = exp(s - lse);  ds = scale p (d_o v^T - dsum);  dq[t] = sum_j ds[t][j] k[j]
+// q, d_o, dq (T, H * D), k, v (T, G * D), lse, dsum (T, H), intervals (T) ivec4; empty: dq is 0.
+// Mapping, key tiles and masks as in attention_fwd.comp. Shared: 14 KiB.
+// FlashAttention-2, arXiv 2307.08691; s is computed again so that no T x T tensor exists.
+#version 450
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
+#include "args.h"
+#include "lib/attention.glsl"
+#include "lib/attention_rows.glsl"
+
+layout(push_constant) uniform push { attention_bwd_args p; };
+layout(binding = 0, std430) writeonly buffer out_dq { vec4 dq[]; };
+layout(binding = 1, std430) readonly buffer in_q { vec4 q[]; };
+layout(binding = 2, std430) readonly buffer in_k { vec4 k4[]; };
+layout(binding = 3, std430) readonly buffer in_v { vec4 v4[]; };
+layout(binding = 4, std430) readonly buffer in_do { vec4 d_o[]; };
+layout(binding = 5, std430) readonly buffer in_lse { float lse[]; };
+layout(binding = 6, std430) readonly buffer in_dsum { float dsum[]; };
+layout(binding = 7, std430) readonly buffer in_intervals { ivec4 intervals[]; };
+
+shared float weight[TILE][TILE + 1];
+
+row_tile tile;
+int base, stop; // keys of this turn
+
+vec4 load_q(uint r, uint d)
+{
+    uint pos, head;
+    return row_at(tile, r, pos, head) ? q[(pos * p.ldq + head * D) / 4 + d] : vec4(0);
+}
+vec4 load_do(uint r, uint d)
+{
+    uint pos, head;
+    return row_at(tile, r, pos, head) ? d_o[(pos * p.lddo + head * D) / 4 + d] : vec4(0);
+}
+#define KEY_OR_0(x, ld, c, d) \
+    (base + int(c) < stop ? x[(uint(base + int(c)) * (ld) + tile.g * D) / 4 + (d)] : vec4(0))
+#define LOAD_K(c, d) KEY_OR_0(k4, p.ldk, c, d)
+#define LOAD_V(c, d) KEY_OR_0(v4, p.ldv, c, d)
+
+void main()
+{
+    const uint lane = gl_LocalInvocationIndex, tx = lane % 8, ty = lane / 8, row4 = lane / 16 * 4;
+    uint pos = p.t0 + gl_WorkGroupID.x * POSITIONS, n, at, head;
+    float lse2[2], sums[2];
+    vec4 sum[4][GROUPS];
+    ivec4 first;
+    int last;
+
+    tile = make_row_tile(pos, p.t0 + p.n_t);
+    if (lane < TILE && pos + lane < tile.end)
+        tile_intervals[lane] = intervals[pos + lane];
+    FOR(i, 2) {
+        const bool used = row_at(tile, 2 * ty + i, at, head);
+        lse2[i] = used ? lse[at * p.H + head] * LOG2E : 0.0;
+        sums[i] = used ? dsum[at * p.H + head] : 0.0;
+    }
+    FOR(i, 4) FOR(c, GROUPS) sum[i][c] = vec4(0);
+    barrier();
+    while (next_segment(tile, pos, n, first, last)) {
+        for (uint part = 0; part < 2; part++) {
+            int row_end[2];
+
+            FOR(i, 2) row_end[i] = row_stop(tile, 2 * ty + i, pos, n, part);
+            stop = part == 0 ? first.y : last;
+            for (base = part == 0 ? first.x : first.z; base < stop; base += TILE) {
+                vec4 s[2], t[2];
+
+                SCORES(s, load_q, LOAD_K)
+                SCORES(t, load_do, LOAD_V)
+                FOR(i, 2) FOR(j, 4) {
+                    const bool on = base + int(tx + 8 * j) < row_end[i];
+                    const float e = exp2_neg(on ? s[i][j] * p.scale * LOG2E - lse2[i] : MASKED);
+                    weight[2 * ty + i][tx + 8 * j] = e * (t[i][j] - sums[i]) * p.scale;
+                }
+                barrier();
+                WEIGHTED_SUM(sum, weight, min(TILE, uint(stop - base)), LOAD_K)
+            }
+        }
+        pos += n;
+    }
+    FOR(i, 4) FOR(c, GROUPS)
+        if (row_at(tile, row4 + i, at, head) && col4(c) < D4)
+            dq[(at * p.lddq + head * D) / 4 + col4(c)] = sum[i][c];
+}

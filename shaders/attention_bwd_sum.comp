@@ -1,0 +1,35 @@
+// dsum[t][h] = sum_d o[t][h][d] d_o[t][h][d], the first step of the attention's backward pass.
+// o, d_o (T, H * D); dsum (T, H). An invocation takes one (t, h). No shared memory.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "args.h"
+
+layout(constant_id = 1) const uint D = 64;
+layout(local_size_x = 64) in;
+layout(push_constant) uniform push { attention_sum_args p; };
+layout(binding = 0, std430) writeonly buffer out_dsum { float dsum[]; };
+#ifdef TEXELS
+layout(binding = 1) uniform samplerBuffer o4;
+layout(binding = 2) uniform samplerBuffer do4;
+#define LOAD_O(i) texelFetch(o4, int(i))
+#define LOAD_DO(i) texelFetch(do4, int(i))
+#else
+layout(binding = 1, std430) readonly buffer in_o { vec4 o4[]; };
+layout(binding = 2, std430) readonly buffer in_do { vec4 do4[]; };
+#define LOAD_O(i) o4[i]
+#define LOAD_DO(i) do4[i]
+#endif
+
+void main()
+{
+    const uint step = gl_NumWorkGroups.x * 64;
+
+    for (uint i = gl_GlobalInvocationID.x; i < p.T * p.H; i += step) {
+        const uint t = i / p.H, h = i % p.H;
+        float sum = 0.0;
+
+        for (uint d = 0; d < D / 4; d++)
+            sum += dot(LOAD_O((t * p.ldo + h * D) / 4 + d), LOAD_DO((t * p.lddo + h * D) / 4 + d));
+        dsum[i] = sum;
+    }
+}
