@@ -16,27 +16,28 @@ enum at_on_bad { AT_BAD_ERROR, AT_BAD_SKIP, AT_BAD_KEEP };
 struct at_dataset_params {
     enum at_row_kind kind;
     const struct at_tokenizer *tokenizer;
-    const struct at_chat *chat;   /* NULL: conversational rows are AT_DATA */
-    const char *eos;              /* appended to plain completions that lack it; NULL: tokenizer's */
-    const char *system_prompt;    /* put before conversations that have no system message; or NULL */
-    uint32_t max_length;          /* tokens of prompt + completion; 0: no limit */
+    const struct at_chat *chat; /* NULL: conversational rows are AT_DATA */
+    const char *eos;            /* appended to plain completions that lack it; NULL: tokenizer's */
+    const char *system_prompt;  /* put before conversations that have no system message; or NULL */
+    uint32_t max_length;        /* tokens of prompt + completion; 0: no limit */
     enum at_on_long on_long;
     enum at_on_bad on_bad;
-    bool assistant_only;          /* SFT: only assistant tokens (and their end of turn) are targets */
-    bool completion_only;         /* SFT on prompt/completion rows: only the completion */
+    bool assistant_only;  /* SFT: only assistant tokens (and their end of turn) are targets */
+    bool completion_only; /* SFT on prompt/completion rows: only the completion */
 };
 struct at_dataset {
     struct at_arena arena;
     struct at_row *rows;
     uint32_t n_rows;
     uint32_t n_read, n_cut, n_dropped, n_boundary_moved, n_unshared; /* counted while reading */
-    char digest[65];  /* over all ids, masks and lines: what the trainer will see */
+    char digest[65]; /* over all ids, masks and lines: what the trainer will see */
 };
 /* Reads `n_paths` files in order. Zero rows left, or a row without targets, is AT_DATA. */
 AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, size_t n_paths,
                            const struct at_dataset_params *params);
-/* Splits by prompt group: a group goes to `held` when its keyed hash falls below `fraction`; at least
- * one group on each side or AT_DATA. Both share the arena of `all`, which must outlive them. */
+/* Splits by prompt group: a group goes to `held` when its keyed hash falls below `fraction`; at
+ * least one group on each side or AT_DATA. Both share the arena of `all`, which must outlive them.
+ */
 AT_CHECKED at_dataset_split(struct at_dataset *train, struct at_dataset *held,
                             const struct at_dataset *all, double fraction, uint64_t seed);
 void at_dataset_release(struct at_dataset *dataset);

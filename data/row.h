@@ -1,7 +1,7 @@
 /* A tokenised training row: a prefix computed once and one or more segments behind it.
- * A preference pair is [prompt][chosen][rejected], an SFT row [prompt][completion]. The shared prefix
- * is exactly min(prompt length, common prefix of the sides); prompt tokens past it stand at the
- * head of each segment and are not targets. */
+ * A preference pair is [prompt][chosen][rejected], an SFT row [prompt][completion]. The shared
+ * prefix is exactly min(prompt length, common prefix of the sides); prompt tokens past it stand at
+ * the head of each segment and are not targets. */
 #ifndef AT_ROW_H
 #define AT_ROW_H
 
@@ -16,14 +16,16 @@ struct at_segment {
     uint32_t n, n_targets;
 };
 struct at_row {
-    uint32_t line;          /* of the file, from 1 */
-    uint32_t index;         /* of the row in its data set, from 0 */
-    const int32_t *prefix;  /* n_prefix tokens; may be 0 for SFT rows trained on all tokens */
+    uint32_t line;         /* of the file, from 1 */
+    uint32_t index;        /* of the row in its data set, from 0 */
+    const int32_t *prefix; /* n_prefix tokens; may be 0 for SFT rows trained on all tokens */
     uint32_t n_prefix;
-    uint32_t n_prompt;      /* length of the prompt as TRL counts it (>= n_prefix) */
+    uint32_t n_prompt; /* length of the prompt as TRL counts it (>= n_prefix) */
     uint32_t n_segments;
     struct at_segment segment[AT_MAX_SEGMENTS]; /* pair: 0 chosen, 1 rejected */
-    struct at_row_id { uint64_t word[2]; } prompt_hash; /* groups rows by prompt for splitting */
+    struct at_row_id {
+        uint64_t word[2];
+    } prompt_hash; /* groups rows by prompt for splitting */
 };
 /* Tokens the engine computes for a row (prefix once) and tokens as TRL counts them. */
 uint32_t at_row_tokens(const struct at_row *row);

@@ -6,25 +6,27 @@
 
 #include "row.h"
 
-struct at_interval { /* keys a query token reads: [prefix_begin, prefix_end) and [seg_begin, key_end) */
+struct at_interval { /* keys a query token reads: [prefix_begin, prefix_end) and [seg_begin,
+                        key_end) */
     int32_t prefix_begin, prefix_end, seg_begin, key_end; /* key indices; 0,0,0,0 reads nothing */
 };
 struct at_slab {
-    uint32_t capacity;       /* tokens, a multiple of 64 */
-    uint32_t n_tokens, T;    /* used; rounded up to 64 */
-    int32_t *ids;            /* (T) */
-    int32_t *positions;      /* (T) rotary positions; segments start where the prefix ends */
+    uint32_t capacity;             /* tokens, a multiple of 64 */
+    uint32_t n_tokens, T;          /* used; rounded up to 64 */
+    int32_t *ids;                  /* (T) */
+    int32_t *positions;            /* (T) rotary positions; segments start where the prefix ends */
     struct at_interval *intervals; /* (T) */
-    int32_t *query_end;      /* (T) key j is read by queries j <= t < query_end[j]; 0 for padding */
+    int32_t *query_end; /* (T) key j is read by queries j <= t < query_end[j]; 0 for padding */
     /* Completion rows: one per target token, sorted by source row (so row_begin is a CSR). */
-    uint32_t n_rows, R;      /* used; rounded up to 64 (padding rows: source 0, weight 0) */
-    int32_t *source;         /* (R) token whose hidden state predicts the target */
-    int32_t *target;         /* (R) vocabulary id */
-    int32_t *row_segment;    /* (R) index into the slab's segments, -1 for padding */
-    int32_t *row_begin;      /* (T + 1) completion rows whose source is t: [row_begin[t], row_begin[t+1]) */
+    uint32_t n_rows, R;   /* used; rounded up to 64 (padding rows: source 0, weight 0) */
+    int32_t *source;      /* (R) token whose hidden state predicts the target */
+    int32_t *target;      /* (R) vocabulary id */
+    int32_t *row_segment; /* (R) index into the slab's segments, -1 for padding */
+    int32_t
+        *row_begin; /* (T + 1) completion rows whose source is t: [row_begin[t], row_begin[t+1]) */
     /* Rows by segment, in order of position: segment s has rows order[segment_begin[s] ...). */
-    int32_t *order;          /* (n_rows) completion row indices grouped by segment */
-    int32_t *segment_begin;  /* (n_segments + 1) */
+    int32_t *order;         /* (n_rows) completion row indices grouped by segment */
+    int32_t *segment_begin; /* (n_segments + 1) */
     uint32_t n_segments;
     const struct at_row **rows; /* (n_packed) the data rows, in stream order */
     uint32_t n_packed;

@@ -14,7 +14,8 @@ struct at_loss {
 /* NULL when there is no such loss. */
 const struct at_loss *at_loss_find(const char *name);
 /* A pair loss in double: its value at log-ratios `score_chosen` and `score_rejected` (nats, policy
- * minus reference) of completions of n_chosen and n_rejected tokens. NaN when there is no such loss. */
+ * minus reference) of completions of n_chosen and n_rejected tokens. NaN when there is no such
+ * loss. */
 double at_pair_loss_value(const char *name, double score_chosen, double score_rejected,
                           double n_chosen, double n_rejected, double beta);
 /* All of them, sorted by name. */

@@ -6,28 +6,30 @@
 #include "tensor.h"
 
 /* In place: the two halves of each head (Hugging Face's layout: i and i + D/2) are turned by the
- * angle of (position, i). table (positions, D): cos in [0, D/2), sin in [D/2, D), made on the host in
- * double. positions (T) int32. `backward` turns the other way. */
+ * angle of (position, i). table (positions, D): cos in [0, D/2), sin in [D/2, D), made on the host
+ * in double. positions (T) int32. `backward` turns the other way. */
 void at_rope(struct at_stream *s, struct at_tensor x, struct at_view positions,
              struct at_tensor table, uint32_t heads, bool backward);
 
 struct at_attention {
-    uint32_t T;          /* query rows */
-    uint32_t n_keys;     /* rows of k and v (T in training; more when decoding) */
+    uint32_t T;      /* query rows */
+    uint32_t n_keys; /* rows of k and v (T in training; more when decoding) */
     uint32_t H, G, D;
-    float scale;         /* 1 / sqrt(D) usually */
+    float scale;              /* 1 / sqrt(D) usually */
     struct at_view intervals; /* (T) 4 x int32: prefix_begin, prefix_end, seg_begin, key_end */
     struct at_view query_end; /* (T) int32, for the backward pass (see slab.h) */
 };
 /* o[t] = softmax over the allowed keys of scale q.k, times v; lse (T,H) = log-sum-exp of the scaled
  * scores, 0 for rows without keys (o is 0 there). FlashAttention-2, arXiv 2307.08691. */
-void at_attention_fwd(struct at_stream *s, struct at_tensor o, struct at_view lse, struct at_tensor q,
-                      struct at_tensor k, struct at_tensor v, const struct at_attention *p);
-/* dq, dk, dv are overwritten. dsum (T,H) f32 and scores are scratch of at_attention_scratch_bytes(). */
+void at_attention_fwd(struct at_stream *s, struct at_tensor o, struct at_view lse,
+                      struct at_tensor q, struct at_tensor k, struct at_tensor v,
+                      const struct at_attention *p);
+/* dq, dk, dv are overwritten. dsum (T,H) f32 and scores are scratch of
+ * at_attention_scratch_bytes(). */
 void at_attention_bwd(struct at_stream *s, struct at_tensor dq, struct at_tensor dk,
                       struct at_tensor dv, struct at_tensor d_o, struct at_tensor q,
-                      struct at_tensor k, struct at_tensor v, struct at_tensor o, struct at_view lse,
-                      struct at_view scratch, const struct at_attention *p);
+                      struct at_tensor k, struct at_tensor v, struct at_tensor o,
+                      struct at_view lse, struct at_view scratch, const struct at_attention *p);
 uint64_t at_attention_scratch_bytes(uint32_t T, uint32_t H, uint32_t G, uint32_t D);
 
 #endif

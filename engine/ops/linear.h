@@ -29,8 +29,8 @@ void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *s
 void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
                    const struct at_linear_scratch *scratch, bool accumulate);
 /* dx (T,K) = dy (T,N) W. */
-void at_linear_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy, struct at_weight w,
-                   const struct at_linear_scratch *scratch, bool accumulate);
+void at_linear_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
+                   struct at_weight w, const struct at_linear_scratch *scratch, bool accumulate);
 /* dW (N,K) += dy^T x, for trainable weights. */
 void at_linear_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tensor dy,
                           struct at_tensor x);

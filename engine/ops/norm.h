@@ -6,12 +6,12 @@
 
 /* y = w * x * rstd, rstd[t] = 1 / sqrt(mean_c x[t,c]^2 + eps). y, x (T,C); w (C); rstd (T) f32.
  * `y` may not be `x`. */
-void at_rmsnorm_fwd(struct at_stream *s, struct at_tensor y, struct at_view rstd, struct at_tensor x,
-                    struct at_view w, float eps);
-/* dx += the input gradient (the residual path's gradient is already in dx). dy, x (T,C); rstd (T) as
- * the forward pass saved it. */
-void at_rmsnorm_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy, struct at_tensor x,
-                    struct at_view w, struct at_view rstd);
+void at_rmsnorm_fwd(struct at_stream *s, struct at_tensor y, struct at_view rstd,
+                    struct at_tensor x, struct at_view w, float eps);
+/* dx += the input gradient (the residual path's gradient is already in dx). dy, x (T,C); rstd (T)
+ * as the forward pass saved it. */
+void at_rmsnorm_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
+                    struct at_tensor x, struct at_view w, struct at_view rstd);
 /* dw (C) += sum_t dy[t,:] * x[t,:] * rstd[t], in fixed blocks of 256 rows in order. */
 void at_rmsnorm_bwd_weight(struct at_stream *s, struct at_view dw, struct at_tensor dy,
                            struct at_tensor x, struct at_view rstd);

@@ -5,14 +5,16 @@
 
 #include "tensor.h"
 
-/* A piece of the flat arenas: n elements; p, g, m, v views of equal size; weight decay of its own. */
+/* A piece of the flat arenas: n elements; p, g, m, v views of equal size; weight decay of its own.
+ */
 struct at_arena_part {
     struct at_view p, g, m, v;
     uint64_t n;
     float weight_decay;
 };
-/* norm (8 floats): [0] L2 norm over all parts, [1] clip factor min(1, max_norm / (norm + 1e-6)) (1 when
- * max_norm is 0), [2] 1 when everything is finite, else 0. scratch: at_grad_norm_scratch_bytes(). */
+/* norm (8 floats): [0] L2 norm over all parts, [1] clip factor min(1, max_norm / (norm + 1e-6)) (1
+ * when max_norm is 0), [2] 1 when everything is finite, else 0. scratch:
+ * at_grad_norm_scratch_bytes(). */
 void at_grad_norm(struct at_stream *s, struct at_view norm, struct at_view scratch,
                   const struct at_arena_part *parts, size_t n_parts, float max_norm);
 uint64_t at_grad_norm_scratch_bytes(const struct at_arena_part *parts, size_t n_parts);

@@ -3,8 +3,8 @@
  * shaders/lib/dq_<name>.glsl (row, column / 4 -> vec4, `precise`) serves every consumer.
  *   f32   plane 0: floats                    f16, bf16  plane 0: halves, two a word, low half first
  *   q8_0  plane 0: signed bytes, 4 a word    plane 1: f16 d per 32 columns, two a word
- *   q4_0  plane 0: nibbles, 8 a word, column 8i+j at bit 4j; value d * (nibble - 8); plane 1 as q8_0
- *   q4_1  plane 0 as q4_0; value d * nibble + m; plane 1: a word per 32 columns, d low, m high
+ *   q4_0  plane 0: nibbles, 8 a word, column 8i+j at bit 4j; value d * (nibble - 8); plane 1 as
+ * q8_0 q4_1  plane 0 as q4_0; value d * nibble + m; plane 1: a word per 32 columns, d low, m high
  *   q6_k  plane 0: 6-bit quants as bytes q + 0..63, 4 a word; plane 1: f32 d * scale per 16 columns
  *         (the product d * scale is one f32 rounding, as the reference does it) */
 #ifndef AT_QUANT_H
@@ -17,9 +17,9 @@ enum at_quant_type { AT_F32, AT_F16, AT_BF16, AT_Q8_0, AT_Q4_0, AT_Q4_1, AT_Q6_K
 
 struct at_quant {
     const char *name;
-    uint32_t block_cols;        /* columns a block covers; 1 for plain types */
+    uint32_t block_cols; /* columns a block covers; 1 for plain types */
     uint32_t n_planes;
-    double bits;                /* per weight on the device */
+    double bits; /* per weight on the device */
 };
 const struct at_quant *at_quant_get(enum at_quant_type type);
 /* Bytes of one row of a plane (multiple of 16; 0 for a plane that the type lacks). */

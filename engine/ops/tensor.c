@@ -2,7 +2,10 @@
 
 #include <string.h>
 
-uint32_t at_tensor_ld(uint32_t cols) { return (uint32_t)at_round_up(cols, 4); }
+uint32_t at_tensor_ld(uint32_t cols)
+{
+    return (uint32_t)at_round_up(cols, 4);
+}
 
 uint64_t at_tensor_bytes(uint32_t rows, uint32_t cols)
 {

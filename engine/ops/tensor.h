@@ -20,8 +20,8 @@ static inline struct at_view at_tensor_view(struct at_tensor tensor)
 {
     return at_view_part(tensor.view, 0, (uint64_t)tensor.dim[0] * tensor.ld * sizeof(float));
 }
-/* Rows [begin, begin + n). Devices align bindings to up to 256 bytes: what a launch gets should begin at
- * a multiple of 16 rows. */
+/* Rows [begin, begin + n). Devices align bindings to up to 256 bytes: what a launch gets should
+ * begin at a multiple of 16 rows. */
 struct at_tensor at_tensor_rows(struct at_tensor tensor, uint32_t begin, uint32_t n);
 /* Plans a (rows, cols) tensor; its view is written when the pool is committed. */
 void at_tensor_reserve(struct at_pool *pool, struct at_tensor *tensor, uint32_t rows, uint32_t cols,
