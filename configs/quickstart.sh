@@ -1,19 +1,27 @@
 #!/bin/sh
-# Trains a tiny model on this machine's Vulkan device (a CPU will do) and shows its tone change.
+# Trains a model on this machine's Vulkan device (a CPU will do) and shows its tone change.
 #   sh configs/quickstart.sh                 the toy: SFT from random weights, then DPO with LoRA
-#   sh configs/quickstart.sh --real          the same with a real 135M model and real pairs
+#   sh configs/quickstart.sh --real          a real 135M model and real pairs (half an hour on 2 cores)
 #   sh configs/quickstart.sh --device NAME   on another device (see: attune devices)
-# Installs what is missing (Debian; root or sudo), builds once, keeps results in .build/quickstart.
+# Installs what is missing (Debian; root or sudo), builds once, keeps results in .build/quickstart
+# and .build/quickstart_real.
 set -eu
 cd "$(dirname "$0")/.."
 . tests/install.sh
 
-device= real= out=.build/quickstart
+device= real=
 while [ $# -gt 0 ]; do
     case $1 in
     --real) real=1 ;;
-    --device) device=$2; shift ;;
-    *) echo "quickstart.sh: unknown option $1 (there are --real and --device NAME)" >&2; exit 2 ;;
+    --device)
+        [ $# -gt 1 ] || { echo "quickstart.sh: --device needs a number or a part of a name" >&2; exit 2; }
+        device=$2
+        shift
+        ;;
+    *)
+        echo "quickstart.sh: unknown option $1 (there are --real and --device NAME)" >&2
+        exit 2
+        ;;
     esac
     shift
 done
@@ -25,47 +33,90 @@ if [ ! -f .build/release/build.ninja ]; then
 fi
 cmake --build .build/release --target attune | tail -n 1
 attune=.build/release/attune
-set -- ${device:+--device "$device"}
 
-# Polite replies among those of the held-out requests, from the JSON lines in file $1.
-polite() { grep -c 'gladly' "$1" || true; }
+# Every command takes the device that was asked for.
+run_attune() {
+    command=$1
+    shift
+    "$attune" "$command" "$@" ${device:+--device "$device"}
+}
 replies() { # MODEL-ARGUMENTS... > lines
-    "$attune" generate --prompts data/toy/heldout.jsonl --max_new_tokens 24 --temperature 0 --json \
-        --quiet "$@"
+    run_attune generate --temperature 0 --json --quiet "$@"
+}
+# JSON text as one plain line: what stands between quotes after the pattern $1.
+text_after() {
+    sed -e "s/.*$1"'"\(\([^"\\]\|\\.\)*\)".*/\1/' -e 's/\\n/ /g' -e 's/\\"/"/g'
+}
+# Three requests of file $1 with the replies before ($2) and after ($3).
+show_three() {
+    for n in 1 2 3; do
+        sed -n "${n}p" "$1" | sed 's/"chosen".*//' | text_after '"user", "content": ' | sed 's/^/  request: /'
+        sed -n "${n}p" "$2" | text_after '"text":' | sed 's/^/   before: /'
+        sed -n "${n}p" "$3" | text_after '"text":' | sed 's/^/    after: /'
+    done
+}
+refuse_to_overwrite() {
+    echo "$1 holds the results of an earlier run; nothing is trained or overwritten."
+    echo "Remove it to train again: rm -r $1"
+}
+show_next() { # FOLDER of the adapter, next command
+    echo
+    echo "Adapter: $1/adapter_model.safetensors    Metrics: $1/metrics.jsonl"
+    echo "Another device: $attune devices, then --device NAME"
+    echo "Next: $2"
+}
+
+run_toy() {
+    out=.build/quickstart requests=data/toy/heldout.jsonl
+    if [ -e "$out/after.jsonl" ]; then
+        refuse_to_overwrite "$out"
+    else
+        echo "The toy: errands in a narrow language (data/toy), a model of about 1M parameters."
+        run_attune run configs/toy.json --output_dir "$out"
+        set -- --prompts "$requests" --max_new_tokens 24 --model_name_or_path "$out/sft"
+        replies "$@" >"$out/before.jsonl"
+        replies "$@" --adapter "$out/dpo" >"$out/after.part"
+        mv "$out/after.part" "$out/after.jsonl"
+    fi
+    echo
+    echo "Held-out requests (in no training file), before and after DPO:"
+    show_three "$requests" "$out/before.jsonl" "$out/after.jsonl"
+    before=$(grep -c gladly "$out/before.jsonl" || true)
+    after=$(grep -c gladly "$out/after.jsonl" || true)
+    echo
+    echo "Polite replies (\"gladly\") to 30 held-out requests: $before before, $after after."
+    if [ "$before" -gt 6 ] || [ "$after" -lt 24 ]; then
+        echo "Verdict: the tone did not change as it should (at most 6 before, at least 24 after)." >&2
+        exit 1
+    fi
+    echo "Verdict: the tone changed (at most 6 before, at least 24 after)."
+    show_next "$out/dpo" "sh configs/quickstart.sh --real"
+}
+
+run_real() {
+    out=.build/quickstart_real requests=data/samples/tone_eval.jsonl
+    model=${ATTUNE_PEERS:-$HOME/.cache/attune/peers}/SmolLM2-135M-Instruct.Q4_1.gguf
+    need_packages python3 python3-venv
+    sh tests/peers/setup.sh --model
+    if [ -e "$out/after.jsonl" ]; then
+        refuse_to_overwrite "$out"
+    else
+        echo "A real model: SmolLM2-135M-Instruct, 300 tone pairs of data/samples, 120 held out."
+        run_attune dpo configs/dpo.json --model_name_or_path "$model" --output_dir "$out"
+        head -n 3 "$requests" >"$out/requests.jsonl"
+        set -- --prompts "$out/requests.jsonl" --max_new_tokens 80 --model_name_or_path "$model"
+        replies "$@" >"$out/before.jsonl"
+        replies "$@" --adapter "$out" >"$out/after.part"
+        mv "$out/after.part" "$out/after.jsonl"
+    fi
+    echo
+    echo "Held-out requests, before and after DPO:"
+    show_three "$requests" "$out/before.jsonl" "$out/after.jsonl"
+    show_next "$out" "$attune generate --model_name_or_path $model --adapter $out --prompt TEXT"
 }
 
 if [ -n "$real" ]; then
-    exec sh configs/real.sh "$@"
-fi
-if [ -e "$out" ]; then
-    echo "$out holds the results of an earlier run; nothing is overwritten."
-    echo "Remove it to train again: rm -r $out"
+    run_real
 else
-    echo "The toy: 660 errands in a narrow language (data/toy), a model of about 1M parameters."
-    "$attune" run configs/toy.json --output_dir "$out" "$@"
-    replies --model_name_or_path "$out/sft" "$@" >"$out/before.jsonl"
-    replies --model_name_or_path "$out/sft" --adapter "$out/dpo" "$@" >"$out/after.jsonl"
+    run_toy
 fi
-
-echo
-echo "Held-out requests (in no training file), before and after DPO:"
-for n in 1 2 3; do
-    field() { sed -n "${n}p" "$1" | sed 's/.*"'"$2"'":"\([^"]*\)".*/\1/'; }
-    request=$(sed -n "${n}p" data/toy/heldout.jsonl | sed 's/.*"content": "\([^"]*\)".*/\1/')
-    echo "  request: $request"
-    echo "   before: $(field "$out/before.jsonl" text)"
-    echo "    after: $(field "$out/after.jsonl" text)"
-done
-before=$(polite "$out/before.jsonl") after=$(polite "$out/after.jsonl")
-echo
-echo "Polite replies (\"gladly\") to 30 held-out requests: $before before, $after after."
-if [ "$before" -le 6 ] && [ "$after" -ge 24 ]; then
-    echo "Verdict: the tone changed (at most 6 before, at least 24 after)."
-else
-    echo "Verdict: the tone did not change as it should (at most 6 before, at least 24 after)." >&2
-    exit 1
-fi
-echo
-echo "Adapter: $out/dpo/adapter_model.safetensors    Metrics: $out/dpo/metrics.jsonl"
-echo "Another device: $attune devices, then --device NAME"
-echo "Next: sh configs/quickstart.sh --real"

