@@ -19,10 +19,13 @@ AT_CHECKED at_chat_recognise(const struct at_chat **out, const char *template_te
 const char *at_chat_name(const struct at_chat *chat);
 /* End-of-turn marker of the template's assistant turns, such as "<|im_end|>". */
 const char *at_chat_end_of_turn(const struct at_chat *chat);
-/* Reads chat_template (tokenizer_config.json, chat_template.jinja) of a folder; *out NULL if none.
- */
+/* What the template writes as bos_token, which the tokenizer's BOS has to be; NULL: it has none. */
+const char *at_chat_bos(const struct at_chat *chat);
+/* Reads the template of a folder: chat_template.jinja, else chat_template of tokenizer_config.json
+ * (a text, or a list, of which "default" is taken); *out NULL if none. */
 AT_CHECKED at_chat_template_load(struct at_arena *arena, const char **out, const char *dir);
-/* Appends the rendered text. Roles that the template refuses are AT_DATA. */
+/* Appends the rendered text. No messages, and roles that the template refuses, would leave out or
+ * takes for tools, are AT_DATA. */
 AT_CHECKED at_chat_render(const struct at_chat *chat, struct at_buf *out,
                           const struct at_message *messages, size_t n, bool add_generation_prompt);
 
