@@ -44,6 +44,8 @@ AT_CHECKED at_dir_list(struct at_arena *arena, char ***out_names, size_t *out_n,
 AT_CHECKED at_path_join(struct at_arena *arena, char **out, const char *dir, const char *name);
 /* The folder part of a path ("." when there is none). */
 AT_CHECKED at_path_dir(struct at_arena *arena, char **out, const char *path);
+/* The absolute path without links; what it names must exist. */
+AT_CHECKED at_path_real(struct at_arena *arena, char **out, const char *path);
 
 double at_now_s(void);                    /* monotonic seconds */
 double at_cpu_s(void);                    /* processor seconds of this process */

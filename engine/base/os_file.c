@@ -401,3 +401,13 @@ enum at_status at_path_dir(struct at_arena *arena, char **out, const char *path)
         n--;
     return n > 0 ? at_arena_strndup(arena, out, path, n) : at_arena_strdup(arena, out, ".");
 }
+
+enum at_status at_path_real(struct at_arena *arena, char **out, const char *path)
+{
+    char *real = realpath(path, NULL);
+    if (!real)
+        return fail_read(path, errno);
+    enum at_status st = at_arena_strdup(arena, out, real);
+    free(real);
+    return st;
+}

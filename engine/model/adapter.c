@@ -32,7 +32,7 @@ done:
 static AT_CHECKED set_scale(struct at_adapter *adapter, const struct at_model_config *c, uint32_t r,
                             double alpha, bool rslora, const char *name)
 {
-    const double scale = alpha / (rslora ? sqrt(r) : r);
+    const float scale = (float)(alpha / (rslora ? sqrt(r) : r));
 
     if (r < 1 || r > MAX_RANK)
         return at_fail(AT_DATA, "%s: r is %u; expected 1 to %d", name, r, MAX_RANK);
@@ -42,7 +42,7 @@ static AT_CHECKED set_scale(struct at_adapter *adapter, const struct at_model_co
     adapter->alpha = alpha;
     adapter->rslora = rslora;
     for (size_t i = 0; i < n_modules(c); i++)
-        adapter->lora[i].scale = (float)scale;
+        adapter->lora[i].scale = scale;
     return AT_OK;
 }
 
@@ -98,17 +98,49 @@ static AT_CHECKED refuse_filled(const cJSON *config, const char *key, const char
     return at_fail(AT_DATA, "%s: %s is set, which this version does not compute", name, key);
 }
 
+/* Starts like PiSSA or LoftQ change the base's weights when PEFT loads the adapter. */
+static AT_CHECKED check_init(const cJSON *config, const char *name)
+{
+    static const char *const plain[] = { "eva", "gaussian", "orthogonal" };
+    const cJSON *init = at_json_find(config, "init_lora_weights");
+
+    if (!cJSON_IsString(init))
+        return AT_OK;
+    for (size_t i = 0; i < AT_COUNT(plain); i++)
+        if (strcmp(init->valuestring, plain[i]) == 0)
+            return AT_OK;
+    return at_fail(AT_DATA,
+                   "%s: init_lora_weights is \"%.40s\": such an adapter belongs to a changed base; "
+                   "convert it first (PEFT: save_pretrained(..., "
+                   "path_initial_model_for_weight_conversion=...))",
+                   name, init->valuestring);
+}
+
 /* adapter_config.json: everything that would change the computation is refused by name. */
 static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_config *model,
                               const cJSON *config, const char *name)
 {
     static const char *const unknown[] = {
-        "alpha_pattern",  "corda_config",
-        "eva_config",     "layer_replication",
-        "lora_bias",      "modules_to_save",
-        "rank_pattern",   "target_parameters",
-        "use_dora",       "trainable_token_indices",
-        "fan_in_fan_out", "megatron_config",
+        "alora_invocation_tokens",
+        "alpha_pattern",
+        "arrow_config",
+        "corda_config",
+        "eva_config",
+        "fan_in_fan_out",
+        "kasa_config",
+        "layer_replication",
+        "lora_bias",
+        "lora_ga_config",
+        "megatron_config",
+        "modules_to_save",
+        "monteclora_config",
+        "rank_pattern",
+        "target_parameters",
+        "trainable_token_indices",
+        "use_bdlora",
+        "use_dora",
+        "use_qalora",
+        "velora_config",
     };
     enum at_status st = AT_OK;
     const char *type = "", *bias = "none";
@@ -126,6 +158,7 @@ static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_conf
         FAIL(AT_DATA, "%s: bias is \"%.40s\"; this version computes \"none\" only", name, bias);
     for (size_t i = 0; i < AT_COUNT(unknown); i++)
         TRY(refuse_filled(config, unknown[i], name));
+    TRY(check_init(config, name));
     TRY(at_json_get_u32(&r, config, "r", name));
     TRY(at_json_get_double(&alpha, config, "lora_alpha", name));
     TRY(at_json_get_bool(&rslora, config, "use_rslora", name));
@@ -179,51 +212,52 @@ done:
     return st;
 }
 
-/* Pairs, shapes, ranks. *zero: every B is exactly zero. */
+/* A and B of module k: both or neither, of the right shape. *zero: B is exactly zero. */
+static AT_CHECKED check_module(struct at_adapter *out, const struct at_model_config *model,
+                               struct at_arena *arena, uint32_t k, bool *known, bool *zero)
+{
+    const struct at_source *A = NULL, *B = NULL;
+    enum at_status st = AT_OK;
+    uint32_t in = 0, width = 0;
+    bool ignored = true;
+
+    TRY(find_tensor(&A, out, arena, k, 'A'));
+    TRY(find_tensor(&B, out, arena, k, 'B'));
+    if (!A && !B)
+        goto done;
+    if (!A || !B)
+        FAIL(AT_DATA, "%s: tensor %s has no partner lora_%c", (A ? A : B)->file, (A ? A : B)->name,
+             A ? 'B' : 'A');
+    at_linear_shape(model, k % AT_LINEARS, &in, &width);
+    TRY(check_tensor(A, out->r, in));
+    TRY(check_tensor(B, width, out->r));
+    TRY(scan(A, &ignored));
+    TRY(scan(B, zero));
+    out->rank[k] = out->r;
+    known[A - out->file->sources] = known[B - out->file->sources] = true;
+done:
+    return st;
+}
+
+/* Pairs, shapes, ranks, nothing left over. *zero: every B is exactly zero. */
 static AT_CHECKED check_tensors(struct at_adapter *out, const struct at_model_config *model,
                                 bool *zero)
 {
+    const size_t n = at_weights_count(out->file);
     enum at_status st = AT_OK;
     struct at_arena arena = { 0 };
-    size_t n_found = 0;
-    bool ignored = true;
+    bool *known = NULL;
 
     *zero = true;
-    for (uint32_t k = 0; k < n_modules(model); k++) {
-        const struct at_source *A = NULL, *B = NULL;
-        uint32_t in = 0, width = 0;
-        TRY(find_tensor(&A, out, &arena, k, 'A'));
-        TRY(find_tensor(&B, out, &arena, k, 'B'));
-        if (!A && !B)
-            continue;
-        if (!A || !B)
-            FAIL(AT_DATA, "%s: tensor %s has no partner lora_%c", (A ? A : B)->file,
-                 (A ? A : B)->name, A ? 'B' : 'A');
-        at_linear_shape(model, k % AT_LINEARS, &in, &width);
-        TRY(check_tensor(A, out->r, in));
-        TRY(check_tensor(B, width, out->r));
-        TRY(scan(A, &ignored));
-        TRY(scan(B, zero));
-        out->rank[k] = out->r;
-        n_found += 2;
-    }
-    if (n_found == 0)
-        FAIL(AT_DATA, "%s: no LoRA tensor for a linear layer of this model",
-             out->file->shards[0].path);
-    for (size_t i = 0; n_found != at_weights_count(out->file) && i < at_weights_count(out->file);
-         i++) {
-        const char *name = at_weights_get(out->file, i)->name;
-        bool known = false;
-        for (uint32_t k = 0; k < n_modules(model) && !known; k++) {
-            const struct at_source *A = NULL, *B = NULL;
-            TRY(find_tensor(&A, out, &arena, k, 'A'));
-            TRY(find_tensor(&B, out, &arena, k, 'B'));
-            known = (A && A->name == name) || (B && B->name == name);
-        }
-        if (!known)
+    TRY(at_arena_alloc(&arena, &known, n, sizeof *known));
+    for (uint32_t k = 0; k < n_modules(model); k++)
+        TRY(check_module(out, model, &arena, k, known, zero));
+    for (size_t i = 0; i < n; i++)
+        if (!known[i])
             FAIL(AT_DATA, "%s: tensor %s belongs to no linear layer of this model",
-                 out->file->shards[0].path, name);
-    }
+                 out->file->shards[0].path, at_weights_get(out->file, i)->name);
+    if (n == 0)
+        FAIL(AT_DATA, "%s: holds no tensor", out->file->shards[0].path);
 done:
     at_arena_release(&arena);
     return st;

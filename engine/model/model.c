@@ -129,6 +129,11 @@ static int by_address(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static void drop_pages(const struct at_source *s)
+{
+    at_map_drop(s->map, (size_t)(s->data - s->map->data), s->n_bytes);
+}
+
 /* Tensors that no computation needs: the rotary table of old checkpoints, and the copy of the
  * embedding that some files hold as the head of a tied model. */
 static bool is_harmless(const struct at_model *model, const struct at_source *s)
@@ -136,14 +141,19 @@ static bool is_harmless(const struct at_model *model, const struct at_source *s)
     static const char suffix[] = ".rotary_emb.inv_freq";
     const struct at_source *embed = model->sources[AT_EMBED];
     const size_t n = strlen(s->name), m = sizeof suffix - 1;
+    bool equal = false;
 
     if (at_weights_is_gguf(model->weights))
         return false;
     if (n > m && strcmp(s->name + n - m, suffix) == 0)
         return true;
-    return model->config.tied && strcmp(s->name, at_role_name(AT_HEAD)) == 0 &&
-           s->type == embed->type && s->n_bytes == embed->n_bytes &&
-           memcmp(s->data, embed->data, s->n_bytes) == 0;
+    if (!model->config.tied || strcmp(s->name, at_role_name(AT_HEAD)) != 0 ||
+        s->type != embed->type || s->n_bytes != embed->n_bytes)
+        return false;
+    equal = memcmp(s->data, embed->data, s->n_bytes) == 0;
+    drop_pages(s);
+    drop_pages(embed);
+    return equal;
 }
 
 static AT_CHECKED check_left_over(const struct at_model *model, size_t n_found)

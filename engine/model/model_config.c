@@ -230,7 +230,8 @@ static AT_CHECKED refuse_gguf_keys(struct gguf_reader *r, const struct at_model_
 {
     enum at_status st = AT_OK;
     const char *scaling = "none";
-    double factor = 1;
+    double factor = 1, linear = 1;
+    bool causal = true;
 
     TRY(at_gguf_get_string(&scaling, r->weights, full_key(r, "rope.scaling.type")));
     if (strcmp(scaling, "none") != 0)
@@ -239,6 +240,13 @@ static AT_CHECKED refuse_gguf_keys(struct gguf_reader *r, const struct at_model_
     TRY(get_double(&factor, r, "rope.scaling.factor"));
     if (factor != 1 && factor != 0)
         FAIL(AT_DATA, "%s: key %s is %g; this version computes 1 only", r->path, r->key, factor);
+    TRY(get_double(&linear, r, "rope.scale_linear"));
+    if (linear != 1)
+        FAIL(AT_DATA, "%s: key %s is %g; this version computes 1 only", r->path, r->key, linear);
+    TRY(at_gguf_get_bool(&causal, r->weights, full_key(r, "attention.causal")));
+    if (!causal)
+        FAIL(AT_DATA, "%s: key %s is false; this version computes causal attention only", r->path,
+             r->key);
     TRY(expect_u32(r, "rope.dimension_count", c->D));
     TRY(expect_u32(r, "attention.value_length", c->D));
     TRY(expect_u32(r, "attention.sliding_window", 0));
@@ -252,9 +260,14 @@ static AT_CHECKED config_from_gguf(struct at_model_config *out, const struct at_
     struct gguf_reader r = { .weights = weights, .path = weights->shards[0].path };
     const struct at_source *embedding = at_weights_find(weights, at_role_gguf_name(AT_EMBED));
     enum at_status st = AT_OK;
+    uint32_t n_parts = 0;
     double eps = 0;
 
     *out = (struct at_model_config){ .rope_theta = 10000 };
+    TRY(at_gguf_get_u32(&n_parts, weights, "split.count"));
+    if (n_parts > 1)
+        FAIL(AT_DATA, "%s: one of %u parts of a model; join them first (gguf-split --merge)",
+             r.path, n_parts);
     TRY(at_gguf_get_string(&r.architecture, weights, "general.architecture"));
     if (!r.architecture)
         FAIL(AT_DATA, "%s: key general.architecture is missing", r.path);

@@ -202,12 +202,14 @@ AT_CHECKED at_weight_upload(struct at_gpu *gpu, struct at_weight weight,
         p.n = left < rows ? left : rows;
         p.rows_a_task = at_div_up(p.n, UPLOAD_TASKS);
         at_parallel_for(at_div_up(p.n, p.rows_a_task), repack_task, &p);
+        /* A row order stays close, and a page that is needed again comes back. */
+        at_map_drop(source->map, (size_t)(source->data - source->map->data),
+                    (p.begin + p.n) * source->row_bytes);
         for (uint32_t i = 0; i < n_planes; i++)
             TRY(at_gpu_write(
                 gpu, at_view_part(weight.plane[i], p.begin * p.stride[i], p.n * p.stride[i]),
                 p.plane[i], p.n * p.stride[i]));
     }
-    at_map_drop(source->map, (size_t)(source->data - source->map->data), source->n_bytes);
 done:
     at_free(&p.plane[0]);
     at_free(&p.plane[1]);

@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The format's own limit on the header (safetensors, MAX_HEADER_SIZE). */
-enum { MAX_HEADER_BYTES = 100000000 };
+/* The format's own limit on the header (safetensors, MAX_HEADER_SIZE). A header of 65,536 tensors
+ * has about 9 elements (commas, brackets) a tensor; more would only make a tree many times larger
+ * than the file. */
+enum { MAX_HEADER_BYTES = 100000000, MAX_ELEMENTS = 600000 };
 
 static const struct {
     const char *name;
@@ -31,50 +33,60 @@ static const struct {
     { "U8", 1, AT_QUANT_COUNT },
 };
 
+/* A zip (PyTorch's files since 1.6) or a bare pickle. A header of 128 bytes begins as a pickle of
+ * protocol 0 does, so only a file that is no safetensors file is asked. */
+static bool looks_like_pickle(const struct at_map *map)
+{
+    return map->n >= 4 &&
+           (memcmp(map->data, "PK\3\4", 4) == 0 || (map->data[0] == 0x80 && map->data[1] < 6));
+}
+
+static bool is_safetensors(const struct at_map *map, uint64_t header_bytes)
+{
+    return map->n > 8 && header_bytes >= 2 && header_bytes <= map->n - 8 && map->data[8] == '{';
+}
+
 /* The text of the header; its length is checked before anything is read. */
 static AT_CHECKED find_header(const char **text, size_t *n, const struct at_shard *shard)
 {
-    const uint8_t *data = shard->map.data;
+    const struct at_map *map = &shard->map;
     enum at_status st = AT_OK;
     uint64_t bytes = 0;
 
-    if (shard->map.n >= 4 && (memcmp(data, "PK\3\4", 4) == 0 || (data[0] == 0x80 && data[1] < 6)))
-        FAIL(
-            AT_DATA,
-            "%s: this is a pickle or zip file under another name; it is not read, since such files "
-            "can run code. Convert it with a trusted tool (save_pretrained(..., "
-            "safe_serialization=True))",
-            shard->path);
-    if (shard->map.n >= 4 && memcmp(data, "GGUF", 4) == 0)
+    memcpy(&bytes, map->data, map->n < 8 ? map->n : 8);
+    if (!is_safetensors(map, bytes) && looks_like_pickle(map))
+        FAIL(AT_DATA,
+             "%s: this is a pickle or zip file under another name; it is not read, since such "
+             "files can run code. Convert it with a trusted tool (save_pretrained(..., "
+             "safe_serialization=True))",
+             shard->path);
+    if (map->n >= 4 && memcmp(map->data, "GGUF", 4) == 0)
         FAIL(AT_DATA, "%s: this is a GGUF file; give it a name that ends in .gguf", shard->path);
-    if (shard->map.n < 8)
-        FAIL(AT_DATA, "%s: %zu bytes; a safetensors file has 8 at least", shard->path,
-             shard->map.n);
-    memcpy(&bytes, data, 8);
+    if (map->n < 8)
+        FAIL(AT_DATA, "%s: %zu bytes; a safetensors file has 8 at least", shard->path, map->n);
     if (bytes > MAX_HEADER_BYTES)
         FAIL(AT_DATA, "%s: header of %llu bytes; the format allows %d", shard->path,
              (unsigned long long)bytes, MAX_HEADER_BYTES);
-    if (bytes > shard->map.n - 8)
+    if (bytes > map->n - 8)
         FAIL(AT_DATA, "%s: header of %llu bytes, but the file has %zu (cut short?)", shard->path,
-             (unsigned long long)bytes, shard->map.n);
-    if (bytes < 2 || data[8] != '{')
+             (unsigned long long)bytes, map->n);
+    if (!is_safetensors(map, bytes))
         FAIL(AT_DATA, "%s: the header does not start with '{': not a safetensors file",
              shard->path);
-    *text = (const char *)data + 8;
+    *text = (const char *)map->data + 8;
     *n = bytes;
 done:
     return st;
 }
 
-/* A tensor's entry takes at least 50 bytes of text and has few elements: denser text would only
- * make a tree many times larger than the file. */
+/* A tensor's entry takes at least 50 bytes of text and has few elements. */
 static AT_CHECKED check_density(const struct at_shard *shard, const char *text, size_t n)
 {
     size_t elements = 0;
 
     for (size_t i = 0; i < n; i++)
         elements += text[i] == ',' || text[i] == '[' || text[i] == '{';
-    if (elements > n / 4 + 64)
+    if (elements > n / 4 + 64 || elements > MAX_ELEMENTS)
         return at_fail(AT_DATA, "%s: the header has %zu elements in %zu bytes: not tensor entries",
                        shard->path, elements, n);
     return AT_OK;
@@ -161,7 +173,8 @@ static int by_place(const void *a, const void *b)
     return x->n_bytes < y->n_bytes ? -1 : x->n_bytes > y->n_bytes;
 }
 
-/* Tensors (sorted by place) must tile the buffer: no overlap, hole or trailing bytes. */
+/* Tensors (sorted by place) must tile the buffer: no overlap, hole or trailing bytes. One without
+ * bytes lies where another begins or at the end. */
 static AT_CHECKED check_tiling(const struct at_shard *shard, const struct at_source *sources,
                                size_t n, const uint8_t *buffer)
 {

@@ -162,6 +162,37 @@ static AT_CHECKED check_shard_name(const char *index_path, const char *tensor, c
     return AT_OK;
 }
 
+static bool lies_in(const char *path, const char *dir)
+{
+    const size_t n = strlen(dir);
+
+    return strncmp(path, dir, n) == 0 && path[n] == '/';
+}
+
+/* A shard that is a link must stay in the model's folder; in Hugging Face's cache the files of
+ * snapshots/<revision> are links to ../../blobs. */
+static AT_CHECKED check_link(struct at_arena *arena, const char *dir, const char *path)
+{
+    enum at_status st = AT_OK;
+    char *folder = NULL, *file = NULL, *parent = NULL, *blobs = NULL;
+
+    TRY(at_path_real(arena, &folder, dir));
+    TRY(at_path_real(arena, &file, path));
+    if (lies_in(file, folder))
+        goto done;
+    TRY(at_path_dir(arena, &parent, folder));
+    if (ends_with(parent, "/snapshots")) {
+        TRY(at_path_dir(arena, &parent, parent));
+        TRY(at_path_join(arena, &blobs, parent, "blobs"));
+        if (lies_in(file, blobs))
+            goto done;
+    }
+    FAIL(AT_DATA, "%s: a link out of the model's folder, to %s; put the file itself there", path,
+         file);
+done:
+    return st;
+}
+
 static int by_text(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -232,6 +263,7 @@ static AT_CHECKED open_sharded(struct at_weights **out, const char *dir, const c
         struct at_shard *shard = NULL;
         char *path = NULL;
         TRY(at_path_join(weights->arena, &path, dir, files[i]));
+        TRY(check_link(weights->arena, dir, path));
         TRY(add_shard(weights, &shard, path));
         TRY(at_safetensors_parse(weights, shard));
     }

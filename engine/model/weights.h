@@ -28,7 +28,8 @@ struct at_source {
 struct at_weights;
 /* Opens a folder or a .gguf file. Pickle files are refused and never read. */
 AT_CHECKED at_weights_open(struct at_weights **out, const char *path);
-/* One safetensors file (adapters). Tensors must tile the buffer exactly. */
+/* One safetensors file (adapters). Tensors must tile the buffer exactly; one without bytes lies
+ * where another begins or at the end. */
 AT_CHECKED at_weights_open_safetensors(struct at_weights **out, const char *path);
 void at_weights_close(struct at_weights **weights);
 bool at_weights_is_gguf(const struct at_weights *weights);

@@ -332,6 +332,23 @@ static void path_dir_is_the_folder_part(void **state)
     check_dir("/", "/");
 }
 
+static void path_real_follows_links(void **state)
+{
+    (void)state;
+    struct at_arena arena = { 0 };
+    char *folder, *direct, *linked;
+    write_text(TMP "/a", "");
+    assert_int_equal(symlink("a", TMP "/link"), 0);
+    assert_int_equal(at_path_real(&arena, &folder, TMP), AT_OK);
+    assert_int_equal(at_path_real(&arena, &direct, TMP "/../os/a"), AT_OK);
+    assert_int_equal(at_path_real(&arena, &linked, TMP "/link"), AT_OK);
+    assert_string_equal(direct, linked);
+    assert_memory_equal(direct, folder, strlen(folder));
+    assert_string_equal(direct + strlen(folder), "/a");
+    assert_int_equal(at_path_real(&arena, &direct, TMP "/none"), AT_NOT_FOUND);
+    at_arena_release(&arena);
+}
+
 static void clocks_go_forward(void **state)
 {
     (void)state;
@@ -496,6 +513,7 @@ int main(void)
         cmocka_unit_test_setup(dir_list_is_sorted, make_folder),
         cmocka_unit_test_setup(path_join_puts_one_slash, make_folder),
         cmocka_unit_test_setup(path_dir_is_the_folder_part, make_folder),
+        cmocka_unit_test_setup(path_real_follows_links, make_folder),
         cmocka_unit_test_setup(clocks_go_forward, make_folder),
         cmocka_unit_test_setup(memory_numbers_are_plausible, make_folder),
         cmocka_unit_test_setup(disk_free_of_a_future_folder_is_its_parents, make_folder),
