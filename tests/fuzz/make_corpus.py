@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Makes the seeds of the fuzz targets: small files that reach each part of a reader.
+
+Usage  make_corpus.py       (no package needed)
+Writes corpus/<target>/<name>, each under 4 KiB; files that no function here makes are left alone
+       (inputs that found something are kept beside the seeds, named after what they found)
+"""
+
+import json
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent / "corpus"
+MAX_BYTES = 4096
+
+HARD_TEXT = "I'm 12 days\r\n\r\n  caf\u00e9 cafe\u0301 \u4f60\u597d \U0001f468\u200d\U0001f469 <|end|><L>  x\u00a0y\t\n"
+
+
+def alphabet():
+    """GPT-2's letters for the bytes, in the order of their code points."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return [chr(b) for b in plain] + [chr(256 + i) for i in range(256 - len(plain))]
+
+
+def added(content, id, **flags):
+    return {"id": id, "content": content, "special": flags.pop("special", False), **flags}
+
+
+def tokenizer(pre, letters=None, **parts):
+    letters = letters or ["a", "b", "c", "d", "e", "i", "m", "'", "Ġ", "Ċ", "1", "2", "Ã", "©"]
+    merges = parts.pop("merges", [["a", "b"], ["Ġ", "a"], ["Ã", "©"], ["Ġ", "ab"]])
+    vocab = {t: i for i, t in enumerate([*letters, *("".join(m) for m in merges)])}
+    model = {"type": "BPE", "vocab": vocab, "merges": merges, **parts.pop("model", {})}
+    n = len(vocab)
+    return {
+        "added_tokens": [added("<|end|>", n, special=True), *parts.pop("added", [])],
+        "pre_tokenizer": pre,
+        "model": model,
+        "decoder": {"type": "ByteLevel"},
+        **parts,
+    }
+
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+
+
+def sequence(*parts):
+    return {"type": "Sequence", "pretokenizers": list(parts)}
+
+
+def split(pattern, behavior="Isolated", invert=False):
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": invert}
+
+
+def tokenizers():
+    yield "byte_level", tokenizer(BYTE_LEVEL)
+    yield "all_bytes", tokenizer(BYTE_LEVEL, alphabet(), model={"unk_token": "a"})
+    yield "digits", tokenizer(sequence({"type": "Digits", "individual_digits": True}, BYTE_LEVEL))
+    yield "split", tokenizer(
+        sequence(split(r"(?i:'s|'m)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|\s+(?!\S)|\s+"),
+                 {**BYTE_LEVEL, "use_regex": False}),
+        model={"ignore_merges": True},
+    )  # fmt: skip
+    yield "removed", tokenizer(
+        sequence(split(r"\p{L}+|\s", "Removed", True), {"type": "Digits"},
+                 {**BYTE_LEVEL, "add_prefix_space": True}),
+        normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}]},
+    )  # fmt: skip
+    yield "added", tokenizer(
+        BYTE_LEVEL,
+        normalizer={"type": "NFC"},
+        added=[
+            added("<L>", 30, lstrip=True),
+            added("<R>", 31, rstrip=True),
+            added("cafe\u0301", 32, normalized=True),
+            added("days", 33, single_word=True, normalized=True),
+        ],
+    )
+    yield "template", tokenizer(
+        BYTE_LEVEL,
+        post_processor={
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<|end|>", "type_id": 0}},
+                       {"Sequence": {"id": "A", "type_id": 0}}],
+            "special_tokens": {"<|end|>": {"ids": [18]}},
+        },
+    )  # fmt: skip
+    yield "refused_unigram", {"model": {"type": "Unigram", "vocab": [["a", -1.0]]}}
+    yield "large_id", tokenizer(BYTE_LEVEL, added=[added("<far>", (1 << 24) - 1)])
+
+
+def tokenizer_seeds():
+    for name, data in tokenizers():
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        yield name + ".json", text + "\n%%\n" + HARD_TEXT
+    yield "merges_as_text.json", json.dumps(
+        tokenizer(BYTE_LEVEL), separators=(",", ":")
+    ).replace('["a","b"]', '"a b"')
+
+
+def json_seeds():
+    yield "numbers.json", "[0,-0,1,-1.5,1e5,1E-300,123456789012345678,0.1,9007199254740993,1e400]"
+    yield "strings.json", '{"a":"\\u00e9\\ud83d\\ude00\\n\\\\\\"\\/","":"\u4f60","b":null,"c":[true,false]}'
+    yield "nested.json", "[" * 60 + "]" * 60
+    yield "too_deep.json", "[" * 70 + "]" * 70
+    yield "twice.json", '{"a":1,"a":2}'
+    yield "cut_off.json", '{"a":[1,2,{"b":"c'
+    yield "bad_utf8.json", b'["\xff\xc3\x28"]'
+    yield "zero.json", '["a\\u0000b"]'
+    yield "map.yaml", "a: 1\nb:\n  - x\n  - 'y z'\n  - \"\\u00e9\\n\"\nc: {d: ~, e: [1.5, .inf, 0x10]}\nf:\n"
+    yield "block.yaml", "# words\na: |\n  one\n   two\nb: >-\n  folded\n  text\n"
+    yield "words.yaml", "yes: no\non: off\nnull: true\n1: 01\n? k\n: v\n- x\n"
+    yield "anchor.yaml", "a: &x [1]\nb: *x\n<<: *x\n"
+    yield "tag.yaml", "a: !!int '1'\n--- \nb: 2\n"
+
+
+TARGETS = {"json": json_seeds, "tokenizer": tokenizer_seeds}
+
+
+def main():
+    for target, seeds in TARGETS.items():
+        folder = HERE / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in seeds():
+            data = content if isinstance(content, bytes) else content.encode()
+            if len(data) >= MAX_BYTES:
+                raise SystemExit(f"{target}/{name}: {len(data)} bytes, must be under {MAX_BYTES}")
+            (folder / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
