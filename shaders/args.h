@@ -20,14 +20,16 @@ struct adamw_args {
     U32 n; F32 decay, beta1, one_minus_beta1, beta2, one_minus_beta2, sqrt_correction2, step_size, epsilon;
 };
 struct add_args { U32 n; };
+/* A block of queries from t0 and of keys from key0 on: all views but ds begin there. ds: see
+ * attention_cpu_bwd_kv.comp. g0: first kv head. accumulate 0 or 1. */
 struct attention_bwd_args {
-    U32 T, H, G, ldq, ldk, ldv, lddo, lddq, lddk, lddv; F32 scale;
-    U32 key0, n_keys, t0, n_t, g0, lds; /* lds: of a row of ds, see attention_cpu_bwd_kv.comp */
+    U32 n_t, n_keys, t0, key0, g0, H, G, ldq, ldk, ldv, lddo, lddq, lddk, lddv, ldds, accumulate; F32 scale;
 };
 struct attention_fwd_args { U32 T, n_keys, H, G, ldq, ldk, ldv, ldo; F32 scale; };
 struct attention_sum_args { U32 T, H, ldo, lddo; };
 struct bias_args { U32 T, C, ld; };
 struct dequantise_args { U32 rows, cols, ld, quants_stride, scales_stride; }; /* strides in words */
+struct embed_bwd_args { U32 n_ids, C, v0, V, t0, T, lddw, lddx; };
 /* C[M,N] (+)= alpha * op(A) op(B); accumulate 0 or 1; *_col: first column of a matrix in its rows. */
 struct gemm_args { U32 M, N, K, lda, ldb, ldc, a_col, b_col, c_col; F32 alpha; U32 accumulate; };
 struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; };
@@ -35,9 +37,16 @@ struct head_finish_args { U32 R, C, V, ldu, ldy, with_u; };
 struct head_grad_args { U32 R, n, v0, ldz; };
 struct head_target_args { U32 R, C, n, v0, ldy, ldw; };
 struct pair_loss_args { U32 n_pairs; F32 weight, beta, label_smoothing; };
+struct rmsnorm_args { U32 T, C, ldy, ldx; F32 eps; };
+struct rmsnorm_bwd_args { U32 T, C, lddx, lddy, ldx; };
+struct rmsnorm_bwd_weight_args { U32 T, C, lddy, ldx; };
+struct rope_args { U32 T, heads, ld, p0, n, ldtable; F32 sign; };
+struct scatter_rows_args { U32 T, t0, C, R, i0, lddx, ldu; };
 struct segment_sum_args { U32 n_segments; };
 struct sqnorm_part_args { U32 n, first_slot; };
 struct sqnorm_total_args { U32 n; F32 max_norm; };
+struct swiglu_args { U32 T, F, ldm, ldgate, ldup; };
+struct swiglu_bwd_args { U32 T, F, lddgate, lddup, lddm, ldgate, ldup; };
 struct token_loss_args { U32 R; F32 weight, beta, label_smoothing; };
 /* clang-format on */
 

@@ -1,7 +1,8 @@
-// Interval attention, gradients of the keys [key0, key0 + n_keys) and their values, which the queries
-// j <= t < query_end[j] read. With s, lse of attention_fwd.comp:
+// Interval attention, gradients of keys and values, which the queries j <= t < query_end[j] read, from
+// one block of queries. With s, lse of attention_fwd.comp:
 //   p = exp(s - lse);  ds = scale p (d_o v^T - dsum);  dv[j] = sum p[t][j] d_o[t];  dk[j] = sum ds[t][j] q[t]
-// q, d_o (T, H * D), k, v, dk, dv (T, G * D), lse, dsum (T, H), query_end (T).
+// q, d_o (n_t, H * D) and lse, dsum (n_t, H) from query t0 on; k, v, dk, dv (n_keys, G * D) and query_end
+// (n_keys) from key key0 on. ds is not written: attention_bwd_q.comp computes the scores again.
 // Mapping: workgroup (x, y, z) = TILE keys, a kv head, a slice of D. The columns of its score tiles are
 // the (query, head) pairs of the kv head in stream order. Shared: 18 KiB.
 // FlashAttention-2, arXiv 2307.08691. Each output belongs to one workgroup, so no atomics.
@@ -12,8 +13,8 @@
 #include "lib/attention.glsl"
 
 layout(push_constant) uniform push { attention_bwd_args p; };
-layout(binding = 0, std430) writeonly buffer out_dk { vec4 dk[]; };
-layout(binding = 1, std430) writeonly buffer out_dv { vec4 dv[]; };
+layout(binding = 0, std430) buffer out_dk { vec4 dk[]; };
+layout(binding = 1, std430) buffer out_dv { vec4 dv[]; };
 layout(binding = 2, std430) readonly buffer in_q { vec4 q[]; };
 layout(binding = 3, std430) readonly buffer in_k { vec4 k4[]; };
 layout(binding = 4, std430) readonly buffer in_v { vec4 v4[]; };
@@ -25,7 +26,7 @@ layout(binding = 8, std430) readonly buffer in_query_end { int query_end[]; };
 shared float weight_v[TILE][TILE + 1], weight_k[TILE][TILE + 1];
 shared int ends[TILE];
 
-uint g, keys_begin, keys_end, col0, cols_end; // columns count (query, head) pairs from the stream's start
+uint g, keys_begin, keys_end, col0, cols_end; // columns count (query, head) pairs of the block
 
 uint query_at(uint col) { return col / R; }
 uint head_at(uint col) { return g * R + col % R; }
@@ -45,17 +46,18 @@ void main()
     vec4 sum_k[4][GROUPS], sum_v[4][GROUPS];
     int last = 0;
 
-    g = gl_WorkGroupID.y;
-    keys_begin = p.key0 + gl_WorkGroupID.x * TILE;
-    keys_end = min(keys_begin + TILE, p.key0 + p.n_keys);
+    g = p.g0 + gl_WorkGroupID.y;
+    keys_begin = gl_WorkGroupID.x * TILE;
+    keys_end = min(keys_begin + TILE, p.n_keys);
     if (lane < TILE)
         ends[lane] = keys_begin + lane < keys_end ? query_end[keys_begin + lane] : 0;
     FOR(i, 4) FOR(c, GROUPS) sum_k[i][c] = sum_v[i][c] = vec4(0);
     barrier();
     for (uint i = 0; i < TILE; i++)
         last = max(last, ends[i]);
-    cols_end = uint(last) * R;
-    for (col0 = keys_begin * R; col0 < cols_end; col0 += TILE) {
+    const uint first = max(p.key0 + keys_begin, p.t0) - p.t0;
+    cols_end = uint(clamp(last - int(p.t0), 0, int(p.n_t))) * R;
+    for (col0 = first * R; col0 < cols_end; col0 += TILE) {
         vec4 s[2], t[2];
 
         SCORES(s, LOAD_K, LOAD_Q)
@@ -68,7 +70,7 @@ void main()
 
             FOR(i, 2) {
                 const uint r = 2 * ty + i;
-                const bool on = query >= keys_begin + r && int(query) < ends[r];
+                const bool on = p.t0 + query >= p.key0 + keys_begin + r && int(p.t0 + query) < ends[r];
                 const float e = exp2_neg(on ? s[i][j] * p.scale * LOG2E - lse2 : MASKED);
                 weight_v[r][tx + 8 * j] = e;
                 weight_k[r][tx + 8 * j] = e * (t[i][j] - sums) * p.scale;
@@ -81,7 +83,10 @@ void main()
     }
     FOR(i, 4) FOR(c, GROUPS)
         if (keys_begin + row4 + i < keys_end && col4(c) < D4) {
-            dk[((keys_begin + row4 + i) * p.lddk + g * D) / 4 + col4(c)] = sum_k[i][c];
-            dv[((keys_begin + row4 + i) * p.lddv + g * D) / 4 + col4(c)] = sum_v[i][c];
+            const uint at_k = ((keys_begin + row4 + i) * p.lddk + g * D) / 4 + col4(c);
+            const uint at_v = ((keys_begin + row4 + i) * p.lddv + g * D) / 4 + col4(c);
+
+            dk[at_k] = sum_k[i][c] + (p.accumulate != 0 ? dk[at_k] : vec4(0));
+            dv[at_v] = sum_v[i][c] + (p.accumulate != 0 ? dv[at_v] : vec4(0));
         }
 }

@@ -1,7 +1,8 @@
-// Interval attention, gradient of the queries [t0, t0 + n_t). With s, lse of attention_fwd.comp:
+// Interval attention, gradient of the queries, from one block of keys. With s, lse of attention_fwd.comp:
 //   p = exp(s - lse);  ds = scale p (d_o v^T - dsum);  dq[t] = sum_j ds[t][j] k[j]
-// q, d_o, dq (T, H * D), k, v (T, G * D), lse, dsum (T, H), intervals (T) ivec4; empty: dq is 0.
-// Mapping, key tiles and masks as in attention_fwd.comp. Shared: 14 KiB.
+// q, d_o, dq (n_t, H * D), lse, dsum (n_t, H) and intervals (n_t) ivec4 from query t0 on; k, v (n_keys,
+// G * D) from key key0 on. An empty interval gives 0. ds is not read.
+// Mapping and masks as in attention_fwd.comp. Shared: 14 KiB.
 // FlashAttention-2, arXiv 2307.08691; s is computed again so that no T x T tensor exists.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
@@ -11,7 +12,7 @@
 #include "lib/attention_rows.glsl"
 
 layout(push_constant) uniform push { attention_bwd_args p; };
-layout(binding = 0, std430) writeonly buffer out_dq { vec4 dq[]; };
+layout(binding = 0, std430) buffer out_dq { vec4 dq[]; };
 layout(binding = 1, std430) readonly buffer in_q { vec4 q[]; };
 layout(binding = 2, std430) readonly buffer in_k { vec4 k4[]; };
 layout(binding = 3, std430) readonly buffer in_v { vec4 v4[]; };
@@ -23,7 +24,7 @@ layout(binding = 7, std430) readonly buffer in_intervals { ivec4 intervals[]; };
 shared float weight[TILE][TILE + 1];
 
 row_tile tile;
-int base, stop; // keys of this turn
+int base, stop; // keys of this turn, counted from key0
 
 vec4 load_q(uint r, uint d)
 {
@@ -43,13 +44,13 @@ vec4 load_do(uint r, uint d)
 void main()
 {
     const uint lane = gl_LocalInvocationIndex, tx = lane % 8, ty = lane / 8, row4 = lane / 16 * 4;
-    uint pos = p.t0 + gl_WorkGroupID.x * POSITIONS, n, at, head;
+    uint pos = gl_WorkGroupID.x * POSITIONS, n, at, head;
     float lse2[2], sums[2];
     vec4 sum[4][GROUPS];
     ivec4 first;
     int last;
 
-    tile = make_row_tile(pos, p.t0 + p.n_t);
+    tile = make_row_tile(pos, p.n_t, p.g0);
     if (lane < TILE && pos + lane < tile.end)
         tile_intervals[lane] = intervals[pos + lane];
     FOR(i, 2) {
@@ -63,9 +64,9 @@ void main()
         for (uint part = 0; part < 2; part++) {
             int row_end[2];
 
-            FOR(i, 2) row_end[i] = row_stop(tile, 2 * ty + i, pos, n, part);
-            stop = part == 0 ? first.y : last;
-            for (base = part == 0 ? first.x : first.z; base < stop; base += TILE) {
+            FOR(i, 2) row_end[i] = row_stop(tile, 2 * ty + i, pos, n, part) - int(p.key0);
+            stop = min((part == 0 ? first.y : last) - int(p.key0), int(p.n_keys));
+            for (base = max((part == 0 ? first.x : first.z) - int(p.key0), 0); base < stop; base += TILE) {
                 vec4 s[2], t[2];
 
                 SCORES(s, load_q, LOAD_K)
@@ -82,6 +83,9 @@ void main()
         pos += n;
     }
     FOR(i, 4) FOR(c, GROUPS)
-        if (row_at(tile, row4 + i, at, head) && col4(c) < D4)
-            dq[(at * p.lddq + head * D) / 4 + col4(c)] = sum[i][c];
+        if (row_at(tile, row4 + i, at, head) && col4(c) < D4) {
+            const uint to = (at * p.lddq + head * D) / 4 + col4(c);
+
+            dq[to] = sum[i][c] + (p.accumulate != 0 ? dq[to] : vec4(0));
+        }
 }

@@ -75,7 +75,7 @@ void main()
     ivec4 first;
     int last;
 
-    tile = make_row_tile(pos, p.T);
+    tile = make_row_tile(pos, p.T, 0);
     if (lane < TILE && pos + lane < tile.end)
         tile_intervals[lane] = intervals[pos + lane];
     FOR(i, 4) FOR(c, GROUPS) sum[i][c] = vec4(0);

@@ -6,6 +6,13 @@
 
 /* relative to the sum of |a||b|: sequential f32 sums of up to 1024 products, then of blocks */
 #define TOL_GEMM 1e-6
+/* attention's outputs and log-sum-exp, relative to the largest: sums of up to 1100 products, exp2 to
+ * 1e-7 of scores of up to 20 */
+#define TOL_ATTENTION 4e-6
+/* its gradients: p is computed again from a rounded log-sum-exp */
+#define TOL_ATTENTION_GRAD 1e-5
+/* scores of 1e4 are rounded by up to 1e-3, and so p by 1e-3 of itself */
+#define TOL_ATTENTION_LARGE 4e-3
 /* chained products (LoRA, two roundings of an intermediate), relative to the largest magnitude */
 #define TOL_LINEAR 4e-6
 /* log-probs and entropies: 1 + |value|; logits of width 130, exp and log of drivers within 4 ulp */
@@ -18,6 +25,9 @@
 #define TOL_ADAMW 1e-6
 /* a norm over 1e5 elements, relative: slots of 4096 summed as a tree */
 #define TOL_NORM 1e-6
+/* rows: a norm, an activation or a turn: few roundings, sums of at most 1024 vec4s a lane; relative
+ * to 1 + |value|, gradients to the magnitudes of their terms */
+#define TOL_ROW 2e-6
 /* central differences in double, step 1e-5: truncation 1e-10, rounding 1e-11 */
 #define TOL_DIFFERENCE 1e-6
 

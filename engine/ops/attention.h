@@ -7,25 +7,29 @@
 
 /* In place: the two halves of each head (Hugging Face's layout: i and i + D/2) are turned by the
  * angle of (position, i). table (positions, D): cos in [0, D/2), sin in [D/2, D), made on the host
- * in double. positions (T) int32. `backward` turns the other way. */
+ * in double. D is a multiple of 8. positions (T) int32. `backward` turns the other way. */
 void at_rope(struct at_stream *s, struct at_tensor x, struct at_view positions,
              struct at_tensor table, uint32_t heads, bool backward);
 
 struct at_attention {
-    uint32_t T;      /* query rows */
-    uint32_t n_keys; /* rows of k and v (T in training; more when decoding) */
-    uint32_t H, G, D;
+    uint32_t T;               /* query rows */
+    uint32_t n_keys;          /* rows of k and v (T in training; more when decoding) */
+    uint32_t H, G, D;         /* H a multiple of G; D a multiple of 4 */
     float scale;              /* 1 / sqrt(D) usually */
     struct at_view intervals; /* (T) 4 x int32: prefix_begin, prefix_end, seg_begin, key_end */
     struct at_view query_end; /* (T) int32, for the backward pass (see slab.h) */
 };
 /* o[t] = softmax over the allowed keys of scale q.k, times v; lse (T,H) = log-sum-exp of the scaled
- * scores, 0 for rows without keys (o is 0 there). FlashAttention-2, arXiv 2307.08691. */
+ * scores, 0 for rows without keys (o is 0 there). FlashAttention-2, arXiv 2307.08691.
+ * Rows of a segment lie behind each other, each one's key_end one more than the one's before. A
+ * row's bits depend on its own q, keys and values alone, as long as all others are finite.
+ * k and v must each fit the device's largest binding: else AT_BUG. */
 void at_attention_fwd(struct at_stream *s, struct at_tensor o, struct at_view lse,
                       struct at_tensor q, struct at_tensor k, struct at_tensor v,
                       const struct at_attention *p);
-/* dq, dk, dv are overwritten. dsum (T,H) f32 and scores are scratch of
- * at_attention_scratch_bytes(). */
+/* dq, dk, dv are overwritten; n_keys = T. dsum (T,H) f32 and scores are scratch of
+ * at_attention_scratch_bytes(): T * H floats and 32 MiB at most. The same slab, device and limits
+ * give the same bits. A binding must hold 64 rows of each tensor. */
 void at_attention_bwd(struct at_stream *s, struct at_tensor dq, struct at_tensor dk,
                       struct at_tensor dv, struct at_tensor d_o, struct at_tensor q,
                       struct at_tensor k, struct at_tensor v, struct at_tensor o,

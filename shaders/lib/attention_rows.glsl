@@ -9,9 +9,10 @@ shared ivec4 tile_intervals[TILE];
 
 struct row_tile { uint pos0, end, g, h0, heads; }; // positions [pos0, end), query heads [h0, h0 + heads)
 
-row_tile make_row_tile(uint pos0, uint end)
+// g0: the kv head at the grid's begin.
+row_tile make_row_tile(uint pos0, uint end, uint g0)
 {
-    const uint g = gl_WorkGroupID.y / PARTS, h = gl_WorkGroupID.y % PARTS * HEADS;
+    const uint g = g0 + gl_WorkGroupID.y / PARTS, h = gl_WorkGroupID.y % PARTS * HEADS;
 
     return row_tile(pos0, min(pos0 + POSITIONS, end), g, g * R + h, min(HEADS, R - h));
 }

@@ -1,0 +1,272 @@
+#include "attention.h"
+
+#include "kernels.h"
+
+/* The backward pass works on blocks of queries and keys, so that a block's scores (kept by the
+ * kernels of CPU devices for up to SCORES_HEADS query heads a kv head) stay small whatever the
+ * slab's size. Multiples of 64 rows: parts of every view then begin at multiples of 256 bytes. */
+enum { BLOCK_STEP = 64, BLOCK_QUERIES = 1024, BLOCK_KEYS = 512, SCORES_HEADS = 8 };
+static const uint64_t scores_most = 32u << 20;
+
+struct block {
+    uint32_t queries, keys, heads; /* at a time; heads: kv heads */
+};
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t row_bytes(struct at_tensor t)
+{
+    return t.ld * sizeof(float);
+}
+
+static uint64_t scores_bytes(uint32_t queries, uint32_t keys, uint32_t R)
+{
+    return (uint64_t)keys * at_round_up((uint64_t)queries * R, 4) * sizeof(float);
+}
+
+/* dsum comes first in the scratch. */
+static uint64_t dsum_bytes(uint32_t T, uint32_t H)
+{
+    return at_round_up((uint64_t)T * H * sizeof(float), 256);
+}
+
+uint64_t at_attention_scratch_bytes(uint32_t T, uint32_t H, uint32_t G, uint32_t D)
+{
+    const uint64_t scores =
+        G * scores_bytes(least(T, BLOCK_QUERIES), least(T, BLOCK_KEYS), G ? H / G : 0);
+
+    (void)D;
+    if (G == 0 || H / G > SCORES_HEADS)
+        return dsum_bytes(T, H);
+    return dsum_bytes(T, H) + (scores < scores_most ? scores : scores_most);
+}
+
+/* ---- shapes ---- */
+
+static void require_shapes(const struct at_attention *p, struct at_tensor q, struct at_tensor k,
+                           struct at_tensor v)
+{
+    if (p->G == 0 || p->H % p->G != 0 || p->D == 0 || p->D % 4 != 0)
+        AT_BUG("attention of %u heads, %u kv heads of width %u: heads must be a multiple of kv "
+               "heads, the width one of 4",
+               p->H, p->G, p->D);
+    at_require_shape(q, p->T, p->H * p->D);
+    at_require_shape(k, p->n_keys, p->G * p->D);
+    at_require_shape(v, p->n_keys, p->G * p->D);
+}
+
+/* Per-row values: n rows of `bytes`, rounded up as views are. */
+static struct at_view rows_view(struct at_view view, uint32_t begin, uint32_t n, uint64_t bytes)
+{
+    return at_view_part(view, begin * bytes, at_round_up(n * bytes, 16));
+}
+
+/* x: queries or keys; y: kv heads, in parts where they serve many query heads; z: columns. */
+static struct at_work work_of(const struct at_attention *p, uint32_t x, uint32_t kv_heads)
+{
+    return (struct at_work){ x, kv_heads, p->D, 2, { p->D, p->H / p->G } };
+}
+
+/* ---- forward ---- */
+
+void at_attention_fwd(struct at_stream *s, struct at_tensor o, struct at_view lse,
+                      struct at_tensor q, struct at_tensor k, struct at_tensor v,
+                      const struct at_attention *p)
+{
+    const struct attention_fwd_args args = { .T = p->T,
+                                             .n_keys = p->n_keys,
+                                             .H = p->H,
+                                             .G = p->G,
+                                             .ldq = q.ld,
+                                             .ldk = k.ld,
+                                             .ldv = v.ld,
+                                             .ldo = o.ld,
+                                             .scale = p->scale };
+
+    require_shapes(p, q, k, v);
+    at_require_shape(o, p->T, p->H * p->D);
+    if (p->T == 0)
+        return;
+    const struct attention_fwd_bufs bufs = { .o = at_tensor_view(o),
+                                             .lse = rows_view(lse, 0, p->T, p->H * sizeof(float)),
+                                             .q = at_tensor_view(q),
+                                             .k = at_tensor_view(k),
+                                             .v = at_tensor_view(v),
+                                             .intervals = rows_view(p->intervals, 0, p->T, 16) };
+
+    at_launch_attention_fwd(s, &bufs, &args, work_of(p, p->T, p->G * ATTENTION_PARTS(p->H / p->G)));
+}
+
+/* ---- backward ---- */
+
+struct backward {
+    const struct at_attention *p;
+    struct at_tensor dq, dk, dv, d_o, q, k, v;
+    struct at_view lse, dsum, scores; /* scores: no buffer where they are not kept */
+    struct block block;
+};
+
+/* Rows of which a binding holds the widest of n tensors: all, or a multiple of BLOCK_STEP. */
+static uint32_t rows_in(uint64_t limit, const struct at_tensor *tensors, size_t n, uint32_t rows)
+{
+    uint64_t widest = 0;
+
+    for (size_t i = 0; i < n; i++)
+        widest = row_bytes(tensors[i]) > widest ? row_bytes(tensors[i]) : widest;
+    if (limit / widest >= rows)
+        return rows;
+    if (limit / widest < BLOCK_STEP)
+        AT_BUG("attention: a binding of %llu bytes holds fewer than %d rows of %llu",
+               (unsigned long long)limit, BLOCK_STEP, (unsigned long long)widest);
+    return (uint32_t)(limit / widest / BLOCK_STEP * BLOCK_STEP);
+}
+
+static uint32_t half_block(uint32_t rows)
+{
+    return (uint32_t)at_round_up(rows / 2, BLOCK_STEP);
+}
+
+/* A function of the shapes, the device's limit and the scratch, which fix the order of sums. */
+static struct block choose_block(struct at_stream *s, const struct backward *b)
+{
+    const uint64_t limit = at_gpu_get_info(at_stream_gpu(s))->max_range_bytes;
+    const uint64_t scores = b->scores.bytes < limit ? b->scores.bytes : limit;
+    const struct at_tensor by_query[] = { b->q, b->d_o, b->dq };
+    const struct at_tensor by_key[] = { b->k, b->v, b->dk, b->dv };
+    const uint32_t T = b->p->T, R = b->p->H / b->p->G;
+    struct block block = {
+        .queries = rows_in(limit, by_query, AT_COUNT(by_query), least(T, BLOCK_QUERIES)),
+        .keys = rows_in(limit, by_key, AT_COUNT(by_key), least(T, BLOCK_KEYS)),
+        .heads = b->p->G,
+    };
+
+    if (!b->scores.buffer)
+        return block;
+    while (scores_bytes(block.queries, block.keys, R) > scores && block.keys > BLOCK_STEP)
+        block.keys = half_block(block.keys);
+    while (scores_bytes(block.queries, block.keys, R) > scores && block.queries > BLOCK_STEP)
+        block.queries = half_block(block.queries);
+    AT_REQUIRE(scores_bytes(block.queries, block.keys, R) <= scores);
+    block.heads =
+        least(block.heads, (uint32_t)(scores / scores_bytes(block.queries, block.keys, R)));
+    return block;
+}
+
+static void launch_sums(struct at_stream *s, const struct backward *b, struct at_tensor o)
+{
+    const struct attention_sum_args args = {
+        .T = b->p->T, .H = b->p->H, .ldo = o.ld, .lddo = b->d_o.ld
+    };
+    const struct attention_bwd_sum_bufs bufs = { .dsum = b->dsum,
+                                                 .o = at_tensor_view(o),
+                                                 .d_o = at_tensor_view(b->d_o) };
+
+    at_launch_attention_bwd_sum(s, &bufs, &args, (struct at_work){ args.T, 1, 1, 1, { b->p->D } });
+}
+
+/* ds of all kv heads that a launch works on, where scores are kept. */
+static struct at_view scores_view(const struct backward *b, uint32_t n_t, uint32_t n_keys)
+{
+    if (!b->scores.buffer)
+        return b->scores;
+    return at_view_part(b->scores, 0,
+                        b->block.heads * scores_bytes(n_t, n_keys, b->p->H / b->p->G));
+}
+
+/* Queries [t0, t0 + n_t), keys [key0, key0 + n_keys): the gradients that they give each other. */
+static void launch_block(struct at_stream *s, const struct backward *b, uint32_t t0, uint32_t n_t,
+                         uint32_t key0, uint32_t n_keys)
+{
+    const struct at_attention *p = b->p;
+    const uint64_t row = p->H * sizeof(float);
+    const struct at_view q = at_tensor_view(at_tensor_rows(b->q, t0, n_t));
+    const struct at_view k = at_tensor_view(at_tensor_rows(b->k, key0, n_keys));
+    const struct at_view v = at_tensor_view(at_tensor_rows(b->v, key0, n_keys));
+    const struct at_view d_o = at_tensor_view(at_tensor_rows(b->d_o, t0, n_t));
+    const struct at_view lse = rows_view(b->lse, t0, n_t, row);
+    const struct at_view dsum = rows_view(b->dsum, t0, n_t, row);
+    const struct at_view ds = scores_view(b, n_t, n_keys);
+    const struct attention_bwd_kv_bufs by_key = {
+        .dk = at_tensor_view(at_tensor_rows(b->dk, key0, n_keys)),
+        .dv = at_tensor_view(at_tensor_rows(b->dv, key0, n_keys)),
+        .query_end = rows_view(p->query_end, key0, n_keys, sizeof(int32_t)),
+        .q = q,
+        .k = k,
+        .v = v,
+        .d_o = d_o,
+        .lse = lse,
+        .dsum = dsum,
+        .ds = ds,
+    };
+    const struct attention_bwd_q_bufs by_query = {
+        .dq = at_tensor_view(at_tensor_rows(b->dq, t0, n_t)),
+        .intervals = rows_view(p->intervals, t0, n_t, sizeof(int32_t[4])),
+        .q = q,
+        .k = k,
+        .v = v,
+        .d_o = d_o,
+        .lse = lse,
+        .dsum = dsum,
+        .ds = ds,
+    };
+    struct attention_bwd_args args = {
+        .n_t = n_t,
+        .n_keys = n_keys,
+        .t0 = t0,
+        .key0 = key0,
+        .H = p->H,
+        .G = p->G,
+        .ldq = b->q.ld,
+        .ldk = b->k.ld,
+        .ldv = b->v.ld,
+        .lddo = b->d_o.ld,
+        .lddq = b->dq.ld,
+        .lddk = b->dk.ld,
+        .lddv = b->dv.ld,
+        .ldds = (uint32_t)at_round_up((size_t)n_t * (p->H / p->G), 4),
+        .scale = p->scale,
+    };
+
+    for (args.g0 = 0; args.g0 < p->G; args.g0 += b->block.heads) {
+        const uint32_t heads = least(b->block.heads, p->G - args.g0);
+
+        args.accumulate = t0 > key0; /* the first block of queries reaches back to key0 */
+        at_launch_attention_bwd_kv(s, &by_key, &args, work_of(p, n_keys, heads));
+        args.accumulate = key0 > 0;
+        at_launch_attention_bwd_q(s, &by_query, &args,
+                                  work_of(p, n_t, heads * ATTENTION_PARTS(p->H / p->G)));
+    }
+}
+
+void at_attention_bwd(struct at_stream *s, struct at_tensor dq, struct at_tensor dk,
+                      struct at_tensor dv, struct at_tensor d_o, struct at_tensor q,
+                      struct at_tensor k, struct at_tensor v, struct at_tensor o,
+                      struct at_view lse, struct at_view scratch, const struct at_attention *p)
+{
+    const uint64_t sums = dsum_bytes(p->T, p->H);
+    const uint64_t bytes = at_attention_scratch_bytes(p->T, p->H, p->G, p->D);
+    struct backward b = {
+        .p = p, .dq = dq, .dk = dk, .dv = dv, .d_o = d_o, .q = q, .k = k, .v = v, .lse = lse
+    };
+
+    require_shapes(p, q, k, v);
+    require_shapes(p, dq, dk, dv);
+    require_shapes(p, d_o, k, v);
+    require_shapes(p, o, k, v);
+    AT_REQUIRE(p->n_keys == p->T);
+    if (p->T == 0)
+        return;
+    b.dsum = rows_view(scratch, 0, p->T, p->H * sizeof(float));
+    if (bytes > sums)
+        b.scores = at_view_part(scratch, sums, bytes - sums);
+    b.block = choose_block(s, &b);
+    launch_sums(s, &b, o);
+    for (uint32_t key0 = 0; key0 < p->T; key0 += b.block.keys)
+        for (uint32_t t0 = 0; t0 < p->T; t0 += b.block.queries)
+            if (t0 + b.block.queries > key0) /* else no query reads these keys */
+                launch_block(s, &b, t0, least(b.block.queries, p->T - t0), key0,
+                             least(b.block.keys, p->T - key0));
+}
