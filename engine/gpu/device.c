@@ -268,6 +268,8 @@ static AT_CHECKED probe(struct at_gpu *gpu)
     info->timestamps = gpu->timestamp_bits > 0 && p->limits.timestampPeriod > 0;
     info->host_memory_is_device_memory =
         info->type == AT_GPU_CPU || info->type == AT_GPU_INTEGRATED;
+    if (gpu->compile_only)
+        return AT_OK;
     TRY(at_gpu_choose_memory(gpu));
     info->memory_bytes = at_gpu_memory_left(gpu);
 done:
@@ -411,7 +413,11 @@ static AT_CHECKED create_device(struct at_gpu *gpu)
                                             .queueFamilyIndex = gpu->family,
                                             .queueCount = 1,
                                             .pQueuePriorities = &priority };
-    const char *extensions[2];
+    VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR tell = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR,
+        .pipelineExecutableInfo = true
+    };
+    const char *extensions[3];
     VkDeviceCreateInfo info = { .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                                 .pNext = &use,
                                 .queueCreateInfoCount = 1,
@@ -432,6 +438,11 @@ static AT_CHECKED create_device(struct at_gpu *gpu)
         extensions[info.enabledExtensionCount++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
     if (gpu->info.push_descriptors)
         extensions[info.enabledExtensionCount++] = VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME;
+    if (gpu->compile_only) {
+        extensions[info.enabledExtensionCount++] =
+            VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME;
+        use12.pNext = &tell;
+    }
     TRY(at_vk_check(vkCreateDevice(gpu->physical, &info, NULL, &gpu->device), "vkCreateDevice"));
     vkGetDeviceQueue(gpu->device, gpu->family, 0, &gpu->queue);
     if (gpu->info.push_descriptors)
@@ -452,6 +463,7 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     TRY(at_alloc(&gpu, 1, sizeof *gpu));
     TRY(at_alloc(&gpu->messages, 1, sizeof *gpu->messages));
     TRY(create_instance(gpu, wants_validation(params->validate)));
+    gpu->compile_only = params->compile_only;
     TRY(probe_all(&found, &n, gpu));
     TRY(choose(&chosen, found, n, params->device));
     *gpu = *chosen;
@@ -463,11 +475,13 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
         gpu->info.max_range_bytes = params->max_range_bytes;
     if (params->no_push_descriptors)
         gpu->info.push_descriptors = false;
-    gpu->info.memory_bytes = at_gpu_memory_left(gpu);
     TRY(create_device(gpu));
-    TRY(at_buffer_create(&gpu->nothing, gpu, 256, false));
     TRY(at_modules_create(gpu));
-    TRY(at_stream_create(&gpu->transfer, gpu));
+    if (!gpu->compile_only) {
+        gpu->info.memory_bytes = at_gpu_memory_left(gpu);
+        TRY(at_buffer_create(&gpu->nothing, gpu, 256, false));
+        TRY(at_stream_create(&gpu->transfer, gpu));
+    }
     *out = gpu;
     gpu = NULL;
 done:

@@ -33,6 +33,7 @@ struct at_gpu_params {
     bool baseline_only; /* `--kernels baseline`: no VARIANT line is used */
     bool validate;      /* validation layer; its messages become the stream's error */
     bool profile;       /* timestamps around every launch */
+    bool compile_only;  /* tests: pipelines of a device that may have no memory */
     bool no_push_descriptors;    /* tests: use the descriptor ring */
     uint64_t max_range_bytes;    /* tests: artificial limit of a binding; 0: the device's */
     uint64_t memory_limit_bytes; /* `device_memory_limit` of the pools; 0: the device's budget */
@@ -126,5 +127,20 @@ uint64_t at_stream_barriers(const struct at_stream *stream); /* that hazards hav
 const char *at_kernel_variant(const struct at_gpu *gpu, uint32_t kernel, struct at_work work);
 /* Number of a kernel by its name ("loss_ipo" is a loss's), or UINT32_MAX. */
 uint32_t at_kernel_find(const char *name);
+
+/* ---- compiled code ---- */
+
+/* What a driver says of a pipeline, by its own name for it ("VGPRs"). */
+struct at_kernel_statistic {
+    const char *name;
+    double value;
+};
+/* Compiles the variant that a launch of `work` would use and asks the driver about its code; the
+ * array and its names lie in `arena`. Needs `compile_only`; AT_DEVICE when the driver tells
+ * nothing.
+ */
+AT_CHECKED at_kernel_statistics(struct at_arena *arena, struct at_kernel_statistic **out,
+                                size_t *out_n, struct at_gpu *gpu, uint32_t kernel,
+                                struct at_work work);
 
 #endif

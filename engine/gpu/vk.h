@@ -51,6 +51,7 @@ struct at_messages {
 struct at_gpu {
     struct at_gpu_info info;
     bool baseline_only, profile, has_budget;
+    bool compile_only; /* no memory, no streams: at_kernel_statistics() only */
     uint64_t memory_limit_bytes, pool_bytes; /* of pools: the limit, and what they have */
     double submission_flop;
     VkInstance instance;

@@ -1,0 +1,207 @@
+/* links: base gpu */
+/* AMD without a card: Mesa's RADV compiles every kernel for five generations on its null device,
+ * and its own numbers are printed. A spilled vector register or scratch memory fails: such a kernel
+ * is several times slower than it looks. The null device computes nothing; results are not tested.
+ */
+#include "kernels.h"
+#include "os.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* cmocka wants its includes before it */
+#include <cmocka.h>
+
+static const char *const drivers[] = { "/usr/share/vulkan/icd.d/radeon_icd.x86_64.json",
+                                       "/usr/share/vulkan/icd.d/radeon_icd.json" };
+static int n_compiled; /* families */
+
+/* Specialisation constants in use: head width (64 in small models, 128 in large ones, 96 and 256
+ * for what is special) and, in attention, query heads a kv head. */
+static const struct spec {
+    const char *kernel;
+    uint32_t n, value[2];
+} specs[] = {
+    { "attention_bwd_kv", 2, { 64, 3 } },
+    { "attention_bwd_kv", 2, { 96, 1 } },
+    { "attention_bwd_kv", 2, { 128, 7 } },
+    { "attention_bwd_kv", 2, { 256, 8 } },
+    { "attention_bwd_q", 2, { 64, 3 } },
+    { "attention_bwd_q", 2, { 96, 1 } },
+    { "attention_bwd_q", 2, { 128, 7 } },
+    { "attention_bwd_q", 2, { 256, 8 } },
+    { "attention_bwd_sum", 1, { 64 } },
+    { "attention_bwd_sum", 1, { 128 } },
+    { "attention_fwd", 2, { 64, 3 } },
+    { "attention_fwd", 2, { 96, 1 } },
+    { "attention_fwd", 2, { 128, 7 } },
+    { "attention_fwd", 2, { 256, 8 } },
+    { "rope", 1, { 64 } },
+    { "rope", 1, { 128 } },
+};
+
+static const char *const kernel_names[] = {
+#define KERNEL(name, file, defines, args, buffers, units, cut, flop) #name,
+#define VARIANT(kernel, name, file, defines, needs, bindings, units)
+#include "kernels.def"
+#undef KERNEL
+#undef VARIANT
+};
+
+/* What is printed, under the names that RADV has for it. */
+enum { VGPRS, SPILLED, SCRATCH, LDS, OCCUPANCY, INSTRUCTIONS, LATENCY, INVERSE, COLUMNS };
+static const char *const columns[COLUMNS] = {
+    [VGPRS] = "VGPRs",     [SPILLED] = "Spilled VGPRs",        [SCRATCH] = "Scratch size",
+    [LDS] = "LDS size",    [OCCUPANCY] = "Subgroups per SIMD", [INSTRUCTIONS] = "Instructions",
+    [LATENCY] = "Latency", [INVERSE] = "Inverse Throughput",
+};
+
+/* Number of specialisation constants in a module's SPIR-V: decorations SpecId. */
+static uint32_t count_spec_constants(const char *module)
+{
+    enum { HEADER_WORDS = 5, OP_DECORATE = 71, SPEC_ID = 1 };
+    struct at_buf file = { 0 };
+    char path[512];
+    uint32_t word[3], n = 0;
+
+    snprintf(path, sizeof path, "%s/spirv/%s.spv", BUILD_DIR, module);
+    if (at_file_read(&file, path) != AT_OK)
+        fail_msg("%s", at_message());
+    for (size_t at = HEADER_WORDS * sizeof word[0]; at + sizeof word <= file.n;) {
+        memcpy(word, file.data + at, sizeof word);
+        if ((word[0] & 0xffff) == OP_DECORATE && word[2] == SPEC_ID)
+            n++;
+        assert_true(word[0] >> 16 > 0);
+        at += (word[0] >> 16) * sizeof word[0];
+    }
+    at_buf_release(&file);
+    return n;
+}
+
+/* Prints a row; the number of complaints about it. */
+static int report(struct at_gpu *gpu, const char *kernel, struct at_work work)
+{
+    const uint32_t number = at_kernel_find(kernel);
+    double value[COLUMNS];
+    struct at_arena arena = { 0 };
+    struct at_kernel_statistic *statistics;
+    char name[96];
+    size_t n;
+    int bad = 0;
+
+    if (at_kernel_statistics(&arena, &statistics, &n, gpu, number, work) != AT_OK)
+        fail_msg("%s: %s", kernel, at_message());
+    for (size_t c = 0; c < COLUMNS; c++) {
+        size_t i = 0;
+
+        while (i < n && strcmp(statistics[i].name, columns[c]) != 0)
+            i++;
+        if (i == n)
+            fail_msg("%s: the driver does not tell \"%s\"", kernel, columns[c]);
+        value[c] = statistics[i].value;
+    }
+    snprintf(name, sizeof name, "%s %s", kernel, at_kernel_variant(gpu, number, work));
+    for (uint32_t i = 0; i < work.n_spec; i++)
+        snprintf(name + strlen(name), sizeof name - strlen(name), " %u", work.spec[i]);
+    bad = value[SPILLED] > 0 || value[SCRATCH] > 0;
+    printf("  %-36s %5.0f %7.0f %7.0f %6.0f %9.0f %6.0f %7.0f %7.0f%s\n", name, value[VGPRS],
+           value[SPILLED], value[SCRATCH], value[LDS], value[OCCUPANCY], value[INSTRUCTIONS],
+           value[LATENCY], value[INVERSE], bad ? "  SPILLS" : "");
+    at_arena_release(&arena);
+    return bad;
+}
+
+static int report_kernel(struct at_gpu *gpu, const char *kernel)
+{
+    const uint32_t n_spec = count_spec_constants(kernel);
+    struct at_work work = { .x = 1, .y = 1, .z = 1 };
+    int bad = 0, rows = 0;
+
+    if (n_spec == 0)
+        return report(gpu, kernel, work);
+    for (size_t i = 0; i < AT_COUNT(specs); i++)
+        if (strcmp(kernel, specs[i].kernel) == 0) {
+            assert_int_equal(specs[i].n, n_spec);
+            work.n_spec = n_spec;
+            memcpy(work.spec, specs[i].value, sizeof specs[i].value);
+            bad += report(gpu, kernel, work);
+            rows++;
+        }
+    if (rows == 0)
+        fail_msg("%s has %u specialisation constants, but no row of specs[] here", kernel, n_spec);
+    return bad;
+}
+
+/* Reports every kernel once: its baseline, or only those that have a variant for this device. */
+static int report_all(struct at_gpu *gpu, bool variants)
+{
+    const struct at_work any = { .x = 1, .y = 1, .z = 1, .spec = { 64, 3 } };
+    int bad = 0;
+
+    for (size_t i = 0; i < AT_COUNT(kernel_names); i++) {
+        const uint32_t number = at_kernel_find(kernel_names[i]);
+
+        if (!variants || strcmp(at_kernel_variant(gpu, number, any), "baseline") != 0)
+            bad += report_kernel(gpu, kernel_names[i]);
+    }
+    return bad;
+}
+
+static void family_has_no_spills(void **state)
+{
+    const char *family = *state;
+    int bad = 0;
+
+    at_env_set("RADV_FORCE_FAMILY", family);
+    for (int variants = 0; variants < 2; variants++) {
+        const struct at_gpu_params params = { .baseline_only = !variants, .compile_only = true };
+        struct at_gpu *gpu;
+
+        if (at_gpu_open(&gpu, &params) == AT_DEVICE && strstr(at_message(), "no device offers")) {
+            printf("skipped: this driver does not know %s\n", family);
+            skip();
+        }
+        if (!gpu)
+            fail_msg("%s: %s", family, at_message());
+        if (!strstr(at_gpu_get_info(gpu)->name, "RADV"))
+            fail_msg("%s: the device is %s", family, at_gpu_get_info(gpu)->name);
+        if (!variants)
+            printf("%s, %s\n  %-36s VGPRs spilled scratch    LDS sub./SIMD instr. latency inverse "
+                   "throughput\n",
+                   at_gpu_get_info(gpu)->name, at_gpu_get_info(gpu)->driver,
+                   "kernel, variant, constants");
+        bad += report_all(gpu, variants);
+        assert_int_equal(at_gpu_validation_errors(gpu), 0);
+        at_gpu_close(&gpu);
+    }
+    if (bad > 0)
+        fail_msg("%s: %d kernels spill", family, bad);
+    n_compiled++;
+}
+
+int main(void)
+{
+    static char families[][10] = { "polaris10", "vega10", "navi10", "navi21", "gfx1100" };
+    struct CMUnitTest tests[AT_COUNT(families)];
+    const char *driver = NULL;
+    int failed;
+
+    for (size_t i = 0; i < AT_COUNT(drivers); i++)
+        if (!driver && at_path_exists(drivers[i]))
+            driver = drivers[i];
+    if (!driver) {
+        printf("skipped: Mesa's RADV driver is not installed\n");
+        return 125;
+    }
+    at_env_set("VK_ICD_FILENAMES", driver);
+    at_env_set("VK_DRIVER_FILES", NULL);
+    for (size_t i = 0; i < AT_COUNT(families); i++)
+        tests[i] = (struct CMUnitTest){ .name = families[i],
+                                        .test_func = family_has_no_spills,
+                                        .initial_state = families[i] };
+    failed = cmocka_run_group_tests_name("amd", tests, NULL, NULL);
+    return failed == 0 && n_compiled == 0 ? 125 : failed;
+}
