@@ -23,21 +23,34 @@ struct at_dataset_params {
     enum at_on_long on_long;
     enum at_on_bad on_bad;
     bool assistant_only;  /* SFT: only assistant tokens (and their end of turn) are targets */
-    bool completion_only; /* SFT on prompt/completion rows: only the completion */
+    bool completion_only; /* SFT on rows with a prompt: only the completion */
 };
 struct at_dataset {
     struct at_arena arena;
     struct at_row *rows;
     uint32_t n_rows;
-    uint32_t n_read, n_cut, n_dropped, n_boundary_moved, n_unshared; /* counted while reading */
+    /* Counted while reading: rows of the files, of them cut and kept, left out; kept rows whose
+     * prompt has other ids at its end than in front of a completion; kept pairs without a prompt to
+     * share. */
+    uint32_t n_read, n_cut, n_dropped, n_boundary_moved, n_unshared;
     char digest[65]; /* over all ids, masks and lines: what the trainer will see */
 };
-/* Reads `n_paths` files in order. Zero rows left, or a row without targets, is AT_DATA. */
+/* Reads `n_paths` files in order. Zero rows left, or a row without targets, is AT_DATA.
+ *
+ * Wrong lines (encoding, JSON, keys, types, what the template refuses) are always AT_DATA: alone as
+ * the message, several as a warning each ("bad_row", at most 20) and a message that counts them.
+ * Rows of no use (an empty completion, equal sides, roles out of order) follow on_bad; without a
+ * target they cannot be kept. Long rows follow on_long; cut rows without a target left are dropped.
+ *
+ * The prompt ends where TRL ends it: at the longest prefix that its ids share with every full row.
+ */
 AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, size_t n_paths,
                            const struct at_dataset_params *params);
-/* Splits by prompt group: a group goes to `held` when its keyed hash falls below `fraction`; at
- * least one group on each side or AT_DATA. Both share the arena of `all`, which must outlive them.
- */
+/* Splits by prompt group: a group goes to `held` when its keyed hash falls below `fraction` (above
+ * 0, below 1), whatever the order of rows and the other groups; each side gets the nearest group
+ * when it would have none. A group is the rows with one last user message (chat) or one prompt
+ * (plain). AT_DATA when there is a single group. Both sides share the arena of `all`, which must
+ * outlive them; their n_read is n_rows. */
 AT_CHECKED at_dataset_split(struct at_dataset *train, struct at_dataset *held,
                             const struct at_dataset *all, double fraction, uint64_t seed);
 void at_dataset_release(struct at_dataset *dataset);

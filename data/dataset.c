@@ -1,0 +1,519 @@
+#include "dataset.h"
+
+#include "os.h"
+#include "reader.h"
+#include <stdio.h>
+#include <string.h>
+
+/* Lines of a batch are one thread's; a wave of batches is read before its rows are copied. */
+enum { BATCH_LINES = 32, WAVE_BATCHES = 128, MAX_REPORTED = 20 };
+
+enum outcome { KEPT, CUT, DROPPED_LONG, SKIPPED, WRONG };
+
+struct result {
+    enum outcome outcome;
+    uint32_t line;
+    bool moved, doubtful;
+    struct at_row row;
+    const char *message; /* of SKIPPED and WRONG */
+};
+/* What a thread works with. Results lie in its arena until they are copied. */
+struct batch {
+    const struct at_dataset_params *params;
+    const char *eos;
+    struct at_line lines[BATCH_LINES];
+    struct result results[BATCH_LINES];
+    size_t n;
+    struct at_arena arena;
+    struct at_record record;
+    struct at_rendering rendering;
+    enum at_status st;
+    char failure[1024]; /* at_message() of a status that ends the reading */
+};
+/* Lines of one kind, for a warning: how many, and the first numbers as text. */
+struct tally {
+    uint32_t n;
+    struct at_buf numbers;
+};
+struct loader {
+    struct at_dataset *out;
+    const struct at_dataset_params *params;
+    char *eos;
+    struct batch *batches;               /* (WAVE_BATCHES) */
+    size_t capacity;                     /* of `rows` */
+    struct at_row *rows;                 /* (out->n_rows) */
+    struct tally cut, dropped, doubtful; /* of the file that is read */
+    const char *path;                    /* the first one's */
+    uint32_t n_wrong, n_skipped;
+    char *reported[MAX_REPORTED]; /* messages of the first of them; in `scratch` */
+    struct at_arena scratch;
+};
+
+/* ---- a line ---- */
+
+static AT_CHECKED set_message(struct batch *b, struct result *out, enum outcome outcome)
+{
+    enum at_status st = AT_OK;
+    char *copy = NULL;
+
+    TRY(at_arena_strdup(&b->arena, &copy, at_message()));
+    out->outcome = outcome;
+    out->message = copy;
+done:
+    return st;
+}
+
+static uint32_t count_ones(const char *flags, uint32_t n)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        count += flags[i] != 0;
+    return count;
+}
+
+/* The row of the rendering, each side cut to `limit` ids. */
+static AT_CHECKED make_row(struct batch *b, struct result *out, uint32_t limit)
+{
+    enum at_status st = AT_OK;
+    const struct at_rendering *r = &b->rendering;
+    struct at_row *row = &out->row;
+    int32_t *ids = NULL;
+    uint8_t *targets = NULL;
+    const uint32_t n_prefix = r->n_prefix < limit ? r->n_prefix : limit;
+
+    *row = (struct at_row){ .line = out->line,
+                            .n_prefix = n_prefix,
+                            .n_prompt = r->n_prompt < limit ? r->n_prompt : limit,
+                            .n_segments = b->record.n_sides,
+                            .prompt_hash = b->record.prompt_hash };
+    TRY(at_arena_alloc(&b->arena, &ids, n_prefix, sizeof *ids));
+    if (n_prefix > 0)
+        memcpy(ids, r->side[0].data, n_prefix * sizeof *ids);
+    row->prefix = ids;
+    for (uint32_t k = 0; k < row->n_segments; k++) {
+        struct at_segment *s = &row->segment[k];
+        s->n = (uint32_t)(r->side[k].n < limit ? r->side[k].n : limit) - n_prefix;
+        TRY(at_arena_alloc(&b->arena, &ids, s->n, sizeof *ids));
+        TRY(at_arena_alloc(&b->arena, &targets, s->n, sizeof *targets));
+        if (s->n > 0) {
+            memcpy(ids, r->side[k].data + n_prefix, s->n * sizeof *ids);
+            memcpy(targets, r->mask[k].data + n_prefix, s->n);
+            s->n_targets = count_ones(r->mask[k].data + n_prefix, s->n);
+        }
+        s->ids = ids;
+        s->targets = targets;
+    }
+done:
+    return st;
+}
+
+static bool sides_are_equal(const struct at_row *row)
+{
+    const struct at_segment *a = &row->segment[0], *b = &row->segment[1];
+
+    return row->n_segments == 2 && a->n == b->n &&
+           memcmp(a->ids, b->ids, a->n * sizeof *a->ids) == 0;
+}
+
+static bool lacks_targets(const struct at_row *row)
+{
+    for (uint32_t k = 0; k < row->n_segments; k++)
+        if (row->segment[k].n_targets == 0)
+            return true;
+    return false;
+}
+
+/* A well-formed row that teaches nothing. */
+static AT_CHECKED judge_row(struct batch *b, const struct at_line *line, struct result *out)
+{
+    enum at_status st = AT_OK;
+    const enum at_on_bad on_bad = b->params->on_bad;
+    const char *advice = on_bad == AT_BAD_SKIP ? "" : "; correct it or set on_bad_row to skip";
+    const bool no_targets = lacks_targets(&out->row);
+    const char *why = b->record.doubt;
+
+    if (no_targets && !why[0])
+        why = "no token of the row is trained on";
+    if (!why[0] && sides_are_equal(&out->row))
+        why = out->outcome == CUT ? "chosen and rejected are the same once they are cut"
+                                  : "chosen and rejected are the same";
+    out->doubtful = why[0] != 0;
+    if (out->doubtful && (no_targets || on_bad != AT_BAD_KEEP)) {
+        (void)at_line_fail(line, NULL, "%s%s", why, advice);
+        TRY(set_message(b, out, on_bad == AT_BAD_SKIP ? SKIPPED : WRONG));
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED finish_row(struct batch *b, const struct at_line *line, struct result *out)
+{
+    enum at_status st = AT_OK;
+    const struct at_dataset_params *p = b->params;
+    uint32_t limit = p->max_length > 0 ? p->max_length : UINT32_MAX;
+    size_t longest = 0;
+
+    for (uint32_t k = 0; k < b->record.n_sides; k++)
+        longest = b->rendering.side[k].n > longest ? b->rendering.side[k].n : longest;
+    out->moved = b->rendering.moved;
+    out->outcome = KEPT;
+    if (longest > limit && p->on_long == AT_LONG_DROP) {
+        out->outcome = DROPPED_LONG;
+        goto done;
+    }
+    if (longest > limit && p->on_long == AT_LONG_ERROR) {
+        (void)at_line_fail(line, NULL,
+                           "the row has %zu tokens, max_length is %u; raise it or set on_long_row "
+                           "to cut or drop",
+                           longest, limit);
+        TRY(set_message(b, out, WRONG));
+        goto done;
+    }
+    if (longest > limit)
+        out->outcome = CUT;
+    TRY(make_row(b, out, limit));
+    if (out->outcome == CUT && lacks_targets(&out->row))
+        out->outcome = DROPPED_LONG; /* the prompt alone is that long */
+    else
+        TRY(judge_row(b, line, out));
+done:
+    return st;
+}
+
+static bool lacks_template(const struct batch *b)
+{
+    return b->record.chat && !b->params->chat;
+}
+
+/* AT_DATA: the line is wrong, and says so; others are failures of the whole. */
+static AT_CHECKED read_line(struct batch *b, const struct at_line *line)
+{
+    enum at_status st = AT_OK;
+
+    if (line->n > INT32_MAX)
+        return at_line_fail(line, NULL, "the line has %zu bytes; no row is that long", line->n);
+    TRY(at_record_read(&b->record, line, b->params, b->eos));
+    if (lacks_template(b))
+        return at_line_fail(line, NULL,
+                            "the row is a conversation, but the model has no chat "
+                            "template; name one with chat_template_path");
+    st = at_record_render(&b->rendering, &b->record, b->params);
+    if (st == AT_DATA)
+        at_context("%s:%u", line->path, line->number);
+done:
+    return st;
+}
+
+static void work(void *context, size_t index)
+{
+    enum at_status st = AT_OK;
+    struct batch *b = (struct batch *)context + index;
+
+    for (size_t i = 0; i < b->n; i++) {
+        struct result *out = &b->results[i];
+        *out = (struct result){ .line = b->lines[i].number };
+        st = read_line(b, &b->lines[i]);
+        if (st == AT_DATA && !lacks_template(b))
+            TRY(set_message(b, out, WRONG));
+        else if (st == AT_OK)
+            TRY(finish_row(b, &b->lines[i], out));
+        else
+            goto done;
+    }
+done:
+    b->st = st;
+    if (st != AT_OK)
+        snprintf(b->failure, sizeof b->failure, "%s", at_message());
+}
+
+/* ---- a wave of lines ---- */
+
+/* Rows move from a batch's arena to the data set's: all ids, then all flags. */
+static AT_CHECKED keep_row(struct loader *l, const struct result *result)
+{
+    enum at_status st = AT_OK;
+    struct at_row row = result->row;
+    int32_t *ids = NULL;
+    uint8_t *targets = NULL;
+
+    if (l->out->n_rows == l->capacity) {
+        const size_t capacity = l->capacity ? 2 * l->capacity : 256;
+        TRY(at_realloc(&l->rows, l->capacity, capacity, sizeof *l->rows));
+        l->capacity = capacity;
+    }
+    TRY(at_arena_alloc(&l->out->arena, &ids, at_row_tokens(&row), sizeof *ids));
+    TRY(at_arena_alloc(&l->out->arena, &targets, at_row_tokens(&row) - row.n_prefix,
+                       sizeof *targets));
+    if (row.n_prefix > 0)
+        memcpy(ids, row.prefix, row.n_prefix * sizeof *ids);
+    row.prefix = ids;
+    ids += row.n_prefix;
+    for (uint32_t k = 0; k < row.n_segments; k++) {
+        struct at_segment *s = &row.segment[k];
+        if (s->n > 0) {
+            memcpy(ids, s->ids, s->n * sizeof *ids);
+            memcpy(targets, s->targets, s->n);
+        }
+        s->ids = ids;
+        s->targets = targets;
+        ids += s->n;
+        targets += s->n;
+    }
+    row.index = l->out->n_rows;
+    l->rows[l->out->n_rows++] = row;
+    l->out->n_boundary_moved += result->moved;
+    l->out->n_unshared += row.n_segments > 1 && row.n_prefix == 0;
+done:
+    return st;
+}
+
+static void count_line(struct tally *tally, uint32_t line)
+{
+    if (tally->n < MAX_REPORTED)
+        at_buf_printf(&tally->numbers, "%s%u", tally->n ? ", " : "", line);
+    tally->n++;
+}
+
+static AT_CHECKED report(struct loader *l, const char *message)
+{
+    enum at_status st = AT_OK;
+    const uint32_t n = l->n_wrong + l->n_skipped;
+
+    if (n < MAX_REPORTED)
+        TRY(at_arena_strdup(&l->scratch, &l->reported[n], message));
+done:
+    return st;
+}
+
+static AT_CHECKED take_result(struct loader *l, const struct result *r)
+{
+    enum at_status st = AT_OK;
+
+    if (l->out->n_read == UINT32_MAX)
+        FAIL(AT_DATA, "more than %u rows; train on a part of them", UINT32_MAX);
+    l->out->n_read++;
+    switch (r->outcome) {
+    case CUT:
+        count_line(&l->cut, r->line);
+        l->out->n_cut++;
+        /* fall through */
+    case KEPT:
+        if (r->doubtful)
+            count_line(&l->doubtful, r->line);
+        if (l->n_wrong == 0) /* otherwise nothing is trained on */
+            TRY(keep_row(l, r));
+        break;
+    case DROPPED_LONG:
+        count_line(&l->dropped, r->line);
+        l->out->n_dropped++;
+        break;
+    case SKIPPED:
+        TRY(report(l, r->message));
+        l->n_skipped++;
+        l->out->n_dropped++;
+        break;
+    case WRONG:
+        TRY(report(l, r->message));
+        l->n_wrong++;
+        break;
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED read_wave(struct loader *l, size_t n_batches)
+{
+    enum at_status st = AT_OK;
+
+    at_parallel_for(n_batches, work, l->batches);
+    for (size_t i = 0; i < n_batches; i++) {
+        struct batch *b = &l->batches[i];
+        if (b->st != AT_OK)
+            FAIL(b->st, "%s", b->failure);
+        for (size_t k = 0; k < b->n; k++)
+            TRY(take_result(l, &b->results[k]));
+    }
+done:
+    for (size_t i = 0; i < n_batches; i++) {
+        at_arena_release(&l->batches[i].arena);
+        l->batches[i].n = 0;
+    }
+    return st;
+}
+
+/* ---- a file ---- */
+
+static bool is_blank(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r')
+            return false;
+    return true;
+}
+
+static AT_CHECKED warn_tally(struct tally *tally, const char *kind, const char *path,
+                             const char *what)
+{
+    enum at_status st = AT_OK;
+    char more[32] = "";
+
+    TRY(at_buf_status(&tally->numbers));
+    if (tally->n > MAX_REPORTED)
+        snprintf(more, sizeof more, " and %u more", tally->n - MAX_REPORTED);
+    if (tally->n > 0)
+        at_warn(kind, "%s: %u %s (line%s %s%s)", path, tally->n, what, tally->n > 1 ? "s" : "",
+                tally->numbers.data, more);
+    at_buf_clear(&tally->numbers);
+    tally->n = 0;
+done:
+    return st;
+}
+
+static AT_CHECKED warn_file(struct loader *l, const char *path)
+{
+    enum at_status st = AT_OK;
+    char what[96];
+
+    snprintf(what, sizeof what, "rows were cut to %u tokens", l->params->max_length);
+    TRY(warn_tally(&l->cut, "cut_row", path, what));
+    snprintf(what, sizeof what, "rows were dropped: %s of %u tokens",
+             l->params->on_long == AT_LONG_CUT ? "their prompt alone fills max_length"
+                                               : "they are longer than max_length",
+             l->params->max_length);
+    TRY(warn_tally(&l->dropped, "dropped_row", path, what));
+    TRY(warn_tally(&l->doubtful, "kept_row", path,
+                   "rows are kept though they teach nothing or the wrong thing"));
+done:
+    return st;
+}
+
+static AT_CHECKED read_file(struct loader *l, const char *path)
+{
+    static const char bom[] = "\xEF\xBB\xBF";
+    enum at_status st = AT_OK;
+    struct at_map map = { .n = 0 };
+    uint32_t number = 0;
+    size_t begin = 0, used = 0;
+
+    TRY(at_map_open(&map, path));
+    if (map.n >= sizeof bom - 1 && memcmp(map.data, bom, sizeof bom - 1) == 0)
+        begin = sizeof bom - 1;
+    while (begin < map.n) {
+        const char *text = (const char *)map.data + begin;
+        const char *end = memchr(text, '\n', map.n - begin);
+        const size_t n = end ? (size_t)(end - text) : map.n - begin;
+        struct batch *b = &l->batches[used];
+        if (number == UINT32_MAX)
+            FAIL(AT_DATA, "%s has more than %u lines; split it", path, UINT32_MAX);
+        number++;
+        begin += n + 1;
+        if (!is_blank(text, n))
+            b->lines[b->n++] = (struct at_line){ path, text, n, number };
+        used += b->n == BATCH_LINES;
+        if (used == WAVE_BATCHES) {
+            TRY(read_wave(l, used));
+            used = 0;
+        }
+    }
+    TRY(read_wave(l, used < WAVE_BATCHES && l->batches[used].n > 0 ? used + 1 : used));
+    TRY(warn_file(l, path));
+done:
+    at_map_close(&map);
+    return st;
+}
+
+/* ---- the data set ---- */
+
+static AT_CHECKED choose_eos(struct loader *l)
+{
+    enum at_status st = AT_OK;
+    const struct at_tokenizer *t = l->params->tokenizer;
+    const int32_t id = at_tokenizer_eos(t);
+    struct at_buf text = { 0 };
+
+    if (l->params->eos) {
+        if (at_tokenizer_find(t, l->params->eos) < 0)
+            FAIL(AT_DATA, "eos_token \"%s\" is not a token of the model; name one that is",
+                 l->params->eos);
+        at_buf_puts(&text, l->params->eos);
+    } else if (id >= 0) {
+        TRY(at_tokenizer_decode(t, &text, &id, 1, false));
+    }
+    TRY(at_buf_status(&text));
+    TRY(at_arena_strdup(&l->scratch, &l->eos, text.data ? text.data : ""));
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+/* One wrong line is the error; of several each is a warning first. */
+static AT_CHECKED judge_file(const struct loader *l)
+{
+    enum at_status st = AT_OK;
+    const uint32_t n = l->n_wrong + l->n_skipped;
+    const struct at_dataset *out = l->out;
+
+    if (l->n_wrong == 1 && n == 1)
+        FAIL(AT_DATA, "%s", l->reported[0]);
+    for (uint32_t i = 0; i < n && i < MAX_REPORTED; i++)
+        at_warn("bad_row", "%s", l->reported[i]);
+    if (n > MAX_REPORTED)
+        at_warn("bad_row", "and %u more bad rows", n - MAX_REPORTED);
+    if (l->n_wrong > 0)
+        FAIL(AT_DATA, "%u of %u rows cannot be used (named above); correct them", l->n_wrong,
+             out->n_read);
+    if (out->n_read == 0)
+        FAIL(AT_DATA, "%s: the data set has no rows; one JSON object a line is expected", l->path);
+    if (out->n_rows == 0)
+        FAIL(AT_DATA, "%s: no row is left: all %u were dropped", l->path, out->n_read);
+done:
+    return st;
+}
+
+static void release(struct loader *l)
+{
+    for (size_t i = 0; l->batches && i < WAVE_BATCHES; i++) {
+        at_record_release(&l->batches[i].record);
+        at_rendering_release(&l->batches[i].rendering);
+        at_arena_release(&l->batches[i].arena);
+    }
+    at_free(&l->batches);
+    at_free(&l->rows);
+    at_buf_release(&l->cut.numbers);
+    at_buf_release(&l->dropped.numbers);
+    at_buf_release(&l->doubtful.numbers);
+    at_arena_release(&l->scratch);
+}
+
+AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, size_t n_paths,
+                           const struct at_dataset_params *params)
+{
+    enum at_status st = AT_OK;
+    struct loader l = { .out = out, .params = params, .path = n_paths > 0 ? paths[0] : "" };
+
+    *out = (struct at_dataset){ .n_rows = 0 };
+    TRY(choose_eos(&l));
+    TRY(at_alloc(&l.batches, WAVE_BATCHES, sizeof *l.batches));
+    for (size_t i = 0; i < WAVE_BATCHES; i++) {
+        l.batches[i].params = params;
+        l.batches[i].eos = l.eos;
+    }
+    for (size_t i = 0; i < n_paths; i++)
+        TRY(read_file(&l, paths[i]));
+    TRY(judge_file(&l));
+    TRY(at_arena_alloc(&out->arena, &out->rows, out->n_rows, sizeof *out->rows));
+    memcpy(out->rows, l.rows, out->n_rows * sizeof *out->rows);
+    at_rows_digest(out->digest, out->rows, out->n_rows);
+done:
+    release(&l);
+    if (st != AT_OK)
+        at_dataset_release(out);
+    return st;
+}
+
+void at_dataset_release(struct at_dataset *dataset)
+{
+    at_arena_release(&dataset->arena);
+    *dataset = (struct at_dataset){ .n_rows = 0 };
+}

@@ -1,0 +1,462 @@
+#include "reader.h"
+
+#include "hash.h"
+#include <stdio.h>
+#include <string.h>
+
+static const char *const side_names[AT_MAX_SEGMENTS] = { "chosen", "rejected" };
+
+/* ---- errors ---- */
+
+/* Column of a key of the outer object, in characters from 1; 0 when it is not found. */
+static size_t key_column(const struct at_line *line, const char *key)
+{
+    const size_t n_key = strlen(key);
+    size_t depth = 0, column = 0;
+
+    for (size_t i = 0; i < line->n; i++) {
+        const char c = line->text[i];
+        column += ((unsigned char)c & 0xC0) != 0x80;
+        depth += c == '{' || c == '[';
+        depth -= c == '}' || c == ']';
+        if (c != '"')
+            continue;
+        const size_t begin = i + 1, at = column;
+        for (i++; i < line->n && line->text[i] != '"'; i++) {
+            column += ((unsigned char)line->text[i] & 0xC0) != 0x80;
+            if (line->text[i] == '\\') {
+                i++;
+                column++;
+            }
+        }
+        column++;
+        size_t next = i + 1;
+        while (next < line->n && (line->text[next] == ' ' || line->text[next] == '\t'))
+            next++;
+        if (depth == 1 && i - begin == n_key && memcmp(line->text + begin, key, n_key) == 0 &&
+            next < line->n && line->text[next] == ':')
+            return at;
+    }
+    return 0;
+}
+
+enum at_status at_line_fail(const struct at_line *line, const char *key, const char *format, ...)
+{
+    const size_t column = key ? key_column(line, key) : 0;
+    char text[512];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (column > 0)
+        return at_fail(AT_DATA, "%s:%u:%zu: %s", line->path, line->number, column, text);
+    return at_fail(AT_DATA, "%s:%u: %s", line->path, line->number, text);
+}
+
+/* The first reason stays. */
+static void AT_PRINTF(2, 3) doubt(struct at_record *r, const char *format, ...)
+{
+    va_list args;
+
+    if (r->doubt[0])
+        return;
+    va_start(args, format);
+    vsnprintf(r->doubt, sizeof r->doubt, format, args);
+    va_end(args);
+}
+
+/* ---- values ---- */
+
+static bool is_blank(const char *text)
+{
+    return text[strspn(text, " \t\r\n")] == 0;
+}
+
+/* Missing keys and nulls are the same: tables with many kinds of rows are written with nulls. */
+static const cJSON *find(const struct at_record *r, const char *key)
+{
+    const cJSON *item = at_json_find(r->json, key);
+
+    return cJSON_IsNull(item) ? NULL : item;
+}
+
+static bool holds_something(const cJSON *item)
+{
+    return item && !cJSON_IsNull(item) &&
+           !((cJSON_IsArray(item) || cJSON_IsObject(item)) && !item->child);
+}
+
+static AT_CHECKED push_message(struct at_record_side *side, const char *role, const char *content)
+{
+    enum at_status st = AT_OK;
+
+    if (side->n == side->capacity) {
+        const size_t capacity = side->capacity ? 2 * side->capacity : 8;
+        TRY(at_realloc(&side->messages, side->capacity, capacity, sizeof *side->messages));
+        side->capacity = capacity;
+    }
+    side->messages[side->n++] = (struct at_message){ role, content };
+done:
+    return st;
+}
+
+static AT_CHECKED check_message(const struct at_line *line, const char *key, const cJSON *m,
+                                size_t number)
+{
+    static const char *const names[] = { "role", "content" };
+    enum at_status st = AT_OK;
+
+    if (!cJSON_IsObject(m)) {
+        st = at_line_fail(line, key, "\"%s\": message %zu is not an object with role and content",
+                          key, number);
+        goto done;
+    }
+    for (size_t i = 0; i < AT_COUNT(names); i++) {
+        const cJSON *item = at_json_find(m, names[i]);
+        if (cJSON_IsString(item))
+            continue;
+        st = at_line_fail(line, key, "\"%s\": message %zu: \"%s\" %s", key, number, names[i],
+                          item ? "must be a string" : "is missing");
+        goto done;
+    }
+    if (holds_something(at_json_find(m, "tool_calls")))
+        st = at_line_fail(line, key, "\"%s\": message %zu has tool calls, which are not supported",
+                          key, number);
+done:
+    return st;
+}
+
+/* Appends the messages of a list from number `begin` to before `end`. */
+static AT_CHECKED push_messages(struct at_record_side *side, const cJSON *list, size_t begin,
+                                size_t end)
+{
+    enum at_status st = AT_OK;
+    size_t i = 0;
+
+    for (const cJSON *m = list->child; m && i < end; m = m->next, i++)
+        if (i >= begin)
+            TRY(push_message(side, at_json_find(m, "role")->valuestring,
+                             at_json_find(m, "content")->valuestring));
+done:
+    return st;
+}
+
+/* ---- the prompt inside both sides ---- */
+
+/* Messages that both lists begin with; a list that goes no further keeps its last one. */
+static size_t shared_messages(const cJSON *a, const cJSON *b)
+{
+    size_t n = 0;
+
+    for (a = a->child, b = b->child; a && b; a = a->next, b = b->next, n++)
+        if (!cJSON_Compare(a, b, true))
+            return n;
+    return n > 0 ? n - 1 : 0;
+}
+
+/* The same by characters; a space before the difference belongs to the completions. */
+static size_t shared_bytes(const char *a, const char *b)
+{
+    size_t n = 0;
+    bool differ = false;
+
+    while (a[n] && b[n] && a[n] == b[n])
+        n++;
+    differ = a[n] && b[n];
+    if (!differ && n > 0)
+        n--;
+    while (n > 0 && (((unsigned char)a[n] & 0xC0) == 0x80 || ((unsigned char)b[n] & 0xC0) == 0x80))
+        n--;
+    if (differ && n > 0 && a[n - 1] == ' ')
+        n--;
+    return n;
+}
+
+/* ---- forms ---- */
+
+/* Where the parts of a row stand; a NULL key is no part. */
+struct form {
+    const char *prompt, *side[AT_MAX_SEGMENTS];
+    bool implicit; /* the prompt is what `side` and `other` begin with */
+    const char *other;
+};
+
+static AT_CHECKED choose_pair(struct form *out, const struct at_record *r,
+                              const struct at_line *line)
+{
+    enum at_status st = AT_OK;
+
+    for (size_t k = 0; k < AT_MAX_SEGMENTS; k++)
+        if (!find(r, side_names[k])) {
+            st = at_line_fail(line, NULL,
+                              "the key \"%s\" is missing; a preference row is {prompt, chosen, "
+                              "rejected} or {chosen, rejected}",
+                              side_names[k]);
+            goto done;
+        }
+    *out = (struct form){ .side = { side_names[0], side_names[1] }, .other = side_names[1] };
+done:
+    return st;
+}
+
+static AT_CHECKED choose_sft(struct form *out, const struct at_record *r,
+                             const struct at_line *line)
+{
+    enum at_status st = AT_OK;
+    const bool prompt = find(r, "prompt") != NULL;
+
+    if (find(r, "completion") && prompt)
+        *out = (struct form){ .side = { "completion" } };
+    else if (find(r, "messages"))
+        *out = (struct form){ .side = { "messages" } };
+    else if (find(r, "chosen") && (prompt || find(r, "rejected")))
+        *out = (struct form){ .side = { "chosen" }, .other = "rejected" };
+    else if (find(r, "text"))
+        *out = (struct form){ .side = { "text" } };
+    else if (find(r, "completion") || prompt)
+        st = at_line_fail(line, NULL, "the key \"%s\" is missing; it goes with \"%s\"",
+                          prompt ? "completion" : "prompt", prompt ? "prompt" : "completion");
+    else
+        st = at_line_fail(line, NULL,
+                          "the row has none of the forms {messages}, {prompt, "
+                          "completion}, {text}, {prompt, chosen}, {chosen, rejected}");
+    return st;
+}
+
+/* Parts are all texts or all lists of messages. */
+static AT_CHECKED check_part(struct at_record *r, const struct at_line *line, const char *key,
+                             const char *first)
+{
+    enum at_status st = AT_OK;
+    const cJSON *part = find(r, key);
+    const bool chat = cJSON_IsArray(part);
+    size_t number = 1;
+
+    if (!chat && !cJSON_IsString(part)) {
+        st = at_line_fail(line, key, "\"%s\" must be a string or a list of messages", key);
+        goto done;
+    }
+    if (strcmp(key, "messages") == 0 && !chat) {
+        st = at_line_fail(line, key, "\"messages\" must be a list of messages");
+        goto done;
+    }
+    if (strcmp(key, "text") == 0 && chat) {
+        st = at_line_fail(line, key, "\"text\" must be a string");
+        goto done;
+    }
+    if (strcmp(key, first) == 0)
+        r->chat = chat;
+    if (chat != r->chat) {
+        st = at_line_fail(line, key, "\"%s\" is %s and \"%s\" is %s; make both the same", first,
+                          r->chat ? "a list of messages" : "a string", key,
+                          chat ? "a list of messages" : "a string");
+        goto done;
+    }
+    for (const cJSON *m = chat ? part->child : NULL; m; m = m->next, number++)
+        TRY(check_message(line, key, m, number));
+done:
+    return st;
+}
+
+static AT_CHECKED choose_form(struct form *out, struct at_record *r, const struct at_line *line,
+                              enum at_row_kind kind)
+{
+    static const char *const unsupported[] = { "chat_template_kwargs", "image", "images", "tools" };
+    enum at_status st = AT_OK;
+    const char *first = NULL;
+
+    *out = (struct form){ .prompt = NULL };
+    if (!cJSON_IsObject(r->json)) {
+        st = at_line_fail(line, NULL, "a JSON object is expected; the file holds one a line");
+        goto done;
+    }
+    TRY(kind == AT_ROWS_PAIR ? choose_pair(out, r, line) : choose_sft(out, r, line));
+    for (size_t i = 0; i < AT_COUNT(unsupported); i++)
+        if (holds_something(find(r, unsupported[i]))) {
+            st = at_line_fail(line, unsupported[i], "\"%s\" is not supported; remove it",
+                              unsupported[i]);
+            goto done;
+        }
+    first = out->side[0];
+    r->has_prompt = strcmp(first, "messages") != 0 && strcmp(first, "text") != 0;
+    if (r->has_prompt && find(r, "prompt"))
+        out->prompt = "prompt";
+    out->implicit = r->has_prompt && !out->prompt;
+    if (out->prompt)
+        first = out->prompt;
+    TRY(check_part(r, line, first, first));
+    for (size_t k = 0; k < AT_MAX_SEGMENTS && out->side[k]; k++)
+        TRY(check_part(r, line, out->side[k], first));
+    if (out->implicit)
+        TRY(check_part(r, line, out->other, first));
+done:
+    return st;
+}
+
+/* ---- chat ---- */
+
+static const char *role_at(const struct at_record_side *side, size_t i)
+{
+    return i < side->n ? side->messages[i].role : "";
+}
+
+/* A completion is the assistant's, and something was said. */
+static void judge_messages(struct at_record *r, const struct form *f)
+{
+    const bool assistant_ends_prompt =
+        r->n_prompt > 0 && strcmp(role_at(&r->side[0], r->n_prompt - 1), "assistant") == 0;
+
+    for (size_t k = 0; k < r->n_sides; k++) {
+        const struct at_record_side *s = &r->side[k];
+        if (s->n == r->n_prompt)
+            doubt(r, "\"%s\" is empty", f->side[k]);
+        for (size_t i = r->n_prompt; i < s->n; i++)
+            if (strcmp(s->messages[i].role, "assistant") == 0 && is_blank(s->messages[i].content))
+                doubt(r, "\"%s\": an assistant message is empty", f->side[k]);
+        if (r->has_prompt && strcmp(role_at(s, r->n_prompt), "assistant") != 0)
+            doubt(r, "\"%s\" begins with a message of role \"%.32s\", not assistant", f->side[k],
+                  role_at(s, r->n_prompt));
+        if (r->has_prompt && strcmp(role_at(s, s->n - 1), "assistant") != 0)
+            doubt(r, "\"%s\" ends with a message of role \"%.32s\", not assistant", f->side[k],
+                  role_at(s, s->n - 1));
+    }
+    if (assistant_ends_prompt)
+        doubt(r, "the prompt ends with a message of the assistant");
+}
+
+static bool has_system(const cJSON *list, size_t n)
+{
+    for (const cJSON *m = list->child; m && n > 0; m = m->next, n--)
+        if (strcmp(at_json_find(m, "role")->valuestring, "system") == 0)
+            return true;
+    return false;
+}
+
+static AT_CHECKED fill_messages(struct at_record *r, const struct form *f,
+                                const struct at_line *line, const char *system)
+{
+    enum at_status st = AT_OK;
+    const cJSON *head = find(r, f->prompt ? f->prompt : f->side[0]);
+    size_t n = 0, skip = 0;
+
+    if (f->prompt) {
+        n = (size_t)cJSON_GetArraySize(head);
+        if (n == 0) {
+            st = at_line_fail(line, f->prompt, "\"prompt\" has no messages");
+            goto done;
+        }
+    } else if (f->implicit) {
+        n = skip = shared_messages(head, find(r, f->other));
+    }
+    for (size_t k = 0; k < r->n_sides; k++) {
+        if (system && !has_system(head, r->has_prompt ? n : SIZE_MAX))
+            TRY(push_message(&r->side[k], "system", system));
+        TRY(push_messages(&r->side[k], head, 0, n));
+        r->n_prompt = r->has_prompt ? r->side[k].n : 0;
+        TRY(push_messages(&r->side[k], find(r, f->side[k]), skip, SIZE_MAX));
+    }
+    judge_messages(r, f);
+done:
+    return st;
+}
+
+/* ---- plain text ---- */
+
+static AT_CHECKED fill_text(struct at_record *r, const struct form *f, const char *eos)
+{
+    enum at_status st = AT_OK;
+    const char *head = find(r, f->prompt ? f->prompt : f->side[0])->valuestring;
+    const size_t n_eos = strlen(eos);
+    size_t skip = 0;
+
+    if (f->prompt)
+        r->n_prompt = strlen(head);
+    else if (f->implicit)
+        r->n_prompt = skip = shared_bytes(head, find(r, f->other)->valuestring);
+    for (size_t k = 0; k < r->n_sides; k++) {
+        const char *rest = find(r, f->side[k])->valuestring + skip;
+        const size_t n = strlen(rest);
+        struct at_buf *text = &r->side[k].text;
+        if (is_blank(rest))
+            doubt(r, "\"%s\" is empty", f->side[k]);
+        at_buf_put(text, head, r->n_prompt);
+        at_buf_put(text, rest, n);
+        if (n < n_eos || memcmp(rest + n - n_eos, eos, n_eos) != 0)
+            at_buf_puts(text, eos);
+        TRY(at_buf_status(text));
+    }
+done:
+    return st;
+}
+
+/* ---- prompts ---- */
+
+uint64_t at_hex_word(const char *hex)
+{
+    uint64_t word = 0;
+
+    for (size_t i = 0; i < 16; i++)
+        word = word << 4 | (uint64_t)(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
+    return word;
+}
+
+/* Rows about the same question are one group: the last user message, whatever stands before it, or
+ * the text of the prompt. Rows without a prompt are groups of their own. */
+static struct at_row_id hash_prompt(const struct at_record *r)
+{
+    const struct at_record_side *s = &r->side[0];
+    const size_t n = r->n_prompt > 0 ? r->n_prompt : r->chat ? s->n : s->text.n;
+    struct at_digest digest;
+    struct at_hash hash;
+    size_t last = n;
+
+    while (r->chat && last > 0 && strcmp(s->messages[last - 1].role, "user") != 0)
+        last--;
+    at_hash_init(&hash);
+    if (!r->chat)
+        at_hash_put(&hash, s->text.data, n);
+    else if (last > 0)
+        at_hash_put(&hash, s->messages[last - 1].content, strlen(s->messages[last - 1].content));
+    for (size_t i = 0; r->chat && last == 0 && i < n; i++)
+        at_hash_put_text(&hash, s->messages[i].content);
+    digest = at_hash_end(&hash);
+    return (struct at_row_id){ { at_hex_word(digest.hex), at_hex_word(digest.hex + 16) } };
+}
+
+/* ---- record ---- */
+
+AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
+                          const struct at_dataset_params *params, const char *eos)
+{
+    enum at_status st = AT_OK;
+    struct form form;
+
+    at_json_free(&record->json);
+    for (size_t k = 0; k < AT_MAX_SEGMENTS; k++) {
+        record->side[k].n = 0;
+        at_buf_clear(&record->side[k].text);
+    }
+    record->n_prompt = 0;
+    record->doubt[0] = 0;
+    record->n_sides = params->kind == AT_ROWS_PAIR ? 2 : 1;
+    TRY(at_json_parse(&record->json, line->text, line->n, line->path, line->number));
+    TRY(choose_form(&form, record, line, params->kind));
+    if (record->chat)
+        TRY(fill_messages(record, &form, line, params->system_prompt));
+    else
+        TRY(fill_text(record, &form, eos));
+    record->prompt_hash = hash_prompt(record);
+done:
+    return st;
+}
+
+void at_record_release(struct at_record *record)
+{
+    at_json_free(&record->json);
+    for (size_t k = 0; k < AT_MAX_SEGMENTS; k++) {
+        at_free(&record->side[k].messages);
+        at_buf_release(&record->side[k].text);
+    }
+    *record = (struct at_record){ .json = NULL };
+}

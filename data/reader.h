@@ -1,0 +1,63 @@
+/* One line of a data file on its way to a row: read and judged, then rendered to ids and masks.
+ * Private to data/. */
+#ifndef AT_READER_H
+#define AT_READER_H
+
+#include "dataset.h"
+#include "json.h"
+
+struct at_line {
+    const char *path;
+    const char *text; /* n bytes, without the end of line */
+    size_t n;
+    uint32_t number; /* from 1 */
+};
+
+/* A side is the whole sequence: the prompt, then its completion. */
+struct at_record_side {
+    struct at_message *messages; /* chat: n of them, borrowed from `json` */
+    size_t n, capacity;
+    struct at_buf text; /* plain: with the end of sequence */
+};
+/* Its memory is used again by the next line. */
+struct at_record {
+    cJSON *json;
+    bool chat;       /* messages, otherwise plain text */
+    bool has_prompt; /* false: {messages} and {text} */
+    uint32_t n_sides;
+    struct at_record_side side[AT_MAX_SEGMENTS];
+    size_t n_prompt; /* messages or bytes of each side that are the prompt */
+    char doubt[160]; /* why the row is of no use though it is well-formed, or "" */
+    struct at_row_id prompt_hash;
+};
+/* Reads a line; `eos` is appended to plain text that lacks it ("" for none). A malformed line is
+ * AT_DATA with a message that begins with "path:line:" or "path:line:column:". */
+AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
+                          const struct at_dataset_params *params, const char *eos);
+void at_record_release(struct at_record *record);
+/* AT_DATA with "path:line: " or, when the outer object has the key, "path:line:column: " before the
+ * text. */
+enum at_status at_line_fail(const struct at_line *line, const char *key, const char *format, ...)
+    AT_PRINTF(3, 4);
+
+/* What a record is to the trainer, before it is cut; memory is used again. */
+struct at_rendering {
+    struct at_ids side[AT_MAX_SEGMENTS];
+    struct at_buf mask[AT_MAX_SEGMENTS]; /* a byte for each id: 1 where it is a target; the first
+                                            is none, nothing predicts it */
+    uint32_t n_prompt;                   /* ids of every side that are the prompt */
+    uint32_t n_prefix;                   /* the same, or 0 where the prompt is trained on */
+    bool moved; /* the prompt alone has other ids at its end than in front of the completion */
+    struct at_ids part;
+    struct at_buf text, part_text;
+};
+AT_CHECKED at_record_render(struct at_rendering *out, const struct at_record *record,
+                            const struct at_dataset_params *params);
+void at_rendering_release(struct at_rendering *rendering);
+
+/* The number that the first 16 hexadecimal digits are. */
+uint64_t at_hex_word(const char *hex);
+/* Digest of what the trainer sees of these rows. */
+void at_rows_digest(char out[65], const struct at_row *rows, uint32_t n);
+
+#endif

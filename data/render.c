@@ -1,0 +1,174 @@
+#include "reader.h"
+
+#include <string.h>
+
+/* Leading ids that two sequences share. */
+static size_t common_prefix(const struct at_ids *a, const struct at_ids *b)
+{
+    size_t n = 0;
+
+    while (n < a->n && n < b->n && a->data[n] == b->data[n])
+        n++;
+    return n;
+}
+
+static AT_CHECKED encode(struct at_ids *out, const struct at_dataset_params *p, const char *text,
+                         size_t n, bool special)
+{
+    out->n = 0;
+    return at_tokenizer_encode(p->tokenizer, out, text ? text : "", n, special);
+}
+
+/* Renders messages to `text` and encodes them. Templates write special tokens themselves. */
+static AT_CHECKED encode_chat(struct at_ids *out, struct at_buf *text,
+                              const struct at_dataset_params *p, const struct at_message *messages,
+                              size_t n, bool generation)
+{
+    enum at_status st = AT_OK;
+
+    at_buf_clear(text);
+    TRY(at_chat_render(p->chat, text, messages, n, generation));
+    TRY(at_buf_status(text));
+    TRY(encode(out, p, text->data, text->n, false));
+done:
+    return st;
+}
+
+static AT_CHECKED encode_side(struct at_rendering *out, const struct at_record *r, size_t k,
+                              const struct at_dataset_params *p)
+{
+    const struct at_record_side *s = &r->side[k];
+
+    if (r->chat)
+        return encode_chat(&out->side[k], &out->text, p, s->messages, s->n, false);
+    return encode(&out->side[k], p, s->text.data, s->text.n, true);
+}
+
+static AT_CHECKED encode_prompt(struct at_rendering *out, const struct at_record *r,
+                                const struct at_dataset_params *p)
+{
+    const struct at_record_side *s = &r->side[0];
+
+    if (r->chat)
+        return encode_chat(&out->part, &out->part_text, p, s->messages, r->n_prompt, true);
+    return encode(&out->part, p, s->text.data, r->n_prompt, true);
+}
+
+/* Bytes of the whole conversation, `out->text`, that its first n messages are (with the header of
+ * the assistant's turn that follows); SIZE_MAX when they are written in another way there. */
+static AT_CHECKED turn_bytes(size_t *bytes, struct at_rendering *out, const struct at_record *r,
+                             const struct at_dataset_params *p, size_t n, bool generation)
+{
+    enum at_status st = AT_OK;
+    struct at_buf *part = &out->part_text;
+
+    at_buf_clear(part);
+    TRY(at_chat_render(p->chat, part, r->side[0].messages, n, generation));
+    TRY(at_buf_status(part));
+    *bytes = part->n;
+    if (part->n > out->text.n || (part->n > 0 && memcmp(out->text.data, part->data, part->n) != 0))
+        *bytes = SIZE_MAX;
+done:
+    return st;
+}
+
+/* Behind the mark that ends the turn, and the line's end when the template writes one. */
+static size_t end_of_turn(const struct at_rendering *out, const struct at_dataset_params *p,
+                          size_t begin)
+{
+    const char *mark = at_chat_end_of_turn(p->chat);
+    const char *end = strstr(out->text.data + begin, mark);
+
+    if (!end)
+        return out->text.n;
+    end += strlen(mark);
+    return (size_t)(end - out->text.data) + (*end == '\n');
+}
+
+static AT_CHECKED ids_before(size_t *ids, struct at_rendering *out,
+                             const struct at_dataset_params *p, size_t bytes)
+{
+    enum at_status st = AT_OK;
+
+    TRY(encode(&out->part, p, out->text.data, bytes, false));
+    *ids = common_prefix(&out->part, &out->side[0]);
+done:
+    return st;
+}
+
+/* Clears the mask but for what the assistant writes: from behind its header to behind its turn. */
+static AT_CHECKED keep_assistant(struct at_rendering *out, const struct at_record *r,
+                                 const struct at_dataset_params *p)
+{
+    enum at_status st = AT_OK;
+    const struct at_record_side *s = &r->side[0];
+    char *mask = out->mask[0].data;
+    size_t kept = 0, begin = 0, end = 0;
+
+    for (size_t i = p->completion_only ? r->n_prompt : 0; i < s->n; i++) {
+        if (strcmp(s->messages[i].role, "assistant") != 0)
+            continue;
+        TRY(turn_bytes(&begin, out, r, p, i, true));
+        if (begin == SIZE_MAX)
+            FAIL(AT_DATA,
+                 "the chat template writes the messages before number %zu in another way when more "
+                 "follow, so the assistant's tokens cannot be told; set assistant_only_loss to "
+                 "false",
+                 i + 1);
+        TRY(turn_bytes(&end, out, r, p, i + 1, false));
+        if (end == SIZE_MAX || end < begin) /* templates that drop thoughts of earlier turns */
+            end = end_of_turn(out, p, begin);
+        TRY(ids_before(&begin, out, p, begin));
+        TRY(ids_before(&end, out, p, end));
+        if (begin > kept)
+            memset(mask + kept, 0, begin - kept);
+        kept = end > kept ? end : kept;
+    }
+    memset(mask + kept, 0, out->side[0].n - kept);
+done:
+    return st;
+}
+
+AT_CHECKED at_record_render(struct at_rendering *out, const struct at_record *record,
+                            const struct at_dataset_params *params)
+{
+    enum at_status st = AT_OK;
+    const bool pair = params->kind == AT_ROWS_PAIR;
+    size_t n_prompt = 0;
+
+    out->moved = false;
+    for (size_t k = record->n_sides; k-- > 0;)
+        TRY(encode_side(out, record, k, params)); /* side 0 last: its text is looked at again */
+    if (record->has_prompt) {
+        TRY(encode_prompt(out, record, params));
+        n_prompt = out->part.n;
+        for (size_t k = 0; k < record->n_sides; k++) {
+            const size_t n = common_prefix(&out->part, &out->side[k]);
+            n_prompt = n < n_prompt ? n : n_prompt;
+        }
+        out->moved = n_prompt < out->part.n;
+    }
+    out->n_prompt = (uint32_t)n_prompt;
+    out->n_prefix = pair || params->completion_only ? out->n_prompt : 0;
+    for (size_t k = 0; k < record->n_sides; k++) {
+        at_buf_clear(&out->mask[k]);
+        for (size_t i = 0; i < out->side[k].n; i++)
+            at_buf_put(&out->mask[k], i == 0 || i < out->n_prefix ? "" : "\1", 1);
+        TRY(at_buf_status(&out->mask[k]));
+    }
+    if (!pair && params->assistant_only && record->chat && out->side[0].n > 0)
+        TRY(keep_assistant(out, record, params));
+done:
+    return st;
+}
+
+void at_rendering_release(struct at_rendering *rendering)
+{
+    for (size_t k = 0; k < AT_MAX_SEGMENTS; k++) {
+        at_ids_release(&rendering->side[k]);
+        at_buf_release(&rendering->mask[k]);
+    }
+    at_ids_release(&rendering->part);
+    at_buf_release(&rendering->text);
+    at_buf_release(&rendering->part_text);
+}

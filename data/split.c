@@ -1,0 +1,151 @@
+#include "hash.h"
+#include "reader.h"
+
+#include <string.h>
+
+/* ---- digest ---- */
+
+static void hash_u32(struct at_hash *hash, uint32_t x)
+{
+    const uint8_t bytes[4] = { (uint8_t)x, (uint8_t)(x >> 8), (uint8_t)(x >> 16),
+                               (uint8_t)(x >> 24) };
+
+    at_hash_put(hash, bytes, sizeof bytes);
+}
+
+/* Ids are hashed as little-endian bytes, in pieces. */
+static void hash_ids(struct at_hash *hash, const int32_t *ids, uint32_t n)
+{
+    uint8_t bytes[1024];
+    size_t used = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        for (unsigned shift = 0; shift < 32; shift += 8)
+            bytes[used++] = (uint8_t)((uint32_t)ids[i] >> shift);
+        if (used == sizeof bytes || i + 1 == n) {
+            at_hash_put(hash, bytes, used);
+            used = 0;
+        }
+    }
+}
+
+static void hash_row(struct at_hash *hash, const struct at_row *row)
+{
+    hash_u32(hash, row->line);
+    hash_u32(hash, row->n_prompt);
+    hash_u32(hash, row->n_prefix);
+    hash_u32(hash, row->n_segments);
+    hash_ids(hash, row->prefix, row->n_prefix);
+    for (uint32_t k = 0; k < row->n_segments; k++) {
+        const struct at_segment *s = &row->segment[k];
+        hash_u32(hash, s->n);
+        hash_ids(hash, s->ids, s->n);
+        at_hash_put(hash, s->targets, s->n);
+    }
+}
+
+void at_rows_digest(char out[65], const struct at_row *rows, uint32_t n)
+{
+    struct at_digest digest;
+    struct at_hash hash;
+
+    at_hash_init(&hash);
+    at_hash_put_text(&hash, "attune rows 1");
+    for (uint32_t i = 0; i < n; i++)
+        hash_row(&hash, &rows[i]);
+    digest = at_hash_end(&hash);
+    memcpy(out, digest.hex, sizeof digest.hex);
+}
+
+/* ---- split ---- */
+
+/* Where a row's group stands in [0, 2^64): a function of seed and prompt alone, so the order of
+ * rows and the rest of the data do not matter. */
+static uint64_t place(const struct at_row *row, uint64_t seed)
+{
+    const uint64_t words[3] = { seed, row->prompt_hash.word[0], row->prompt_hash.word[1] };
+    struct at_digest digest;
+    struct at_hash hash;
+
+    at_hash_init(&hash);
+    at_hash_put_text(&hash, "attune split 1");
+    for (size_t i = 0; i < AT_COUNT(words); i++) {
+        hash_u32(&hash, (uint32_t)words[i]);
+        hash_u32(&hash, (uint32_t)(words[i] >> 32));
+    }
+    digest = at_hash_end(&hash);
+    return at_hex_word(digest.hex);
+}
+
+/* The largest place that is held out. Never all groups and never none. */
+static uint64_t choose_border(const uint64_t *places, uint32_t n, double fraction)
+{
+    uint64_t least = UINT64_MAX, most = 0, border = 0, below_most = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        least = places[i] < least ? places[i] : least;
+        most = places[i] > most ? places[i] : most;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (places[i] < most && places[i] > below_most)
+            below_most = places[i];
+    border = (uint64_t)(fraction * 0x1p64);
+    if (border <= least)
+        border = least;
+    else
+        border--;
+    return border >= most ? below_most : border;
+}
+
+static AT_CHECKED take_side(struct at_dataset *out, const struct at_dataset *all,
+                            const uint64_t *places, uint64_t border, bool held)
+{
+    enum at_status st = AT_OK;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < all->n_rows; i++)
+        n += (places[i] <= border) == held;
+    TRY(at_arena_alloc(&out->arena, &out->rows, n, sizeof *out->rows));
+    for (uint32_t i = 0; i < all->n_rows; i++) {
+        if ((places[i] <= border) != held)
+            continue;
+        out->rows[out->n_rows] = all->rows[i];
+        out->rows[out->n_rows].index = out->n_rows;
+        out->n_rows++;
+    }
+    out->n_read = n;
+    at_rows_digest(out->digest, out->rows, n);
+done:
+    return st;
+}
+
+AT_CHECKED at_dataset_split(struct at_dataset *train, struct at_dataset *held,
+                            const struct at_dataset *all, double fraction, uint64_t seed)
+{
+    enum at_status st = AT_OK;
+    uint64_t *places = NULL, border = 0;
+    bool several = false;
+
+    AT_REQUIRE(fraction > 0 && fraction < 1);
+    *train = *held = (struct at_dataset){ .n_rows = 0 };
+    TRY(at_alloc(&places, all->n_rows, sizeof *places));
+    for (uint32_t i = 0; i < all->n_rows; i++) {
+        places[i] = place(&all->rows[i], seed);
+        several = several || places[i] != places[0];
+    }
+    if (!several)
+        FAIL(AT_DATA,
+             "all %u rows have the same prompt, so none can be held out; give eval_dataset "
+             "or set eval_split to 0",
+             all->n_rows);
+    border = choose_border(places, all->n_rows, fraction);
+    TRY(take_side(train, all, places, border, false));
+    TRY(take_side(held, all, places, border, true));
+done:
+    at_free(&places);
+    if (st != AT_OK) {
+        at_dataset_release(train);
+        at_dataset_release(held);
+    }
+    return st;
+}
