@@ -11,18 +11,19 @@ void at_swiglu_fwd(struct at_stream *s, struct at_tensor m, struct at_tensor gat
  * All (T,F); dgate may be gate, dup may be up. */
 void at_swiglu_bwd(struct at_stream *s, struct at_tensor dgate, struct at_tensor dup,
                    struct at_tensor dm_in_m_out, struct at_tensor gate, struct at_tensor up);
-/* y += x */
+/* y += x; equal shapes and leading dimensions. */
 void at_add(struct at_stream *s, struct at_tensor y, struct at_tensor x);
 
 /* out[i,:] = x[index[i],:]; index (rows of out) int32. */
 void at_gather_rows(struct at_stream *s, struct at_tensor out, struct at_tensor x,
                     struct at_view index);
 /* dx[t,:] = -sum of coef[i] * u[i,:] over i in [row_begin[t], row_begin[t+1]) in order (0 where the
- * range is empty). dx (T,C); u (R,C); coef (R); row_begin (T+1) int32. */
+ * range is empty). dx (T,C); u (R,C), R > 0; coef (R); row_begin (T+1) int32. */
 void at_scatter_rows(struct at_stream *s, struct at_tensor dx, struct at_tensor u,
                      struct at_view coef, struct at_view row_begin);
 /* Gradient of a trainable embedding: dW[id[j],:] += sum of dx[order[i],:] over i in
- * [begin[j], begin[j+1]) in order, j < n_ids; the ids are distinct (the host sorts). */
+ * [begin[j], begin[j+1]) in order, j < n_ids; the ids are distinct, each id's rows ascend (the host
+ * sorts). ids (n_ids), begin (n_ids+1), order (rows of dx) int32. */
 void at_embed_bwd(struct at_stream *s, struct at_tensor dW, struct at_tensor dx, struct at_view ids,
                   struct at_view begin, struct at_view order, uint32_t n_ids);
 

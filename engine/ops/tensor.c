@@ -30,6 +30,19 @@ struct at_tensor at_tensor_rows(struct at_tensor tensor, uint32_t begin, uint32_
     return tensor;
 }
 
+uint32_t at_tensor_part_rows(struct at_stream *stream, struct at_tensor tensor)
+{
+    const uint64_t limit = at_gpu_get_info(at_stream_gpu(stream))->max_range_bytes;
+    const uint64_t row_bytes = tensor.ld * sizeof(float), n = limit / row_bytes;
+
+    if (n >= tensor.dim[0])
+        return tensor.dim[0];
+    if (n < 16)
+        AT_BUG("a binding of %llu bytes holds fewer than 16 rows of %llu",
+               (unsigned long long)limit, (unsigned long long)row_bytes);
+    return (uint32_t)(n >= 256 ? n / 256 * 256 : n / 16 * 16);
+}
+
 void at_tensor_reserve(struct at_pool *pool, struct at_tensor *tensor, uint32_t rows, uint32_t cols,
                        const char *what)
 {

@@ -1,0 +1,31 @@
+#include "attention.h"
+
+#include "kernels.h"
+
+void at_rope(struct at_stream *s, struct at_tensor x, struct at_view positions,
+             struct at_tensor table, uint32_t heads, bool backward)
+{
+    const uint32_t T = x.dim[0], D = table.dim[1], n = table.dim[0];
+    const uint32_t step = at_tensor_part_rows(s, table);
+
+    at_require_shape(x, T, heads * D);
+    AT_REQUIRE(D > 0 && D % 8 == 0);
+    for (uint32_t p = 0; p < n; p += step) {
+        const struct at_tensor part = at_tensor_rows(table, p, n - p < step ? n - p : step);
+        const struct rope_bufs bufs = { .x = at_tensor_view(x),
+                                        .positions = at_view_part(
+                                            positions, 0, at_round_up(T * sizeof(int32_t), 16)),
+                                        .table = at_tensor_view(part) };
+        const struct rope_args args = {
+            .T = T,
+            .heads = heads,
+            .ld = x.ld,
+            .p0 = p,
+            .n = part.dim[0],
+            .ldtable = table.ld,
+            .sign = backward ? -1.0f : 1.0f,
+        };
+
+        at_launch_rope(s, &bufs, &args, (struct at_work){ T, 1, 1, 1, { D } });
+    }
+}

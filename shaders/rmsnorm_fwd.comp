@@ -1,0 +1,50 @@
+// y[t,:] = w * (x[t,:] * rstd[t]), rstd[t] = 1 / sqrt(mean_c x[t,c]^2 + eps)
+// y, x (T, C); w (C); rstd (T). With SAVED rstd is read instead; y has the same bits then. A workgroup
+// takes 8 rows at a time. Shared: 256 bytes, none with SAVED.
+// Zhang and Sennrich 2019, arXiv 1910.07467.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "args.h"
+#include "lib/row_sum.glsl"
+#include "lib/source.glsl"
+
+layout(push_constant) uniform push { rmsnorm_args p; };
+layout(binding = 0, std430) writeonly buffer out_y { vec4 y[]; };
+layout(binding = 1, std430) buffer inout_rstd { float rstd[]; };
+SOURCE(2, x);
+SOURCE(3, w);
+
+#ifdef SAVED
+float scale_of(uint t, uint begin, uint end) { return rstd[t]; }
+#else
+float scale_of(uint t, uint begin, uint end)
+{
+    float sum = 0.0;
+
+    for (uint c = row_lane(); c < end; c += LANES) {
+        const vec4 v = LOAD(x, begin + c);
+        sum += dot(v, v);
+    }
+    return 1.0 / sqrt(row_sum(sum) / float(p.C) + p.eps);
+}
+#endif
+
+void main()
+{
+    for (uint t0 = gl_WorkGroupID.x * ROWS; t0 < p.T; t0 += gl_NumWorkGroups.x * ROWS) {
+        const uint row = t0 + row_in_group(), t = min(row, p.T - 1); // barriers need every lane
+        const uint begin = t * p.ldx / 4, end = (p.C + 3) / 4;
+        const float scale = scale_of(t, begin, end);
+
+        if (row >= p.T)
+            continue;
+#ifndef SAVED
+        if (row_lane() == 0)
+            rstd[t] = scale;
+#endif
+        for (uint c = row_lane(); c < end; c += LANES) {
+            const precise vec4 v = LOAD(w, c) * (LOAD(x, begin + c) * scale);
+            y[t * p.ldy / 4 + c] = cut_at(p.C, c, v);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+// Rotary embedding in place: with a = x[t, h D + i], b = x[t, h D + i + D/2] and cosine and sine of
+// (positions[t], i), i < D/2:  a' = a cos - b sin;  b' = b cos + a sin;  `sign` -1 turns back.
+// x (T, heads * D), D a multiple of 8; table (n, D): cosines, then sines, of the positions p0 ... p0 + n;
+// rows at other positions are left alone. A workgroup takes a row at a time. No shared memory.
+// Su et al. 2021, arXiv 2104.09864; halves as Hugging Face pairs them.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "args.h"
+#include "lib/source.glsl"
+
+layout(local_size_x = 64) in;
+layout(constant_id = 1) const uint D = 64; // head width
+const uint HALF = D / 8; // vec4s of half a head
+layout(push_constant) uniform push { rope_args p; };
+layout(binding = 0, std430) buffer inout_x { vec4 x[]; };
+layout(binding = 1, std430) readonly buffer in_positions { int positions[]; };
+SOURCE(2, table);
+#ifdef TEXELS
+layout(binding = 3) uniform samplerBuffer old; // x for reading
+#else
+#define old x
+#endif
+
+void main()
+{
+    for (uint t = gl_WorkGroupID.x; t < p.T; t += gl_NumWorkGroups.x) {
+        const uint position = uint(positions[t]) - p.p0; // wraps when below the part
+
+        for (uint c = gl_LocalInvocationIndex; position < p.n && c < p.heads * HALF; c += 64) {
+            const uint i = c % HALF, low = t * p.ld / 4 + c / HALF * 2 * HALF + i;
+            const vec4 a = LOAD(old, low), b = LOAD(old, low + HALF);
+            const vec4 cosine = LOAD(table, position * p.ldtable / 4 + i);
+            const vec4 sine = p.sign * LOAD(table, position * p.ldtable / 4 + HALF + i);
+
+            x[low] = a * cosine - b * sine;
+            x[low + HALF] = b * cosine + a * sine;
+        }
+    }
+}
