@@ -171,7 +171,7 @@ static void put_thinking_turn(struct at_buf *out, const struct at_message *messa
         return;
     }
     at_buf_puts(out, "<|im_start|>assistant\n<think>\n");
-    put_span(out, drop_newlines_behind(thought));
+    put_span(out, thought);
     at_buf_puts(out, "\n</think>\n\n");
     put_span(out, drop_newlines_before(content));
     at_buf_puts(out, "<|im_end|>\n");
@@ -297,26 +297,32 @@ static void put_names(struct at_buf *out)
     }
 }
 
+const struct at_chat *at_chat_find(const char *hex)
+{
+    for (size_t i = 0; i < AT_COUNT(known); i++)
+        if (strcmp(known[i].digest, hex) == 0)
+            return &known[i];
+    return NULL;
+}
+
 AT_CHECKED at_chat_recognise(const struct at_chat **out, const char *template_text,
                              const char *name)
 {
     enum at_status st = AT_OK;
     size_t n = strlen(template_text);
+    const struct at_chat *chat = NULL;
     struct at_buf names = { 0 };
     struct at_digest digest;
 
     *out = NULL;
     n -= n > 0 && template_text[n - 1] == '\n';
     digest = at_hash_bytes(template_text, n);
-    for (size_t i = 0; i < AT_COUNT(known); i++) {
-        if (strcmp(known[i].digest, digest.hex) != 0)
-            continue;
-        if (known[i].refused)
-            FAIL(AT_DATA, "%s: the chat template is that of %s: %s", name, known[i].name,
-                 known[i].refused);
-        *out = &known[i];
+    chat = at_chat_find(digest.hex);
+    if (chat && chat->refused)
+        FAIL(AT_DATA, "%s: the chat template is that of %s: %s", name, chat->name, chat->refused);
+    *out = chat;
+    if (chat)
         goto done;
-    }
     put_names(&names);
     TRY(at_buf_status(&names));
     st = at_fail(AT_DATA,
@@ -381,6 +387,8 @@ AT_CHECKED at_chat_render(const struct at_chat *chat, struct at_buf *out,
 
     if (n == 0)
         FAIL(AT_DATA, "a conversation without messages cannot be rendered");
+    if (chat->refused)
+        FAIL(AT_DATA, "the chat template of %s: %s", chat->name, chat->refused);
     for (size_t i = 0; i < n; i++)
         TRY(check_message(chat, &messages[i], i + 1));
     chat->render(chat, out, messages, n);

@@ -16,6 +16,8 @@ struct at_chat; /* a known template */
 /* Finds the template by its text; `name` is what errors call its place. */
 AT_CHECKED at_chat_recognise(const struct at_chat **out, const char *template_text,
                              const char *name);
+/* The template whose text (without a newline at its end) has this digest of hash.h, or NULL. */
+const struct at_chat *at_chat_find(const char *hex);
 const char *at_chat_name(const struct at_chat *chat);
 /* End-of-turn marker of the template's assistant turns, such as "<|im_end|>". */
 const char *at_chat_end_of_turn(const struct at_chat *chat);
