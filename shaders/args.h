@@ -55,6 +55,8 @@ struct token_loss_args { U32 R; F32 weight, beta, label_smoothing; };
 #define ATTENTION_PARTS(R) (((R) + 31) / 32)
 #define ATTENTION_HEADS(R) (((R) + ATTENTION_PARTS(R) - 1) / ATTENTION_PARTS(R))
 #define ATTENTION_POSITIONS(R) (32 / ATTENTION_HEADS(R))
+/* Positions of a tile of attention_cpu_fwd.comp: 15 to 28 (query, head) rows, that is, registers. */
+#define ATTENTION_CPU_POSITIONS(D, R) ((R) == 1 ? 16 : ((D) > 64 ? 15 + (R) : 23 + (R)) / (R))
 
 #undef U32
 #undef I32

@@ -1,15 +1,18 @@
 /* links: base gpu ops */
-/* Speed of the matrix products, of dequantisation and of the head: best of several rounds, by wall
- * and by processor time (the machine may be shared). Usage: bench_ops [rounds [gemm|quant|head]].
- */
+/* Speed of the matrix products, of dequantisation, of the head, of attention and of row operations:
+ * best of several rounds, by wall and by processor time (the machine may be shared).
+ * Usage: bench_ops [rounds [gemm|quant|head|attention|rows]]. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 
+#include "activation.h"
+#include "attention.h"
 #include "linear.h"
 #include "logprob.h"
+#include "norm.h"
 
 struct bench {
     struct at_gpu *gpu;
@@ -180,6 +183,149 @@ static void whole_head(struct bench *b, enum at_quant_type type)
     measure(b, what, flop, head_reference);
 }
 
+/* ---- attention ---- */
+
+static struct at_attention attention;
+static struct at_tensor q, k, v, o, d_o, dq, dk, dv;
+static struct at_view att_lse, att_scratch;
+
+static void attention_fwd(struct bench *b)
+{
+    at_attention_fwd(b->stream, o, att_lse, q, k, v, &attention);
+}
+static void attention_bwd(struct bench *b)
+{
+    at_attention_bwd(b->stream, dq, dk, dv, d_o, q, k, v, o, att_lse, att_scratch, &attention);
+}
+
+/* Rows of a prompt and two segments behind each other as far as they fit, then empty tokens;
+ * returns the number of (query, key) pairs. */
+static double write_slab(struct bench *b, uint32_t T, uint32_t prompt, uint32_t segment)
+{
+    int32_t *intervals = calloc(T, 16), *ends = calloc(T, 4);
+    double pairs = 0;
+
+    for (uint32_t row = 0; row + prompt + 2 * segment <= T; row += prompt + 2 * segment)
+        for (uint32_t i = 0; i < prompt + 2 * segment; i++) {
+            const bool in_prompt = i < prompt;
+            const uint32_t begin =
+                in_prompt ? 0 : prompt + (i - prompt) / (segment + !segment) * segment;
+            const uint32_t reads[4] = { row, row + (in_prompt ? 0 : prompt), row + begin,
+                                        row + i + 1 };
+
+            memcpy(intervals + 4 * (row + i), reads, sizeof reads);
+            ends[row + i] = (int32_t)(row + (in_prompt ? prompt + 2 * segment : begin + segment));
+            pairs += i + 1 - begin + (in_prompt ? 0 : prompt);
+        }
+    need(at_gpu_write(b->gpu, attention.intervals, intervals, 16ul * T));
+    need(at_gpu_write(b->gpu, attention.query_end, ends, 4ul * T));
+    free(intervals);
+    free(ends);
+    return pairs;
+}
+
+static void whole_attention(struct bench *b, uint32_t H, uint32_t G, uint32_t D, uint32_t T,
+                            uint32_t prompt, uint32_t segment)
+{
+    struct at_tensor *const by_query[] = { &q, &o, &d_o, &dq }, *const by_key[] = { &k, &v, &dk,
+                                                                                    &dv };
+    struct at_tensor *const inputs[] = { &q, &k, &v, &d_o };
+    char what[64];
+    double pairs;
+
+    begin(b);
+    attention =
+        (struct at_attention){ .T = T, .n_keys = T, .H = H, .G = G, .D = D, .scale = 0.125f };
+    for (int i = 0; i < 4; i++) {
+        at_tensor_reserve(b->pool, by_query[i], T, H * D, "queries");
+        at_tensor_reserve(b->pool, by_key[i], T, G * D, "keys");
+    }
+    at_pool_reserve(b->pool, &att_lse, 4ul * T * H, "lse");
+    at_pool_reserve(b->pool, &att_scratch, at_attention_scratch_bytes(T, H, G, D), "scratch");
+    at_pool_reserve(b->pool, &attention.intervals, 16ul * T, "intervals");
+    at_pool_reserve(b->pool, &attention.query_end, 4ul * T, "query_end");
+    need(at_pool_commit(b->pool));
+    for (int i = 0; i < 4; i++)
+        fill(b, inputs[i]->view);
+    pairs = write_slab(b, T, prompt, segment) * H * D;
+    snprintf(what, sizeof what, "attention %u/%u/%u %u of %u+%u+%u", H, G, D, T, prompt, segment,
+             segment);
+    measure(b, what, 4 * pairs, attention_fwd);
+    measure(b, "  backward", 10 * pairs, attention_bwd);
+}
+
+/* ---- row operations of one decoder layer: C 576, F 1536, 9 and 3 heads of 64, 512 rows ---- */
+
+enum { ROWS = 512, WIDTH = 576, HEADS = 9, HEAD_WIDTH = 64, FEED = 1536 };
+static struct at_tensor x, dx, dy, gate, up, m, table;
+static struct at_view w, dw, rstd, positions;
+
+static void norm_fwd(struct bench *b)
+{
+    at_rmsnorm_fwd(b->stream, dy, rstd, x, w, 1e-5f);
+}
+static void norm_again(struct bench *b)
+{
+    at_rmsnorm_again(b->stream, dy, x, w, rstd);
+}
+static void norm_bwd(struct bench *b)
+{
+    at_rmsnorm_bwd(b->stream, dx, dy, x, w, rstd);
+}
+static void norm_bwd_weight(struct bench *b)
+{
+    at_rmsnorm_bwd_weight(b->stream, dw, dy, x, rstd);
+}
+static void swiglu_fwd(struct bench *b)
+{
+    at_swiglu_fwd(b->stream, m, gate, up);
+}
+static void swiglu_bwd(struct bench *b)
+{
+    at_swiglu_bwd(b->stream, gate, up, m, gate, up);
+}
+static void turn(struct bench *b)
+{
+    at_rope(b->stream, x, positions, table, HEADS, false);
+}
+static void turn_back(struct bench *b)
+{
+    at_rope(b->stream, x, positions, table, HEADS, true);
+}
+
+/* The figures are bytes that must move, at least. */
+static void row_operations(struct bench *b)
+{
+    struct at_tensor *const wide[] = { &x, &dx, &dy }, *const feed[] = { &gate, &up, &m };
+    const double row = ROWS * WIDTH * sizeof(float), mlp = ROWS * FEED * sizeof(float);
+
+    begin(b);
+    for (int i = 0; i < 3; i++) {
+        at_tensor_reserve(b->pool, wide[i], ROWS, WIDTH, "rows");
+        at_tensor_reserve(b->pool, feed[i], ROWS, FEED, "feed-forward rows");
+    }
+    at_tensor_reserve(b->pool, &table, ROWS, HEAD_WIDTH, "rotary table");
+    at_pool_reserve(b->pool, &w, WIDTH * 4, "w");
+    at_pool_reserve(b->pool, &dw, WIDTH * 4, "dw");
+    at_pool_reserve(b->pool, &rstd, ROWS * 4, "rstd");
+    at_pool_reserve(b->pool, &positions, ROWS * 4, "positions");
+    need(at_pool_commit(b->pool));
+    for (int i = 0; i < 3; i++) {
+        fill(b, wide[i]->view);
+        fill(b, feed[i]->view);
+    }
+    fill(b, w);
+    fill(b, table.view);
+    measure(b, "rmsnorm (bytes)", 2 * row, norm_fwd);
+    measure(b, "rmsnorm again (bytes)", 2 * row, norm_again);
+    measure(b, "rmsnorm backward (bytes)", 4 * row, norm_bwd);
+    measure(b, "rmsnorm weight (bytes)", 2 * row, norm_bwd_weight);
+    measure(b, "swiglu (bytes)", 3 * mlp, swiglu_fwd);
+    measure(b, "swiglu backward (bytes)", 6 * mlp, swiglu_bwd);
+    measure(b, "rope (bytes)", 2 * row, turn);
+    measure(b, "rope backward (bytes)", 2 * row, turn_back);
+}
+
 int main(int argc, char **argv)
 {
     struct bench b = { .rounds = argc > 1 ? atoi(argv[1]) : 5 };
@@ -207,6 +353,14 @@ int main(int argc, char **argv)
         whole_head(&b, AT_F32);
         whole_head(&b, AT_Q8_0);
     }
+    if (!only || strcmp(only, "attention") == 0) {
+        product(&b, 1, 512, 576, 576);
+        whole_attention(&b, 9, 3, 64, 512, 100, 60);
+        whole_attention(&b, 9, 3, 64, 512, 512, 0);
+        product(&b, 1, 512, 576, 576);
+    }
+    if (!only || strcmp(only, "rows") == 0)
+        row_operations(&b);
     at_stream_destroy(&b.stream);
     at_pool_destroy(&b.pool);
     at_gpu_close(&b.gpu);

@@ -1,0 +1,175 @@
+// Interval attention, forward, for CPU Vulkan drivers: formula and views as in attention_fwd.comp, mapping
+// as in lib/attention_cpu.glsl. A workgroup takes POSITIONS positions times the R query heads of a kv
+// head: ROWS rows in registers, J keys a lane. No shared memory.
+// The running maximum of row i lies in lane i % LANES, so that one exp2 rescales LANES rows; sums stay
+// by lane until the end. Key tiles begin at prefix_begin and seg_begin; a tile over several segments
+// visits each one's keys with its other rows masked, which is exact (see attention_fwd.comp).
+// FlashAttention-2, arXiv 2307.08691.
+#version 450
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#include "args.h"
+#include "lib/attention_cpu.glsl"
+
+#define POSITIONS ATTENTION_CPU_POSITIONS(D, R)
+#define ROWS (POSITIONS * R)
+#define GROUPS ((ROWS + LANES - 1) / LANES)
+#define J (LANES == 16 || D > 64 ? 2 : R == 7 ? 3 : 4) // keys a lane
+#define KEYS (LANES * J)
+#define KB 8 // columns of q and k a turn
+
+layout(push_constant) uniform push { attention_fwd_args p; };
+layout(binding = 0, rgba32f) readonly uniform imageBuffer q4;
+layout(binding = 1, rgba32f) readonly uniform imageBuffer k4;
+layout(binding = 2, rgba32f) readonly uniform imageBuffer v4;
+layout(binding = 3) uniform isamplerBuffer intervals;
+layout(binding = 4, std430) writeonly buffer out_o { vec4 o4[]; };
+layout(binding = 5, std430) writeonly buffer out_lse { float lse[]; };
+
+const float NONE = -1e20; // the maximum before the first key; a NaN score stays one in exp2_neg
+
+// res of lane i = OP over all lanes of x[i]; a tree written out, so that it is unrolled.
+#define ADD(a, b) ((a) + (b))
+#define FOLD_STEP(OP, s)                                                             \
+    FOR(fi, s) {                                                                     \
+        const bool up = (lane & (s)) != 0;                                           \
+        const float mine = up ? u[fi + (s)] : u[fi];                                 \
+        const float other = subgroupShuffleXor(up ? u[fi] : u[fi + (s)], s);         \
+        u[fi] = OP(mine, other);                                                     \
+    }
+#if LANES == 16
+#define FOLD_TOP(OP) FOLD_STEP(OP, 8) FOLD_STEP(OP, 4)
+#elif LANES == 8
+#define FOLD_TOP(OP) FOLD_STEP(OP, 4)
+#else
+#define FOLD_TOP(OP)
+#endif
+#define FOLD(OP, x, res)                                                             \
+    {                                                                                \
+        float u[LANES] = x;                                                          \
+        FOLD_TOP(OP) FOLD_STEP(OP, 2) FOLD_STEP(OP, 1)                               \
+        res = u[0];                                                                  \
+    }
+
+void main()
+{
+    const int lane = int(gl_LocalInvocationID.x), g = int(gl_WorkGroupID.y);
+    const int pos0 = tile_of(gl_WorkGroupID.x) * POSITIONS, end = min(pos0 + POSITIONS, int(p.T));
+    const int ldq4 = int(p.ldq) / 4, ldk4 = int(p.ldk) / 4, ldv4 = int(p.ldv) / 4;
+    const float scale2 = p.scale * LOG2E;
+    int qa[GROUPS], pos = pos0; // lane i: row gr * LANES + i
+    ivec4 iv[GROUPS];
+    float m[GROUPS], l[ROWS];
+    vec4 o[ROWS][CG];
+
+    FOR(gr, GROUPS) {
+        const int r = gr * LANES + lane, at = pos0 + r / R;
+        const bool ok = r < ROWS && at < end;
+        qa[gr] = ok ? at * ldq4 + (g * R + r % R) * D4 : OUTSIDE;
+        iv[gr] = texelFetch(intervals, ok ? at : OUTSIDE);
+        m[gr] = NONE;
+    }
+    FOR(r, ROWS) l[r] = 0.0;
+    FOR(r, ROWS) FOR(c, CG) o[r][c] = vec4(0);
+
+    do { // a turn a segment in the tile
+        const ivec4 w = texelFetch(intervals, pos);
+        int last = 0, turn = 0;
+        bool mine[GROUPS];
+
+        FOR(gr, GROUPS) {
+            mine[gr] = w.w != 0 && iv[gr].x == w.x && iv[gr].z == w.z;
+            last = max(last, mine[gr] ? iv[gr].w : 0);
+        }
+        last = max_of_lanes(last);
+        const int n1 = (w.y - w.x + KEYS - 1) / KEYS, n2 = (last - w.z + KEYS - 1) / KEYS;
+        pos += last == 0 ? 1 : last - w.w + 1;
+        if (last == 0)
+            continue;
+        do { // a turn a tile of keys: the prefix's, then the segment's
+            const bool prefix = turn < n1;
+            const int base = prefix ? w.x + turn * KEYS : w.z + (turn - n1) * KEYS;
+            const int n = min(KEYS, (prefix ? w.y : last) - base);
+            const int ka = (base + lane * J) * ldk4 + g * D4, va = base * ldv4 + g * D4 + lane * CG;
+            float s[ROWS][J];
+            int d = 0;
+
+            FOR(r, ROWS) FOR(j, J) s[r][j] = 0.0;
+            do {
+                vec4 kb[KB / 4][J];
+                FOR(j, J) FOR(e, KB / 4) kb[e][j] = imageLoad(k4, ka + j * ldk4 + d + e);
+                FOR(gr, GROUPS) {
+                    vec4 a[KB / 4];
+                    FOR(e, KB / 4) a[e] = imageLoad(q4, qa[gr] + d + e);
+                    FOR(i, LANES) if (gr * LANES + i < ROWS)
+                        FOR(e, KB) {
+                            const float x = subgroupShuffle(a[e / 4][e & 3], i);
+                            FOR(j, J) s[gr * LANES + i][j] += x * kb[e / 4][j][e & 3];
+                        }
+                }
+                d += KB / 4;
+            } while (d < D4);
+
+            FOR(gr, GROUPS) {
+                const int stop = mine[gr] ? (prefix ? iv[gr].y : iv[gr].w) : 0, r0 = gr * LANES;
+                float t[LANES], top;
+
+                FOR(i, LANES) {
+                    const int r = r0 + i;
+                    t[i] = MASKED;
+                    if (r < ROWS) {
+                        const int allowed = subgroupShuffle(stop, i) - (base + lane * J);
+                        FOR(j, J) {
+                            s[r][j] = j < allowed ? s[r][j] * scale2 : MASKED;
+                            t[i] = max(t[i], s[r][j]);
+                        }
+                    }
+                }
+                FOLD(max, t, top)
+                top = max(m[gr], top);
+                const float shrink = exp2_neg(m[gr] - top);
+                m[gr] = top;
+                FOR(i, LANES) if (r0 + i < ROWS) {
+                    const int r = r0 + i;
+                    const float mr = subgroupShuffle(top, i), by = subgroupShuffle(shrink, i);
+                    l[r] *= by;
+                    FOR(j, J) l[r] += s[r][j] = exp2_neg(s[r][j] - mr);
+                    FOR(c, CG) o[r][c] *= by;
+                }
+            }
+
+#if LANES == 16 // a shuffle by a variable is a loop there
+            FOR(b, LANES) {
+#else
+            for (int b = 0; b * J < n; b++) { // J keys a turn
+#endif
+                vec4 vb[J][CG];
+                FOR(j, J) FOR(c, CG) vb[j][c] = imageLoad(v4, va + (b * J + j) * ldv4 + c);
+                FOR(r, ROWS) FOR(j, J) {
+                    const float x = subgroupShuffle(s[r][j], b);
+                    FOR(c, CG) o[r][c] += x * vb[j][c];
+                }
+            }
+            turn++;
+        } while (turn < n1 + n2);
+    } while (pos < end);
+
+    FOR(gr, GROUPS) {
+        const int r = gr * LANES + lane, at = pos0 + r / R;
+        float t[LANES], sum;
+
+        FOR(i, LANES) t[i] = gr * LANES + i < ROWS ? l[min(gr * LANES + i, ROWS - 1)] : 0.0;
+        FOLD(ADD, t, sum)
+        const float inverse = sum == 0.0 ? 0.0 : 1.0 / sum;
+        if (r < ROWS && at < end)
+            lse[at * int(p.H) + g * R + r % R] = sum == 0.0 ? 0.0 : (m[gr] + log2(sum)) * 0.69314718;
+        FOR(i, LANES) {
+            const int row = gr * LANES + i;
+            const float x = subgroupShuffle(inverse, i);
+            if (row < ROWS && pos0 + row / R < end)
+                FOR(c, CG) o4[(pos0 + row / R) * int(p.ldo) / 4 + (g * R + row % R) * D4 + lane * CG + c] =
+                    o[min(row, ROWS - 1)][c] * x;
+        }
+    }
+}

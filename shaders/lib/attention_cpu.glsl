@@ -1,0 +1,32 @@
+// Parts of the attention kernels for CPU Vulkan drivers (Mesa llvmpipe). One subgroup of LANES a
+// workgroup, no shared memory, no barrier. A tile's own rows lie in registers, the streamed side in
+// lanes: scores then lie by streamed vector, which is just how the product with that vector wants them
+// (a shuffle spreads a column, the head dimensions go by lanes), so nothing is transposed.
+// Why so: there a texel fetch is one vector load a lane where a storage buffer read is a scalar loop
+// over the lanes (and storage texels are inlined, uniform ones a call), and a fetch outside a view gives
+// 0. Loops over registers must be unrolled: a dynamic index costs a factor of 50.
+#include "exp2.glsl"
+
+layout(constant_id = 1) const int D = 64; // head width, a multiple of 4 * LANES
+layout(constant_id = 2) const int R = 1;  // query heads a kv head
+#define D4 (D / 4)
+#define CG (D4 / LANES) // groups of 4 columns a lane
+#define FOR(i, n) [[unroll]] for (int i = 0; i < (n); i++)
+layout(local_size_x = LANES) in;
+
+const float LOG2E = 1.44269504, MASKED = -1e30; // a masked score in units of log2
+const int OUTSIDE = -(1 << 30);                 // an index whose fetch gives 0
+
+// Tiles from both ends in turn: the driver gives each thread one half of the grid, and late tiles of
+// queries (early ones of keys) have more to do.
+int tile_of(uint x)
+{
+    return int((x & 1) == 0 ? x >> 1 : gl_NumWorkGroups.x - 1 - (x >> 1));
+}
+
+int max_of_lanes(int x)
+{
+    [[unroll]] for (uint s = 1; s < LANES; s <<= 1)
+        x = max(x, subgroupShuffleXor(x, s));
+    return x;
+}
