@@ -207,6 +207,21 @@ static inline double *gt_doubles(const float *x, size_t n)
     return y;
 }
 
+/* What lies between the columns and the leading dimension is zero. */
+static inline void gt_require_padding(const struct gt *t, const char *what, struct at_tensor tensor)
+{
+    const size_t n = (size_t)tensor.dim[0] * tensor.ld;
+    float *x = malloc((n + 1) * sizeof *x);
+
+    assert_non_null(x);
+    OK(at_gpu_read(t->gpu, x, tensor.view, n * sizeof *x));
+    for (size_t i = 0; i < n; i++)
+        if (i % tensor.ld >= tensor.dim[1] && x[i] != 0)
+            fail_msg("%s: %s: element %zu of row %zu is %.9g, not 0", t->setting, what,
+                     i % tensor.ld, i / tensor.ld, (double)x[i]);
+    free(x);
+}
+
 /* got within tol * scale[i] of want; scale NULL: tol * (1 + |want|). NaN never passes. */
 static inline void gt_require_close(const struct gt *t, const char *what, const float *got,
                                     const double *want, const double *scale, size_t n, double tol)

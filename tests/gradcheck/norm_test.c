@@ -1,0 +1,44 @@
+/* links: base */
+/* RMSNorm's reference backward passes = central differences of its forward pass. */
+#include "differences.h"
+
+#include "ref_norm.h"
+
+enum { T = 5, C = 7 };
+static const double eps = 0.03; /* large, so that its part in the gradient shows */
+static double x[T * C], w[C], dy[T * C];
+
+/* sum dy * y, plus sum x: the residual path whose gradient is in dx before */
+static double value(void)
+{
+    double y[T * C], rstd[T], sum = 0;
+
+    ref_rmsnorm_fwd(y, rstd, x, w, eps, T, C);
+    for (size_t i = 0; i < T * C; i++)
+        sum += x[i];
+    return gd_dot(dy, y, T * C) + sum;
+}
+
+static void rmsnorm_backward_equals_differences(void **state)
+{
+    double y[T * C], rstd[T], dx[T * C], dw[C] = { 0 };
+
+    (void)state;
+    gd_fill(x, T * C);
+    gd_fill(w, C);
+    gd_fill(dy, T * C);
+    for (size_t i = 0; i < T * C; i++)
+        dx[i] = 1;
+    ref_rmsnorm_fwd(y, rstd, x, w, eps, T, C);
+    ref_rmsnorm_bwd(dx, dy, x, w, rstd, T, C);
+    ref_rmsnorm_bwd_weight(dw, dy, x, rstd, T, C);
+    gd_check("dx", value, x, dx, T * C);
+    gd_check("dw", value, w, dw, C);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(rmsnorm_backward_equals_differences) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

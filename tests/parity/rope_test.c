@@ -1,0 +1,100 @@
+/* links: base gpu ops */
+/* Rotary embedding forward and backward = the reference over awkward shapes, twice with equal bits.
+ */
+#include "gpu_test.h"
+
+#include "attention.h"
+#include "ref_rope.h"
+#include "tolerances.h"
+
+struct rope_case {
+    uint32_t T, heads, D, n_positions;
+};
+
+static float *make_table(uint32_t n_positions, uint32_t D)
+{
+    float *table = gt_floats((size_t)n_positions * D, 1);
+
+    for (uint32_t p = 0; p < n_positions; p++)
+        for (uint32_t i = 0; i < D / 2; i++) {
+            const double angle = p * pow(10000, -2.0 * i / D);
+
+            table[p * D + i] = (float)cos(angle);
+            table[p * D + D / 2 + i] = (float)sin(angle);
+        }
+    return table;
+}
+
+static void check_rope(struct gt *t, const struct rope_case *k, bool backward)
+{
+    const uint32_t T = k->T, D = k->D, C = k->heads * D;
+    const size_t n = (size_t)T * C, table_n = (size_t)k->n_positions * D;
+    float *x = gt_floats(n, 1), *got = gt_floats(n, 1), *again = gt_floats(n, 1);
+    float *table = make_table(k->n_positions, D);
+    double *want = gt_doubles(x, n), *table64 = gt_doubles(table, table_n);
+    int32_t *positions = malloc(T * sizeof *positions);
+    size_t ix, ipositions, itable;
+
+    for (uint32_t r = 0; r < T; r++)
+        positions[r] = (int32_t)(gt_random() % k->n_positions);
+    positions[T - 1] = (int32_t)k->n_positions - 1;
+    gt_begin(t);
+    ix = gt_plan_tensor(t, T, C, 12);
+    ipositions = gt_plan(t, T * sizeof *positions);
+    itable = gt_plan_tensor(t, k->n_positions, D, 4);
+    gt_commit(t);
+    const struct at_tensor X = gt_tensor(t, ix, T, C, 12);
+    const struct at_tensor TABLE = gt_tensor(t, itable, k->n_positions, D, 4);
+
+    OK(at_gpu_write(t->gpu, gt_view(t, ipositions), positions, T * sizeof *positions));
+    OK(at_tensor_write(t->gpu, TABLE, table));
+    for (int run = 0; run < 2; run++) {
+        OK(at_tensor_write(t->gpu, X, x));
+        at_rope(t->stream, X, gt_view(t, ipositions), TABLE, k->heads, backward);
+        OK(at_stream_wait(t->stream));
+        OK(at_tensor_read(t->gpu, run == 0 ? got : again, X));
+    }
+    ref_rope(want, positions, table64, T, k->heads, D, backward);
+    gt_require_close(t, backward ? "turned back" : "turned", got, want, NULL, n, TOL_ROW);
+    assert_memory_equal(again, got, n * sizeof *got);
+    gt_require_padding(t, "x", X);
+    gt_end(t);
+    free(x);
+    free(got);
+    free(again);
+    free(table);
+    free(want);
+    free(table64);
+    free(positions);
+}
+
+static void rope_any_shape_equals_reference(void **state)
+{
+    static const struct rope_case cases[] = {
+        { .T = 1, .heads = 1, .D = 8, .n_positions = 1 },
+        { .T = 3, .heads = 2, .D = 24, .n_positions = 7 },
+        { .T = 65, .heads = 3, .D = 12, .n_positions = 40 }, /* halves within a vec4 */
+        { .T = 5, .heads = 1, .D = 4, .n_positions = 9 },
+        { .T = 500, .heads = 9, .D = 64, .n_positions = 5000 }, /* x and table beyond 1 MiB */
+        { .T = 70000, .heads = 1, .D = 8, .n_positions = 300 },
+    };
+
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        for (size_t i = 0; i < AT_COUNT(cases); i++) {
+            check_rope(&t, &cases[i], false);
+            check_rope(&t, &cases[i], true);
+        }
+        gt_close(&t);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(rope_any_shape_equals_reference) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

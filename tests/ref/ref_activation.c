@@ -1,0 +1,52 @@
+#include "ref_activation.h"
+
+#include <math.h>
+
+static double sigmoid(double x)
+{
+    return x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x));
+}
+
+void ref_swiglu_fwd(double *m, const double *gate, const double *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        m[i] = gate[i] * sigmoid(gate[i]) * up[i];
+}
+
+void ref_swiglu_bwd(double *dgate, double *dup, const double *dm, const double *gate,
+                    const double *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double s = sigmoid(gate[i]), rest = sigmoid(-gate[i]);
+
+        dgate[i] = dm[i] * up[i] * (s + gate[i] * s * rest);
+        dup[i] = dm[i] * gate[i] * s;
+    }
+}
+
+void ref_gather_rows(double *out, const double *x, const int32_t *index, size_t R, size_t C)
+{
+    for (size_t i = 0; i < R; i++)
+        for (size_t c = 0; c < C; c++)
+            out[i * C + c] = x[(size_t)index[i] * C + c];
+}
+
+void ref_scatter_rows(double *dx, const double *u, const double *coef, const int32_t *row_begin,
+                      size_t T, size_t C)
+{
+    for (size_t t = 0; t < T; t++)
+        for (size_t c = 0; c < C; c++) {
+            dx[t * C + c] = 0;
+            for (size_t i = (size_t)row_begin[t]; i < (size_t)row_begin[t + 1]; i++)
+                dx[t * C + c] -= coef[i] * u[i * C + c];
+        }
+}
+
+void ref_embed_bwd(double *dW, const double *dx, const int32_t *ids, const int32_t *begin,
+                   const int32_t *order, size_t n_ids, size_t C)
+{
+    for (size_t j = 0; j < n_ids; j++)
+        for (size_t i = (size_t)begin[j]; i < (size_t)begin[j + 1]; i++)
+            for (size_t c = 0; c < C; c++)
+                dW[(size_t)ids[j] * C + c] += dx[(size_t)order[i] * C + c];
+}

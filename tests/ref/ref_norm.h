@@ -1,0 +1,17 @@
+/* RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467). Dense double; y, x, dy, dx (T,C), w, dw (C),
+ * rstd (T). */
+#ifndef REF_NORM_H
+#define REF_NORM_H
+
+#include <stddef.h>
+
+void ref_rmsnorm_fwd(double *y, double *rstd, const double *x, const double *w, double eps,
+                     size_t T, size_t C);
+/* dx is added to. */
+void ref_rmsnorm_bwd(double *dx, const double *dy, const double *x, const double *w,
+                     const double *rstd, size_t T, size_t C);
+/* dw is added to. */
+void ref_rmsnorm_bwd_weight(double *dw, const double *dy, const double *x, const double *rstd,
+                            size_t T, size_t C);
+
+#endif
