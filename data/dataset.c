@@ -124,12 +124,19 @@ static bool lacks_targets(const struct at_row *row)
     return false;
 }
 
-/* A well-formed row that teaches nothing. */
+/* A well-formed row that teaches nothing, or the wrong thing. */
+static AT_CHECKED refuse_row(struct batch *b, const struct at_line *line, struct result *out,
+                             const char *why)
+{
+    const bool skip = b->params->on_bad == AT_BAD_SKIP;
+
+    (void)at_line_fail(line, NULL, "%s%s", why,
+                       skip ? "" : "; correct it or set on_bad_row to skip");
+    return set_message(b, out, skip ? SKIPPED : WRONG);
+}
+
 static AT_CHECKED judge_row(struct batch *b, const struct at_line *line, struct result *out)
 {
-    enum at_status st = AT_OK;
-    const enum at_on_bad on_bad = b->params->on_bad;
-    const char *advice = on_bad == AT_BAD_SKIP ? "" : "; correct it or set on_bad_row to skip";
     const bool no_targets = lacks_targets(&out->row);
     const char *why = b->record.doubt;
 
@@ -139,12 +146,9 @@ static AT_CHECKED judge_row(struct batch *b, const struct at_line *line, struct 
         why = out->outcome == CUT ? "chosen and rejected are the same once they are cut"
                                   : "chosen and rejected are the same";
     out->doubtful = why[0] != 0;
-    if (out->doubtful && (no_targets || on_bad != AT_BAD_KEEP)) {
-        (void)at_line_fail(line, NULL, "%s%s", why, advice);
-        TRY(set_message(b, out, on_bad == AT_BAD_SKIP ? SKIPPED : WRONG));
-    }
-done:
-    return st;
+    if (out->doubtful && (no_targets || b->params->on_bad != AT_BAD_KEEP))
+        return refuse_row(b, line, out, why);
+    return AT_OK;
 }
 
 static AT_CHECKED finish_row(struct batch *b, const struct at_line *line, struct result *out)
@@ -187,7 +191,7 @@ static bool lacks_template(const struct batch *b)
 }
 
 /* AT_DATA: the line is wrong, and says so; others are failures of the whole. */
-static AT_CHECKED read_line(struct batch *b, const struct at_line *line)
+static AT_CHECKED take_line(struct batch *b, const struct at_line *line, struct result *out)
 {
     enum at_status st = AT_OK;
 
@@ -198,9 +202,13 @@ static AT_CHECKED read_line(struct batch *b, const struct at_line *line)
         return at_line_fail(line, NULL,
                             "the row is a conversation, but the model has no chat "
                             "template; name one with chat_template_path");
+    if (b->record.doubt[0] && b->params->on_bad != AT_BAD_KEEP)
+        return refuse_row(b, line, out, b->record.doubt);
     st = at_record_render(&b->rendering, &b->record, b->params);
     if (st == AT_DATA)
         at_context("%s:%u", line->path, line->number);
+    if (st == AT_OK)
+        TRY(finish_row(b, line, out));
 done:
     return st;
 }
@@ -213,13 +221,11 @@ static void work(void *context, size_t index)
     for (size_t i = 0; i < b->n; i++) {
         struct result *out = &b->results[i];
         *out = (struct result){ .line = b->lines[i].number };
-        st = read_line(b, &b->lines[i]);
+        st = take_line(b, &b->lines[i], out);
         if (st == AT_DATA && !lacks_template(b))
             TRY(set_message(b, out, WRONG));
-        else if (st == AT_OK)
-            TRY(finish_row(b, &b->lines[i], out));
         else
-            goto done;
+            TRY(st);
     }
 done:
     b->st = st;

@@ -348,6 +348,13 @@ static AT_CHECKED fill_messages(struct at_record *r, const struct form *f,
         }
     } else if (f->implicit) {
         n = skip = shared_messages(head, find(r, f->other));
+        if (n == 0) {
+            st = at_line_fail(line, f->side[0],
+                              "\"%s\" and \"%s\" begin with no common message, so there is no "
+                              "prompt",
+                              f->side[0], f->other);
+            goto done;
+        }
     }
     for (size_t k = 0; k < r->n_sides; k++) {
         if (system && !has_system(head, r->has_prompt ? n : SIZE_MAX))

@@ -1,0 +1,686 @@
+/* links: base text data */
+#include "data_test.h"
+
+#define GOLDEN TEST_DIR "/golden/"
+
+/* ---- against TRL ---- */
+
+static void check_side(const char *what, const struct at_row *row, uint32_t k, const cJSON *ids,
+                       const cJSON *mask)
+{
+    const struct at_segment *s = &row->segment[k];
+    uint32_t targets = 0;
+
+    if ((uint32_t)cJSON_GetArraySize(ids) != row->n_prefix + s->n)
+        fail_msg("%s: side %u has %u ids, should have %d", what, k, row->n_prefix + s->n,
+                 cJSON_GetArraySize(ids));
+    for (uint32_t i = 0; i < row->n_prefix + s->n; i++) {
+        const bool shared = i < row->n_prefix;
+        const int id = shared ? row->prefix[i] : s->ids[i - row->n_prefix];
+        const int flag = shared ? 0 : s->targets[i - row->n_prefix];
+        targets += (uint32_t)flag;
+        if (id != cJSON_GetArrayItem(ids, (int)i)->valueint)
+            fail_msg("%s: side %u: id %u is %d", what, k, i, id);
+        if (mask && flag != cJSON_GetArrayItem(mask, (int)i)->valueint)
+            fail_msg("%s: side %u: mask %u is %d", what, k, i, flag);
+    }
+    assert_int_equal(targets, s->n_targets);
+}
+
+static bool has_targets(const cJSON *sides)
+{
+    for (const cJSON *s = sides->child; s; s = s->next) {
+        int n = 0;
+        for (const cJSON *m = at_json_find(s, "mask")->child; m; m = m->next)
+            n += m->valueint;
+        if (n == 0)
+            return false;
+    }
+    return true;
+}
+
+static void check_trl_row(const cJSON *want, const struct at_tokenizer *t)
+{
+    const cJSON *sides = at_json_find(want, "sides"), *n_prompt = at_json_find(want, "n_prompt");
+    struct at_dataset_params p = { .tokenizer = t,
+                                   .chat = chatml,
+                                   .on_long = AT_LONG_CUT,
+                                   .on_bad = AT_BAD_KEEP,
+                                   .completion_only = true };
+    struct at_dataset d;
+    struct at_buf text = { 0 }, what = { 0 };
+
+    OK(at_json_get_bool(&p.assistant_only, want, "assistant_only", "rows.json"));
+    OK(at_json_get_bool(&p.completion_only, want, "completion_only", "rows.json"));
+    OK(at_json_get_u32(&p.max_length, want, "max_length", "rows.json"));
+    p.kind =
+        strcmp(at_json_find(want, "kind")->valuestring, "pair") == 0 ? AT_ROWS_PAIR : AT_ROWS_SFT;
+    at_json_write(&what, want);
+    at_json_write(&text, at_json_find(want, "row"));
+    const enum at_status st = load_text(&d, text.data, &p);
+    if (!sides->child) {
+        assert_int_equal(st, AT_DATA);
+        if (!strstr(at_message(), "no row is left") || !strstr(warnings, "dropped_row"))
+            fail_msg("%s: should be dropped: %s", what.data, at_message());
+    } else if (!has_targets(sides)) {
+        assert_int_equal(st, AT_DATA);
+        if (!strstr(at_message(), ":1: ") || !strstr(at_message(), "; correct it"))
+            fail_msg("%s: %s", what.data, at_message());
+    } else {
+        if (st != AT_OK)
+            fail_msg("%s: %s", what.data, at_message());
+        assert_int_equal(d.rows[0].n_segments, cJSON_GetArraySize(sides));
+        for (uint32_t k = 0; k < d.rows[0].n_segments; k++) {
+            const cJSON *s = cJSON_GetArrayItem(sides, (int)k);
+            check_side(what.data, &d.rows[0], k, at_json_find(s, "ids"), at_json_find(s, "mask"));
+        }
+        if (cJSON_IsNumber(n_prompt) && p.kind == AT_ROWS_PAIR)
+            assert_int_equal(d.rows[0].n_prompt, n_prompt->valueint);
+        at_dataset_release(&d);
+    }
+    at_buf_release(&text);
+    at_buf_release(&what);
+}
+
+static void dataset_of_awkward_rows_equals_trl(void **state)
+{
+    cJSON *rows;
+    struct at_tokenizer *t = NULL;
+    const char *name = "";
+    char dir[512];
+    size_t n = 0;
+
+    (void)state;
+    OK(at_json_load(&rows, TEST_DIR "/unit/fixtures/rows.json"));
+    for (const cJSON *row = rows->child; row; row = row->next, n++) {
+        const char *wanted = at_json_find(row, "tokenizer")->valuestring;
+        if (strcmp(wanted, name) != 0) {
+            at_tokenizer_destroy(&t);
+            name = wanted;
+            snprintf(dir, sizeof dir, TEST_DIR "/%s", name);
+            OK(at_tokenizer_load(&t, dir));
+        }
+        check_trl_row(row, t);
+    }
+    assert_true(n > 120);
+    at_tokenizer_destroy(&t);
+    at_json_free(&rows);
+}
+
+/* The rows of a golden run: those that TRL kept, with their ids and number of targets. */
+static void check_golden(const char *run)
+{
+    static const char *const names[] = { "chosen", "rejected" };
+    struct at_dataset_params p = strict(AT_ROWS_SFT);
+    struct at_tokenizer *t;
+    struct at_dataset d;
+    cJSON *config, *expect;
+    char file[512], data[512];
+    const char *paths[] = { data };
+    uint32_t i = 0;
+
+    snprintf(file, sizeof file, GOLDEN "%s/expect.json", run);
+    OK(at_json_load(&expect, file));
+    snprintf(file, sizeof file, GOLDEN "%s/config.json", run);
+    OK(at_json_load(&config, file));
+    snprintf(data, sizeof data, GOLDEN "%s/%s", run,
+             at_json_find(config, "train_dataset")->valuestring);
+    snprintf(file, sizeof file, GOLDEN "%s/%s", run,
+             at_json_find(config, "model_name_or_path")->valuestring);
+    OK(at_tokenizer_load(&t, file));
+    p.tokenizer = t;
+    p.on_bad = AT_BAD_KEEP;
+    p.on_long = AT_LONG_CUT;
+    p.max_length = 1024;
+    OK(at_json_get_u32(&p.max_length, config, "max_length", run));
+    if (strcmp(at_json_find(config, "method")->valuestring, "dpo") == 0)
+        p.kind = AT_ROWS_PAIR;
+    OK(at_dataset_load(&d, paths, 1, &p));
+    for (const cJSON *want = at_json_find(expect, "rows")->child; want; want = want->next) {
+        if (cJSON_IsTrue(at_json_find(want, "dropped")))
+            continue;
+        assert_true(i < d.n_rows);
+        const struct at_row *row = &d.rows[i++];
+        assert_int_equal(row->line - 1, at_json_find(want, "row")->valueint);
+        for (uint32_t k = 0; k < row->n_segments; k++) {
+            const cJSON *side =
+                at_json_find(want, p.kind == AT_ROWS_PAIR ? names[k] : "completion");
+            check_side(run, row, k, at_json_find(side, "ids"), NULL);
+            assert_int_equal(row->segment[k].n_targets, at_json_find(side, "n_tokens")->valueint);
+        }
+        if (p.kind == AT_ROWS_PAIR)
+            assert_int_equal(row->n_prompt, at_json_find(want, "prompt_tokens")->valueint);
+    }
+    assert_int_equal(i, d.n_rows);
+    at_dataset_release(&d);
+    at_tokenizer_destroy(&t);
+    at_json_free(&config);
+    at_json_free(&expect);
+}
+
+static void dataset_of_golden_runs_equals_trl(void **state)
+{
+    char **names, file[512];
+    size_t n, runs = 0;
+    struct at_arena list = { 0 };
+
+    (void)state;
+    OK(at_dir_list(&list, &names, &n, GOLDEN));
+    for (size_t i = 0; i < n; i++) {
+        snprintf(file, sizeof file, GOLDEN "%s/expect.json", names[i]);
+        if (!at_path_exists(file))
+            continue;
+        check_golden(names[i]);
+        runs++;
+    }
+    assert_true(runs >= 11);
+    at_arena_release(&list);
+}
+
+/* ---- forms ---- */
+
+static void check_same_rows(const char *a, const char *b, enum at_row_kind kind)
+{
+    const struct at_dataset_params p = strict(kind);
+    struct at_dataset x, y;
+
+    OK(load_text(&x, a, &p));
+    OK(load_text(&y, b, &p));
+    if (strcmp(x.digest, y.digest) != 0)
+        fail_msg("%s and %s give other rows", a, b);
+    assert_memory_equal(&x.rows[0].prompt_hash, &y.rows[0].prompt_hash, sizeof(struct at_row_id));
+    at_dataset_release(&x);
+    at_dataset_release(&y);
+}
+
+static void dataset_of_one_conversation_in_any_form_gives_one_row(void **state)
+{
+    static const char explicit_pair[] =
+        "{\"prompt\":[" USER("hi") "],\"chosen\":[" SAID("yes") "],\"rejected\":[" SAID("no") "]}";
+    static const char plain[] = "{\"prompt\":\"good \",\"chosen\":\"day\",\"rejected\":\"tea\"}";
+    static const char completion[] =
+        "{\"prompt\":[" USER("hi") "],\"completion\":[" SAID("yes") "]}";
+
+    (void)state;
+    check_same_rows(explicit_pair,
+                    "{\"id\":7,\"tools\":null,\"chosen\":[" USER("hi") "," SAID(
+                        "yes") "],\"rejected\":[" USER("hi") "," SAID("no") "]}",
+                    AT_ROWS_PAIR);
+    check_same_rows(explicit_pair,
+                    "\xEF\xBB\xBF{\"rejected\":[" SAID("no") "],\"prompt\":[" USER(
+                        "hi") "],\"chosen\":[" SAID("\\u0079es") "],\"score\":1}\r\n",
+                    AT_ROWS_PAIR);
+    check_same_rows(plain,
+                    "{\"prompt\":\"good \",\"chosen\":\"day<|im_end|>\",\"rejected\":\"tea\"}",
+                    AT_ROWS_PAIR);
+    check_same_rows(completion, explicit_pair, AT_ROWS_SFT);
+    check_same_rows(completion,
+                    "{\"chosen\":[" USER("hi") "," SAID("yes") "],\"rejected\":[" USER(
+                        "hi") "," SAID("no") "]}",
+                    AT_ROWS_SFT);
+}
+
+static void dataset_with_system_prompt_puts_it_where_none_is(void **state)
+{
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset with, without;
+
+    (void)state;
+    OK(load_text(&without,
+                 "{\"prompt\":[" SYSTEM("be kind") "," USER("hi") "],\"chosen\":[" SAID(
+                     "yes") "],\"rejected\":[" SAID("no") "]}",
+                 &p));
+    p.system_prompt = "be kind";
+    OK(load_text(
+        &with,
+        "{\"prompt\":[" USER("hi") "],\"chosen\":[" SAID("yes") "],\"rejected\":[" SAID("no") "]}",
+        &p));
+    assert_string_equal(with.digest, without.digest);
+    at_dataset_release(&with);
+    OK(load_text(&with,
+                 "{\"chosen\":[" SYSTEM("be kind") "," USER("hi") "," SAID(
+                     "yes") "],\"rejected\":[" SYSTEM("be kind") "," USER("hi") "," SAID("no") "]}",
+                 &p));
+    assert_string_equal(with.digest, without.digest);
+    at_dataset_release(&with);
+    at_dataset_release(&without);
+}
+
+static void dataset_with_other_eos_appends_that(void **state)
+{
+    struct at_dataset_params p = strict(AT_ROWS_SFT);
+    struct at_dataset d;
+
+    (void)state;
+    p.eos = "<|im_start|>";
+    OK(load_text(&d, "{\"text\":\"the tea\"}", &p));
+    assert_int_equal(d.rows[0].segment[0].ids[d.rows[0].segment[0].n - 1],
+                     at_tokenizer_find(tokenizer, "<|im_start|>"));
+    at_dataset_release(&d);
+    p.eos = "<none>";
+    assert_int_equal(load_text(&d, "{\"text\":\"the tea\"}", &p), AT_DATA);
+    assert_string_equal(at_message(),
+                        "eos_token \"<none>\" is not a token of the model; name one that is");
+}
+
+/* ---- wrong lines ---- */
+
+/* Line 2 of three is wrong: the message is its place and `want`. */
+static void check_wrong(const char *bad, const char *want, const struct at_dataset_params *p)
+{
+    struct at_dataset d;
+    struct at_buf text = { 0 };
+    char message[512];
+    const char *good = p->kind == AT_ROWS_PAIR ? PAIR("q") : "{\"text\":\"the tea\"}\n";
+
+    at_buf_printf(&text, "%s%s\n%s", good, bad, good);
+    snprintf(message, sizeof message, "%s:2:%s", path, want);
+    if (load_text(&d, text.data, p) != AT_DATA)
+        fail_msg("%s: is taken", bad);
+    assert_string_equal(at_message(), message);
+    assert_string_equal(warnings, "");
+    assert_null(d.rows);
+    at_buf_release(&text);
+}
+
+static void dataset_with_wrong_line_names_line_column_and_reason(void **state)
+{
+    static const struct {
+        enum at_row_kind kind;
+        const char *line, *want;
+    } cases[] = {
+        { AT_ROWS_PAIR, "{\"prompt\":\"\xC3\xA4\xFF\"}",
+          "13: the text is not valid UTF-8 (byte 0xff)" },
+        { AT_ROWS_PAIR, "{\"prompt\": yes}", "12: not valid JSON at \"yes}\"" },
+        { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"prompt\":\"b\"}",
+          "15: the key \"prompt\" stands twice in one object" },
+        { AT_ROWS_PAIR, "{\"prompt\":\"a\"", "14: the JSON text ends too early" },
+        { AT_ROWS_PAIR, "[1]", " a JSON object is expected; the file holds one a line" },
+        { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":null}",
+          " the key \"rejected\" is missing; a preference row is {prompt, chosen, rejected} or "
+          "{chosen, rejected}" },
+        { AT_ROWS_PAIR, "{\"chosen\":3,\"\xC3\xA4\":\"rejected\", \"rejected\" : {}}",
+          "2: \"chosen\" must be a string or a list of messages" },
+        { AT_ROWS_PAIR, "{\"chosen\":\"a\",\"\xC3\xA4\":[{\"rejected\":1}], \"rejected\" : {}}",
+          "37: \"rejected\" must be a string or a list of messages" },
+        { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"chosen\":[" SAID("b") "],\"rejected\":[]}",
+          "15: \"prompt\" is a string and \"chosen\" is a list of messages; make both the same" },
+        { AT_ROWS_PAIR, "{\"prompt\":[1],\"chosen\":[],\"rejected\":[]}",
+          "2: \"prompt\": message 1 is not an object with role and content" },
+        { AT_ROWS_PAIR,
+          "{\"prompt\":[" USER("a") ",{\"role\":\"user\"}],\"chosen\":[],\"rejected\":[]}",
+          "2: \"prompt\": message 2: \"content\" is missing" },
+        { AT_ROWS_PAIR,
+          "{\"prompt\":[{\"role\":1,\"content\":\"a\"}],\"chosen\":[],\"rejected\":[]}",
+          "2: \"prompt\": message 1: \"role\" must be a string" },
+        { AT_ROWS_PAIR, "{\"prompt\":[],\"chosen\":[" SAID("b") "],\"rejected\":[" SAID("c") "]}",
+          "2: \"prompt\" has no messages" },
+        { AT_ROWS_PAIR, "{\"chosen\":[" SAID("b") "],\"rejected\":[" SAID("c") "]}",
+          "2: \"chosen\" and \"rejected\" begin with no common message, so there is no prompt" },
+        { AT_ROWS_PAIR, "{\"chosen\":\"a\",\"rejected\":\"b\",\"tools\":[1]}",
+          "30: \"tools\" is not supported; remove it" },
+        { AT_ROWS_SFT,
+          "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[1]}]}",
+          "2: \"messages\": message 1 has tool calls, which are not supported" },
+        { AT_ROWS_SFT, "{\"messages\":\"a\"}", "2: \"messages\" must be a list of messages" },
+        { AT_ROWS_SFT, "{\"text\":[]}", "2: \"text\" must be a string" },
+        { AT_ROWS_SFT, "{\"prompt\":\"a\"}",
+          " the key \"completion\" is missing; it goes with \"prompt\"" },
+        { AT_ROWS_SFT, "{\"completion\":\"a\"}",
+          " the key \"prompt\" is missing; it goes with \"completion\"" },
+        { AT_ROWS_SFT, "{\"a\":1}",
+          " the row has none of the forms {messages}, {prompt, completion}, {text}, {prompt, "
+          "chosen}, {chosen, rejected}" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        struct at_dataset_params p = strict(cases[i].kind);
+        check_wrong(cases[i].line, cases[i].want, &p);
+        p.on_bad = AT_BAD_SKIP; /* wrong lines are no matter of taste */
+        check_wrong(cases[i].line, cases[i].want, &p);
+    }
+}
+
+static void dataset_with_useless_row_names_line_and_reason(void **state)
+{
+    static const struct {
+        enum at_row_kind kind;
+        const char *line, *want;
+    } cases[] = {
+        { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"chosen\":\" \\n\",\"rejected\":\"b\"}",
+          "\"chosen\" is empty" },
+        { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"b\"}",
+          "chosen and rejected are the same" },
+        { AT_ROWS_PAIR, "{\"chosen\":\"ab\",\"rejected\":\"\"}", "\"rejected\" is empty" },
+        { AT_ROWS_PAIR,
+          "{\"prompt\":[" USER("a") "],\"chosen\":[" SAID("b") "],\"rejected\":[" SAID("") "]}",
+          "\"rejected\": an assistant message is empty" },
+        { AT_ROWS_PAIR, "{\"prompt\":[" USER("a") "],\"chosen\":[],\"rejected\":[" SAID("b") "]}",
+          "\"chosen\" is empty" },
+        { AT_ROWS_PAIR,
+          "{\"prompt\":[" USER("a") "],\"chosen\":[" USER("b") "],\"rejected\":[" SAID("c") "]}",
+          "\"chosen\" begins with a message of role \"user\", not assistant" },
+        { AT_ROWS_PAIR,
+          "{\"prompt\":[" USER("a") "],\"chosen\":[" SAID("c") "," USER(
+              "d") "],\"rejected\":[" SAID("c") "]}",
+          "\"chosen\" ends with a message of role \"user\", not assistant" },
+        { AT_ROWS_PAIR,
+          "{\"prompt\":[" USER("a") "," SAID("b") "],\"chosen\":[" SAID(
+              "c") "],\"rejected\":[" SAID("d") "]}",
+          "the prompt ends with a message of the assistant" },
+        { AT_ROWS_SFT, "{\"messages\":[" USER("a") "]}", "no token of the row is trained on" },
+        { AT_ROWS_SFT, "{\"messages\":[]}", "\"messages\" is empty" },
+        { AT_ROWS_SFT, "{\"text\":\"\"}", "\"text\" is empty" },
+    };
+    char want[256];
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        struct at_dataset_params p = strict(cases[i].kind);
+        struct at_dataset d;
+        struct at_buf text = { 0 };
+        p.assistant_only = true;
+        snprintf(want, sizeof want, " %s; correct it or set on_bad_row to skip", cases[i].want);
+        check_wrong(cases[i].line, want, &p);
+        p.on_bad = AT_BAD_SKIP;
+        at_buf_printf(&text, "%s\n%s", cases[i].line,
+                      cases[i].kind == AT_ROWS_PAIR ? PAIR("q") : "{\"text\":\"the tea\"}");
+        OK(load_text(&d, text.data, &p));
+        snprintf(want, sizeof want, "bad_row: %s:1: %s\n", path, cases[i].want);
+        assert_string_equal(warnings, want);
+        assert_int_equal(d.n_read, 2);
+        assert_int_equal(d.n_dropped, 1);
+        assert_int_equal(d.n_rows, 1);
+        assert_int_equal(d.rows[0].line, 2);
+        at_dataset_release(&d);
+        at_buf_release(&text);
+    }
+}
+
+static void dataset_with_many_wrong_lines_reports_each_up_to_a_limit(void **state)
+{
+    const struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset d;
+    struct at_buf text = { 0 };
+    char want[128];
+    size_t lines = 0;
+
+    (void)state;
+    for (int i = 0; i < 5000; i++)
+        at_buf_puts(&text, i % 200 == 7 ? "{\"prompt\":\"a\"}\n" : i % 3 ? PAIR("q") : " \r\n");
+    assert_int_equal(load_text(&d, text.data, &p), AT_DATA);
+    assert_string_equal(at_message(), "25 of 3341 rows cannot be used (named above); correct them");
+    for (const char *c = warnings; *c; c++)
+        lines += *c == '\n';
+    assert_int_equal(lines, 21);
+    snprintf(want, sizeof want, "bad_row: %s:8: the key \"chosen\" is missing", path);
+    assert_memory_equal(warnings, want, strlen(want));
+    snprintf(want, sizeof want, "bad_row: %s:3808: ", path);
+    assert_non_null(strstr(warnings, want));
+    assert_non_null(strstr(warnings, "bad_row: and 5 more bad rows\n"));
+    at_buf_release(&text);
+}
+
+static void dataset_without_rows_is_an_error(void **state)
+{
+    const struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    const char *const missing[] = { "/nowhere/rows.jsonl" };
+    struct at_dataset d;
+    char want[128];
+
+    (void)state;
+    snprintf(want, sizeof want, "%s: the data set has no rows; one JSON object a line is expected",
+             path);
+    assert_int_equal(load_text(&d, "", &p), AT_DATA);
+    assert_string_equal(at_message(), want);
+    assert_int_equal(load_text(&d, " \n\n", &p), AT_DATA);
+    assert_string_equal(at_message(), want);
+    assert_int_equal(at_dataset_load(&d, missing, 1, &p), AT_NOT_FOUND);
+}
+
+static void dataset_of_conversations_without_template_is_an_error(void **state)
+{
+    struct at_dataset_params p = strict(AT_ROWS_SFT);
+    struct at_dataset d;
+    char want[256];
+
+    (void)state;
+    p.chat = NULL;
+    snprintf(want, sizeof want,
+             "%s:2: the row is a conversation, but the model has no chat template; name one with "
+             "chat_template_path",
+             path);
+    assert_int_equal(
+        load_text(&d,
+                  "{\"text\":\"a\"}\n{\"messages\":[" SAID("b") "]}\n"
+                                                                "{\"messages\":[" SAID("b") "]}\n",
+                  &p),
+        AT_DATA);
+    assert_string_equal(at_message(), want);
+    assert_string_equal(warnings, "");
+}
+
+/* ---- long rows ---- */
+
+static void dataset_with_long_rows_follows_the_policy(void **state)
+{
+    static const char text[] = PAIR("q")
+        PAIR("a long prompt that is longer than all others") "{\"prompt\":\"q\",\"chosen\":\" "
+                                                             "yes\",\"rejected\":\" no, no, no, "
+                                                             "no, no, no, no, no\"}\n";
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset d;
+    char want[512];
+
+    (void)state;
+    p.max_length = 8;
+    assert_int_equal(load_text(&d, text, &p), AT_DATA);
+    assert_string_equal(at_message(), "2 of 3 rows cannot be used (named above); correct them");
+    assert_non_null(strstr(warnings, ":3: the row has "));
+    assert_non_null(strstr(warnings, " tokens, max_length is 8; raise it or set on_long_row to cut "
+                                     "or drop\n"));
+
+    p.on_long = AT_LONG_DROP;
+    OK(load_text(&d, text, &p));
+    snprintf(want, sizeof want,
+             "dropped_row: %s: 2 rows were dropped: they are longer than max_length of 8 tokens "
+             "(lines 2, 3)\n",
+             path);
+    assert_string_equal(warnings, want);
+    assert_int_equal(d.n_rows, 1);
+    assert_int_equal(d.n_dropped, 2);
+    assert_int_equal(d.n_cut, 0);
+    at_dataset_release(&d);
+
+    p.on_long = AT_LONG_CUT;
+    OK(load_text(&d, text, &p));
+    snprintf(
+        want, sizeof want,
+        "cut_row: %s: 1 rows were cut to 8 tokens (line 3)\n"
+        "dropped_row: %s: 1 rows were dropped: their prompt alone fills max_length of 8 tokens "
+        "(line 2)\n",
+        path, path);
+    assert_string_equal(warnings, want);
+    assert_int_equal(d.n_rows, 2);
+    assert_int_equal(d.n_dropped, 1);
+    assert_int_equal(d.n_cut, 1);
+    assert_int_equal(d.rows[1].n_prefix + d.rows[1].segment[1].n, 8);
+    at_dataset_release(&d);
+}
+
+static void dataset_with_sides_equal_after_the_cut_is_an_error(void **state)
+{
+    static const char text[] =
+        "{\"prompt\":\"q\",\"chosen\":\" no, no, no, yes\",\"rejected\":\" no, no, no, no\"}";
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset d;
+
+    (void)state;
+    p.max_length = 4;
+    p.on_long = AT_LONG_CUT;
+    assert_int_equal(load_text(&d, text, &p), AT_DATA);
+    assert_non_null(strstr(at_message(), "chosen and rejected are the same once they are cut"));
+    p.on_bad = AT_BAD_KEEP;
+    OK(load_text(&d, text, &p));
+    assert_non_null(strstr(warnings, "kept_row: "));
+    at_dataset_release(&d);
+}
+
+/* ---- counts, digest, memory ---- */
+
+static void dataset_counts_moved_and_unshared_prompts(void **state)
+{
+    const struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset d;
+
+    (void)state;
+    OK(load_text(&d,
+                 PAIR("q") "{\"prompt\":\"tea \",\"chosen\":\"yes\",\"rejected\":\"tea\"}\n"
+                           "{\"chosen\":\"yes\",\"rejected\":\"tea\"}\n",
+                 &p));
+    assert_int_equal(d.n_rows, 3);
+    assert_int_equal(d.n_boundary_moved, 1);
+    assert_int_equal(d.n_unshared, 1);
+    at_dataset_release(&d);
+}
+
+static void dataset_digest_sees_every_change(void **state)
+{
+    static const char *const texts[] = {
+        PAIR("a") PAIR("b"),
+        PAIR("b") PAIR("a"),
+        PAIR("a") "\n" PAIR("b"),
+        PAIR("a") PAIR("b") PAIR("b"),
+        PAIR("a") "{\"prompt\":\"b\",\"chosen\":\" no\",\"rejected\":\" yes\"}\n",
+    };
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    char digests[AT_COUNT(texts) + 2][65];
+    struct at_dataset d;
+    size_t n = 0;
+
+    (void)state;
+    for (; n < AT_COUNT(texts); n++) {
+        OK(load_text(&d, texts[n], &p));
+        memcpy(digests[n], d.digest, sizeof digests[n]);
+        at_dataset_release(&d);
+    }
+    p.kind = AT_ROWS_SFT;
+    for (int only = 0; only < 2; only++, n++) {
+        p.completion_only = only;
+        OK(load_text(&d, texts[0], &p));
+        memcpy(digests[n], d.digest, sizeof digests[n]);
+        at_dataset_release(&d);
+    }
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(strlen(digests[i]), 64);
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(digests[i], digests[k]);
+    }
+}
+
+static void dataset_of_many_lines_keeps_their_order(void **state)
+{
+    enum { ROWS = 9001 };
+    const struct at_dataset_params p = strict(AT_ROWS_SFT);
+    const char *const paths[] = { path, path };
+    struct at_dataset d;
+    struct at_buf text = { 0 }, back = { 0 };
+    char want[32];
+
+    (void)state;
+    for (int i = 0; i < ROWS; i++)
+        at_buf_printf(&text, "{\"text\":\"tea %d\"}\n", i);
+    OK(at_file_write_atomic(path, text.data, text.n));
+    OK(at_dataset_load(&d, paths, 2, &p));
+    assert_int_equal(d.n_rows, 2 * ROWS);
+    for (uint32_t i = 0; i < d.n_rows; i++) {
+        const struct at_segment *s = &d.rows[i].segment[0];
+        assert_int_equal(d.rows[i].line, i % ROWS + 1);
+        assert_int_equal(d.rows[i].index, i);
+        at_buf_clear(&back);
+        OK(at_tokenizer_decode(tokenizer, &back, s->ids, s->n, true));
+        snprintf(want, sizeof want, "tea %u", i % ROWS);
+        assert_string_equal(back.data, want);
+    }
+    at_dataset_release(&d);
+    at_buf_release(&text);
+    at_buf_release(&back);
+}
+
+/* Loads `text` with every allocation failing in turn. Some failures do no harm (PCRE2 falls back on
+ * the system's allocator), so the end is reached when many calls in a row succeed. */
+static void check_failing(const char *text, const struct at_dataset_params *p)
+{
+    const char *const paths[] = { path };
+    struct at_dataset d;
+    char digest[65];
+    uint64_t n = 0, failures = 0;
+
+    OK(load_text(&d, text, p));
+    memcpy(digest, d.digest, sizeof digest);
+    at_dataset_release(&d);
+    for (int good = 0; good < 30;) {
+        at_alloc_fail_at(++n);
+        const enum at_status st = at_dataset_load(&d, paths, 1, p);
+        at_alloc_fail_at(0);
+        if (st == AT_OK) {
+            good++;
+            assert_string_equal(d.digest, digest);
+            at_dataset_release(&d);
+            continue;
+        }
+        good = 0;
+        failures++;
+        assert_int_equal(st, AT_MEMORY);
+        assert_non_null(strstr(at_message(), "memory"));
+        assert_null(d.arena.last);
+    }
+    assert_true(failures > 80);
+}
+
+static void dataset_without_memory_fails_cleanly(void **state)
+{
+    static const char pairs[] =
+        "{\"chosen\":[" USER("hi") "," SAID("yes") "],\"rejected\":[" USER("hi") "," SAID(
+            "no") "]}\n" PAIR("q") "{\"prompt\":\"a\",\"chosen\":\"\",\"rejected\":\"b\"}"
+                                   "\n" PAIR("a long prompt that is longer than all others");
+    static const char chats[] = "{\"messages\":[" USER("a") "," SAID("b") "," USER("c") "," SAID(
+        "d") "]}\n{\"prompt\":[" USER("a") "],\"completion\":[" SAID("b") "]}\n"
+                                                                          "{\"text\":\"tea\"}\n";
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+
+    (void)state;
+    p.system_prompt = "be kind";
+    p.max_length = 24;
+    p.on_long = AT_LONG_CUT;
+    p.on_bad = AT_BAD_SKIP;
+    check_failing(pairs, &p);
+    p = strict(AT_ROWS_SFT);
+    p.assistant_only = true;
+    check_failing(chats, &p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(dataset_of_awkward_rows_equals_trl),
+        cmocka_unit_test(dataset_of_golden_runs_equals_trl),
+        cmocka_unit_test(dataset_of_one_conversation_in_any_form_gives_one_row),
+        cmocka_unit_test(dataset_with_system_prompt_puts_it_where_none_is),
+        cmocka_unit_test(dataset_with_other_eos_appends_that),
+        cmocka_unit_test(dataset_with_wrong_line_names_line_column_and_reason),
+        cmocka_unit_test(dataset_with_useless_row_names_line_and_reason),
+        cmocka_unit_test(dataset_with_many_wrong_lines_reports_each_up_to_a_limit),
+        cmocka_unit_test(dataset_without_rows_is_an_error),
+        cmocka_unit_test(dataset_of_conversations_without_template_is_an_error),
+        cmocka_unit_test(dataset_with_long_rows_follows_the_policy),
+        cmocka_unit_test(dataset_with_sides_equal_after_the_cut_is_an_error),
+        cmocka_unit_test(dataset_counts_moved_and_unshared_prompts),
+        cmocka_unit_test(dataset_digest_sees_every_change),
+        cmocka_unit_test(dataset_of_many_lines_keeps_their_order),
+        cmocka_unit_test(dataset_without_memory_fails_cleanly),
+    };
+
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}
