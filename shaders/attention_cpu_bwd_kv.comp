@@ -1,0 +1,134 @@
+// Interval attention, gradients of keys and values from one block of queries, for CPU Vulkan drivers:
+// formula and views as in attention_bwd_kv.comp, mapping as in lib/attention_cpu.glsl. A workgroup takes
+// ROWS keys of a kv head in registers; the columns of its score tiles, J a lane, are the (query, head)
+// pairs of the kv head in stream order, so that grouped heads need no outer loop. No shared memory.
+// ds / scale is kept for attention_cpu_bwd_q.comp, which saves it two of the backward pass's seven
+// products: ds (kv heads from g0 on, n_keys, ldds), columns as above from the block's first query on.
+// Columns that no key of a tile reads are not written.
+#version 450
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#include "args.h"
+#include "lib/attention_cpu.glsl"
+
+#define ROWS ATTENTION_CPU_KEYS(D)
+#define GROUPS ((ROWS + LANES - 1) / LANES)
+#define J (D > 64 ? 4 : 8) // columns a lane
+#define COLS (LANES * J)
+#define KB 8 // columns of the head width a turn
+
+layout(push_constant) uniform push { attention_bwd_args p; };
+layout(binding = 0, rgba32f) readonly uniform imageBuffer q4;
+layout(binding = 1, rgba32f) readonly uniform imageBuffer k4;
+layout(binding = 2, rgba32f) readonly uniform imageBuffer v4;
+layout(binding = 3, rgba32f) readonly uniform imageBuffer do4;
+layout(binding = 4) uniform samplerBuffer lse;
+layout(binding = 5) uniform samplerBuffer dsum;
+layout(binding = 6) uniform isamplerBuffer query_end;
+layout(binding = 7) uniform samplerBuffer dk_before;
+layout(binding = 8) uniform samplerBuffer dv_before;
+layout(binding = 9, std430) writeonly buffer out_dk { vec4 dk4[]; };
+layout(binding = 10, std430) writeonly buffer out_dv { vec4 dv4[]; };
+layout(binding = 11, std430) writeonly buffer out_ds { vec4 ds4[]; };
+
+// s[row][j] = sum_d a[row][d] b[column][d]; a_at, b_at: where the vectors begin.
+#define PRODUCT(s, a4, a_at, b4, b_at)                                                  \
+    {                                                                                   \
+        int d = 0;                                                                      \
+        do {                                                                            \
+            vec4 b[KB / 4][J];                                                          \
+            FOR(j, J) FOR(e, KB / 4) b[e][j] = imageLoad(b4, b_at[j] + d + e);          \
+            FOR(gr, GROUPS) {                                                           \
+                vec4 a[KB / 4];                                                         \
+                FOR(e, KB / 4) a[e] = imageLoad(a4, a_at[gr] + d + e);                  \
+                FOR(i, LANES) if (gr * LANES + i < ROWS)                                \
+                    FOR(e, KB) {                                                        \
+                        const float x = subgroupShuffle(a[e / 4][e & 3], i);            \
+                        FOR(j, J) s[gr * LANES + i][j] += x * b[e / 4][j][e & 3];       \
+                    }                                                                   \
+            }                                                                           \
+            d += KB / 4;                                                                \
+        } while (d < D4);                                                               \
+    }
+
+void main()
+{
+    const int lane = int(gl_LocalInvocationID.x), part = int(gl_WorkGroupID.y), g = int(p.g0) + part;
+    const int key0 = tile_of(gl_WorkGroupID.x) * ROWS, n_keys = int(p.n_keys), n_t = int(p.n_t);
+    const int ldq4 = int(p.ldq) / 4, lddo4 = int(p.lddo) / 4;
+    const int ahead = int(p.key0) - int(p.t0); // query of the block that stands at its first key
+    const float scale2 = p.scale * LOG2E;
+    int ka[GROUPS], va[GROUPS], ends[GROUPS], last = 0; // lane i: key gr * LANES + i
+    vec4 dk[ROWS][CG], dv[ROWS][CG];
+
+    FOR(gr, GROUPS) {
+        const int key = key0 + gr * LANES + lane;
+        const bool ok = gr * LANES + lane < ROWS && key < n_keys;
+        ka[gr] = ok ? key * int(p.ldk) / 4 + g * D4 : OUTSIDE;
+        va[gr] = ok ? key * int(p.ldv) / 4 + g * D4 : OUTSIDE;
+        ends[gr] = ok ? min(texelFetch(query_end, key).x - int(p.t0), n_t) : 0;
+        last = max(last, ends[gr]);
+    }
+    last = max_of_lanes(last);
+    FOR(r, ROWS) FOR(c, CG) dk[r][c] = dv[r][c] = vec4(0);
+
+    const int col0 = max(key0 + ahead, 0) * R, cols = last * R - col0; // ROWS * R is a multiple of 4
+    for (int base = 0; base < cols; base += COLS) {
+        int qa[J], oa[J], query[J];
+        float lse2[J], sums[J], s[ROWS][J], t[ROWS][J];
+
+        FOR(j, J) {
+            const int col = col0 + base + lane * J + j, head = g * R + col % R;
+            query[j] = col / R;
+            qa[j] = query[j] * ldq4 + head * D4;
+            oa[j] = query[j] * lddo4 + head * D4;
+            const int at = query[j] < n_t ? query[j] * int(p.H) + head : OUTSIDE;
+            lse2[j] = texelFetch(lse, at).x * LOG2E;
+            sums[j] = texelFetch(dsum, at).x;
+        }
+        FOR(r, ROWS) FOR(j, J) s[r][j] = t[r][j] = 0.0;
+        PRODUCT(s, k4, ka, q4, qa)
+        PRODUCT(t, v4, va, do4, oa)
+        FOR(r, ROWS) {
+            const int end = subgroupShuffle(ends[r / LANES], r % LANES);
+            FOR(j, J) {
+                const bool on = query[j] >= key0 + r + ahead && query[j] < end;
+                s[r][j] = exp2_neg(on ? s[r][j] * scale2 - lse2[j] : MASKED);
+                t[r][j] = s[r][j] * (t[r][j] - sums[j]);
+            }
+        }
+        [[unroll]] for (int j = 0; j < J; j += 4) {
+            const int col = col0 + base + lane * J + j;
+            FOR(r, ROWS) if (col < n_t * R && key0 + r < n_keys)
+                ds4[((part * n_keys + key0 + r) * int(p.ldds) + col) / 4] =
+                    vec4(t[r][j], t[r][j + 1], t[r][j + 2], t[r][j + 3]);
+        }
+        const int n = min(COLS, cols - base);
+        for (int b = 0; b * J < n; b++) { // J columns a turn
+            vec4 qb[J][CG], ob[J][CG];
+            FOR(j, J) {
+                const int to_q = subgroupShuffle(qa[j], b) + lane * CG;
+                const int to_o = subgroupShuffle(oa[j], b) + lane * CG;
+                FOR(c, CG) {
+                    qb[j][c] = imageLoad(q4, to_q + c);
+                    ob[j][c] = imageLoad(do4, to_o + c);
+                }
+            }
+            FOR(r, ROWS) FOR(j, J) {
+                const float pv = subgroupShuffle(s[r][j], b), pk = subgroupShuffle(t[r][j], b);
+                FOR(c, CG) {
+                    dv[r][c] += pv * ob[j][c];
+                    dk[r][c] += pk * qb[j][c];
+                }
+            }
+        }
+    }
+    FOR(r, ROWS) if (key0 + r < n_keys)
+        FOR(c, CG) {
+            const int to_k = (key0 + r) * int(p.lddk) / 4 + g * D4 + lane * CG + c;
+            const int to_v = (key0 + r) * int(p.lddv) / 4 + g * D4 + lane * CG + c;
+            dk4[to_k] = dk[r][c] * p.scale + texelFetch(dk_before, p.accumulate != 0 ? to_k : OUTSIDE);
+            dv4[to_v] = dv[r][c] + texelFetch(dv_before, p.accumulate != 0 ? to_v : OUTSIDE);
+        }
+}
