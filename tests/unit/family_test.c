@@ -1,0 +1,350 @@
+/* links: base gpu ops model */
+/* Families and their configurations: from config.json and from GGUF metadata; what is not computed
+ * is refused by name. */
+#include "model_files.h"
+
+#include "model.h"
+
+#define TMP BUILD_DIR "/test_tmp/family"
+#define FILE_PATH TMP "/a.gguf"
+
+static int make_folder(void **state)
+{
+    (void)state;
+    return system("rm -rf '" TMP "' && mkdir -p '" TMP "'");
+}
+
+static void every_family_is_found_by_both_names(void **state)
+{
+    static const struct {
+        const char *name, *gguf;
+        bool qkv_bias, permutes;
+    } want[] = { { "llama", "llama", false, true }, { "qwen2", "qwen2", true, false } };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(want); i++) {
+        const struct at_family *family = at_family_find(want[i].name);
+
+        assert_non_null(family);
+        assert_ptr_equal(family, at_family_find_gguf(want[i].gguf));
+        assert_string_equal(family->name, want[i].name);
+        assert_int_equal(family->qkv_bias, want[i].qkv_bias);
+        assert_int_equal(family->gguf_permutes_qk, want[i].permutes);
+        assert_non_null(strstr(at_family_names(), want[i].name));
+    }
+    assert_null(at_family_find("gpt2"));
+    assert_null(at_family_find_gguf("gpt2"));
+}
+
+static void roles_and_linears_have_their_names(void **state)
+{
+    (void)state;
+    for (uint32_t role = 0; role < AT_ROLE_COUNT; role++) {
+        const bool layered = role >= AT_ATTN_NORM;
+
+        assert_int_equal(strstr(at_role_name(role), "%u") != NULL, layered);
+        assert_int_equal(strstr(at_role_gguf_name(role), "%u") != NULL, layered);
+    }
+    for (uint32_t i = 0; i < AT_LINEARS; i++) {
+        const size_t n = strlen(at_linear_path(i));
+
+        assert_memory_equal(at_role_name(AT_Q + i), at_linear_path(i), n);
+        assert_string_equal(at_role_name(AT_Q + i) + n, ".weight");
+        assert_string_equal(at_linear_path(i) + n - strlen(at_linear_name(i)), at_linear_name(i));
+    }
+    assert_string_equal(at_linear_name(3), "o_proj");
+    assert_string_equal(at_role_gguf_name(AT_DOWN), "blk.%u.ffn_down.weight");
+}
+
+/* ---- config.json ---- */
+
+static const char sizes[] =
+    "\"hidden_size\":48,\"intermediate_size\":100,\"num_attention_heads\":6,"
+    "\"num_key_value_heads\":2,\"num_hidden_layers\":3,\"vocab_size\":77,\"rms_norm_eps\":1e-5";
+
+/* `rest` follows "model_type" and the sizes; a key that is given again is left out of these. */
+static enum at_status read_json(struct at_model_config *out, const char *type, const char *rest)
+{
+    struct at_buf text = { 0 };
+    cJSON *config = NULL;
+    enum at_status st;
+
+    at_buf_printf(&text, "{\"model_type\":\"%s\",%s%s}", type, sizes, rest);
+    REQUIRE_OK(at_json_parse(&config, text.data, text.n, "c.json", 1));
+    st = at_model_config_from_json(out, config, "c.json");
+    at_json_free(&config);
+    at_buf_release(&text);
+    return st;
+}
+
+static void llama_config_is_read(void **state)
+{
+    struct at_model_config c;
+
+    (void)state;
+    REQUIRE_OK(read_json(&c, "llama",
+                         ",\"tie_word_embeddings\":true,\"hidden_act\":\"silu\","
+                         "\"rope_theta\":500000.0,\"rope_scaling\":null,"
+                         "\"max_position_embeddings\":99,\"mlp_bias\":false"));
+    assert_string_equal(c.family->name, "llama");
+    assert_int_equal(c.C, 48);
+    assert_int_equal(c.F, 100);
+    assert_int_equal(c.H, 6);
+    assert_int_equal(c.G, 2);
+    assert_int_equal(c.D, 8);
+    assert_int_equal(c.L, 3);
+    assert_int_equal(c.V, 77);
+    assert_int_equal(c.max_positions, 99);
+    assert_true(c.norm_eps == 1e-5f);
+    assert_true(c.rope_theta == 500000);
+    assert_true(c.tied);
+    assert_false(c.qkv_bias);
+    REQUIRE_OK(read_json(&c, "llama", ",\"head_dim\":16"));
+    assert_int_equal(c.D, 16);
+    assert_int_equal(c.max_positions, 2048);
+    assert_true(c.rope_theta == 10000);
+    assert_false(c.tied);
+}
+
+static void qwen2_config_is_read(void **state)
+{
+    struct at_model_config c;
+
+    (void)state;
+    REQUIRE_OK(read_json(&c, "qwen2",
+                         ",\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":1e6},"
+                         "\"use_sliding_window\":false,\"sliding_window\":4096,"
+                         "\"layer_types\":[\"full_attention\",\"full_attention\"]"));
+    assert_string_equal(c.family->name, "qwen2");
+    assert_true(c.qkv_bias);
+    assert_true(c.rope_theta == 1e6);
+}
+
+static void json_that_is_not_computed_is_refused_by_name(void **state)
+{
+    static const struct {
+        const char *rest, *part;
+    } cases[] = {
+        { ",\"hidden_act\":\"gelu\"", "hidden_act is \"gelu\"; this version computes \"silu\"" },
+        { ",\"mlp_bias\":true", "mlp_bias is true" },
+        { ",\"attention_bias\":true", "attention_bias is true, which" },
+        { ",\"use_sliding_window\":true", "use_sliding_window is true" },
+        { ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]",
+          "layer_types holds \"sliding_attention\"" },
+        { ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}",
+          "rope_scaling has kind \"linear\"" },
+        { ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}", "kind \"llama3\"" },
+        { ",\"rope_parameters\":{\"rope_type\":\"yarn\"}", "rope_parameters has kind \"yarn\"" },
+        { ",\"rope_scaling\":[1]", "rope_scaling must be an object" },
+        { ",\"rope_parameters\":{\"partial_rotary_factor\":0.5}", "partial_rotary_factor is 0.5" },
+        { ",\"partial_rotary_factor\":0.5", "partial_rotary_factor is 0.5" },
+        { ",\"quantization_config\":{\"quant_method\":\"gptq\"}", "quantization_config" },
+        { ",\"head_dim\":7", "head width 7 is odd" },
+        { ",\"head_dim\":0", "head width is 0" },
+        { ",\"head_dim\":4096", "head width is 4096; expected 1 to 1024" },
+        { ",\"rope_theta\":0", "rope_theta is 0" },
+        { ",\"max_position_embeddings\":0", "number of positions is 0" },
+        { ",\"max_position_embeddings\":\"x\"", "max_position_embeddings" },
+    };
+    struct at_model_config c;
+    cJSON *config = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        if (read_json(&c, "llama", cases[i].rest) != AT_DATA)
+            fail_msg("not refused: %s", cases[i].rest);
+        require_message(cases[i].part);
+        require_message("c.json");
+    }
+    assert_int_equal(read_json(&c, "gpt2", ""), AT_DATA);
+    require_message("model_type \"gpt2\" is not known; known: llama, qwen2");
+    assert_int_equal(read_json(&c, "qwen2", ",\"attention_bias\":false"), AT_DATA);
+    require_message("attention_bias is false");
+    REQUIRE_OK(at_json_parse(&config, "[]", 2, "c.json", 1));
+    assert_int_equal(at_model_config_from_json(&c, config, "c.json"), AT_DATA);
+    at_json_free(&config);
+    REQUIRE_OK(at_json_parse(&config, "{}", 2, "c.json", 1));
+    assert_int_equal(at_model_config_from_json(&c, config, "c.json"), AT_DATA);
+    require_message("model_type");
+    at_json_free(&config);
+}
+
+/* One of the sizes with another value. */
+static void sizes_out_of_range_are_refused(void **state)
+{
+    static const struct {
+        const char *key, *value, *part;
+    } cases[] = {
+        { "\"hidden_size\":48", "\"hidden_size\":0", "hidden size is 0" },
+        { "\"hidden_size\":48", "\"hidden_size\":2000000", "hidden size is 2000000" },
+        { "\"hidden_size\":48", "\"hidden_size\":-1", "hidden_size" },
+        { "\"hidden_size\":48", "\"hidden_size\":4294967296", "hidden_size" },
+        { "\"intermediate_size\":100", "\"intermediate_size\":0", "feed-forward size is 0" },
+        { "\"vocab_size\":77", "\"vocab_size\":16777217", "vocabulary size is 16777217" },
+        { "\"num_hidden_layers\":3", "\"num_hidden_layers\":5000", "number of layers is 5000" },
+        { "\"num_attention_heads\":6", "\"num_attention_heads\":0", "attention heads is 0" },
+        { "\"num_key_value_heads\":2", "\"num_key_value_heads\":4", "not a multiple of 4" },
+        { "\"num_key_value_heads\":2", "\"num_key_value_heads\":12", "key-value heads is 12" },
+        { "\"num_key_value_heads\":2", "\"num_key_value_heads\":0", "key-value heads is 0" },
+        { "\"num_hidden_layers\":3,", "", "num_hidden_layers" },
+        { "\"rms_norm_eps\":1e-5", "\"rms_norm_eps\":0", "rms_norm_eps is 0" },
+        { "\"rms_norm_eps\":1e-5", "\"rms_norm_eps\":1", "rms_norm_eps is 1" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        const char *at = strstr(sizes, cases[i].key);
+        struct at_buf text = { 0 };
+        struct at_model_config c;
+        cJSON *config = NULL;
+
+        assert_non_null(at);
+        at_buf_printf(&text, "{\"model_type\":\"llama\",%.*s%s%s}", (int)(at - sizes), sizes,
+                      cases[i].value, at + strlen(cases[i].key));
+        REQUIRE_OK(at_json_parse(&config, text.data, text.n, "c.json", 1));
+        if (at_model_config_from_json(&c, config, "c.json") != AT_DATA)
+            fail_msg("not refused: %s", cases[i].value);
+        require_message(cases[i].part);
+        at_json_free(&config);
+        at_buf_release(&text);
+    }
+}
+
+/* ---- GGUF ---- */
+
+struct change { /* of the file: a key more, a key left out, an output head */
+    const char *key, *text, *without;
+    uint32_t u32, type; /* of the key: 4 u32, 6 f32 (of u32), 7 bool, 8 text */
+    bool head;
+};
+
+static enum at_status read_gguf(struct at_model_config *out, const char *architecture,
+                                const struct change *change)
+{
+    static const struct {
+        const char *key;
+        uint32_t value;
+    } keys[] = {
+        { "embedding_length", 48 },       { "block_count", 3 },
+        { "context_length", 99 },         { "feed_forward_length", 100 },
+        { "attention.head_count", 6 },    { "rope.dimension_count", 8 },
+        { "attention.head_count_kv", 2 },
+    };
+    static const uint64_t ne[] = { 48, 77 };
+    const uint32_t n_keys =
+        (uint32_t)AT_COUNT(keys) + 3 + (change->key != NULL) - (change->without != NULL);
+    struct at_weights *weights = NULL;
+    struct at_buf file = { 0 };
+    enum at_status st;
+    char name[80];
+
+    put_head(&file, 3, change->head ? 2 : 1, n_keys);
+    put_key_string(&file, "general.architecture", architecture);
+    for (size_t i = 0; i < AT_COUNT(keys); i++) {
+        snprintf(name, sizeof name, "%s.%s", architecture, keys[i].key);
+        if (!change->without || strcmp(change->without, name) != 0)
+            put_key_u32(&file, name, keys[i].value);
+    }
+    snprintf(name, sizeof name, "%s.attention.layer_norm_rms_epsilon", architecture);
+    put_key_float(&file, name, 1e-5f);
+    snprintf(name, sizeof name, "%s.rope.freq_base", architecture);
+    put_key_float(&file, name, 100000);
+    if (change->key && change->type == 8)
+        put_key_string(&file, change->key, change->text);
+    else if (change->key && change->type == 7)
+        put_key_bool(&file, change->key, (uint8_t)change->u32);
+    else if (change->key && change->type == 6)
+        put_key_float(&file, change->key, (float)change->u32);
+    else if (change->key)
+        put_key_u32(&file, change->key, change->u32);
+    put_tensor(&file, "token_embd.weight", 2, ne, 1, 0);
+    if (change->head)
+        put_tensor(&file, "output.weight", 2, ne, 1, 48 * 77 * 2);
+    put_padding(&file, 32);
+    for (size_t i = 0; i < 2u * 48 * 77 * 2; i++)
+        at_buf_put(&file, "", 1);
+    write_file(FILE_PATH, file.data, file.n);
+    at_buf_release(&file);
+    REQUIRE_OK(at_weights_open(&weights, FILE_PATH));
+    st = at_model_config_read(out, weights);
+    at_weights_close(&weights);
+    return st;
+}
+
+static void gguf_config_is_read(void **state)
+{
+    struct at_model_config c;
+
+    (void)state;
+    REQUIRE_OK(read_gguf(&c, "llama", &(struct change){ 0 }));
+    assert_string_equal(c.family->name, "llama");
+    assert_int_equal(c.C, 48);
+    assert_int_equal(c.F, 100);
+    assert_int_equal(c.H, 6);
+    assert_int_equal(c.G, 2);
+    assert_int_equal(c.D, 8);
+    assert_int_equal(c.L, 3);
+    assert_int_equal(c.V, 77);
+    assert_int_equal(c.max_positions, 99);
+    assert_true(c.norm_eps == 1e-5f);
+    assert_true(c.rope_theta == 100000);
+    assert_true(c.tied);
+    assert_false(c.qkv_bias);
+    REQUIRE_OK(read_gguf(&c, "qwen2", &(struct change){ .head = true }));
+    assert_false(c.tied);
+    assert_true(c.qkv_bias);
+    REQUIRE_OK(
+        read_gguf(&c, "llama", &(struct change){ .without = "llama.attention.head_count_kv" }));
+    assert_int_equal(c.G, 6);
+}
+
+static void gguf_that_is_not_computed_is_refused_by_name(void **state)
+{
+    static const struct {
+        struct change change;
+        const char *part;
+    } cases[] = {
+        { { .key = "llama.rope.scaling.type", .type = 8, .text = "yarn" },
+          "llama.rope.scaling.type is \"yarn\"" },
+        { { .key = "llama.rope.scaling.factor", .type = 6, .u32 = 4 }, "scaling.factor is 4" },
+        { { .key = "llama.rope.scale_linear", .type = 6, .u32 = 2 }, "scale_linear is 2" },
+        { { .key = "llama.attention.causal", .type = 7 }, "attention.causal is false" },
+        { { .key = "llama.attention.value_length", .u32 = 16 }, "value_length is 16" },
+        { { .key = "llama.attention.key_length", .u32 = 16 }, "dimension_count is 8" },
+        { { .key = "llama.attention.sliding_window", .u32 = 512 }, "sliding_window is 512" },
+        { { .key = "llama.expert_count", .u32 = 8 }, "llama.expert_count is 8" },
+        { { .key = "split.count", .u32 = 2 }, "one of 2 parts of a model" },
+        { { .without = "llama.block_count" }, "key llama.block_count is missing" },
+        { { .without = "llama.context_length" }, "key llama.context_length is missing" },
+    };
+    struct at_model_config c;
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        if (read_gguf(&c, "llama", &cases[i].change) != AT_DATA)
+            fail_msg("not refused: %s", cases[i].part);
+        require_message(cases[i].part);
+        require_message(FILE_PATH);
+    }
+    assert_int_equal(read_gguf(&c, "gpt2", &(struct change){ 0 }), AT_DATA);
+    require_message("general.architecture \"gpt2\" is not known; known: llama, qwen2");
+    REQUIRE_OK(
+        read_gguf(&c, "llama",
+                  &(struct change){ .key = "llama.rope.scaling.type", .type = 8, .text = "none" }));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(every_family_is_found_by_both_names, make_folder),
+        cmocka_unit_test_setup(roles_and_linears_have_their_names, make_folder),
+        cmocka_unit_test_setup(llama_config_is_read, make_folder),
+        cmocka_unit_test_setup(qwen2_config_is_read, make_folder),
+        cmocka_unit_test_setup(json_that_is_not_computed_is_refused_by_name, make_folder),
+        cmocka_unit_test_setup(sizes_out_of_range_are_refused, make_folder),
+        cmocka_unit_test_setup(gguf_config_is_read, make_folder),
+        cmocka_unit_test_setup(gguf_that_is_not_computed_is_refused_by_name, make_folder),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
