@@ -9,7 +9,7 @@ void at_rope(struct at_stream *s, struct at_tensor x, struct at_view positions,
     const uint32_t step = at_tensor_part_rows(s, table);
 
     at_require_shape(x, T, heads * D);
-    AT_REQUIRE(D > 0 && D % 8 == 0);
+    AT_REQUIRE(D > 0 && D % 4 == 0);
     for (uint32_t p = 0; p < n; p += step) {
         const struct at_tensor part = at_tensor_rows(table, p, n - p < step ? n - p : step);
         const struct rope_bufs bufs = { .x = at_tensor_view(x),
