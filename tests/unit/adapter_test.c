@@ -1,0 +1,340 @@
+/* links: base gpu ops model */
+/* Adapters without a device: which modules are selected, and which PEFT folders are refused. */
+#include "model_files.h"
+
+#include <math.h>
+
+#include "adapter_file.h"
+
+#define TMP BUILD_DIR "/test_tmp/adapter"
+#define CONFIG TMP "/adapter_config.json"
+#define TENSORS TMP "/adapter_model.safetensors"
+
+static const struct at_model_config model = {
+    .C = 8, .H = 2, .G = 1, .D = 4, .F = 12, .V = 16, .L = 2
+};
+enum { N_MODULES = 2 * AT_LINEARS, RANK = 3 };
+
+static int make_folder(void **state)
+{
+    (void)state;
+    return system("rm -rf '" TMP "' && mkdir -p '" TMP "'");
+}
+
+/* ---- selection ---- */
+
+/* The modules of this text, as one letter each: q k v o g u d of layer 0, then of layer 1. */
+static void check_selection(const char *target_modules, const char *want)
+{
+    static const char letters[] = "qkvogud";
+    bool selected[N_MODULES];
+    char got[N_MODULES + 1] = { 0 };
+
+    memset(selected, 1, sizeof selected);
+    REQUIRE_OK(at_adapter_select(selected, &model, target_modules));
+    for (size_t i = 0; i < N_MODULES; i++)
+        got[i] = selected[i] ? letters[i % AT_LINEARS] : '.';
+    if (strcmp(got, want) != 0)
+        fail_msg("%s selects %s, expected %s", target_modules, got, want);
+}
+
+static void modules_are_selected_as_peft_selects(void **state)
+{
+    (void)state;
+    check_selection("all-linear", "qkvogudqkvogud");
+    check_selection("q_proj", "q......q......");
+    check_selection("q_proj,v_proj", "q.v....q.v....");
+    check_selection(" v_proj , down_proj,, ", "..v...d..v...d");
+    check_selection("self_attn.o_proj", "...o......o...");
+    check_selection("layers.1.mlp.up_proj", "............u.");
+    check_selection("model.layers.0.self_attn.k_proj", ".k............");
+    check_selection(".*q_proj", "q......q......");
+    check_selection(".*\\.(q|v)_proj", "q.v....q.v....");
+    check_selection("model\\.layers\\.1\\.mlp\\..*", "...........gud");
+    check_selection("(model.layers.0.mlp.gate_proj|model.layers.1.self_attn.q_proj)",
+                    "....g..q......");
+}
+
+static void selections_of_nothing_are_refused(void **state)
+{
+    static const struct {
+        const char *target_modules, *part;
+    } cases[] = {
+        { "c_attn", "\"c_attn\" is no linear layer of this model; there are q_proj, k_proj" },
+        { "q_proj,c_attn", "\"c_attn\" is no linear layer" },
+        { "proj", "\"proj\" is no linear layer" }, /* behind a dot or whole */
+        { "lm_head", "\"lm_head\" is no linear layer" },
+        { "", "selects nothing" },
+        { ",", "selects nothing" },
+        { "q_.*", "selects nothing" }, /* a full match, as Python's */
+        { "model\\.layers\\.[01]\\.self", "selects nothing" },
+        { "model.layers.[5-9].*", "selects nothing; there are" },
+        { ".*", "also selects lm_head" },
+        { ".*embed.*|.*q_proj", "also selects model.embed_tokens" },
+        { "(", "is wrong at character 2" },
+        { "((.|..)+)+[78]", "takes too long" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        bool selected[N_MODULES];
+
+        if (at_adapter_select(selected, &model, cases[i].target_modules) != AT_USAGE)
+            fail_msg("not refused: %s", cases[i].target_modules);
+        require_message(cases[i].part);
+    }
+}
+
+static void fresh_adapter_plans_its_parameters(void **state)
+{
+    const struct at_adapter_params params = {
+        .r = 4, .alpha = 6, .rslora = true, .target_modules = "k_proj,down_proj"
+    };
+    struct at_adapter adapter;
+    struct at_params arena;
+
+    (void)state;
+    REQUIRE_OK(at_params_init(&arena, 1 << 20));
+    REQUIRE_OK(at_adapter_plan_fresh(&adapter, &model, &params, &arena));
+    assert_true(adapter.trainable);
+    assert_null(adapter.reference);
+    assert_int_equal(adapter.n_modules, N_MODULES);
+    assert_int_equal(adapter.rank[0], 0);
+    assert_int_equal(adapter.rank[1], 4);
+    assert_true(adapter.lora[1].scale == 3);
+    assert_int_equal(arena.n, 8);
+    assert_string_equal(adapter.A[1]->name,
+                        "base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight");
+    assert_string_equal(adapter.B[13]->name,
+                        "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight");
+    assert_int_equal(adapter.A[13]->rows, 4);
+    assert_int_equal(adapter.A[13]->cols, 12);
+    assert_int_equal(adapter.B[13]->rows, 8);
+    assert_int_equal(adapter.B[13]->cols, 4);
+    assert_int_equal(at_params_count(&arena), 2 * (4 * (8 + 4) + 4 * (12 + 8)));
+    at_adapter_release(&adapter);
+    at_params_release(&arena);
+}
+
+/* ---- PEFT folders ---- */
+
+#define Q0 "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+static const float values[3 * 8] = { 1, 2, 3, 4, 5, 6, 7, 8 }, zeros[8 * 3];
+static const char good_config[] = "\"r\":3,\"lora_alpha\":6";
+
+/* A folder with the given tensors; the config holds "peft_type" and this text. */
+static void write_adapter(const char *config, const struct at_save_tensor *tensors, size_t n)
+{
+    struct at_buf text = { 0 };
+
+    at_buf_printf(&text, "{\"peft_type\":\"LORA\",%s}", config);
+    write_file(CONFIG, text.data, text.n);
+    at_buf_release(&text);
+    REQUIRE_OK(at_safetensors_write(TENSORS, tensors, n, NULL, 0));
+}
+
+static const struct at_save_tensor good_tensors[] = {
+    { .name = Q0 "A.weight", .n_dims = 2, .dim = { RANK, 8 }, .values = values },
+    { .name = Q0 "B.weight", .n_dims = 2, .dim = { 8, RANK }, .values = zeros },
+};
+
+static enum at_status load(struct at_adapter *adapter, struct at_params *arena)
+{
+    REQUIRE_OK(at_params_init(arena, 1 << 20));
+    return at_adapter_plan_load(adapter, &model, TMP, arena, NULL);
+}
+
+/* Refused, with nothing planned: no parameter was added. */
+static void refuse(enum at_status want, const char *part)
+{
+    struct at_adapter adapter;
+    struct at_params arena;
+
+    if (load(&adapter, &arena) != want)
+        fail_msg("not refused: expected \"%s\"", part);
+    require_message(part);
+    require_message(TMP);
+    assert_int_equal(arena.n, 0);
+    at_adapter_release(&adapter);
+    at_params_release(&arena);
+}
+
+static void folder_is_read(void **state)
+{
+    struct at_adapter adapter;
+    struct at_params arena;
+
+    (void)state;
+    write_adapter(good_config, good_tensors, 2);
+    REQUIRE_OK(load(&adapter, &arena));
+    assert_int_equal(adapter.r, RANK);
+    assert_true(adapter.alpha == 6);
+    assert_false(adapter.rslora);
+    assert_int_equal(adapter.rank[0], RANK);
+    assert_int_equal(adapter.rank[1], 0);
+    assert_true(adapter.lora[0].scale == 2);
+    assert_null(adapter.reference); /* B is zero: the reference pass skips it */
+    assert_int_equal(arena.n, 2);
+    at_adapter_release(&adapter);
+    at_params_release(&arena);
+    write_adapter("\"r\":3,\"lora_alpha\":6,\"use_rslora\":true", good_tensors, 2);
+    REQUIRE_OK(load(&adapter, &arena));
+    assert_true(adapter.rslora);
+    assert_true(adapter.lora[0].scale == (float)(6 / sqrt(3)));
+    at_adapter_release(&adapter);
+    at_params_release(&arena);
+}
+
+static void harmless_configs_are_read(void **state)
+{
+    static const char *const texts[] = {
+        "\"use_dora\":false,\"modules_to_save\":null,\"rank_pattern\":{},\"bias\":\"none\"",
+        "\"init_lora_weights\":true,\"loftq_config\":{},\"qalora_group_size\":16",
+        "\"init_lora_weights\":\"gaussian\",\"layers_to_transform\":[0],\"lora_dropout\":0.1",
+        "\"auto_mapping\":null,\"peft_version\":\"0.21.2\",\"target_modules\":[\"q_proj\"]",
+        "\"trainable_token_indices\":null,\"megatron_core\":\"megatron.core\"",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(texts); i++) {
+        struct at_adapter adapter;
+        struct at_params arena;
+        char text[300];
+
+        snprintf(text, sizeof text, "%s,%s", good_config, texts[i]);
+        write_adapter(text, good_tensors, 2);
+        REQUIRE_OK(load(&adapter, &arena));
+        at_adapter_release(&adapter);
+        at_params_release(&arena);
+    }
+}
+
+static void configs_that_change_the_computation_are_refused(void **state)
+{
+    static const struct {
+        const char *text, *part;
+    } cases[] = {
+        { "\"use_dora\":true", "use_dora is set" },
+        { "\"modules_to_save\":[\"lm_head\"]", "modules_to_save is set" },
+        { "\"bias\":\"all\"", "bias is \"all\"" },
+        { "\"lora_bias\":true", "lora_bias is set" },
+        { "\"rank_pattern\":{\"q_proj\":4}", "rank_pattern is set" },
+        { "\"alpha_pattern\":{\"q_proj\":4}", "alpha_pattern is set" },
+        { "\"fan_in_fan_out\":true", "fan_in_fan_out is set" },
+        { "\"layer_replication\":[[0,2]]", "layer_replication is set" },
+        { "\"target_parameters\":[\"w\"]", "target_parameters is set" },
+        { "\"trainable_token_indices\":[1]", "trainable_token_indices is set" },
+        { "\"alora_invocation_tokens\":[1,2]", "alora_invocation_tokens is set" },
+        { "\"use_qalora\":true", "use_qalora is set" },
+        { "\"init_lora_weights\":\"pissa\"", "init_lora_weights is \"pissa\"" },
+        { "\"init_lora_weights\":\"loftq\"", "a changed base" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        char text[200];
+
+        snprintf(text, sizeof text, "%s,%s", good_config, cases[i].text);
+        write_adapter(text, good_tensors, 2);
+        refuse(AT_DATA, cases[i].part);
+    }
+    write_adapter("\"r\":0", good_tensors, 2);
+    refuse(AT_DATA, "r is 0; expected 1 to 65536");
+    write_adapter("\"r\":70000", good_tensors, 2);
+    refuse(AT_DATA, "r is 70000");
+    write_adapter("\"r\":3,\"lora_alpha\":1e300", good_tensors, 2);
+    refuse(AT_DATA, "lora_alpha is 1e+300");
+    write_adapter("\"r\":\"3\"", good_tensors, 2);
+    refuse(AT_DATA, "r");
+    write_text(CONFIG, "[]");
+    refuse(AT_DATA, "must be an object");
+    write_text(CONFIG, "{\"r\":3}");
+    refuse(AT_DATA, "peft_type");
+    write_text(CONFIG, "{\"peft_type\":\"IA3\"}");
+    refuse(AT_DATA, "peft_type is \"IA3\"");
+}
+
+static void wrong_tensors_are_refused(void **state)
+{
+    const float nan[3 * 8] = { 0, 0, 0, 0, 0, NAN };
+    struct at_save_tensor t[3] = { good_tensors[0], good_tensors[1] };
+
+    (void)state;
+    write_adapter("\"r\":4", good_tensors, 2);
+    refuse(AT_DATA, "has 2 dimensions of 3 x 8; expected 4 x 8");
+    t[0].dim[1] = 4;
+    write_adapter(good_config, t, 2);
+    refuse(AT_DATA, Q0 "A.weight has 2 dimensions of 3 x 4; expected 3 x 8");
+    t[0] = good_tensors[0];
+    t[1].dim[0] = 3;
+    t[1].dim[1] = 8;
+    write_adapter(good_config, t, 2);
+    refuse(AT_DATA, Q0 "B.weight has 2 dimensions of 3 x 8; expected 8 x 3");
+    t[1] = good_tensors[1];
+    t[0].n_dims = 3;
+    t[0].dim[1] = 1;
+    t[0].dim[2] = 8;
+    write_adapter(good_config, t, 2);
+    refuse(AT_DATA, "has 3 dimensions");
+    write_adapter(good_config, good_tensors, 1);
+    refuse(AT_DATA, Q0 "A.weight has no partner lora_B");
+    write_adapter(good_config, good_tensors + 1, 1);
+    refuse(AT_DATA, Q0 "B.weight has no partner lora_A");
+    t[0] = good_tensors[0];
+    t[2] = (struct at_save_tensor){ .name = "base_model.model.lm_head.lora_A.weight",
+                                    .n_dims = 1,
+                                    .dim = { 1 },
+                                    .values = values };
+    write_adapter(good_config, t, 3);
+    refuse(AT_DATA, "lm_head.lora_A.weight belongs to no linear layer");
+    t[2].name = "base_model.model.model.layers.2.self_attn.q_proj.lora_A.weight";
+    write_adapter(good_config, t, 3);
+    refuse(AT_DATA, "layers.2.self_attn.q_proj.lora_A.weight belongs to no");
+    t[2].name = Q0 "magnitude_vector";
+    write_adapter(good_config, t, 3);
+    refuse(AT_DATA, "lora_magnitude_vector belongs to no");
+    write_adapter(good_config, t, 0);
+    refuse(AT_DATA, "holds no tensor");
+    t[0].values = nan;
+    assert_int_equal(at_safetensors_write(TENSORS, t, 2, NULL, 0), AT_NUMERIC);
+    write_safetensors(TENSORS,
+                      "{\"" Q0 "A.weight\":{\"dtype\":\"F32\",\"shape\":[3,8],"
+                      "\"data_offsets\":[0,96]},\"" Q0 "B.weight\":{\"dtype\":\"F16\","
+                      "\"shape\":[8,3],\"data_offsets\":[96,144]}}",
+                      nan, 144);
+    refuse(AT_DATA, "A.weight: value 5 is not finite");
+    write_safetensors(TENSORS,
+                      "{\"" Q0 "A.weight\":{\"dtype\":\"I32\",\"shape\":[3,8],"
+                      "\"data_offsets\":[0,96]},\"" Q0 "B.weight\":{\"dtype\":\"I32\","
+                      "\"shape\":[8,3],\"data_offsets\":[96,192]}}",
+                      (float[48]){ 0 }, 192);
+    refuse(AT_DATA, "is I32; adapters must be F32, F16 or BF16");
+}
+
+static void missing_and_pickle_files_are_refused(void **state)
+{
+    (void)state;
+    refuse(AT_NOT_FOUND, "adapter_config.json");
+    write_text(CONFIG, "{\"peft_type\":\"LORA\"}");
+    refuse(AT_NOT_FOUND, "adapter_model.safetensors");
+    write_text(TMP "/adapter_model.bin", "\x80\2.");
+    refuse(AT_DATA, "adapter_model.bin: a pickle file");
+    write_text(TENSORS, "PK\3\4 a zip under another name");
+    refuse(AT_DATA, "pickle or zip");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(modules_are_selected_as_peft_selects, make_folder),
+        cmocka_unit_test_setup(selections_of_nothing_are_refused, make_folder),
+        cmocka_unit_test_setup(fresh_adapter_plans_its_parameters, make_folder),
+        cmocka_unit_test_setup(folder_is_read, make_folder),
+        cmocka_unit_test_setup(harmless_configs_are_read, make_folder),
+        cmocka_unit_test_setup(configs_that_change_the_computation_are_refused, make_folder),
+        cmocka_unit_test_setup(wrong_tensors_are_refused, make_folder),
+        cmocka_unit_test_setup(missing_and_pickle_files_are_refused, make_folder),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
