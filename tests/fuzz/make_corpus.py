@@ -51,6 +51,13 @@ def split(pattern, behavior="Isolated", invert=False):
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": invert}
 
 
+def template(id):
+    end = {"SpecialToken": {"id": "<|end|>", "type_id": 0}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    special = {"<|end|>": {"ids": [id]}}
+    return {"type": "TemplateProcessing", "single": [end, text], "special_tokens": special}
+
+
 def tokenizers():
     yield "byte_level", tokenizer(BYTE_LEVEL)
     yield "all_bytes", tokenizer(BYTE_LEVEL, alphabet(), model={"unk_token": "a"})
@@ -75,15 +82,8 @@ def tokenizers():
             added("days", 33, single_word=True, normalized=True),
         ],
     )
-    yield "template", tokenizer(
-        BYTE_LEVEL,
-        post_processor={
-            "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": "<|end|>", "type_id": 0}},
-                       {"Sequence": {"id": "A", "type_id": 0}}],
-            "special_tokens": {"<|end|>": {"ids": [18]}},
-        },
-    )  # fmt: skip
+    yield "template", tokenizer(BYTE_LEVEL, post_processor=template(18))
+    yield "template_out_of_range", tokenizer(BYTE_LEVEL, post_processor=template(1000))
     yield "refused_unigram", {"model": {"type": "Unigram", "vocab": [["a", -1.0]]}}
     yield "large_id", tokenizer(BYTE_LEVEL, added=[added("<far>", (1 << 24) - 1)])
 
@@ -92,6 +92,8 @@ def tokenizer_seeds():
     for name, data in tokenizers():
         text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
         yield name + ".json", text + "\n%%\n" + HARD_TEXT
+    plain = json.dumps(tokenizer(BYTE_LEVEL, alphabet()), separators=(",", ":")).encode()
+    yield "bad_text.json", plain + b"\n%%\na\xff\xc3(\xe4\xbd \xf0\x9f\x98\0\xed\xa0\x80"
     yield "merges_as_text.json", json.dumps(
         tokenizer(BYTE_LEVEL), separators=(",", ":")
     ).replace('["a","b"]', '"a b"')
@@ -109,6 +111,8 @@ def json_seeds():
     yield "map.yaml", "a: 1\nb:\n  - x\n  - 'y z'\n  - \"\\u00e9\\n\"\nc: {d: ~, e: [1.5, .inf, 0x10]}\nf:\n"
     yield "block.yaml", "# words\na: |\n  one\n   two\nb: >-\n  folded\n  text\n"
     yield "words.yaml", "yes: no\non: off\nnull: true\n1: 01\n? k\n: v\n- x\n"
+    yield "nested.yaml", "[" * 60 + "a" + "]" * 60
+    yield "too_deep.yaml", "".join(" " * i + "a:\n" for i in range(70))
     yield "anchor.yaml", "a: &x [1]\nb: *x\n<<: *x\n"
     yield "tag.yaml", "a: !!int '1'\n--- \nb: 2\n"
 
