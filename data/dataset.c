@@ -44,6 +44,7 @@ struct loader {
     struct at_row *rows;                 /* (out->n_rows) */
     struct tally cut, dropped, doubtful; /* of the file that is read */
     const char *path;                    /* the first one's */
+    uint32_t file;                       /* that is read */
     uint32_t n_wrong, n_skipped;
     char *reported[MAX_REPORTED]; /* messages of the first of them; in `scratch` */
     struct at_arena scratch;
@@ -267,6 +268,7 @@ static AT_CHECKED keep_row(struct loader *l, const struct result *result)
         targets += s->n;
     }
     row.index = l->out->n_rows;
+    row.file = l->file;
     l->rows[l->out->n_rows++] = row;
     l->out->n_boundary_moved += result->moved;
     l->out->n_unshared += row.n_segments > 1 && row.n_prefix == 0;
@@ -505,8 +507,8 @@ AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, siz
         l.batches[i].params = params;
         l.batches[i].eos = l.eos;
     }
-    for (size_t i = 0; i < n_paths; i++)
-        TRY(read_file(&l, paths[i]));
+    for (; l.file < n_paths; l.file++)
+        TRY(read_file(&l, paths[l.file]));
     TRY(judge_file(&l));
     TRY(at_arena_alloc(&out->arena, &out->rows, out->n_rows, sizeof *out->rows));
     memcpy(out->rows, l.rows, out->n_rows * sizeof *out->rows);

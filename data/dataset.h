@@ -53,6 +53,10 @@ AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, siz
  * outlive them; their n_read is n_rows. */
 AT_CHECKED at_dataset_split(struct at_dataset *train, struct at_dataset *held,
                             const struct at_dataset *all, double fraction, uint64_t seed);
+/* Writes the rows' lines as they stand in `sources` (the paths of at_dataset_load), in the rows'
+ * order, which must be that of the files. */
+AT_CHECKED at_dataset_save(const struct at_dataset *dataset, const char *const *sources,
+                           const char *path);
 void at_dataset_release(struct at_dataset *dataset);
 
 #endif

@@ -16,7 +16,7 @@ struct at_segment {
     uint32_t n, n_targets;
 };
 struct at_row {
-    uint32_t line;         /* of the file, from 1 */
+    uint32_t file, line;   /* of the files read, from 0; of that file, from 1 */
     uint32_t index;        /* of the row in its data set, from 0 */
     const int32_t *prefix; /* n_prefix tokens; may be 0 for SFT rows trained on all tokens */
     uint32_t n_prefix;

@@ -14,7 +14,8 @@ struct job {
 static AT_CHECKED print_ids(const struct at_ids *ids)
 {
     enum at_status st = AT_OK;
-    cJSON *list = cJSON_CreateIntArray(ids->data, (int)ids->n);
+    const int none = 0; /* cJSON takes no array of no numbers without an address */
+    cJSON *list = cJSON_CreateIntArray(ids->data ? ids->data : &none, (int)ids->n);
 
     TRY(cli_print_line(list));
 done:

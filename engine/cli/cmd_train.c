@@ -1,5 +1,7 @@
 #include "cli.h"
 
+#include "record.h"
+
 #include <string.h>
 
 /* ---- before ---- */
@@ -17,6 +19,9 @@ static void describe_rows(const struct at_run *run)
     cli_note("rows     %u read, %u for training, %u held out%s; %u cut, %u dropped", all->n_read,
              d->train.n_rows, d->eval.n_rows, d->was_split ? " by prompt" : "", all->n_cut,
              all->n_dropped);
+    if (d->was_split && run->config->output_dir)
+        cli_note("         which are which: %s/%s, %s", run->config->output_dir, AT_SPLIT_TRAIN,
+                 AT_SPLIT_EVAL);
     if (all->n_boundary_moved > 0)
         cli_note("         in %u rows the prompt ends earlier: its last token merges with the "
                  "completion",

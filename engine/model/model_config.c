@@ -30,8 +30,9 @@ static AT_CHECKED check(const struct at_model_config *c, const char *name)
     if (c->H % c->G != 0)
         FAIL(AT_DATA, "%s: %u attention heads are not a multiple of %u key-value heads", name, c->H,
              c->G);
-    if (c->D % 2 != 0)
-        FAIL(AT_DATA, "%s: head width %u is odd", name, c->D);
+    if (c->D % 4 != 0)
+        FAIL(AT_DATA, "%s: head width %u is not a multiple of 4, which the kernels need", name,
+             c->D);
     TRY(check_range(name, "attention width", c->H * c->D, MAX_WIDTH));
     if (!(c->rope_theta >= 1 && c->rope_theta <= 1e15))
         FAIL(AT_DATA, "%s: rope_theta is %g; expected 1 to 1e15", name, c->rope_theta);

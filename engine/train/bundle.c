@@ -62,6 +62,18 @@ done:
     return st;
 }
 
+/* A template that writes a BOS which is not the tokenizer's belongs to another model. */
+static AT_CHECKED check_bos(const struct at_bundle *b, const char *name)
+{
+    const char *bos = at_chat_bos(b->chat);
+
+    if (!bos || at_tokenizer_find(b->tokenizer, bos) == at_tokenizer_bos(b->tokenizer))
+        return AT_OK;
+    return at_fail(AT_DATA,
+                   "%s: the chat template begins with %s, which is not the tokenizer's BOS", name,
+                   bos);
+}
+
 static AT_CHECKED open_template(struct at_bundle *b, const struct at_bundle_params *p)
 {
     enum at_status st = AT_OK;
@@ -83,8 +95,11 @@ static AT_CHECKED open_template(struct at_bundle *b, const struct at_bundle_para
     if (!b->template_text)
         goto done;
     st = at_chat_recognise(&b->chat, b->template_text, name);
+    if (st == AT_OK)
+        st = check_bos(b, name);
     if (st == AT_DATA && !p->chat_template_path) {
         TRY(at_arena_strdup(&b->arena, &copy, at_message()));
+        b->chat = NULL;
         b->chat_problem = copy;
     }
 done:

@@ -46,6 +46,23 @@ done:
     return st;
 }
 
+/* What the split by eval_split put where, as files to look at and to name in a later run. */
+static AT_CHECKED write_split(struct at_records *r, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    const char *const *sources = run->config->train_dataset.items;
+    char *path = NULL;
+
+    if (!run->data.was_split)
+        goto done;
+    TRY(path_in(r, &path, AT_SPLIT_TRAIN));
+    TRY(at_dataset_save(&run->data.train, sources, path));
+    TRY(path_in(r, &path, AT_SPLIT_EVAL));
+    TRY(at_dataset_save(&run->data.eval, sources, path));
+done:
+    return st;
+}
+
 AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run)
 {
     enum at_status st = AT_OK;
@@ -65,6 +82,7 @@ AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run)
         TRY(path_in(r, &path, "pairs.jsonl"));
         TRY(at_log_open(&r->pairs, path));
     }
+    TRY(write_split(r, run));
     *out = r;
     r = NULL;
 done:
@@ -139,6 +157,7 @@ static cJSON *pair_line(uint64_t step, const struct at_row *row, const struct at
 
     cJSON_AddNumberToObject(line, "step", (double)step);
     cJSON_AddNumberToObject(line, "row", row->index);
+    cJSON_AddNumberToObject(line, "file", row->file);
     cJSON_AddNumberToObject(line, "line", row->line);
     at_metric_add(line, "", "margin",
                   beta * ((double)r->pair.score_chosen - r->pair.score_rejected));

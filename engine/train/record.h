@@ -5,6 +5,10 @@
 
 #include "trainer.h"
 
+/* Rows for training and held out by eval_split, as they stand in train_dataset. */
+#define AT_SPLIT_TRAIN "split_train.jsonl"
+#define AT_SPLIT_EVAL "split_eval.jsonl"
+
 struct at_records;
 /* Creates output_dir: AT_USAGE when unset; AT_CANNOT_WRITE when it exists and is not empty, cannot
  * be written, or the disk is too small for what will be written. Before anything is allocated. */

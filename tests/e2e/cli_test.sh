@@ -2,7 +2,7 @@
 # The command line: exit codes, messages, JSON, pipelines; training on the tiny models of tests/golden.
 #     cli_test.sh SOURCE_DIR BUILD_DIR [TEST]
 set -u
-source_dir=$1 build_dir=$2
+source_dir=$(cd "$1" && pwd) build_dir=$(cd "$2" && pwd)
 attune=$build_dir/attune
 golden=$source_dir/tests/golden
 if [ ! -x "$attune" ]; then
@@ -172,6 +172,8 @@ tokenize_goes_there_and_back() {
     printf '{"messages":[{"role":"user","content":"hi"}]}\n' | "$attune" tokenize --model "$model" \
         --chat --add_generation_prompt --render >"$work/out" 2>"$work/err" || fail "tokenize --chat"
     json 'all("hi" in line for line in lines)'
+    printf '""\n' | "$attune" tokenize --model "$golden/models/tiny_qwen2" --json >"$work/out" 2>"$work/err"
+    [ "$(cat "$work/out")" = '[]' ] || fail "tokenize: an empty string has ids"
     printf 'x\n' | "$attune" tokenize --model "$model" --json >"$work/out" 2>"$work/err"
     [ $? = 65 ] || fail "tokenize: a line that is not JSON"
 }
@@ -260,6 +262,8 @@ EOF
     [ "$(grep -c 'skipped' "$work/err")" = 1 ] || fail "the first stage was not skipped"
     run 2 run "$golden/dpo_sigmoid/config.json"
     says err 'stages'
+    cat "$work/pipeline/dpo/split_train.jsonl" "$work/pipeline/dpo/split_eval.jsonl" | sort >"$work/split"
+    sort "$golden/data/pairs.jsonl" | cmp -s - "$work/split" || fail "the split's files are not the data set"
 }
 
 interrupt_is_130_and_keeps_the_state() {

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-SOURCE, BUILD = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
 DATA = GOLDEN / "data" / "pairs.jsonl"
 failures = 0

@@ -139,7 +139,7 @@ static void json_that_is_not_computed_is_refused_by_name(void **state)
         { ",\"rope_parameters\":{\"partial_rotary_factor\":0.5}", "partial_rotary_factor is 0.5" },
         { ",\"partial_rotary_factor\":0.5", "partial_rotary_factor is 0.5" },
         { ",\"quantization_config\":{\"quant_method\":\"gptq\"}", "quantization_config" },
-        { ",\"head_dim\":7", "head width 7 is odd" },
+        { ",\"head_dim\":7", "head width 7 is not a multiple of 4" },
         { ",\"head_dim\":0", "head width is 0" },
         { ",\"head_dim\":4096", "head width is 4096; expected 1 to 1024" },
         { ",\"rope_theta\":0", "rope_theta is 0" },
