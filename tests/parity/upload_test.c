@@ -1,0 +1,133 @@
+/* links: base gpu ops model */
+/* at_weight_upload then at_dequantise = the values of gguf-py, bit for bit, in any row order. */
+#include "gpu_test.h"
+
+#include <sys/stat.h>
+
+#include "model_files.h"
+#include "ref_quant.h"
+#include "weights.h"
+
+#define TMP BUILD_DIR "/test_tmp/upload"
+
+struct order {
+    uint64_t rows, mul;
+};
+
+/* A permutation when mul and rows have no common factor. */
+static uint64_t scattered(const void *context, uint64_t i)
+{
+    const struct order *order = context;
+
+    return i * order->mul % order->rows;
+}
+
+/* Random rows of a type in a mapped file, behind 7 bytes; halves are finite. */
+static struct at_source make_source(struct at_map *map, enum at_quant_type type, uint32_t rows,
+                                    uint32_t cols)
+{
+    static const size_t field[] = { [2] = 1, [18] = 1, [20] = 1, [34] = 1, [210] = 209 };
+    const struct ref_quant *quant = ref_quant_find(at_quant_get(type)->name);
+    const size_t row_bytes = cols / quant->block_cols * quant->block_bytes;
+    const size_t n = 7 + rows * row_bytes;
+    uint8_t *bytes = malloc(n);
+
+    assert_non_null(bytes);
+    for (size_t i = 0; i < n; i++)
+        bytes[i] = (uint8_t)gt_random();
+    for (size_t i = 7; i < n; i += quant->block_bytes) {
+        bytes[i + field[quant->block_bytes]] &= 0xb3;
+        if (quant->block_bytes == 20)
+            bytes[i + 3] &= 0xb3;
+    }
+    write_file(TMP "/rows", bytes, n);
+    free(bytes);
+    REQUIRE_OK(at_map_open(map, TMP "/rows"));
+    return (struct at_source){ .name = "t",
+                               .file = TMP "/rows",
+                               .map = map,
+                               .type_name = quant->name,
+                               .type = type,
+                               .n_dims = 2,
+                               .dim = { rows, cols },
+                               .rows = rows,
+                               .cols = cols,
+                               .data = map->data + 7,
+                               .n_bytes = rows * row_bytes,
+                               .row_bytes = row_bytes };
+}
+
+static void check(struct gt *t, enum at_quant_type type, uint32_t rows, uint32_t cols,
+                  const struct order *order)
+{
+    const struct ref_quant *quant = ref_quant_find(at_quant_get(type)->name);
+    struct at_map map;
+    const struct at_source source = make_source(&map, type, rows, cols);
+    struct at_weight weight = { 0 };
+    struct at_tensor out = { 0 };
+    float *got = gt_floats((size_t)rows * cols, 1), *want = gt_floats(cols, 1);
+
+    gt_begin(t);
+    at_weight_reserve(t->pool, &weight, type, rows, cols, "weight");
+    at_tensor_reserve(t->pool, &out, rows, cols, "values");
+    gt_commit(t);
+    OK(at_weight_upload(t->gpu, weight, &source, order ? scattered : NULL, order));
+    at_dequantise(t->stream, out, weight);
+    OK(at_stream_wait(t->stream));
+    OK(at_tensor_read(t->gpu, got, out));
+    for (uint32_t r = 0; r < rows; r++) {
+        const uint64_t from = order ? scattered(order, r) : r;
+
+        ref_quant_values(want, quant, source.data + from * source.row_bytes, cols);
+        for (uint32_t c = 0; c < cols; c++)
+            if (memcmp(&got[(size_t)r * cols + c], &want[c], sizeof *want) != 0)
+                fail_msg("%s: %s (%u,%u)[%u,%u]: got %.9g, want %.9g", t->setting, quant->name,
+                         rows, cols, r, c, (double)got[(size_t)r * cols + c], (double)want[c]);
+    }
+    at_map_close(&map);
+    free(got);
+    free(want);
+}
+
+static void uploaded_weights_have_the_values_of_their_type(void **state)
+{
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        for (int type = AT_F16; type < AT_QUANT_COUNT; type++) {
+            const uint32_t block = at_quant_get((enum at_quant_type)type)->block_cols;
+
+            check(&t, (enum at_quant_type)type, 1, block, NULL);
+            check(&t, (enum at_quant_type)type, 70, block == 1 ? 37 : 3 * block, NULL);
+            check(&t, (enum at_quant_type)type, 131, block == 1 ? 64 : 256,
+                  &(struct order){ 131, 37 });
+        }
+        gt_close(&t);
+    }
+}
+
+/* Pieces are 16 MiB of planes: this weight takes two. */
+static void weights_larger_than_a_piece_are_whole(void **state)
+{
+    struct gt t;
+
+    (void)state;
+    gt_open(&t, 0);
+    check(&t, AT_Q8_0, 15901, 1024, NULL);
+    check(&t, AT_Q8_0, 15901, 1024, &(struct order){ 15901, 37 });
+    gt_close(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(uploaded_weights_have_the_values_of_their_type),
+        cmocka_unit_test(weights_larger_than_a_piece_are_whole),
+    };
+
+    (void)!mkdir(BUILD_DIR "/test_tmp", 0777);
+    (void)!mkdir(TMP, 0777);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
