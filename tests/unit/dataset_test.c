@@ -220,6 +220,54 @@ static void dataset_of_one_conversation_in_any_form_gives_one_row(void **state)
                     AT_ROWS_SFT);
 }
 
+static void dataset_with_one_side_the_beginning_of_the_other_is_taken(void **state)
+{
+    const struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset d;
+
+    (void)state;
+    OK(load_text(&d, "{\"prompt\":\"q\",\"chosen\":\" no\",\"rejected\":\" no<|im_end|>x\"}", &p));
+    assert_true(d.rows[0].segment[0].n < d.rows[0].segment[1].n);
+    at_dataset_release(&d);
+}
+
+static void dataset_groups_rows_by_their_last_user_message(void **state)
+{
+    static const char text[] = "{\"prompt\":[" USER("hi") "],\"completion\":[" SAID(
+        "yes") "]}\n"
+               "{\"messages\":[" SYSTEM("be kind") "," USER("a") "," SAID("b") "," USER(
+                   "hi") "," SAID("no") "]}\n{\"messages\":[" USER("a") "," SAID("yes") "]}\n"
+                                                                                        "{\"prompt"
+                                                                                        "\":\"hi\","
+                                                                                        "\"completi"
+                                                                                        "on\":\" "
+                                                                                        "a\"}\n{"
+                                                                                        "\"prompt\""
+                                                                                        ":\"hi\","
+                                                                                        "\"completi"
+                                                                                        "on\":\" "
+                                                                                        "b\"}\n"
+                                                                                        "{\"text\":"
+                                                                                        "\"hi "
+                                                                                        "a\"}\n{"
+                                                                                        "\"text\":"
+                                                                                        "\"hi "
+                                                                                        "b\"}\n";
+    static const uint32_t groups[] = { 0, 0, 2, 0, 0, 5, 6 }; /* the first row of the group */
+    const struct at_dataset_params p = strict(AT_ROWS_SFT);
+    struct at_dataset d;
+
+    (void)state;
+    OK(load_text(&d, text, &p));
+    assert_int_equal(d.n_rows, AT_COUNT(groups));
+    for (uint32_t i = 0; i < d.n_rows; i++)
+        for (uint32_t k = 0; k < d.n_rows; k++)
+            assert_int_equal(memcmp(&d.rows[i].prompt_hash, &d.rows[k].prompt_hash,
+                                    sizeof(struct at_row_id)) == 0,
+                             groups[i] == groups[k]);
+    at_dataset_release(&d);
+}
+
 static void dataset_with_system_prompt_puts_it_where_none_is(void **state)
 {
     struct at_dataset_params p = strict(AT_ROWS_PAIR);
@@ -263,275 +311,90 @@ static void dataset_with_other_eos_appends_that(void **state)
                         "eos_token \"<none>\" is not a token of the model; name one that is");
 }
 
-/* ---- wrong lines ---- */
-
-/* Line 2 of three is wrong: the message is its place and `want`. */
-static void check_wrong(const char *bad, const char *want, const struct at_dataset_params *p)
-{
-    struct at_dataset d;
-    struct at_buf text = { 0 };
-    char message[512];
-    const char *good = p->kind == AT_ROWS_PAIR ? PAIR("q") : "{\"text\":\"the tea\"}\n";
-
-    at_buf_printf(&text, "%s%s\n%s", good, bad, good);
-    snprintf(message, sizeof message, "%s:2:%s", path, want);
-    if (load_text(&d, text.data, p) != AT_DATA)
-        fail_msg("%s: is taken", bad);
-    assert_string_equal(at_message(), message);
-    assert_string_equal(warnings, "");
-    assert_null(d.rows);
-    at_buf_release(&text);
-}
-
-static void dataset_with_wrong_line_names_line_column_and_reason(void **state)
-{
-    static const struct {
-        enum at_row_kind kind;
-        const char *line, *want;
-    } cases[] = {
-        { AT_ROWS_PAIR, "{\"prompt\":\"\xC3\xA4\xFF\"}",
-          "13: the text is not valid UTF-8 (byte 0xff)" },
-        { AT_ROWS_PAIR, "{\"prompt\": yes}", "12: not valid JSON at \"yes}\"" },
-        { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"prompt\":\"b\"}",
-          "15: the key \"prompt\" stands twice in one object" },
-        { AT_ROWS_PAIR, "{\"prompt\":\"a\"", "14: the JSON text ends too early" },
-        { AT_ROWS_PAIR, "[1]", " a JSON object is expected; the file holds one a line" },
-        { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":null}",
-          " the key \"rejected\" is missing; a preference row is {prompt, chosen, rejected} or "
-          "{chosen, rejected}" },
-        { AT_ROWS_PAIR, "{\"chosen\":3,\"\xC3\xA4\":\"rejected\", \"rejected\" : {}}",
-          "2: \"chosen\" must be a string or a list of messages" },
-        { AT_ROWS_PAIR, "{\"chosen\":\"a\",\"\xC3\xA4\":[{\"rejected\":1}], \"rejected\" : {}}",
-          "37: \"rejected\" must be a string or a list of messages" },
-        { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"chosen\":[" SAID("b") "],\"rejected\":[]}",
-          "15: \"prompt\" is a string and \"chosen\" is a list of messages; make both the same" },
-        { AT_ROWS_PAIR, "{\"prompt\":[1],\"chosen\":[],\"rejected\":[]}",
-          "2: \"prompt\": message 1 is not an object with role and content" },
-        { AT_ROWS_PAIR,
-          "{\"prompt\":[" USER("a") ",{\"role\":\"user\"}],\"chosen\":[],\"rejected\":[]}",
-          "2: \"prompt\": message 2: \"content\" is missing" },
-        { AT_ROWS_PAIR,
-          "{\"prompt\":[{\"role\":1,\"content\":\"a\"}],\"chosen\":[],\"rejected\":[]}",
-          "2: \"prompt\": message 1: \"role\" must be a string" },
-        { AT_ROWS_PAIR, "{\"prompt\":[],\"chosen\":[" SAID("b") "],\"rejected\":[" SAID("c") "]}",
-          "2: \"prompt\" has no messages" },
-        { AT_ROWS_PAIR, "{\"chosen\":[" SAID("b") "],\"rejected\":[" SAID("c") "]}",
-          "2: \"chosen\" and \"rejected\" begin with no common message, so there is no prompt" },
-        { AT_ROWS_PAIR, "{\"chosen\":\"a\",\"rejected\":\"b\",\"tools\":[1]}",
-          "30: \"tools\" is not supported; remove it" },
-        { AT_ROWS_SFT,
-          "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[1]}]}",
-          "2: \"messages\": message 1 has tool calls, which are not supported" },
-        { AT_ROWS_SFT, "{\"messages\":\"a\"}", "2: \"messages\" must be a list of messages" },
-        { AT_ROWS_SFT, "{\"text\":[]}", "2: \"text\" must be a string" },
-        { AT_ROWS_SFT, "{\"prompt\":\"a\"}",
-          " the key \"completion\" is missing; it goes with \"prompt\"" },
-        { AT_ROWS_SFT, "{\"completion\":\"a\"}",
-          " the key \"prompt\" is missing; it goes with \"completion\"" },
-        { AT_ROWS_SFT, "{\"a\":1}",
-          " the row has none of the forms {messages}, {prompt, completion}, {text}, {prompt, "
-          "chosen}, {chosen, rejected}" },
-    };
-
-    (void)state;
-    for (size_t i = 0; i < AT_COUNT(cases); i++) {
-        struct at_dataset_params p = strict(cases[i].kind);
-        check_wrong(cases[i].line, cases[i].want, &p);
-        p.on_bad = AT_BAD_SKIP; /* wrong lines are no matter of taste */
-        check_wrong(cases[i].line, cases[i].want, &p);
-    }
-}
-
-static void dataset_with_useless_row_names_line_and_reason(void **state)
-{
-    static const struct {
-        enum at_row_kind kind;
-        const char *line, *want;
-    } cases[] = {
-        { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"chosen\":\" \\n\",\"rejected\":\"b\"}",
-          "\"chosen\" is empty" },
-        { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"b\"}",
-          "chosen and rejected are the same" },
-        { AT_ROWS_PAIR, "{\"chosen\":\"ab\",\"rejected\":\"\"}", "\"rejected\" is empty" },
-        { AT_ROWS_PAIR,
-          "{\"prompt\":[" USER("a") "],\"chosen\":[" SAID("b") "],\"rejected\":[" SAID("") "]}",
-          "\"rejected\": an assistant message is empty" },
-        { AT_ROWS_PAIR, "{\"prompt\":[" USER("a") "],\"chosen\":[],\"rejected\":[" SAID("b") "]}",
-          "\"chosen\" is empty" },
-        { AT_ROWS_PAIR,
-          "{\"prompt\":[" USER("a") "],\"chosen\":[" USER("b") "],\"rejected\":[" SAID("c") "]}",
-          "\"chosen\" begins with a message of role \"user\", not assistant" },
-        { AT_ROWS_PAIR,
-          "{\"prompt\":[" USER("a") "],\"chosen\":[" SAID("c") "," USER(
-              "d") "],\"rejected\":[" SAID("c") "]}",
-          "\"chosen\" ends with a message of role \"user\", not assistant" },
-        { AT_ROWS_PAIR,
-          "{\"prompt\":[" USER("a") "," SAID("b") "],\"chosen\":[" SAID(
-              "c") "],\"rejected\":[" SAID("d") "]}",
-          "the prompt ends with a message of the assistant" },
-        { AT_ROWS_SFT, "{\"messages\":[" USER("a") "]}", "no token of the row is trained on" },
-        { AT_ROWS_SFT, "{\"messages\":[]}", "\"messages\" is empty" },
-        { AT_ROWS_SFT, "{\"text\":\"\"}", "\"text\" is empty" },
-    };
-    char want[256];
-
-    (void)state;
-    for (size_t i = 0; i < AT_COUNT(cases); i++) {
-        struct at_dataset_params p = strict(cases[i].kind);
-        struct at_dataset d;
-        struct at_buf text = { 0 };
-        p.assistant_only = true;
-        snprintf(want, sizeof want, " %s; correct it or set on_bad_row to skip", cases[i].want);
-        check_wrong(cases[i].line, want, &p);
-        p.on_bad = AT_BAD_SKIP;
-        at_buf_printf(&text, "%s\n%s", cases[i].line,
-                      cases[i].kind == AT_ROWS_PAIR ? PAIR("q") : "{\"text\":\"the tea\"}");
-        OK(load_text(&d, text.data, &p));
-        snprintf(want, sizeof want, "bad_row: %s:1: %s\n", path, cases[i].want);
-        assert_string_equal(warnings, want);
-        assert_int_equal(d.n_read, 2);
-        assert_int_equal(d.n_dropped, 1);
-        assert_int_equal(d.n_rows, 1);
-        assert_int_equal(d.rows[0].line, 2);
-        at_dataset_release(&d);
-        at_buf_release(&text);
-    }
-}
-
-static void dataset_with_many_wrong_lines_reports_each_up_to_a_limit(void **state)
-{
-    const struct at_dataset_params p = strict(AT_ROWS_PAIR);
-    struct at_dataset d;
-    struct at_buf text = { 0 };
-    char want[128];
-    size_t lines = 0;
-
-    (void)state;
-    for (int i = 0; i < 5000; i++)
-        at_buf_puts(&text, i % 200 == 7 ? "{\"prompt\":\"a\"}\n" : i % 3 ? PAIR("q") : " \r\n");
-    assert_int_equal(load_text(&d, text.data, &p), AT_DATA);
-    assert_string_equal(at_message(), "25 of 3341 rows cannot be used (named above); correct them");
-    for (const char *c = warnings; *c; c++)
-        lines += *c == '\n';
-    assert_int_equal(lines, 21);
-    snprintf(want, sizeof want, "bad_row: %s:8: the key \"chosen\" is missing", path);
-    assert_memory_equal(warnings, want, strlen(want));
-    snprintf(want, sizeof want, "bad_row: %s:3808: ", path);
-    assert_non_null(strstr(warnings, want));
-    assert_non_null(strstr(warnings, "bad_row: and 5 more bad rows\n"));
-    at_buf_release(&text);
-}
-
-static void dataset_without_rows_is_an_error(void **state)
-{
-    const struct at_dataset_params p = strict(AT_ROWS_PAIR);
-    const char *const missing[] = { "/nowhere/rows.jsonl" };
-    struct at_dataset d;
-    char want[128];
-
-    (void)state;
-    snprintf(want, sizeof want, "%s: the data set has no rows; one JSON object a line is expected",
-             path);
-    assert_int_equal(load_text(&d, "", &p), AT_DATA);
-    assert_string_equal(at_message(), want);
-    assert_int_equal(load_text(&d, " \n\n", &p), AT_DATA);
-    assert_string_equal(at_message(), want);
-    assert_int_equal(at_dataset_load(&d, missing, 1, &p), AT_NOT_FOUND);
-}
-
-static void dataset_of_conversations_without_template_is_an_error(void **state)
-{
-    struct at_dataset_params p = strict(AT_ROWS_SFT);
-    struct at_dataset d;
-    char want[256];
-
-    (void)state;
-    p.chat = NULL;
-    snprintf(want, sizeof want,
-             "%s:2: the row is a conversation, but the model has no chat template; name one with "
-             "chat_template_path",
-             path);
-    assert_int_equal(
-        load_text(&d,
-                  "{\"text\":\"a\"}\n{\"messages\":[" SAID("b") "]}\n"
-                                                                "{\"messages\":[" SAID("b") "]}\n",
-                  &p),
-        AT_DATA);
-    assert_string_equal(at_message(), want);
-    assert_string_equal(warnings, "");
-}
-
-/* ---- long rows ---- */
-
-static void dataset_with_long_rows_follows_the_policy(void **state)
-{
-    static const char text[] = PAIR("q")
-        PAIR("a long prompt that is longer than all others") "{\"prompt\":\"q\",\"chosen\":\" "
-                                                             "yes\",\"rejected\":\" no, no, no, "
-                                                             "no, no, no, no, no\"}\n";
-    struct at_dataset_params p = strict(AT_ROWS_PAIR);
-    struct at_dataset d;
-    char want[512];
-
-    (void)state;
-    p.max_length = 8;
-    assert_int_equal(load_text(&d, text, &p), AT_DATA);
-    assert_string_equal(at_message(), "2 of 3 rows cannot be used (named above); correct them");
-    assert_non_null(strstr(warnings, ":3: the row has "));
-    assert_non_null(strstr(warnings, " tokens, max_length is 8; raise it or set on_long_row to cut "
-                                     "or drop\n"));
-
-    p.on_long = AT_LONG_DROP;
-    OK(load_text(&d, text, &p));
-    snprintf(want, sizeof want,
-             "dropped_row: %s: 2 rows were dropped: they are longer than max_length of 8 tokens "
-             "(lines 2, 3)\n",
-             path);
-    assert_string_equal(warnings, want);
-    assert_int_equal(d.n_rows, 1);
-    assert_int_equal(d.n_dropped, 2);
-    assert_int_equal(d.n_cut, 0);
-    at_dataset_release(&d);
-
-    p.on_long = AT_LONG_CUT;
-    OK(load_text(&d, text, &p));
-    snprintf(
-        want, sizeof want,
-        "cut_row: %s: 1 rows were cut to 8 tokens (line 3)\n"
-        "dropped_row: %s: 1 rows were dropped: their prompt alone fills max_length of 8 tokens "
-        "(line 2)\n",
-        path, path);
-    assert_string_equal(warnings, want);
-    assert_int_equal(d.n_rows, 2);
-    assert_int_equal(d.n_dropped, 1);
-    assert_int_equal(d.n_cut, 1);
-    assert_int_equal(d.rows[1].n_prefix + d.rows[1].segment[1].n, 8);
-    at_dataset_release(&d);
-}
-
-static void dataset_with_sides_equal_after_the_cut_is_an_error(void **state)
+/* The text that is trained on of a conversation with two replies. */
+static void check_assistant_text(const char *digest, const char *want)
 {
     static const char text[] =
-        "{\"prompt\":\"q\",\"chosen\":\" no, no, no, yes\",\"rejected\":\" no, no, no, no\"}";
-    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+        "{\"messages\":[" SYSTEM("s") "," USER("a") "," SAID("b") "," USER("c") "," SAID("d") "]}";
+    struct at_dataset_params p = strict(AT_ROWS_SFT);
+    struct at_ids ids = { 0 };
+    struct at_buf trained = { 0 };
     struct at_dataset d;
 
-    (void)state;
-    p.max_length = 4;
-    p.on_long = AT_LONG_CUT;
-    assert_int_equal(load_text(&d, text, &p), AT_DATA);
-    assert_non_null(strstr(at_message(), "chosen and rejected are the same once they are cut"));
-    p.on_bad = AT_BAD_KEEP;
+    p.chat = at_chat_find(digest);
+    p.assistant_only = true;
     OK(load_text(&d, text, &p));
-    assert_non_null(strstr(warnings, "kept_row: "));
+    const struct at_segment *s = &d.rows[0].segment[0];
+    for (uint32_t i = 0; i < s->n; i++)
+        if (s->targets[i])
+            OK(at_ids_push(&ids, s->ids[i]));
+    OK(at_tokenizer_decode(tokenizer, &trained, ids.data, ids.n, false));
+    assert_string_equal(trained.data, want);
     at_dataset_release(&d);
+    at_buf_release(&trained);
+    at_ids_release(&ids);
+}
+
+static void dataset_with_assistant_only_trains_on_replies_and_their_ends(void **state)
+{
+    cJSON *file;
+    size_t n = 0;
+
+    (void)state;
+    OK(at_json_load(&file, TEST_DIR "/unit/fixtures/chats.json"));
+    for (const cJSON *t = at_json_find(file, "templates")->child; t; t = t->next) {
+        const char *name = at_json_find(t, "name")->valuestring;
+        if (strcmp(at_json_find(t, "end_of_turn")->valuestring, "<|im_end|>") != 0)
+            continue; /* no tokens of this tokenizer */
+        /* Qwen3 leaves the thoughts of earlier turns out, so their rendering changes. */
+        check_assistant_text(at_json_find(t, "digest")->valuestring,
+                             strcmp(name, "Qwen3") == 0
+                                 ? "b<|im_end|>\n<think>\n\n</think>\n\nd<|im_end|>\n"
+                                 : "b<|im_end|>\nd<|im_end|>\n");
+        n++;
+    }
+    assert_true(n >= 6);
+    at_json_free(&file);
+}
+
+/* ---- samples ---- */
+
+/* The rows that users copy from are good, and no question of the held-out ones is trained on. */
+static void dataset_of_samples_has_no_question_on_both_sides(void **state)
+{
+    static const char *const files[] = { SOURCE_DIR "/data/samples/tone_train.jsonl",
+                                         SOURCE_DIR "/data/samples/tone_eval.jsonl",
+                                         SOURCE_DIR "/data/samples/sft_train.jsonl" };
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset train, held, sft;
+
+    (void)state;
+    OK(at_dataset_load(&train, &files[0], 1, &p));
+    OK(at_dataset_load(&held, &files[1], 1, &p));
+    p.kind = AT_ROWS_SFT;
+    p.assistant_only = true;
+    OK(at_dataset_load(&sft, &files[2], 1, &p));
+    assert_int_equal(train.n_rows, 300);
+    assert_int_equal(held.n_rows, 120);
+    assert_int_equal(sft.n_rows, 120);
+    for (uint32_t i = 0; i < held.n_rows; i++) {
+        for (uint32_t k = 0; k < train.n_rows; k++)
+            assert_memory_not_equal(&held.rows[i].prompt_hash, &train.rows[k].prompt_hash,
+                                    sizeof(struct at_row_id));
+        for (uint32_t k = 0; k < sft.n_rows; k++)
+            assert_memory_not_equal(&held.rows[i].prompt_hash, &sft.rows[k].prompt_hash,
+                                    sizeof(struct at_row_id));
+    }
+    at_dataset_release(&train);
+    at_dataset_release(&held);
+    at_dataset_release(&sft);
 }
 
 /* ---- counts, digest, memory ---- */
 
 static void dataset_counts_moved_and_unshared_prompts(void **state)
 {
-    const struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
     struct at_dataset d;
 
     (void)state;
@@ -542,6 +405,10 @@ static void dataset_counts_moved_and_unshared_prompts(void **state)
     assert_int_equal(d.n_rows, 3);
     assert_int_equal(d.n_boundary_moved, 1);
     assert_int_equal(d.n_unshared, 1);
+    at_dataset_release(&d);
+    p.kind = AT_ROWS_SFT;
+    OK(load_text(&d, "{\"text\":\"the tea\"}", &p));
+    assert_int_equal(d.n_unshared, 0);
     at_dataset_release(&d);
 }
 
@@ -555,7 +422,7 @@ static void dataset_digest_sees_every_change(void **state)
         PAIR("a") "{\"prompt\":\"b\",\"chosen\":\" no\",\"rejected\":\" yes\"}\n",
     };
     struct at_dataset_params p = strict(AT_ROWS_PAIR);
-    char digests[AT_COUNT(texts) + 2][65];
+    char digests[AT_COUNT(texts) + 4][65];
     struct at_dataset d;
     size_t n = 0;
 
@@ -569,6 +436,12 @@ static void dataset_digest_sees_every_change(void **state)
     for (int only = 0; only < 2; only++, n++) {
         p.completion_only = only;
         OK(load_text(&d, texts[0], &p));
+        memcpy(digests[n], d.digest, sizeof digests[n]);
+        at_dataset_release(&d);
+    }
+    for (int only = 0; only < 2; only++, n++) {
+        p.assistant_only = only;
+        OK(load_text(&d, "{\"messages\":[" USER("a") "," SAID("b") "]}", &p));
         memcpy(digests[n], d.digest, sizeof digests[n]);
         at_dataset_release(&d);
     }
@@ -667,15 +540,12 @@ int main(void)
         cmocka_unit_test(dataset_of_awkward_rows_equals_trl),
         cmocka_unit_test(dataset_of_golden_runs_equals_trl),
         cmocka_unit_test(dataset_of_one_conversation_in_any_form_gives_one_row),
+        cmocka_unit_test(dataset_with_one_side_the_beginning_of_the_other_is_taken),
+        cmocka_unit_test(dataset_groups_rows_by_their_last_user_message),
         cmocka_unit_test(dataset_with_system_prompt_puts_it_where_none_is),
         cmocka_unit_test(dataset_with_other_eos_appends_that),
-        cmocka_unit_test(dataset_with_wrong_line_names_line_column_and_reason),
-        cmocka_unit_test(dataset_with_useless_row_names_line_and_reason),
-        cmocka_unit_test(dataset_with_many_wrong_lines_reports_each_up_to_a_limit),
-        cmocka_unit_test(dataset_without_rows_is_an_error),
-        cmocka_unit_test(dataset_of_conversations_without_template_is_an_error),
-        cmocka_unit_test(dataset_with_long_rows_follows_the_policy),
-        cmocka_unit_test(dataset_with_sides_equal_after_the_cut_is_an_error),
+        cmocka_unit_test(dataset_with_assistant_only_trains_on_replies_and_their_ends),
+        cmocka_unit_test(dataset_of_samples_has_no_question_on_both_sides),
         cmocka_unit_test(dataset_counts_moved_and_unshared_prompts),
         cmocka_unit_test(dataset_digest_sees_every_change),
         cmocka_unit_test(dataset_of_many_lines_keeps_their_order),
