@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by scripts that need packages: need_packages NAME... installs the Debian packages that are
 # missing (as root, or through sudo); on other systems it names what is needed and goes on.
 need_packages() {
@@ -18,5 +19,6 @@ need_packages() {
         as_root=sudo
     fi
     $as_root apt-get update -q >/dev/null
+    # shellcheck disable=SC2086 # words
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >/dev/null
 }

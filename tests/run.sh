@@ -4,36 +4,51 @@
 #   sh tests/run.sh NAME ...   tests whose name contains one of the words (regular expressions)
 #   sh tests/run.sh --quick    the label quick
 #   sh tests/run.sh --peers    the peers group (Python: torch, transformers, trl, peft)
+#   sh tests/run.sh --ci       as CI does: installs linters too, and on Debian 12 requires them
+# ATTUNE_PRESET=asan builds and tests that preset (without lint, which looks at sources only).
 # Ends with one line: N passed, N failed, N skipped. A skip that tests/allowed_skips does not name fails.
 set -eu
 cd "$(dirname "$0")/.."
 . tests/install.sh
 
-need_packages build-essential cmake ninja-build pkg-config git python3 glslang-tools glslang-dev \
-    spirv-tools libvulkan-dev vulkan-validationlayers mesa-vulkan-drivers libcjson-dev \
-    libsodium-dev libyaml-dev libpcre2-dev libutf8proc-dev libcmocka-dev zlib1g-dev \
-    universal-ctags
-
-label= filter= peers=
+label='' filter='' peers='' ci=''
 for word in "$@"; do
     case $word in
     --quick) label=quick ;;
     --peers) peers=1 ;;
+    --ci) ci=1 ;;
     -*) echo "tests/run.sh: unknown option $word" >&2; exit 2 ;;
     *) filter="${filter:+$filter|}$word" ;;
     esac
 done
 if [ -n "$peers" ]; then
-    exec bash tests/peers/run.sh
+    exec sh tests/peers/run.sh
 fi
+
+need_packages build-essential cmake ninja-build pkg-config git python3 glslang-tools glslang-dev \
+    spirv-tools libvulkan-dev vulkan-validationlayers mesa-vulkan-drivers libcjson-dev \
+    libsodium-dev libyaml-dev libpcre2-dev libutf8proc-dev libcmocka-dev zlib1g-dev \
+    universal-ctags
+codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null || true)
+strict=''
+if [ -n "$ci" ]; then
+    need_packages cppcheck shellcheck
+    if [ "$codename" = bookworm ]; then
+        need_packages clang-format-14 clang-tidy-14
+        strict=--strict
+    fi
+fi
+
 preset=${ATTUNE_PRESET:-dev}
 build=.build/$preset
 [ -f "$build/build.ninja" ] || cmake --preset "$preset" >/dev/null
-cmake --build "$build" -- -k 1 | tail -n 3
+cmake --build "$build" -- -k 1 >"$build/build.log" || { tail -n 40 "$build/build.log"; exit 1; }
+tail -n 1 "$build/build.log"
 set -- --test-dir "$build" --output-on-failure --output-log "$build/tests.log" -j 2
 [ -n "$label" ] && set -- "$@" -L "$label"
 [ -n "$filter" ] && set -- "$@" -R "$filter"
+[ "$preset" = asan ] && set -- "$@" -LE lint
 status=0
 ctest "$@" || status=$?
-python3 tests/summary.py "$build/Testing/Temporary/LastTest.log" "$build/tests.log" || status=1
+python3 tests/summary.py "$build/tests.log" $strict || status=1
 exit $status

@@ -1,0 +1,98 @@
+#!/bin/sh
+# Runs the GPU tests on unlike devices that need no hardware and prints one table.
+#   sh tests/devices.sh            every device
+#   sh tests/devices.sh NAME ...   llvmpipe, llvmpipe-128, llvmpipe-512, swiftshader
+# llvmpipe-128 and llvmpipe-512 are llvmpipe with vectors of that many bits: subgroups of 4 and 16 lanes
+# instead of 8, so other variants of kernels. SwiftShader is a second compiler and scheduler with
+# subgroups of 4 and without 16-bit types; Debian has it in the package chromium-common, of which two
+# files are kept in ~/.cache/attune/swiftshader (ATTUNE_SWIFTSHADER: another folder with them).
+# The dev preset must be built (sh tests/run.sh). Its validation layer is on: a message fails the test.
+# Ends with one line: N passed, N failed, N skipped.
+set -eu
+cd "$(dirname "$0")/.."
+build=.build/${ATTUNE_PRESET:-dev}
+swiftshader=${ATTUNE_SWIFTSHADER:-$HOME/.cache/attune/swiftshader}
+table=$build/devices.txt
+passed=0 failed=0 skipped=0
+
+skip() {
+    printf '%-14s %s\n' "$1" "skipped: $2" >>"$table"
+    skipped=$((skipped + 1))
+}
+
+fetch_swiftshader() {
+    [ -f "$swiftshader/libvk_swiftshader.so" ] && return 0
+    command -v apt-get >/dev/null && command -v dpkg >/dev/null || return 1
+    part=$swiftshader/part
+    rm -rf "$part"
+    mkdir -p "$part"
+    echo "devices: fetching SwiftShader (package chromium-common, 30 MB)"
+    (cd "$part" && apt-get download -q chromium-common >/dev/null 2>&1 && dpkg -x chromium-common*.deb .) ||
+        return 1
+    mv "$part"/usr/lib/chromium/vk_swiftshader_icd.json "$swiftshader"/ &&
+        mv "$part"/usr/lib/chromium/libvk_swiftshader.so "$swiftshader"/ || return 1
+    rm -rf "$part"
+}
+
+# device NAME EXPECTED TESTS [VARIABLE=VALUE ...]: the tests (a regular expression of names) of the
+# label gpu with this environment. EXPECTED must stand in what `attune devices` says of the first one.
+device() {
+    name=$1 expected=$2 tests=$3
+    shift 3
+    found=$(env "$@" "$build/attune" devices 2>&1 | head -n 2 | tr -s ' \n' ' ' || true)
+    case $found in
+    *$expected*) ;;
+    *)
+        printf '%-14s wanted "%s", the first device is: %s\n' "$name" "$expected" "$found" >>"$table"
+        failed=$((failed + 1))
+        return 0
+        ;;
+    esac
+    log=$build/devices-$name.log
+    begin=$(date +%s)
+    env "$@" ctest --test-dir "$build" -L gpu -R "$tests" --output-on-failure --output-log "$log" || true
+    end=$(date +%s)
+    count=$(python3 tests/summary.py "$log" | tee /dev/stderr | tail -n 1)
+    read -r p _ f _ s _ <<COUNT
+$count
+COUNT
+    printf '%-14s %6s %6s %7s %7s   %s\n' "$name" "$p" "$f" "$s" $((end - begin)) "$found" >>"$table"
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+wanted() {
+    case " $names " in
+    "  " | *" $1 "*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+names=$*
+[ -x "$build/attune" ] || {
+    echo "tests/devices.sh: $build/attune is missing; build it with sh tests/run.sh" >&2
+    exit 2
+}
+printf '%-14s %6s %6s %7s %7s   %s\n' device passed failed skipped seconds is >"$table"
+if wanted llvmpipe; then device llvmpipe "llvmpipe" .; fi
+kernels='^(parity|golden)\.'
+for bits in 128 512; do
+    if ! wanted llvmpipe-$bits; then
+        continue
+    elif [ $bits = 512 ] && ! grep -qw avx512f /proc/cpuinfo; then
+        skip llvmpipe-$bits "this processor has no AVX-512"
+    else
+        device llvmpipe-$bits "subgroup $((bits / 32))" "$kernels" "LP_NATIVE_VECTOR_WIDTH=$bits"
+    fi
+done
+if ! wanted swiftshader; then
+    :
+elif fetch_swiftshader; then
+    device swiftshader "SwiftShader" '^(parity|gradcheck|golden)\.|^e2e\.three_steps$' \
+        "VK_ICD_FILENAMES=$swiftshader/vk_swiftshader_icd.json" \
+        "VK_DRIVER_FILES=$swiftshader/vk_swiftshader_icd.json"
+else
+    skip swiftshader "chromium-common cannot be downloaded"
+fi
+cat "$table"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
