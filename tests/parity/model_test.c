@@ -12,9 +12,9 @@
 
 static const char config_text[] =
     "{\"model_type\":\"qwen2\",\"hidden_size\":12,\"intermediate_size\":20,"
-    "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":6,\"num_hidden_layers\":2,"
+    "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":8,\"num_hidden_layers\":2,"
     "\"vocab_size\":33,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":64}";
-enum { C = 12, F = 20, H = 4, G = 2, D = 6, V = 33, L = 2, POSITIONS = 64 };
+enum { C = 12, F = 20, H = 4, G = 2, D = 8, V = 33, L = 2, POSITIONS = 64 };
 
 /* Sizes of a role; vectors are (1, n). */
 static void shape_of(uint32_t role, uint32_t *rows, uint32_t *cols)
