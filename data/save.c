@@ -10,6 +10,14 @@ struct place {
     uint32_t file, line;
 };
 
+/* A byte-order mark belongs to the file, not to its first line. */
+static size_t skip_bom(const struct at_map *map)
+{
+    static const char bom[3] = { '\xEF', '\xBB', '\xBF' };
+
+    return map->n >= sizeof bom && memcmp(map->data, bom, sizeof bom) == 0 ? sizeof bom : 0;
+}
+
 static AT_CHECKED go_to(struct place *p, const char *const *sources, const struct at_row *row)
 {
     enum at_status st = AT_OK;
@@ -17,7 +25,7 @@ static AT_CHECKED go_to(struct place *p, const char *const *sources, const struc
     if (p->line == 0 || p->file != row->file) {
         at_map_close(&p->map);
         TRY(at_map_open(&p->map, sources[row->file]));
-        *p = (struct place){ .map = p->map, .file = row->file, .line = 1 };
+        *p = (struct place){ .map = p->map, .at = skip_bom(&p->map), .file = row->file, .line = 1 };
     }
     for (; p->line < row->line; p->line++) {
         const uint8_t *begin = p->map.data + p->at;

@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""Every configuration key matters: given another value it changes the adapter, a metric, the plan or
+a message. keys_test.py SOURCE_DIR BUILD_DIR [KEY ...]
+
+Walks engine/train/config.def: for each key and each method that reads it, the tiny run of that method
+is done twice, without and with the other value of OTHER. A key without a row in OTHER fails, so does
+a row without a key. run.json is not looked at: it repeats the configuration.
+"""
+import concurrent.futures
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+METHODS = {"s": "sft", "d": "dpo"}
+WORDS = ("once more with feeling " * 12).strip()
+
+BASE = {
+    "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"),
+    "train_dataset": {"sft": "sft.jsonl", "dpo": "pairs.jsonl"},
+    "use_peft": True, "lora_r": 4, "lora_target_modules": "all-linear", "lora_dropout": 0,
+    "learning_rate": 0.01, "max_steps": 4, "per_device_train_batch_size": 2, "logging_steps": 1,
+    "eval_split": 0.3, "eval_strategy": "epoch", "on_bad_row": "skip", "on_long_row": "cut",
+    "max_length": 48, "warmup_steps": 0, "seed": 1,
+}
+# key -> the other value, or (other value, further keys of both runs)
+OTHER = {
+    "adam_beta1": 0.5,
+    "adam_beta2": 0.5,
+    "adam_epsilon": 0.1,
+    "adapter_name_or_path": "ADAPTER",
+    "adapter_start": ("stack", {"adapter_name_or_path": "ADAPTER"}),
+    "assistant_only_loss": (True, {"preset": "trl"}),
+    "base_model_name_or_path": "org/base",
+    "beta": 0.5,
+    "chat_template_path": "TEMPLATE",
+    "completion_only_loss": (False, {"train_dataset": "completion.jsonl"}),
+    "data_seed": 7,
+    "deterministic": False,
+    "device": "nosuchdevice",
+    "device_memory_limit": 1000,
+    "disable_dropout": (False, {"lora_dropout": 0.1}),
+    "eos_token": ("<|im_start|>", {"train_dataset": "plain.jsonl"}),
+    "eval_dataset": "held.jsonl",
+    "eval_split": 0.5,
+    "eval_steps": (1, {"eval_strategy": "steps"}),
+    "eval_strategy": "no",
+    "gradient_accumulation_steps": 2,
+    "init_from_scratch": (True, {"use_peft": False}),
+    "kernels": "baseline",
+    "learning_rate": 0.02,
+    "load_best_model_at_end": (True, {"preset": "trl", "learning_rate": 0.3, "max_steps": 0, "num_train_epochs": 2}),
+    "logging_steps": 2,
+    "lora_alpha": 64,
+    "lora_dropout": (0.1, {"SFT": True}),
+    "lora_r": 2,
+    "lora_target_modules": "q_proj",
+    "loss_type": {"dpo": "ipo", "sft": "sigmoid"},
+    "lr_scheduler_type": "constant",
+    "max_grad_norm": 0.001,
+    "max_length": 24,
+    "max_steps": 3,
+    "max_tokens_per_slab": 128,
+    "method": {"dpo": "sft", "sft": "dpo"},
+    "metric_for_best_model": "eval_nosuch",
+    "model_name_or_path": str(GOLDEN / "models" / "tiny_qwen2"),
+    "num_train_epochs": (2, {"max_steps": 0}),
+    "on_bad_row": ("error", {"train_dataset": {"dpo": "bad.jsonl", "sft": "bad_sft.jsonl"}}),
+    "on_long_row": "drop",
+    "output_dir": "elsewhere",
+    "per_device_train_batch_size": 3,
+    "precompute_ref_log_probs": True,
+    "preset": ("strong", {"learning_rate": None}),
+    "profile": True,
+    "seed": 2,
+    "system_prompt": "be kind",
+    "tokenizer": str(GOLDEN / "models" / "tiny_qwen2"),
+    "train_dataset": {"dpo": "held.jsonl", "sft": "held_sft.jsonl"},
+    "train_sampling_strategy": "sequential",
+    "truncation_mode": "keep_end",
+    "use_peft": False,
+    "use_rslora": True,
+    "warmup_steps": 3,
+    "weight_decay": 5.0,
+}
+# Keys that change nothing by intention.
+EXCEPTIONS = {
+    "optim": "the names of one optimizer",
+    "per_device_eval_batch_size": "statistics do not depend on it",
+}
+
+
+def keys():
+    rows = re.findall(r"^KEY\((\w+), (\w+), \"[^\"]*\", \"([^\"]*)\"",
+                      (SOURCE / "engine/train/config.def").read_text(), re.M)
+    return {name: "".join(METHODS) if methods == "*" else methods for _, name, methods in rows}
+
+
+def dump(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def make_data(folder):
+    def user(text):
+        return [{"role": "user", "content": text}]
+
+    def assistant(text):
+        return [{"role": "assistant", "content": text}]
+
+    pairs = [json.loads(line) for line in (GOLDEN / "data/pairs.jsonl").read_text().splitlines()]
+    sft = [json.loads(line) for line in (GOLDEN / "data/sft_messages.jsonl").read_text().splitlines()]
+    pairs = [row for row in pairs if row["chosen"] != row["rejected"] and row["chosen"][0]["content"]]
+    long_pair = {"prompt": user("help"), "chosen": assistant(WORDS), "rejected": assistant("no " + WORDS)}
+    dump(folder / "pairs.jsonl", pairs + [long_pair])
+    dump(folder / "held.jsonl", pairs[:4])
+    dump(folder / "bad.jsonl", pairs + [{**pairs[0], "rejected": pairs[0]["chosen"]}])
+    dump(folder / "sft.jsonl", sft + [{"messages": user("help") + assistant(WORDS)}])
+    dump(folder / "held_sft.jsonl", sft[:4])
+    dump(folder / "bad_sft.jsonl", sft + [{"prompt": "a", "completion": ""}])
+    dump(folder / "completion.jsonl",
+         [{"prompt": f"where is {w}", "completion": f"look at {w}"} for w in "abcdefgh"])
+    plain = [{"prompt": f"where is {w}", "chosen": f"here is {w}", "rejected": f"no {w}"} for w in "abcdefgh"]
+    dump(folder / "plain.jsonl", plain)
+    (folder / "template.jinja").write_text("{{ messages }}")
+
+
+def resolve(value, folder, method):
+    if isinstance(value, dict):
+        value = value[method]
+    if value == "ADAPTER":
+        return str(folder / "adapter")
+    if value == "TEMPLATE":
+        return str(folder / "template.jinja")
+    return value
+
+
+def run(folder, name, method, given):
+    """What a user sees of a run: exit code, messages, plan, metrics, adapter."""
+    out = folder / name
+    config = {k: resolve(v, folder, method) for k, v in {**BASE, **given}.items()}
+    config = {k: v for k, v in config.items() if v is not None}
+    config.setdefault("output_dir", str(out))
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(config))
+    plan = subprocess.run([ATTUNE, "plan", path, "--method", method, "--json"] if "method" not in given
+                          else [ATTUNE, "plan", path, "--json"], capture_output=True, text=True)
+    seen = {"plan": plan.stdout}
+    trained = subprocess.run([ATTUNE, method, path], capture_output=True, text=True)
+    seen["code"] = trained.returncode
+    seen["messages"] = sorted(line for line in trained.stderr.splitlines()
+                              if re.match("attune: (error|warning)|biggest|device", line))
+    out = pathlib.Path(folder / config["output_dir"])
+    for file in ("metrics.jsonl", "adapter_model.safetensors", "model.safetensors", "adapter_config.json"):
+        seen[file] = (out / file).read_bytes() if (out / file).exists() else None
+    seen["folder"] = config["output_dir"] if given.get("output_dir") else None
+    if out.exists() and (out / "run.json").exists():
+        record = json.loads((out / "run.json").read_text())
+        seen["tokens"] = [record[k] for k in ("tokens_computed", "ref_forward_tokens")]
+        seen["kernels"] = record["kernels"]
+        seen["slab"] = record["device_bytes"]["slab"]
+    if seen["code"] != 0 and not any("error" in line for line in seen["messages"]):
+        raise RuntimeError(f"{name}: exit code {seen['code']} without an error line")
+    return seen
+
+
+def check(folder, key, method):
+    other = OTHER[key]
+    other, more = other if isinstance(other, tuple) else (other, {})
+    if more.get("SFT") and method != "sft":
+        more = {"disable_dropout": False}
+    more = {k: v for k, v in more.items() if k != "SFT"}
+    base = {k: resolve(v, folder, method) for k, v in more.items()}
+    without = run(folder, f"{key}_{method}_without", method, base)
+    changed = run(folder, f"{key}_{method}_with", method, {**base, key: other})
+    if without["code"] != 0 and key != "disable_dropout":
+        return f"{key} ({method}): the run without it fails: {without['messages']}"
+    if without == changed:
+        return f"{key} ({method}): {other!r} changes nothing that a user could see"
+    return None
+
+
+def main():
+    known, failures = keys(), []
+    only = sys.argv[3:]
+    for key in sorted(set(known) - set(OTHER) - set(EXCEPTIONS)):
+        failures.append(f"{key}: has no row in OTHER")
+    for key in sorted((set(OTHER) | set(EXCEPTIONS)) - set(known)):
+        failures.append(f"{key}: is in this test but not in config.def")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        make_data(folder)
+        first = run(folder, "first", "dpo", {"output_dir": str(folder / "adapter")})
+        if first["code"] != 0:
+            sys.exit(f"the base run fails: {first['messages']}")
+        cases = [(key, METHODS[m]) for key in sorted(known) if key in OTHER and (not only or key in only)
+                 for m in known[key]]
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            results = pool.map(lambda case: check(folder, *case), cases)
+            failures += [result for result in results if result]
+    for failure in failures:
+        print("FAIL", failure)
+    print(f"{len(cases)} keys by method, {len(failures)} failures")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
