@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Bad input ends with one clear line and the right exit code, and nothing is lost:
+faults_test.py SOURCE_DIR BUILD_DIR [NAME ...]
+
+Each fault is made in a copy of a tiny golden model or of its data; the run must exit with the code, its
+last line must be `attune: error: ...` and match the pattern, and no adapter may have been written.
+What the readers refuse in detail is tested in tests/unit; here is what a user sees of it.
+"""
+import json
+import pathlib
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import re
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+GGUF_SEEDS = SOURCE / "tests" / "fuzz" / "corpus" / "gguf"
+failures = 0
+
+
+def check(what, good, detail=""):
+    global failures
+    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ': ' + detail}")
+    failures += not good
+
+
+class Case:
+    """A folder with a model and data that work, to be broken; `run` trains."""
+
+    def __init__(self, folder):
+        self.folder, self.model, self.out = folder, folder / "model", folder / "out"
+        shutil.copytree(GOLDEN / "models" / "tiny_llama", self.model)
+        self.data = folder / "pairs.jsonl"
+        rows = [json.loads(line) for line in (GOLDEN / "data" / "pairs.jsonl").read_text().splitlines()]
+        self.rows = [row for row in rows if row["chosen"] != row["rejected"]][:8]
+        self.write_rows(self.rows)
+
+    def write_rows(self, rows):
+        self.data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def config(self, **changes):
+        path = self.model / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    def shard(self, n):
+        return self.model / f"model-0000{n}-of-00003.safetensors"
+
+    def run(self, *more, command="dpo", limit=None):
+        def limits():
+            if limit:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        return subprocess.run(
+            [ATTUNE, command, "--method", "dpo", "--model_name_or_path", self.model, "--train_dataset", self.data,
+             "--output_dir", self.out, "--preset", "trl", "--use_peft", "true", "--lora_dropout", "0",
+             "--lora_r", "4", "--per_device_train_batch_size", "4", "--learning_rate", "0.01",
+             "--on_bad_row", "error", "--on_long_row", "error", *map(str, more)]
+            if command == "dpo" else [ATTUNE, command, *map(str, more)],
+            capture_output=True, text=True, preexec_fn=limits, timeout=120)
+
+
+def poison(path, name, value):
+    """Sets the first value of an F32 tensor."""
+    data = bytearray(path.read_bytes())
+    n = struct.unpack("<Q", data[:8])[0]
+    begin = json.loads(data[8:8 + n])[name]["data_offsets"][0]
+    data[8 + n + begin:8 + n + begin + 4] = struct.pack("<f", value)
+    path.write_bytes(data)
+
+
+def truncate(path, n):
+    path.write_bytes(path.read_bytes()[:n])
+
+
+def header(path, change):
+    """Changes the text of a safetensors header, keeping its length."""
+    data = path.read_bytes()
+    n = struct.unpack("<Q", data[:8])[0]
+    text = change(data[8:8 + n].decode())
+    path.write_bytes(data[:8] + text.encode().ljust(n)[:n] + data[8 + n:])
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+def assistant(text):
+    return [{"role": "assistant", "content": text}]
+
+
+# name -> (exit code, pattern of the error, how to break the case, arguments); sorted
+def faults():
+    yield "a row is not JSON", 65, r"pairs\.jsonl:9:\d+", \
+        lambda c: c.data.write_text(c.data.read_text() + '{"prompt": "a", \n'), ()
+    yield "a row is not UTF-8", 65, r"pairs\.jsonl:1:\d+.*UTF-8", \
+        lambda c: c.data.write_bytes(b'{"prompt": "\xff\xfe"}\n'), ()
+    yield "a shard is cut", 65, r"model-00002.*safetensors", lambda c: truncate(c.shard(2), 3000), ()
+    yield "a shard is missing", 66, r"model-00002-of-00003\.safetensors", lambda c: c.shard(2).unlink(), ()
+    yield "a tensor past the end", 65, r"model-00001.*", \
+        lambda c: header(c.shard(1), lambda t: re.sub(r'"data_offsets":\[(\d+),(\d)', r'"data_offsets":[\1,9', t, 1)), ()
+    yield "an empty completion", 65, r"pairs\.jsonl:1.*(empty|no token)", \
+        lambda c: c.write_rows([{"prompt": "a", "chosen": "", "rejected": "b"}] + c.rows), ()
+    yield "an unknown architecture", 65, r"mamba.*(llama|qwen2)", lambda c: c.config(model_type="mamba"), ()
+    yield "an unknown chat template", 65, r"template", \
+        lambda c: (c.model / "chat_template.jinja").write_text("{{ messages | tojson }}"), ()
+    yield "identical sides", 65, r"pairs\.jsonl:1.*same", \
+        lambda c: c.write_rows([{"prompt": user("a"), "chosen": assistant("b"), "rejected": assistant("b")}]), ()
+    yield "infinity in a weight", 70, r"step 0.*(line \d+|log-probs).*not finite", \
+        lambda c: poison(c.shard(3), "model.norm.weight", float("inf")), ()
+    yield "NaN in a weight", 70, r"step 0: the log-probs of line \d+.*not finite", \
+        lambda c: poison(c.shard(3), "lm_head.weight", float("nan")), ()
+    yield "no device memory", 69, r"MiB of device memory.*lower max_tokens_per_slab", lambda c: None, \
+        ("--device_memory_limit", "100000")
+    yield "no tokenizer", 66, r"tokenizer\.json", lambda c: (c.model / "tokenizer.json").unlink(), ()
+    yield "only a pickle file", 65, r"pytorch_model\.bin", \
+        lambda c: ([c.shard(n).unlink() for n in (1, 2, 3)], (c.model / "model.safetensors.index.json").unlink(),
+                   (c.model / "pytorch_model.bin").write_bytes(b"\x80\x02.")), ()
+    yield "the prompt fills max_length", 65, r"(max_length|dropped)", lambda c: None, \
+        ("--max_length", "2", "--on_long_row", "cut")
+
+
+def train_on_faults(folder, only):
+    for name, code, pattern, change, arguments in faults():
+        if only and name not in only:
+            continue
+        case = Case(folder / name.replace(" ", "_"))
+        change(case)
+        got = case.run(*arguments)
+        lines = got.stderr.splitlines() or [""]
+        good = (got.returncode == code and lines[-1].startswith("attune: error: ") and
+                re.search(pattern, lines[-1]) is not None and
+                sum(line.startswith("attune: error: ") for line in lines) == 1)
+        check(f"{name}: {code}", good, f"exit code {got.returncode}: {lines[-1]}")
+        written = case.out / "adapter_model.safetensors"
+        if written.exists():
+            data = written.read_bytes()
+            n = struct.unpack("<Q", data[:8])[0]
+            values = struct.unpack(f"<{(len(data) - 8 - n) // 4}f", data[8 + n:])
+            check(f"{name}: what was written is finite", all(value - value == 0 for value in values))
+
+
+def broken_gguf_files():
+    for name in sorted(path.name for path in GGUF_SEEDS.iterdir()):
+        if name in ("llama", "llama_head", "every_kind", "types", "alignment", "version_2", "no_data", "empty"):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "model.gguf"
+            shutil.copy(GGUF_SEEDS / name, path)
+            got = subprocess.run([ATTUNE, "inspect", path], capture_output=True, text=True)
+            last = (got.stderr.splitlines() or [""])[-1]
+            check(f"a GGUF file of the kind {name}: 65", got.returncode == 65 and "model.gguf" in last,
+                  f"exit code {got.returncode}: {last}")
+
+
+def full_disk(folder):
+    """The file system takes no more than some bytes a file: a log line or the adapter does not fit."""
+    for limit in (200, 4096):
+        case = Case(folder / f"disk{limit}")
+        got = case.run("--max_steps", "30", "--num_train_epochs", "30", "--logging_steps", "1", limit=limit)
+        last = (got.stderr.splitlines() or [""])[-1]
+        check(f"a disk that takes {limit} bytes a file: 73",
+              got.returncode == 73 and last.startswith("attune: error: "), f"exit code {got.returncode}: {last}")
+        check("no half adapter was left", not (case.out / "adapter_model.safetensors").exists())
+        check("no temporary file was left", not list(case.out.glob("*.tmp*")) if case.out.exists() else True)
+
+
+def read_only_folder(folder):
+    case = Case(folder / "proc")
+    case.out = pathlib.Path("/proc/attune")
+    got = case.run()
+    last = (got.stderr.splitlines() or [""])[-1]
+    check("a folder that cannot be made: 73", got.returncode == 73, f"exit code {got.returncode}: {last}")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        train_on_faults(folder, sys.argv[3:])
+        if not sys.argv[3:]:
+            broken_gguf_files()
+            full_disk(folder)
+            read_only_folder(folder)
+    print(f"{failures} failures")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
