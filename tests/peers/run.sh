@@ -1,11 +1,11 @@
 #!/bin/sh
 # The peers test group: Attune beside TRL, PEFT and transformers, on tiny models and on a real one.
-#   bash tests/peers/run.sh [PART ...]     parts: golden text real (default: all)
+#   bash tests/peers/run.sh [PART ...]     parts: golden text weights real (default: all)
 # Makes the environment of setup.sh first. ATTUNE_REAL_STEPS limits the real training (default 40).
 set -eu
 cd "$(dirname "$0")/../.."
 peers=${ATTUNE_PEERS:-$HOME/.cache/attune/peers}
-parts=${*:-golden text real}
+parts=${*:-golden text weights real}
 . tests/install.sh
 need_packages python3 python3-venv
 sh tests/peers/setup.sh
@@ -27,6 +27,12 @@ case $parts in *text*)
     run chats "$peers/bin/python" tests/peers/chats_peer.py .build/release/attune "$peers"
     run tokenizer_model "$peers/bin/python" tests/peers/tokenizers_peer.py .build/release/attune "$peers" model
     run tokenizers_shared "$peers/bin/python" tests/peers/tokenizers_peer.py .build/release/attune "$peers" shared
+    ;;
+esac
+case $parts in *weights*)
+    [ -f .build/dev/build.ninja ] || cmake --preset dev >/dev/null
+    cmake --build .build/dev --target bench_load | tail -n 1
+    run weights "$peers/bin/python" tests/peers/weights_peer.py .build/dev/tests/bench_load "$peers"
     ;;
 esac
 case $parts in *real*) run real "$peers/bin/python" tests/peers/real_model.py .build/release/attune "$peers" ;; esac
