@@ -26,13 +26,13 @@ struct at_writer;
 AT_CHECKED at_writer_open(struct at_writer **out, const char *path);
 AT_CHECKED at_writer_put(struct at_writer *writer, const void *bytes, size_t n);
 AT_CHECKED at_writer_commit(struct at_writer *writer);
-void at_writer_close(struct at_writer **writer);
+void at_writer_close(struct at_writer **inout);
 
 /* A log that lines are appended to; each at_log_line() is one write() of a whole line. */
 struct at_log;
 AT_CHECKED at_log_open(struct at_log **out, const char *path);
 AT_CHECKED at_log_line(struct at_log *log, const char *line, size_t n); /* adds '\n' */
-void at_log_close(struct at_log **log);
+void at_log_close(struct at_log **inout);
 
 bool at_path_exists(const char *path);
 bool at_path_is_dir(const char *path);

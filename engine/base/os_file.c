@@ -351,8 +351,10 @@ enum at_status at_dir_list(struct at_arena *arena, char ***out_names, size_t *ou
     char **names = NULL;
     size_t n = 0, capacity = 0;
     DIR *dir = opendir(path);
-    if (!dir)
-        TRY(fail_read(path, errno));
+    if (!dir) {
+        st = fail_read(path, errno);
+        goto done;
+    }
     for (;;) {
         errno = 0;
         const struct dirent *entry = readdir(dir);

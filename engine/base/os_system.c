@@ -46,8 +46,9 @@ static bool read_number(uint64_t *out, const char *path, const char *word)
     while (!found && fgets(line, sizeof line, file)) {
         if (strncmp(line, word, n) != 0)
             continue;
-        unsigned long long number;
-        found = sscanf(line + n, " %llu", &number) == 1;
+        char *end;
+        const unsigned long long number = strtoull(line + n, &end, 10);
+        found = end > line + n;
         if (found)
             *out = number;
     }

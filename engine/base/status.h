@@ -46,17 +46,20 @@ size_t at_warn_count(const char *kind);
 #define AT_REQUIRE(condition) ((condition) ? (void)0 : AT_BUG("%s", #condition))
 _Noreturn void at_bug(const char *file, int line, const char *format, ...) AT_PRINTF(3, 4);
 
-/* TRY and FAIL jump to the function's one `done:` label and need a local `enum at_status st`. */
+/* TRY and FAIL jump to the function's one `done:` label and need a local `enum at_status st`. FAIL
+ * assigns the status itself, so that static analysis sees that it is not AT_OK. */
 #define TRY(call)        \
     do {                 \
         st = (call);     \
         if (st != AT_OK) \
             goto done;   \
     } while (0)
-#define FAIL(status, ...)                  \
-    do {                                   \
-        st = at_fail(status, __VA_ARGS__); \
-        goto done;                         \
+#define FAIL(status, ...)                        \
+    do {                                         \
+        const enum at_status failure = (status); \
+        at_fail(failure, __VA_ARGS__);           \
+        st = failure;                            \
+        goto done;                               \
     } while (0)
 
 #endif

@@ -56,7 +56,8 @@ static enum at_status read_scalar(cJSON **out, struct reader *reader, const yaml
     double number;
     if (strlen(text) != event->data.scalar.length)
         return fail_mark(reader, &event->start_mark, "strings with a zero byte are not supported");
-    if (event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE) {
+    if (event->data.scalar.style !=
+        YAML_PLAIN_SCALAR_STYLE) { // NOLINT(bugprone-branch-clone): order
         *out = cJSON_CreateString(text);
     } else if (text[0] == 0 || strcmp(text, "null") == 0) {
         *out = cJSON_CreateNull();

@@ -73,7 +73,8 @@ static AT_CHECKED read_flag(struct cli_args *a, int argc, char **argv, int *at)
 
     TRY(at_arena_strndup(&a->arena, &name, word, value ? (size_t)(value - word) : strlen(word)));
     for (char *c = name; *c; c++)
-        *c = *c == '-' ? '_' : *c;
+        if (*c == '-')
+            *c = '_';
     own = own_find(a->command, name);
     if (!own && !a->command->config)
         FAIL(AT_USAGE, "unknown flag --%s; `attune %s --help` lists them", name, a->command->name);

@@ -85,7 +85,7 @@ static const struct cli_flag bench_flags[] = {
     COMMON,
 };
 
-#define FLAGS(list) .flags = list, .n_flags = AT_COUNT(list)
+#define FLAGS(list) .flags = (list), .n_flags = AT_COUNT(list)
 static const struct cli_command commands[] = {
     { .name = "bench",
       .usage = "CONFIG [--steps N] [--json] [--key value ...]",

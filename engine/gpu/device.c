@@ -374,6 +374,7 @@ static AT_CHECKED choose(const struct at_gpu **out, const struct at_gpu *found, 
             *out = &found[i];
     }
     for (size_t i = 0; i < n && !*out; i++)
+        // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): without a name the first was taken
         if (*name && contains(found[i].info.name, name))
             *out = &found[i];
     if (!*out) {

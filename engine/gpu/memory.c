@@ -95,7 +95,7 @@ static AT_CHECKED allocate(struct at_buffer *buffer, bool staging)
     const VkBufferCreateInfo info = { .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
                                       .size = buffer->bytes,
                                       .usage = staging ? transfer : transfer | kernel };
-    const VkDevice device = buffer->gpu->device;
+    VkDevice device = buffer->gpu->device;
     VkMemoryAllocateInfo allocation = { .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
                                         .memoryTypeIndex = staging ? buffer->gpu->staging_type
                                                                    : buffer->gpu->memory_type };

@@ -147,7 +147,7 @@ static bool is_harmless(const struct at_model *model, const struct at_source *s)
         return false;
     if (n > m && strcmp(s->name + n - m, suffix) == 0)
         return true;
-    if (!model->config.tied || strcmp(s->name, at_role_name(AT_HEAD)) != 0 ||
+    if (!model->config.tied || !embed || strcmp(s->name, at_role_name(AT_HEAD)) != 0 ||
         s->type != embed->type || s->n_bytes != embed->n_bytes)
         return false;
     equal = memcmp(s->data, embed->data, s->n_bytes) == 0;

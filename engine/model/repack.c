@@ -106,6 +106,12 @@ static void row_q6_k(uint8_t *quants, uint8_t *scales, const uint8_t *block, uin
     }
 }
 
+static uint8_t *present(uint8_t *plane)
+{
+    AT_REQUIRE(plane);
+    return plane;
+}
+
 static void repack_row(uint8_t *plane0, uint8_t *plane1, const struct at_source *s,
                        const uint8_t *row)
 {
@@ -118,16 +124,16 @@ static void repack_row(uint8_t *plane0, uint8_t *plane1, const struct at_source 
         memcpy(plane0, row, s->row_bytes);
         return;
     case AT_Q8_0:
-        row_q8_0(plane0, plane1, row, n);
+        row_q8_0(plane0, present(plane1), row, n);
         return;
     case AT_Q4_0:
-        row_q4_0(plane0, plane1, row, n);
+        row_q4_0(plane0, present(plane1), row, n);
         return;
     case AT_Q4_1:
-        row_q4_1(plane0, plane1, row, n);
+        row_q4_1(plane0, present(plane1), row, n);
         return;
     case AT_Q6_K:
-        row_q6_k(plane0, plane1, row, n);
+        row_q6_k(plane0, present(plane1), row, n);
         return;
     case AT_QUANT_COUNT:
         break;
@@ -146,7 +152,7 @@ void at_repack_rows(uint8_t *plane0, uint8_t *plane1, const struct at_source *so
     if (n > 0) {
         memset(plane0, 0, n * stride0);
         if (stride1 > 0)
-            memset(plane1, 0, n * stride1);
+            memset(present(plane1), 0, n * stride1);
     }
     for (uint64_t i = 0; i < n; i++) {
         const uint64_t row = row_of ? row_of(context, begin + i) : begin + i;
@@ -193,6 +199,7 @@ AT_CHECKED at_weight_upload(struct at_gpu *gpu, struct at_weight weight,
         p.stride[i] = at_quant_row_bytes(weight.type, i, weight.cols);
         row_bytes += p.stride[i];
     }
+    AT_REQUIRE(row_bytes > 0);
     rows = UPLOAD_PIECE_BYTES / row_bytes + 1;
     rows = rows < weight.rows ? rows : weight.rows;
     for (uint32_t i = 0; i < n_planes; i++)

@@ -36,9 +36,9 @@ static void put_entry(struct at_buf *header, const struct place *place, uint64_t
     at_buf_puts(header, ":{\"dtype\":\"F32\",\"shape\":[");
     for (uint32_t k = 0; k < t->n_dims; k++)
         at_buf_printf(header, "%s%llu", k > 0 ? "," : "", (unsigned long long)t->dim[k]);
-    at_buf_printf(header, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)*at,
-                  (unsigned long long)(*at + place->n * sizeof(float)));
+    at_buf_printf(header, "],\"data_offsets\":[%llu,", (unsigned long long)*at);
     *at += place->n * sizeof(float);
+    at_buf_printf(header, "%llu]}", (unsigned long long)*at);
 }
 
 static AT_CHECKED make_header(struct at_buf *header, const struct place *places, size_t n,
@@ -88,6 +88,7 @@ AT_CHECKED at_safetensors_stream(const char *path, const struct at_save_tensor *
     for (size_t i = 0; i < n; i++) {
         const float *from = places[i].tensor->values;
         if (!from) {
+            AT_REQUIRE(read);
             TRY(at_alloc(&values, places[i].n, sizeof *values));
             TRY(read(context, places[i].i, values));
             from = values;

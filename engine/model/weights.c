@@ -310,12 +310,14 @@ static AT_CHECKED open_folder(struct at_weights **out, const char *dir)
     TRY(at_path_join(&arena, &file, dir, "model.safetensors"));
     TRY(at_path_join(&arena, &index, dir, "model.safetensors.index.json"));
     TRY(at_path_join(&arena, &config, dir, "config.json"));
-    if (at_path_exists(file))
+    if (at_path_exists(file)) {
         TRY(at_weights_open_safetensors(&weights, file));
-    else if (at_path_exists(index))
+    } else if (at_path_exists(index)) {
         TRY(open_sharded(&weights, dir, index));
-    else
-        TRY(refuse_folder(&arena, dir));
+    } else {
+        st = refuse_folder(&arena, dir);
+        goto done;
+    }
     TRY(at_json_load(&weights->config, config));
     TRY(at_arena_strdup(weights->arena, &weights->config_path, config));
     *out = weights;

@@ -112,7 +112,7 @@ struct backward {
 /* Rows of which a binding holds the widest of n tensors: all, or a multiple of BLOCK_STEP. */
 static uint32_t rows_in(uint64_t limit, const struct at_tensor *tensors, size_t n, uint32_t rows)
 {
-    uint64_t widest = 0;
+    uint64_t widest = 1;
 
     for (size_t i = 0; i < n; i++)
         widest = row_bytes(tensors[i]) > widest ? row_bytes(tensors[i]) : widest;

@@ -34,7 +34,8 @@ static uint64_t hash_bytes(const char *key, size_t n)
         h = mix(h ^ word);
     }
     word = 0;
-    memcpy(&word, key, n);
+    if (n > 0)
+        memcpy(&word, key, n);
     return mix(h ^ word);
 }
 

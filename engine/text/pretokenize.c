@@ -170,7 +170,7 @@ done:
     return st;
 }
 
-static AT_CHECKED cut(struct at_encoding *e, size_t stage, const char *text, size_t n);
+static AT_CHECKED cut(struct at_encoding *e, size_t i, const char *text, size_t n);
 
 static AT_CHECKED cut_at_matches(struct at_encoding *e, size_t i, const char *text, size_t n)
 {

@@ -356,7 +356,7 @@ static AT_CHECKED encode_form(struct at_encoding *e, unsigned form, const char *
     const struct at_added *added = &e->tokenizer->added[form];
     size_t done_to = 0;
 
-    for (size_t i = 0, length; i < n;) {
+    for (size_t i = 0, length = 0; i < n;) {
         const int32_t id = added_at(added, &length, text, n, i);
         size_t begin = i, end = i + length;
         if (id < 0) {

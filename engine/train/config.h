@@ -89,7 +89,7 @@ cJSON *at_config_value(const struct at_config *config, enum at_key key);
 /* {"key": {"value": ..., "from": "default|preset balanced|file|flag"}, ...} */
 cJSON *at_config_record(const struct at_config *config);
 /* The nearest known key by edit distance, or NULL when none is near. */
-const char *at_config_suggest(const char *key);
+const char *at_config_suggest(const char *name);
 /* Table access for --help, the key reference and tests. */
 const char *at_key_name(enum at_key key);
 const char *at_key_help(enum at_key key);

@@ -203,6 +203,7 @@ static AT_CHECKED check_step0(const struct loop *l, uint32_t n)
         const double want = at_pair_loss_value(l->what.loss, 0, 0, r->policy[0].n, r->policy[1].n,
                                                (double)l->what.loss_params.beta);
         for (uint32_t k = 0; k < l->window_rows[i]->n_segments; k++)
+            // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-*): bits are meant
             if (memcmp(&r->policy[k].logp, &r->reference[k].logp, sizeof(float)) != 0)
                 FAIL(AT_INTERNAL,
                      "step 0, line %u: policy (%.9g) and reference (%.9g) log-probs differ; the "

@@ -25,7 +25,7 @@ static double log_sum_exp(const struct ref_head *head, size_t i, size_t *best)
         }
         sum += exp(z - top);
     }
-    return top + log(sum);
+    return top + log(sum); /* cppcheck-suppress invalidFunctionArg; V is never 0 */
 }
 
 void ref_head_fwd(double *stats, double *lse, double *u, const struct ref_head *head)
