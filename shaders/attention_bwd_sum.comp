@@ -3,22 +3,14 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/source.glsl"
 
 layout(constant_id = 1) const uint D = 64;
 layout(local_size_x = 64) in;
 layout(push_constant) uniform push { attention_sum_args p; };
 layout(binding = 0, std430) writeonly buffer out_dsum { float dsum[]; };
-#ifdef TEXELS
-layout(binding = 1) uniform samplerBuffer o4;
-layout(binding = 2) uniform samplerBuffer do4;
-#define LOAD_O(i) texelFetch(o4, int(i))
-#define LOAD_DO(i) texelFetch(do4, int(i))
-#else
-layout(binding = 1, std430) readonly buffer in_o { vec4 o4[]; };
-layout(binding = 2, std430) readonly buffer in_do { vec4 do4[]; };
-#define LOAD_O(i) o4[i]
-#define LOAD_DO(i) do4[i]
-#endif
+SOURCE(1, o);
+SOURCE(2, d_o);
 
 void main()
 {
@@ -29,7 +21,7 @@ void main()
         float sum = 0.0;
 
         for (uint d = 0; d < D / 4; d++)
-            sum += dot(LOAD_O((t * p.ldo + h * D) / 4 + d), LOAD_DO((t * p.lddo + h * D) / 4 + d));
+            sum += dot(LOAD(o, (t * p.ldo + h * D) / 4 + d), LOAD(d_o, (t * p.lddo + h * D) / 4 + d));
         dsum[i] = sum;
     }
 }
