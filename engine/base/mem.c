@@ -131,8 +131,9 @@ enum at_status at_arena_alloc(struct at_arena *arena, void *out_pointer, size_t 
         if (st != AT_OK)
             return st;
     }
+    // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): add_block() set it
     store_pointer(out_pointer, block->bytes + block->used);
-    block->used += bytes; // NOLINT(clang-analyzer-core.NullDereference): add_block() set it
+    block->used += bytes;
     return AT_OK;
 }
 

@@ -55,7 +55,8 @@ static struct at_string_slot *slot_of(const struct at_string_map *map, const cha
 {
     size_t i = hash_bytes(key, n) & (map->n_slots - 1);
 
-    while (map->slots[i].key && (map->slots[i].n != n || memcmp(map->slots[i].key, key, n) != 0))
+    while (map->slots[i].key &&
+           (map->slots[i].n != n || (n > 0 && memcmp(map->slots[i].key, key, n) != 0)))
         i = (i + 1) & (map->n_slots - 1);
     return &map->slots[i];
 }
