@@ -1,6 +1,6 @@
 // x[r,c] = the value of a stored weight, bit for bit what the format's definition gives in f32.
 // x (rows, cols) f32; planes as in engine/ops/quant.h, their rows stride words apart. One module a
-// format (-DDQ_<name>). (Planes as texel buffers are no faster on llvmpipe: the stores take the time.)
+// format (-DDQ_<name>).
 // Mapping: a workgroup takes a row at a time, an invocation 4 columns. The columns from cols to the
 // next multiple of 4 are written as zeros. No shared memory. Formats: ggml, Gerganov et al.
 #version 450

@@ -245,12 +245,14 @@ static AT_CHECKED probe(struct at_gpu *gpu)
                                         .pNext = &sizes };
     const VkPhysicalDeviceProperties *p = &all.properties;
     struct at_gpu_info *info = &gpu->info;
+    VkPhysicalDeviceFeatures features;
     enum at_status st;
 
     vkGetPhysicalDeviceProperties(gpu->physical, &all.properties);
     if (p->apiVersion < VK_API_VERSION_1_2 || !find_family(gpu))
         return AT_NOT_FOUND;
     vkGetPhysicalDeviceProperties2(gpu->physical, &all);
+    vkGetPhysicalDeviceFeatures(gpu->physical, &features);
     TRY(find_extensions(gpu));
     gpu->limits = p->limits;
     info->type = type_of(p->deviceType);
@@ -260,6 +262,7 @@ static AT_CHECKED probe(struct at_gpu *gpu)
     info->vulkan_major = VK_API_VERSION_MAJOR(p->apiVersion);
     info->vulkan_minor = VK_API_VERSION_MINOR(p->apiVersion);
     info->subgroup = subgroup.subgroupSize;
+    info->int64 = features.shaderInt64;
     info->max_shared_bytes = p->limits.maxComputeSharedMemorySize;
     info->max_invocations = p->limits.maxComputeWorkGroupInvocations;
     info->max_range_bytes = p->limits.maxStorageBufferRange;

@@ -20,6 +20,7 @@ struct at_gpu_info {
     enum at_gpu_type type;
     uint32_t vulkan_major, vulkan_minor;
     uint32_t subgroup; /* lanes */
+    bool int64;        /* 64-bit integers in kernels */
     uint32_t max_shared_bytes, max_invocations;
     uint64_t max_range_bytes; /* of one storage buffer binding, after `max_range_bytes` of params */
     uint64_t max_texels;      /* elements of one texel buffer view */
