@@ -50,6 +50,10 @@ struct swiglu_bwd_args { U32 T, F, lddgate, lddup, lddm, ldgate, ldup; };
 struct token_loss_args { U32 R; F32 weight, beta, label_smoothing; };
 /* clang-format on */
 
+/* Which side of a matrix product is narrow: C has few columns, C has few rows (TN). */
+#define GEMM_WIDE 0
+#define GEMM_NARROW 1
+#define GEMM_SHORT 2
 /* Query heads of a kv head are worked on in parts of at most 32; a tile of a portable attention
  * kernel has this many positions. R query heads a kv head. */
 #define ATTENTION_PARTS(R) (((R) + 31) / 32)

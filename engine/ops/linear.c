@@ -4,6 +4,7 @@
 
 /* Blocks of k: fixed, so that the order of a sum is a function of the shape. */
 enum { K_SPLIT_FROM = 4096, K_SPLIT = 1024, TN_BLOCK = 256 };
+enum { NARROW_MOST = 32 };                     /* above, kernels with a wide tile waste less */
 static const uint64_t panel_bytes = 64u << 20; /* of a dequantised weight */
 
 /* Rows of `row_bytes` that one binding holds: all, or a multiple of 16, so that parts begin at the
@@ -35,6 +36,18 @@ static bool empty(struct at_tensor t)
     return t.dim[0] == 0 || t.dim[1] == 0;
 }
 
+/* A product's work with its narrow side, if any: CPU devices have kernels for such, which give the
+ * same bits. A function of the matrices that do not grow with the tokens. */
+static struct at_work gemm_work(uint32_t M, uint32_t N, uint32_t side)
+{
+    return (struct at_work){ M, N, 1, 1, { side } };
+}
+
+static uint32_t columns_side(uint32_t N)
+{
+    return N <= NARROW_MOST ? GEMM_NARROW : GEMM_WIDE;
+}
+
 /* Columns [c_col, c_col + rows of B) of C; B in panels that a binding holds. */
 static void nt_columns(struct at_stream *s, struct at_tensor C, uint32_t c_col, struct at_tensor A,
                        struct at_tensor B, float alpha, bool accumulate)
@@ -64,7 +77,7 @@ static void nt_columns(struct at_stream *s, struct at_tensor C, uint32_t c_col, 
                 .accumulate = accumulate || k > 0,
             };
 
-            at_launch_gemm_nt(s, &bufs, &args, (struct at_work){ M, args.N, 1, 0, { 0 } });
+            at_launch_gemm_nt(s, &bufs, &args, gemm_work(M, args.N, columns_side(N)));
         }
     }
 }
@@ -94,7 +107,7 @@ static void nn_columns(struct at_stream *s, struct at_tensor C, struct at_tensor
             .accumulate = accumulate || k > 0,
         };
 
-        at_launch_gemm_nn(s, &bufs, &args, (struct at_work){ M, N, 1, 0, { 0 } });
+        at_launch_gemm_nn(s, &bufs, &args, gemm_work(M, N, columns_side(N)));
     }
 }
 
@@ -123,6 +136,7 @@ void at_matmul_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, s
 {
     const uint32_t M = A.dim[1], N = B.dim[1], K = A.dim[0];
     const uint64_t limit = binding_bytes(s), widest = A.ld > B.ld ? A.ld : B.ld;
+    const uint32_t side = M <= NARROW_MOST ? GEMM_SHORT : columns_side(N);
     uint32_t block, panel;
 
     at_require_shape(C, M, N);
@@ -152,7 +166,7 @@ void at_matmul_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, s
                 .accumulate = accumulate || k > 0,
             };
 
-            at_launch_gemm_tn(s, &bufs, &args, (struct at_work){ args.M, N, 1, 0, { 0 } });
+            at_launch_gemm_tn(s, &bufs, &args, gemm_work(args.M, N, side));
         }
     }
 }

@@ -342,6 +342,7 @@ int main(int argc, char **argv)
         product(&b, 0, 512, 576, 1536);
         product(&b, 2, 256, 576, 576);
         product(&b, 1, 512, 16, 576);
+        product(&b, 0, 512, 16, 576);
         product(&b, 2, 16, 576, 512);
         product(&b, 2, 576, 16, 512);
         product(&b, 0, 512, 576, 16);

@@ -165,11 +165,69 @@ static void matmul_fewer_rows_same_bits(void **state)
     }
 }
 
+/* The first `cols` columns of a (rows, all) matrix. */
+static float *first_columns(const float *x, size_t rows, size_t all, size_t cols)
+{
+    float *y = gt_floats(rows * cols, 1);
+
+    for (size_t i = 0; i < rows * cols; i++)
+        y[i] = x[i / cols * all + i % cols];
+    return y;
+}
+
+/* A narrow product is a part of a wide one, whatever kernel computes it. */
+static void check_part(struct gt *t, const struct form *f, uint32_t M, uint32_t N, uint32_t K)
+{
+    const struct shape wide = { 130, 70, K, 0, 1, true }, part = { M, N, K, 0, 1, true };
+    struct matmul_case all, some;
+    float *want;
+
+    make_case(&all, f, &wide);
+    run(t, f, &wide, &all, wide.M, all.out);
+    want = first_columns(all.out, M, wide.N, N);
+    some = (struct matmul_case){
+        .A = f->a_flip ? first_columns(all.A, K, wide.M, M) : first_columns(all.A, M, K, K),
+        .B = f->b_flip ? first_columns(all.B, N, K, K) : first_columns(all.B, K, wide.N, N),
+        .C = first_columns(all.C, M, wide.N, N),
+        .out = gt_floats((size_t)M * N, 1),
+        .a_rows = f->a_flip ? K : M,
+        .a_cols = f->a_flip ? M : K,
+        .b_rows = f->b_flip ? N : K,
+        .b_cols = f->b_flip ? K : N
+    };
+    run(t, f, &part, &some, M, some.out);
+    if (memcmp(some.out, want, (size_t)M * N * sizeof *want) != 0)
+        fail_msg("%s: %s %u x %u x %u: other bits than a wide product", t->setting, f->name, M, N,
+                 K);
+    free(want);
+    free_case(&all);
+    free_case(&some);
+}
+
+static void matmul_narrow_side_same_bits(void **state)
+{
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        for (size_t f = 0; f < AT_COUNT(forms); f++) {
+            check_part(&t, &forms[f], 130, 16, 300);
+            check_part(&t, &forms[f], 70, 31, 45);
+            check_part(&t, &forms[f], 130, 3, 7);
+            check_part(&t, &forms[f], 16, 70, 300);
+            check_part(&t, &forms[f], 31, 33, 45);
+        }
+        gt_close(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matmul_any_shape_equals_reference),
         cmocka_unit_test(matmul_fewer_rows_same_bits),
+        cmocka_unit_test(matmul_narrow_side_same_bits),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
