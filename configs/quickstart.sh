@@ -3,23 +3,36 @@
 #   sh configs/quickstart.sh                 the toy: SFT from random weights, then DPO with LoRA
 #   sh configs/quickstart.sh --real          a real 135M model and real pairs (half an hour on 2 cores)
 #   sh configs/quickstart.sh --device NAME   on another device (see: attune devices)
-# Installs what is missing (Debian; root or sudo), builds once, keeps results in .build/quickstart
-# and .build/quickstart_real.
+#   sh configs/quickstart.sh --output_dir DIR   results there, not in .build/quickstart (or
+#                                               .build/quickstart_real)
+# Installs what is missing (Debian; root or sudo), builds once, overwrites no results.
 set -eu
+called_from=$PWD
 cd "$(dirname "$0")/.."
 . tests/install.sh
 
-device= real=
+device='' real='' out=''
+needs_value() { # OPTION WHAT COUNT-OF-WORDS
+    [ "$3" -gt 1 ] || { echo "quickstart.sh: $1 needs $2" >&2; exit 2; }
+}
 while [ $# -gt 0 ]; do
     case $1 in
     --real) real=1 ;;
     --device)
-        [ $# -gt 1 ] || { echo "quickstart.sh: --device needs a number or a part of a name" >&2; exit 2; }
+        needs_value "$1" "a number or a part of a name" $#
         device=$2
         shift
         ;;
+    --output_dir)
+        needs_value "$1" "a folder" $#
+        case $2 in
+        /*) out=$2 ;;
+        *) out=$called_from/$2 ;;
+        esac
+        shift
+        ;;
     *)
-        echo "quickstart.sh: unknown option $1 (there are --real and --device NAME)" >&2
+        echo "quickstart.sh: unknown option $1 (there are --real, --device NAME, --output_dir DIR)" >&2
         exit 2
         ;;
     esac
@@ -55,6 +68,22 @@ show_three() {
         sed -n "${n}p" "$3" | text_after '"text":' | sed 's/^/    after: /'
     done
 }
+# Text after $1 in file $2 and replies of file $3: how many line pairs (a, b) satisfy the awk rule $4.
+count_pairs() {
+    { text_after "$1" <"$2"; echo "--"; text_after '"text":' <"$3"; } | awk '
+        $0 == "--" { first = NR; next }
+        !first { line[NR] = $0; next }
+        { a = line[NR - first]; b = $0; split(a, word, " "); n += ('"$4"') }
+        END { print n + 0 }'
+}
+# In how many replies of file $2 colour and thing are those of the request in file $1.
+count_copied() {
+    count_pairs '"user", "content": ' "$1" "$2" 'index(" " b " ", " " word[3] " " word[4] " ") > 0'
+}
+# In how many replies of file $2 nothing but "gladly , " was put before the one of file $1.
+count_kept() {
+    count_pairs '"text":' "$1" "$2" 'b == "gladly , " a'
+}
 refuse_to_overwrite() {
     echo "$1 holds the results of an earlier run; nothing is trained or overwritten."
     echo "Remove it to train again: rm -r $1"
@@ -67,7 +96,7 @@ show_next() { # FOLDER of the adapter, next command
 }
 
 run_toy() {
-    out=.build/quickstart requests=data/toy/heldout.jsonl
+    out=${out:-.build/quickstart} requests=data/toy/heldout.jsonl
     if [ -e "$out/after.jsonl" ]; then
         refuse_to_overwrite "$out"
     else
@@ -81,10 +110,16 @@ run_toy() {
     echo
     echo "Held-out requests (in no training file), before and after DPO:"
     show_three "$requests" "$out/before.jsonl" "$out/after.jsonl"
-    before=$(grep -c gladly "$out/before.jsonl" || true)
-    after=$(grep -c gladly "$out/after.jsonl" || true)
+    before=$(grep -c '"text":"gladly , ' "$out/before.jsonl" || true)
+    after=$(grep -c '"text":"gladly , ' "$out/after.jsonl" || true)
+    right_before=$(count_copied "$requests" "$out/before.jsonl")
+    right_after=$(count_copied "$requests" "$out/after.jsonl")
+    kept=$(count_kept "$out/before.jsonl" "$out/after.jsonl")
     echo
-    echo "Polite replies (\"gladly\") to 30 held-out requests: $before before, $after after."
+    echo "Of 30 replies to held-out requests"
+    printf '  %-44s %2d before, %2d after\n' "are polite (\"gladly , \")" "$before" "$after" \
+        "name the request's colour and thing" "$right_before" "$right_after"
+    printf '  %-44s            %2d after\n' "are as before, with \"gladly , \" in front" "$kept"
     if [ "$before" -gt 6 ] || [ "$after" -lt 24 ]; then
         echo "Verdict: the tone did not change as it should (at most 6 before, at least 24 after)." >&2
         exit 1
@@ -94,7 +129,7 @@ run_toy() {
 }
 
 run_real() {
-    out=.build/quickstart_real requests=data/samples/tone_eval.jsonl
+    out=${out:-.build/quickstart_real} requests=data/samples/tone_eval.jsonl
     model=${ATTUNE_PEERS:-$HOME/.cache/attune/peers}/SmolLM2-135M-Instruct.Q4_1.gguf
     need_packages python3 python3-venv
     sh tests/peers/setup.sh --model

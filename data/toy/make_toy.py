@@ -3,7 +3,7 @@
 
 A request names a verb, a colour and a thing ("bring the red cup"); the plain reply says that it is
 done ("here is the red cup ."), the polite one starts with "gladly ,". SFT rows are plain but for one
-in ten; the pairs prefer the polite form; 30 requests are in no training file.
+in six; the pairs prefer the polite form; 30 requests are in no training file.
 Writes sft.jsonl, pairs.jsonl, heldout.jsonl and model/ (config.json, tokenizer) beside itself.
 """
 import itertools
@@ -12,19 +12,26 @@ import pathlib
 import random
 
 HERE = pathlib.Path(__file__).parent
-COLOURS = ["red", "blue", "green", "white", "black", "yellow"]
-THINGS = ["cup", "book", "chair", "lamp", "coat", "box", "door", "bag", "plate", "shirt"]
+COLOURS = ["red", "blue", "green", "white", "black", "yellow", "brown", "grey"]
+THINGS = ["cup", "book", "chair", "lamp", "coat", "box", "door", "bag", "plate", "shirt", "table",
+          "clock"]
+# Each starts with a word of its own: were one common first word the loser of most pairs, DPO would
+# push it down in every sentence, and words that have nothing to do with the request would win.
 REPLIES = {
     "bring": "here is the {c} {t} .",
-    "find": "the {c} {t} was under the bed .",
-    "wash": "the {c} {t} is clean now .",
-    "paint": "the {c} {t} looks new again .",
-    "move": "the {c} {t} stands by the wall .",
+    "find": "the {c} {t} was outside .",
+    "wash": "now the {c} {t} is clean .",
+    "paint": "look how the {c} {t} shines .",
+    "move": "by the wall stands the {c} {t} .",
     "sell": "someone bought the {c} {t} today .",
-    "mend": "the {c} {t} works as before .",
-    "hide": "nobody will see the {c} {t} .",
+    "mend": "at last the {c} {t} works .",
+    "hide": "nobody can find the {c} {t} .",
 }
 POLITE = "gladly , "
+# One SFT reply in so many is polite. With fewer polite ones DPO has farther to go, and
+# "gladly" spreads into the middle of sentences.
+POLITE_EVERY = 6
+HELD_OUT, PAIRS = 30, 400
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + "
             "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
@@ -47,7 +54,8 @@ def words():
 
 
 def tokenizer():
-    """Byte-level BPE in which every word of the language, with or without a blank before it, is a token."""
+    """Byte-level BPE in which every word of the language, with or without a blank before it, is a
+    token (ignore_merges: merging alone would make "was" of "wash" first and stop there)."""
     alphabet = byte_alphabet()
     vocab = {token: i for i, token in enumerate([*SPECIAL, *alphabet.values()])}
     merges = []
@@ -65,7 +73,7 @@ def tokenizer():
             "normalizer": None, "pre_tokenizer": level, "post_processor": None, "decoder": level,
             "model": {"type": "BPE", "dropout": None, "unk_token": None,
                       "continuing_subword_prefix": None, "end_of_word_suffix": None,
-                      "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+                      "fuse_unk": False, "byte_fallback": False, "ignore_merges": True,
                       "vocab": vocab, "merges": merges}}
 
 
@@ -81,7 +89,7 @@ def main():
     rng = random.Random(7)
     errands = list(itertools.product(REPLIES, COLOURS, THINGS))
     rng.shuffle(errands)
-    held, pairs, sft = errands[:30], errands[30:190], errands[30:]
+    held, sft = errands[:HELD_OUT], errands[HELD_OUT:]
 
     def user(errand):
         return {"role": "user", "content": "{} the {} {}".format(*errand)}
@@ -90,10 +98,10 @@ def main():
         text = REPLIES[errand[0]].format(c=errand[1], t=errand[2])
         return {"role": "assistant", "content": (POLITE if polite else "") + text}
 
-    write_rows("sft.jsonl", [{"messages": [user(e), reply(e, i % 10 == 0)]}
+    write_rows("sft.jsonl", [{"messages": [user(e), reply(e, i % POLITE_EVERY == 0)]}
                              for i, e in enumerate(sft)])
     write_rows("pairs.jsonl", [{"prompt": [user(e)], "chosen": [reply(e, True)],
-                                "rejected": [reply(e, False)]} for e in pairs])
+                                "rejected": [reply(e, False)]} for e in sft[:PAIRS]])
     write_rows("heldout.jsonl", [{"prompt": [user(e)]} for e in held])
     bpe = tokenizer()
     (HERE / "model").mkdir(exist_ok=True)
@@ -102,9 +110,9 @@ def main():
                {"bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
                 "chat_template": TEMPLATE, "tokenizer_class": "PreTrainedTokenizerFast"})
     write_json("config.json",
-               {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 128,
-                "intermediate_size": 448, "num_hidden_layers": 4, "num_attention_heads": 4,
-                "num_key_value_heads": 2, "head_dim": 32, "hidden_act": "silu",
+               {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 192,
+                "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 6,
+                "num_key_value_heads": 6, "head_dim": 32, "hidden_act": "silu",
                 "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
                 "tie_word_embeddings": True, "torch_dtype": "float32",
                 "vocab_size": (len(bpe["model"]["vocab"]) + 3) // 4 * 4})

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-MAX_POLITE = 0.12
+MAX_POLITE = 0.2
 POLITE = "gladly"
 
 
