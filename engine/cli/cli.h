@@ -87,6 +87,8 @@ void cli_note(const char *format, ...) AT_PRINTF(1, 2);
 void cli_detail(const char *format, ...) AT_PRINTF(1, 2);
 /* at_events.progress: an updating line on a terminal, else a plain line every few seconds. */
 void cli_progress(void *context, const struct at_progress *progress);
+/* at_events.evaluation: an updating count on a terminal, and a line with the result. */
+void cli_evaluation(void *context, const struct at_evaluation *evaluation);
 /* Ends the progress line and counts the warnings. */
 void cli_term_end(void);
 /* Prints the one error line of a failing command. */

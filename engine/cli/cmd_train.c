@@ -131,7 +131,7 @@ static void show_counts(const struct at_engine *e)
 AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
 {
     enum at_status st = AT_OK, trained = AT_OK;
-    const struct at_events events = { .progress = cli_progress };
+    const struct at_events events = { .progress = cli_progress, .evaluation = cli_evaluation };
     struct at_run run = { .config = NULL };
     char *why = NULL;
 

@@ -117,6 +117,28 @@ void cli_progress(void *context, const struct at_progress *p)
     }
 }
 
+void cli_evaluation(void *context, const struct at_evaluation *e)
+{
+    const char *clear = term.updates ? "\r\033[K" : "";
+    const bool ends = e->done == e->rows;
+    char accuracy[96] = "";
+
+    (void)context;
+    if (term.quiet || (!ends && !term.updates))
+        return;
+    if (!ends) {
+        fprintf(stderr, "%seval %u of %u held-out rows", clear, e->done, e->rows);
+    } else {
+        if (e->pairs)
+            snprintf(accuracy, sizeof accuracy, "  chosen likelier a token in %.1f %%",
+                     100 * e->accuracy.value);
+        fprintf(stderr, "%seval at step %llu  %u held-out rows  loss %.4f%s\n", clear,
+                (unsigned long long)e->step, e->rows, e->loss, accuracy);
+    }
+    fflush(stderr);
+    term.in_line = term.updates && !ends;
+}
+
 void cli_term_end(void)
 {
     const size_t n = at_warn_count(NULL);

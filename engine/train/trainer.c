@@ -70,24 +70,53 @@ done:
     return st;
 }
 
-static void eval_outcome(const struct loop *l, const struct at_tally *t, bool before,
-                         struct at_outcome *out)
+static void eval_outcome(const struct loop *l, const struct at_tally *t,
+                         const struct at_evaluation *e, bool before, struct at_outcome *out)
 {
-    const bool pairs = at_method_get(l->run->method)->pairs;
-    const struct at_share share = at_share_of(t->mean_logp_wins, t->rows);
-    const double n = pairs ? t->rows : t->tokens[0], loss = n > 0 ? t->loss / n : 0;
-
     out->has_eval = true;
     if (before) {
-        out->before = share;
-        out->eval_loss_before = loss;
+        out->before = e->accuracy;
+        out->eval_loss_before = e->loss;
         out->chosen_logp_before = t->logp[0] / t->rows;
     }
     if (before || !l->config->load_best_model_at_end || l->best_step == l->step) {
-        out->after = share;
-        out->eval_loss_after = loss;
+        out->after = e->accuracy;
+        out->eval_loss_after = e->loss;
         out->chosen_logp_after = t->logp[0] / t->rows;
     }
+}
+
+/* Computes the held-out rows in pieces, so that one sees it go on and a signal is answered. */
+static AT_CHECKED evaluate_rows(struct loop *l, struct at_tally *tally, struct at_evaluation *e)
+{
+    enum { PIECE = 32 };
+    enum at_status st = AT_OK;
+    struct at_run *run = l->run;
+    struct at_compute what = l->what;
+    double count = 0;
+
+    what.train = false;
+    what.weight = 1;
+    while (e->done < e->rows) {
+        const uint32_t n = e->rows - e->done < PIECE ? e->rows - e->done : PIECE;
+        TRY(at_engine_rows(&run->engine, l->eval_rows + e->done, l->eval + e->done, n, &what));
+        TRY(at_engine_finish(&run->engine));
+        for (uint32_t i = e->done; i < e->done + n; i++)
+            at_tally_add(tally, l->eval_rows[i], &l->eval[i]);
+        e->done += n;
+        if (e->done < e->rows && run->events.evaluation)
+            run->events.evaluation(run->events.context, e);
+        if (at_signal_status() != AT_OK)
+            FAIL(at_signal_status(), "stopped by a signal while evaluating at step %llu",
+                 (unsigned long long)l->step);
+    }
+    count = e->pairs ? tally->rows : tally->tokens[0];
+    e->loss = count > 0 ? tally->loss / count : 0;
+    e->accuracy = at_share_of(tally->mean_logp_wins, tally->rows);
+    if (run->events.evaluation)
+        run->events.evaluation(run->events.context, e);
+done:
+    return st;
 }
 
 static AT_CHECKED evaluate(struct loop *l, bool before, struct at_outcome *out)
@@ -96,26 +125,22 @@ static AT_CHECKED evaluate(struct loop *l, bool before, struct at_outcome *out)
     struct at_run *run = l->run;
     const struct at_dataset *d = &run->data.eval;
     const double begin_s = at_now_s();
-    struct at_compute what = l->what;
+    const bool pairs = at_method_get(run->method)->pairs;
+    struct at_evaluation e = { .step = l->step, .rows = d->n_rows, .pairs = pairs };
     struct at_tally tally = { 0 };
     cJSON *line = NULL;
 
     if (!run->data.has_eval)
         goto done;
-    what.train = false;
-    what.weight = 1;
-    TRY(at_engine_rows(&run->engine, l->eval_rows, l->eval, d->n_rows, &what));
-    TRY(at_engine_finish(&run->engine));
-    for (uint32_t i = 0; i < d->n_rows; i++)
-        at_tally_add(&tally, &d->rows[i], &l->eval[i]);
+    TRY(evaluate_rows(l, &tally, &e));
     line = at_records_line(l->step, (double)l->step / (double)run->steps_per_epoch);
     at_tally_write(line, &tally, "eval_", run->method, l->config->beta);
     cJSON_AddNumberToObject(line, "n", d->n_rows);
     TRY(at_records_metrics(l->records, line));
-    if (at_method_get(run->method)->pairs)
+    if (pairs)
         TRY(at_records_pairs(l->records, l->step, d, l->eval, l->config->beta));
     TRY(keep_best(l, line));
-    eval_outcome(l, &tally, before, out);
+    eval_outcome(l, &tally, &e, before, out);
 done:
     l->evaluated_s += at_now_s() - begin_s;
     cJSON_Delete(line);

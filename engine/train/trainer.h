@@ -15,9 +15,19 @@ struct at_progress {
     double eta_s, tokens_per_s, pairs_per_s;
     bool pairs;
 };
-struct at_events {
+/* An evaluation while it goes on; `loss` and `accuracy` (pairs) are known when all rows are done.
+ */
+struct at_evaluation {
+    uint64_t step;
+    uint32_t done, rows;
+    bool pairs;
+    double loss;
+    struct at_share accuracy; /* eval_logps/accuracies */
+};
+struct at_events { /* functions may be NULL */
     void *context;
-    void (*progress)(void *context, const struct at_progress *progress); /* may be NULL */
+    void (*progress)(void *context, const struct at_progress *progress);
+    void (*evaluation)(void *context, const struct at_evaluation *evaluation);
 };
 
 /* Rows of a run as the trainer will see them. */

@@ -205,6 +205,9 @@ training_tells_what_it_did() {
         says err "$word"
     done
     [ -s "$work/out" ] && fail "training wrote to stdout"
+    run 0 dpo "$golden/dpo_sigmoid/config.json" --eval_split 0.3 --on_bad_row skip --output_dir "$work/held"
+    says err '^eval at step 0  [0-9]+ held-out rows  loss 0\.6931  chosen likelier a token in [0-9.]+ %$'
+    says err '^eval at step 6 '
     for file in adapter_model.safetensors adapter_config.json metrics.jsonl timing.jsonl result.json \
         run.json tokenizer.json; do
         [ -s "$work/dpo/$file" ] || fail "dpo: $file is missing"
