@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """The real model: real_model.py ATTUNE PEERS_FOLDER. SmolLM2-135M-Instruct (Q4_1 GGUF), sample pairs.
 
-1. DPO with LoRA r=16 on all linear layers for ATTUNE_REAL_STEPS steps (0: the whole default run);
-   PEFT loads the adapter with zero missing and unexpected keys and its log-probs of 20 held-out rows
-   on the dequantised base agree with `attune score` to 1e-3 relative.
+1. DPO with LoRA r=16 on all linear layers for ATTUNE_REAL_STEPS steps (0: the whole default run,
+   half an hour on 2 cores); PEFT loads the adapter with zero missing and unexpected keys and its
+   log-probs of 20 held-out rows on the dequantised base agree with `attune score` to 1e-3 relative.
 2. SFT, then DPO on top of it: the one adapter that is written reproduces the policy on the bare base.
+3. With the whole run: held-out accuracy is 0.85 or more and the chosen log-prob has not collapsed; a
+   control, the sides of a random half of the training pairs swapped, stays at the base's figure.
 """
 import json
 import os
 import pathlib
+import random
 import subprocess
 import sys
 import tempfile
@@ -59,6 +62,32 @@ def agree(what, rows, adapter):
           len(ours) > 0 and worst < 1e-3)
 
 
+def swapped_half(folder):
+    """The training pairs, chosen and rejected swapped in a random half of them."""
+    rows = [json.loads(line) for line in (SAMPLES / "tone_train.jsonl").read_text().splitlines()]
+    for i in random.Random(5).sample(range(len(rows)), len(rows) // 2):
+        rows[i]["chosen"], rows[i]["rejected"] = rows[i]["rejected"], rows[i]["chosen"]
+    path = folder / "swapped.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def check_whole_run(folder, common, result):
+    """Point 3: what the default run reaches, and what it reaches without information."""
+    accuracy, chosen = result["eval_logps/accuracies"], result["eval_logps/chosen"]
+    check(f"held-out accuracy rises from {accuracy['before']['value']:.3f} to {accuracy['after']['value']:.3f} "
+          f"[{accuracy['after']['low']:.3f}, {accuracy['after']['high']:.3f}], 0.85 or more",
+          accuracy["after"]["value"] >= 0.85)
+    check(f"the chosen log-prob ({chosen['before']:.1f} to {chosen['after']:.1f}) has not collapsed",
+          chosen["after"] > 1.25 * chosen["before"] and not result["alarms"])
+    attune("dpo", ROOT / "configs/dpo.json", *common, "--output_dir", folder / "control",
+           "--train_dataset", swapped_half(folder), "--load_best_model_at_end", "false")
+    control = json.loads((folder / "control" / "result.json").read_text())["eval_logps/accuracies"]
+    check(f"the control stays at {control['before']['value']:.3f} within its interval: "
+          f"{control['after']['value']:.3f} [{control['after']['low']:.3f}, {control['after']['high']:.3f}]",
+          control["after"]["low"] <= control["before"]["value"] <= control["after"]["high"])
+
+
 def main():
     if not HF.is_dir():
         subprocess.run([sys.executable, str(ROOT / "tests/peers/gguf_to_hf.py"), str(MODEL), str(HF)],
@@ -71,10 +100,9 @@ def main():
         attune("dpo", ROOT / "configs/dpo.json", *common, "--output_dir", folder / "dpo", *limit)
         result = json.loads((folder / "dpo" / "result.json").read_text())
         print(json.dumps(result))
-        after = result["eval_logps/accuracies"]["after"]
-        check(f"held-out accuracy {after['value']:.3f} [{after['low']:.3f}, {after['high']:.3f}] is 0.85 or more",
-              STEPS != "0" or after["value"] >= 0.85)
         agree("DPO", rows, folder / "dpo")
+        if STEPS == "0":
+            check_whole_run(folder, common, result)
         limit = ["--max_steps", "10"]
         attune("sft", ROOT / "configs/sft.json", *common, "--output_dir", folder / "sft", *limit)
         attune("dpo", ROOT / "configs/dpo.json", *common, "--output_dir", folder / "both", *limit,
