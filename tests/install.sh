@@ -20,5 +20,5 @@ need_packages() {
     fi
     $as_root apt-get update -q >/dev/null
     # shellcheck disable=SC2086 # words
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >/dev/null
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q -o Dpkg::Use-Pty=0 --no-install-recommends $missing >/dev/null
 }
