@@ -39,7 +39,7 @@ fetch_swiftshader() {
 device() {
     name=$1 expected=$2 tests=$3
     shift 3
-    found=$(env "$@" "$build/attune" devices 2>&1 | head -n 2 | tr -s ' \n' ' ' || true)
+    found=$(env "$@" "$build/attune" devices --quiet 2>&1 | head -n 2 | tr -s ' \n' ' ' || true)
     case $found in
     *$expected*) ;;
     *)
