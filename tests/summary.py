@@ -8,6 +8,7 @@ import re
 import sys
 
 ROW = re.compile(r"^\s*\d+/\d+ Test\s+#\d+: (\S+) \.+\s*(\**)\s*(.*?)\s+[\d.]+ sec")
+UNSTARTED = re.compile(r"^\s*\d+ - (\S+) \(Not Run\)")  # its row is torn apart by messages
 
 
 def allowed_skips(strict):
@@ -19,8 +20,12 @@ def allowed_skips(strict):
 def main():
     passed, failed, skipped = 0, 0, []
     for line in pathlib.Path(sys.argv[1]).read_text(errors="replace").splitlines():
+        unstarted = UNSTARTED.match(line)
+        if unstarted:
+            failed += 1
+            print(f"not run: {unstarted.group(1)}")
         row = ROW.match(line)
-        if not row:
+        if not row or row.group(3) == "Not Run":
             continue
         name, verdict = row.group(1), row.group(3)
         if "Skipped" in verdict:
