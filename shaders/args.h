@@ -32,6 +32,8 @@ struct dequantise_args { U32 rows, cols, ld, quants_stride, scales_stride; }; /*
 struct embed_bwd_args { U32 n_ids, C, v0, V, t0, T, lddw, lddx; };
 /* C[M,N] (+)= alpha * op(A) op(B); accumulate 0 or 1; *_col: first column of a matrix in its rows. */
 struct gemm_args { U32 M, N, K, lda, ldb, ldc, a_col, b_col, c_col; F32 alpha; U32 accumulate; };
+/* y[N] (+)= alpha * W[N,K] x[K]; strides of W's planes in words. */
+struct gemv_args { U32 N, K, quants_stride, scales_stride; F32 alpha; U32 accumulate; };
 struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; };
 struct head_finish_args { U32 R, C, V, ldu, ldy, with_u; };
 struct head_grad_args { U32 R, n, v0, ldz; };

@@ -10,26 +10,7 @@
 layout(local_size_x = 64) in;
 layout(push_constant) uniform push { dequantise_args p; };
 layout(binding = 0, std430) writeonly buffer out_x { vec4 x[]; };
-layout(binding = 1, std430) readonly buffer in_quants { uint quants[]; };
-layout(binding = 2, std430) readonly buffer in_scales { uint scales[]; };
-
-uint dq_quants(uint row, uint i) { return quants[row * p.quants_stride + i]; }
-#ifdef DQ_F16
-#include "lib/dq_f16.glsl"
-#elif defined DQ_BF16
-#include "lib/dq_bf16.glsl"
-#else
-uint dq_scales(uint row, uint i) { return scales[row * p.scales_stride + i]; }
-#ifdef DQ_Q8_0
-#include "lib/dq_q8_0.glsl"
-#elif defined DQ_Q4_0
-#include "lib/dq_q4_0.glsl"
-#elif defined DQ_Q4_1
-#include "lib/dq_q4_1.glsl"
-#elif defined DQ_Q6_K
-#include "lib/dq_q6_k.glsl"
-#endif
-#endif
+#include "lib/dq.glsl"
 
 void main()
 {

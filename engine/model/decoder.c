@@ -269,14 +269,24 @@ static void linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tens
 {
     const struct at_layer *layer = &d->model->layers[l];
     const struct at_activations *a = &d->layers[d->trains ? l : 0];
+    const bool one_row = x.dim[0] == 1; /* decoding: slabs have multiples of 64 */
 
-    at_linear_fwd(s, y, x, layer->linear[i], &d->linear, accumulate);
+    if (one_row)
+        at_linear_row(s, y, x, layer->linear[i], 1, accumulate);
+    else
+        at_linear_fwd(s, y, x, layer->linear[i], &d->linear, accumulate);
     if (i <= LIN_V && layer->bias[i].buffer)
         at_bias_fwd(s, y, layer->bias[i]);
     for (size_t k = 0; k < d->n_stack; k++) {
         const struct at_lora *lora = lora_of(d->stack[k], l, i, pass);
-        if (lora)
-            at_lora_fwd(s, y, z_of(d, a, d->stack[k], i, x.dim[0], lora->A.dim[0]), x, lora);
+        struct at_tensor z;
+        if (!lora)
+            continue;
+        z = z_of(d, a, d->stack[k], i, x.dim[0], lora->A.dim[0]);
+        if (one_row)
+            at_lora_row(s, y, z, x, lora);
+        else
+            at_lora_fwd(s, y, z, x, lora);
     }
 }
 

@@ -250,6 +250,37 @@ void at_linear_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_te
     at_matmul_tn(s, dW, dy, x, 1, true);
 }
 
+/* ---- one row ---- */
+
+void at_linear_row(struct at_stream *s, struct at_tensor y, struct at_tensor x,
+                   struct at_weight weight, float alpha, bool accumulate)
+{
+    static const uint32_t kernels[AT_QUANT_COUNT] = {
+        [AT_F32] = AT_KERNEL_gemv_f32,   [AT_F16] = AT_KERNEL_gemv_f16,
+        [AT_BF16] = AT_KERNEL_gemv_bf16, [AT_Q8_0] = AT_KERNEL_gemv_q8_0,
+        [AT_Q4_0] = AT_KERNEL_gemv_q4_0, [AT_Q4_1] = AT_KERNEL_gemv_q4_1,
+        [AT_Q6_K] = AT_KERNEL_gemv_q6_k,
+    };
+    const struct at_weight w = at_weight_rows(weight, 0, weight.rows);
+    const bool scales = at_quant_get(w.type)->n_planes > 1;
+    const struct at_view views[] = { at_tensor_view(y), w.plane[0],
+                                     scales ? w.plane[1] : at_tensor_view(x), at_tensor_view(x) };
+    const struct gemv_args args = {
+        .N = w.rows,
+        .K = w.cols,
+        .quants_stride = (uint32_t)at_quant_row_bytes(w.type, 0, w.cols) / 4,
+        .scales_stride = (uint32_t)at_quant_row_bytes(w.type, 1, w.cols) / 4,
+        .alpha = alpha,
+        .accumulate = accumulate,
+    };
+
+    at_require_shape(x, 1, w.cols);
+    at_require_shape(y, 1, w.rows);
+    if (!empty(y))
+        at_stream_launch(s, kernels[w.type], views, &args, sizeof args,
+                         (struct at_work){ args.N, 1, 1, 0, { 0 } });
+}
+
 /* ---- bias ---- */
 
 void at_bias_fwd(struct at_stream *s, struct at_tensor y, struct at_view b)
@@ -282,6 +313,13 @@ void at_lora_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor z, st
 {
     at_matmul_nt(s, z, x, lora->A, 1, false);
     at_matmul_nt(s, y, z, lora->B, lora->scale, true);
+}
+
+void at_lora_row(struct at_stream *s, struct at_tensor y, struct at_tensor z, struct at_tensor x,
+                 const struct at_lora *lora)
+{
+    at_linear_row(s, z, x, at_weight_of_tensor(lora->A), 1, false);
+    at_linear_row(s, y, z, at_weight_of_tensor(lora->B), lora->scale, true);
 }
 
 void at_lora_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dz, struct at_tensor dy,

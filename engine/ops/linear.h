@@ -28,6 +28,10 @@ void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *s
 /* y (T,N) = x (T,K) W^T, added to y with `accumulate`. */
 void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
                    const struct at_linear_scratch *scratch, bool accumulate);
+/* y (1,N) = alpha * x (1,K) W^T: the same for decoding, whose weights are read as they are stored.
+ * Rounded otherwise than at_linear_fwd(). */
+void at_linear_row(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
+                   float alpha, bool accumulate);
 /* dx (T,K) = dy (T,N) W. */
 void at_linear_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
                    struct at_weight w, const struct at_linear_scratch *scratch, bool accumulate);
@@ -47,6 +51,9 @@ struct at_lora {
 };
 /* z (T,r) = x A^T; y += scale * z B^T. */
 void at_lora_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor z, struct at_tensor x,
+                 const struct at_lora *lora);
+/* The same for one row, with at_linear_row(). */
+void at_lora_row(struct at_stream *s, struct at_tensor y, struct at_tensor z, struct at_tensor x,
                  const struct at_lora *lora);
 /* dz (T,r) = scale * dy B; dB += scale * dy^T z; dA += dz^T x; dx += dz A (skipped when dx has no
  * buffer). The gradients are skipped for a frozen adapter. */

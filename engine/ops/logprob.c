@@ -171,7 +171,10 @@ void at_head_logits(struct at_stream *s, struct at_tensor logits, struct at_tens
     const struct at_linear_scratch panel = { scratch->panel };
 
     AT_REQUIRE(h.dim[0] <= 64);
-    at_linear_fwd(s, logits, h, w, &panel, false);
+    if (h.dim[0] == 1)
+        at_linear_row(s, logits, h, w, 1, false);
+    else
+        at_linear_fwd(s, logits, h, w, &panel, false);
 }
 
 void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view stats,

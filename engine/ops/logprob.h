@@ -28,7 +28,7 @@ void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse, 
 void at_head_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tensor h,
                         struct at_view targets, struct at_view lse, struct at_view coef,
                         struct at_weight w, const struct at_head_scratch *scratch);
-/* logits (R,V) of few rows for sampling (decoding only): R at most 64. */
+/* logits (R,V) of few rows for sampling (decoding only): R at most 64, one by at_linear_row(). */
 void at_head_logits(struct at_stream *s, struct at_tensor logits, struct at_tensor h,
                     struct at_weight w, const struct at_head_scratch *scratch);
 

@@ -6,7 +6,8 @@ layout(binding = 1) uniform samplerBuffer quants;
 #else
 layout(binding = 1) uniform isamplerBuffer quants;
 #endif
-#if defined DQ_Q4_0 || defined DQ_Q4_1 || defined DQ_Q8_0 || defined DQ_Q6_K
+#if !defined DQ_F32 && !defined DQ_F16 && !defined DQ_BF16
+#define DQ_SCALES
 layout(binding = 2) uniform isamplerBuffer scales;
 #endif
 #include "lib/half.glsl"

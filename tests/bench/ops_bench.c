@@ -130,6 +130,11 @@ static void dequantise(struct bench *b)
     at_dequantise(b->stream, values, weight);
 }
 
+static void one_row(struct bench *b)
+{
+    at_linear_row(b->stream, C, A, weight, 1, false);
+}
+
 static void dequantisation(struct bench *b, enum at_quant_type type)
 {
     const uint32_t rows = 1536, cols = 768;
@@ -138,9 +143,12 @@ static void dequantisation(struct bench *b, enum at_quant_type type)
     begin(b);
     at_weight_reserve(b->pool, &weight, type, rows, cols, "weight");
     at_tensor_reserve(b->pool, &values, rows, cols, "values");
+    at_tensor_reserve(b->pool, &A, 1, cols, "A");
+    at_tensor_reserve(b->pool, &C, 1, rows, "C");
     need(at_pool_commit(b->pool));
     snprintf(what, sizeof what, "dequantise %s (weights)", at_quant_get(type)->name);
     measure(b, what, (double)rows * cols, dequantise);
+    measure(b, "  one row (weights)", (double)rows * cols, one_row);
 }
 
 /* ---- head ---- */

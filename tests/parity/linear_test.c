@@ -1,6 +1,6 @@
 /* links: base gpu ops */
 /* Linear layers on stored weights, bias and LoRA = the reference; panels of small scratches and
- * small bindings give the same result as whole weights. */
+ * small bindings give the same result as whole weights; one row by the kernels of decoding. */
 #include "gpu_test.h"
 
 #include "linear.h"
@@ -41,6 +41,9 @@ static float *make_weight(uint8_t **plane0, uint8_t **plane1, const struct layer
             block[1] = 0x20; /* d = 2^-7 */
             if (quant->block_bytes == 20)
                 block[3] = 0x30; /* m about 1/8 */
+        } else if (quant->block_cols == 256) {
+            block[208] = 0;
+            block[209] = 0x10; /* d = 2^-11, scales of up to 127 */
         } else
             block[1] = (uint8_t)(block[1] & 0xbb); /* halves below 1 */
     }
@@ -137,6 +140,74 @@ static void linear_stored_weights_equal_reference(void **state)
 
             check_layer(&t, &layers[i], layers[i].N * row_bytes, true);
             check_layer(&t, &layers[i], 64 * row_bytes, false); /* panels of 64 rows */
+        }
+        gt_close(&t);
+    }
+}
+
+static void check_row(struct gt *t, const struct layer *l, float alpha, bool accumulate)
+{
+    uint8_t *plane0, *plane1;
+    float *W = make_weight(&plane0, &plane1, l), *x = gt_floats(l->K, 1), *y = gt_floats(l->N, 1);
+    float *first = gt_floats(l->N, 1);
+    double *W64 = gt_doubles(W, (size_t)l->N * l->K), *Wabs = absolute(W, (size_t)l->N * l->K);
+    double *x64 = gt_doubles(x, l->K), *xabs = absolute(x, l->K);
+    double *y64 = gt_doubles(y, l->N), *yscale = absolute(y, l->N);
+    struct at_weight w = { .type = l->type, .rows = l->N, .cols = l->K };
+    size_t b[4] = { 0 };
+
+    gt_begin(t);
+    for (uint32_t i = 0; i < at_quant_get(l->type)->n_planes; i++)
+        b[i] = gt_plan(t, l->N * at_quant_row_bytes(l->type, i, l->K));
+    b[2] = gt_plan_tensor(t, 1, l->K, 0);
+    b[3] = gt_plan_tensor(t, 1, l->N, 0);
+    gt_commit(t);
+    for (uint32_t i = 0; i < at_quant_get(l->type)->n_planes; i++) {
+        w.plane[i] = gt_view(t, b[i]);
+        OK(at_gpu_write(t->gpu, w.plane[i], i == 0 ? plane0 : plane1,
+                        l->N * at_quant_row_bytes(l->type, i, l->K)));
+    }
+    const struct at_tensor X = gt_tensor(t, b[2], 1, l->K, 0), Y = gt_tensor(t, b[3], 1, l->N, 0);
+
+    OK(at_tensor_write(t->gpu, X, x));
+    for (int i = 0; i < 2; i++) { /* the same bits twice */
+        OK(at_tensor_write(t->gpu, Y, y));
+        at_linear_row(t->stream, Y, X, w, alpha, accumulate);
+        OK(at_stream_wait(t->stream));
+        OK(at_tensor_read(t->gpu, i == 0 ? first : y, Y));
+    }
+    assert_memory_equal(first, y, l->N * sizeof *y);
+    ref_matmul_nt(y64, x64, W64, 1, l->N, l->K, (double)alpha, accumulate);
+    ref_matmul_nt(yscale, xabs, Wabs, 1, l->N, l->K, fabs((double)alpha), true);
+    gt_require_close(t, at_quant_get(l->type)->name, y, y64, yscale, l->N, TOL_GEMM);
+    gt_end(t);
+    float *floats[] = { W, x, y, first };
+    double *doubles[] = { W64, Wabs, x64, xabs, y64, yscale };
+    for (size_t i = 0; i < AT_COUNT(floats); i++)
+        free(floats[i]);
+    for (size_t i = 0; i < AT_COUNT(doubles); i++)
+        free(doubles[i]);
+    free(plane0);
+    free(plane1);
+}
+
+static void linear_one_row_equals_reference(void **state)
+{
+    static const struct layer layers[] = {
+        { AT_F32, 1, 1, 1 },      { AT_F32, 1, 63, 65 },    { AT_F32, 1, 576, 700 },
+        { AT_F16, 1, 130, 63 },   { AT_BF16, 1, 577, 300 }, { AT_Q8_0, 1, 576, 700 },
+        { AT_Q4_0, 1, 160, 200 }, { AT_Q4_1, 1, 32, 3 },    { AT_Q4_1, 1, 1536, 577 },
+        { AT_Q6_K, 1, 768, 130 },
+    };
+
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        for (size_t i = 0; i < AT_COUNT(layers); i++) {
+            check_row(&t, &layers[i], 1, false);
+            check_row(&t, &layers[i], -0.5f, true);
         }
         gt_close(&t);
     }
@@ -246,7 +317,10 @@ static void check_lora(struct gt *t, uint32_t T, uint32_t K, uint32_t N, uint32_
         .T = T, .K = K, .N = N, .r = r, .A = d[A], .B = d[B], .scale = 0.5
     };
 
-    at_lora_fwd(t->stream, v[Y], v[Z], v[X], &lora);
+    if (T == 1)
+        at_lora_row(t->stream, v[Y], v[Z], v[X], &lora);
+    else
+        at_lora_fwd(t->stream, v[Y], v[Z], v[X], &lora);
     at_lora_bwd(t->stream, v[DX], v[DZ], v[DY], v[X], v[Z], &lora);
     OK(at_stream_wait(t->stream));
     ref_lora_fwd(d[Y], d[Z], d[X], &ref);
@@ -284,6 +358,8 @@ static void lora_forward_and_backward_equal_reference(void **state)
 
         gt_open(&t, setting);
         check_lora(&t, 1, 3, 5, 1);
+        check_lora(&t, 1, 96, 130, 16);
+        check_lora(&t, 2, 3, 5, 1);
         check_lora(&t, 64, 130, 63, 8);
         check_lora(&t, 300, 96, 160, 16);
         gt_close(&t);
@@ -294,6 +370,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_stored_weights_equal_reference),
+        cmocka_unit_test(linear_one_row_equals_reference),
         cmocka_unit_test(linear_scratch_holds_the_largest_panel),
         cmocka_unit_test(bias_any_shape_equals_reference),
         cmocka_unit_test(lora_forward_and_backward_equal_reference),

@@ -1,0 +1,30 @@
+// y[n] (+)= alpha * sum_k W[n,k] x[k]: a product with one row, for decoding; W (N,K) as it is stored.
+// y (N), x (K) f32; planes of W as in engine/ops/quant.h. One module a format (-DDQ_<name>).
+// Mapping: a workgroup takes a row of W at a time, an invocation the vec4s i, i + 64, ... in order, then
+// one tree: bits depend on the shape alone. Shared: 1280 bytes.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "args.h"
+#include "lib/reduce.glsl"
+
+layout(push_constant) uniform push { gemv_args p; };
+layout(binding = 0, std430) buffer out_y { float y[]; };
+#include "lib/dq.glsl"
+#ifdef DQ_SCALES
+layout(binding = 3, std430) readonly buffer in_x { vec4 x[]; };
+#else
+layout(binding = 2, std430) readonly buffer in_x { vec4 x[]; };
+#endif
+
+void main()
+{
+    for (uint n = gl_WorkGroupID.x; n < p.N; n += gl_NumWorkGroups.x) {
+        vec4 sum = vec4(0);
+
+        for (uint c = gl_LocalInvocationIndex; c < (p.K + 3) / 4; c += WG)
+            sum += mix(vec4(0), dq(n, c) * x[c], lessThan(4 * c + uvec4(0, 1, 2, 3), uvec4(p.K)));
+        const float total = p.alpha * reduce_sum(sum.x + sum.y + (sum.z + sum.w));
+        if (gl_LocalInvocationIndex == 0)
+            y[n] = p.accumulate != 0 ? y[n] + total : total;
+    }
+}

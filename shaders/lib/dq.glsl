@@ -1,0 +1,31 @@
+// dq(row, c): columns 4c ... 4c + 3 of a row of a stored weight, for any device. A format is a define
+// (-DDQ_<name>); planes as in engine/ops/quant.h: bindings 1 and, where it has scales, 2. Needs
+// quants_stride and scales_stride in p, as in dequantise_args.
+layout(binding = 1, std430) readonly buffer in_quants { uint quants[]; };
+uint dq_quants(uint row, uint i) { return quants[row * p.quants_stride + i]; }
+
+#ifdef DQ_F32
+vec4 dq(uint row, uint c)
+{
+    const uint at = row * p.quants_stride + 4 * c;
+
+    return uintBitsToFloat(uvec4(quants[at], quants[at + 1], quants[at + 2], quants[at + 3]));
+}
+#elif defined DQ_F16
+#include "lib/dq_f16.glsl"
+#elif defined DQ_BF16
+#include "lib/dq_bf16.glsl"
+#else
+#define DQ_SCALES
+layout(binding = 2, std430) readonly buffer in_scales { uint scales[]; };
+uint dq_scales(uint row, uint i) { return scales[row * p.scales_stride + i]; }
+#ifdef DQ_Q8_0
+#include "lib/dq_q8_0.glsl"
+#elif defined DQ_Q4_0
+#include "lib/dq_q4_0.glsl"
+#elif defined DQ_Q4_1
+#include "lib/dq_q4_1.glsl"
+#elif defined DQ_Q6_K
+#include "lib/dq_q6_k.glsl"
+#endif
+#endif
