@@ -6,6 +6,7 @@ Walks engine/train/config.def: for each key and each method that reads it, the t
 is done twice, without and with the other value of OTHER. A key without a row in OTHER fails, so does
 a row without a key. run.json is not looked at: it repeats the configuration.
 """
+# labels: slow
 import concurrent.futures
 import json
 import pathlib

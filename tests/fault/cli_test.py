@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Bad input ends with one clear line and the right exit code, and nothing is lost:
-faults_test.py SOURCE_DIR BUILD_DIR [NAME ...]
+cli_test.py SOURCE_DIR BUILD_DIR [NAME ...]
 
 Each fault is made in a copy of a tiny golden model or of its data; the run must exit with the code, its
 last line must be `attune: error: ...` and match the pattern, and no adapter may have been written.
