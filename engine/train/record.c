@@ -8,7 +8,6 @@ struct at_records {
     struct at_arena arena;
     const char *dir;
     struct at_log *metrics, *timing, *pairs;
-    double started_s;
 };
 
 static AT_CHECKED path_in(struct at_records *r, char **out, const char *name)
@@ -73,7 +72,6 @@ AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run)
     TRY(at_alloc(&r, 1, sizeof *r));
     TRY(at_arena_strdup(&r->arena, &copy, run->config->output_dir));
     r->dir = copy;
-    r->started_s = at_now_s();
     TRY(path_in(r, &path, "metrics.jsonl"));
     TRY(at_log_open(&r->metrics, path));
     TRY(path_in(r, &path, "timing.jsonl"));
@@ -133,7 +131,7 @@ AT_CHECKED at_records_metrics(struct at_records *r, const cJSON *line)
 }
 
 AT_CHECKED at_records_timing(struct at_records *r, uint64_t step, double step_s, uint64_t tokens,
-                             uint32_t rows, uint64_t steps_left)
+                             uint32_t rows, double eta_s)
 {
     enum at_status st = AT_OK;
     cJSON *line = cJSON_CreateObject();
@@ -142,8 +140,7 @@ AT_CHECKED at_records_timing(struct at_records *r, uint64_t step, double step_s,
     cJSON_AddNumberToObject(line, "step_time_s", step_s);
     cJSON_AddNumberToObject(line, "tokens_per_s", (double)tokens / step_s);
     cJSON_AddNumberToObject(line, "pairs_per_s", rows / step_s);
-    cJSON_AddNumberToObject(line, "eta_s",
-                            (at_now_s() - r->started_s) / (double)step * (double)steps_left);
+    cJSON_AddNumberToObject(line, "eta_s", eta_s);
     TRY(write_line(r->timing, line));
 done:
     cJSON_Delete(line);

@@ -21,7 +21,7 @@ void at_records_close(struct at_records **records);
 cJSON *at_records_line(uint64_t step, double epoch);
 AT_CHECKED at_records_metrics(struct at_records *records, const cJSON *line);
 AT_CHECKED at_records_timing(struct at_records *records, uint64_t step, double step_s,
-                             uint64_t tokens, uint32_t rows, uint64_t steps_left);
+                             uint64_t tokens, uint32_t rows, double eta_s);
 /* One line a pair: margin, log-ratios and lengths of an evaluation. */
 AT_CHECKED at_records_pairs(struct at_records *records, uint64_t step,
                             const struct at_dataset *data, const struct at_row_result *results,

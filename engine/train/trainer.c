@@ -261,6 +261,17 @@ done:
     return st;
 }
 
+/* Seconds in steps so far, and left at that rate: evaluations are left out of both. */
+static double training_s(const struct loop *l)
+{
+    return at_now_s() - l->start_s - l->evaluated_s;
+}
+
+static double eta_s(const struct loop *l)
+{
+    return training_s(l) / (double)(l->step + 1) * (double)(l->run->total_steps - l->step - 1);
+}
+
 static AT_CHECKED log_step(struct loop *l, uint32_t n, double rate, double step_s)
 {
     enum at_status st = AT_OK;
@@ -274,8 +285,7 @@ static AT_CHECKED log_step(struct loop *l, uint32_t n, double rate, double step_
     }
     l->norm_sum += l->norm[0];
     l->logged++;
-    TRY(at_records_timing(l->records, l->step + 1, step_s, tokens, n,
-                          l->run->total_steps - l->step - 1));
+    TRY(at_records_timing(l->records, l->step + 1, step_s, tokens, n, eta_s(l)));
     if ((l->step + 1) % l->config->logging_steps != 0 && l->step + 1 != run->total_steps)
         goto done;
     line = at_records_line(l->step + 1, (double)(l->step + 1) / (double)run->steps_per_epoch);
@@ -295,7 +305,7 @@ done:
 static void report(const struct loop *l, uint32_t n, double rate, const struct at_outcome *out)
 {
     const struct at_run *run = l->run;
-    const double elapsed = at_now_s() - l->start_s - l->evaluated_s;
+    const double elapsed = training_s(l);
     struct at_progress p = { .step = l->step + 1, .total = run->total_steps };
     double score = 0;
 
@@ -308,7 +318,7 @@ static void report(const struct loop *l, uint32_t n, double rate, const struct a
     p.loss = out->loss_last;
     p.margin = l->config->beta * score / n;
     p.learning_rate = rate;
-    p.eta_s = elapsed / (double)(l->step + 1) * (double)(run->total_steps - l->step - 1);
+    p.eta_s = eta_s(l);
     p.tokens_per_s = (double)(run->engine.tokens_computed - l->tokens_at_start) / (elapsed + 1e-9);
     p.pairs_per_s = (double)(l->step + 1) * run->rows_per_step / (elapsed + 1e-9);
     run->events.progress(run->events.context, &p);
