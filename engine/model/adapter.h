@@ -50,8 +50,8 @@ struct at_adapter_record {
 AT_CHECKED at_adapter_save(const char *dir, struct at_gpu *gpu, const struct at_model_config *model,
                            const struct at_adapter *const *stack, size_t n,
                            const struct at_adapter_record *record);
-/* Names of lora_B tensors that are all zero or not finite, after an update; "" when all are fine.
- */
+/* Names of lora_B tensors that are as they were at the start, or not finite, after an update; ""
+ * when all are fine. */
 AT_CHECKED at_adapter_check_moved(struct at_buf *out, struct at_gpu *gpu,
                                   const struct at_adapter *adapter);
 

@@ -221,7 +221,7 @@ AT_CHECKED at_adapter_check_moved(struct at_buf *out, struct at_gpu *gpu,
                                   const struct at_adapter *adapter)
 {
     enum at_status st = AT_OK;
-    float *values = NULL;
+    float *values = NULL, *start = NULL;
 
     AT_REQUIRE(adapter->trainable);
     at_buf_clear(out);
@@ -233,17 +233,22 @@ AT_CHECKED at_adapter_check_moved(struct at_buf *out, struct at_gpu *gpu,
         if (!B)
             continue;
         TRY(at_alloc(&values, n, sizeof *values));
+        TRY(at_alloc(&start, n, sizeof *start)); /* zeros for a fresh adapter */
         TRY(at_tensor_read(gpu, values, B->p));
+        if (adapter->reference)
+            TRY(at_tensor_read(gpu, start, adapter->reference[k].B));
         for (size_t i = 0; i < n; i++) {
-            moved = moved || values[i] != 0;
+            moved = moved || values[i] != start[i];
             finite = finite && isfinite(values[i]);
         }
         if (!moved || !finite)
             at_buf_printf(out, "%s%s", out->n > 0 ? ", " : "", B->name);
         at_free(&values);
+        at_free(&start);
     }
     TRY(at_buf_status(out));
 done:
     at_free(&values);
+    at_free(&start);
     return st;
 }

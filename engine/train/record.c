@@ -8,6 +8,7 @@ struct at_records {
     struct at_arena arena;
     const char *dir;
     struct at_log *metrics, *timing, *pairs;
+    uint64_t device_bytes; /* of the plan, which a step never exceeds */
 };
 
 static AT_CHECKED path_in(struct at_records *r, char **out, const char *name)
@@ -72,6 +73,7 @@ AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run)
     TRY(at_alloc(&r, 1, sizeof *r));
     TRY(at_arena_strdup(&r->arena, &copy, run->config->output_dir));
     r->dir = copy;
+    r->device_bytes = at_engine_get_bytes(&run->engine).total;
     TRY(path_in(r, &path, "metrics.jsonl"));
     TRY(at_log_open(&r->metrics, path));
     TRY(path_in(r, &path, "timing.jsonl"));
@@ -141,6 +143,7 @@ AT_CHECKED at_records_timing(struct at_records *r, uint64_t step, double step_s,
     cJSON_AddNumberToObject(line, "tokens_per_s", (double)tokens / step_s);
     cJSON_AddNumberToObject(line, "pairs_per_s", rows / step_s);
     cJSON_AddNumberToObject(line, "eta_s", eta_s);
+    cJSON_AddNumberToObject(line, "device_bytes", (double)r->device_bytes);
     TRY(write_line(r->timing, line));
 done:
     cJSON_Delete(line);
@@ -201,9 +204,12 @@ done:
     return st;
 }
 
-/* "better" when after's interval lies above before's value, "worse" when below, else open. */
+/* "better" when after's interval lies above before's value, "worse" when below, else open. A run
+ * that was stopped may have written a state that was never evaluated. */
 static const char *verdict(const struct at_outcome *o)
 {
+    if (o->evaluated_step != o->best_step)
+        return "not judged";
     if (!o->has_eval || !o->has_pairs)
         return o->has_eval ? (o->eval_loss_after < o->eval_loss_before ? "better" : "worse")
                            : "not judged";
@@ -303,6 +309,8 @@ static AT_CHECKED write_run(struct at_records *r, const struct at_run *run)
     cJSON_AddItemToObject(out, "kernels", at_engine_kernels(e));
     part = cJSON_AddObjectToObject(out, "data");
     add_rows(part, "train", run->data.was_split ? &run->data.all : &run->data.train);
+    if (run->data.has_eval && !run->data.was_split)
+        add_rows(part, "eval", &run->data.eval);
     cJSON_AddNumberToObject(part, "train_rows", run->data.train.n_rows);
     cJSON_AddNumberToObject(part, "eval_rows", run->data.eval.n_rows);
     TRY(add_digests(r, out, run));
@@ -323,7 +331,8 @@ done:
     return st;
 }
 
-/* Files of the tokenizer that a Hugging Face folder has, as they are. */
+/* Files of the tokenizer that a Hugging Face folder has, as they are, and the chat template where
+ * no such file has it. The tokenizer of a GGUF file stays there. */
 static AT_CHECKED copy_tokenizer(struct at_records *r, const struct at_run *run)
 {
     static const char *const names[] = { "tokenizer.json", "tokenizer_config.json",
@@ -332,7 +341,8 @@ static AT_CHECKED copy_tokenizer(struct at_records *r, const struct at_run *run)
     struct at_map map = { .n = 0 };
     char *from = NULL, *to = NULL;
 
-    if (run->bundle.template_text && run->config->chat_template_path) {
+    if (run->bundle.template_text &&
+        (run->config->chat_template_path || !run->bundle.tokenizer_dir)) {
         TRY(path_in(r, &to, "chat_template.jinja"));
         TRY(at_file_write_atomic(to, run->bundle.template_text, strlen(run->bundle.template_text)));
     }

@@ -66,9 +66,10 @@ static void count_steps(struct at_run *run)
 {
     const struct at_config *c = run->config;
     const uint32_t batch = c->per_device_train_batch_size, window = c->gradient_accumulation_steps;
-    const uint64_t micro = at_div_up(run->data.train.n_rows, batch);
+    const uint64_t micro = at_div_up(run->data.train.n_rows, batch),
+                   rows = (uint64_t)batch * window;
 
-    run->rows_per_step = batch * window;
+    run->rows_per_step = (uint32_t)(rows < run->data.train.n_rows ? rows : run->data.train.n_rows);
     run->steps_per_epoch = at_div_up(micro, window);
     run->total_steps = c->max_steps > 0
                            ? c->max_steps

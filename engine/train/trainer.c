@@ -33,7 +33,7 @@ struct loop {
     uint64_t best_step;
     bool has_best;
     double start_s, evaluated_s;
-    uint64_t tokens_at_start;
+    uint64_t step_tokens, step_rows; /* computed in training steps so far */
     bool moved_checked;
 };
 
@@ -56,6 +56,9 @@ static AT_CHECKED keep_best(struct loop *l, const cJSON *line)
 
     snprintf(with_prefix, sizeof with_prefix, "%s%s", strncmp(key, "eval_", 5) ? "eval_" : "", key);
     value = at_json_find(line, with_prefix);
+    if (cJSON_IsNull(value))
+        FAIL(AT_NUMERIC, "step %llu: %s of the held-out rows is not finite",
+             (unsigned long long)l->step, with_prefix);
     if (!cJSON_IsNumber(value))
         FAIL(AT_USAGE, "metric_for_best_model: the evaluation has no value %s", with_prefix);
     if (l->has_best &&
@@ -80,6 +83,7 @@ static void eval_outcome(const struct loop *l, const struct at_tally *t,
         out->chosen_logp_before = t->logp[0] / t->rows;
     }
     if (before || !l->config->load_best_model_at_end || l->best_step == l->step) {
+        out->evaluated_step = l->step;
         out->after = e->accuracy;
         out->eval_loss_after = e->loss;
         out->chosen_logp_after = t->logp[0] / t->rows;
@@ -285,6 +289,8 @@ static AT_CHECKED log_step(struct loop *l, uint32_t n, double rate, double step_
     }
     l->norm_sum += l->norm[0];
     l->logged++;
+    l->step_tokens += tokens;
+    l->step_rows += n;
     TRY(at_records_timing(l->records, l->step + 1, step_s, tokens, n, eta_s(l)));
     if ((l->step + 1) % l->config->logging_steps != 0 && l->step + 1 != run->total_steps)
         goto done;
@@ -319,8 +325,8 @@ static void report(const struct loop *l, uint32_t n, double rate, const struct a
     p.margin = l->config->beta * score / n;
     p.learning_rate = rate;
     p.eta_s = eta_s(l);
-    p.tokens_per_s = (double)(run->engine.tokens_computed - l->tokens_at_start) / (elapsed + 1e-9);
-    p.pairs_per_s = (double)(l->step + 1) * run->rows_per_step / (elapsed + 1e-9);
+    p.tokens_per_s = (double)l->step_tokens / (elapsed + 1e-9);
+    p.pairs_per_s = (double)l->step_rows / (elapsed + 1e-9);
     run->events.progress(run->events.context, &p);
 }
 
@@ -403,7 +409,6 @@ static AT_CHECKED train_steps(struct loop *l, struct at_outcome *out)
     }
     if (signal == AT_OK && evaluated != l->step)
         TRY(evaluate(l, false, out));
-    out->steps = l->step;
     if (signal != AT_OK)
         FAIL(signal,
              "stopped by a signal after step %llu of %llu; the state so far was written to %s",
@@ -469,6 +474,7 @@ static void loop_release(struct loop *l)
  * what precompute_ref_log_probs asks for. */
 static AT_CHECKED precompute(struct loop *l)
 {
+    enum { PIECE = 64 };
     enum at_status st = AT_OK;
     struct at_run *run = l->run;
     const struct at_dataset *d = &run->data.train;
@@ -479,8 +485,13 @@ static AT_CHECKED precompute(struct loop *l)
         goto done;
     for (uint32_t i = 0; i < d->n_rows; i++)
         run->data.train_rows[i] = &d->rows[i];
-    TRY(at_engine_rows(&run->engine, run->data.train_rows, l->results, d->n_rows, &what));
-    TRY(at_engine_finish(&run->engine));
+    for (uint32_t i = 0; i < d->n_rows; i += PIECE) {
+        const uint32_t n = d->n_rows - i < PIECE ? d->n_rows - i : PIECE;
+        TRY(at_engine_rows(&run->engine, run->data.train_rows + i, l->results + i, n, &what));
+        TRY(at_engine_finish(&run->engine));
+        if (at_signal_status() != AT_OK)
+            FAIL(at_signal_status(), "stopped by a signal before the first step");
+    }
 done:
     return st;
 }
@@ -513,8 +524,8 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
     l.start_s = at_now_s();
     TRY(precompute(&l));
     TRY(evaluate(&l, true, out));
-    l.tokens_at_start = run->engine.tokens_computed;
     trained = train_steps(&l, out);
+    out->steps = l.step;
     out->best_step = l.has_best && l.config->load_best_model_at_end ? l.best_step : l.step;
     out->complete = trained == AT_OK;
     out->time_s = at_now_s() - l.start_s;

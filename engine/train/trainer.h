@@ -57,8 +57,9 @@ AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
 void at_run_close(struct at_run *run);
 
 struct at_outcome {
-    uint64_t steps, best_step;
-    bool complete; /* all steps were made */
+    uint64_t steps, best_step; /* made; the one whose state is written */
+    uint64_t evaluated_step;   /* that the `after` values below are of */
+    bool complete;             /* all steps were made */
     bool has_eval, has_pairs;
     double loss_first, loss_last;
     struct at_share before, after; /* eval_logps/accuracies */

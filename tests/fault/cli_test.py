@@ -115,6 +115,8 @@ def faults():
         lambda c: poison(c.shard(3), "model.norm.weight", float("inf")), ()
     yield "NaN in a weight", 70, r"step 0: the log-probs of line \d+.*not finite", \
         lambda c: poison(c.shard(3), "lm_head.weight", float("nan")), ()
+    yield "NaN in a weight, rows held out", 70, r"step 0: eval_loss of the held-out rows is not finite", \
+        lambda c: poison(c.shard(3), "lm_head.weight", float("nan")), ("--eval_split", "0.3", "--eval_strategy", "epoch")
     yield "no device memory", 69, r"MiB of device memory.*lower max_tokens_per_slab", lambda c: None, \
         ("--device_memory_limit", "100000")
     yield "no tokenizer", 66, r"tokenizer\.json", lambda c: (c.model / "tokenizer.json").unlink(), ()

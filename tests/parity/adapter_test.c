@@ -162,6 +162,7 @@ static void written_adapter_is_read_back(void **state)
     const struct at_adapter_record record = { .base_model = "base \"x\"", .dropout = 0.05 };
     struct fixture f = { 0 }, frozen = { 0 }, trained = { 0 };
     const struct at_adapter *stack[] = { &f.adapter };
+    struct at_buf names = { 0 };
     cJSON *config = NULL;
     struct gt t;
 
@@ -171,6 +172,14 @@ static void written_adapter_is_read_back(void **state)
     randomise_B(&t, &f.adapter);
     OK(at_adapter_save(TMP, t.gpu, &model, stack, 1, &record));
     load_adapter(&t, &frozen, TMP, false);
+    load_adapter(&t, &trained, TMP, true);
+    OK(at_adapter_check_moved(&names, t.gpu, &trained.adapter)); /* B is not zero, but as it was */
+    assert_non_null(strstr(names.data, "layers.1.mlp.down_proj.lora_B.weight"));
+    randomise_B(&t, &trained.adapter);
+    OK(at_adapter_check_moved(&names, t.gpu, &trained.adapter));
+    assert_string_equal(names.data, "");
+    at_buf_release(&names);
+    close_adapter(&trained);
     load_adapter(&t, &trained, TMP, true);
     assert_false(frozen.adapter.trainable);
     assert_null(frozen.adapter.reference);
