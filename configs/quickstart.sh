@@ -44,7 +44,7 @@ need_packages build-essential cmake ninja-build pkg-config glslang-tools spirv-t
 if [ ! -f .build/release/build.ninja ]; then
     cmake --preset release >/dev/null
 fi
-cmake --build .build/release --target attune | tail -n 1
+build .build/release attune
 attune=.build/release/attune
 
 # Every command takes the device that was asked for.
@@ -137,7 +137,10 @@ run_real() {
         refuse_to_overwrite "$out"
     else
         echo "A real model: SmolLM2-135M-Instruct, 300 tone pairs of data/samples, 120 held out."
-        run_attune dpo configs/dpo.json --model_name_or_path "$model" --output_dir "$out"
+        # a run that was trained goes on with its replies
+        if ! grep -q '"complete": true' "$out/result.json" 2>/dev/null; then
+            run_attune dpo configs/dpo.json --model_name_or_path "$model" --output_dir "$out"
+        fi
         head -n 3 "$requests" >"$out/requests.jsonl"
         set -- --prompts "$out/requests.jsonl" --max_new_tokens 80 --model_name_or_path "$model"
         replies "$@" >"$out/before.jsonl"

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Sourced by scripts that need packages: need_packages NAME... installs the Debian packages that are
+# Sourced by scripts. need_packages NAME... installs the Debian packages that are
 # missing (as root, or through sudo); on other systems it names what is needed and goes on.
 need_packages() {
     missing=
@@ -21,4 +21,15 @@ need_packages() {
     $as_root apt-get update -q >/dev/null
     # shellcheck disable=SC2086 # words
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q -o Dpkg::Use-Pty=0 --no-install-recommends $missing >/dev/null
+}
+
+# build FOLDER TARGET...: builds and prints the last line; on failure the last 40 lines, and returns 1.
+build() {
+    folder=$1
+    shift
+    cmake --build "$folder" --target "$@" >"$folder/build.log" 2>&1 || {
+        tail -n 40 "$folder/build.log" >&2
+        return 1
+    }
+    tail -n 1 "$folder/build.log"
 }

@@ -21,14 +21,13 @@ for word in "$@"; do
     *) filter="${filter:+$filter|}$word" ;;
     esac
 done
-if [ -n "$peers" ]; then
-    exec sh tests/peers/run.sh
-fi
-
 need_packages build-essential cmake ninja-build pkg-config git python3 glslang-tools glslang-dev \
     spirv-tools libvulkan-dev vulkan-validationlayers mesa-vulkan-drivers libcjson-dev \
     libsodium-dev libyaml-dev libpcre2-dev libutf8proc-dev libcmocka-dev zlib1g-dev \
     universal-ctags
+if [ -n "$peers" ]; then
+    exec sh tests/peers/run.sh
+fi
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null || true)
 strict=''
 if [ -n "$ci" ]; then

@@ -55,7 +55,7 @@ def agree(what, rows, adapter):
         check(f"{what}: PEFT loads the adapter: {peer.stderr[-300:]}", False)
         return
     worst = 0.0
-    for mine, theirs in zip(ours, map(json.loads, peer.stdout.splitlines())):
+    for mine, theirs in zip(ours, map(json.loads, peer.stdout.splitlines()), strict=True):
         for side in ("chosen", "rejected"):
             worst = max(worst, abs(mine[side]["logp"] - theirs[side]["logp"]) / abs(theirs[side]["logp"]))
     check(f"{what}: log-probs of {len(ours)} rows agree with PEFT (worst relative difference {worst:.1e})",

@@ -6,11 +6,17 @@ set -eu
 cd "$(dirname "$0")/../.."
 peers=${ATTUNE_PEERS:-$HOME/.cache/attune/peers}
 parts=${*:-golden text weights real}
+for part in $parts; do
+    case $part in
+    golden | text | weights | real) ;;
+    *) echo "tests/peers/run.sh: unknown part $part (there are golden, text, weights, real)" >&2; exit 2 ;;
+    esac
+done
 . tests/install.sh
 need_packages python3 python3-venv
 sh tests/peers/setup.sh
 [ -f .build/release/build.ninja ] || cmake --preset release >/dev/null
-cmake --build .build/release --target attune | tail -n 1
+build .build/release attune
 passed=0 failed=0 skipped=0
 run() {
     name=$1 status=0
@@ -31,7 +37,7 @@ case $parts in *text*)
 esac
 case $parts in *weights*)
     [ -f .build/dev/build.ninja ] || cmake --preset dev >/dev/null
-    cmake --build .build/dev --target bench_load | tail -n 1
+    build .build/dev bench_load
     run weights "$peers/bin/python" tests/peers/weights_peer.py .build/dev/tests/bench_load "$peers"
     ;;
 esac
