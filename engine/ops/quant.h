@@ -1,6 +1,7 @@
 /* Weight storage formats on the device. A matrix (rows, cols) lies in one or two planes whose rows
  * start at multiples of 16 bytes: plane 0 the values or quants, plane 1 the scales. One GLSL file
- * shaders/lib/dq_<name>.glsl (row, column / 4 -> vec4, `precise`) serves every consumer.
+ * shaders/lib/dq_<name>.glsl (row, column / 4 -> vec4, `precise`) serves every consumer;
+ * lib/dq_texel.glsl gives CPU devices the same bits by whole texels.
  *   f32   plane 0: floats                    f16, bf16  plane 0: halves, two a word, low half first
  *   q8_0  plane 0: signed bytes, 4 a word    plane 1: f16 d per 32 columns, two a word
  *   q4_0  plane 0: nibbles, 8 a word, column 8i+j at bit 4j; value d * (nibble - 8); plane 1 as

@@ -1,6 +1,6 @@
 // Weights by whole 16-byte texels of quants, for CPU devices: dq_texel(row, i) -> COUNT4 vec4s, columns
 // 4 * COUNT4 * i and on of a row, bit for bit the values of lib/dq_<name>.glsl. A lane decodes a texel:
-// one fetch, one scale, no test a value. Needs quants_stride and scales_stride in p, as in dequantise_args.
+// one fetch, one scale, no test a value. Needs quants_stride and scales_stride in p.
 #ifdef DQ_F32
 layout(binding = 1) uniform samplerBuffer quants;
 #else
