@@ -253,9 +253,9 @@ static AT_CHECKED set_number(struct at_config *c, enum at_key key, const cJSON *
 
     snprintf(want, sizeof want, "%s in %s", k->type == TYPE_U32 ? "a whole number" : "a number",
              k->range);
-    if (!cJSON_IsNumber(value))
+    if (!cJSON_IsNumber(value) && !cJSON_IsNull(value))
         return bad_value(k->name, want, value);
-    x = value->valuedouble;
+    x = cJSON_IsNull(value) ? 0 : value->valuedouble;
     if (strcmp(k->name, "max_steps") == 0 && x == -1) /* TRL's "no limit" */
         x = 0;
     if (!isfinite(x) || !in_range(k->range, x) || (k->type == TYPE_U32 && x != floor(x)))
@@ -425,7 +425,7 @@ static AT_CHECKED take(struct at_config *c, const char *name, const cJSON *value
         st = unknown_key(name, where);
         goto done;
     }
-    if (cJSON_IsNull(value))
+    if (cJSON_IsNull(value) && key != AT_KEY_max_length) /* there it is TRL's "no limit" */
         goto done;
     TRY(set_value(c, (enum at_key)key, value, dir, origin));
 done:
@@ -581,6 +581,23 @@ done:
     if (st != AT_OK)
         at_config_release(out);
     return st;
+}
+
+AT_CHECKED at_config_check_adapters(const struct at_config *c)
+{
+    const bool no_dropout =
+        at_key_read_by(AT_KEY_disable_dropout, c->run_method) && c->disable_dropout;
+
+    if (!c->use_peft && c->adapter_name_or_path)
+        return at_fail(AT_USAGE, "adapter_name_or_path needs use_peft: true (full fine-tuning "
+                                 "starts from the model alone)");
+    if (c->use_peft && c->init_from_scratch)
+        return at_fail(AT_USAGE, "init_from_scratch needs use_peft: false (an adapter over random "
+                                 "weights is of no use)");
+    if (c->use_peft && c->lora_dropout > 0 && !no_dropout)
+        return at_fail(AT_USAGE, "lora_dropout %g: dropout is not built yet; set lora_dropout to 0",
+                       c->lora_dropout);
+    return AT_OK;
 }
 
 void at_config_release(struct at_config *config)

@@ -83,6 +83,8 @@ struct at_flag {
 AT_CHECKED at_config_read(struct at_config *out, const cJSON *document, const char *path,
                           const struct at_flag *flags, size_t n_flags,
                           const enum at_method *method);
+/* What adapters need of the keys alone, before model and device are looked at (AT_USAGE). */
+AT_CHECKED at_config_check_adapters(const struct at_config *config);
 void at_config_release(struct at_config *config);
 /* Value of a key as JSON (for run.json), and as text. */
 cJSON *at_config_value(const struct at_config *config, enum at_key key);

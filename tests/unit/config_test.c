@@ -169,7 +169,7 @@ static void presets_give_what_the_interface_says(void **state)
     assert_string_equal(c.loss_type, "nll");
     at_config_release(&c);
     assert_int_equal(read_as(&c, "{\"preset\":\"strong\"}", NULL, AT_DPO, NULL), AT_OK);
-    assert_true(c.beta == 0.05 && c.learning_rate == 1e-4);
+    assert_true(c.beta == 0.05 && c.learning_rate == 2e-4 && c.num_train_epochs == 2);
     at_config_release(&c);
 }
 
@@ -226,6 +226,8 @@ static void keys_that_are_not_read_are_errors(void **state)
 
 static void words_of_trl_are_classified(void **state)
 {
+    static const char *const come_later[] = { "bnb_4bit_quant_type", "bnb_4bit_use_double_quant",
+                                              "discopop_tau", "use_bnb_nested_quant" };
     struct at_config c;
     const size_t before = at_warn_count("no_effect");
     const char *text = NULL, *name = NULL;
@@ -239,6 +241,10 @@ static void words_of_trl_are_classified(void **state)
     for (size_t i = 0; (name = at_key_word(AT_CLASS_RENAMED, i, &text)) != NULL; i++) {
         snprintf(document, sizeof document, "{\"%s\":1}", name);
         check_fails(document, AT_DPO, NULL, name, text);
+    }
+    for (size_t i = 0; i < AT_COUNT(come_later); i++) {
+        enum at_key key = AT_KEY_seed;
+        assert_int_equal(at_key_classify(come_later[i], &key, &text), AT_CLASS_LATER);
     }
     assert_int_equal(read_as(&c, "{\"bf16\":true,\"report_to\":\"wandb\"}", NULL, AT_DPO, NULL),
                      AT_OK);
@@ -284,6 +290,9 @@ static void flags_win_and_origins_are_recorded(void **state)
                         "preset balanced");
     assert_null(at_json_find(record, "assistant_only_loss"));
     cJSON_Delete(record);
+    at_config_release(&c);
+    assert_int_equal(read_as(&c, "{\"max_length\":null}", NULL, AT_DPO, NULL), AT_OK);
+    assert_true(c.max_length == 0 && c.origin[AT_KEY_max_length] == AT_FROM_FILE);
     at_config_release(&c);
 }
 
