@@ -63,6 +63,21 @@ class Attune:
         self.command = [program, "tokenize", "--model", str(model), "--chat"]
         self.file = Path(folder) / "template.jinja"
 
+    def tokenizer_with_bos(self, bos):
+        """A tiny tokenizer that has the BOS which a template writes: another model's is refused."""
+        folder = self.file.parent / "tokenizer"
+        folder.mkdir(exist_ok=True)
+        tiny = ROOT / "tests/golden/models/tiny_llama"
+        tokenizer = json.loads((tiny / "tokenizer.json").read_text())
+        added = tokenizer["added_tokens"]
+        if bos not in [token["content"] for token in added]:
+            last = max([*tokenizer["model"]["vocab"].values(), *(token["id"] for token in added)])
+            added.append({**added[0], "id": last + 1, "content": bos})
+        config = json.loads((tiny / "tokenizer_config.json").read_text())
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        (folder / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": bos}))
+        return ["--tokenizer", str(folder)]
+
     def run(self, template, conversations, *flags):
         self.file.write_bytes(template.encode())
         lines = "".join(json.dumps({"messages": c}) + "\n" for c in conversations)
@@ -81,6 +96,7 @@ def check(attune, name, template, bos, conversations):
     wrong = 0
     for generation in (False, True):
         flags = ["--render", *(["--add_generation_prompt"] if generation else [])]
+        flags += attune.tokenizer_with_bos(bos) if bos else []
         ours = attune.ask(template, conversations, *flags)
         for conversation, got in zip(conversations, ours, strict=True):
             want = make_chats.render(tokenizer, conversation, generation)
