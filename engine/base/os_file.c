@@ -31,12 +31,20 @@ static enum at_status fail_write(const char *path, int error)
     return at_fail(AT_CANNOT_WRITE, "%s: cannot be written: %s", path, strerror(error));
 }
 
-static enum at_status open_read(int *out, const char *path)
+/* Opens a file; a folder, a pipe or a device is refused, not waited for. */
+static enum at_status open_read(int *out, struct stat *info, const char *path)
 {
+    enum at_status st = AT_OK;
+
     do
-        *out = open(path, O_RDONLY | O_CLOEXEC);
+        *out = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     while (*out < 0 && errno == EINTR);
-    return *out < 0 ? fail_read(path, errno) : AT_OK;
+    if (*out < 0 || fstat(*out, info) != 0)
+        TRY(fail_read(path, errno));
+    if (!S_ISREG(info->st_mode))
+        FAIL(AT_IO, "%s: is %s, not a file", path, S_ISDIR(info->st_mode) ? "a folder" : "special");
+done:
+    return st;
 }
 
 enum at_status at_map_open(struct at_map *out, const char *path)
@@ -45,11 +53,7 @@ enum at_status at_map_open(struct at_map *out, const char *path)
     int fd;
     struct stat info;
     enum at_status st = AT_OK;
-    TRY(open_read(&fd, path));
-    if (fstat(fd, &info) != 0)
-        TRY(fail_read(path, errno));
-    if (!S_ISREG(info.st_mode))
-        FAIL(AT_IO, "%s: is %s, not a file", path, S_ISDIR(info.st_mode) ? "a folder" : "special");
+    TRY(open_read(&fd, &info, path));
     if (info.st_size > 0) {
         size_t n = (size_t)info.st_size;
         void *data = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -85,9 +89,10 @@ enum at_status at_file_read(struct at_buf *out, const char *path)
 {
     *out = (struct at_buf){ 0 };
     int fd;
+    struct stat info;
     char *piece = NULL;
     enum at_status st = AT_OK;
-    TRY(open_read(&fd, path));
+    TRY(open_read(&fd, &info, path));
     TRY(at_alloc(&piece, READ_BYTES, 1));
     at_buf_puts(out, "");
     for (;;) {

@@ -195,11 +195,32 @@ done:
     return st;
 }
 
+/* The parser gives no place for bad UTF-8. Columns count characters, as its marks do. */
+static enum at_status check_utf8(const struct reader *reader, const char *text, size_t n)
+{
+    yaml_mark_t mark = { 0 };
+    const size_t bad = at_utf8_check(text, n);
+
+    if (bad == n)
+        return AT_OK;
+    for (size_t i = 0; i < bad; i++) {
+        if (((unsigned char)text[i] & 0xC0) != 0x80)
+            mark.column++;
+        if (text[i] == '\n') {
+            mark.line++;
+            mark.column = 0;
+        }
+    }
+    return fail_mark(reader, &mark, "the text is not valid UTF-8");
+}
+
 enum at_status at_yaml_parse(cJSON **out, const char *text, size_t n, const char *name)
 {
     *out = NULL;
     struct reader reader = { .name = name };
     cJSON *root = NULL;
+    if (check_utf8(&reader, text, n) != AT_OK)
+        return AT_DATA;
     if (!yaml_parser_initialize(&reader.parser))
         return fail_memory(&reader);
     yaml_parser_set_encoding(&reader.parser, YAML_UTF8_ENCODING);

@@ -95,6 +95,25 @@ static void file_read_missing_or_folder_is_an_error(void **state)
     check_text(TMP "/empty", "");
 }
 
+/* A pipe without a writer would wait for ever, /dev/zero never ends. */
+static void special_files_are_refused_at_once(void **state)
+{
+    (void)state;
+    const char *const paths[] = { TMP "/pipe", "/dev/zero" };
+    assert_int_equal(mkfifo(TMP "/pipe", 0600), 0);
+    alarm(60);
+    for (size_t i = 0; i < AT_COUNT(paths); i++) {
+        struct at_map map;
+        struct at_buf buf;
+        assert_int_equal(at_map_open(&map, paths[i]), AT_IO);
+        assert_non_null(strstr(at_message(), "is special, not a file"));
+        assert_int_equal(at_file_read(&buf, paths[i]), AT_IO);
+        assert_non_null(strstr(at_message(), "is special, not a file"));
+        assert_null(buf.data);
+    }
+    alarm(0);
+}
+
 static void file_read_larger_than_a_piece_is_whole(void **state)
 {
     (void)state;
@@ -499,6 +518,7 @@ int main(void)
         cmocka_unit_test_setup(map_file_gives_its_bytes, make_folder),
         cmocka_unit_test_setup(map_missing_or_folder_is_an_error_with_path, make_folder),
         cmocka_unit_test_setup(file_read_missing_or_folder_is_an_error, make_folder),
+        cmocka_unit_test_setup(special_files_are_refused_at_once, make_folder),
         cmocka_unit_test_setup(file_read_larger_than_a_piece_is_whole, make_folder),
         cmocka_unit_test_setup(write_atomic_replaces_and_leaves_one_file, make_folder),
         cmocka_unit_test_setup(write_atomic_bad_targets_are_cannot_write, make_folder),
