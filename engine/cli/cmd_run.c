@@ -4,14 +4,14 @@
 
 #include <string.h>
 
-/* A pipeline: every stage's configuration is read and checked before the first stage starts. */
+/* A pipeline: every stage's configuration, files and folder are checked before the first stage is
+ * trained. */
 struct stage {
     const char *name;
     struct at_config config;
     struct at_flag *flags;
     size_t n_flags;
-    const struct stage *parent; /* whose output it starts from, or NULL */
-    bool trained;               /* in this call, not an earlier one */
+    bool finished; /* by an earlier call */
 };
 struct pipeline {
     struct at_arena arena;
@@ -68,11 +68,17 @@ static void add_flag(struct stage *s, const char *key, const char *value)
     s->flags[s->n_flags++] = (struct at_flag){ key, value };
 }
 
-/* Where the stage starts, unless it says so itself: at what the stage before writes. */
-static void start_from(struct stage *s, const struct stage *before, const cJSON *stage,
-                       bool has_model)
+static bool has_flag(const struct stage *s, const char *key)
 {
-    s->parent = before;
+    for (size_t i = 0; i < s->n_flags; i++)
+        if (strcmp(s->flags[i].key, key) == 0)
+            return true;
+    return false;
+}
+
+/* Where the stage starts, unless it says so itself: at what the stage before writes. */
+static void start_from(struct stage *s, const struct stage *before, bool has_model, bool has_start)
+{
     if (!before->config.use_peft) {
         add_flag(s, "model_name_or_path", before->config.output_dir);
         return;
@@ -80,7 +86,7 @@ static void start_from(struct stage *s, const struct stage *before, const cJSON 
     if (!has_model)
         add_flag(s, "model_name_or_path", before->config.model_name_or_path);
     add_flag(s, "adapter_name_or_path", before->config.output_dir);
-    if (!at_json_find(stage, "adapter_start"))
+    if (!has_start)
         add_flag(s, "adapter_start", "stack");
 }
 
@@ -110,7 +116,8 @@ static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, si
             add_flag(s, args->keys[k].key, args->keys[k].value);
     if (i > 0 && !at_json_find(stage, "model_name_or_path") &&
         !at_json_find(stage, "adapter_name_or_path"))
-        start_from(s, &p->stages[i - 1], stage, at_json_find(document, "model_name_or_path"));
+        start_from(s, &p->stages[i - 1], at_json_find(document, "model_name_or_path"),
+                   at_json_find(document, "adapter_start") || has_flag(s, "adapter_start"));
     TRY(at_path_join(&p->arena, &output, p->output_dir, s->name));
     add_flag(s, "output_dir", output);
     TRY(at_config_read(&s->config, document, p->path, s->flags, s->n_flags, &method));
@@ -167,6 +174,37 @@ done:
 
 /* ---- what a stage depends on ---- */
 
+enum { N_SOURCES = 4 };
+
+/* Files and folders that a stage starts from; NULL where there is none. */
+static void sources_of(const char *out[N_SOURCES], const struct at_config *c)
+{
+    out[0] = c->model_name_or_path;
+    out[1] = c->adapter_name_or_path;
+    out[2] = c->tokenizer;
+    out[3] = c->chat_template_path;
+}
+
+static bool is_trained_now(const struct pipeline *p, const struct stage *s, const char *path)
+{
+    for (const struct stage *k = p->stages; path && k < s; k++)
+        if (!k->finished && strcmp(k->config.output_dir, path) == 0)
+            return true;
+    return false;
+}
+
+/* Whether the stage starts from what this call has yet to train. */
+static bool waits(const struct pipeline *p, const struct stage *s)
+{
+    const char *sources[N_SOURCES];
+    bool found = false;
+
+    sources_of(sources, &s->config);
+    for (size_t i = 0; i < N_SOURCES; i++)
+        found = found || is_trained_now(p, s, sources[i]);
+    return found;
+}
+
 static AT_CHECKED put_file(struct at_hash *hash, const char *path)
 {
     enum at_status st = AT_OK;
@@ -178,16 +216,55 @@ done:
     return st;
 }
 
-/* Digest of configuration, data and what the stage starts from. Where it writes and what only
- * observes is left out. */
+/* A folder's files that a run reads: of its model, adapter and tokenizer. */
+static bool is_source(const char *name)
+{
+    static const char *const names[] = {
+        "adapter_config.json",          "chat_template.jinja",     "config.json",
+        "model.safetensors.index.json", "special_tokens_map.json", "tokenizer.json",
+        "tokenizer_config.json"
+    };
+    static const char weights[] = ".safetensors";
+    const size_t n = strlen(name), end = sizeof weights - 1;
+
+    for (size_t i = 0; i < AT_COUNT(names); i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return n > end && strcmp(name + n - end, weights) == 0;
+}
+
+static AT_CHECKED put_source(struct pipeline *p, struct at_hash *hash, const char *path)
+{
+    enum at_status st = AT_OK;
+    char **names = NULL, *file = NULL;
+    size_t n = 0;
+
+    if (!at_path_is_dir(path)) {
+        TRY(put_file(hash, path));
+        goto done;
+    }
+    TRY(at_dir_list(&p->arena, &names, &n, path));
+    for (size_t i = 0; i < n; i++) {
+        if (!is_source(names[i]))
+            continue;
+        at_hash_put_text(hash, names[i]);
+        TRY(at_path_join(&p->arena, &file, path, names[i]));
+        TRY(put_file(hash, file));
+    }
+done:
+    return st;
+}
+
+/* Digest of configuration, data and the bytes of what the stage starts from. Where it writes and
+ * what only observes is left out. */
 static AT_CHECKED stage_digest(struct pipeline *p, const struct stage *s, struct at_digest *out)
 {
     enum at_status st = AT_OK;
     const struct at_config *c = &s->config;
+    const char *sources[N_SOURCES];
     cJSON *record = at_config_record(c);
     struct at_buf text = { 0 };
     struct at_hash hash;
-    char *path = NULL;
 
     at_hash_init(&hash);
     cJSON_DeleteItemFromObject(record, "output_dir");
@@ -199,12 +276,10 @@ static AT_CHECKED stage_digest(struct pipeline *p, const struct stage *s, struct
         TRY(put_file(&hash, c->train_dataset.items[i]));
     for (size_t i = 0; i < c->eval_dataset.n; i++)
         TRY(put_file(&hash, c->eval_dataset.items[i]));
-    if (s->parent) {
-        TRY(at_path_join(&p->arena, &path, s->parent->config.output_dir,
-                         s->parent->config.use_peft ? "adapter_model.safetensors"
-                                                    : "model.safetensors"));
-        TRY(put_file(&hash, path));
-    }
+    sources_of(sources, c);
+    for (size_t i = 0; i < N_SOURCES; i++)
+        if (sources[i])
+            TRY(put_source(p, &hash, sources[i]));
     *out = at_hash_end(&hash);
 done:
     cJSON_Delete(record);
@@ -212,17 +287,49 @@ done:
     return st;
 }
 
+/* ---- before the first stage ---- */
+
+static AT_CHECKED check_paths(const struct at_strings *paths, const char *key)
+{
+    for (size_t i = 0; i < paths->n; i++)
+        if (!at_path_exists(paths->items[i]))
+            return at_fail(AT_NOT_FOUND, "%s: no such file (%s)", paths->items[i], key);
+    return AT_OK;
+}
+
+/* What would end the stage although it can be known before any stage is trained. */
+static AT_CHECKED check_inputs(const struct pipeline *p, const struct stage *s)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = &s->config;
+    const char *sources[N_SOURCES];
+
+    TRY(at_config_check_adapters(c));
+    if (!c->model_name_or_path)
+        FAIL(AT_USAGE, "model_name_or_path is missing: a Hugging Face folder or a GGUF file");
+    if (c->train_dataset.n == 0)
+        FAIL(AT_USAGE, "train_dataset is missing: a JSONL file or a list of them");
+    TRY(check_paths(&c->train_dataset, "train_dataset"));
+    TRY(check_paths(&c->eval_dataset, "eval_dataset"));
+    sources_of(sources, c);
+    for (size_t i = 0; i < N_SOURCES; i++)
+        if (sources[i] && !is_trained_now(p, s, sources[i]) && !at_path_exists(sources[i]))
+            FAIL(AT_NOT_FOUND, "%s: no such file or folder", sources[i]);
+done:
+    return st;
+}
+
 /* Whether the stage's folder holds its finished result. AT_CANNOT_WRITE when it holds another one.
  */
-static AT_CHECKED is_finished(struct pipeline *p, const struct stage *s, bool *out)
+static AT_CHECKED find_finished(struct pipeline *p, struct stage *s)
 {
     enum at_status st = AT_OK;
     const char *dir = s->config.output_dir, *inputs = NULL;
     cJSON *record = NULL;
     struct at_digest digest;
     char *path = NULL;
+    bool same = false;
 
-    *out = false;
     if (at_dir_is_empty(dir))
         goto done;
     TRY(at_path_join(&p->arena, &path, dir, "stage.json"));
@@ -233,30 +340,46 @@ static AT_CHECKED is_finished(struct pipeline *p, const struct stage *s, bool *o
              dir, s->name);
     TRY(at_json_load(&record, path));
     TRY(at_json_need_string(&inputs, record, "inputs", path));
-    TRY(stage_digest(p, s, &digest));
-    if (strcmp(inputs, digest.hex) != 0 || (s->parent && s->parent->trained))
+    if (!waits(p, s)) {
+        TRY(stage_digest(p, s, &digest));
+        same = strcmp(inputs, digest.hex) == 0;
+    }
+    if (!same)
         FAIL(AT_CANNOT_WRITE,
-             "%s holds stage %s with other inputs (configuration, data or the "
+             "%s holds stage %s with other inputs (configuration, data, model or the "
              "stage before); nothing is overwritten: remove it to train again",
              dir, s->name);
-    *out = true;
+    s->finished = true;
 done:
     at_json_free(&record);
     return st;
 }
 
-static AT_CHECKED mark_finished(struct pipeline *p, const struct stage *s)
+static AT_CHECKED check_stage(struct pipeline *p, struct stage *s)
+{
+    enum at_status st = AT_OK;
+
+    TRY(check_inputs(p, s));
+    TRY(find_finished(p, s));
+done:
+    if (st != AT_OK)
+        at_context("stage %s", s->name);
+    return st;
+}
+
+/* ---- the command ---- */
+
+static AT_CHECKED mark_finished(struct pipeline *p, const struct stage *s,
+                                const struct at_digest *inputs)
 {
     enum at_status st = AT_OK;
     cJSON *record = cJSON_CreateObject();
     struct at_buf text = { 0 };
-    struct at_digest digest;
     char *path = NULL;
 
-    TRY(stage_digest(p, s, &digest));
     cJSON_AddNumberToObject(record, "format_version", 1);
     cJSON_AddStringToObject(record, "stage", s->name);
-    cJSON_AddStringToObject(record, "inputs", digest.hex);
+    cJSON_AddStringToObject(record, "inputs", inputs->hex);
     at_json_write_pretty(&text, record);
     TRY(at_buf_status(&text));
     TRY(at_path_join(&p->arena, &path, s->config.output_dir, "stage.json"));
@@ -267,27 +390,21 @@ done:
     return st;
 }
 
-/* ---- the command ---- */
-
 static AT_CHECKED run_stage(struct pipeline *p, size_t i, bool dry_run)
 {
     enum at_status st = AT_OK;
-    struct stage *s = &p->stages[i];
+    const struct stage *s = &p->stages[i];
+    struct at_digest inputs; /* before training: files may change while it goes on */
     struct at_outcome outcome;
-    bool finished = false;
 
-    if (!dry_run || !s->parent || !s->parent->trained)
-        TRY(is_finished(p, s, &finished));
     cli_note("stage    %zu of %zu: %s (%s) -> %s%s", i + 1, p->n, s->name,
              at_method_get(s->config.run_method)->name, s->config.output_dir,
-             finished ? ": finished earlier, skipped" : "");
-    if (finished)
+             s->finished ? ": finished earlier, skipped" : "");
+    if (s->finished || dry_run)
         goto done;
-    s->trained = true;
-    if (dry_run)
-        goto done;
+    TRY(stage_digest(p, s, &inputs));
     TRY(cli_train(&s->config, &outcome));
-    TRY(mark_finished(p, s));
+    TRY(mark_finished(p, s, &inputs));
 done:
     return st;
 }
@@ -298,6 +415,8 @@ enum at_status cli_run(struct cli_args *args)
     struct pipeline p = { .n = 0 };
 
     TRY(read_pipeline(&p, args));
+    for (size_t i = 0; i < p.n; i++)
+        TRY(check_stage(&p, &p.stages[i]));
     for (size_t i = 0; i < p.n; i++)
         TRY(run_stage(&p, i, cli_flag_on(args, "dry_run")));
 done:

@@ -101,8 +101,9 @@ usage_errors_are_2() {
     run 2 generate "$golden/models/tiny_llama" --prompt a --temperature hot
     run 2 generate "$golden/models/tiny_llama"
     says err 'prompt is missing'
-    "$attune" >"$work/out" 2>"$work/err"
-    [ $? = 2 ] || fail "no command: not exit code 2"
+    run 2
+    says err 'a command is missing'
+    says out '^  sft '
 }
 
 missing_input_is_66() {
@@ -149,6 +150,8 @@ unwritable_output_is_73() {
     touch "$work/full/file"
     run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/full"
     says err 'nothing is overwritten'
+    run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/full" --profile
+    says err 'nothing is overwritten'
     touch "$work/file"
     run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/file/out"
 }
@@ -160,6 +163,18 @@ devices_and_inspect_print_json() {
     json 'd["model"]["family"] == "llama" and d["model"]["vocabulary"] == 197 and "F32" in d["types"]'
     run 0 inspect "$golden/dpo_sigmoid/init_adapter" --json --tensors
     json 'd["kind"] == "adapter" and d["adapter"]["r"] == 4 and len(d["tensor_list"]) == d["tensors"]'
+}
+
+inspect_prints_foreign_text_plainly() {
+    mkdir -p "$work/foreign"
+    cp "$golden/dpo_sigmoid/init_adapter/adapter_model.safetensors" "$work/foreign"
+    echo '{"tensor_list": [1, "x"], "na\u001bme": "a\u001b[31mb\u007f", "inner": {"tensor_list": {"a": 1}}}' \
+        >"$work/foreign/adapter_config.json"
+    run 0 inspect "$work/foreign"
+    says out '^  na[?]me +a[?]\[31mb[?]$'
+    says out '^  tensor_list +\[1,"x"\]$'
+    run 0 inspect "$work/foreign" --tensors
+    says out '^  base_model\..*lora_A.weight +F32 +\['
 }
 
 tokenize_goes_there_and_back() {
@@ -239,6 +254,9 @@ generate_is_reproducible() {
         --max_new_tokens 12 --json
     cmp -s "$work/out" "$work/first" || fail "an adapter at scale 0 changes the reply"
     run 65 generate "$model" --prompts "$work/bad.json"
+    printf '\xef\xbb\xbf{"prompt": "help"}\r\n \t\r\n\n{"prompt": "tea"}\n' >"$work/prompts.jsonl"
+    run 0 generate "$model" --prompts "$work/prompts.jsonl" --max_new_tokens 1 --json
+    json 'len(lines) == 2'
 }
 
 pipeline_resumes_and_never_overwrites() {
@@ -267,6 +285,88 @@ EOF
     says err 'stages'
     cat "$work/pipeline/dpo/split_train.jsonl" "$work/pipeline/dpo/split_eval.jsonl" | sort >"$work/split"
     sort "$golden/data/pairs.jsonl" | cmp -s - "$work/split" || fail "the split's files are not the data set"
+}
+
+# Everything that can be known is known before the first stage is trained, with --dry_run too.
+pipeline_checks_all_stages_first() {
+    local stage
+    pipeline_of() {
+        cat >"$work/early.json" <<EOF
+{"output_dir": "early", "model_name_or_path": "$golden/models/tiny_llama", "max_steps": 1,
+ "on_bad_row": "skip", "on_long_row": "cut", "stages": [
+  {"name": "one", "method": "sft", "train_dataset": "$golden/data/sft_messages.jsonl"},
+  {"name": "two", "method": "sft", $1}]}
+EOF
+    }
+    refuses() {
+        run "$1" run "$work/early.json" --dry_run
+        says err "$2"
+        run "$1" run "$work/early.json"
+        says err "stage two: .*$2"
+        [ -e "$work/early/one" ] && fail "the first stage was trained: $2"
+    }
+    stage="\"train_dataset\": \"$golden/data/sft_messages.jsonl\""
+    pipeline_of '"train_dataset": "none.jsonl"'
+    refuses 66 'none.jsonl: no such file'
+    pipeline_of "$stage, \"eval_dataset\": \"none.jsonl\""
+    refuses 66 'none.jsonl: no such file'
+    pipeline_of "$stage, \"tokenizer\": \"none\""
+    refuses 66 'none: no such file'
+    pipeline_of '"max_steps": 2'
+    refuses 2 'train_dataset is missing'
+    pipeline_of "$stage, \"use_peft\": false"
+    refuses 2 'needs use_peft: true'
+    pipeline_of "$stage, \"lora_dropout\": 0.1"
+    refuses 2 'dropout is not built'
+    pipeline_of "$stage"
+    mkdir -p "$work/early/two"
+    echo '{"inputs": ""}' >"$work/early/two/stage.json"
+    refuses 73 'nothing is overwritten'
+}
+
+pipeline_sees_changed_files_and_shared_keys() {
+    cp -r "$golden/models/tiny_llama" "$work/model"
+    chmod -R u+w "$work/model"
+    cat >"$work/shared.json" <<EOF
+{"output_dir": "shared", "model_name_or_path": "model", "max_steps": 1, "lora_r": 4,
+ "adapter_start": "continue", "on_bad_row": "skip", "on_long_row": "cut", "stages": [
+  {"name": "sft", "method": "sft", "train_dataset": "$golden/data/sft_messages.jsonl"},
+  {"name": "dpo", "method": "dpo", "train_dataset": "$golden/data/pairs.jsonl"}]}
+EOF
+    run 0 run "$work/shared.json"
+    run 0 inspect "$work/shared/dpo" --json
+    json 'd["adapter"]["r"] == 4'
+    for file in tokenizer_config.json config.json "$(cd "$work/model" && ls ./*.safetensors | head -n 1)"; do
+        cp "$work/model/$file" "$work/kept"
+        echo >>"$work/model/$file"
+        run 73 run "$work/shared.json" --dry_run
+        says err 'with other inputs'
+        cp "$work/kept" "$work/model/$file"
+    done
+    run 0 run "$work/shared.json" --dry_run
+    [ "$(grep -c 'skipped' "$work/err")" = 2 ] || fail "unchanged stages were not skipped"
+    sed -i '/adapter_start/s/"adapter_start": "continue", //' "$work/shared.json"
+    rm -r "$work/shared"
+    run 0 run "$work/shared.json" --adapter_start continue
+    run 0 inspect "$work/shared/dpo" --json
+    json 'd["adapter"]["r"] == 4'
+}
+
+keys_without_effect_are_told() {
+    local sft=(--model_name_or_path "$golden/models/tiny_llama" --method sft --on_bad_row skip
+        --train_dataset "$golden/data/sft_messages.jsonl" --on_long_row cut)
+    run 0 plan "$golden/dpo_sigmoid/config.json"
+    grep -q 'lora_.*has no effect' "$work/err" && fail "values of the adapter are said to be ignored"
+    run 0 plan "$golden/dpo_sigmoid/config.json" --lora_r 8 --lora_alpha 4 --use_rslora true \
+        --lora_target_modules q_proj
+    for key in lora_r lora_alpha use_rslora lora_target_modules; do
+        says err "^attune: warning: $key has no effect because the adapter"
+    done
+    run 0 plan "${sft[@]}" --adapter_start stack
+    says err '^attune: warning: adapter_start has no effect'
+    run 0 plan "${sft[@]}" --use_peft false --lora_alpha 8 --base_model_name_or_path org/base
+    says err '^attune: warning: lora_alpha has no effect because use_peft is false'
+    says err '^attune: warning: base_model_name_or_path has no effect'
 }
 
 interrupt_is_130_and_keeps_the_state() {
@@ -340,8 +440,11 @@ run_files_are_read() {
 
 for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_is_66 bad_data_is_65 \
     no_device_is_69 unwritable_output_is_73 devices_and_inspect_print_json \
+    inspect_prints_foreign_text_plainly \
     tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes \
     training_tells_what_it_did generate_is_reproducible pipeline_resumes_and_never_overwrites \
+    pipeline_checks_all_stages_first pipeline_sees_changed_files_and_shared_keys \
+    keys_without_effect_are_told \
     interrupt_is_130_and_keeps_the_state config_import_lists_what_changed bench_names_the_biggest \
     warnings_are_counted key_reference_is_current run_files_are_read; do
     [ -z "${3-}" ] || [ "$3" = "$test" ] || continue
