@@ -31,9 +31,14 @@ AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_c
                                  const struct at_adapter_params *params, struct at_params *arena);
 /* An adapter from a PEFT folder. trainable: into `arena` with a reference copy in `frozen`;
  * otherwise everything into `frozen`. Wrong rank, shape, missing partner, unknown or left-over
- * tensors, DoRA, biases, modules_to_save: AT_DATA before anything is written. */
+ * tensors, DoRA, biases, modules_to_save: AT_DATA before anything is written. Warns ("adapter_gap")
+ * when the file lacks modules that its target_modules select. */
 AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_config *model,
                                 const char *dir, struct at_params *arena, struct at_pool *frozen);
+/* selected[L * AT_LINEARS]: modules that target_modules selects, by PEFT's rules. Nothing selected,
+ * a name that selects nothing, the head or the embedding: AT_USAGE. */
+AT_CHECKED at_adapter_select(bool *selected, const struct at_model_config *c,
+                             const char *target_modules);
 /* After commit and at_params_bind(): writes the values. */
 AT_CHECKED at_adapter_upload(struct at_adapter *adapter, const struct at_model_config *model,
                              struct at_gpu *gpu, uint64_t seed);

@@ -9,9 +9,5 @@ AT_CHECKED at_adapter_tensor_name(struct at_arena *arena, char **out, uint32_t l
                                   uint32_t linear, char part);
 /* Inputs and outputs of linear i. */
 void at_linear_shape(const struct at_model_config *c, uint32_t i, uint32_t *in, uint32_t *out);
-/* selected[L * AT_LINEARS]: modules that target_modules selects, by PEFT's rules. Nothing selected,
- * a name that selects nothing, the head or the embedding: AT_USAGE. */
-AT_CHECKED at_adapter_select(bool *selected, const struct at_model_config *c,
-                             const char *target_modules);
 
 #endif

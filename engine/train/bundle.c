@@ -66,8 +66,9 @@ done:
 static AT_CHECKED check_bos(const struct at_bundle *b, const char *name)
 {
     const char *bos = at_chat_bos(b->chat);
+    const int32_t id = bos ? at_tokenizer_find(b->tokenizer, bos) : -1;
 
-    if (!bos || at_tokenizer_find(b->tokenizer, bos) == at_tokenizer_bos(b->tokenizer))
+    if (!bos || (id >= 0 && id == at_tokenizer_bos(b->tokenizer)))
         return AT_OK;
     return at_fail(AT_DATA,
                    "%s: the chat template begins with %s, which is not the tokenizer's BOS", name,

@@ -9,8 +9,7 @@ struct landing {
     struct at_segment_result *sums, *reference, *losses; /* (segments) */
     struct at_pair_result *pairs;
     struct at_row_result **of; /* (rows), in slab order */
-    size_t n_rows, n_segments, capacity;
-    const struct at_compute *what;
+    size_t n_rows, n_segments;
 };
 
 struct at_engine_host {
@@ -66,14 +65,18 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
     enum at_status st = AT_OK;
     struct at_decoder_params decoder = { .trains = p->trainable != AT_TRAIN_NOTHING };
     const bool full = p->trainable == AT_TRAIN_FULL;
+    const struct at_gpu_info *info;
 
-    *out = (struct at_engine){ .bundle = bundle, .trains = decoder.trains, .seed = p->seed };
+    *out = (struct at_engine){ .bundle = bundle, .seed = p->seed };
     TRY(at_alloc(&out->host, 1, sizeof *out->host));
     TRY(at_gpu_open(&out->gpu, &p->gpu));
     TRY(at_pool_create(&out->frozen, out->gpu, "frozen weights"));
     TRY(at_pool_create(&out->state, out->gpu, "trainable state"));
     TRY(at_pool_create(&out->slab_pool, out->gpu, "slab"));
-    TRY(at_params_init(&out->params, at_gpu_get_info(out->gpu)->max_range_bytes));
+    info = at_gpu_get_info(out->gpu);
+    TRY(at_params_init(&out->params, info->max_range_bytes < info->max_alloc_bytes
+                                         ? info->max_range_bytes
+                                         : info->max_alloc_bytes));
     decoder.capacity = slab_capacity(out, p);
     decoder.capacity_rows = decoder.capacity;
     decoder.capacity_segments = decoder.capacity;

@@ -38,7 +38,6 @@ struct at_engine {
     size_t n_adapters;
     struct at_decoder decoder;
     struct at_slab slab;
-    bool trains;
     uint64_t seed;
     /* counters since open */
     uint64_t tokens_given, tokens_computed, head_rows, ref_forward_tokens;

@@ -25,7 +25,6 @@ void at_tally_add(struct at_tally *t, const struct at_row *row, const struct at_
     t->score[1] += r->pair.score_rejected;
     t->wins += r->pair.score_chosen > r->pair.score_rejected;
     t->mean_logp_wins += mean[0] > mean[1];
-    t->ties += mean[0] == mean[1];
 }
 
 void at_metric_add(cJSON *out, const char *prefix, const char *name, double value)

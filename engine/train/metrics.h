@@ -9,7 +9,7 @@
 struct at_tally {
     double rows, loss;
     double logp[2], score[2], wins; /* pairs: chosen, rejected; strict wins of the reward */
-    double mean_logp_wins, ties;    /* chosen mean log-prob a token above rejected */
+    double mean_logp_wins;          /* chosen mean log-prob a token above rejected */
     double logit[2], entropy, hits; /* sums over tokens */
     double tokens[2];               /* target tokens of segment 0 and 1 */
 };

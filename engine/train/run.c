@@ -135,31 +135,35 @@ done:
     return st;
 }
 
+/* Keys that a user gave and that the run does not look at. */
+static void warn_ignored(const struct at_config *c, enum at_key key, const char *why)
+{
+    if (c->origin[key] >= AT_FROM_FILE)
+        at_warn("ignored", "%s has no effect because %s", at_key_name(key), why);
+}
+
 static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p)
 {
+    static const enum at_key of_adapters[] = { AT_KEY_adapter_start, AT_KEY_base_model_name_or_path,
+                                               AT_KEY_lora_alpha,    AT_KEY_lora_dropout,
+                                               AT_KEY_lora_r,        AT_KEY_lora_target_modules,
+                                               AT_KEY_use_rslora };
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
     const bool stack = strcmp(c->adapter_start, "stack") == 0;
 
+    TRY(at_config_check_adapters(c));
     if (!c->use_peft) {
-        if (c->adapter_name_or_path)
-            FAIL(AT_USAGE, "adapter_name_or_path needs use_peft: true (full fine-tuning starts "
-                           "from the model alone)");
         if (run->bundle.weights && at_weights_is_gguf(run->bundle.weights))
             FAIL(AT_USAGE,
                  "use_peft: false trains every weight and needs a Hugging Face folder; "
                  "%s is a GGUF file",
                  run->bundle.path);
+        for (size_t i = 0; i < AT_COUNT(of_adapters); i++)
+            warn_ignored(c, of_adapters[i], "use_peft is false: all weights are trained");
         p->trainable = AT_TRAIN_FULL;
         goto done;
     }
-    if (c->init_from_scratch)
-        FAIL(AT_USAGE, "init_from_scratch needs use_peft: false (an adapter over random weights "
-                       "is of no use)");
-    if (c->lora_dropout > 0 &&
-        !(at_key_read_by(AT_KEY_disable_dropout, run->method) && c->disable_dropout))
-        FAIL(AT_USAGE, "lora_dropout %g: dropout is not built yet; set lora_dropout to 0",
-             c->lora_dropout);
     p->trainable = AT_TRAIN_FRESH;
     if (c->adapter_name_or_path && stack) {
         p->frozen_dirs = &c->adapter_name_or_path;
@@ -167,11 +171,43 @@ static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p
     } else if (c->adapter_name_or_path) {
         p->trainable = AT_TRAIN_CONTINUE;
         p->continue_dir = c->adapter_name_or_path;
+    } else if (stack) {
+        warn_ignored(c, AT_KEY_adapter_start, "there is no adapter_name_or_path to stack on");
     }
     p->lora = (struct at_adapter_params){
         .r = c->lora_r, .alpha = c->lora_alpha, .rslora = c->use_rslora, .seed = c->seed
     };
     TRY(target_modules(run, &p->lora.target_modules));
+done:
+    return st;
+}
+
+/* A continued adapter keeps its rank, scale and modules: other values in the configuration are
+ * told. */
+static AT_CHECKED warn_continued(struct at_run *run, const struct at_adapter_params *lora)
+{
+    static const char why[] = "the adapter that is trained further has another value and keeps it";
+    enum at_status st = AT_OK;
+    const struct at_config *c = run->config;
+    const struct at_adapter *a = &run->engine.adapters[0];
+    bool *selected = NULL, same = true;
+
+    if (lora->r != a->r)
+        warn_ignored(c, AT_KEY_lora_r, why);
+    if (lora->alpha != a->alpha)
+        warn_ignored(c, AT_KEY_lora_alpha, why);
+    if (lora->rslora != a->rslora)
+        warn_ignored(c, AT_KEY_use_rslora, why);
+    TRY(at_arena_alloc(&run->arena, &selected, a->n_modules, sizeof *selected));
+    st = at_adapter_select(selected, &run->bundle.config, lora->target_modules);
+    if (st != AT_OK && st != AT_USAGE)
+        goto done;
+    same = st == AT_OK;
+    st = AT_OK;
+    for (size_t k = 0; k < a->n_modules; k++)
+        same = same && selected[k] == (a->rank[k] > 0);
+    if (!same)
+        warn_ignored(c, AT_KEY_lora_target_modules, why);
 done:
     return st;
 }
@@ -201,6 +237,8 @@ AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
     p.n_positions = rows;
     TRY(choose_adapters(out, &p));
     TRY(at_engine_plan(&out->engine, &out->bundle, &p));
+    if (p.trainable == AT_TRAIN_CONTINUE)
+        TRY(warn_continued(out, &p.lora));
 done:
     if (st != AT_OK)
         at_run_close(out);
