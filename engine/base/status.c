@@ -21,6 +21,8 @@ static _Thread_local char message[MESSAGE_SIZE];
 /* The mutex of the warning table. A spin lock, because threads belong to os_*.c and the table is
  * held for a few comparisons only. */
 static atomic_flag warn_lock = ATOMIC_FLAG_INIT;
+/* Held while a warning is counted and shown, outside of warn_lock: the sink may ask for counts. */
+static atomic_flag sink_lock = ATOMIC_FLAG_INIT;
 static struct {
     const char *kind;
     size_t count;
@@ -52,9 +54,11 @@ static void mark_cut(char text[MESSAGE_SIZE])
 static void neutralise(char *text)
 {
     for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
+        unsigned char c = (unsigned char)*text, next = (unsigned char)text[1];
         if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7F)
             *text = '?';
+        if (c == 0xC2 && next >= 0x80 && next < 0xA0) /* C1: U+009B is another ESC [ */
+            text[0] = text[1] = '?';
     }
 }
 
@@ -99,20 +103,21 @@ const char *at_message(void)
     return message;
 }
 
-static void lock_warnings(void)
+static void lock(atomic_flag *flag)
 {
-    while (atomic_flag_test_and_set_explicit(&warn_lock, memory_order_acquire))
+    while (atomic_flag_test_and_set_explicit(flag, memory_order_acquire))
         continue;
 }
 
-static void unlock_warnings(void)
+static void unlock(atomic_flag *flag)
 {
-    atomic_flag_clear_explicit(&warn_lock, memory_order_release);
+    atomic_flag_clear_explicit(flag, memory_order_release);
 }
 
 void at_warn(const char *kind, const char *format, ...)
 {
-    lock_warnings();
+    lock(&sink_lock);
+    lock(&warn_lock);
     size_t i = 0;
     while (i < MAX_KINDS && warn_kinds[i].kind && strcmp(warn_kinds[i].kind, kind) != 0)
         i++;
@@ -120,19 +125,23 @@ void at_warn(const char *kind, const char *format, ...)
         warn_kinds[i].kind = kind;
         warn_kinds[i].count++;
     }
-    unlock_warnings();
+    unlock(&warn_lock);
     if (i == MAX_KINDS)
         AT_BUG("more than %d kinds of warnings (\"%s\")", MAX_KINDS, kind);
 
     at_warn_sink *sink = atomic_load(&warn_sink);
-    if (!sink)
-        return;
-    char text[MESSAGE_SIZE];
-    va_list args;
-    va_start(args, format);
-    format_text(text, format, args);
-    va_end(args);
-    sink(kind, text);
+    if (sink) {
+        char text[MESSAGE_SIZE];
+        va_list args;
+        va_start(args, format);
+        format_text(text, format, args);
+        va_end(args);
+        for (char *c = text; *c; c++) /* a warning is one line */
+            if (*c == '\n')
+                *c = ' ';
+        sink(kind, text);
+    }
+    unlock(&sink_lock);
 }
 
 void at_warn_set_sink(at_warn_sink *sink)
@@ -143,11 +152,11 @@ void at_warn_set_sink(at_warn_sink *sink)
 size_t at_warn_count(const char *kind)
 {
     size_t count = 0;
-    lock_warnings();
+    lock(&warn_lock);
     for (size_t i = 0; i < MAX_KINDS && warn_kinds[i].kind; i++)
         if (!kind || strcmp(warn_kinds[i].kind, kind) == 0)
             count += warn_kinds[i].count;
-    unlock_warnings();
+    unlock(&warn_lock);
     return count;
 }
 

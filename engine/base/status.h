@@ -34,7 +34,8 @@ void at_context(const char *format, ...) AT_PRINTF(1, 2);
 const char *at_message(void);
 
 /* A warning of one kind (a short fixed word such as "long_row"); `kind` must be a literal. The sink
- * gets every warning; without a sink warnings are only counted. */
+ * gets every warning, from whatever thread but one at a time and in the order of the counts; it may
+ * not warn itself. Without a sink warnings are only counted. */
 void at_warn(const char *kind, const char *format, ...) AT_PRINTF(2, 3);
 typedef void at_warn_sink(const char *kind, const char *text);
 void at_warn_set_sink(at_warn_sink *sink);

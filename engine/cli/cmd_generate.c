@@ -128,19 +128,30 @@ done:
     return st;
 }
 
+static bool is_blank(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r')
+            return false;
+    return true;
+}
+
 static AT_CHECKED add_file(struct session *s, const char *path)
 {
+    static const char bom[] = { '\xEF', '\xBB', '\xBF' }; /* belongs to the file, not to line 1 */
     enum at_status st = AT_OK;
     struct at_map map = { .n = 0 };
-    size_t number = 0;
+    size_t number = 0, begin = 0, end = 0;
 
     TRY(at_map_open(&map, path));
-    for (size_t begin = 0, end = 0; begin < map.n; begin = end + 1) {
+    if (map.n >= sizeof bom && memcmp(map.data, bom, sizeof bom) == 0)
+        begin = sizeof bom;
+    for (; begin < map.n; begin = end + 1) {
         const char *line = (const char *)map.data + begin;
         const char *stop = memchr(line, '\n', map.n - begin);
         end = stop ? (size_t)(stop - (const char *)map.data) : map.n;
         number++;
-        if (end > begin)
+        if (!is_blank(line, end - begin))
             TRY(add_line(s, line, end - begin, path, number));
     }
 done:

@@ -175,29 +175,53 @@ done:
 
 /* ---- as text ---- */
 
-static void print_text(const cJSON *out, int indent)
+/* Names and values are a foreign file's: no escape sequence may reach a terminal. */
+static void print_plain(const char *text, int width)
+{
+    for (; *text; text++, width--) {
+        const unsigned char c = (unsigned char)*text;
+        putchar((c < 0x20 && c != '\n' && c != '\t') || c == 0x7F ? '?' : c);
+    }
+    printf("%*s", width > 0 ? width : 0, "");
+}
+
+static void print_compact(const cJSON *value)
+{
+    char *text = cJSON_PrintUnformatted(value);
+
+    print_plain(text ? text : "", 0);
+    cJSON_free(text);
+}
+
+static void print_tensors(const cJSON *list)
+{
+    for (const cJSON *t = list->child; t; t = t->next) {
+        fputs("  ", stdout);
+        print_plain(at_json_find(t, "name")->valuestring, 60);
+        putchar(' ');
+        print_plain(at_json_find(t, "type")->valuestring, 6);
+        putchar(' ');
+        print_compact(at_json_find(t, "shape"));
+        putchar('\n');
+    }
+}
+
+/* `tensors` is this command's own list; what an attached file calls so is the file's. */
+static void print_text(const cJSON *out, const cJSON *tensors, int indent)
 {
     for (const cJSON *item = out->child; item; item = item->next) {
-        char *value = NULL;
-        printf("%*s%-*s ", indent, "", 22 - indent, item->string);
-        if (cJSON_IsObject(item)) {
-            putchar('\n');
-            print_text(item, indent + 2);
-        } else if (strcmp(item->string, "tensor_list") == 0) {
-            putchar('\n');
-            for (const cJSON *t = item->child; t; t = t->next) {
-                value = cJSON_PrintUnformatted(at_json_find(t, "shape"));
-                printf("  %-60s %-6s %s\n", at_json_find(t, "name")->valuestring,
-                       at_json_find(t, "type")->valuestring, value ? value : "");
-                cJSON_free(value);
-            }
-        } else if (cJSON_IsString(item)) {
-            puts(item->valuestring);
-        } else {
-            value = cJSON_PrintUnformatted(item);
-            puts(value ? value : "");
-            cJSON_free(value);
-        }
+        printf("%*s", indent, "");
+        print_plain(item->string, 22 - indent);
+        putchar(' ');
+        if (cJSON_IsString(item))
+            print_plain(item->valuestring, 0);
+        else if (!cJSON_IsObject(item) && item != tensors)
+            print_compact(item);
+        putchar('\n');
+        if (item == tensors)
+            print_tensors(item);
+        else if (cJSON_IsObject(item))
+            print_text(item, tensors, indent + 2);
     }
 }
 
@@ -214,7 +238,7 @@ enum at_status cli_inspect(struct cli_args *args)
     if (cli_flag_on(args, "json"))
         TRY(cli_print_pretty(out));
     else
-        print_text(out, 0);
+        print_text(out, at_json_find(out, "tensor_list"), 0);
 done:
     cJSON_Delete(out);
     at_arena_release(&arena);

@@ -26,6 +26,9 @@ static void describe_rows(const struct at_run *run)
         cli_note("         in %u rows the prompt ends earlier: its last token merges with the "
                  "completion",
                  all->n_boundary_moved);
+    if (all->n_unshared > 0)
+        cli_note("         in %u pairs nothing is shared: they have no prompt in common",
+                 all->n_unshared);
 }
 
 static void describe_training(const struct at_run *run)
@@ -143,8 +146,9 @@ AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
     trained = at_train(&run, outcome);
     if (trained != AT_OK)
         TRY(at_arena_strdup(&run.arena, &why, at_message()));
-    if (config->profile && run.engine.stream)
-        TRY(cli_kernel_table(stderr, NULL, run.engine.stream));
+    if (config->profile && run.engine.stream &&
+        cli_kernel_table(stderr, NULL, run.engine.stream) != AT_OK && trained == AT_OK)
+        at_warn("profile", "%s", at_message());
     if (trained != AT_OK) {
         st = at_fail(trained, "%s", why);
         goto done;

@@ -5,7 +5,7 @@
 /* The answers that need no command. */
 static bool answer_early(int argc, char **argv)
 {
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         (argc == 2 && strcmp(argv[1], "help") == 0)) {
         cli_help_all();
         return true;
@@ -55,7 +55,10 @@ int main(int argc, char **argv)
     enum at_status st = AT_OK;
 
     cli_term_init();
-    if (!answer_early(argc, argv)) {
+    if (argc < 2) {
+        cli_help_all();
+        st = at_fail(AT_USAGE, "a command is missing; the list is above, usage: attune COMMAND");
+    } else if (!answer_early(argc, argv)) {
         at_signals_install();
         st = run_command(argc, argv);
     }
@@ -64,5 +67,5 @@ int main(int argc, char **argv)
     cli_term_end();
     if (st != AT_OK)
         cli_error(at_message());
-    return argc < 2 ? at_exit_code(AT_USAGE) : at_exit_code(st);
+    return at_exit_code(st);
 }

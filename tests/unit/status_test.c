@@ -79,6 +79,11 @@ static void fail_control_characters_are_neutralised(void **state)
     (void)state;
     assert_int_equal(at_fail(AT_DATA, "key \"%s\"\n", "a\x1b[31m\x7f"), AT_DATA);
     assert_string_equal(at_message(), "key \"a?[31m?\"\n");
+    assert_int_equal(at_fail(AT_DATA, "%s",
+                             "\xC2\x9B"
+                             "31m \xC2\xA0\xC3\x9B\xC2"),
+                     AT_DATA);
+    assert_string_equal(at_message(), "??31m \xC2\xA0\xC3\x9B\xC2");
 }
 
 static void fail_elsewhere(void *context, size_t i)
@@ -116,12 +121,14 @@ static void warn_kinds_are_counted_apart(void **state)
     at_warn_set_sink(keep_warning);
     at_warn("test_long", "row %d", 2);
     assert_string_equal(last_warning, "test_long|row 2");
+    at_warn("test_long", "row %s", "a\nb");
+    assert_string_equal(last_warning, "test_long|row a b");
     at_warn("test_short", "row %d", 3);
     at_warn_set_sink(NULL);
     assert_int_equal(at_warn_count("test_short"), 2);
-    assert_int_equal(at_warn_count("test_long"), 1);
+    assert_int_equal(at_warn_count("test_long"), 2);
     assert_int_equal(at_warn_count("test_never"), 0);
-    assert_int_equal(at_warn_count(NULL), before + 3);
+    assert_int_equal(at_warn_count(NULL), before + 4);
 }
 
 static void warn_often(void *context, size_t i)
@@ -137,6 +144,37 @@ static void warn_in_threads_loses_none(void **state)
     at_parallel_for(16, warn_often, NULL);
     assert_int_equal(at_warn_count("test_odd"), 160000);
     assert_int_equal(at_warn_count("test_even"), 160000);
+}
+
+static size_t shown, out_of_order;
+static volatile int inside;
+
+/* Counts without atomics: it is called by one thread at a time, in the order of the counts. */
+static void count_shown(const char *kind, const char *text)
+{
+    (void)text;
+    out_of_order += inside != 0;
+    inside = 1;
+    shown++;
+    out_of_order += at_warn_count(kind) != shown;
+    inside = 0;
+}
+
+static void warn_shown(void *context, size_t i)
+{
+    (void)context;
+    for (int k = 0; k < 2000; k++)
+        at_warn("test_shown", "item %zu", i);
+}
+
+static void warn_in_threads_shows_one_at_a_time(void **state)
+{
+    (void)state;
+    at_warn_set_sink(count_shown);
+    at_parallel_for(16, warn_shown, NULL);
+    at_warn_set_sink(NULL);
+    assert_int_equal(shown, 32000);
+    assert_int_equal(out_of_order, 0);
 }
 
 static void require_false_aborts_with_its_text(void **state)
@@ -176,6 +214,7 @@ int main(void)
         cmocka_unit_test(fail_in_threads_keeps_messages_apart),
         cmocka_unit_test(warn_kinds_are_counted_apart),
         cmocka_unit_test(warn_in_threads_loses_none),
+        cmocka_unit_test(warn_in_threads_shows_one_at_a_time),
         cmocka_unit_test(require_false_aborts_with_its_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
