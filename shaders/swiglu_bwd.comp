@@ -1,4 +1,4 @@
-// Gradients of m = silu(gate) * up, and m itself in dm's place; s = 1 / (1 + e^-gate):
+// Gradients of m = silu(gate) * up; s = 1 / (1 + e^-gate):
 //   dgate = dm * up * s * (1 + gate * (1 - s));  dup = dm * gate * s
 // All (T, F). A workgroup takes a row at a time; an element is read and written by one invocation, so
 // dgate may be gate and dup may be up. No shared memory.
@@ -12,26 +12,20 @@ layout(local_size_x = 64) in;
 layout(push_constant) uniform push { swiglu_bwd_args p; };
 layout(binding = 0, std430) writeonly buffer out_dgate { vec4 dgate[]; };
 layout(binding = 1, std430) writeonly buffer out_dup { vec4 dup[]; };
-layout(binding = 2, std430) buffer inout_dm { vec4 dm[]; };
+SOURCE(2, dm);
 SOURCE(3, gate);
 SOURCE(4, up);
-#ifdef TEXELS
-layout(binding = 5) uniform samplerBuffer old; // dm for reading
-#else
-#define old dm
-#endif
 
 void main()
 {
     for (uint t = gl_WorkGroupID.x; t < p.T; t += gl_NumWorkGroups.x)
         for (uint c = gl_LocalInvocationIndex; c < (p.F + 3) / 4; c += 64) {
             const vec4 g = LOAD(gate, t * p.ldgate / 4 + c), u = LOAD(up, t * p.ldup / 4 + c);
-            const vec4 d = LOAD(old, t * p.lddm / 4 + c);
+            const vec4 d = LOAD(dm, t * p.lddm / 4 + c);
             const sigmoids s = sigmoid(g);
-            const precise vec4 silu = g * s.value, product = silu * u; // as the forward pass
+            const vec4 silu = g * s.value;
 
             dgate[t * p.lddgate / 4 + c] = d * u * s.value * (1.0 + g * s.rest);
             dup[t * p.lddup / 4 + c] = d * silu;
-            dm[t * p.lddm / 4 + c] = product;
         }
 }

@@ -229,6 +229,14 @@ static bool find_family(struct at_gpu *gpu)
     return found != UINT32_MAX;
 }
 
+/* What every kernel's first variant needs, Vulkan's own minimum or a little more. */
+static bool runs_baseline(const VkPhysicalDeviceLimits *limits)
+{
+    return limits->maxComputeSharedMemorySize >= 32768 &&
+           limits->maxPerStageDescriptorStorageBuffers >= 10 &&
+           limits->maxComputeWorkGroupInvocations >= 128;
+}
+
 /* Fills gpu->info for gpu->physical; AT_NOT_FOUND when the device cannot be used. */
 static AT_CHECKED probe(struct at_gpu *gpu)
 {
@@ -249,7 +257,7 @@ static AT_CHECKED probe(struct at_gpu *gpu)
     enum at_status st;
 
     vkGetPhysicalDeviceProperties(gpu->physical, &all.properties);
-    if (p->apiVersion < VK_API_VERSION_1_2 || !find_family(gpu))
+    if (p->apiVersion < VK_API_VERSION_1_2 || !runs_baseline(&p->limits) || !find_family(gpu))
         return AT_NOT_FOUND;
     vkGetPhysicalDeviceProperties2(gpu->physical, &all);
     vkGetPhysicalDeviceFeatures(gpu->physical, &features);
@@ -317,7 +325,8 @@ static AT_CHECKED probe_all(struct at_gpu **out, size_t *out_n, const struct at_
     }
     st = AT_OK;
     if (n_found == 0)
-        FAIL(AT_DEVICE, "no device offers Vulkan 1.2 compute: " NO_DRIVER);
+        FAIL(AT_DEVICE,
+             "no device offers Vulkan 1.2 compute with 32 KiB of shared memory: " NO_DRIVER);
     qsort(found, n_found, sizeof *found, by_preference);
     for (size_t i = 0; i < n_found; i++)
         found[i].info.index = (uint32_t)i;

@@ -25,6 +25,7 @@
 
 #define CUT(member) &a->member
 #define WHOLE NULL
+#define LOOPS NULL
 #define UNITS(x, y, z) { x, y, z }
 #define KERNEL(name, file, defines, args, bufs, units, member, cost)                               \
     static void units_##name(const uint32_t *s, uint32_t u[3])                                     \
@@ -50,10 +51,14 @@
 #undef KERNEL
 #undef CUT
 #undef WHOLE
+#undef LOOPS
 
+#define CUT(member) false
+#define WHOLE false
+#define LOOPS true
 #define KERNEL(name, file, defines, args, bufs, units, cut, flop)                                  \
     { { #name, sizeof(struct args), buffers_##name, AT_COUNT(buffers_##name), cut_##name,          \
-        flop_##name },                                                                             \
+        flop_##name, cut },                                                                        \
       units_##name, spv_##name, sizeof spv_##name },
 static const struct kernel_row {
     struct at_kernel_def def;
@@ -63,6 +68,9 @@ static const struct kernel_row {
 } kernels[] = {
 #include "kernels.def"
 };
+#undef CUT
+#undef WHOLE
+#undef LOOPS
 #undef KERNEL
 #undef VARIANT
 

@@ -120,12 +120,15 @@ static uint32_t piece_of_x(const struct at_stream *stream, const struct launch *
 {
     const uint32_t reachable = reachable_x(stream->gpu, launch);
     const double budget = at_stream_budget(stream);
+    const double groups = (double)stream->gpu->limits.maxComputeWorkGroupCount[0] * units[0];
     double x = reachable;
     uint64_t step;
 
     if (flop > budget && launch->module->kernel->cut((void *)launch->args) &&
         x > launch->work.x * (budget / flop))
         x = launch->work.x * (budget / flop);
+    if (launch->module->kernel->cut((void *)launch->args) && x > groups)
+        x = groups;
     if (x >= launch->work.x)
         return launch->work.x;
     step = step_of_x(stream->gpu, launch, units);
@@ -220,10 +223,11 @@ static void dispatch(struct at_stream *stream, VkPipeline pipeline, const struct
 
     if (!slot)
         return;
-    if (y > limits[1] || z > limits[2])
-        AT_BUG("kernel %s: %u x %u workgroups along y and z, the device has %u x %u", kernel->name,
-               y, z, limits[1], limits[2]);
-    x = x < limits[0] ? x : limits[0];
+    if (kernel->loops && x > limits[0])
+        x = limits[0];
+    if (x > limits[0] || y > limits[1] || z > limits[2])
+        AT_BUG("kernel %s: %u x %u x %u workgroups, the device has %u x %u x %u", kernel->name, x,
+               y, z, limits[0], limits[1], limits[2]);
     order(stream, launch);
     bind(stream, slot, launch);
     if (stream->status != AT_OK)

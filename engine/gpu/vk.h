@@ -27,6 +27,7 @@ struct at_kernel_def {
     uint32_t n_buffers;
     uint32_t *(*cut)(void *args); /* member that holds the size along x; NULL: not cut */
     double (*flop)(const void *args, struct at_work work);
+    bool loops; /* not cut, and right with any number of workgroups along x */
 };
 
 /* A module: a KERNEL line or one of its VARIANT lines, with what was made of it so far. */
@@ -198,7 +199,7 @@ double at_stream_budget(const struct at_stream *stream);
 
 /* ---- timer.c ---- */
 
-/* Counts a launch and returns its timer for at_timers_add(). */
+/* Counts a launch and returns its timer for at_timers_collect(). */
 AT_CHECKED at_timers_count(uint32_t *out, struct at_timers *timers, const struct at_module *module,
                            const struct at_work *work, double flop, double bytes);
 /* Reads a completed slot's timestamps: launch times, and the stream's rate. */

@@ -36,12 +36,12 @@ void at_swiglu_fwd(struct at_stream *s, struct at_tensor m, struct at_tensor gat
 }
 
 void at_swiglu_bwd(struct at_stream *s, struct at_tensor dgate, struct at_tensor dup,
-                   struct at_tensor dm_in_m_out, struct at_tensor gate, struct at_tensor up)
+                   struct at_tensor dm, struct at_tensor gate, struct at_tensor up)
 {
     const uint32_t T = gate.dim[0], F = gate.dim[1];
     const struct swiglu_bwd_bufs bufs = { .dgate = at_tensor_view(dgate),
                                           .dup = at_tensor_view(dup),
-                                          .dm = at_tensor_view(dm_in_m_out),
+                                          .dm = at_tensor_view(dm),
                                           .gate = at_tensor_view(gate),
                                           .up = at_tensor_view(up) };
     const struct swiglu_bwd_args args = {
@@ -49,14 +49,14 @@ void at_swiglu_bwd(struct at_stream *s, struct at_tensor dgate, struct at_tensor
         .F = F,
         .lddgate = dgate.ld,
         .lddup = dup.ld,
-        .lddm = dm_in_m_out.ld,
+        .lddm = dm.ld,
         .ldgate = gate.ld,
         .ldup = up.ld,
     };
 
     at_require_shape(dgate, T, F);
     at_require_shape(dup, T, F);
-    at_require_shape(dm_in_m_out, T, F);
+    at_require_shape(dm, T, F);
     at_require_shape(up, T, F);
     at_launch_swiglu_bwd(s, &bufs, &args, rows_work(T, F));
 }

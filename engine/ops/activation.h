@@ -7,10 +7,9 @@
 /* m = silu(gate) * up; all (T,F). Shazeer 2020, arXiv 2002.05202. */
 void at_swiglu_fwd(struct at_stream *s, struct at_tensor m, struct at_tensor gate,
                    struct at_tensor up);
-/* dgate and dup from dm; m is recomputed into dm's place (the down projection's adapter needs it).
- * All (T,F); dgate may be gate, dup may be up. */
+/* dgate and dup from dm. All (T,F); dgate may be gate, dup may be up. */
 void at_swiglu_bwd(struct at_stream *s, struct at_tensor dgate, struct at_tensor dup,
-                   struct at_tensor dm_in_m_out, struct at_tensor gate, struct at_tensor up);
+                   struct at_tensor dm, struct at_tensor gate, struct at_tensor up);
 /* y += x; equal shapes and leading dimensions. */
 void at_add(struct at_stream *s, struct at_tensor y, struct at_tensor x);
 
