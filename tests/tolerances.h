@@ -6,8 +6,8 @@
 
 /* relative to the sum of |a||b|: sequential f32 sums of up to 1024 products, then of blocks */
 #define TOL_GEMM 1e-6
-/* attention's outputs and log-sum-exp, relative to the largest: sums of up to 1100 products, exp2 to
- * 1e-7 of scores of up to 20 */
+/* attention's outputs and log-sum-exp, relative to the largest: sums of up to 1100 products, exp2
+ * to 1e-7 of scores of up to 20 */
 #define TOL_ATTENTION 4e-6
 /* its gradients: p is computed again from a rounded log-sum-exp */
 #define TOL_ATTENTION_GRAD 1e-5
