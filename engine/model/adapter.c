@@ -83,6 +83,8 @@ AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_c
         out->rank[k] = selected[k] ? params->r : 0;
     TRY(add_params(out, model, arena));
 done:
+    if (st != AT_OK)
+        at_adapter_release(out);
     return st;
 }
 
@@ -263,6 +265,70 @@ done:
     return st;
 }
 
+/* The target_modules of the file as at_adapter_select() takes them; NULL: it gives none, or only
+ * for some layers. */
+static AT_CHECKED read_targets(struct at_arena *arena, const char **out, const cJSON *config)
+{
+    const cJSON *targets = at_json_find(config, "target_modules");
+    const cJSON *layers = at_json_find(config, "layers_to_transform");
+    const cJSON *excluded = at_json_find(config, "exclude_modules");
+    enum at_status st = AT_OK;
+    char *list = NULL;
+
+    *out = NULL;
+    if ((layers && !cJSON_IsNull(layers)) || (excluded && !cJSON_IsNull(excluded)))
+        goto done;
+    if (cJSON_IsString(targets))
+        *out = targets->valuestring;
+    if (!cJSON_IsArray(targets))
+        goto done;
+    for (const cJSON *item = targets->child; item; item = item->next) {
+        if (!cJSON_IsString(item))
+            goto done;
+        TRY(at_arena_printf(arena, &list, "%s%s%s", list ? list : "", list ? "," : "",
+                            item->valuestring));
+    }
+    *out = list;
+done:
+    return st;
+}
+
+/* Warns when the config names modules whose tensors the file lacks. Target modules that this
+ * version cannot select say nothing: their tensors, if there are any, were refused by name. */
+static AT_CHECKED warn_of_gaps(const struct at_adapter *adapter, const struct at_model_config *c,
+                               const cJSON *config, const char *name)
+{
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    const char *targets = NULL;
+    char *first = NULL;
+    bool *selected = NULL;
+    size_t n = 0;
+
+    TRY(read_targets(&arena, &targets, config));
+    if (!targets)
+        goto done;
+    TRY(at_arena_alloc(&arena, &selected, n_modules(c), sizeof *selected));
+    st = at_adapter_select(selected, c, targets);
+    if (st == AT_USAGE)
+        st = AT_OK;
+    else if (st == AT_OK)
+        for (size_t k = n_modules(c); k-- > 0;)
+            if (selected[k] && adapter->rank[k] == 0) {
+                n++;
+                TRY(at_arena_printf(&arena, &first, at_linear_path((uint32_t)(k % AT_LINEARS)),
+                                    (uint32_t)(k / AT_LINEARS)));
+            }
+    if (n > 0)
+        at_warn("adapter_gap",
+                "%s: target_modules selects %s, which the adapter holds no tensors for; such "
+                "modules: %zu. They stay as the base model has them",
+                name, first, n);
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
 static void reserve_frozen(struct at_lora *lora, const struct at_adapter *adapter,
                            const struct at_model_config *model, struct at_pool *frozen,
                            const char *what)
@@ -310,6 +376,7 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
     TRY(read_config(out, model, config, path));
     TRY(open_file(out, dir));
     TRY(check_tensors(out, model, &zero));
+    TRY(warn_of_gaps(out, model, config, path));
     if (!arena) {
         reserve_frozen(out->lora, out, model, frozen, "adapter");
         goto done;
@@ -321,6 +388,8 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
     }
 done:
     at_json_free(&config);
+    if (st != AT_OK)
+        at_adapter_release(out);
     return st;
 }
 

@@ -94,7 +94,19 @@ def assistant(text):
     return [{"role": "assistant", "content": text}]
 
 
-# name -> (exit code, pattern of the error, how to break the case, arguments); sorted
+def adapter(case, change):
+    """A PEFT folder that fits the model, then broken."""
+    folder = case.folder / "adapter"
+    shutil.copytree(GOLDEN / "dpo_continued" / "init_adapter", folder)
+    change(folder)
+
+
+def adapter_rank(folder):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "r": 5}))
+
+
+# name -> (exit code, pattern of the error, how to break the case, arguments, where {folder} is the case's); sorted
 def faults():
     yield "a row is not JSON", 65, r"pairs\.jsonl:9:\d+", \
         lambda c: c.data.write_text(c.data.read_text() + '{"prompt": "a", \n'), ()
@@ -104,6 +116,11 @@ def faults():
     yield "a shard is missing", 66, r"model-00002-of-00003\.safetensors", lambda c: c.shard(2).unlink(), ()
     yield "a tensor past the end", 65, r"model-00001.*", \
         lambda c: header(c.shard(1), lambda t: re.sub(r'"data_offsets":\[(\d+),(\d)', r'"data_offsets":[\1,9', t, 1)), ()
+    yield "an adapter of another rank", 65, r"adapter_model\.safetensors: tensor .* expected 5 x \d+", \
+        lambda c: adapter(c, adapter_rank), ("--adapter_name_or_path", "{folder}/adapter")
+    yield "an adapter without weights", 66, r"adapter_model\.safetensors", \
+        lambda c: adapter(c, lambda folder: (folder / "adapter_model.safetensors").unlink()), \
+        ("--adapter_name_or_path", "{folder}/adapter")
     yield "an empty completion", 65, r"pairs\.jsonl:1.*(empty|no token)", \
         lambda c: c.write_rows([{"prompt": "a", "chosen": "", "rejected": "b"}] + c.rows), ()
     yield "an unknown architecture", 65, r"mamba.*(llama|qwen2)", lambda c: c.config(model_type="mamba"), ()
@@ -133,7 +150,7 @@ def train_on_faults(folder, only):
             continue
         case = Case(folder / name.replace(" ", "_"))
         change(case)
-        got = case.run(*arguments)
+        got = case.run(*(text.format(folder=case.folder) for text in arguments))
         lines = got.stderr.splitlines() or [""]
         good = (got.returncode == code and lines[-1].startswith("attune: error: ") and
                 re.search(pattern, lines[-1]) is not None and

@@ -155,7 +155,7 @@ static void refuse(enum at_status want, const char *part)
     require_message(part);
     require_message(TMP);
     assert_int_equal(arena.n, 0);
-    at_adapter_release(&adapter);
+    assert_null(adapter.lora); /* callers release an adapter only after success */
     at_params_release(&arena);
 }
 
@@ -183,6 +183,46 @@ static void folder_is_read(void **state)
     assert_true(adapter.lora[0].scale == (float)(6 / sqrt(3)));
     at_adapter_release(&adapter);
     at_params_release(&arena);
+}
+
+/* The gap warnings that loading the two tensors of layer 0's q_proj gives under this config. */
+static size_t gaps(const char *more)
+{
+    const size_t before = at_warn_count("adapter_gap");
+    struct at_adapter adapter;
+    struct at_params arena;
+    char text[200];
+
+    snprintf(text, sizeof text, "%s,%s", good_config, more);
+    write_adapter(text, good_tensors, 2);
+    REQUIRE_OK(load(&adapter, &arena));
+    at_adapter_release(&adapter);
+    at_params_release(&arena);
+    return at_warn_count("adapter_gap") - before;
+}
+
+static char gap[300];
+
+static void keep_gap(const char *kind, const char *text)
+{
+    snprintf(gap, sizeof gap, "%s: %s", kind, text);
+}
+
+static void missing_targets_are_warned_of(void **state)
+{
+    (void)state;
+    assert_int_equal(gaps("\"target_modules\":null"), 0);
+    assert_int_equal(gaps("\"target_modules\":[\"layers.0.self_attn.q_proj\"]"), 0);
+    assert_int_equal(gaps("\"target_modules\":\".*layers.0.*q_proj\""), 0);
+    assert_int_equal(gaps("\"target_modules\":[\"q_proj\"],\"layers_to_transform\":[0]"), 0);
+    assert_int_equal(gaps("\"target_modules\":[\"c_attn\"]"), 0);
+    assert_int_equal(gaps("\"target_modules\":\"all-linear\""), 1);
+    at_warn_set_sink(keep_gap);
+    assert_int_equal(gaps("\"target_modules\":[\"q_proj\",\"up_proj\"]"), 1);
+    at_warn_set_sink(NULL);
+    assert_non_null(strstr(gap, "adapter_gap: " CONFIG ": target_modules selects "
+                                "model.layers.0.mlp.up_proj"));
+    assert_non_null(strstr(gap, "such modules: 3."));
 }
 
 static void harmless_configs_are_read(void **state)
@@ -331,6 +371,7 @@ int main(void)
         cmocka_unit_test_setup(fresh_adapter_plans_its_parameters, make_folder),
         cmocka_unit_test_setup(folder_is_read, make_folder),
         cmocka_unit_test_setup(harmless_configs_are_read, make_folder),
+        cmocka_unit_test_setup(missing_targets_are_warned_of, make_folder),
         cmocka_unit_test_setup(configs_that_change_the_computation_are_refused, make_folder),
         cmocka_unit_test_setup(wrong_tensors_are_refused, make_folder),
         cmocka_unit_test_setup(missing_and_pickle_files_are_refused, make_folder),
