@@ -150,10 +150,11 @@ unwritable_output_is_73() {
     touch "$work/full/file"
     run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/full"
     says err 'nothing is overwritten'
-    run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/full" --profile
-    says err 'nothing is overwritten'
     touch "$work/file"
     run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/file/out"
+    if [ -d /proc/tty/ldisc ]; then # empty, and takes no files: no kernel is timed before it fails
+        run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir /proc/tty/ldisc --profile
+    fi
 }
 
 devices_and_inspect_print_json() {
@@ -336,7 +337,7 @@ EOF
     run 0 run "$work/shared.json"
     run 0 inspect "$work/shared/dpo" --json
     json 'd["adapter"]["r"] == 4'
-    for file in tokenizer_config.json config.json "$(cd "$work/model" && ls ./*.safetensors | head -n 1)"; do
+    for file in tokenizer_config.json config.json model-00001-of-00003.safetensors; do
         cp "$work/model/$file" "$work/kept"
         echo >>"$work/model/$file"
         run 73 run "$work/shared.json" --dry_run
@@ -440,12 +441,10 @@ run_files_are_read() {
 
 for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_is_66 bad_data_is_65 \
     no_device_is_69 unwritable_output_is_73 devices_and_inspect_print_json \
-    inspect_prints_foreign_text_plainly \
-    tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes \
+    inspect_prints_foreign_text_plainly tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes \
     training_tells_what_it_did generate_is_reproducible pipeline_resumes_and_never_overwrites \
     pipeline_checks_all_stages_first pipeline_sees_changed_files_and_shared_keys \
-    keys_without_effect_are_told \
-    interrupt_is_130_and_keeps_the_state config_import_lists_what_changed bench_names_the_biggest \
+    keys_without_effect_are_told interrupt_is_130_and_keeps_the_state config_import_lists_what_changed bench_names_the_biggest \
     warnings_are_counted key_reference_is_current run_files_are_read; do
     [ -z "${3-}" ] || [ "$3" = "$test" ] || continue
     before=$failures
