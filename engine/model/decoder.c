@@ -309,14 +309,23 @@ static struct at_view words(struct at_view view, uint64_t n)
     return at_view_part(view, 0, at_round_up(4 * n, 16));
 }
 
-/* Appends `rows` to a layer's cache and returns all rows that it then holds. */
+/* Keys that attention binds for n in the cache: they grow in steps, since each new size costs CPU
+ * devices new texel views. Rows past n are masked, and finite: zeros, or an earlier run's. */
+static uint32_t bound_keys(const struct at_kv_cache *cache, uint32_t n)
+{
+    const uint64_t most = at_round_up(n, 256);
+
+    return most < cache->capacity ? (uint32_t)most : cache->capacity;
+}
+
+/* Appends `rows` to a layer's cache of n rows and returns the rows that attention binds. */
 static struct at_tensor cache_put(struct at_stream *s, struct at_tensor cache, uint32_t n,
-                                  struct at_tensor rows)
+                                  struct at_tensor rows, uint32_t n_keys)
 {
     const uint64_t row = rows.ld * sizeof(float), bytes = rows.dim[0] * row;
 
     at_stream_copy(s, at_view_part(cache.view, n * row, bytes), rows.view, bytes);
-    return at_tensor_rows(cache, 0, n + rows.dim[0]);
+    return at_tensor_rows(cache, 0, n_keys);
 }
 
 /* x (T,C) -> x: one decoder layer, saving into `a`. With a cache its keys come before the T rows'
@@ -343,9 +352,9 @@ static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at
     at_rope(s, q, words(d->positions, T), d->model->rope, c->H, false);
     at_rope(s, k, words(d->positions, T), d->model->rope, c->G, false);
     if (cache) {
-        k = cache_put(s, cache->k[l], cache->n, k);
-        v = cache_put(s, cache->v[l], cache->n, v);
-        attention.n_keys = cache->n + T;
+        attention.n_keys = bound_keys(cache, cache->n + T);
+        k = cache_put(s, cache->k[l], cache->n, k, attention.n_keys);
+        v = cache_put(s, cache->v[l], cache->n, v, attention.n_keys);
     }
     at_attention_fwd(s, o, words(a->lse, (uint64_t)T * c->H), q, k, v, &attention);
     linear_fwd(s, d, x, o, l, LIN_O, pass, true);
