@@ -30,5 +30,8 @@
 #define TOL_ROW 2e-6
 /* central differences in double, step 1e-5: truncation 1e-10, rounding 1e-11 */
 #define TOL_DIFFERENCE 1e-6
+/* a side's log-prob with its prompt shared or repeated, relative: other tiles of the same f32 sums
+ */
+#define TOL_PREFIX 1e-5
 
 #endif
