@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "losses.h"
 #include "os.h"
 
 #include <math.h>
@@ -25,6 +26,16 @@ struct word_row {
 struct preset_row {
     const char *preset, *name, *value;
 };
+
+/* Words of loss_type: every row of losses.def. */
+#define PAIR_LOSS_ROW(name, source) "|" #name
+#define TOKEN_LOSS_ROW(name, source) "|" #name
+static const char loss_names[] =
+#include "losses.def"
+    ;
+#undef PAIR_LOSS_ROW
+#undef TOKEN_LOSS_ROW
+#define LOSS_NAMES (loss_names + 1)
 
 #define PRESET(preset, name, value)
 #define NO_EFFECT(name, reason)
@@ -545,24 +556,39 @@ done:
     return st;
 }
 
+/* "a or b": the losses of a kind. */
+static void list_losses(struct at_buf *out, enum at_loss_kind kind)
+{
+    size_t n = 0;
+    const struct at_loss *all = at_loss_list(&n);
+
+    for (size_t i = 0; i < n; i++)
+        if (all[i].kind == kind)
+            at_buf_printf(out, "%s%s", out->n > 0 ? " or " : "", all[i].name);
+}
+
 /* Keys that were given but that the method does not read, and values that only some methods take.
  */
 static AT_CHECKED check_method(const struct at_config *c)
 {
     enum at_status st = AT_OK;
     const struct at_method_row *m = &methods[c->run_method];
-    const bool token_loss = strcmp(c->loss_type, "nll") == 0;
+    struct at_buf names = { 0 };
+    const struct at_loss *loss = at_loss_find(c->loss_type);
 
     for (int key = 0; key < AT_KEY_COUNT; key++)
         if (c->is_set[key] && c->origin[key] >= AT_FROM_FILE &&
             !at_key_read_by((enum at_key)key, c->run_method))
             FAIL(AT_USAGE, "%s is not read by %s; remove it", keys[key].name, m->name);
-    if (token_loss == m->pairs)
-        FAIL(AT_USAGE, "loss_type %s does not fit %s: %s", c->loss_type, m->name,
-             m->pairs ? "use sigmoid, ipo or hinge" : "use nll");
+    if ((loss->kind == AT_LOSS_PAIR) != m->pairs) {
+        list_losses(&names, m->pairs ? AT_LOSS_PAIR : AT_LOSS_TOKEN);
+        TRY(at_buf_status(&names));
+        FAIL(AT_USAGE, "loss_type %s does not fit %s: use %s", c->loss_type, m->name, names.data);
+    }
     if (!c->deterministic)
         FAIL(AT_USAGE, "deterministic: false is not built; every run is deterministic");
 done:
+    at_buf_release(&names);
     return st;
 }
 

@@ -97,7 +97,7 @@ EXCEPTIONS = {
 
 
 def keys():
-    rows = re.findall(r"^KEY\((\w+), (\w+), \"[^\"]*\", \"([^\"]*)\"",
+    rows = re.findall(r"^KEY\((\w+), (\w+), (?:\"[^\"]*\"|LOSS_NAMES), \"([^\"]*)\"",
                       (SOURCE / "engine/train/config.def").read_text(), re.M)
     return {name: "".join(METHODS) if methods == "*" else methods for _, name, methods in rows}
 
