@@ -36,6 +36,7 @@ static enum at_status open_read(int *out, struct stat *info, const char *path)
 {
     enum at_status st = AT_OK;
 
+    *info = (struct stat){ 0 };
     do
         *out = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     while (*out < 0 && errno == EINTR);
