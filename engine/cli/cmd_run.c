@@ -83,7 +83,7 @@ static void start_from(struct stage *s, const struct stage *before, bool has_mod
         add_flag(s, "model_name_or_path", before->config.output_dir);
         return;
     }
-    if (!has_model)
+    if (!has_model && before->config.model_name_or_path)
         add_flag(s, "model_name_or_path", before->config.model_name_or_path);
     add_flag(s, "adapter_name_or_path", before->config.output_dir);
     if (!has_start)

@@ -391,9 +391,9 @@ static AT_CHECKED choose(const struct at_gpu **out, const struct at_gpu *found, 
             *out = &found[i];
     if (!*out) {
         for (size_t i = 0; i < n; i++)
-            at_buf_printf(&list, "%s%zu: %s", i > 0 ? "; " : "", i, found[i].info.name);
+            at_buf_printf(&list, "%s%zu = %s", i > 0 ? ", " : "", i, found[i].info.name);
         TRY(at_buf_status(&list));
-        FAIL(AT_DEVICE, "no device is called \"%s\"; there are %s", name, list.data);
+        FAIL(AT_DEVICE, "no device is called \"%s\"; the devices are: %s", name, list.data);
     }
 done:
     at_buf_release(&list);
