@@ -1,7 +1,7 @@
 #!/bin/sh
 # Trains a model on this machine's Vulkan device (a CPU will do) and shows its tone change.
 #   sh configs/quickstart.sh                 the toy: SFT from random weights, then DPO with LoRA
-#   sh configs/quickstart.sh --real          a real 135M model and real pairs (half an hour on 2 cores)
+#   sh configs/quickstart.sh --real          a real 135M model and real pairs (about 20 minutes on 2 cores)
 #   sh configs/quickstart.sh --device NAME   on another device (see: attune devices)
 #   sh configs/quickstart.sh --output_dir DIR   results there, not in .build/quickstart (or
 #                                               .build/quickstart_real)

@@ -2,7 +2,7 @@
 """The real model: real_model.py ATTUNE PEERS_FOLDER. SmolLM2-135M-Instruct (Q4_1 GGUF), sample pairs.
 
 1. DPO with LoRA r=16 on all linear layers for ATTUNE_REAL_STEPS steps over 20 held-out rows (0: the
-   whole default run over all of them, half an hour on 2 cores); PEFT loads the adapter with zero missing and unexpected keys and its
+   whole default run over all of them, 20 minutes on 2 cores); PEFT loads the adapter with zero missing and unexpected keys and its
    log-probs of 20 held-out rows on the dequantised base agree with `attune score` to 1e-3 relative.
 2. SFT, then DPO on top of it: the one adapter that is written reproduces the policy on the bare base.
 3. With the whole run: held-out accuracy is 0.85 or more and the chosen log-prob has not collapsed; a
