@@ -371,7 +371,7 @@ keys_without_effect_are_told() {
 }
 
 interrupt_is_130_and_keeps_the_state() {
-    timeout --kill-after=20 60 "$attune" dpo "$golden/dpo_sigmoid/config.json" \
+    timeout --foreground --kill-after=20 60 "$attune" dpo "$golden/dpo_sigmoid/config.json" \
         --output_dir "$work/stopped" --max_steps 100000 >"$work/out" 2>"$work/err" &
     local pid=$! code=0
     for _ in $(seq 200); do
