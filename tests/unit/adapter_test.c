@@ -296,7 +296,7 @@ static void configs_that_change_the_computation_are_refused(void **state)
 
 static void wrong_tensors_are_refused(void **state)
 {
-    const float nan[3 * 8] = { 0, 0, 0, 0, 0, NAN };
+    const float nan[36] = { 0, 0, 0, 0, 0, NAN };
     struct at_save_tensor t[3] = { good_tensors[0], good_tensors[1] };
 
     (void)state;
