@@ -30,7 +30,7 @@ struct preset_row {
 /* Words of loss_type: every row of losses.def. */
 #define PAIR_LOSS_ROW(name, source) "|" #name
 #define TOKEN_LOSS_ROW(name, source) "|" #name
-static const char loss_names[] =
+static const char loss_names[] = ""
 #include "losses.def"
     ;
 #undef PAIR_LOSS_ROW

@@ -95,7 +95,7 @@ static void open_of_an_unknown_name_lists_the_devices(void **state)
 
     (void)state;
     expect_message(at_gpu_open(&gpu, &params), AT_DEVICE,
-                   "no device is called \"no such device\"; there are 0: ");
+                   "no device is called \"no such device\"; the devices are: 0 = ");
     assert_null(gpu);
 }
 
