@@ -187,7 +187,7 @@ done:
     return st;
 }
 
-static struct at_batch batch_of(const struct at_slab *slab)
+struct at_batch at_engine_batch(const struct at_slab *slab)
 {
     return (struct at_batch){ .T = slab->T,
                               .R = slab->R,
@@ -253,7 +253,7 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
     struct at_batch b;
 
     at_slab_fill(&e->slab, rows, n);
-    b = batch_of(&e->slab);
+    b = at_engine_batch(&e->slab);
     for (uint32_t i = 0, s = 0; i < n; i++) {
         l->of[l->n_rows + i] = results[i];
         cached = cached && results[i]->has_reference;

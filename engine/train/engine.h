@@ -56,6 +56,9 @@ void at_engine_close(struct at_engine *engine);
 
 /* ---- rows ---- */
 
+/* The arrays of a filled slab as the decoder takes them; borrowed. */
+struct at_batch at_engine_batch(const struct at_slab *slab);
+
 /* What one segment's log-probs came to; sums over its target tokens. */
 struct at_segment_result {
     float logp, entropy, hits, logit_mean; /* sums */

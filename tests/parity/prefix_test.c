@@ -52,20 +52,7 @@ static void forward(struct at_engine *e, const struct at_row *const *rows, uint3
     const uint64_t bytes = 2ul * n * sizeof *sums;
 
     (shared ? at_slab_fill : at_slab_fill_unshared)(slab, rows, n);
-    const struct at_batch b = { .T = slab->T,
-                                .R = slab->R,
-                                .n_segments = slab->n_segments,
-                                .ids = slab->ids,
-                                .positions = slab->positions,
-                                .intervals = &slab->intervals[0].prefix_begin,
-                                .query_end = slab->query_end,
-                                .source = slab->source,
-                                .target = slab->target,
-                                .row_segment = slab->row_segment,
-                                .row_begin = slab->row_begin,
-                                .order = slab->order,
-                                .segment_begin = slab->segment_begin,
-                                .n_order = slab->n_rows };
+    const struct at_batch b = at_engine_batch(slab);
 
     assert_int_equal(slab->n_segments, 2 * n);
     at_decoder_begin(e->stream, &e->decoder, &b);
