@@ -89,9 +89,6 @@ def check_whole_run(folder, common, result):
 
 
 def main():
-    if not HF.is_dir():
-        subprocess.run([sys.executable, str(ROOT / "tests/peers/gguf_to_hf.py"), str(MODEL), str(HF)],
-                       check=True)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         rows = some_rows(folder, 20)

