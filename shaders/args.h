@@ -63,8 +63,8 @@ struct token_loss_args { U32 R; F32 weight, beta, label_smoothing; };
 #define ATTENTION_POSITIONS(R) (32 / ATTENTION_HEADS(R))
 /* Positions of a tile of attention_cpu_fwd.comp: 15 to 28 (query, head) rows, that is, registers. */
 #define ATTENTION_CPU_POSITIONS(D, R) ((R) == 1 ? 16 : ((D) > 64 ? 15 + (R) : 23 + (R)) / (R))
-/* Keys of a tile of attention_cpu_bwd_kv.comp, a multiple of 4. */
-#define ATTENTION_CPU_KEYS(D) ((D) > 64 ? 8 : 20)
+/* Keys of a tile of attention_cpu_bwd_kv.comp, a multiple of 4; fewer where its loop is unrolled whole. */
+#define ATTENTION_CPU_KEYS(D, LANES) ((D) > 64 ? 8 : (LANES) == 16 ? 12 : 20)
 
 #undef U32
 #undef I32

@@ -12,9 +12,9 @@
 #include "args.h"
 #include "lib/attention_cpu.glsl"
 
-#define ROWS ATTENTION_CPU_KEYS(D)
+#define ROWS ATTENTION_CPU_KEYS(D, LANES)
 #define GROUPS ((ROWS + LANES - 1) / LANES)
-#define J (D > 64 ? 4 : 8) // columns a lane
+#define J (D > 64 || LANES == 16 ? 4 : 8) // columns a lane
 #define COLS (LANES * J)
 #define KB 8 // columns of the head width a turn
 
@@ -105,7 +105,11 @@ void main()
                     vec4(t[r][j], t[r][j + 1], t[r][j + 2], t[r][j + 3]);
         }
         const int n = min(COLS, cols - base);
+#if LANES == 16 // a shuffle by a variable is a loop there
+        FOR(b, LANES) {
+#else
         for (int b = 0; b * J < n; b++) { // J columns a turn
+#endif
             vec4 qb[J][CG], ob[J][CG];
             FOR(j, J) {
                 const int to_q = subgroupShuffle(qa[j], b) + lane * CG;
@@ -125,7 +129,7 @@ void main()
         }
     }
     FOR(r, ROWS) if (key0 + r < n_keys)
-        FOR(c, CG) {
+        FOR(c, CG) if (HAS_COLUMN(c)) {
             const int to_k = (key0 + r) * int(p.lddk) / 4 + g * D4 + lane * CG + c;
             const int to_v = (key0 + r) * int(p.lddv) / 4 + g * D4 + lane * CG + c;
             dk4[to_k] = dk[r][c] * p.scale + texelFetch(dk_before, p.accumulate != 0 ? to_k : OUTSIDE);

@@ -1,8 +1,8 @@
 // Interval attention, gradient of the queries from one block of keys, for CPU Vulkan drivers:
 //   dq[t] = scale sum_j ds[t][j] k[j], ds / scale as attention_cpu_bwd_kv.comp has left it
 // Views as in attention_bwd_q.comp, mapping as in lib/attention_cpu.glsl. A workgroup takes 4 * LANES
-// (query, head) pairs of a kv head in registers (the last groups may find none) and sums over the keys of their intervals; what was
-// never written is replaced by 0, not read as data. No shared memory. (Binding 5, lse, is not read: with
+// (query, head) pairs of a kv head in registers (the last groups may find none) and sums over the keys
+// of their intervals; what was never written is replaced by 0, not read as data. No shared memory. (Binding 5, lse, is not read: with
 // it the limits of texel buffers admit both of the pass's variants or neither.)
 #version 450
 #extension GL_EXT_control_flow_attributes : require
@@ -72,7 +72,7 @@ void main()
         }
     } while (pos < end);
     FOR(r, ROWS) if (row0 + r < int(p.n_t) * R)
-        FOR(c, CG) {
+        FOR(c, CG) if (HAS_COLUMN(c)) {
             const int row = row0 + r, column = (g * R + row % R) * D4 + lane * CG + c;
             const int to = row / R * int(p.lddq) / 4 + column;
             dq4[to] = sum[r][c] * p.scale + texelFetch(dq_before, p.accumulate != 0 ? to : OUTSIDE);

@@ -168,8 +168,10 @@ void main()
             const int row = gr * LANES + i;
             const float x = subgroupShuffle(inverse, i);
             if (row < ROWS && pos0 + row / R < end)
-                FOR(c, CG) o4[(pos0 + row / R) * int(p.ldo) / 4 + (g * R + row % R) * D4 + lane * CG + c] =
-                    o[min(row, ROWS - 1)][c] * x;
+                FOR(c, CG) if (HAS_COLUMN(c)) {
+                    const int column = (g * R + row % R) * D4 + lane * CG + c;
+                    o4[(pos0 + row / R) * int(p.ldo) / 4 + column] = o[min(row, ROWS - 1)][c] * x;
+                }
         }
     }
 }

@@ -7,10 +7,11 @@
 // 0. Loops over registers must be unrolled: a dynamic index costs a factor of 50.
 #include "exp2.glsl"
 
-layout(constant_id = 1) const int D = 64; // head width, a multiple of 4 * LANES
+layout(constant_id = 1) const int D = 64; // head width, a multiple of 8
 layout(constant_id = 2) const int R = 1;  // query heads a kv head
 #define D4 (D / 4)
-#define CG (D4 / LANES) // groups of 4 columns a lane
+#define CG ((D4 + LANES - 1) / LANES) // groups of 4 columns a lane
+#define HAS_COLUMN(c) (D4 % LANES == 0 || lane * CG + (c) < D4) // else what it computes is not stored
 #define FOR(i, n) [[unroll]] for (int i = 0; i < (n); i++)
 layout(local_size_x = LANES) in;
 
