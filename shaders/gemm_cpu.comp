@@ -17,15 +17,17 @@
 #if LANES == 16
 #define CG 1     // column groups of 4 a lane
 #define GROUPS 4 // row groups of LANES a tile
+#define KB 4     // k a turn: as many as leave a turn's code room in an instruction cache of 32 KiB
 #elif LANES == 8
 #define CG 2
 #define GROUPS 4
+#define KB 8
 #else
 #define CG 2
 #define GROUPS 8
+#define KB 8
 #endif
 #define ROWS (GROUPS * LANES) // tile: 64 x 64 (16 lanes), 32 x 64 (8), 32 x 32 (4)
-#define KB 8                  // k a turn
 
 layout(local_size_x = LANES) in;
 layout(push_constant) uniform push { gemm_args p; };
