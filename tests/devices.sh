@@ -1,9 +1,9 @@
 #!/bin/sh
 # Runs the GPU tests on unlike devices that need no hardware and prints one table.
 #   sh tests/devices.sh            every device
-#   sh tests/devices.sh NAME ...   llvmpipe, llvmpipe-128, llvmpipe-512, swiftshader
-# llvmpipe-128 and llvmpipe-512 are llvmpipe with vectors of that many bits: subgroups of 4 and 16 lanes
-# instead of 8, so other variants of kernels. SwiftShader is a second compiler and scheduler with
+#   sh tests/devices.sh NAME ...   llvmpipe, llvmpipe-128, llvmpipe-256, llvmpipe-512, swiftshader
+# llvmpipe is as `attune` opens it; the numbers are its vectors' bits: subgroups of 4, 8 and 16 lanes,
+# each with kernels of its own. SwiftShader is a second compiler and scheduler with
 # subgroups of 4 and without 16-bit types; Debian has it in the package chromium-common, of which two
 # files are kept in ~/.cache/attune/swiftshader (ATTUNE_SWIFTSHADER: another folder with them).
 # The dev preset must be built (sh tests/run.sh). Its validation layer is on: a message fails the test.
@@ -72,7 +72,7 @@ wanted() {
 names=$*
 for name in $names; do
     case $name in
-    llvmpipe | llvmpipe-128 | llvmpipe-512 | swiftshader) ;;
+    llvmpipe | llvmpipe-128 | llvmpipe-256 | llvmpipe-512 | swiftshader) ;;
     *) echo "tests/devices.sh: unknown device $name" >&2; exit 2 ;;
     esac
 done
@@ -83,7 +83,7 @@ done
 printf '%-14s %6s %6s %7s %7s   %s\n' device passed failed skipped seconds is >"$table"
 if wanted llvmpipe; then device llvmpipe "llvmpipe" .; fi
 kernels='^(parity|golden)\.'
-for bits in 128 512; do
+for bits in 128 256 512; do
     if ! wanted llvmpipe-$bits; then
         continue
     elif [ $bits = 512 ] && ! grep -qw avx512f /proc/cpuinfo; then

@@ -47,6 +47,8 @@ AT_CHECKED at_path_dir(struct at_arena *arena, char **out, const char *path);
 /* The absolute path without links; what it names must exist. */
 AT_CHECKED at_path_real(struct at_arena *arena, char **out, const char *path);
 
+/* Bits of this processor's vector registers: 512, 256 or 128; 0: not known. */
+unsigned at_cpu_vector_bits(void);
 double at_now_s(void);                    /* monotonic seconds */
 double at_cpu_s(void);                    /* processor seconds of this process */
 uint64_t at_memory_available_bytes(void); /* least of MemAvailable and the cgroup's room */

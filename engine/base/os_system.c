@@ -181,6 +181,19 @@ enum at_status at_signal_status(void)
     return pending == 0 ? AT_OK : pending == SIGINT ? AT_INTERRUPTED : AT_TERMINATED;
 }
 
+unsigned at_cpu_vector_bits(void)
+{
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return 512;
+    return __builtin_cpu_supports("avx") ? 256 : 128;
+#else
+    return 0;
+#endif
+}
+
 const char *at_env(const char *name)
 {
     return getenv(name);

@@ -88,6 +88,23 @@ static void open_by_number_or_part_of_name_finds_the_device(void **state)
     at_gpu_close(&gpu);
 }
 
+/* 512 bits where the processor has them, which Mesa would not take by itself; else the user's
+ * choice. */
+static void llvmpipe_takes_the_widest_vectors(void **state)
+{
+    struct at_gpu *gpu = gt_open_device((struct at_gpu_params){ 0 });
+    const char *width = at_env("LP_NATIVE_VECTOR_WIDTH");
+    const unsigned bits = at_cpu_vector_bits();
+
+    (void)state;
+    if (strstr(at_gpu_get_info(gpu)->name, "llvmpipe") && bits > 0) {
+        assert_true(width || bits < 512);
+        assert_int_equal(at_gpu_get_info(gpu)->subgroup * 32,
+                         width ? strtoul(width, NULL, 10) : bits);
+    }
+    at_gpu_close(&gpu);
+}
+
 static void open_of_an_unknown_name_lists_the_devices(void **state)
 {
     const struct at_gpu_params params = { .device = "no such device" };
@@ -489,6 +506,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(list_orders_devices_by_preference),
         cmocka_unit_test(open_by_number_or_part_of_name_finds_the_device),
+        cmocka_unit_test(llvmpipe_takes_the_widest_vectors),
         cmocka_unit_test(open_of_an_unknown_name_lists_the_devices),
         cmocka_unit_test(open_without_a_driver_names_the_package),
         cmocka_unit_test(pool_slots_are_aligned_apart_and_zero),

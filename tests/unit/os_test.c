@@ -460,6 +460,23 @@ static void cache_dir_follows_xdg_then_home(void **state)
     at_arena_release(&arena);
 }
 
+static void vector_bits_are_what_the_system_lists(void **state)
+{
+    (void)state;
+    struct at_buf info = { 0 };
+    unsigned want = 128;
+
+    if (at_file_read(&info, "/proc/cpuinfo") != AT_OK || at_cpu_vector_bits() == 0)
+        skip();
+    if (strstr(info.data, " avx "))
+        want = 256;
+    if (strstr(info.data, " avx512f ") && strstr(info.data, " avx512bw ") &&
+        strstr(info.data, " avx512dq ") && strstr(info.data, " avx512vl "))
+        want = 512;
+    assert_int_equal(at_cpu_vector_bits(), want);
+    at_buf_release(&info);
+}
+
 static void count_visit(void *context, size_t i)
 {
     _Atomic int *visits = context;
@@ -541,6 +558,7 @@ int main(void)
         cmocka_unit_test_setup(signals_first_is_noted_second_ends_the_process, make_folder),
         cmocka_unit_test_setup(env_set_and_removed, make_folder),
         cmocka_unit_test_setup(cache_dir_follows_xdg_then_home, make_folder),
+        cmocka_unit_test_setup(vector_bits_are_what_the_system_lists, make_folder),
         cmocka_unit_test_setup(parallel_for_visits_each_index_once, make_folder),
         cmocka_unit_test_setup(parallel_for_overlaps_and_waits_for_all, make_folder),
     };
