@@ -244,6 +244,7 @@ static AT_CHECKED keep_row(struct loader *l, const struct result *result)
     int32_t *ids = NULL;
     uint8_t *targets = NULL;
 
+    AT_REQUIRE(row.n_segments <= AT_MAX_SEGMENTS);
     if (l->out->n_rows == l->capacity) {
         const size_t capacity = l->capacity ? 2 * l->capacity : 256;
         TRY(at_realloc(&l->rows, l->capacity, capacity, sizeof *l->rows));
