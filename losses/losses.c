@@ -1,14 +1,12 @@
 #include "losses.h"
 
-#include "prelude.h"
-
 #include "losses_all.h"
 
 #include <string.h>
 
 static const struct at_loss losses[] = {
-#define PAIR_LOSS_ROW(name, source) { #name, AT_LOSS_PAIR, source },
-#define TOKEN_LOSS_ROW(name, source) { #name, AT_LOSS_TOKEN, source },
+#define PAIR_LOSS_ROW(name, reads, source) { #name, AT_LOSS_PAIR, reads, source },
+#define TOKEN_LOSS_ROW(name, source) { #name, AT_LOSS_TOKEN, "", source },
 #include "losses.def"
 #undef PAIR_LOSS_ROW
 #undef TOKEN_LOSS_ROW
@@ -28,15 +26,11 @@ const struct at_loss *at_loss_find(const char *name)
     return NULL;
 }
 
-double at_pair_loss_value(const char *name, double score_chosen, double score_rejected,
-                          double n_chosen, double n_rejected, double beta)
+double at_pair_loss_value(const char *name, pair_stats s, loss_params p)
 {
-    const pair_stats s = { score_chosen, score_rejected, n_chosen, n_rejected };
-    const loss_params p = { .beta = beta };
-
 #define TOKEN_LOSS_ROW(row, source)
-#define PAIR_LOSS_ROW(row, source) \
-    if (strcmp(name, #row) == 0)   \
+#define PAIR_LOSS_ROW(row, reads, source) \
+    if (strcmp(name, #row) == 0)          \
         return row##_pair(s, p).loss;
 #include "losses.def"
 #undef PAIR_LOSS_ROW

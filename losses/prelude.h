@@ -16,20 +16,22 @@ typedef struct token_out token_out;
 #define LOSS_FUNCTION static inline
 #define LOSS_PARAMS loss_params p __attribute__((unused)) /* not every loss has a knob */
 #define PAIR_LOSS(name) static inline pair_out name##_pair(pair_stats s, LOSS_PARAMS)
-#define TOKEN_LOSS(name) static inline token_out name##_token(token_stats s, LOSS_PARAMS)
+#define TOKEN_LOSS(name) static inline token_out name##_token(token_stats s)
 #else
 #define real float
 #define LOSS_FUNCTION
 #define PAIR_LOSS(name) pair_out pair_loss(pair_stats s, loss_params p)
-#define TOKEN_LOSS(name) token_out token_loss(token_stats s, loss_params p)
+#define TOKEN_LOSS(name) token_out token_loss(token_stats s)
 #endif
 
-/* Knobs; their ranges are in the config table. */
+/* Knobs, whose ranges are in the config table, and what the pairs of an optimizer step share. */
 struct loss_params {
-    real beta, label_smoothing;
+    real beta, label_smoothing, discopop_tau;
+    real mean_n_chosen; /* chosen tokens a pair */
 };
-/* A pair: sums over a completion's tokens of policy minus reference log-prob (nats), token counts.
- */
+/* A pair: scores of its sides and their token counts. A score is the sum over a completion's tokens
+ * of policy minus reference log-prob (nats), as divergence.h maps it; for a loss that reads "p" the
+ * sum of the policy's log-probs. */
 struct pair_stats {
     real score_chosen, score_rejected, n_chosen, n_rejected; /* n >= 1 */
 };

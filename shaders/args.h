@@ -38,7 +38,10 @@ struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; };
 struct head_finish_args { U32 R, C, V, ldu, ldy, with_u; };
 struct head_grad_args { U32 R, n, v0, ldz; };
 struct head_target_args { U32 R, C, n, v0, ldy, ldw; };
-struct pair_loss_args { U32 n_pairs; F32 weight, beta, label_smoothing; };
+/* weight: loss_weight over the pairs of the step. divergence: losses/divergence.h; log_ratios 0 or 1. */
+struct pair_loss_args {
+    U32 n_pairs; F32 weight, loss_weight, beta, label_smoothing, discopop_tau, mean_n_chosen, alpha; I32 divergence, log_ratios;
+};
 struct rmsnorm_args { U32 T, C, ldy, ldx; F32 eps; };
 struct rmsnorm_bwd_args { U32 T, C, lddx, lddy, ldx; };
 struct rmsnorm_bwd_weight_args { U32 T, C, lddy, ldx; };
@@ -49,7 +52,7 @@ struct sqnorm_part_args { U32 n, first_slot; };
 struct sqnorm_total_args { U32 n; F32 max_norm; };
 struct swiglu_args { U32 T, F, ldm, ldgate, ldup; };
 struct swiglu_bwd_args { U32 T, F, lddgate, lddup, lddm, ldgate, ldup; };
-struct token_loss_args { U32 R; F32 weight, beta, label_smoothing; };
+struct token_loss_args { U32 R; F32 weight; };
 /* clang-format on */
 
 /* Which side of a matrix product is narrow: C has few columns, C has few rows (TN). */

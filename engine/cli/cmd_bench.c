@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "objective.h"
 
 #include <string.h>
 
@@ -107,6 +108,7 @@ static AT_CHECKED step(struct bench *b, uint32_t number)
         b->results[i] = (struct at_row_result){ .n_segments = b->rows[i]->n_segments };
     }
     b->what.weight = 1 / (float)run->rows_per_step;
+    b->what.loss_params.mean_n_chosen = at_objective_mean_chosen(b->rows, run->rows_per_step);
     TRY(at_engine_rows(&run->engine, b->rows, b->results, run->rows_per_step, &b->what));
     at_params_step(run->engine.stream, &run->engine.params, &adamw, 1, norm);
     TRY(at_engine_finish(&run->engine));
@@ -150,11 +152,14 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
                        .what = { .train = true,
                                  .policy = true,
                                  .reference = method->reference,
-                                 .loss = run->config->loss_type,
-                                 .pair_loss = method->pairs,
-                                 .loss_params = { .beta = (float)run->config->beta } } };
+                                 .pair_loss = method->pairs } };
+    struct at_objective objective;
     cJSON *out = cJSON_CreateObject();
 
+    at_objective_make(&objective, run->config);
+    b.what.losses = objective.terms;
+    b.what.n_losses = objective.n;
+    b.what.loss_params = objective.params;
     TRY(at_alloc(&b.rows, run->rows_per_step, sizeof *b.rows));
     TRY(at_alloc(&b.results, run->rows_per_step, sizeof *b.results));
     TRY(measure(&b, steps, out));

@@ -184,8 +184,9 @@ static void default_text(char out[96], enum at_key key, const char *preset)
 static const char *type_text(enum at_key key)
 {
     static const char *const words[][2] = {
-        { "BOOL", "true or false" }, { "CHOICE", "" },  { "F64", "number" },
-        { "LIST", "text or list" },  { "STR", "text" }, { "U32", "whole number" }
+        { "BOOL", "true or false" }, { "CHOICE", "" },           { "CHOICES", "one or a list" },
+        { "F64", "number" },         { "LIST", "text or list" }, { "NUMBERS", "number or list" },
+        { "STR", "text" },           { "U32", "whole number" },
     };
 
     for (size_t i = 0; i < AT_COUNT(words); i++)
@@ -204,7 +205,7 @@ static void markdown_key(enum at_key key)
     printf("| `%s` | %s", at_key_name(key), type_text(key));
     for (const char *c = at_key_range(key); *c; c++) {
         if (c == at_key_range(key) && *type_text(key))
-            fputs(", ", stdout);
+            fputs(strcmp(at_key_type(key), "CHOICES") == 0 ? ": " : ", ", stdout);
         if (*c == '|')
             fputs(", ", stdout);
         else

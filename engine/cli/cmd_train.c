@@ -31,11 +31,27 @@ static void describe_rows(const struct at_run *run)
                  all->n_unshared);
 }
 
+/* "sigmoid + 0.5 sft". */
+static void losses_text(char *out, size_t size, const struct at_config *c)
+{
+    size_t n = 0;
+
+    out[0] = 0;
+    for (size_t i = 0; i < c->loss_type.n && n < size; i++) {
+        const double weight = c->loss_weights.n > 0 ? c->loss_weights.items[i] : 1;
+        char factor[32] = "";
+        if (weight != 1)
+            snprintf(factor, sizeof factor, "%g ", weight);
+        snprintf(out + n, size - n, "%s%s%s", i ? " + " : "", factor, c->loss_type.items[i]);
+        n = strlen(out);
+    }
+}
+
 static void describe_training(const struct at_run *run)
 {
     const struct at_config *c = run->config;
     const struct at_engine *e = &run->engine;
-    char what[96] = "all weights";
+    char what[96] = "all weights", losses[192];
 
     if (c->use_peft)
         snprintf(what, sizeof what, "LoRA r %u, alpha %g%s",
@@ -48,9 +64,10 @@ static void describe_training(const struct at_run *run)
     else
         cli_note("trains   %.2f million values (%s)", (double)at_params_count(&e->params) / 1e6,
                  what);
+    losses_text(losses, sizeof losses, c);
     cli_note("steps    %llu of %u rows; %s, learning rate %g, preset %s",
-             (unsigned long long)run->total_steps, run->rows_per_step, c->loss_type,
-             c->learning_rate, c->preset);
+             (unsigned long long)run->total_steps, run->rows_per_step, losses, c->learning_rate,
+             c->preset);
 }
 
 void cli_describe_run(const struct at_run *run)

@@ -40,11 +40,13 @@ static void help_key(const struct cli_command *c, enum at_key key)
     fallback = at_key_default(key, method, "balanced");
     if (strcmp(value, "CHOICE") == 0)
         value = at_key_range(key);
+    else if (strcmp(value, "CHOICES") == 0)
+        value = "NAME";
     else if (strcmp(value, "BOOL") == 0)
         value = "true|false";
     else if (strcmp(value, "U32") == 0)
         value = "N";
-    else if (strcmp(value, "F64") == 0)
+    else if (strcmp(value, "F64") == 0 || strcmp(value, "NUMBERS") == 0)
         value = "X";
     else
         value = "TEXT";
@@ -53,6 +55,8 @@ static void help_key(const struct cli_command *c, enum at_key key)
     if (strcmp(fallback, "-") != 0)
         printf(" [%s]", fallback);
     putchar('\n');
+    if (strcmp(at_key_type(key), "CHOICES") == 0)
+        printf("  %-34s %s\n", "", at_key_range(key));
 }
 
 void cli_help(const struct cli_command *c)

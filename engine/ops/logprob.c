@@ -191,55 +191,65 @@ void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view st
 
 /* ---- loss drivers ---- */
 
-enum loss_kind { PAIR, TOKEN };
+struct loss_row {
+    const char *name;
+    const char *reads; /* of a pair loss; NULL: a token loss */
+    uint32_t kernel;
+};
 
-static uint32_t loss_kernel(const char *loss, enum loss_kind kind)
+static const struct loss_row *loss_find(const char *name, bool pair)
 {
-    static const struct {
-        const char *name;
-        enum loss_kind kind;
-        uint32_t kernel;
-    } losses[] = {
-#define PAIR_LOSS_ROW(name, source) { #name, PAIR, AT_KERNEL_loss_##name },
-#define TOKEN_LOSS_ROW(name, source) { #name, TOKEN, AT_KERNEL_loss_##name },
+    static const struct loss_row losses[] = {
+#define PAIR_LOSS_ROW(name, reads, source) { #name, reads, AT_KERNEL_loss_##name },
+#define TOKEN_LOSS_ROW(name, source) { #name, NULL, AT_KERNEL_loss_##name },
 #include "losses.def"
 #undef PAIR_LOSS_ROW
 #undef TOKEN_LOSS_ROW
     };
 
     for (size_t i = 0; i < AT_COUNT(losses); i++)
-        if (losses[i].kind == kind && strcmp(losses[i].name, loss) == 0)
-            return losses[i].kernel;
-    AT_BUG("no %s loss \"%s\"", kind == PAIR ? "pair" : "token", loss);
+        if ((losses[i].reads != NULL) == pair && strcmp(losses[i].name, name) == 0)
+            return &losses[i];
+    AT_BUG("no %s loss \"%s\"", pair ? "pair" : "token", name);
 }
 
-void at_pair_loss(struct at_stream *s, const char *loss, struct at_view coef, struct at_view out,
-                  struct at_view sums, struct at_view ref_sums, struct at_view order,
-                  struct at_view begin, uint32_t n_pairs, uint32_t R,
-                  const struct at_loss_params *params, float weight)
+void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_t n,
+                    struct at_view coef, struct at_view out, struct at_view sums,
+                    struct at_view ref_sums, struct at_view order, struct at_view begin,
+                    uint32_t n_pairs, uint32_t R, const struct at_loss_params *params, float weight)
 {
     const struct at_view views[] = { coef, out, sums, ref_sums, order, begin };
-    const struct pair_loss_args args = { .n_pairs = n_pairs,
-                                         .weight = weight,
-                                         .beta = params->beta,
-                                         .label_smoothing = params->label_smoothing };
-    const uint32_t kernel = loss_kernel(loss, PAIR);
 
     at_stream_fill(s, row_view(coef, R, 1), 0);
-    if (n_pairs > 0)
-        at_stream_launch(s, kernel, views, &args, sizeof args, rows_work(n_pairs));
+    if (n_pairs == 0)
+        return;
+    at_stream_fill(s, row_view(out, n_pairs, 4), 0);
+    for (size_t i = 0; i < n; i++) {
+        const struct loss_row *loss = loss_find(terms[i].name, true);
+        const struct pair_loss_args args = {
+            .n_pairs = n_pairs,
+            .weight = weight * terms[i].weight,
+            .loss_weight = terms[i].weight,
+            .beta = params->beta,
+            .label_smoothing = params->label_smoothing,
+            .discopop_tau = params->discopop_tau,
+            .mean_n_chosen = params->mean_n_chosen,
+            .alpha = params->alpha,
+            .divergence = strchr(loss->reads, 'f') ? params->divergence : 0,
+            .log_ratios = strchr(loss->reads, 'p') == NULL,
+        };
+        at_stream_launch(s, loss->kernel, views, &args, sizeof args, rows_work(n_pairs));
+    }
 }
 
 void at_token_loss(struct at_stream *s, const char *loss, struct at_view coef,
                    struct at_view row_loss, struct at_view stats, struct at_view row_segment,
-                   uint32_t R, const struct at_loss_params *params, float weight)
+                   uint32_t R, float weight)
 {
     const struct at_view views[] = { coef, row_loss, stats, row_segment };
-    const struct token_loss_args args = {
-        .R = R, .weight = weight, .beta = params->beta, .label_smoothing = params->label_smoothing
-    };
-    const uint32_t kernel = loss_kernel(loss, TOKEN);
+    const struct token_loss_args args = { .R = R, .weight = weight };
 
     if (R > 0)
-        at_stream_launch(s, kernel, views, &args, sizeof args, rows_work(R));
+        at_stream_launch(s, loss_find(loss, false)->kernel, views, &args, sizeof args,
+                         rows_work(R));
 }

@@ -1,6 +1,6 @@
 #include "config.h"
 
-#include "losses.h"
+#include "objective.h"
 #include "os.h"
 
 #include <math.h>
@@ -10,9 +10,19 @@
 
 /* ---- tables ---- */
 
-enum key_type { TYPE_STR, TYPE_CHOICE, TYPE_U32, TYPE_F64, TYPE_BOOL, TYPE_LIST };
+enum key_type {
+    TYPE_STR,
+    TYPE_CHOICE,
+    TYPE_U32,
+    TYPE_F64,
+    TYPE_BOOL,
+    TYPE_LIST,
+    TYPE_CHOICES,
+    TYPE_NUMBERS
+};
 
-static const char *const type_names[] = { "STR", "CHOICE", "U32", "F64", "BOOL", "LIST" };
+static const char *const type_names[] = { "STR",  "CHOICE", "U32",     "F64",
+                                          "BOOL", "LIST",   "CHOICES", "NUMBERS" };
 
 struct key_row {
     const char *name;
@@ -28,7 +38,7 @@ struct preset_row {
 };
 
 /* Words of loss_type: every row of losses.def. */
-#define PAIR_LOSS_ROW(name, source) "|" #name
+#define PAIR_LOSS_ROW(name, reads, source) "|" #name
 #define TOKEN_LOSS_ROW(name, source) "|" #name
 static const char loss_names[] = ""
 #include "losses.def"
@@ -301,6 +311,17 @@ done:
     return st;
 }
 
+/* The word is one of the key's. */
+static AT_CHECKED check_word(enum at_key key, const cJSON *value)
+{
+    char want[512];
+
+    if (in_words(keys[key].range, value->valuestring))
+        return AT_OK;
+    snprintf(want, sizeof want, "one of %s", keys[key].range);
+    return bad_value(keys[key].name, want, value);
+}
+
 static AT_CHECKED set_list(struct at_config *c, enum at_key key, const cJSON *value,
                            const char *dir)
 {
@@ -315,6 +336,8 @@ static AT_CHECKED set_list(struct at_config *c, enum at_key key, const cJSON *va
             st = bad_value(keys[key].name, "a string or a list of strings", value);
             goto done;
         }
+        if (keys[key].type == TYPE_CHOICES)
+            TRY(check_word(key, item));
         TRY(resolve(c, key, dir, item->valuestring, &items[i]));
     }
     *(struct at_strings *)slot(c, key) = (struct at_strings){ items, n };
@@ -322,21 +345,44 @@ done:
     return st;
 }
 
+/* A number or a list of them. */
+static AT_CHECKED set_numbers(struct at_config *c, enum at_key key, const cJSON *value)
+{
+    enum at_status st = AT_OK;
+    const struct key_row *k = &keys[key];
+    const size_t n = cJSON_IsArray(value) ? (size_t)cJSON_GetArraySize(value) : 1;
+    double *items = NULL;
+    char want[96];
+
+    snprintf(want, sizeof want, "a list of numbers in %s", k->range);
+    TRY(at_arena_alloc(&c->arena, &items, n + 1, sizeof *items));
+    for (size_t i = 0; i < n; i++) {
+        const cJSON *item = cJSON_IsArray(value) ? cJSON_GetArrayItem(value, (int)i) : value;
+        if (!cJSON_IsNumber(item) || !in_range(k->range, item->valuedouble)) {
+            st = bad_value(k->name, want, value);
+            goto done;
+        }
+        items[i] = item->valuedouble;
+    }
+    *(struct at_numbers *)slot(c, key) = (struct at_numbers){ items, n };
+done:
+    return st;
+}
+
 static AT_CHECKED set_text(struct at_config *c, enum at_key key, const cJSON *value,
                            const char *dir)
 {
-    const struct key_row *k = &keys[key];
-    char want[128];
+    enum at_status st = AT_OK;
 
-    if (k->type == TYPE_CHOICE && cJSON_GetArraySize(value) == 1) /* TRL's loss_type: [sigmoid] */
-        value = value->child;
-    if (!cJSON_IsString(value))
-        return bad_value(k->name, "a string", value);
-    if (k->type == TYPE_CHOICE && !in_words(k->range, value->valuestring)) {
-        snprintf(want, sizeof want, "one of %s", k->range);
-        return bad_value(k->name, want, value);
+    if (!cJSON_IsString(value)) {
+        st = bad_value(keys[key].name, "a string", value);
+        goto done;
     }
-    return resolve(c, key, dir, value->valuestring, (const char **)slot(c, key));
+    if (keys[key].type == TYPE_CHOICE)
+        TRY(check_word(key, value));
+    TRY(resolve(c, key, dir, value->valuestring, (const char **)slot(c, key)));
+done:
+    return st;
 }
 
 /* Sets a key from a JSON value; `dir` is the folder that relative paths start from, or NULL. */
@@ -358,7 +404,11 @@ static AT_CHECKED set_value(struct at_config *c, enum at_key key, const cJSON *v
         TRY(set_number(c, key, value));
         break;
     case TYPE_LIST:
+    case TYPE_CHOICES:
         TRY(set_list(c, key, value, dir));
+        break;
+    case TYPE_NUMBERS:
+        TRY(set_numbers(c, key, value));
         break;
     case TYPE_STR:
     case TYPE_CHOICE:
@@ -389,7 +439,9 @@ static cJSON *value_of_text(enum at_key key, const char *text)
         x = strtod(text, &end);
         return *text && !*end ? cJSON_CreateNumber(x) : cJSON_CreateString(text);
     case TYPE_LIST:
-        if (text[0] == '[') {
+    case TYPE_CHOICES:
+    case TYPE_NUMBERS:
+        if (text[0] == '[' || keys[key].type == TYPE_NUMBERS) {
             cJSON *list = cJSON_Parse(text);
             return list ? list : cJSON_CreateString(text);
         }
@@ -556,39 +608,21 @@ done:
     return st;
 }
 
-/* "a or b": the losses of a kind. */
-static void list_losses(struct at_buf *out, enum at_loss_kind kind)
-{
-    size_t n = 0;
-    const struct at_loss *all = at_loss_list(&n);
-
-    for (size_t i = 0; i < n; i++)
-        if (all[i].kind == kind)
-            at_buf_printf(out, "%s%s", out->n > 0 ? " or " : "", all[i].name);
-}
-
 /* Keys that were given but that the method does not read, and values that only some methods take.
  */
 static AT_CHECKED check_method(const struct at_config *c)
 {
     enum at_status st = AT_OK;
     const struct at_method_row *m = &methods[c->run_method];
-    struct at_buf names = { 0 };
-    const struct at_loss *loss = at_loss_find(c->loss_type);
 
     for (int key = 0; key < AT_KEY_COUNT; key++)
         if (c->is_set[key] && c->origin[key] >= AT_FROM_FILE &&
             !at_key_read_by((enum at_key)key, c->run_method))
             FAIL(AT_USAGE, "%s is not read by %s; remove it", keys[key].name, m->name);
-    if ((loss->kind == AT_LOSS_PAIR) != m->pairs) {
-        list_losses(&names, m->pairs ? AT_LOSS_PAIR : AT_LOSS_TOKEN);
-        TRY(at_buf_status(&names));
-        FAIL(AT_USAGE, "loss_type %s does not fit %s: use %s", c->loss_type, m->name, names.data);
-    }
+    TRY(at_objective_check(c));
     if (!c->deterministic)
         FAIL(AT_USAGE, "deterministic: false is not built; every run is deterministic");
 done:
-    at_buf_release(&names);
     return st;
 }
 
@@ -638,6 +672,7 @@ cJSON *at_config_value(const struct at_config *c, enum at_key key)
 {
     const void *at = (const char *)c + keys[key].offset;
     const struct at_strings *list = at;
+    const struct at_numbers *numbers = at;
 
     if (!c->is_set[key])
         return cJSON_CreateNull();
@@ -649,7 +684,10 @@ cJSON *at_config_value(const struct at_config *c, enum at_key key)
     case TYPE_F64:
         return cJSON_CreateNumber(*(const double *)at);
     case TYPE_LIST:
+    case TYPE_CHOICES:
         return cJSON_CreateStringArray(list->items, (int)list->n);
+    case TYPE_NUMBERS:
+        return cJSON_CreateDoubleArray(numbers->items, (int)numbers->n);
     default:
         return cJSON_CreateString(*(const char *const *)at);
     }

@@ -23,6 +23,10 @@ struct at_strings {
     const char *const *items;
     size_t n;
 };
+struct at_numbers {
+    const double *items;
+    size_t n;
+};
 enum at_origin { AT_FROM_DEFAULT, AT_FROM_PRESET, AT_FROM_FILE, AT_FROM_FLAG };
 
 enum at_key {
@@ -49,6 +53,8 @@ struct at_config {
 #define F64 double
 #define BOOL bool
 #define LIST struct at_strings /* n 0: unset */
+#define CHOICES struct at_strings
+#define NUMBERS struct at_numbers
 #define KEY(type, name, range, methods, trl, balanced, help) type name;
 #define PRESET(preset, name, value)
 #define NO_EFFECT(name, reason)
@@ -61,6 +67,8 @@ struct at_config {
 #undef F64
 #undef BOOL
 #undef LIST
+#undef CHOICES
+#undef NUMBERS
 #undef KEY
 #undef PRESET
 #undef NO_EFFECT

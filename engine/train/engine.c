@@ -229,14 +229,15 @@ static void loss_pass(struct at_engine *e, const struct at_batch *b, const struc
     const uint64_t bytes = b->n_segments * sizeof *l->losses;
 
     if (what->pair_loss) {
-        at_pair_loss(e->stream, what->loss, d->coef, d->pair_out, d->sums, d->ref_sums, d->order,
-                     d->segment_begin, b->n_segments / 2, b->R, &what->loss_params, what->weight);
+        at_pair_losses(e->stream, what->losses, what->n_losses, d->coef, d->pair_out, d->sums,
+                       d->ref_sums, d->order, d->segment_begin, b->n_segments / 2, b->R,
+                       &what->loss_params, what->weight);
         at_stream_download(e->stream, l->pairs + l->n_rows, d->pair_out,
                            b->n_segments / 2 * sizeof *l->pairs);
         return;
     }
-    at_token_loss(e->stream, what->loss, d->coef, d->row_loss, d->stats, d->row_segment, b->R,
-                  &what->loss_params, what->weight);
+    at_token_loss(e->stream, what->losses[0].name, d->coef, d->row_loss, d->stats, d->row_segment,
+                  b->R, what->weight);
     at_segment_sums(e->stream, at_view_part(d->sums, 0, bytes), d->row_loss, d->order,
                     d->segment_begin, b->n_segments);
     at_stream_download(e->stream, l->losses + l->n_segments, d->sums, bytes);
@@ -267,7 +268,7 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
         const uint64_t bytes = b.n_segments * sizeof *l->sums;
         at_decoder_forward(e->stream, d, &b, pass, at_view_part(d->sums, 0, bytes));
         at_stream_download(e->stream, l->sums + l->n_segments, d->sums, bytes);
-        if (what->loss)
+        if (what->n_losses > 0)
             loss_pass(e, &b, what);
         e->tokens_computed += e->slab.n_tokens;
         e->head_rows += e->slab.n_rows;
@@ -324,10 +325,10 @@ AT_CHECKED at_engine_finish(struct at_engine *e)
                 r->policy[k] = l->sums[s];
             if (h->what.reference)
                 r->reference[k] = l->reference[s];
-            if (h->what.loss && !h->what.pair_loss)
+            if (h->what.n_losses > 0 && !h->what.pair_loss)
                 r->pair.loss = l->losses[s].logp;
         }
-        if (h->what.loss && h->what.pair_loss)
+        if (h->what.n_losses > 0 && h->what.pair_loss)
             r->pair = l->pairs[i];
         r->has_reference = r->has_reference || h->what.reference;
     }

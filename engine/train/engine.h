@@ -76,9 +76,10 @@ struct at_row_result {
     bool has_reference; /* in: `reference` is cached; out: filled */
 };
 struct at_compute {
-    bool train;             /* forward, loss, backward; else forward only */
-    bool policy, reference; /* passes wanted; train implies policy */
-    const char *loss;       /* loss of losses.def; NULL: none */
+    bool train;                        /* forward, loss, backward; else forward only */
+    bool policy, reference;            /* passes wanted; train implies policy */
+    const struct at_loss_term *losses; /* their sum; borrowed */
+    size_t n_losses;                   /* 0: none; of token losses one */
     bool pair_loss;
     struct at_loss_params loss_params;
     float weight; /* 1 / pairs, or 1 / target tokens, of the whole optimizer step */

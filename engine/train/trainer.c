@@ -1,6 +1,6 @@
 #include "trainer.h"
 
-#include "losses.h"
+#include "objective.h"
 #include "record.h"
 #include "rng.h"
 #include "schedule.h"
@@ -14,7 +14,8 @@ struct loop {
     const struct at_config *config;
     struct at_records *records;
     struct at_schedule schedule;
-    struct at_compute what;        /* of a training step; weight is set per step */
+    struct at_objective objective;
+    struct at_compute what; /* of a training step; weight and mean_n_chosen are set per step */
     struct at_row_result *results; /* (train rows) reference values stay cached here */
     struct at_row_result *eval;    /* (eval rows) */
     const struct at_row **eval_rows;
@@ -101,6 +102,7 @@ static AT_CHECKED evaluate_rows(struct loop *l, struct at_tally *tally, struct a
 
     what.train = false;
     what.weight = 1;
+    what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->eval_rows, e->rows);
     while (e->done < e->rows) {
         const uint32_t n = e->rows - e->done < PIECE ? e->rows - e->done : PIECE;
         TRY(at_engine_rows(&run->engine, l->eval_rows + e->done, l->eval + e->done, n, &what));
@@ -229,8 +231,7 @@ static AT_CHECKED check_step0(const struct loop *l, uint32_t n)
         goto done;
     for (uint32_t i = 0; i < n; i++) {
         const struct at_row_result *r = &l->window[i];
-        const double want = at_pair_loss_value(l->what.loss, 0, 0, r->policy[0].n, r->policy[1].n,
-                                               (double)l->what.loss_params.beta);
+        const double want = at_objective_at_start(&l->objective, &l->what.loss_params, r);
         for (uint32_t k = 0; k < l->window_rows[i]->n_segments; k++)
             // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-*): bits are meant
             if (memcmp(&r->policy[k].logp, &r->reference[k].logp, sizeof(float)) != 0)
@@ -354,6 +355,7 @@ static AT_CHECKED train_step(struct loop *l, struct at_outcome *out)
     const uint32_t n = pick_rows(l, &weight);
 
     l->what.weight = (float)weight;
+    l->what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->window_rows, n);
     TRY(at_engine_rows(e, l->window_rows, l->window, n, &l->what));
     at_params_step(e->stream, &e->params, &adamw, (float)c->max_grad_norm, l->norm);
     TRY(at_engine_finish(e));
@@ -428,12 +430,14 @@ static AT_CHECKED loop_init(struct loop *l, struct at_run *run)
     *l = (struct loop){ .run = run, .config = c };
     l->schedule =
         at_schedule_make(c->lr_scheduler_type, c->learning_rate, c->warmup_steps, run->total_steps);
+    at_objective_make(&l->objective, c);
     l->what = (struct at_compute){ .train = true,
                                    .policy = true,
                                    .reference = at_method_get(run->method)->reference,
-                                   .loss = c->loss_type,
+                                   .losses = l->objective.terms,
+                                   .n_losses = l->objective.n,
                                    .pair_loss = at_method_get(run->method)->pairs,
-                                   .loss_params = { .beta = (float)c->beta } };
+                                   .loss_params = l->objective.params };
     TRY(at_alloc(&l->results, train->n_rows, sizeof *l->results));
     TRY(at_alloc(&l->eval, eval->n_rows, sizeof *l->eval));
     TRY(at_alloc(&l->eval_rows, eval->n_rows, sizeof *l->eval_rows));

@@ -3,6 +3,7 @@
  * the double-precision losses over segment sums, for every pair loss. */
 #include "gpu_test.h"
 
+#include "divergence.h"
 #include "logprob.h"
 #include "losses.h"
 #include "ref_loss.h"
@@ -10,27 +11,47 @@
 
 enum { PAIRS = 3, ROWS = 16 };
 
+/* Floats that are exact; the loss is a list of one with weight 1/2. */
+struct setting {
+    loss_params p;
+    int divergence;
+    double alpha;
+};
+
+static const struct setting settings[] = {
+    { { 0.25, 0.125, 0.5, 7 }, DIVERGENCE_REVERSE_KL, 0 },
+    { { 0.25, 0.25, 0.25, 7 }, DIVERGENCE_FORWARD_KL, 0 },
+    { { 0.25, 0.25, 0.25, 7 }, DIVERGENCE_JS, 0 },
+    { { 0.25, 0.25, 0.25, 7 }, DIVERGENCE_ALPHA, 0.5 },
+    { { 0.25, 0.25, 0.25, 7 }, DIVERGENCE_ALPHA, 1.25 },
+};
+
 static const int32_t order[ROWS] = { 5, 2, 9, 0, 7, 1, 12, 3, 4, 15, 6, 8, 10, 11, 13, 14 };
 static const int32_t begin[2 * PAIRS + 1] = { 0, 2, 5, 6, 9, 11, 14 };
 
 /* Mean loss at policy log-probs `logp`, reference log-probs `ref`, by row. */
-static double batch_loss(const char *name, const float *logp, const float *ref, size_t row,
-                         double shift, loss_params p)
+static double batch_loss(const struct at_loss *loss, const float *logp, const float *ref,
+                         size_t row, double shift, const struct setting *with)
 {
+    const bool by_logp = strchr(loss->reads, 'p') != NULL;
+    const int divergence = strchr(loss->reads, 'f') ? with->divergence : DIVERGENCE_REVERSE_KL;
     double score[2 * PAIRS] = { 0 }, sum = 0;
 
     for (size_t s = 0; s < 2 * PAIRS; s++)
         for (int32_t k = begin[s]; k < begin[s + 1]; k++) {
             const size_t r = (size_t)order[k];
 
-            score[s] += (double)logp[4 * r] - (double)ref[4 * r] + (r == row ? shift : 0);
+            score[s] +=
+                (double)logp[4 * r] - (by_logp ? 0 : (double)ref[4 * r]) + (r == row ? shift : 0);
         }
     for (size_t i = 0; i < PAIRS; i++) {
-        const pair_stats s = { score[2 * i], score[2 * i + 1], begin[2 * i + 1] - begin[2 * i],
+        const pair_stats s = { divergence_score(divergence, score[2 * i], with->alpha).score,
+                               divergence_score(divergence, score[2 * i + 1], with->alpha).score,
+                               begin[2 * i + 1] - begin[2 * i],
                                begin[2 * i + 2] - begin[2 * i + 1] };
         pair_out o;
 
-        assert_true(ref_pair_loss(&o, name, s, p));
+        assert_true(ref_pair_loss(&o, loss->name, s, with->p));
         sum += o.loss / PAIRS;
     }
     return sum;
@@ -38,12 +59,17 @@ static double batch_loss(const char *name, const float *logp, const float *ref, 
 
 enum { ORDER, BEGIN, LOGP, REF, SUMS, REF_SUMS, COEF, OUT, BUFFERS };
 
-static void check(struct gt *t, const char *name)
+static void check(struct gt *t, const struct at_loss *loss, const struct setting *with)
 {
     static const size_t bytes[BUFFERS] = { sizeof order, sizeof begin, ROWS * 16, ROWS * 16,
                                            PAIRS * 64,   PAIRS * 64,   ROWS * 4,  PAIRS * 16 };
-    const struct at_loss_params params = { .beta = 0.3f, .label_smoothing = 0.125f };
-    const loss_params p = { (double)params.beta, (double)params.label_smoothing };
+    const struct at_loss_params params = { .beta = (float)with->p.beta,
+                                           .label_smoothing = (float)with->p.label_smoothing,
+                                           .discopop_tau = (float)with->p.discopop_tau,
+                                           .mean_n_chosen = (float)with->p.mean_n_chosen,
+                                           .divergence = with->divergence,
+                                           .alpha = (float)with->alpha };
+    const struct at_loss_term term = { loss->name, 0.5f };
     float *logp = gt_floats(4 * ROWS, 2), *ref = gt_floats(4 * ROWS, 2), coef[ROWS];
     double want[ROWS];
     struct at_view v[BUFFERS];
@@ -61,15 +87,16 @@ static void check(struct gt *t, const char *name)
     OK(at_gpu_write(t->gpu, v[REF], ref, ROWS * 16));
     at_segment_sums(t->stream, v[SUMS], v[LOGP], v[ORDER], v[BEGIN], 2 * PAIRS);
     at_segment_sums(t->stream, v[REF_SUMS], v[REF], v[ORDER], v[BEGIN], 2 * PAIRS);
-    at_pair_loss(t->stream, name, v[COEF], v[OUT], v[SUMS], v[REF_SUMS], v[ORDER], v[BEGIN], PAIRS,
-                 ROWS, &params, 1.0f / PAIRS);
+    at_pair_losses(t->stream, &term, 1, v[COEF], v[OUT], v[SUMS], v[REF_SUMS], v[ORDER], v[BEGIN],
+                   PAIRS, ROWS, &params, 1.0f / PAIRS);
     OK(at_stream_wait(t->stream));
     OK(at_gpu_read(t->gpu, coef, v[COEF], sizeof coef));
     for (size_t r = 0; r < ROWS; r++)
-        want[r] =
-            (batch_loss(name, logp, ref, r, 1e-5, p) - batch_loss(name, logp, ref, r, -1e-5, p)) /
-            2e-5;
-    gt_require_close(t, name, coef, want, NULL, ROWS, TOL_LOSS + TOL_DIFFERENCE);
+        want[r] = 0.5 *
+                  (batch_loss(loss, logp, ref, r, 1e-5, with) -
+                   batch_loss(loss, logp, ref, r, -1e-5, with)) /
+                  2e-5;
+    gt_require_close(t, loss->name, coef, want, NULL, ROWS, TOL_LOSS + TOL_DIFFERENCE);
     gt_end(t);
     free(logp);
     free(ref);
@@ -84,8 +111,8 @@ static void pair_losses_coef_equals_differences(void **state)
     (void)state;
     gt_open(&t, 0);
     for (size_t i = 0; i < n; i++)
-        if (list[i].kind == AT_LOSS_PAIR)
-            check(&t, list[i].name);
+        for (size_t k = 0; k < AT_COUNT(settings) && list[i].kind == AT_LOSS_PAIR; k++)
+            check(&t, &list[i], &settings[k]);
     gt_close(&t);
 }
 

@@ -3,6 +3,7 @@
  * sums of segments; rows of no segment; statistics that are not finite. */
 #include "gpu_test.h"
 
+#include "divergence.h"
 #include "logprob.h"
 #include "losses.h"
 #include "ref_loss.h"
@@ -92,56 +93,85 @@ static void segment_sums_equal_reference(void **state)
     }
 }
 
-static void check_pair_loss(struct gt *t, const char *name, const struct at_view v[BUFFERS],
-                            const struct batch *b, float beta, float smoothing)
+static const struct at_loss *find(const char *name)
 {
-    const struct at_loss_params params = { .beta = beta, .label_smoothing = smoothing };
-    const loss_params p = { (double)beta, (double)smoothing };
+    const struct at_loss *loss = at_loss_find(name);
+
+    assert_non_null(loss);
+    return loss;
+}
+
+/* Loss and derivatives by the sides' log-probs of one term, in double. */
+static pair_out want_term(const struct at_loss_term *term, const struct at_loss_params *params,
+                          const float *c, const float *r, const float *rc, const float *rr)
+{
+    const struct at_loss *loss = find(term->name);
+    const int divergence = strchr(loss->reads, 'f') ? params->divergence : DIVERGENCE_REVERSE_KL;
+    const bool by_logp = strchr(loss->reads, 'p') != NULL;
+    const double alpha = (double)params->alpha;
+    const score_out chosen =
+        divergence_score(divergence, (double)c[0] - (by_logp ? 0 : (double)rc[0]), alpha);
+    const score_out rejected =
+        divergence_score(divergence, (double)r[0] - (by_logp ? 0 : (double)rr[0]), alpha);
+    const loss_params p = { (double)params->beta, (double)params->label_smoothing,
+                            (double)params->discopop_tau, (double)params->mean_n_chosen };
+    const pair_stats s = { chosen.score, rejected.score, (double)c[4], (double)r[4] };
+    pair_out o;
+
+    assert_true(ref_pair_loss(&o, term->name, s, p));
+    o.loss *= (double)term->weight;
+    o.d_chosen *= chosen.slope * (double)term->weight;
+    o.d_rejected *= rejected.slope * (double)term->weight;
+    return o;
+}
+
+static void check_pair_losses(struct gt *t, const struct at_loss_term *terms, size_t n,
+                              const struct at_view v[BUFFERS], const struct batch *b,
+                              const struct at_loss_params *params)
+{
     const float weight = 1.0f / 24;
     float sums[2 * PAIRS * 8], ref_sums[2 * PAIRS * 8], coef[ROWS], out[PAIRS * 4];
     double want_coef[ROWS] = { 0 }, want_out[PAIRS * 4] = { 0 };
 
     for (size_t s = 0; s < 2 * PAIRS; s++)
         for (size_t j = 0; j < 8; j++) {
-            sums[8 * s + j] = (float)(gt_random() % 4096) / 256 - 16;
-            ref_sums[8 * s + j] = (float)(gt_random() % 4096) / 256 - 16;
+            sums[8 * s + j] = (float)(gt_random() % 4096) / 512 - 8;
+            ref_sums[8 * s + j] = (float)(gt_random() % 4096) / 512 - 8;
             if (j == 4)
                 sums[8 * s + j] = ref_sums[8 * s + j] = (float)(b->begin[s + 1] - b->begin[s]);
         }
     OK(at_gpu_write(t->gpu, v[SUMS], sums, sizeof sums));
     OK(at_gpu_write(t->gpu, v[REF_SUMS], ref_sums, sizeof ref_sums));
-    at_pair_loss(t->stream, name, v[COEF], v[OUT], v[SUMS], v[REF_SUMS], v[ORDER], v[BEGIN], PAIRS,
-                 ROWS, &params, weight);
+    at_pair_losses(t->stream, terms, n, v[COEF], v[OUT], v[SUMS], v[REF_SUMS], v[ORDER], v[BEGIN],
+                   PAIRS, ROWS, params, weight);
     OK(at_stream_wait(t->stream));
     OK(at_gpu_read(t->gpu, coef, v[COEF], sizeof coef));
     OK(at_gpu_read(t->gpu, out, v[OUT], sizeof out));
     for (int i = 0; i < PAIRS; i++) {
         const float *c = sums + 16 * i, *r = c + 8, *rc = ref_sums + 16 * i, *rr = rc + 8;
-        const pair_stats s = { (double)c[0] - (double)rc[0], (double)r[0] - (double)rr[0],
-                               (double)c[4], (double)r[4] };
-        pair_out o;
+        want_out[4 * i + 1] = (double)c[0] - (double)rc[0];
+        want_out[4 * i + 2] = (double)r[0] - (double)rr[0];
+        for (size_t j = 0; j < n; j++) {
+            const pair_out o = want_term(&terms[j], params, c, r, rc, rr);
 
-        assert_true(ref_pair_loss(&o, name, s, p));
-        want_out[4 * i] = o.loss;
-        want_out[4 * i + 1] = s.score_chosen;
-        want_out[4 * i + 2] = s.score_rejected;
-        for (int32_t k = b->begin[2 * i]; k < b->begin[2 * i + 2]; k++)
-            want_coef[b->order[k]] =
-                (double)weight * (k < b->begin[2 * i + 1] ? o.d_chosen : o.d_rejected);
+            want_out[4 * i] += o.loss;
+            for (int32_t k = b->begin[2 * i]; k < b->begin[2 * i + 2]; k++)
+                want_coef[b->order[k]] +=
+                    (double)weight * (k < b->begin[2 * i + 1] ? o.d_chosen : o.d_rejected);
+        }
     }
-    gt_require_close(t, name, out, want_out, NULL, AT_COUNT(want_out), TOL_LOSS);
-    gt_require_close(t, name, coef, want_coef, NULL, ROWS, TOL_LOSS);
+    gt_require_close(t, terms[0].name, out, want_out, NULL, AT_COUNT(want_out), TOL_LOSS);
+    gt_require_close(t, terms[0].name, coef, want_coef, NULL, ROWS, TOL_LOSS);
 }
 
 static void check_token_loss(struct gt *t, const char *name, const struct at_view v[BUFFERS],
                              const struct batch *b)
 {
-    const struct at_loss_params params = { .beta = 0.5f };
     const float weight = 1.0f / 500;
     float coef[ROWS], out[4 * ROWS];
     double want_coef[ROWS] = { 0 }, want_out[4 * ROWS] = { 0 };
 
-    at_token_loss(t->stream, name, v[COEF], v[OUT], v[STATS], v[SEGMENT], ROWS, &params, weight);
+    at_token_loss(t->stream, name, v[COEF], v[OUT], v[STATS], v[SEGMENT], ROWS, weight);
     OK(at_stream_wait(t->stream));
     OK(at_gpu_read(t->gpu, coef, v[COEF], sizeof coef));
     OK(at_gpu_read(t->gpu, out, v[OUT], sizeof out));
@@ -150,14 +180,22 @@ static void check_token_loss(struct gt *t, const char *name, const struct at_vie
 
         if (b->segment[i] < 0)
             continue;
-        assert_true(ref_token_loss(&o, name, (token_stats){ (double)b->stats[4 * i] },
-                                   (loss_params){ 0.5, 0 }));
+        assert_true(ref_token_loss(&o, name, (token_stats){ (double)b->stats[4 * i] }));
         want_out[4 * i] = o.loss;
         want_coef[i] = (double)weight * o.d_logp;
     }
     gt_require_close(t, name, out, want_out, NULL, AT_COUNT(want_out), TOL_LOSS);
     gt_require_close(t, name, coef, want_coef, NULL, ROWS, TOL_LOSS);
 }
+
+static const struct at_loss_params settings[] = {
+    { 0.125f, 0.0625f, 0.0625f, 5, DIVERGENCE_REVERSE_KL, 0 },
+    { 1.5f, 0.25f, 0.5f, 3, DIVERGENCE_REVERSE_KL, 0 },
+    { 0.125f, 0.25f, 0.5f, 3, DIVERGENCE_FORWARD_KL, 0 },
+    { 0.5f, 0.25f, 0.5f, 3, DIVERGENCE_JS, 0 },
+    { 0.5f, 0.25f, 0.5f, 3, DIVERGENCE_ALPHA, 0.5f },
+    { 0.5f, 0.25f, 0.5f, 3, DIVERGENCE_ALPHA, 1 },
+};
 
 static void losses_every_row_equals_its_double(void **state)
 {
@@ -178,9 +216,13 @@ static void losses_every_row_equals_its_double(void **state)
                 check_token_loss(&t, list[i].name, v, &b);
                 continue;
             }
-            check_pair_loss(&t, list[i].name, v, &b, 0.1f, 0);
-            check_pair_loss(&t, list[i].name, v, &b, 1.5f, 0.25f);
+            for (size_t k = 0; k < AT_COUNT(settings); k++)
+                check_pair_losses(&t, &(struct at_loss_term){ list[i].name, 1 }, 1, v, &b,
+                                  &settings[k]);
         }
+        check_pair_losses(
+            &t, (struct at_loss_term[]){ { "sigmoid", 0.75f }, { "sft", 2 }, { "hinge", 0.5f } }, 3,
+            v, &b, &settings[4]);
         gt_end(&t);
         gt_close(&t);
         free(b.stats);
@@ -191,7 +233,7 @@ static void losses_every_row_equals_its_double(void **state)
 static void pair_loss_bad_score_gives_nan(void **state)
 {
     static const float bad[] = { NAN, INFINITY, -INFINITY };
-    const struct at_loss_params params = { .beta = 0.1f };
+    const struct at_loss_params params = settings[0];
     size_t n;
     const struct at_loss *list = at_loss_list(&n);
     struct at_view v[BUFFERS];
@@ -212,8 +254,8 @@ static void pair_loss_bad_score_gives_nan(void **state)
         OK(at_gpu_write(t.gpu, v[REF_SUMS], sums, sizeof sums));
         sums[8 * 5] = bad[i % 3]; /* rejected of pair 2 */
         OK(at_gpu_write(t.gpu, v[SUMS], sums, sizeof sums));
-        at_pair_loss(t.stream, list[i / 3].name, v[COEF], v[OUT], v[SUMS], v[REF_SUMS], v[ORDER],
-                     v[BEGIN], PAIRS, ROWS, &params, 1);
+        at_pair_losses(t.stream, &(struct at_loss_term){ list[i / 3].name, 1 }, 1, v[COEF], v[OUT],
+                       v[SUMS], v[REF_SUMS], v[ORDER], v[BEGIN], PAIRS, ROWS, &params, 1);
         OK(at_stream_wait(t.stream));
         OK(at_gpu_read(t.gpu, coef, v[COEF], sizeof coef));
         OK(at_gpu_read(t.gpu, out, v[OUT], sizeof out));

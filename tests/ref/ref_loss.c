@@ -7,10 +7,10 @@
 bool ref_pair_loss(pair_out *out, const char *name, pair_stats s, loss_params p)
 {
 #define TOKEN_LOSS_ROW(row, source)
-#define PAIR_LOSS_ROW(row, source) \
-    if (strcmp(name, #row) == 0) { \
-        *out = row##_pair(s, p);   \
-        return true;               \
+#define PAIR_LOSS_ROW(row, reads, source) \
+    if (strcmp(name, #row) == 0) {        \
+        *out = row##_pair(s, p);          \
+        return true;                      \
     }
 #include "losses.def"
 #undef PAIR_LOSS_ROW
@@ -18,12 +18,12 @@ bool ref_pair_loss(pair_out *out, const char *name, pair_stats s, loss_params p)
     return false;
 }
 
-bool ref_token_loss(token_out *out, const char *name, token_stats s, loss_params p)
+bool ref_token_loss(token_out *out, const char *name, token_stats s)
 {
-#define PAIR_LOSS_ROW(row, source)
+#define PAIR_LOSS_ROW(row, reads, source)
 #define TOKEN_LOSS_ROW(row, source) \
     if (strcmp(name, #row) == 0) {  \
-        *out = row##_token(s, p);   \
+        *out = row##_token(s);      \
         return true;                \
     }
 #include "losses.def"

@@ -56,7 +56,8 @@ static void wrong_types_name_the_key(void **state)
     (void)state;
     for (int k = 0; k < AT_KEY_COUNT; k++) {
         const enum at_key key = (enum at_key)k;
-        const bool words = is_type(key, "STR") || is_type(key, "CHOICE") || is_type(key, "LIST");
+        const bool words = is_type(key, "STR") || is_type(key, "CHOICE") || is_type(key, "LIST") ||
+                           is_type(key, "CHOICES");
         snprintf(text, sizeof text, "{\"%s\":%s}", at_key_name(key), words ? "7" : "\"x\"");
         snprintf(name, sizeof name, "dir/run.json: %s: ", at_key_name(key));
         check_fails(text, a_method_of(key), NULL, name, " expected, found ");
@@ -77,7 +78,7 @@ static void values_out_of_range_say_the_range(void **state)
     for (int k = 0; k < AT_KEY_COUNT; k++) {
         const enum at_key key = (enum at_key)k;
         const char *range = at_key_range(key);
-        if (is_type(key, "CHOICE")) {
+        if (is_type(key, "CHOICE") || is_type(key, "CHOICES")) {
             snprintf(text, sizeof text, "{\"%s\":\"nope\"}", at_key_name(key));
             check_fails(text, a_method_of(key), NULL, at_key_name(key), range);
         }
@@ -158,7 +159,7 @@ static void presets_give_what_the_interface_says(void **state)
     assert_true(c.learning_rate == 1e-6 && c.eval_split == 0 && !c.use_peft);
     assert_string_equal(c.on_long_row, "cut");
     assert_string_equal(c.on_bad_row, "keep");
-    assert_string_equal(c.loss_type, "sigmoid");
+    assert_string_equal(c.loss_type.items[0], "sigmoid");
     at_config_release(&c);
     assert_int_equal(read_as(&c, NULL, NULL, AT_SFT, NULL), AT_OK);
     assert_true(c.learning_rate == 2e-4 && c.eval_split == 0.1 && c.use_peft);
@@ -166,22 +167,70 @@ static void presets_give_what_the_interface_says(void **state)
     assert_string_equal(c.preset, "balanced");
     assert_string_equal(c.lora_target_modules.items[0], "all-linear");
     assert_string_equal(c.on_long_row, "error");
-    assert_string_equal(c.loss_type, "nll");
+    assert_string_equal(c.loss_type.items[0], "nll");
     at_config_release(&c);
     assert_int_equal(read_as(&c, "{\"preset\":\"strong\"}", NULL, AT_DPO, NULL), AT_OK);
     assert_true(c.beta == 0.05 && c.learning_rate == 2e-4 && c.num_train_epochs == 2);
     at_config_release(&c);
 }
 
-static void a_choice_may_be_a_list_of_one(void **state)
+static void loss_type_is_a_word_or_a_list_with_weights(void **state)
 {
+    static const char *const flags[] = { "loss_type", "[\"ipo\",\"sft\"]", "loss_weights", "[1,0]",
+                                         NULL };
     struct at_config c;
 
     (void)state;
-    assert_int_equal(read_as(&c, "{\"loss_type\":[\"ipo\"]}", NULL, AT_DPO, NULL), AT_OK);
-    assert_string_equal(c.loss_type, "ipo");
+    assert_int_equal(read_as(&c, "{\"loss_type\":\"ipo\"}", NULL, AT_DPO, NULL), AT_OK);
+    assert_int_equal(c.loss_type.n, 1);
+    assert_string_equal(c.loss_type.items[0], "ipo");
+    assert_int_equal(c.loss_weights.n, 0);
     at_config_release(&c);
-    check_fails("{\"loss_type\":[\"ipo\",\"hinge\"]}", AT_DPO, NULL, "loss_type: a string", "");
+    assert_int_equal(read_as(&c, NULL, NULL, AT_DPO, flags), AT_OK);
+    assert_int_equal(c.loss_type.n, 2);
+    assert_string_equal(c.loss_type.items[1], "sft");
+    assert_true(c.loss_weights.n == 2 && c.loss_weights.items[0] == 1 &&
+                c.loss_weights.items[1] == 0);
+    at_config_release(&c);
+}
+
+/* Lists and knobs that mean nothing are refused with the nearest valid choice. */
+static void objectives_without_meaning_are_refused(void **state)
+{
+    static const struct {
+        const char *document, *want, *more;
+        enum at_method method;
+    } cases[] = {
+        { "{\"loss_type\":[]}", "loss_type: at least one", "", AT_DPO },
+        { "{\"loss_type\":[\"sigmoid\",\"bogus\"]}", "loss_type: one of", "bogus", AT_DPO },
+        { "{\"loss_type\":[\"sft\",\"sft\"]}", "names sft twice", "loss_weights", AT_DPO },
+        { "{\"loss_type\":[\"nll\",\"nll\"]}", "sft takes one loss", "", AT_SFT },
+        { "{\"loss_type\":\"sigmoid\",\"loss_weights\":[1,2]}", "loss_weights: 1 numbers",
+          "found 2", AT_DPO },
+        { "{\"loss_type\":[\"sigmoid\",\"sft\"],\"loss_weights\":[1]}", "loss_weights: 2 numbers",
+          "found 1", AT_DPO },
+        { "{\"loss_weights\":[-1]}", "loss_weights: a list of numbers in 0..", "", AT_DPO },
+        { "{\"label_smoothing\":0.1}", "label_smoothing is not read by loss_type sigmoid",
+          "cdpo, exo_pair or robust", AT_DPO },
+        { "{\"loss_type\":\"exo_pair\"}", "exo_pair needs label_smoothing above 0", "1e-3",
+          AT_DPO },
+        { "{\"loss_type\":\"cdpo\"}", "cdpo needs label_smoothing above 0", "sigmoid", AT_DPO },
+        { "{\"loss_type\":\"robust\",\"label_smoothing\":0.5}",
+          "robust needs label_smoothing below 0.5", "", AT_DPO },
+        { "{\"discopop_tau\":0.1}", "discopop_tau is not read by loss_type sigmoid", "use discopop",
+          AT_DPO },
+        { "{\"loss_type\":\"apo_zero\",\"f_divergence_type\":\"forward_kl\"}",
+          "apo_zero does not take f_divergence_type forward_kl", "sigmoid_norm, or", AT_DPO },
+        { "{\"loss_type\":\"sft\",\"f_divergence_type\":\"forward_kl\"}",
+          "f_divergence_type forward_kl is not read by loss_type sft", "", AT_DPO },
+        { "{\"f_alpha_divergence_coef\":0.1}", "f_alpha_divergence_coef is not read",
+          "alpha_divergence", AT_DPO },
+        { "{\"rpo_alpha\":1}", "rpo_alpha", "loss_weights", AT_DPO },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++)
+        check_fails(cases[i].document, cases[i].method, NULL, cases[i].want, cases[i].more);
 }
 
 static void unknown_keys_suggest_the_nearest(void **state)
@@ -211,8 +260,12 @@ static void keys_that_are_not_read_are_errors(void **state)
         for (int m = 0; m < AT_METHOD_COUNT; m++) {
             if (at_key_read_by((enum at_key)k, (enum at_method)m))
                 continue;
+            const char *words = at_key_range((enum at_key)k);
             snprintf(text, sizeof text, "{\"%s\":%s}", at_key_name((enum at_key)k),
-                     is_type((enum at_key)k, "BOOL") ? "true" : "1");
+                     is_type((enum at_key)k, "BOOL") ? "true" : "0.25");
+            if (is_type((enum at_key)k, "CHOICE"))
+                snprintf(text, sizeof text, "{\"%s\":\"%.*s\"}", at_key_name((enum at_key)k),
+                         (int)strcspn(words, "|"), words);
             check_fails(text, (enum at_method)m, NULL, at_key_name((enum at_key)k),
                         "is not read by");
             n++;
@@ -227,7 +280,7 @@ static void keys_that_are_not_read_are_errors(void **state)
 static void words_of_trl_are_classified(void **state)
 {
     static const char *const come_later[] = { "bnb_4bit_quant_type", "bnb_4bit_use_double_quant",
-                                              "discopop_tau", "use_bnb_nested_quant" };
+                                              "simpo_gamma", "use_bnb_nested_quant" };
     struct at_config c;
     const size_t before = at_warn_count("no_effect");
     const char *text = NULL, *name = NULL;
@@ -331,7 +384,8 @@ int main(void)
         cmocka_unit_test(values_out_of_range_say_the_range),
         cmocka_unit_test(defaults_follow_the_table),
         cmocka_unit_test(presets_give_what_the_interface_says),
-        cmocka_unit_test(a_choice_may_be_a_list_of_one),
+        cmocka_unit_test(loss_type_is_a_word_or_a_list_with_weights),
+        cmocka_unit_test(objectives_without_meaning_are_refused),
         cmocka_unit_test(unknown_keys_suggest_the_nearest),
         cmocka_unit_test(keys_that_are_not_read_are_errors),
         cmocka_unit_test(words_of_trl_are_classified),

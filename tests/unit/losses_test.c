@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "divergence.h"
 #include "losses.h"
 #include "ref_loss.h"
 #include "tolerances.h"
@@ -24,16 +25,37 @@ static const struct {
     loss_params p;
     double want;
 } pair_values[] = {
+    /* L0 of TRL's documentation: policy = reference */
+    { "apo_down", { 0, 0, 4, 2 }, { .beta = 0.1 }, 1 },
+    { "apo_down", { 1, -1, 4, 2 }, { .beta = 1 }, 0.8502615006521225 }, /* s(1) + 1 - s(2) */
+    { "apo_zero", { 0, 0, 4, 2 }, { .beta = 0.1 }, 1 },
+    { "apo_zero", { 1, -2, 4, 2 }, { .beta = 1 }, 0.3881443433921127 }, /* 1 - s(1) + s(-2) */
+    { "bco_pair", { 0, 0, 4, 2 }, { .beta = 0.1 }, 1.386294361119891 }, /* 2 ln 2 */
+    { "bco_pair", { 1, -2, 4, 2 }, { .beta = 1 }, 0.4401896985611954 },
+    { "cdpo", { 0, 0, 4, 2 }, { .beta = 0.1, .label_smoothing = 0.1 }, 0.69314718055994530942 },
+    { "cdpo", { 2, -1, 4, 2 }, { .beta = 1, .label_smoothing = 0.25 }, 0.798587351573742 },
+    /* ln(1 + e^-3) + 3 / 4 */
+    { "discopop", { 0, 0, 4, 2 }, { .beta = 0.1, .discopop_tau = 0.05 }, 0.8465735902799727 },
+    { "discopop", { -1000, 0, 4, 2 }, { .beta = 1, .discopop_tau = 0.05 }, 1000 }, /* no overflow */
+    { "exo_pair", { 0, 0, 4, 2 }, { .beta = 0.1, .label_smoothing = 1e-3 }, 2.761230709097915 },
+    { "exo_pair", { 2, -1, 4, 2 }, { .beta = 1, .label_smoothing = 0.25 }, 0.1489197484190287 },
     { "hinge", { 0, 0, 4, 2 }, { .beta = 0.1 }, 1 },     /* policy = reference */
     { "hinge", { 1, -3, 4, 2 }, { .beta = 0.2 }, 0.2 },  /* by hand: 1 - 0.2 * 4 */
     { "hinge", { 30, 0, 4, 2 }, { .beta = 0.1 }, 0 },    /* past the corner */
     { "ipo", { 0, 0, 4, 2 }, { .beta = 0.1 }, 25 },      /* policy = reference: (1 / (2 beta))^2 */
     { "ipo", { 1, -3, 4, 2 }, { .beta = 0.5 }, 0.5625 }, /* by hand: (1/4 + 3/2 - 1)^2 */
+    { "nca_pair", { 0, 0, 4, 2 }, { .beta = 0.1 }, 1.386294361119891 }, /* 2 ln 2 */
+    { "nca_pair", { 1, -2, 4, 2 }, { .beta = 1 }, 1.0333565367988207 },
+    { "robust", { 0, 0, 4, 2 }, { .beta = 0.1, .label_smoothing = 0.1 }, 0.69314718055994530942 },
+    { "robust", { 2, -1, 4, 2 }, { .beta = 1, .label_smoothing = 0.25 }, -1.451412648426258 },
+    { "sft", { -6, -9, 4, 2 }, { .beta = 0.1, .mean_n_chosen = 3 }, 2 },
     { "sigmoid", { 0, 0, 4, 2 }, { .beta = 0.1 }, 0.69314718055994530942 }, /* ln 2 */
     { "sigmoid", { 2, -1, 4, 2 }, { .beta = 1 }, 0.048587351573742 },       /* ln(1 + e^-3) */
     { "sigmoid", { -1000, 0, 4, 2 }, { .beta = 1 }, 1000 },                 /* no overflow */
-    { "sigmoid", { 2, -1, 4, 2 }, { .beta = 1, .label_smoothing = 0.25 }, 0.798587351573742 },
-    /* cDPO: ln(1 + e^-3) + 3 / 4 */
+    { "sigmoid_norm", { 0, 0, 4, 2 }, { .beta = 0.1 }, 0.69314718055994530942 },
+    { "sigmoid_norm", { 4, -4, 4, 2 }, { .beta = 1 }, 0.048587351573742 }, /* ln(1 + e^-3) */
+    { "sppo_hard", { 0, 0, 4, 2 }, { .beta = 0.1 }, 50 },
+    { "sppo_hard", { 3, -1, 4, 2 }, { .beta = 0.5 }, 4 },
 };
 static const struct {
     const char *loss;
@@ -56,13 +78,12 @@ static void losses_published_statistics_give_published_value(void **state)
         pair_out o;
 
         assert_true(ref_pair_loss(&o, pair_values[i].loss, pair_values[i].s, pair_values[i].p));
-        require_near(o.loss, pair_values[i].want, 1e-8 * (1 + pair_values[i].want));
+        require_near(o.loss, pair_values[i].want, 1e-8 * (1 + fabs(pair_values[i].want)));
     }
     for (size_t i = 0; i < sizeof token_values / sizeof token_values[0]; i++) {
         token_out o;
 
-        assert_true(
-            ref_token_loss(&o, token_values[i].loss, token_values[i].s, (loss_params){ 0 }));
+        assert_true(ref_token_loss(&o, token_values[i].loss, token_values[i].s));
         require_near(o.loss, token_values[i].want, 1e-12);
     }
 }
@@ -113,7 +134,8 @@ static void check_pair(const char *name)
     const double h = 1e-5;
     const pair_stats s = { uniform(-8, 8), uniform(-8, 8), floor(uniform(1, 9)),
                            floor(uniform(1, 9)) };
-    const loss_params p = { uniform(0.05, 1.5), uniform(0, 0.4) };
+    const loss_params p = { uniform(0.05, 1.5), uniform(0.01, 0.4), uniform(0.5, 2),
+                            uniform(1, 9) };
     pair_stats below = s, above = s;
     pair_out o, low, high;
 
@@ -133,12 +155,11 @@ static void check_token(const char *name)
 {
     const double h = 1e-5;
     const token_stats s = { uniform(-20, -1e-3) };
-    const loss_params p = { uniform(0.05, 1.5), uniform(0, 0.4) };
     token_out o, low, high;
 
-    assert_true(ref_token_loss(&o, name, s, p));
-    assert_true(ref_token_loss(&low, name, (token_stats){ s.logp - h }, p));
-    assert_true(ref_token_loss(&high, name, (token_stats){ s.logp + h }, p));
+    assert_true(ref_token_loss(&o, name, s));
+    assert_true(ref_token_loss(&low, name, (token_stats){ s.logp - h }));
+    assert_true(ref_token_loss(&high, name, (token_stats){ s.logp + h }));
     require_slope(name, low.loss, high.loss, h, o.d_logp);
 }
 
@@ -155,6 +176,33 @@ static void losses_derivatives_equal_central_differences(void **state)
             else
                 check_token(list[i].name);
         }
+}
+
+/* Scores are 0 and have slope 1 at r = 0; slopes are the differences of the scores; alpha 0 is
+ * forward KL, alpha 1 reverse KL. */
+static void divergence_scores_have_their_slopes(void **state)
+{
+    const double h = 1e-6;
+
+    (void)state;
+    for (int kind = DIVERGENCE_REVERSE_KL; kind <= DIVERGENCE_ALPHA; kind++)
+        for (double alpha = -1; alpha <= 2; alpha += 0.5) {
+            require_near(divergence_score(kind, 0, alpha).score, 0, 2e-9);
+            require_near(divergence_score(kind, 0, alpha).slope, kind == DIVERGENCE_JS ? 0.5 : 1,
+                         1e-12);
+            for (double r = -4; r <= 4; r += 0.37) {
+                const double below = divergence_score(kind, r - h, alpha).score;
+                const double above = divergence_score(kind, r + h, alpha).score;
+                require_slope("divergence", below, above, h,
+                              divergence_score(kind, r, alpha).slope);
+                require_near(alpha_score(r, 0).score, forward_kl_score(r).score, 1e-12);
+                require_near(alpha_score(r, 1).score, r, 0);
+            }
+        }
+    require_near(js_score(1).score, 0.3798854930417224, 2e-9);         /* ln 2 - ln(1 + e^-1) */
+    require_near(alpha_score(2, 0.5).score, 1.2642411176571153, 1e-9); /* 2 (1 - e^-1) */
+    assert_true(isfinite(alpha_score(-1e4, 0.5).score));               /* the exponent ends at 80 */
+    require_near(alpha_score(-1e4, 0.5).slope, 0, 0);
 }
 
 static void prelude_functions_equal_libm(void **state)
@@ -176,6 +224,7 @@ int main(void)
         cmocka_unit_test(losses_published_statistics_give_published_value),
         cmocka_unit_test(losses_every_row_has_a_value_and_a_source),
         cmocka_unit_test(losses_derivatives_equal_central_differences),
+        cmocka_unit_test(divergence_scores_have_their_slopes),
         cmocka_unit_test(prelude_functions_equal_libm),
     };
 

@@ -1,0 +1,222 @@
+#include "objective.h"
+
+#include "losses.h"
+
+#include "divergence.h"
+
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int divergence;
+} divergences[] = {
+    { "alpha_divergence", DIVERGENCE_ALPHA },
+    { "forward_kl", DIVERGENCE_FORWARD_KL },
+    { "js_divergence", DIVERGENCE_JS },
+    { "reverse_kl", DIVERGENCE_REVERSE_KL },
+};
+
+static int divergence_of(const struct at_config *c)
+{
+    for (size_t i = 0; i < AT_COUNT(divergences); i++)
+        if (strcmp(divergences[i].name, c->f_divergence_type) == 0)
+            return divergences[i].divergence;
+    AT_BUG("no divergence %s", c->f_divergence_type);
+}
+
+/* Whether a loss of the list reads the knob of this letter. */
+static bool any_reads(const struct at_config *c, char letter)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < c->loss_type.n; i++)
+        found = found || strchr(at_loss_find(c->loss_type.items[i])->reads, letter);
+    return found;
+}
+
+static bool given(const struct at_config *c, enum at_key key)
+{
+    return c->is_set[key] && c->origin[key] >= AT_FROM_FILE;
+}
+
+/* "a, b or c": the losses of a kind, those that read `letter` unless it is 0. */
+static void list_losses(struct at_buf *out, enum at_loss_kind kind, char letter)
+{
+    size_t n = 0, left = 0;
+    const struct at_loss *all = at_loss_list(&n);
+
+    for (size_t i = 0; i < n; i++)
+        left += all[i].kind == kind && (!letter || strchr(all[i].reads, letter));
+    for (size_t i = 0; i < n; i++)
+        if (all[i].kind == kind && (!letter || strchr(all[i].reads, letter)))
+            at_buf_printf(out, "%s%s", all[i].name, --left > 1 ? ", " : left == 1 ? " or " : "");
+}
+
+/* ---- the list ---- */
+
+static AT_CHECKED check_list(const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+    const struct at_method_row *m = at_method_get(c->run_method);
+    struct at_buf names = { 0 };
+
+    if (c->loss_type.n == 0)
+        FAIL(AT_USAGE, "loss_type: at least one loss expected, found an empty list");
+    if (c->loss_type.n > AT_MAX_LOSSES)
+        FAIL(AT_USAGE, "loss_type: at most %d losses can be added up", AT_MAX_LOSSES);
+    if (!m->pairs && c->loss_type.n > 1)
+        FAIL(AT_USAGE, "loss_type: %s takes one loss", m->name);
+    for (size_t i = 0; i < c->loss_type.n; i++) {
+        const char *name = c->loss_type.items[i];
+        if ((at_loss_find(name)->kind == AT_LOSS_PAIR) != m->pairs) {
+            list_losses(&names, m->pairs ? AT_LOSS_PAIR : AT_LOSS_TOKEN, 0);
+            TRY(at_buf_status(&names));
+            FAIL(AT_USAGE, "loss_type %s does not fit %s: use %s", name, m->name, names.data);
+        }
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(c->loss_type.items[j], name) == 0)
+                FAIL(AT_USAGE, "loss_type names %s twice: give it once, with its loss_weights",
+                     name);
+    }
+    if (given(c, AT_KEY_loss_weights) && c->loss_weights.n != c->loss_type.n)
+        FAIL(AT_USAGE, "loss_weights: %zu numbers expected, one for each loss_type, found %zu",
+             c->loss_type.n, c->loss_weights.n);
+done:
+    at_buf_release(&names);
+    return st;
+}
+
+/* ---- the knobs ---- */
+
+/* A knob with another value than its default is read by a loss of the list. */
+static AT_CHECKED check_read(const struct at_config *c, enum at_key key, char letter, bool moved)
+{
+    enum at_status st = AT_OK;
+    struct at_buf names = { 0 };
+
+    if (!given(c, key) || !moved || any_reads(c, letter))
+        goto done;
+    list_losses(&names, AT_LOSS_PAIR, letter);
+    TRY(at_buf_status(&names));
+    FAIL(AT_USAGE, "%s is not read by loss_type %s: use %s, or remove it", at_key_name(key),
+         c->loss_type.items[0], names.data);
+done:
+    at_buf_release(&names);
+    return st;
+}
+
+static AT_CHECKED check_smoothing(const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+
+    TRY(check_read(c, AT_KEY_label_smoothing, 's', c->label_smoothing > 0));
+    for (size_t i = 0; i < c->loss_type.n; i++) {
+        const char *name = c->loss_type.items[i];
+        if (!strchr(at_loss_find(name)->reads, 's'))
+            continue;
+        if (c->label_smoothing <= 0)
+            FAIL(AT_USAGE,
+                 "loss_type %s needs label_smoothing above 0, the share of pairs that may be the "
+                 "wrong way round (1e-3 is usual for exo_pair, 0.1 for cdpo and robust); without "
+                 "any use sigmoid",
+                 name);
+        if (c->label_smoothing >= 0.5)
+            FAIL(AT_USAGE,
+                 "loss_type %s needs label_smoothing below 0.5: at 0.5 the labels say nothing",
+                 name);
+    }
+done:
+    return st;
+}
+
+/* All losses of the list can work on the divergence's scores, and its knob belongs to it. */
+static AT_CHECKED check_divergence(const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+    const int divergence = divergence_of(c);
+    struct at_buf names = { 0 };
+
+    for (size_t i = 0; divergence != DIVERGENCE_REVERSE_KL && i < c->loss_type.n; i++) {
+        const char *reads = at_loss_find(c->loss_type.items[i])->reads;
+        if (strchr(reads, 'f') || strchr(reads, 'p'))
+            continue;
+        list_losses(&names, AT_LOSS_PAIR, 'f');
+        TRY(at_buf_status(&names));
+        FAIL(AT_USAGE,
+             "loss_type %s does not take f_divergence_type %s: use %s, or the divergence "
+             "reverse_kl",
+             c->loss_type.items[i], c->f_divergence_type, names.data);
+    }
+    if (given(c, AT_KEY_f_divergence_type) && divergence != DIVERGENCE_REVERSE_KL &&
+        !any_reads(c, 'f'))
+        FAIL(AT_USAGE, "f_divergence_type %s is not read by loss_type %s; remove it",
+             c->f_divergence_type, c->loss_type.items[0]);
+    if (given(c, AT_KEY_f_alpha_divergence_coef) && divergence != DIVERGENCE_ALPHA)
+        FAIL(AT_USAGE,
+             "f_alpha_divergence_coef is not read by f_divergence_type %s: use alpha_divergence, "
+             "or remove it",
+             c->f_divergence_type);
+done:
+    at_buf_release(&names);
+    return st;
+}
+
+AT_CHECKED at_objective_check(const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+
+    TRY(check_list(c));
+    if (!at_method_get(c->run_method)->pairs)
+        goto done;
+    TRY(check_smoothing(c));
+    TRY(check_read(c, AT_KEY_discopop_tau, 't', true));
+    TRY(check_divergence(c));
+done:
+    return st;
+}
+
+/* ---- values ---- */
+
+void at_objective_make(struct at_objective *out, const struct at_config *c)
+{
+    *out = (struct at_objective){ .n = c->loss_type.n };
+    for (size_t i = 0; i < out->n; i++)
+        out->terms[i] =
+            (struct at_loss_term){ c->loss_type.items[i],
+                                   c->loss_weights.n > 0 ? (float)c->loss_weights.items[i] : 1 };
+    if (at_method_get(c->run_method)->pairs)
+        out->params = (struct at_loss_params){ .beta = (float)c->beta,
+                                               .label_smoothing = (float)c->label_smoothing,
+                                               .discopop_tau = (float)c->discopop_tau,
+                                               .divergence = divergence_of(c),
+                                               .alpha = (float)c->f_alpha_divergence_coef };
+}
+
+float at_objective_mean_chosen(const struct at_row *const *rows, uint32_t n)
+{
+    double sum = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        sum += rows[i]->segment[0].n_targets;
+    return (float)(sum / n);
+}
+
+double at_objective_at_start(const struct at_objective *o, const struct at_loss_params *params,
+                             const struct at_row_result *pair)
+{
+    const struct at_segment_result *chosen = &pair->policy[0], *rejected = &pair->policy[1];
+    const pair_stats equal = { 0, 0, chosen->n, rejected->n };
+    const pair_stats logps = { chosen->logp, rejected->logp, chosen->n, rejected->n };
+    const loss_params p = { .beta = params->beta,
+                            .label_smoothing = params->label_smoothing,
+                            .discopop_tau = params->discopop_tau,
+                            .mean_n_chosen = params->mean_n_chosen };
+    double sum = 0;
+
+    for (size_t i = 0; i < o->n; i++) {
+        const bool by_logp = strchr(at_loss_find(o->terms[i].name)->reads, 'p') != NULL;
+        sum += (double)o->terms[i].weight *
+               at_pair_loss_value(o->terms[i].name, by_logp ? logps : equal, p);
+    }
+    return sum;
+}

@@ -1,0 +1,28 @@
+/* The objective of a run: the losses that its configuration adds up, and their knobs. */
+#ifndef AT_OBJECTIVE_H
+#define AT_OBJECTIVE_H
+
+#include "config.h"
+#include "engine.h"
+
+enum { AT_MAX_LOSSES = 8 };
+
+struct at_objective {
+    struct at_loss_term terms[AT_MAX_LOSSES];
+    size_t n;
+    struct at_loss_params params; /* mean_n_chosen: at_objective_mean_chosen() of the step's rows */
+};
+/* Losses that the method cannot take or that are named twice, weights that do not match them, a
+ * knob that no loss of the list reads or whose value has no meaning for one that does: AT_USAGE
+ * with the nearest valid choice. */
+AT_CHECKED at_objective_check(const struct at_config *config);
+/* Of a checked configuration. */
+void at_objective_make(struct at_objective *out, const struct at_config *config);
+/* Chosen target tokens a row of these pairs. */
+float at_objective_mean_chosen(const struct at_row *const *rows, uint32_t n);
+/* What the loss of a pair is while policy and reference are the same. `params` as it was computed
+ * with. */
+double at_objective_at_start(const struct at_objective *objective,
+                             const struct at_loss_params *params, const struct at_row_result *pair);
+
+#endif
