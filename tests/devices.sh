@@ -82,7 +82,7 @@ done
 }
 printf '%-14s %6s %6s %7s %7s   %s\n' device passed failed skipped seconds is >"$table"
 if wanted llvmpipe; then device llvmpipe "llvmpipe" .; fi
-kernels='^(parity|golden)\.'
+kernels='^(parity\.|golden\.(dpo|sft)_)'
 for bits in 128 256 512; do
     if ! wanted llvmpipe-$bits; then
         continue
@@ -95,7 +95,7 @@ done
 if ! wanted swiftshader; then
     :
 elif fetch_swiftshader; then
-    device swiftshader "SwiftShader" '^(parity|gradcheck|golden)\.|^e2e\.three_steps$' \
+    device swiftshader "SwiftShader" '^(parity\.|gradcheck\.|golden\.(dpo|sft)_)|^e2e\.three_steps$' \
         "VK_ICD_FILENAMES=$swiftshader/vk_swiftshader_icd.json" \
         "VK_DRIVER_FILES=$swiftshader/vk_swiftshader_icd.json"
 elif [ -n "${CI:-}" ]; then

@@ -149,26 +149,26 @@ RUNS = {
         "use_peft": False,
         "weight_decay": 0.1,
     },
-    "dpo_apo_down": short_dpo("tiny_llama", "pairs", loss_type="apo_down"),
-    "dpo_apo_zero": short_dpo("tiny_qwen2", "pairs", loss_type="apo_zero"),
-    "dpo_bco_pair": short_dpo("tiny_llama", "pairs_plain", loss_type="bco_pair"),
-    "dpo_discopop": short_dpo("tiny_qwen2", "pairs_implicit", loss_type="discopop"),
-    "dpo_exo_pair": short_dpo("tiny_llama", "pairs", loss_type="exo_pair", label_smoothing=1e-3),
-    "dpo_nca_pair": short_dpo("tiny_qwen2", "pairs", loss_type="nca_pair"),
-    "dpo_robust": short_dpo("tiny_llama", "pairs_plain", loss_type="robust", label_smoothing=0.1),
-    "dpo_sigmoid_norm": short_dpo("tiny_qwen2", "pairs", loss_type="sigmoid_norm", beta=2.0),
-    "dpo_sppo_hard": short_dpo("tiny_llama", "pairs_implicit", loss_type="sppo_hard"),
-    "dpo_list": short_dpo(
+    "loss_apo_down": short_dpo("tiny_llama", "pairs", loss_type="apo_down"),
+    "loss_apo_zero": short_dpo("tiny_qwen2", "pairs", loss_type="apo_zero"),
+    "loss_bco_pair": short_dpo("tiny_llama", "pairs_plain", loss_type="bco_pair"),
+    "loss_discopop": short_dpo("tiny_qwen2", "pairs_implicit", loss_type="discopop"),
+    "loss_exo_pair": short_dpo("tiny_llama", "pairs", loss_type="exo_pair", label_smoothing=1e-3),
+    "loss_nca_pair": short_dpo("tiny_qwen2", "pairs", loss_type="nca_pair"),
+    "loss_robust": short_dpo("tiny_llama", "pairs_plain", loss_type="robust", label_smoothing=0.1),
+    "loss_sigmoid_norm": short_dpo("tiny_qwen2", "pairs", loss_type="sigmoid_norm", beta=2.0),
+    "loss_sppo_hard": short_dpo("tiny_llama", "pairs_implicit", loss_type="sppo_hard"),
+    "loss_list": short_dpo(
         "tiny_qwen2", "pairs", loss_type=["sigmoid", "sft", "hinge"], loss_weights=[0.8, 0.3, 0.2]
     ),
-    "dpo_forward_kl": short_dpo(
+    "loss_forward_kl": short_dpo(
         "tiny_llama", "pairs", loss_type="sigmoid", f_divergence_type="forward_kl"
     ),
-    "dpo_js": short_dpo(
+    "loss_js": short_dpo(
         "tiny_qwen2", "pairs_plain", loss_type="ipo", f_divergence_type="js_divergence"
     ),
     # The divergence maps the scores of hinge; those of sft it leaves alone.
-    "dpo_alpha": short_dpo(
+    "loss_alpha": short_dpo(
         "tiny_llama",
         "pairs",
         loss_type=["hinge", "sft"],
