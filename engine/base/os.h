@@ -28,16 +28,23 @@ AT_CHECKED at_writer_put(struct at_writer *writer, const void *bytes, size_t n);
 AT_CHECKED at_writer_commit(struct at_writer *writer);
 void at_writer_close(struct at_writer **inout);
 
-/* A log that lines are appended to; each at_log_line() is one write() of a whole line. */
+/* A log that lines are appended to; each at_log_line() is one write() of a whole line. Opened, it
+ * has the first `keep` bytes of what was there (0: it is new); AT_INTEGRITY when those are fewer.
+ */
 struct at_log;
-AT_CHECKED at_log_open(struct at_log **out, const char *path);
+AT_CHECKED at_log_open(struct at_log **out, const char *path, uint64_t keep);
 AT_CHECKED at_log_line(struct at_log *log, const char *line, size_t n); /* adds '\n' */
+AT_CHECKED at_log_sync(struct at_log *log, uint64_t *out_bytes); /* all on the disk; its size */
 void at_log_close(struct at_log **inout);
 
 bool at_path_exists(const char *path);
 bool at_path_is_dir(const char *path);
 bool at_dir_is_empty(const char *path);     /* true too when it does not exist */
 AT_CHECKED at_dir_create(const char *path); /* with parents; existing is fine */
+/* Puts a folder in place under a name that is free, with its files, or not at all. */
+AT_CHECKED at_dir_rename(const char *from, const char *to);
+/* Removes a folder and the files in it; one that is missing is fine. */
+AT_CHECKED at_dir_remove(const char *path);
 /* Sorted names (without "." and ".."); strings live in `arena`. */
 AT_CHECKED at_dir_list(struct at_arena *arena, char ***out_names, size_t *out_n, const char *path);
 /* "dir/name"; "name" alone when dir is "" or name is absolute. In `arena`. */

@@ -179,11 +179,12 @@ enum at_status at_writer_put(struct at_writer *writer, const void *bytes, size_t
     return st;
 }
 
-/* Without it a crash may forget the rename. Some file systems cannot do it and say EINVAL. */
-static enum at_status sync_folder(struct at_writer *writer)
+/* Of the folder that holds `path`: without it a crash may forget a rename. Some file systems cannot
+ * do it and say EINVAL. */
+static enum at_status sync_folder(struct at_arena *arena, const char *path)
 {
     char *dir;
-    enum at_status st = at_path_dir(&writer->arena, &dir, writer->path);
+    enum at_status st = at_path_dir(arena, &dir, path);
     if (st != AT_OK)
         return st;
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -210,7 +211,7 @@ enum at_status at_writer_commit(struct at_writer *writer)
     if (rename(writer->temp, writer->path) != 0)
         return fail_write(writer->path, errno);
     writer->committed = true;
-    return sync_folder(writer);
+    return sync_folder(&writer->arena, writer->path);
 }
 
 void at_writer_close(struct at_writer **inout)
@@ -244,7 +245,20 @@ struct at_log {
     struct at_arena arena;
 };
 
-enum at_status at_log_open(struct at_log **out, const char *path)
+static enum at_status keep_bytes(struct at_log *log, uint64_t keep)
+{
+    struct stat info;
+    if (fstat(log->fd, &info) != 0)
+        return fail_write(log->path, errno);
+    if (!S_ISREG(info.st_mode))
+        return AT_OK;
+    if ((uint64_t)info.st_size < keep)
+        return at_fail(AT_INTEGRITY, "%s has %llu bytes and should have at least %llu", log->path,
+                       (unsigned long long)info.st_size, (unsigned long long)keep);
+    return ftruncate(log->fd, (off_t)keep) == 0 ? AT_OK : fail_write(log->path, errno);
+}
+
+enum at_status at_log_open(struct at_log **out, const char *path, uint64_t keep)
 {
     *out = NULL;
     enum at_status st = AT_OK;
@@ -257,6 +271,7 @@ enum at_status at_log_open(struct at_log **out, const char *path)
     while (log->fd < 0 && errno == EINTR);
     if (log->fd < 0)
         TRY(fail_write(path, errno));
+    TRY(keep_bytes(log, keep));
     *out = log;
     log = NULL;
 done:
@@ -280,6 +295,17 @@ enum at_status at_log_line(struct at_log *log, const char *line, size_t n)
     if (st == AT_OK && done <= n)
         st = write_all(log->fd, "\n", 1, log->path);
     return st;
+}
+
+enum at_status at_log_sync(struct at_log *log, uint64_t *out_bytes)
+{
+    struct stat info;
+    if (fsync(log->fd) != 0 && errno != EINVAL)
+        return fail_write(log->path, errno);
+    if (fstat(log->fd, &info) != 0)
+        return fail_write(log->path, errno);
+    *out_bytes = (uint64_t)info.st_size;
+    return AT_OK;
 }
 
 void at_log_close(struct at_log **inout)
@@ -338,6 +364,41 @@ enum at_status at_dir_create(const char *path)
             TRY(fail_write(path, errno));
         *end = kept;
     }
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
+enum at_status at_dir_rename(const char *from, const char *to)
+{
+    struct at_arena arena = { 0 };
+    enum at_status st = AT_OK;
+    if (at_path_exists(to))
+        TRY(fail_write(to, EEXIST));
+    if (rename(from, to) != 0)
+        TRY(fail_write(to, errno));
+    TRY(sync_folder(&arena, to));
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
+enum at_status at_dir_remove(const char *path)
+{
+    struct at_arena arena = { 0 };
+    enum at_status st = AT_OK;
+    char **names = NULL, *file = NULL;
+    size_t n = 0;
+    if (!at_path_exists(path))
+        goto done;
+    TRY(at_dir_list(&arena, &names, &n, path));
+    for (size_t i = 0; i < n; i++) {
+        TRY(at_path_join(&arena, &file, path, names[i]));
+        if (unlink(file) != 0)
+            TRY(fail_write(file, errno));
+    }
+    if (rmdir(path) != 0)
+        TRY(fail_write(path, errno));
 done:
     at_arena_release(&arena);
     return st;

@@ -255,10 +255,12 @@ done:
     return st;
 }
 
-/* Digest of configuration, data and the bytes of what the stage starts from. Where it writes and
- * what only observes is left out. */
+/* Digest of configuration, data and the bytes of what the stage starts from. Where it writes, what
+ * it keeps on the way and what only observes is left out. */
 static AT_CHECKED stage_digest(struct pipeline *p, const struct stage *s, struct at_digest *out)
 {
+    static const char *const left_out[] = { "output_dir", "profile",       "resume_from_checkpoint",
+                                            "save_steps", "save_strategy", "save_total_limit" };
     enum at_status st = AT_OK;
     const struct at_config *c = &s->config;
     const char *sources[N_SOURCES];
@@ -267,8 +269,8 @@ static AT_CHECKED stage_digest(struct pipeline *p, const struct stage *s, struct
     struct at_hash hash;
 
     at_hash_init(&hash);
-    cJSON_DeleteItemFromObject(record, "output_dir");
-    cJSON_DeleteItemFromObject(record, "profile");
+    for (size_t i = 0; i < AT_COUNT(left_out); i++)
+        cJSON_DeleteItemFromObject(record, left_out[i]);
     at_json_write(&text, record);
     TRY(at_buf_status(&text));
     at_hash_put_text(&hash, text.data);
@@ -319,8 +321,8 @@ done:
     return st;
 }
 
-/* Whether the stage's folder holds its finished result. AT_CANNOT_WRITE when it holds another one.
- */
+/* Whether the stage's folder holds its finished result (AT_CANNOT_WRITE when it holds another one),
+ * or an unfinished one to go on with. */
 static AT_CHECKED find_finished(struct pipeline *p, struct stage *s)
 {
     enum at_status st = AT_OK;
@@ -333,11 +335,10 @@ static AT_CHECKED find_finished(struct pipeline *p, struct stage *s)
     if (at_dir_is_empty(dir))
         goto done;
     TRY(at_path_join(&p->arena, &path, dir, "stage.json"));
-    if (!at_path_exists(path))
-        FAIL(AT_CANNOT_WRITE,
-             "%s holds an unfinished or another run; nothing is overwritten: "
-             "remove it to train stage %s again",
-             dir, s->name);
+    if (!at_path_exists(path)) {
+        s->config.resume_from_checkpoint = "true";
+        goto done;
+    }
     TRY(at_json_load(&record, path));
     TRY(at_json_need_string(&inputs, record, "inputs", path));
     if (!waits(p, s)) {

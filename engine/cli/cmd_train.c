@@ -88,6 +88,15 @@ void cli_describe_run(const struct at_run *run)
     describe_training(run);
 }
 
+static void describe_start(void *context, const char *checkpoint, uint64_t step)
+{
+    (void)context;
+    if (checkpoint)
+        cli_note("goes on  from %s: step %llu", checkpoint, (unsigned long long)step);
+    else
+        cli_note("goes on  from the beginning: there is no checkpoint yet");
+}
+
 /* ---- after ---- */
 
 static void share_text(char out[64], const struct at_share *s)
@@ -151,7 +160,9 @@ static void show_counts(const struct at_engine *e)
 AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
 {
     enum at_status st = AT_OK, trained = AT_OK;
-    const struct at_events events = { .progress = cli_progress, .evaluation = cli_evaluation };
+    const struct at_events events = { .progress = cli_progress,
+                                      .evaluation = cli_evaluation,
+                                      .resumed = describe_start };
     struct at_run run = { .config = NULL };
     char *why = NULL;
 

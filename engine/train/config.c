@@ -302,6 +302,7 @@ static AT_CHECKED resolve(struct at_config *c, enum at_key key, const char *dir,
 
     for (size_t i = 0; i < AT_COUNT(paths); i++)
         is_path = is_path || strcmp(paths[i], keys[key].name) == 0;
+    is_path = is_path || (key == AT_KEY_resume_from_checkpoint && strcmp(text, "true") != 0);
     if (is_path && dir && strcmp(dir, ".") != 0)
         TRY(at_path_join(&c->arena, &copy, dir, text));
     else
@@ -490,6 +491,12 @@ static AT_CHECKED take(struct at_config *c, const char *name, const cJSON *value
     }
     if (cJSON_IsNull(value) && key != AT_KEY_max_length) /* there it is TRL's "no limit" */
         goto done;
+    if (key == AT_KEY_resume_from_checkpoint && cJSON_IsBool(value)) { /* TRL's true: the newest */
+        c->resume_from_checkpoint = cJSON_IsTrue(value) ? "true" : NULL;
+        c->is_set[key] = cJSON_IsTrue(value);
+        c->origin[key] = origin;
+        goto done;
+    }
     TRY(set_value(c, (enum at_key)key, value, dir, origin));
 done:
     if (st != AT_OK && key >= 0)

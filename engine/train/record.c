@@ -18,25 +18,54 @@ static AT_CHECKED path_in(struct at_records *r, char **out, const char *name)
 
 /* ---- opening ---- */
 
+/* Checkpoints that are there at once: those kept, and one that is being written. */
+static uint64_t checkpoints(const struct at_run *run)
+{
+    const struct at_config *c = run->config;
+    const bool by_epoch = strcmp(c->save_strategy, "epoch") == 0;
+    const uint64_t every = by_epoch ? run->steps_per_epoch : c->save_steps;
+    const uint64_t n = strcmp(c->save_strategy, "no") == 0 ? 0 : (run->total_steps - 1) / every;
+
+    return c->save_total_limit > 0 && n > c->save_total_limit ? c->save_total_limit + 1 : n;
+}
+
 static uint64_t bytes_to_write(const struct at_run *run)
 {
     const uint64_t state = at_params_count(&run->engine.params) * sizeof(float);
+    const uint64_t arrays = run->config->load_best_model_at_end ? 5 : 4;
 
-    return state + run->total_steps * 1024 + (1 << 20);
+    return state * (1 + arrays * checkpoints(run)) + run->total_steps * 1024 + (1 << 20);
 }
 
-AT_CHECKED at_records_check(const struct at_run *run)
+/* Whether a run that goes on may begin again here: its folder has logs and no result. */
+static AT_CHECKED may_begin_again(bool *out, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    char *log = NULL, *result = NULL;
+
+    TRY(at_path_join(&arena, &log, run->config->output_dir, "metrics.jsonl"));
+    TRY(at_path_join(&arena, &result, run->config->output_dir, "run.json"));
+    *out = run->config->resume_from_checkpoint && at_path_exists(log) && !at_path_exists(result);
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
+AT_CHECKED at_records_check(const struct at_run *run, bool has_checkpoint)
 {
     enum at_status st = AT_OK;
     const char *dir = run->config->output_dir;
     const uint64_t need = bytes_to_write(run), room = dir ? at_disk_free_bytes(dir) : 0;
+    bool begin_again = false;
 
     if (!dir)
         FAIL(AT_USAGE, "output_dir is missing: the folder for the adapter and the metrics");
-    if (!at_dir_is_empty(dir))
+    TRY(may_begin_again(&begin_again, run));
+    if (!at_dir_is_empty(dir) && !has_checkpoint && !begin_again)
         FAIL(AT_CANNOT_WRITE,
-             "output_dir %s exists and is not empty; nothing is overwritten: remove it or name "
-             "another folder",
+             "output_dir %s exists and is not empty; nothing is overwritten: remove it, name "
+             "another folder, or go on with an unfinished run: --resume_from_checkpoint true",
              dir);
     TRY(at_dir_create(dir));
     if (room > 0 && room < need)
@@ -63,7 +92,8 @@ done:
     return st;
 }
 
-AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run)
+AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run,
+                           struct at_log_bytes keep)
 {
     enum at_status st = AT_OK;
     struct at_records *r = NULL;
@@ -75,12 +105,12 @@ AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run)
     r->dir = copy;
     r->device_bytes = at_engine_get_bytes(&run->engine).total;
     TRY(path_in(r, &path, "metrics.jsonl"));
-    TRY(at_log_open(&r->metrics, path));
+    TRY(at_log_open(&r->metrics, path, keep.metrics));
     TRY(path_in(r, &path, "timing.jsonl"));
-    TRY(at_log_open(&r->timing, path));
+    TRY(at_log_open(&r->timing, path, keep.timing));
     if (at_method_get(run->method)->pairs && run->data.has_eval) {
         TRY(path_in(r, &path, "pairs.jsonl"));
-        TRY(at_log_open(&r->pairs, path));
+        TRY(at_log_open(&r->pairs, path, keep.pairs));
     }
     TRY(write_split(r, run));
     *out = r;
@@ -101,6 +131,19 @@ void at_records_close(struct at_records **records)
     at_log_close(&r->pairs);
     at_arena_release(&r->arena);
     at_free(records);
+}
+
+AT_CHECKED at_records_sync(struct at_records *r, struct at_log_bytes *out)
+{
+    enum at_status st = AT_OK;
+
+    *out = (struct at_log_bytes){ 0 };
+    TRY(at_log_sync(r->metrics, &out->metrics));
+    TRY(at_log_sync(r->timing, &out->timing));
+    if (r->pairs)
+        TRY(at_log_sync(r->pairs, &out->pairs));
+done:
+    return st;
 }
 
 /* ---- lines ---- */
@@ -253,6 +296,12 @@ done:
     return st;
 }
 
+/* The rows of train_dataset. */
+static const struct at_dataset *rows_read(const struct at_run *run)
+{
+    return run->data.was_split ? &run->data.all : &run->data.train;
+}
+
 static void add_rows(cJSON *out, const char *name, const struct at_dataset *d)
 {
     cJSON *rows = cJSON_AddObjectToObject(out, name);
@@ -265,10 +314,9 @@ static void add_rows(cJSON *out, const char *name, const struct at_dataset *d)
     cJSON_AddStringToObject(rows, "digest", d->digest);
 }
 
-static AT_CHECKED add_digests(struct at_records *r, cJSON *out, const struct at_run *run)
+static AT_CHECKED add_digests(struct at_arena *arena, cJSON *digests, const struct at_run *run)
 {
     enum at_status st = AT_OK;
-    cJSON *digests = cJSON_AddObjectToObject(out, "digests");
     struct at_digest file;
     char hex[65], *path = NULL;
 
@@ -282,12 +330,67 @@ static AT_CHECKED add_digests(struct at_records *r, cJSON *out, const struct at_
             digests, "chat_template",
             at_hash_bytes(run->bundle.template_text, strlen(run->bundle.template_text)).hex);
     if (run->config->adapter_name_or_path) {
-        TRY(at_path_join(&r->arena, &path, run->config->adapter_name_or_path,
+        TRY(at_path_join(arena, &path, run->config->adapter_name_or_path,
                          "adapter_model.safetensors"));
         TRY(at_hash_file(&file, path));
         cJSON_AddStringToObject(digests, "parent_adapter", file.hex);
     }
 done:
+    return st;
+}
+
+/* Keys that say where things lie, what is kept and what computes: results do not depend on them, or
+ * digests stand for them. */
+static bool is_identity(enum at_key key)
+{
+    switch (key) {
+    case AT_KEY_adapter_name_or_path:
+    case AT_KEY_chat_template_path:
+    case AT_KEY_device:
+    case AT_KEY_device_memory_limit:
+    case AT_KEY_eval_dataset:
+    case AT_KEY_kernels:
+    case AT_KEY_model_name_or_path:
+    case AT_KEY_output_dir:
+    case AT_KEY_preset: /* its values are compared */
+    case AT_KEY_profile:
+    case AT_KEY_resume_from_checkpoint:
+    case AT_KEY_save_steps:
+    case AT_KEY_save_strategy:
+    case AT_KEY_save_total_limit:
+    case AT_KEY_tokenizer:
+    case AT_KEY_train_dataset:
+        return false;
+    default:
+        return true;
+    }
+}
+
+AT_CHECKED at_records_identity(cJSON **out, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    const struct at_gpu_info *info = at_gpu_get_info(run->engine.gpu);
+    cJSON *all = cJSON_CreateObject(), *part = NULL;
+
+    *out = all;
+    cJSON_AddStringToObject(all, "method", at_method_get(run->method)->name);
+    part = cJSON_AddObjectToObject(all, "config");
+    for (int k = 0; k < AT_KEY_COUNT; k++)
+        if (is_identity((enum at_key)k) && at_key_read_by((enum at_key)k, run->method))
+            cJSON_AddItemToObject(part, at_key_name((enum at_key)k),
+                                  at_config_value(run->config, (enum at_key)k));
+    part = cJSON_AddObjectToObject(all, "inputs");
+    TRY(add_digests(&arena, part, run));
+    cJSON_AddStringToObject(part, "train_dataset", rows_read(run)->digest);
+    if (run->data.has_eval && !run->data.was_split)
+        cJSON_AddStringToObject(part, "eval_dataset", run->data.eval.digest);
+    part = cJSON_AddObjectToObject(all, "machine");
+    cJSON_AddStringToObject(part, "name", info->name);
+    cJSON_AddStringToObject(part, "driver", info->driver);
+    cJSON_AddItemToObject(part, "kernels", at_engine_kernels(&run->engine));
+done:
+    at_arena_release(&arena);
     return st;
 }
 
@@ -308,12 +411,13 @@ static AT_CHECKED write_run(struct at_records *r, const struct at_run *run)
     cJSON_AddStringToObject(part, "driver", info->driver);
     cJSON_AddItemToObject(out, "kernels", at_engine_kernels(e));
     part = cJSON_AddObjectToObject(out, "data");
-    add_rows(part, "train", run->data.was_split ? &run->data.all : &run->data.train);
+    add_rows(part, "train", rows_read(run));
     if (run->data.has_eval && !run->data.was_split)
         add_rows(part, "eval", &run->data.eval);
     cJSON_AddNumberToObject(part, "train_rows", run->data.train.n_rows);
     cJSON_AddNumberToObject(part, "eval_rows", run->data.eval.n_rows);
-    TRY(add_digests(r, out, run));
+    part = cJSON_AddObjectToObject(out, "digests");
+    TRY(add_digests(&r->arena, part, run));
     part = cJSON_AddObjectToObject(out, "device_bytes");
     cJSON_AddNumberToObject(part, "frozen", (double)bytes.frozen);
     cJSON_AddNumberToObject(part, "state", (double)bytes.state);
@@ -360,7 +464,7 @@ done:
     return st;
 }
 
-static AT_CHECKED write_model(struct at_records *r, const struct at_run *run)
+static AT_CHECKED write_model(struct at_records *r, const struct at_run *run, const char *dir)
 {
     enum at_status st = AT_OK;
     struct at_buf text = { 0 };
@@ -368,13 +472,13 @@ static AT_CHECKED write_model(struct at_records *r, const struct at_run *run)
 
     TRY(at_path_join(&r->arena, &path, run->bundle.path, "config.json"));
     TRY(at_file_read(&text, path));
-    TRY(at_model_save(r->dir, run->engine.gpu, &run->engine.model, text.data));
+    TRY(at_model_save(dir, run->engine.gpu, &run->engine.model, text.data));
 done:
     at_buf_release(&text);
     return st;
 }
 
-AT_CHECKED at_records_finish(struct at_records *r, struct at_run *run, const struct at_outcome *o)
+AT_CHECKED at_records_weights(struct at_records *r, struct at_run *run, const char *dir)
 {
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
@@ -384,11 +488,20 @@ AT_CHECKED at_records_finish(struct at_records *r, struct at_run *run, const str
                                         .dropout = c->lora_dropout };
 
     if (run->engine.model.trainable)
-        TRY(write_model(r, run));
+        TRY(write_model(r, run, dir));
     else
-        TRY(at_adapter_save(r->dir, run->engine.gpu, &run->bundle.config,
+        TRY(at_adapter_save(dir, run->engine.gpu, &run->bundle.config,
                             (const struct at_adapter *const *)run->engine.stack,
                             run->engine.n_adapters, &record));
+done:
+    return st;
+}
+
+AT_CHECKED at_records_finish(struct at_records *r, struct at_run *run, const struct at_outcome *o)
+{
+    enum at_status st = AT_OK;
+
+    TRY(at_records_weights(r, run, r->dir));
     TRY(copy_tokenizer(r, run));
     TRY(write_result(r, o));
     TRY(write_run(r, run));

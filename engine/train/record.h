@@ -10,12 +10,21 @@
 #define AT_SPLIT_EVAL "split_eval.jsonl"
 
 struct at_records;
+/* Bytes of the logs. */
+struct at_log_bytes {
+    uint64_t metrics, timing, pairs;
+};
 /* Creates output_dir: AT_USAGE when unset; AT_CANNOT_WRITE when it exists and is not empty, cannot
- * be written, or the disk is too small for what will be written. Before anything is allocated. */
-AT_CHECKED at_records_check(const struct at_run *run);
-/* Opens the logs in output_dir, after at_records_check(). */
-AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run);
+ * be written, or the disk is too small for what will be written. Before anything is allocated. A
+ * run that goes on finds its folder there; one that goes on without a checkpoint may find an
+ * unfinished one, and starts again. */
+AT_CHECKED at_records_check(const struct at_run *run, bool has_checkpoint);
+/* Opens the logs in output_dir, after at_records_check(), cut to `keep`. */
+AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run,
+                           struct at_log_bytes keep);
 void at_records_close(struct at_records **records);
+/* Everything logged so far is on the disk. */
+AT_CHECKED at_records_sync(struct at_records *records, struct at_log_bytes *out);
 
 /* {"step": ..., "epoch": ...}: the head of a line; the caller adds and frees. */
 cJSON *at_records_line(uint64_t step, double epoch);
@@ -26,6 +35,11 @@ AT_CHECKED at_records_timing(struct at_records *records, uint64_t step, double s
 AT_CHECKED at_records_pairs(struct at_records *records, uint64_t step,
                             const struct at_dataset *data, const struct at_row_result *results,
                             double beta);
+/* Adapter or model of the state that the engine is in, into the folder `dir`. */
+AT_CHECKED at_records_weights(struct at_records *records, struct at_run *run, const char *dir);
+/* What a checkpoint is of: {"config": keys that results depend on, "inputs": digests of model,
+ * tokenizer and rows, "machine": device and kernels}. The caller frees it. */
+AT_CHECKED at_records_identity(cJSON **out, const struct at_run *run);
 /* Adapter (or model), tokenizer files, run.json and result.json. */
 AT_CHECKED at_records_finish(struct at_records *records, struct at_run *run,
                              const struct at_outcome *outcome);

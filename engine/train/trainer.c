@@ -1,52 +1,21 @@
 #include "trainer.h"
 
-#include "objective.h"
-#include "record.h"
+#include "checkpoint.h"
 #include "rng.h"
-#include "schedule.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-struct loop {
-    struct at_run *run;
-    const struct at_config *config;
-    struct at_records *records;
-    struct at_schedule schedule;
-    struct at_objective objective;
-    struct at_compute what; /* of a training step; weight and mean_n_chosen are set per step */
-    struct at_row_result *results; /* (train rows) reference values stay cached here */
-    struct at_row_result *eval;    /* (eval rows) */
-    const struct at_row **eval_rows;
-    const struct at_row **window_rows;
-    struct at_row_result *window; /* results of the step's rows, in order */
-    uint32_t *order, *picked;     /* permutation of the epoch; rows of the step */
-    uint64_t step, epoch, num_tokens;
-    uint32_t cursor; /* next row of the epoch */
-    float norm[8];
-    struct at_tally tally; /* since the last line of metrics.jsonl */
-    double norm_sum;
-    uint32_t logged;
-    /* best state */
-    float *best_p, *scratch_m, *scratch_v;
-    double best_metric;
-    uint64_t best_step;
-    bool has_best;
-    double start_s, evaluated_s;
-    uint64_t step_tokens, step_rows; /* computed in training steps so far */
-    bool moved_checked;
-};
-
 /* ---- evaluation ---- */
 
-static const char *best_key(const struct loop *l)
+static const char *best_key(const struct at_loop *l)
 {
     return l->config->metric_for_best_model ? l->config->metric_for_best_model : "eval_loss";
 }
 
 /* Keeps the parameters when this evaluation is the best so far. */
-static AT_CHECKED keep_best(struct loop *l, const cJSON *line)
+static AT_CHECKED keep_best(struct at_loop *l, const cJSON *line)
 {
     enum at_status st = AT_OK;
     struct at_engine *e = &l->run->engine;
@@ -59,22 +28,22 @@ static AT_CHECKED keep_best(struct loop *l, const cJSON *line)
     value = at_json_find(line, with_prefix);
     if (cJSON_IsNull(value))
         FAIL(AT_NUMERIC, "step %llu: %s of the held-out rows is not finite",
-             (unsigned long long)l->step, with_prefix);
+             (unsigned long long)l->state.step, with_prefix);
     if (!cJSON_IsNumber(value))
         FAIL(AT_USAGE, "metric_for_best_model: the evaluation has no value %s", with_prefix);
-    if (l->has_best &&
-        (lower ? value->valuedouble >= l->best_metric : value->valuedouble <= l->best_metric))
+    if (l->state.has_best && (lower ? value->valuedouble >= l->state.best_metric
+                                    : value->valuedouble <= l->state.best_metric))
         goto done;
-    l->has_best = true;
-    l->best_metric = value->valuedouble;
-    l->best_step = l->step;
+    l->state.has_best = true;
+    l->state.best_metric = value->valuedouble;
+    l->state.best_step = l->state.step;
     if (l->config->load_best_model_at_end)
-        TRY(at_params_read(e->gpu, &e->params, l->best_p, l->scratch_m, l->scratch_v));
+        TRY(at_params_read(e->gpu, &e->params, l->best_p, l->m, l->v));
 done:
     return st;
 }
 
-static void eval_outcome(const struct loop *l, const struct at_tally *t,
+static void eval_outcome(const struct at_loop *l, const struct at_tally *t,
                          const struct at_evaluation *e, bool before, struct at_outcome *out)
 {
     out->has_eval = true;
@@ -83,8 +52,8 @@ static void eval_outcome(const struct loop *l, const struct at_tally *t,
         out->eval_loss_before = e->loss;
         out->chosen_logp_before = t->logp[0] / t->rows;
     }
-    if (before || !l->config->load_best_model_at_end || l->best_step == l->step) {
-        out->evaluated_step = l->step;
+    if (before || !l->config->load_best_model_at_end || l->state.best_step == l->state.step) {
+        out->evaluated_step = l->state.step;
         out->after = e->accuracy;
         out->eval_loss_after = e->loss;
         out->chosen_logp_after = t->logp[0] / t->rows;
@@ -92,7 +61,7 @@ static void eval_outcome(const struct loop *l, const struct at_tally *t,
 }
 
 /* Computes the held-out rows in pieces, so that one sees it go on and a signal is answered. */
-static AT_CHECKED evaluate_rows(struct loop *l, struct at_tally *tally, struct at_evaluation *e)
+static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struct at_evaluation *e)
 {
     enum { PIECE = 32 };
     enum at_status st = AT_OK;
@@ -114,7 +83,7 @@ static AT_CHECKED evaluate_rows(struct loop *l, struct at_tally *tally, struct a
             run->events.evaluation(run->events.context, e);
         if (at_signal_status() != AT_OK)
             FAIL(at_signal_status(), "stopped by a signal while evaluating at step %llu",
-                 (unsigned long long)l->step);
+                 (unsigned long long)l->state.step);
     }
     count = e->pairs ? tally->rows : tally->tokens[0];
     e->loss = count > 0 ? tally->loss / count : 0;
@@ -125,30 +94,31 @@ done:
     return st;
 }
 
-static AT_CHECKED evaluate(struct loop *l, bool before, struct at_outcome *out)
+static AT_CHECKED evaluate(struct at_loop *l, bool before, struct at_outcome *out)
 {
     enum at_status st = AT_OK;
     struct at_run *run = l->run;
     const struct at_dataset *d = &run->data.eval;
     const double begin_s = at_now_s();
     const bool pairs = at_method_get(run->method)->pairs;
-    struct at_evaluation e = { .step = l->step, .rows = d->n_rows, .pairs = pairs };
+    struct at_evaluation e = { .step = l->state.step, .rows = d->n_rows, .pairs = pairs };
     struct at_tally tally = { 0 };
     cJSON *line = NULL;
 
     if (!run->data.has_eval)
         goto done;
     TRY(evaluate_rows(l, &tally, &e));
-    line = at_records_line(l->step, (double)l->step / (double)run->steps_per_epoch);
+    line = at_records_line(l->state.step, (double)l->state.step / (double)run->steps_per_epoch);
     at_tally_write(line, &tally, "eval_", run->method, l->config->beta);
     cJSON_AddNumberToObject(line, "n", d->n_rows);
     TRY(at_records_metrics(l->records, line));
     if (pairs)
-        TRY(at_records_pairs(l->records, l->step, d, l->eval, l->config->beta));
+        TRY(at_records_pairs(l->records, l->state.step, d, l->eval, l->config->beta));
     TRY(keep_best(l, line));
     eval_outcome(l, &tally, &e, before, out);
+    l->state.evaluated = l->state.step;
 done:
-    l->evaluated_s += at_now_s() - begin_s;
+    l->state.evaluated_s += at_now_s() - begin_s;
     cJSON_Delete(line);
     return st;
 }
@@ -156,41 +126,41 @@ done:
 /* ---- one step ---- */
 
 /* Order of rows in an epoch: a pure function of (data_seed, epoch). */
-static void start_epoch(struct loop *l)
+static void start_epoch(struct at_loop *l)
 {
     const struct at_config *c = l->config;
     const uint32_t n = l->run->data.train.n_rows;
     const uint64_t seed = c->is_set[AT_KEY_data_seed] ? c->data_seed : c->seed;
-    struct at_rng rng = at_rng_make(seed, AT_RNG_SHUFFLE, (uint32_t)l->epoch, 0);
+    struct at_rng rng = at_rng_make(seed, AT_RNG_SHUFFLE, (uint32_t)l->state.epoch, 0);
 
     for (uint32_t i = 0; i < n; i++)
         l->order[i] = i;
     if (strcmp(c->train_sampling_strategy, "random") == 0)
         at_rng_shuffle(&rng, l->order, n);
-    l->cursor = 0;
+    l->state.cursor = 0;
 }
 
-static uint32_t pick_rows(struct loop *l, double *weight)
+static uint32_t pick_rows(struct at_loop *l, double *weight)
 {
     const struct at_dataset *d = &l->run->data.train;
     const bool pairs = at_method_get(l->run->method)->pairs;
     uint32_t n = 0;
     double count = 0;
 
-    for (; n < l->run->rows_per_step && l->cursor < d->n_rows; n++, l->cursor++) {
-        const struct at_row *row = &d->rows[l->order[l->cursor]];
-        l->picked[n] = l->order[l->cursor];
+    for (; n < l->run->rows_per_step && l->state.cursor < d->n_rows; n++, l->state.cursor++) {
+        const struct at_row *row = &d->rows[l->order[l->state.cursor]];
+        l->picked[n] = l->order[l->state.cursor];
         l->window_rows[n] = row;
         l->window[n] = l->results[l->picked[n]];
         count += pairs ? 1 : at_row_targets(row);
-        l->num_tokens += at_row_tokens_unshared(row);
+        l->state.num_tokens += at_row_tokens_unshared(row);
     }
     *weight = 1 / count;
     return n;
 }
 
 /* "line 3, line 7": rows of the step whose log-probs are not finite. */
-static void name_bad_rows(const struct loop *l, uint32_t n, struct at_buf *out)
+static void name_bad_rows(const struct at_loop *l, uint32_t n, struct at_buf *out)
 {
     for (uint32_t i = 0; i < n; i++) {
         bool bad = false;
@@ -202,7 +172,7 @@ static void name_bad_rows(const struct loop *l, uint32_t n, struct at_buf *out)
     }
 }
 
-static AT_CHECKED check_finite(const struct loop *l, uint32_t n)
+static AT_CHECKED check_finite(const struct at_loop *l, uint32_t n)
 {
     enum at_status st = AT_OK;
     struct at_buf rows = { 0 };
@@ -210,12 +180,12 @@ static AT_CHECKED check_finite(const struct loop *l, uint32_t n)
     name_bad_rows(l, n, &rows);
     if (rows.n > 0)
         FAIL(AT_NUMERIC, "step %llu: the log-probs of %s are not finite; the update was not made",
-             (unsigned long long)l->step, rows.data);
+             (unsigned long long)l->state.step, rows.data);
     if (l->norm[2] == 0)
         FAIL(AT_NUMERIC,
              "step %llu: the gradient is not finite (rows from line %u on); the update was not "
              "made; a lower learning_rate may help",
-             (unsigned long long)l->step, l->window_rows[0]->line);
+             (unsigned long long)l->state.step, l->window_rows[0]->line);
 done:
     at_buf_release(&rows);
     return st;
@@ -223,11 +193,11 @@ done:
 
 /* At a fresh step 0 policy and reference agree bit for bit, rewards are 0 and the loss is its row's
  * value at zero statistics (DESIGN.md 1.7). */
-static AT_CHECKED check_step0(const struct loop *l, uint32_t n)
+static AT_CHECKED check_step0(const struct at_loop *l, uint32_t n)
 {
     enum at_status st = AT_OK;
 
-    if (l->step != 0 || !l->what.reference)
+    if (l->state.step != 0 || !l->what.reference)
         goto done;
     for (uint32_t i = 0; i < n; i++) {
         const struct at_row_result *r = &l->window[i];
@@ -249,15 +219,15 @@ done:
 }
 
 /* Every lora_B must have moved after the first update that had a rate and a gradient. */
-static AT_CHECKED check_moved(struct loop *l, double rate)
+static AT_CHECKED check_moved(struct at_loop *l, double rate)
 {
     enum at_status st = AT_OK;
     struct at_engine *e = &l->run->engine;
     struct at_buf names = { 0 };
 
-    if (l->moved_checked || rate == 0 || l->norm[0] == 0 || e->n_adapters == 0)
+    if (l->state.moved_checked || rate == 0 || l->norm[0] == 0 || e->n_adapters == 0)
         goto done;
-    l->moved_checked = true;
+    l->state.moved_checked = true;
     TRY(at_adapter_check_moved(&names, e->gpu, e->stack[e->n_adapters - 1]));
     if (names.n > 0)
         FAIL(AT_INTERNAL, "after the first update these adapters have not moved: %s", names.data);
@@ -267,17 +237,18 @@ done:
 }
 
 /* Seconds in steps so far, and left at that rate: evaluations are left out of both. */
-static double training_s(const struct loop *l)
+static double training_s(const struct at_loop *l)
 {
-    return at_now_s() - l->start_s - l->evaluated_s;
+    return at_now_s() - l->start_s - l->state.evaluated_s;
 }
 
-static double eta_s(const struct loop *l)
+static double eta_s(const struct at_loop *l)
 {
-    return training_s(l) / (double)(l->step + 1) * (double)(l->run->total_steps - l->step - 1);
+    return training_s(l) / (double)(l->state.step + 1) *
+           (double)(l->run->total_steps - l->state.step - 1);
 }
 
-static AT_CHECKED log_step(struct loop *l, uint32_t n, double rate, double step_s)
+static AT_CHECKED log_step(struct at_loop *l, uint32_t n, double rate, double step_s)
 {
     enum at_status st = AT_OK;
     struct at_run *run = l->run;
@@ -285,35 +256,37 @@ static AT_CHECKED log_step(struct loop *l, uint32_t n, double rate, double step_
     uint64_t tokens = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        at_tally_add(&l->tally, l->window_rows[i], &l->window[i]);
+        at_tally_add(&l->state.tally, l->window_rows[i], &l->window[i]);
         tokens += at_row_tokens(l->window_rows[i]);
     }
-    l->norm_sum += l->norm[0];
-    l->logged++;
-    l->step_tokens += tokens;
-    l->step_rows += n;
-    TRY(at_records_timing(l->records, l->step + 1, step_s, tokens, n, eta_s(l)));
-    if ((l->step + 1) % l->config->logging_steps != 0 && l->step + 1 != run->total_steps)
+    l->state.norm_sum += l->norm[0];
+    l->state.logged++;
+    l->state.step_tokens += tokens;
+    l->state.step_rows += n;
+    TRY(at_records_timing(l->records, l->state.step + 1, step_s, tokens, n, eta_s(l)));
+    if ((l->state.step + 1) % l->config->logging_steps != 0 &&
+        l->state.step + 1 != run->total_steps)
         goto done;
-    line = at_records_line(l->step + 1, (double)(l->step + 1) / (double)run->steps_per_epoch);
-    at_tally_write(line, &l->tally, "", run->method, l->config->beta);
-    at_metric_add(line, "", "grad_norm", l->norm_sum / l->logged);
+    line = at_records_line(l->state.step + 1,
+                           (double)(l->state.step + 1) / (double)run->steps_per_epoch);
+    at_tally_write(line, &l->state.tally, "", run->method, l->config->beta);
+    at_metric_add(line, "", "grad_norm", l->state.norm_sum / (double)l->state.logged);
     at_metric_add(line, "", "learning_rate", rate);
-    at_metric_add(line, "", "num_tokens", (double)l->num_tokens);
+    at_metric_add(line, "", "num_tokens", (double)l->state.num_tokens);
     TRY(at_records_metrics(l->records, line));
-    l->tally = (struct at_tally){ 0 };
-    l->norm_sum = 0;
-    l->logged = 0;
+    l->state.tally = (struct at_tally){ 0 };
+    l->state.norm_sum = 0;
+    l->state.logged = 0;
 done:
     cJSON_Delete(line);
     return st;
 }
 
-static void report(const struct loop *l, uint32_t n, double rate, const struct at_outcome *out)
+static void report(const struct at_loop *l, uint32_t n, double rate, const struct at_outcome *out)
 {
     const struct at_run *run = l->run;
     const double elapsed = training_s(l);
-    struct at_progress p = { .step = l->step + 1, .total = run->total_steps };
+    struct at_progress p = { .step = l->state.step + 1, .total = run->total_steps };
     double score = 0;
 
     if (!run->events.progress)
@@ -321,17 +294,17 @@ static void report(const struct loop *l, uint32_t n, double rate, const struct a
     for (uint32_t i = 0; i < n; i++)
         score += l->window[i].pair.score_chosen - l->window[i].pair.score_rejected;
     p.pairs = at_method_get(run->method)->pairs;
-    p.epoch = (double)(l->step + 1) / (double)run->steps_per_epoch;
+    p.epoch = (double)(l->state.step + 1) / (double)run->steps_per_epoch;
     p.loss = out->loss_last;
     p.margin = l->config->beta * score / n;
     p.learning_rate = rate;
     p.eta_s = eta_s(l);
-    p.tokens_per_s = (double)l->step_tokens / (elapsed + 1e-9);
-    p.pairs_per_s = (double)l->step_rows / (elapsed + 1e-9);
+    p.tokens_per_s = (double)l->state.step_tokens / (elapsed + 1e-9);
+    p.pairs_per_s = (double)l->state.step_rows / (elapsed + 1e-9);
     run->events.progress(run->events.context, &p);
 }
 
-static double step_loss(const struct loop *l, uint32_t n)
+static double step_loss(const struct at_loop *l, uint32_t n)
 {
     double loss = 0;
 
@@ -340,17 +313,17 @@ static double step_loss(const struct loop *l, uint32_t n)
     return loss * l->what.weight;
 }
 
-static AT_CHECKED train_step(struct loop *l, struct at_outcome *out)
+static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
 {
     enum at_status st = AT_OK;
     struct at_engine *e = &l->run->engine;
     const struct at_config *c = l->config;
-    const double begin_s = at_now_s(), rate = at_schedule_at(&l->schedule, l->step);
+    const double begin_s = at_now_s(), rate = at_schedule_at(&l->schedule, l->state.step);
     const struct at_adamw adamw = { .learning_rate = (float)rate,
                                     .beta1 = (float)c->adam_beta1,
                                     .beta2 = (float)c->adam_beta2,
                                     .epsilon = (float)c->adam_epsilon,
-                                    .step = (uint32_t)(l->step + 1) };
+                                    .step = (uint32_t)(l->state.step + 1) };
     double weight = 0;
     const uint32_t n = pick_rows(l, &weight);
 
@@ -365,7 +338,7 @@ static AT_CHECKED train_step(struct loop *l, struct at_outcome *out)
     for (uint32_t i = 0; i < n; i++)
         l->results[l->picked[i]] = l->window[i];
     out->loss_last = step_loss(l, n);
-    if (l->step == 0)
+    if (l->state.step == 0)
         out->loss_first = out->loss_last;
     TRY(log_step(l, n, rate, at_now_s() - begin_s));
     report(l, n, rate, out);
@@ -375,59 +348,62 @@ done:
 
 /* ---- the loop ---- */
 
-static bool evaluation_due(const struct loop *l)
+/* Whether something that is done by `strategy` (no, steps, epoch) is due after this step. */
+static bool is_due(const struct at_loop *l, const char *strategy, uint32_t steps)
 {
-    const struct at_config *c = l->config;
-
-    if (strcmp(c->eval_strategy, "no") == 0)
+    if (strcmp(strategy, "no") == 0)
         return false;
-    if (strcmp(c->eval_strategy, "steps") == 0)
-        return l->step % c->eval_steps == 0;
-    return l->step % l->run->steps_per_epoch == 0;
+    return l->state.step % (strcmp(strategy, "steps") == 0 ? steps : l->run->steps_per_epoch) == 0;
 }
 
-static AT_CHECKED train_steps(struct loop *l, struct at_outcome *out)
+/* What follows a step: evaluation and checkpoint, unless a run that goes on did them before. */
+static AT_CHECKED after_step(struct at_loop *l, struct at_outcome *out)
 {
     enum at_status st = AT_OK;
-    struct at_run *run = l->run;
-    uint64_t evaluated = 0;
-    enum at_status signal = AT_OK;
+    const struct at_config *c = l->config;
+    const bool last = l->state.step == l->run->total_steps;
 
-    start_epoch(l);
-    while (l->step < run->total_steps) {
-        TRY(train_step(l, out));
-        l->step++;
-        if (l->cursor == run->data.train.n_rows) {
-            l->epoch++;
-            start_epoch(l);
-        }
-        if (evaluation_due(l)) {
-            TRY(evaluate(l, false, out));
-            evaluated = l->step;
-        }
-        signal = at_signal_status();
-        if (signal != AT_OK)
-            break;
-    }
-    if (signal == AT_OK && evaluated != l->step)
+    if (l->state.step == 0)
+        goto done;
+    if (l->state.evaluated != l->state.step && (last || is_due(l, c->eval_strategy, c->eval_steps)))
         TRY(evaluate(l, false, out));
-    if (signal != AT_OK)
-        FAIL(signal,
-             "stopped by a signal after step %llu of %llu; the state so far was written to %s",
-             (unsigned long long)l->step, (unsigned long long)run->total_steps,
-             l->config->output_dir);
+    if (l->saved != l->state.step && !last && is_due(l, c->save_strategy, c->save_steps))
+        TRY(at_checkpoint_save(l, out));
 done:
     return st;
 }
 
-static AT_CHECKED loop_init(struct loop *l, struct at_run *run)
+static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
+{
+    enum at_status st = AT_OK;
+    struct at_run *run = l->run;
+
+    for (;;) {
+        TRY(after_step(l, out));
+        if (l->state.step == run->total_steps)
+            break;
+        TRY(train_step(l, out));
+        l->state.step++;
+        if (l->state.cursor == run->data.train.n_rows) {
+            l->state.epoch++;
+            start_epoch(l);
+        }
+        if (at_signal_status() != AT_OK && l->state.step < run->total_steps)
+            FAIL(at_signal_status(), "stopped by a signal after step %llu of %llu",
+                 (unsigned long long)l->state.step, (unsigned long long)run->total_steps);
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
 {
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
     const struct at_dataset *train = &run->data.train, *eval = &run->data.eval;
     const uint64_t bytes = at_params_bytes(&run->engine.params);
 
-    *l = (struct loop){ .run = run, .config = c };
+    *l = (struct at_loop){ .run = run, .config = c };
     l->schedule =
         at_schedule_make(c->lr_scheduler_type, c->learning_rate, c->warmup_steps, run->total_steps);
     at_objective_make(&l->objective, c);
@@ -445,10 +421,13 @@ static AT_CHECKED loop_init(struct loop *l, struct at_run *run)
     TRY(at_alloc(&l->picked, run->rows_per_step, sizeof *l->picked));
     TRY(at_alloc(&l->window, run->rows_per_step, sizeof *l->window));
     TRY(at_alloc(&l->window_rows, run->rows_per_step, sizeof *l->window_rows));
-    if (c->load_best_model_at_end) {
+    if (c->load_best_model_at_end)
         TRY(at_alloc(&l->best_p, 1, bytes));
-        TRY(at_alloc(&l->scratch_m, 1, bytes));
-        TRY(at_alloc(&l->scratch_v, 1, bytes));
+    if (strcmp(c->save_strategy, "no") != 0 || c->resume_from_checkpoint)
+        TRY(at_alloc(&l->p, 1, bytes));
+    if (l->best_p || l->p) {
+        TRY(at_alloc(&l->m, 1, bytes));
+        TRY(at_alloc(&l->v, 1, bytes));
     }
     for (uint32_t i = 0; i < train->n_rows; i++)
         l->results[i].n_segments = train->rows[i].n_segments;
@@ -460,7 +439,7 @@ done:
     return st;
 }
 
-static void loop_release(struct loop *l)
+static void loop_release(struct at_loop *l)
 {
     at_free(&l->results);
     at_free(&l->eval);
@@ -470,13 +449,14 @@ static void loop_release(struct loop *l)
     at_free(&l->window);
     at_free(&l->window_rows);
     at_free(&l->best_p);
-    at_free(&l->scratch_m);
-    at_free(&l->scratch_v);
+    at_free(&l->p);
+    at_free(&l->m);
+    at_free(&l->v);
 }
 
 /* Reference log-probs of every training row before the first step: what full fine-tuning needs, and
  * what precompute_ref_log_probs asks for. */
-static AT_CHECKED precompute(struct loop *l)
+static AT_CHECKED precompute(struct at_loop *l)
 {
     enum { PIECE = 64 };
     enum at_status st = AT_OK;
@@ -500,14 +480,56 @@ done:
     return st;
 }
 
-static AT_CHECKED write_state(struct loop *l, const struct at_outcome *out)
+static AT_CHECKED write_state(struct at_loop *l, const struct at_outcome *out)
 {
     enum at_status st = AT_OK;
     struct at_engine *e = &l->run->engine;
 
-    if (l->best_p && l->has_best && l->best_step != l->step)
-        TRY(at_params_write(e->gpu, &e->params, l->best_p, l->scratch_m, l->scratch_v));
+    if (l->best_p && l->state.has_best && l->state.best_step != l->state.step)
+        TRY(at_params_write(e->gpu, &e->params, l->best_p, l->m, l->v));
     TRY(at_records_finish(l->records, l->run, out));
+done:
+    return st;
+}
+
+/* The loop at its first step, or where the checkpoint left it. */
+static AT_CHECKED start(struct at_loop *l, const struct at_checkpoint *from, struct at_outcome *out)
+{
+    enum at_status st = AT_OK;
+    uint64_t cursor = 0;
+
+    l->start_s = at_now_s();
+    if (!from) {
+        start_epoch(l);
+        TRY(precompute(l));
+        TRY(evaluate(l, true, out));
+        goto done;
+    }
+    TRY(at_checkpoint_restore(l, out, from));
+    cursor = l->state.cursor;
+    start_epoch(l);
+    l->state.cursor = cursor;
+done:
+    return st;
+}
+
+/* What a run leaves behind when its steps ended with `trained`: a checkpoint after a signal, and
+ * its files. */
+static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_outcome *out)
+{
+    enum at_status st = AT_OK;
+    const bool stopped = trained == AT_INTERRUPTED || trained == AT_TERMINATED;
+
+    out->steps = l->state.step;
+    out->best_step =
+        l->state.has_best && l->config->load_best_model_at_end ? l->state.best_step : l->state.step;
+    out->complete = trained == AT_OK;
+    out->time_s = at_now_s() - l->start_s;
+    out->tokens_per_s = (double)l->run->engine.tokens_computed / (out->time_s + 1e-9);
+    if (stopped && l->p && l->state.step > 0 && l->saved != l->state.step)
+        TRY(at_checkpoint_save(l, out));
+    if (trained == AT_OK || stopped || trained == AT_NUMERIC)
+        TRY(write_state(l, out));
 done:
     return st;
 }
@@ -515,33 +537,35 @@ done:
 AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
 {
     enum at_status st = AT_OK, trained = AT_OK;
-    struct loop l = { .run = run };
+    struct at_loop l = { .run = run };
     struct at_records *records = NULL;
+    struct at_checkpoint *from = NULL;
     char *why = NULL;
 
     *out = (struct at_outcome){ .has_pairs = at_method_get(run->method)->pairs };
-    TRY(at_records_check(run));
+    TRY(at_checkpoint_find(&from, run));
+    TRY(at_records_check(run, from != NULL));
     TRY(at_engine_commit(&run->engine));
-    TRY(at_records_open(&records, run));
+    TRY(at_records_open(&records, run,
+                        from ? at_checkpoint_logs(from) : (struct at_log_bytes){ 0 }));
     TRY(loop_init(&l, run));
     l.records = records;
-    l.start_s = at_now_s();
-    TRY(precompute(&l));
-    TRY(evaluate(&l, true, out));
+    TRY(start(&l, from, out));
+    if (run->events.resumed && run->config->resume_from_checkpoint)
+        run->events.resumed(run->events.context, from ? at_checkpoint_path(from) : NULL,
+                            l.state.step);
     trained = train_steps(&l, out);
-    out->steps = l.step;
-    out->best_step = l.has_best && l.config->load_best_model_at_end ? l.best_step : l.step;
-    out->complete = trained == AT_OK;
-    out->time_s = at_now_s() - l.start_s;
-    out->tokens_per_s = (double)run->engine.tokens_computed / (out->time_s + 1e-9);
     if (trained != AT_OK)
         TRY(at_arena_strdup(&run->arena, &why, at_message()));
-    if (trained == AT_OK || trained == AT_INTERRUPTED || trained == AT_TERMINATED ||
-        trained == AT_NUMERIC)
-        TRY(write_state(&l, out));
-    if (trained != AT_OK)
+    TRY(finish(&l, trained, out));
+    if (trained == AT_INTERRUPTED || trained == AT_TERMINATED)
+        st = at_fail(trained, "%s; the state so far was written to %s%s", why,
+                     run->config->output_dir,
+                     l.p ? ", go on with --resume_from_checkpoint true" : "");
+    else if (trained != AT_OK)
         st = at_fail(trained, "%s", why);
 done:
+    at_checkpoint_close(&from);
     loop_release(&l);
     at_records_close(&records);
     return st;

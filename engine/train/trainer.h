@@ -1,5 +1,6 @@
 /* Training: one loop for every method. A run reads rows, plans and commits an engine, evaluates the
- * state at step 0, trains, evaluates, keeps the best state and writes the files of INTERFACE.md. */
+ * state at step 0, trains, evaluates, keeps the best state, saves checkpoints and writes the files
+ * of INTERFACE.md. */
 #ifndef AT_TRAINER_H
 #define AT_TRAINER_H
 
@@ -28,6 +29,8 @@ struct at_events { /* functions may be NULL */
     void *context;
     void (*progress)(void *context, const struct at_progress *progress);
     void (*evaluation)(void *context, const struct at_evaluation *evaluation);
+    /* a run that was asked to go on does so from a checkpoint, or begins (NULL) */
+    void (*resumed)(void *context, const char *checkpoint, uint64_t step);
 };
 
 /* Rows of a run as the trainer will see them. */

@@ -218,25 +218,35 @@ static void log_full_disk_says_so(void **state)
         print_message("there is no /dev/full here\n");
         skip();
     }
-    assert_int_equal(at_log_open(&log, "/dev/full"), AT_OK);
+    assert_int_equal(at_log_open(&log, "/dev/full", 0), AT_OK);
     assert_int_equal(at_log_line(log, "x", 1), AT_CANNOT_WRITE);
     assert_non_null(strstr(at_message(), "/dev/full"));
     assert_non_null(strstr(at_message(), "disk is full"));
     at_log_close(&log);
 }
 
-static void log_lines_are_appended(void **state)
+static void log_goes_on_where_it_is_told(void **state)
 {
     (void)state;
     struct at_log *log;
+    uint64_t bytes = 0;
     for (int run = 0; run < 2; run++) {
-        assert_int_equal(at_log_open(&log, TMP "/log"), AT_OK);
+        assert_int_equal(at_log_open(&log, TMP "/log", run == 0 ? 0 : 12), AT_OK);
         assert_int_equal(at_log_line(log, "{\"step\":1}", 10), AT_OK);
         assert_int_equal(at_log_line(log, "", 0), AT_OK);
+        assert_int_equal(at_log_line(log, "after", 5), AT_OK);
+        assert_int_equal(at_log_sync(log, &bytes), AT_OK);
+        assert_int_equal(bytes, run == 0 ? 18 : 30);
         at_log_close(&log);
     }
-    check_text(TMP "/log", "{\"step\":1}\n\n{\"step\":1}\n\n");
-    assert_int_equal(at_log_open(&log, TMP), AT_CANNOT_WRITE);
+    check_text(TMP "/log", "{\"step\":1}\n\n{\"step\":1}\n\nafter\n");
+    assert_int_equal(at_log_open(&log, TMP "/log", 31), AT_INTEGRITY);
+    assert_non_null(strstr(at_message(), "has 30 bytes and should have at least 31"));
+    check_text(TMP "/log", "{\"step\":1}\n\n{\"step\":1}\n\nafter\n");
+    assert_int_equal(at_log_open(&log, TMP "/log", 0), AT_OK);
+    at_log_close(&log);
+    check_text(TMP "/log", "");
+    assert_int_equal(at_log_open(&log, TMP, 0), AT_CANNOT_WRITE);
     assert_null(log);
 }
 
@@ -254,7 +264,7 @@ static void log_lines_of_threads_stay_whole(void **state)
     (void)state;
     struct at_log *log;
     struct at_buf buf;
-    assert_int_equal(at_log_open(&log, TMP "/log"), AT_OK);
+    assert_int_equal(at_log_open(&log, TMP "/log", 0), AT_OK);
     at_parallel_for(16, log_many_lines, log);
     at_log_close(&log);
     assert_int_equal(at_file_read(&buf, TMP "/log"), AT_OK);
@@ -277,6 +287,26 @@ static void dir_create_makes_parents_and_accepts_existing(void **state)
     assert_int_equal(at_dir_create(TMP "/file/a"), AT_CANNOT_WRITE);
     assert_false(at_path_is_dir(TMP "/file"));
     assert_true(at_path_exists(TMP "/file"));
+}
+
+static void dir_rename_and_remove_do_all_or_say_why(void **state)
+{
+    (void)state;
+    assert_int_equal(at_dir_create(TMP "/a"), AT_OK);
+    assert_int_equal(at_file_write_atomic(TMP "/a/x", "x", 1), AT_OK);
+    assert_int_equal(at_dir_create(TMP "/b"), AT_OK);
+    assert_int_equal(at_dir_rename(TMP "/a", TMP "/b"), AT_CANNOT_WRITE); /* taken */
+    assert_int_equal(at_dir_rename(TMP "/none", TMP "/c"), AT_CANNOT_WRITE);
+    assert_int_equal(at_dir_rename(TMP "/a", TMP "/c"), AT_OK);
+    assert_false(at_path_exists(TMP "/a"));
+    check_text(TMP "/c/x", "x");
+    assert_int_equal(at_dir_create(TMP "/c/deeper"), AT_OK);
+    assert_int_equal(at_dir_remove(TMP "/c"), AT_CANNOT_WRITE); /* has a folder in it */
+    assert_true(at_path_is_dir(TMP "/c/deeper"));
+    assert_int_equal(at_dir_remove(TMP "/c/deeper"), AT_OK);
+    assert_int_equal(at_dir_remove(TMP "/c"), AT_OK);
+    assert_int_equal(at_dir_remove(TMP "/c"), AT_OK); /* missing is fine */
+    assert_false(at_path_exists(TMP "/c"));
 }
 
 static void dir_is_empty_counts_missing_as_empty(void **state)
@@ -543,9 +573,10 @@ int main(void)
         cmocka_unit_test_setup(writer_failed_put_makes_commit_fail, make_folder),
         cmocka_unit_test_setup(writer_is_visible_only_after_commit, make_folder),
         cmocka_unit_test_setup(log_full_disk_says_so, make_folder),
-        cmocka_unit_test_setup(log_lines_are_appended, make_folder),
+        cmocka_unit_test_setup(log_goes_on_where_it_is_told, make_folder),
         cmocka_unit_test_setup(log_lines_of_threads_stay_whole, make_folder),
         cmocka_unit_test_setup(dir_create_makes_parents_and_accepts_existing, make_folder),
+        cmocka_unit_test_setup(dir_rename_and_remove_do_all_or_say_why, make_folder),
         cmocka_unit_test_setup(dir_is_empty_counts_missing_as_empty, make_folder),
         cmocka_unit_test_setup(dir_list_is_sorted, make_folder),
         cmocka_unit_test_setup(path_join_puts_one_slash, make_folder),

@@ -1,0 +1,586 @@
+#include "checkpoint.h"
+
+#include "hash.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FORMAT_VERSION = 1 };
+
+static const char prefix[] = "checkpoint-";
+static const char magic[8] = { 'A', 'T', 'T', 'N', 'O', 'P', 'T', 0 };
+
+/* ---- scalars ---- */
+
+enum kind { U64, F64, BOOL };
+struct field {
+    const char *name;
+    enum kind kind;
+    size_t offset;
+};
+#define FIELD(type, kind, member)                    \
+    {                                                \
+#member, kind, offsetof(struct type, member) \
+    }
+
+static const struct field state_fields[] = {
+    FIELD(at_loop_state, F64, best_metric),
+    FIELD(at_loop_state, U64, best_step),
+    FIELD(at_loop_state, U64, cursor),
+    FIELD(at_loop_state, F64, elapsed_s),
+    FIELD(at_loop_state, U64, epoch),
+    FIELD(at_loop_state, U64, evaluated),
+    FIELD(at_loop_state, F64, evaluated_s),
+    FIELD(at_loop_state, BOOL, has_best),
+    FIELD(at_loop_state, U64, logged),
+    FIELD(at_loop_state, BOOL, moved_checked),
+    FIELD(at_loop_state, F64, norm_sum),
+    FIELD(at_loop_state, U64, num_tokens),
+    FIELD(at_loop_state, U64, step),
+    FIELD(at_loop_state, U64, step_rows),
+    FIELD(at_loop_state, U64, step_tokens),
+    FIELD(at_loop_state, F64, tally.entropy),
+    FIELD(at_loop_state, F64, tally.hits),
+    FIELD(at_loop_state, F64, tally.logit[0]),
+    FIELD(at_loop_state, F64, tally.logit[1]),
+    FIELD(at_loop_state, F64, tally.logp[0]),
+    FIELD(at_loop_state, F64, tally.logp[1]),
+    FIELD(at_loop_state, F64, tally.loss),
+    FIELD(at_loop_state, F64, tally.mean_logp_wins),
+    FIELD(at_loop_state, F64, tally.rows),
+    FIELD(at_loop_state, F64, tally.score[0]),
+    FIELD(at_loop_state, F64, tally.score[1]),
+    FIELD(at_loop_state, F64, tally.tokens[0]),
+    FIELD(at_loop_state, F64, tally.tokens[1]),
+    FIELD(at_loop_state, F64, tally.wins),
+};
+static const struct field outcome_fields[] = {
+    FIELD(at_outcome, F64, after.high),        FIELD(at_outcome, F64, after.low),
+    FIELD(at_outcome, F64, after.n),           FIELD(at_outcome, F64, after.value),
+    FIELD(at_outcome, F64, before.high),       FIELD(at_outcome, F64, before.low),
+    FIELD(at_outcome, F64, before.n),          FIELD(at_outcome, F64, before.value),
+    FIELD(at_outcome, F64, chosen_logp_after), FIELD(at_outcome, F64, chosen_logp_before),
+    FIELD(at_outcome, F64, eval_loss_after),   FIELD(at_outcome, F64, eval_loss_before),
+    FIELD(at_outcome, U64, evaluated_step),    FIELD(at_outcome, BOOL, has_eval),
+    FIELD(at_outcome, F64, loss_first),        FIELD(at_outcome, F64, loss_last),
+};
+static const struct field engine_fields[] = {
+    FIELD(at_engine, U64, head_rows),
+    FIELD(at_engine, U64, ref_forward_tokens),
+    FIELD(at_engine, U64, tokens_computed),
+    FIELD(at_engine, U64, tokens_given),
+};
+static const struct field log_fields[] = {
+    FIELD(at_log_bytes, U64, metrics),
+    FIELD(at_log_bytes, U64, pairs),
+    FIELD(at_log_bytes, U64, timing),
+};
+
+static void fields_write(cJSON *out, const char *name, const struct field *fields, size_t n,
+                         const void *from)
+{
+    cJSON *object = cJSON_AddObjectToObject(out, name);
+
+    for (size_t i = 0; i < n; i++) {
+        const void *at = (const char *)from + fields[i].offset;
+        if (fields[i].kind == BOOL)
+            cJSON_AddBoolToObject(object, fields[i].name, *(const bool *)at);
+        else
+            cJSON_AddNumberToObject(object, fields[i].name,
+                                    fields[i].kind == F64 ? *(const double *)at
+                                                          : (double)*(const uint64_t *)at);
+    }
+}
+
+static AT_CHECKED fields_read(void *to, const cJSON *from, const char *name,
+                              const struct field *fields, size_t n)
+{
+    const cJSON *object = at_json_find(from, name);
+
+    for (size_t i = 0; i < n; i++) {
+        void *at = (char *)to + fields[i].offset;
+        const cJSON *value = at_json_find(object, fields[i].name);
+        if (fields[i].kind == BOOL ? !cJSON_IsBool(value) : !cJSON_IsNumber(value))
+            return at_fail(AT_DATA, "trainer_state.json: %s/%s is missing", name, fields[i].name);
+        if (fields[i].kind == BOOL)
+            *(bool *)at = cJSON_IsTrue(value);
+        else if (fields[i].kind == F64)
+            *(double *)at = value->valuedouble;
+        else
+            *(uint64_t *)at = (uint64_t)value->valuedouble;
+    }
+    return AT_OK;
+}
+
+/* ---- arrays: optimizer.bin is magic, u32 version, u32 0, u64 bytes that follow, then the arrays
+ * in the order of list_arrays(), each a u64 of its bytes in front ---- */
+
+struct array {
+    void *data;
+    size_t bytes;
+};
+enum { MAX_ARRAYS = 6 };
+
+/* Reference log-probs of rows as floats: a row's segments, then 1 where it has them. */
+static AT_CHECKED pack_reference(struct at_arena *arena, struct array *out,
+                                 const struct at_row_result *results, uint32_t n)
+{
+    enum { WIDTH = AT_MAX_SEGMENTS * 8 + 1 };
+    enum at_status st = AT_OK;
+    float *values = NULL;
+
+    _Static_assert(sizeof results->reference == (WIDTH - 1) * sizeof *values, "8 floats a segment");
+    TRY(at_arena_alloc(arena, &values, (size_t)n * WIDTH + 1, sizeof *values));
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(values + (size_t)i * WIDTH, results[i].reference, sizeof results->reference);
+        values[(size_t)i * WIDTH + WIDTH - 1] = results[i].has_reference;
+    }
+    *out = (struct array){ values, (size_t)n * WIDTH * sizeof *values };
+done:
+    return st;
+}
+
+static void unpack_reference(struct at_row_result *results, uint32_t n, const struct array *from)
+{
+    enum { WIDTH = AT_MAX_SEGMENTS * 8 + 1 };
+    const float *values = from->data;
+
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(results[i].reference, values + (size_t)i * WIDTH, sizeof results->reference);
+        results[i].has_reference = values[(size_t)i * WIDTH + WIDTH - 1] != 0;
+    }
+}
+
+static AT_CHECKED list_arrays(struct at_arena *arena, struct array out[MAX_ARRAYS], size_t *n,
+                              const struct at_loop *l)
+{
+    enum at_status st = AT_OK;
+    const size_t bytes = at_params_bytes(&l->run->engine.params);
+    const struct array all[] = { { l->p, bytes }, { l->m, bytes }, { l->v, bytes } };
+
+    memcpy(out, all, sizeof all);
+    *n = AT_COUNT(all);
+    TRY(pack_reference(arena, &out[(*n)++], l->results, l->run->data.train.n_rows));
+    TRY(pack_reference(arena, &out[(*n)++], l->eval, l->run->data.eval.n_rows));
+    if (l->best_p)
+        out[(*n)++] = (struct array){ l->best_p, bytes };
+done:
+    return st;
+}
+
+static uint64_t arrays_bytes(const struct array *arrays, size_t n)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < n; i++)
+        bytes += 8 + arrays[i].bytes;
+    return bytes;
+}
+
+struct header {
+    char magic[8];
+    uint32_t version, zero;
+    uint64_t bytes;
+};
+
+static AT_CHECKED write_arrays(struct at_arena *arena, const char *path, const struct at_loop *l)
+{
+    enum at_status st = AT_OK;
+    struct at_writer *w = NULL;
+    struct array arrays[MAX_ARRAYS];
+    size_t n = 0;
+    struct header head = { .version = FORMAT_VERSION };
+
+    TRY(list_arrays(arena, arrays, &n, l));
+    memcpy(head.magic, magic, sizeof magic);
+    head.bytes = arrays_bytes(arrays, n);
+    TRY(at_writer_open(&w, path));
+    TRY(at_writer_put(w, &head, sizeof head));
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t bytes = arrays[i].bytes;
+        TRY(at_writer_put(w, &bytes, sizeof bytes));
+        TRY(at_writer_put(w, arrays[i].data, arrays[i].bytes));
+    }
+    TRY(at_writer_commit(w));
+done:
+    at_writer_close(&w);
+    return st;
+}
+
+static AT_CHECKED read_arrays(struct at_arena *arena, struct at_loop *l, const char *path)
+{
+    enum at_status st = AT_OK;
+    struct at_map map = { .n = 0 };
+    struct array arrays[MAX_ARRAYS];
+    size_t n = 0, at = sizeof(struct header);
+    struct header head = { .version = 0 };
+
+    TRY(list_arrays(arena, arrays, &n, l));
+    TRY(at_map_open(&map, path));
+    if (map.n >= sizeof head)
+        memcpy(&head, map.data, sizeof head);
+    if (memcmp(head.magic, magic, sizeof magic) != 0 || head.version != FORMAT_VERSION ||
+        head.bytes != map.n - sizeof head || head.bytes != arrays_bytes(arrays, n))
+        FAIL(AT_DATA, "%s: not the arrays of this run in format version %d", path, FORMAT_VERSION);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bytes = 0;
+        memcpy(&bytes, map.data + at, sizeof bytes);
+        if (bytes != arrays[i].bytes)
+            FAIL(AT_DATA, "%s: array %zu has %llu bytes, %zu expected", path, i,
+                 (unsigned long long)bytes, arrays[i].bytes);
+        memcpy(arrays[i].data, map.data + at + sizeof bytes, bytes);
+        at += sizeof bytes + bytes;
+    }
+    unpack_reference(l->results, l->run->data.train.n_rows, &arrays[3]);
+    unpack_reference(l->eval, l->run->data.eval.n_rows, &arrays[4]);
+done:
+    at_map_close(&map);
+    return st;
+}
+
+/* ---- saving ---- */
+
+static AT_CHECKED write_json(struct at_arena *arena, const char *dir, const char *name,
+                             const cJSON *json)
+{
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+    char *path = NULL;
+
+    at_json_write_pretty(&text, json);
+    TRY(at_buf_status(&text));
+    TRY(at_path_join(arena, &path, dir, name));
+    TRY(at_file_write_atomic(path, text.data, text.n));
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+static AT_CHECKED write_state(struct at_arena *arena, const char *dir, const struct at_loop *l,
+                              const struct at_outcome *outcome)
+{
+    enum at_status st = AT_OK;
+    cJSON *out = cJSON_CreateObject();
+    struct at_loop_state state = l->state;
+    struct at_log_bytes logs;
+
+    state.elapsed_s = at_now_s() - l->start_s;
+    TRY(at_records_sync(l->records, &logs));
+    cJSON_AddNumberToObject(out, "format_version", FORMAT_VERSION);
+    fields_write(out, "state", state_fields, AT_COUNT(state_fields), &state);
+    fields_write(out, "outcome", outcome_fields, AT_COUNT(outcome_fields), outcome);
+    fields_write(out, "engine", engine_fields, AT_COUNT(engine_fields), &l->run->engine);
+    fields_write(out, "logs", log_fields, AT_COUNT(log_fields), &logs);
+    TRY(write_json(arena, dir, "trainer_state.json", out));
+done:
+    cJSON_Delete(out);
+    return st;
+}
+
+static AT_CHECKED write_manifest(struct at_arena *arena, const char *dir, const struct at_loop *l)
+{
+    enum at_status st = AT_OK;
+    cJSON *out = cJSON_CreateObject(), *files = NULL, *identity = NULL;
+    char **names = NULL, *path = NULL;
+    size_t n = 0;
+
+    cJSON_AddNumberToObject(out, "format_version", FORMAT_VERSION);
+    cJSON_AddNumberToObject(out, "step", (double)l->state.step);
+    TRY(at_records_identity(&identity, l->run));
+    cJSON_AddItemToObject(out, "run", identity);
+    files = cJSON_AddObjectToObject(out, "files");
+    TRY(at_dir_list(arena, &names, &n, dir));
+    for (size_t i = 0; i < n; i++) {
+        struct at_digest digest;
+        TRY(at_path_join(arena, &path, dir, names[i]));
+        TRY(at_hash_file(&digest, path));
+        cJSON_AddStringToObject(files, names[i], digest.hex);
+    }
+    TRY(write_json(arena, dir, "manifest.json", out));
+done:
+    cJSON_Delete(out);
+    return st;
+}
+
+/* Steps of the whole checkpoints in a folder, ascending, in `arena`. */
+static int compare_steps(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static AT_CHECKED list_steps(struct at_arena *arena, uint64_t **out, size_t *n, const char *dir)
+{
+    enum at_status st = AT_OK;
+    char **names = NULL;
+    size_t n_names = 0;
+
+    *n = 0;
+    if (!at_path_is_dir(dir))
+        goto done;
+    TRY(at_dir_list(arena, &names, &n_names, dir));
+    TRY(at_arena_alloc(arena, out, n_names + 1, sizeof **out));
+    for (size_t i = 0; i < n_names; i++) {
+        char *end = NULL;
+        if (strncmp(names[i], prefix, sizeof prefix - 1) != 0)
+            continue;
+        const uint64_t step = strtoull(names[i] + sizeof prefix - 1, &end, 10);
+        if (*end == 0 && step > 0)
+            (*out)[(*n)++] = step;
+    }
+    if (*n > 0)
+        qsort(*out, *n, sizeof **out, compare_steps);
+done:
+    return st;
+}
+
+static AT_CHECKED path_of(struct at_arena *arena, char **out, const char *dir, uint64_t step,
+                          const char *end)
+{
+    return at_arena_printf(arena, out, "%s/%s%llu%s", dir, prefix, (unsigned long long)step, end);
+}
+
+/* Under a name that says that it is not whole first, so that a crash leaves nothing half removed.
+ */
+static AT_CHECKED remove_checkpoint(struct at_arena *arena, const char *dir, uint64_t step)
+{
+    enum at_status st = AT_OK;
+    char *path = NULL, *partial = NULL;
+
+    TRY(path_of(arena, &path, dir, step, ""));
+    TRY(path_of(arena, &partial, dir, step, ".partial"));
+    TRY(at_dir_remove(partial));
+    if (!at_path_exists(path))
+        goto done;
+    TRY(at_dir_rename(path, partial));
+    TRY(at_dir_remove(partial));
+done:
+    return st;
+}
+
+static AT_CHECKED remove_oldest(struct at_arena *arena, const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+    uint64_t *steps = NULL;
+    size_t n = 0;
+
+    if (c->save_total_limit == 0)
+        goto done;
+    TRY(list_steps(arena, &steps, &n, c->output_dir));
+    for (size_t i = 0; i + c->save_total_limit < n; i++)
+        TRY(remove_checkpoint(arena, c->output_dir, steps[i]));
+done:
+    return st;
+}
+
+AT_CHECKED at_checkpoint_save(struct at_loop *l, const struct at_outcome *outcome)
+{
+    enum at_status st = AT_OK;
+    struct at_engine *e = &l->run->engine;
+    struct at_arena arena = { 0 };
+    char *partial = NULL, *path = NULL, *file = NULL;
+
+    TRY(remove_checkpoint(&arena, l->config->output_dir, l->state.step));
+    TRY(path_of(&arena, &path, l->config->output_dir, l->state.step, ""));
+    TRY(path_of(&arena, &partial, l->config->output_dir, l->state.step, ".partial"));
+    TRY(at_dir_create(partial));
+    TRY(at_records_weights(l->records, l->run, partial));
+    TRY(at_params_read(e->gpu, &e->params, l->p, l->m, l->v));
+    TRY(at_path_join(&arena, &file, partial, "optimizer.bin"));
+    TRY(write_arrays(&arena, file, l));
+    TRY(write_state(&arena, partial, l, outcome));
+    TRY(write_manifest(&arena, partial, l));
+    TRY(at_dir_rename(partial, path));
+    l->saved = l->state.step;
+    TRY(remove_oldest(&arena, l->config));
+done:
+    at_arena_release(&arena);
+    if (st != AT_OK)
+        at_context("checkpoint of step %llu", (unsigned long long)l->state.step);
+    return st;
+}
+
+/* ---- going on ---- */
+
+struct at_checkpoint {
+    struct at_arena arena;
+    const char *path;
+    cJSON *manifest, *state;
+    struct at_log_bytes logs;
+};
+
+static AT_CHECKED load_json(struct at_checkpoint *c, cJSON **out, const char *name)
+{
+    enum at_status st = AT_OK;
+    uint32_t version = 0;
+    char *path = NULL;
+
+    TRY(at_path_join(&c->arena, &path, c->path, name));
+    TRY(at_json_load(out, path));
+    TRY(at_json_need_u32(&version, *out, "format_version", path));
+    if (version != FORMAT_VERSION)
+        FAIL(AT_DATA, "%s: format version %u, this program reads %d", path, version,
+             FORMAT_VERSION);
+done:
+    return st;
+}
+
+static AT_CHECKED check_files(struct at_checkpoint *c)
+{
+    enum at_status st = AT_OK;
+    const cJSON *files = at_json_find(c->manifest, "files");
+    char *path = NULL;
+
+    if (!at_json_find(files, "optimizer.bin") || !at_json_find(files, "trainer_state.json"))
+        FAIL(AT_DATA, "%s/manifest.json: the list of files is not whole", c->path);
+    for (const cJSON *f = files->child; f; f = f->next) {
+        struct at_digest digest;
+        TRY(at_path_join(&c->arena, &path, c->path, f->string));
+        if (!at_path_exists(path))
+            FAIL(AT_INTEGRITY, "%s is missing", path);
+        TRY(at_hash_file(&digest, path));
+        if (!cJSON_IsString(f) || strcmp(digest.hex, f->valuestring) != 0)
+            FAIL(AT_INTEGRITY,
+                 "%s is not the file that was written; name an older checkpoint with "
+                 "resume_from_checkpoint",
+                 path);
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED newest(struct at_arena *arena, const char **out, const char *dir)
+{
+    enum at_status st = AT_OK;
+    uint64_t *steps = NULL;
+    size_t n = 0;
+    char *path = NULL;
+
+    *out = NULL;
+    TRY(list_steps(arena, &steps, &n, dir));
+    if (n == 0)
+        goto done;
+    TRY(path_of(arena, &path, dir, steps[n - 1], ""));
+    *out = path;
+done:
+    return st;
+}
+
+/* The first entry of `had` that `has` lacks or has otherwise, or NULL. */
+static const char *first_change(const cJSON *had, const cJSON *has)
+{
+    for (const cJSON *item = had ? had->child : NULL; item; item = item->next)
+        if (!cJSON_Compare(item, at_json_find(has, item->string), true))
+            return item->string;
+    return NULL;
+}
+
+static AT_CHECKED check_identity(const struct at_checkpoint *c, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    const cJSON *had = at_json_find(c->manifest, "run"), *config = at_json_find(had, "config");
+    cJSON *has = NULL;
+    char *before = NULL;
+    const char *name = NULL;
+
+    TRY(at_records_identity(&has, run));
+    name = first_change(config, at_json_find(has, "config"));
+    if (name) {
+        before = cJSON_PrintUnformatted(at_json_find(config, name));
+        FAIL(AT_USAGE,
+             "%s was made with %s %s; a run that goes on keeps its configuration (start a new one "
+             "in "
+             "another output_dir to change it)",
+             c->path, name, before ? before : "another value");
+    }
+    name = first_change(at_json_find(had, "inputs"), at_json_find(has, "inputs"));
+    if (name)
+        FAIL(AT_INTEGRITY, "%s was made with another %s; a run can only go on with the same",
+             c->path, name);
+    if (first_change(at_json_find(had, "machine"), at_json_find(has, "machine")))
+        at_warn("machine",
+                "%s was made on another device or with other kernels: the run goes on, but not to "
+                "the same bits",
+                c->path);
+done:
+    cJSON_free(before);
+    cJSON_Delete(has);
+    return st;
+}
+
+AT_CHECKED at_checkpoint_find(struct at_checkpoint **out, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *config = run->config;
+    const char *from = config->resume_from_checkpoint;
+    struct at_checkpoint *c = NULL;
+    char *copy = NULL;
+
+    *out = NULL;
+    if (!from || !config->output_dir)
+        goto done;
+    TRY(at_alloc(&c, 1, sizeof *c));
+    TRY(at_arena_strdup(&c->arena, &copy, from));
+    c->path = copy;
+    if (strcmp(from, "true") == 0)
+        TRY(newest(&c->arena, &c->path, config->output_dir));
+    if (!c->path)
+        goto done;
+    if (!at_path_is_dir(c->path))
+        FAIL(AT_NOT_FOUND, "resume_from_checkpoint: there is no folder %s", c->path);
+    TRY(load_json(c, &c->manifest, "manifest.json"));
+    TRY(check_files(c));
+    TRY(load_json(c, &c->state, "trainer_state.json"));
+    TRY(fields_read(&c->logs, c->state, "logs", log_fields, AT_COUNT(log_fields)));
+    TRY(check_identity(c, run));
+    *out = c;
+    c = NULL;
+done:
+    at_checkpoint_close(&c);
+    return st;
+}
+
+void at_checkpoint_close(struct at_checkpoint **checkpoint)
+{
+    struct at_checkpoint *c = *checkpoint;
+
+    if (!c)
+        return;
+    at_json_free(&c->manifest);
+    at_json_free(&c->state);
+    at_arena_release(&c->arena);
+    at_free(checkpoint);
+}
+
+const char *at_checkpoint_path(const struct at_checkpoint *checkpoint)
+{
+    return checkpoint->path;
+}
+
+struct at_log_bytes at_checkpoint_logs(const struct at_checkpoint *checkpoint)
+{
+    return checkpoint->logs;
+}
+
+AT_CHECKED at_checkpoint_restore(struct at_loop *l, struct at_outcome *outcome,
+                                 const struct at_checkpoint *c)
+{
+    enum at_status st = AT_OK;
+    struct at_engine *e = &l->run->engine;
+    struct at_arena arena = { 0 };
+    char *path = NULL;
+
+    TRY(fields_read(&l->state, c->state, "state", state_fields, AT_COUNT(state_fields)));
+    TRY(fields_read(outcome, c->state, "outcome", outcome_fields, AT_COUNT(outcome_fields)));
+    TRY(fields_read(e, c->state, "engine", engine_fields, AT_COUNT(engine_fields)));
+    TRY(at_path_join(&arena, &path, c->path, "optimizer.bin"));
+    TRY(read_arrays(&arena, l, path));
+    TRY(at_params_write(e->gpu, &e->params, l->p, l->m, l->v));
+    l->start_s = at_now_s() - l->state.elapsed_s;
+    l->saved = l->state.step;
+done:
+    at_arena_release(&arena);
+    return st;
+}

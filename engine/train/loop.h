@@ -1,0 +1,46 @@
+/* The state of a training run while it goes on: shared by trainer.c, which changes it, and
+ * checkpoint.c, which keeps it. */
+#ifndef AT_LOOP_H
+#define AT_LOOP_H
+
+#include "objective.h"
+#include "record.h"
+#include "schedule.h"
+
+/* What a checkpoint keeps beside arrays: every member is a row of checkpoint.c's table. */
+struct at_loop_state {
+    uint64_t step, epoch, num_tokens;
+    uint64_t cursor;    /* next row of the epoch */
+    uint64_t evaluated; /* the step of the last evaluation */
+    uint64_t best_step;
+    uint64_t step_tokens, step_rows; /* computed in training steps so far */
+    uint64_t logged;                 /* steps in `tally`: since the last line of metrics.jsonl */
+    struct at_tally tally;
+    double norm_sum, best_metric;
+    double elapsed_s, evaluated_s; /* until the checkpoint; in evaluations */
+    bool has_best, moved_checked;
+};
+
+struct at_loop {
+    struct at_run *run;
+    const struct at_config *config;
+    struct at_records *records;
+    struct at_schedule schedule;
+    struct at_objective objective;
+    struct at_compute what; /* of a training step; weight and mean_n_chosen are set per step */
+    struct at_row_result *results; /* (train rows) reference values stay cached here */
+    struct at_row_result *eval;    /* (eval rows) */
+    const struct at_row **eval_rows;
+    const struct at_row **window_rows;
+    struct at_row_result *window; /* results of the step's rows, in order */
+    uint32_t *order, *picked;     /* permutation of the epoch; rows of the step */
+    struct at_loop_state state;
+    float norm[8];
+    /* host copies of at_params_bytes() each: what was best, and room for a read; NULL where
+     * neither load_best_model_at_end nor save_strategy needs them */
+    float *best_p, *p, *m, *v;
+    double start_s; /* at_now_s() less what was elapsed in the checkpoint */
+    uint64_t saved; /* the step of the last checkpoint */
+};
+
+#endif

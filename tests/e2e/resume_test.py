@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""A run that was killed goes on as if it had not been: resume_test.py SOURCE_DIR BUILD_DIR
+
+Killed with SIGKILL at random instants, half of them inside a save, and resumed each time, a run ends
+with the adapter, metrics and pairs of the undisturbed one, byte for byte: DPO with a fresh and with a
+continued adapter, full fine-tuning, SFT. Stopped by SIGINT and SIGTERM it saves. Checkpoints that do not
+fit are refused; a disk that is full harms none. ATTUNE_KILLS: instants to kill at (default 12).
+"""
+# labels: slow
+import json
+import os
+import pathlib
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+KILLS = int(os.environ.get("ATTUNE_KILLS", "12"))
+COMPARED = ("adapter_model.safetensors", "model.safetensors", "metrics.jsonl", "pairs.jsonl")
+failures = 0
+
+# logging_steps 3: the sums of a line are carried over; load_best_model_at_end: so are the best values.
+BASE = {
+    "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"),
+    "train_dataset": str(GOLDEN / "data" / "pairs.jsonl"), "preset": "trl", "use_peft": True,
+    "lora_r": 4, "lora_target_modules": "all-linear", "lora_dropout": 0, "learning_rate": 0.02,
+    "lr_scheduler_type": "cosine", "warmup_steps": 2, "max_steps": 10, "num_train_epochs": 3,
+    "per_device_train_batch_size": 3, "logging_steps": 3, "eval_split": 0.3, "eval_strategy": "steps",
+    "eval_steps": 4, "load_best_model_at_end": True, "on_bad_row": "skip", "max_length": 64,
+    "save_steps": 1, "save_total_limit": 2, "seed": 3,
+}
+RUNS = {
+    "fresh": ("dpo", {}),
+    "continued": ("dpo", {"adapter_name_or_path": str(GOLDEN / "dpo_continued" / "init_adapter")}),
+    "full": ("dpo", {"use_peft": False, "lora_r": None, "lora_target_modules": None, "lora_dropout": None,
+                     "learning_rate": 0.002}),
+    "sft": ("sft", {"train_dataset": str(GOLDEN / "data" / "sft_messages.jsonl")}),
+}
+
+
+def check(what, good, more=""):
+    global failures
+    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
+    failures += not good
+
+
+class Run:
+    def __init__(self, folder, name):
+        self.method, keys = RUNS[name]
+        self.config = folder / f"{name}.json"
+        config = {k: v for k, v in {**BASE, **keys}.items() if v is not None}
+        self.config.write_text(json.dumps(config))
+
+    def command(self, out, more):
+        return [ATTUNE, self.method, self.config, "--output_dir", out, *map(str, more)]
+
+    def whole(self, out, *more, limit=None):
+        def limits():
+            if limit:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        return subprocess.run(self.command(out, more), capture_output=True, text=True, preexec_fn=limits)
+
+    def start(self, out, *more):
+        return subprocess.Popen(self.command(out, more), stderr=subprocess.PIPE, text=True)
+
+
+def result(out):
+    return {name: (out / name).read_bytes() for name in COMPARED if (out / name).exists()}
+
+
+def newest(out):
+    steps = [int(p.name[11:]) for p in out.glob("checkpoint-*") if p.name[11:].isdigit()]
+    return max(steps, default=0)
+
+
+def wait_for(process, condition, seconds=60):
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end and not condition():
+        time.sleep(0.0005)
+
+
+def kill_somewhere(process, out, seconds):
+    """After a random time, or a random moment after a save has begun."""
+    if random.random() < 0.5:
+        time.sleep(random.uniform(0, seconds))
+        wait_for(process, lambda: any(out.glob("*.partial")))
+        time.sleep(random.uniform(0, 0.01))
+    else:
+        time.sleep(random.uniform(0, seconds))
+    process.kill()
+    process.communicate()
+
+
+def killed_and_resumed(folder, name, kills):
+    run, out = Run(folder, name), folder / f"{name}_killed"
+    begin = time.monotonic()
+    got = run.whole(folder / name)
+    seconds = time.monotonic() - begin
+    check(f"{name}: the undisturbed run", got.returncode == 0, got.stderr)
+    done, in_save, chains = 0, 0, 0
+    while done < kills:
+        shutil.rmtree(out, ignore_errors=True)
+        chains += 1
+        while done < kills:
+            process = run.start(out, "--resume_from_checkpoint", "true", "--quiet")
+            kill_somewhere(process, out, seconds)
+            if process.returncode == 0:
+                break
+            if process.returncode != -signal.SIGKILL:
+                check(f"{name}: resumed after {done} kills", False, run.whole(out, "--resume_from_checkpoint", "true").stderr)
+                return
+            done += 1
+            in_save += any(out.glob("*.partial"))
+        got = run.whole(out, "--resume_from_checkpoint", "true")
+        same = result(out) == result(folder / name)
+        if got.returncode != 0 or not same:
+            check(f"{name}: after {done} kills the files are those of the undisturbed run", False,
+                  got.stderr + str([k for k in result(out) if result(out)[k] != result(folder / name).get(k)]))
+            return
+    check(f"{name}: killed at {done} instants ({in_save} inside a save) in {chains} runs, same bytes", True)
+    left = sorted(p.name for p in out.glob("checkpoint-*"))
+    check(f"{name}: of the checkpoints the newest two are left", left == ["checkpoint-8", "checkpoint-9"], left)
+
+
+def stopped_by_signals(folder):
+    run, out = Run(folder, "fresh"), folder / "stopped"
+    for number, code, at in ((signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 5)):
+        process = run.start(out, "--resume_from_checkpoint", "true", "--save_steps", "1000")
+        wait_for(process, lambda: (out / "timing.jsonl").exists() and
+                 len((out / "timing.jsonl").read_text().splitlines()) >= at)
+        process.send_signal(number)
+        errors = process.communicate()[1]
+        check(f"{number.name}: exit code {code}, the step is saved",
+              process.returncode == code and newest(out) >= at, errors)
+        check(f"{number.name}: the message says how to go on",
+              "--resume_from_checkpoint true" in errors.splitlines()[-1], errors)
+    got = run.whole(out, "--resume_from_checkpoint", "true")
+    check("after both signals the files are those of the undisturbed run",
+          got.returncode == 0 and result(out) == result(folder / "fresh"), got.stderr)
+
+
+def pipeline(folder):
+    """The stage that was killed goes on, the one before it is skipped."""
+    stages = [{"name": "one", "method": "sft", "train_dataset": str(GOLDEN / "data" / "sft_messages.jsonl")},
+              {"name": "two", "method": "dpo"}]
+    file = folder / "pipeline.json"
+    file.write_text(json.dumps({**BASE, "stages": stages}))
+    command = [ATTUNE, "run", file, "--output_dir"]
+    got = subprocess.run([*command, folder / "pipeline"], capture_output=True, text=True)
+    check("pipeline: the undisturbed run", got.returncode == 0, got.stderr)
+    out = folder / "pipeline_killed"
+    process = subprocess.Popen([*command, out], stderr=subprocess.DEVNULL)
+    wait_for(process, lambda: newest(out / "two") >= 4)
+    process.kill()
+    process.wait()
+    got = subprocess.run([*command, out], capture_output=True, text=True)
+    check("pipeline: the first stage is skipped, the second goes on, same bytes",
+          got.returncode == 0 and "skipped" in got.stderr and "goes on  from" in got.stderr and
+          all(result(out / k) == result(folder / "pipeline" / k) for k in ("one", "two")), got.stderr)
+
+
+def refused(folder):
+    run, out = Run(folder, "fresh"), folder / "refused"
+    shutil.copytree(folder / "fresh", out)
+    (out / "run.json").unlink()
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+    def case(what, code, text, *more):
+        got = run.whole(out, "--resume_from_checkpoint", *more)
+        last = got.stderr.splitlines()[-1] if got.stderr else ""
+        check(f"{what}: {code}", got.returncode == code and text in last, got.stderr)
+
+    case("another learning rate", 2, "learning_rate 0.02", "true", "--learning_rate", "0.01")
+    case("other data", 77, "train_dataset", "true", "--train_dataset", GOLDEN / "data" / "pairs_plain.jsonl")
+    case("another model", 77, "model", "true", "--model_name_or_path", folder / "full")
+    case("no such folder", 66, "nosuch", "nosuch")
+    check("refusals leave the folder as it was",
+          before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file()})
+    for name, change in (("optimizer.bin", lambda b: b[:-4]), ("trainer_state.json", lambda b: b.replace(b"step", b"stop")),
+                         ("adapter_model.safetensors", None)):
+        file = out / "checkpoint-9" / name
+        whole = file.read_bytes()
+        if change:
+            file.write_bytes(change(whole))
+        else:
+            file.unlink()
+        case(f"{name} damaged", 77, name, "true")
+        file.write_bytes(whole)
+    (out / "checkpoint-9" / "manifest.json").write_text('{"format_version": 2}')
+    case("a checkpoint of another version", 65, "format version 2", "true")
+    got = run.whole(out, "--resume_from_checkpoint", out / "checkpoint-8")
+    check("an older checkpoint, named, gives the same bytes",
+          got.returncode == 0 and result(out) == result(folder / "fresh"), got.stderr)
+    got = run.whole(folder / "fresh")
+    check("without resume_from_checkpoint nothing is overwritten: 73",
+          got.returncode == 73 and "--resume_from_checkpoint true" in got.stderr, got.stderr)
+
+
+def full_disk(folder):
+    """An adapter is below the limit, the arrays of a checkpoint are not."""
+    run, out = Run(folder, "fresh"), folder / "disk"
+    got = run.whole(out, "--max_steps", "10", limit=60000)
+    if got.returncode == 69:
+        print("not tried: a full disk (this driver keeps device memory in files, which the limit hits)")
+        return
+    check("a disk that is full at the first save: 73, named",
+          got.returncode == 73 and "checkpoint" in got.stderr.splitlines()[-1] and newest(out) == 0, got.stderr)
+    process = run.start(out, "--resume_from_checkpoint", "true")
+    wait_for(process, lambda: newest(out) >= 3)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    kept = newest(out)
+    got = run.whole(out, "--resume_from_checkpoint", "true", limit=60000)
+    check("a disk that fills up later: 73, the last checkpoint is there",
+          got.returncode == 73 and newest(out) == kept >= 3, got.stderr)
+    got = run.whole(out, "--resume_from_checkpoint", "true")
+    check("with room again the files are those of the undisturbed run",
+          got.returncode == 0 and result(out) == result(folder / "fresh"), got.stderr)
+
+
+def main():
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    random.seed(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for name in RUNS:
+            killed_and_resumed(folder, name, max(1, KILLS // len(RUNS)))
+        stopped_by_signals(folder)
+        pipeline(folder)
+        refused(folder)
+        full_disk(folder)
+    print(f"{failures} failures")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
