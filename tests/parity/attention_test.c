@@ -1,4 +1,5 @@
 /* links: base gpu ops */
+/* labels: slow gpu */
 /* Interval attention, forward and backward = the reference, for packed rows with shared prefixes,
  * padding and decoding; a row's bits do not depend on what shares its slab. */
 #include "gpu_test.h"
@@ -60,6 +61,25 @@ static void make_slab(struct slab *slab, const int *lengths, size_t n)
 
 enum { Q, K, V, DO, O, DQ, DK, DV, TENSORS };
 static const char *const names[] = { "q", "k", "v", "do", "o", "dq", "dk", "dv" };
+
+/* One device a setting for all tests: making its pipelines is most of what they cost. */
+static struct gt devices[GT_SETTINGS];
+
+static int open_devices(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < GT_SETTINGS; i++)
+        gt_open(&devices[i], i);
+    return 0;
+}
+
+static int close_devices(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < GT_SETTINGS; i++)
+        gt_close(&devices[i]);
+    return 0;
+}
 
 struct shape {
     uint32_t H, G, D;
@@ -241,12 +261,8 @@ static void attention_any_shape_equals_reference(void **state)
 {
     (void)state;
     for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
-        struct gt t;
-
-        gt_open(&t, setting);
         for (size_t i = 0; i < AT_COUNT(cases); i++)
-            check_case(&t, &cases[i], true);
-        gt_close(&t);
+            check_case(&devices[setting], &cases[i], true);
     }
 }
 
@@ -260,9 +276,8 @@ static void attention_decoding_equals_reference(void **state)
 
     (void)state;
     for (size_t setting = 0; setting < 2; setting++) {
-        struct gt t;
+        struct gt *t = &devices[setting];
 
-        gt_open(&t, setting);
         for (size_t i = 0; i < AT_COUNT(shapes); i++)
             for (uint32_t T = 1; T <= AT_COUNT(reads); T += 3) {
                 struct slab slab = { .T = T };
@@ -270,14 +285,13 @@ static void attention_decoding_equals_reference(void **state)
 
                 memcpy(slab.intervals, reads, sizeof reads);
                 run_begin(&r, shapes[i], T, 200, 2);
-                run_upload(&t, &r, &slab);
+                run_upload(t, &r, &slab);
                 run_reference(&r, &slab, false);
-                run_forward(&t, &r);
-                require_forward(&t, &r, TOL_ATTENTION);
-                gt_end(&t);
+                run_forward(t, &r);
+                require_forward(t, &r, TOL_ATTENTION);
+                gt_end(t);
                 run_release(&r);
             }
-        gt_close(&t);
     }
 }
 
@@ -322,18 +336,14 @@ static void attention_row_has_the_same_bits_in_any_slab(void **state)
 
     (void)state;
     for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
-        struct gt t;
-
-        gt_open(&t, setting);
         for (size_t i = 0; i < AT_COUNT(shapes); i++) {
             const size_t n = (size_t)90 * shapes[i].H * (shapes[i].D + 1);
             float *first = malloc(n * sizeof *first);
 
             for (size_t k = 0; k < AT_COUNT(before); k++)
-                check_packed(&t, shapes[i], before[k], first, n);
+                check_packed(&devices[setting], shapes[i], before[k], first, n);
             free(first);
         }
-        gt_close(&t);
     }
 }
 
@@ -345,15 +355,14 @@ static void attention_run_twice_has_the_same_bits(void **state)
             float *first[TENSORS];
             struct slab slab;
             struct run r;
-            struct gt t;
+            struct gt *t = &devices[setting];
 
-            gt_open(&t, setting);
             make_slab(&slab, cases[c].lengths, cases[c].n);
             run_begin(&r, cases[c].shape, slab.T, slab.T, 2);
             for (int again = 0; again < 2; again++) {
-                run_upload(&t, &r, &slab);
-                run_forward(&t, &r);
-                run_backward(&t, &r);
+                run_upload(t, &r, &slab);
+                run_forward(t, &r);
+                run_backward(t, &r);
                 for (int i = O; i < TENSORS; i++) {
                     const size_t bytes = (size_t)r.dims[i][0] * r.dims[i][1] * sizeof(float);
 
@@ -366,8 +375,7 @@ static void attention_run_twice_has_the_same_bits(void **state)
                     memcpy(first[i], r.host[i], bytes);
                 }
             }
-            gt_end(&t);
-            gt_close(&t);
+            gt_end(t);
             run_release(&r);
         }
 }
@@ -379,9 +387,8 @@ static void attention_large_scores_stay_finite(void **state)
 
     (void)state;
     for (size_t setting = 0; setting < 2; setting++) {
-        struct gt t;
+        struct gt *t = &devices[setting];
 
-        gt_open(&t, setting);
         for (size_t c = 0; c < AT_COUNT(shapes); c++) {
             struct slab slab;
             struct run r;
@@ -389,20 +396,19 @@ static void attention_large_scores_stay_finite(void **state)
 
             make_slab(&slab, lengths, AT_COUNT(lengths));
             run_begin(&r, shapes[c], slab.T, slab.T, 120); /* scores of about 1e4 */
-            run_upload(&t, &r, &slab);
+            run_upload(t, &r, &slab);
             run_reference(&r, &slab, true);
-            run_forward(&t, &r);
+            run_forward(t, &r);
             for (size_t i = 0; i < (size_t)r.T * shapes[c].H; i++)
                 most = fabs(r.want_lse[i]) > most ? fabs(r.want_lse[i]) : most;
             assert_true(most > 5e3);
-            require_forward(&t, &r, TOL_ATTENTION_LARGE);
-            run_backward(&t, &r);
+            require_forward(t, &r, TOL_ATTENTION_LARGE);
+            run_backward(t, &r);
             for (int i = DQ; i <= DV; i++)
-                require_tensor(&t, &r, i, TOL_ATTENTION_LARGE);
-            gt_end(&t);
+                require_tensor(t, &r, i, TOL_ATTENTION_LARGE);
+            gt_end(t);
             run_release(&r);
         }
-        gt_close(&t);
     }
 }
 
@@ -416,5 +422,5 @@ int main(void)
         cmocka_unit_test(attention_large_scores_stay_finite),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, open_devices, close_devices);
 }
