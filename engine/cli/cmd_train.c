@@ -132,8 +132,10 @@ static void show_next(const struct at_config *c, const struct at_outcome *o)
     char took[32];
 
     cli_duration(took, o->time_s);
-    cli_note("done     %llu steps in %s; step %llu is what was written",
-             (unsigned long long)o->steps, took, (unsigned long long)o->best_step);
+    cli_note("done     %llu steps in %s%s; step %llu is what was written",
+             (unsigned long long)o->steps, took,
+             o->stopped_early ? ", stopped early: held-out rows got no better" : "",
+             (unsigned long long)o->best_step);
     cli_note("files    %s/%s, metrics.jsonl, result.json, run.json", c->output_dir,
              c->use_peft ? "adapter_model.safetensors" : "model.safetensors");
     if (c->use_peft)

@@ -35,13 +35,12 @@ static void help_key(const struct cli_command *c, enum at_key key)
     enum at_method method = AT_DPO;
     const char *value = at_key_type(key), *fallback = NULL;
     char left[96];
+    const bool lists = strchr(at_key_range(key), '|') && strlen(at_key_range(key)) > 60;
 
     (void)at_method_find(&method, c->name);
     fallback = at_key_default(key, method, "balanced");
-    if (strcmp(value, "CHOICE") == 0)
-        value = at_key_range(key);
-    else if (strcmp(value, "CHOICES") == 0)
-        value = "NAME";
+    if (strcmp(value, "CHOICE") == 0 || strcmp(value, "CHOICES") == 0)
+        value = lists ? "NAME" : at_key_range(key);
     else if (strcmp(value, "BOOL") == 0)
         value = "true|false";
     else if (strcmp(value, "U32") == 0)
@@ -55,7 +54,7 @@ static void help_key(const struct cli_command *c, enum at_key key)
     if (strcmp(fallback, "-") != 0)
         printf(" [%s]", fallback);
     putchar('\n');
-    if (strcmp(at_key_type(key), "CHOICES") == 0)
+    if (lists)
         printf("  %-34s %s\n", "", at_key_range(key));
 }
 

@@ -2,6 +2,7 @@
 
 #include "objective.h"
 #include "os.h"
+#include "schedule.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -18,11 +19,12 @@ enum key_type {
     TYPE_BOOL,
     TYPE_LIST,
     TYPE_CHOICES,
-    TYPE_NUMBERS
+    TYPE_NUMBERS,
+    TYPE_OBJECT
 };
 
-static const char *const type_names[] = { "STR",  "CHOICE", "U32",     "F64",
-                                          "BOOL", "LIST",   "CHOICES", "NUMBERS" };
+static const char *const type_names[] = { "STR",  "CHOICE",  "U32",     "F64",   "BOOL",
+                                          "LIST", "CHOICES", "NUMBERS", "OBJECT" };
 
 struct key_row {
     const char *name;
@@ -46,6 +48,14 @@ static const char loss_names[] = ""
 #undef PAIR_LOSS_ROW
 #undef TOKEN_LOSS_ROW
 #define LOSS_NAMES (loss_names + 1)
+
+/* Words of lr_scheduler_type: every row of schedules.def. */
+#define SCHEDULE(name, warms_up, factor, knobs, cycles) "|" #name
+static const char schedule_names[] = ""
+#include "schedules.def"
+    ;
+#undef SCHEDULE
+#define SCHEDULE_NAMES (schedule_names + 1)
 
 #define PRESET(preset, name, value)
 #define NO_EFFECT(name, reason)
@@ -370,6 +380,23 @@ done:
     return st;
 }
 
+static AT_CHECKED set_object(struct at_config *c, enum at_key key, const cJSON *value)
+{
+    enum at_status st = AT_OK;
+    char *text = NULL, *copy = NULL;
+
+    if (!cJSON_IsObject(value)) {
+        st = bad_value(keys[key].name, "a JSON object", value);
+        goto done;
+    }
+    text = cJSON_PrintUnformatted(value);
+    TRY(at_arena_strdup(&c->arena, &copy, text ? text : "{}"));
+    *(const char **)slot(c, key) = copy;
+done:
+    cJSON_free(text);
+    return st;
+}
+
 static AT_CHECKED set_text(struct at_config *c, enum at_key key, const cJSON *value,
                            const char *dir)
 {
@@ -411,6 +438,9 @@ static AT_CHECKED set_value(struct at_config *c, enum at_key key, const cJSON *v
     case TYPE_NUMBERS:
         TRY(set_numbers(c, key, value));
         break;
+    case TYPE_OBJECT:
+        TRY(set_object(c, key, value));
+        break;
     case TYPE_STR:
     case TYPE_CHOICE:
         TRY(set_text(c, key, value, dir));
@@ -442,7 +472,8 @@ static cJSON *value_of_text(enum at_key key, const char *text)
     case TYPE_LIST:
     case TYPE_CHOICES:
     case TYPE_NUMBERS:
-        if (text[0] == '[' || keys[key].type == TYPE_NUMBERS) {
+    case TYPE_OBJECT:
+        if (text[0] == '[' || text[0] == '{' || keys[key].type == TYPE_NUMBERS) {
             cJSON *list = cJSON_Parse(text);
             return list ? list : cJSON_CreateString(text);
         }
@@ -615,11 +646,23 @@ done:
     return st;
 }
 
+static AT_CHECKED check_early_stopping(const struct at_config *c)
+{
+    if (c->early_stopping_patience > 0 && strcmp(c->eval_strategy, "no") == 0)
+        return at_fail(AT_USAGE, "early_stopping_patience needs evaluations: set eval_strategy to "
+                                 "steps or epoch");
+    if (c->early_stopping_patience == 0 && c->early_stopping_threshold > 0)
+        return at_fail(AT_USAGE, "early_stopping_threshold is not read without "
+                                 "early_stopping_patience; set it or remove the threshold");
+    return AT_OK;
+}
+
 /* Keys that were given but that the method does not read, and values that only some methods take.
  */
 static AT_CHECKED check_method(const struct at_config *c)
 {
     enum at_status st = AT_OK;
+    struct at_schedule schedule;
     const struct at_method_row *m = &methods[c->run_method];
 
     for (int key = 0; key < AT_KEY_COUNT; key++)
@@ -627,6 +670,9 @@ static AT_CHECKED check_method(const struct at_config *c)
             !at_key_read_by((enum at_key)key, c->run_method))
             FAIL(AT_USAGE, "%s is not read by %s; remove it", keys[key].name, m->name);
     TRY(at_objective_check(c));
+    TRY(at_schedule_make(&schedule, c->lr_scheduler_type, c->learning_rate, c->warmup_steps, 1,
+                         c->lr_scheduler_kwargs));
+    TRY(check_early_stopping(c));
     if (!c->deterministic)
         FAIL(AT_USAGE, "deterministic: false is not built; every run is deterministic");
 done:
@@ -693,6 +739,8 @@ cJSON *at_config_value(const struct at_config *c, enum at_key key)
     case TYPE_LIST:
     case TYPE_CHOICES:
         return cJSON_CreateStringArray(list->items, (int)list->n);
+    case TYPE_OBJECT:
+        return cJSON_Parse(*(const char *const *)at);
     case TYPE_NUMBERS:
         return cJSON_CreateDoubleArray(numbers->items, (int)numbers->n);
     default:

@@ -55,6 +55,7 @@ struct at_config {
 #define LIST struct at_strings /* n 0: unset */
 #define CHOICES struct at_strings
 #define NUMBERS struct at_numbers
+#define OBJECT const char *
 #define KEY(type, name, range, methods, trl, balanced, help) type name;
 #define PRESET(preset, name, value)
 #define NO_EFFECT(name, reason)
@@ -69,6 +70,7 @@ struct at_config {
 #undef LIST
 #undef CHOICES
 #undef NUMBERS
+#undef OBJECT
 #undef KEY
 #undef PRESET
 #undef NO_EFFECT

@@ -13,6 +13,7 @@ struct at_loop_state {
     uint64_t cursor;    /* next row of the epoch */
     uint64_t evaluated; /* the step of the last evaluation */
     uint64_t best_step;
+    uint64_t stale;                  /* evaluations in a row that were no better than the best */
     uint64_t step_tokens, step_rows; /* computed in training steps so far */
     uint64_t logged;                 /* steps in `tally`: since the last line of metrics.jsonl */
     struct at_tally tally;

@@ -270,6 +270,7 @@ static AT_CHECKED write_result(struct at_records *r, const struct at_outcome *o)
     cJSON_AddNumberToObject(out, "steps", (double)o->steps);
     cJSON_AddNumberToObject(out, "best_step", (double)o->best_step);
     cJSON_AddBoolToObject(out, "complete", o->complete);
+    cJSON_AddBoolToObject(out, "stopped_early", o->stopped_early);
     at_metric_add(out, "", "loss_first", o->loss_first);
     at_metric_add(out, "", "loss_last", o->loss_last);
     if (o->has_eval) {

@@ -23,6 +23,7 @@ static AT_CHECKED keep_best(struct at_loop *l, const cJSON *line)
     const cJSON *value = NULL;
     char with_prefix[128];
     const bool lower = strstr(key, "loss") != NULL;
+    double gain = 0;
 
     snprintf(with_prefix, sizeof with_prefix, "%s%s", strncmp(key, "eval_", 5) ? "eval_" : "", key);
     value = at_json_find(line, with_prefix);
@@ -31,6 +32,11 @@ static AT_CHECKED keep_best(struct at_loop *l, const cJSON *line)
              (unsigned long long)l->state.step, with_prefix);
     if (!cJSON_IsNumber(value))
         FAIL(AT_USAGE, "metric_for_best_model: the evaluation has no value %s", with_prefix);
+    gain = (lower ? -1 : 1) * (value->valuedouble - l->state.best_metric);
+    if (l->state.has_best && gain <= l->config->early_stopping_threshold)
+        l->state.stale++;
+    else
+        l->state.stale = 0;
     if (l->state.has_best && (lower ? value->valuedouble >= l->state.best_metric
                                     : value->valuedouble <= l->state.best_metric))
         goto done;
@@ -356,6 +362,14 @@ static bool is_due(const struct at_loop *l, const char *strategy, uint32_t steps
     return l->state.step % (strcmp(strategy, "steps") == 0 ? steps : l->run->steps_per_epoch) == 0;
 }
 
+/* Whether early stopping ends the run. */
+static bool is_stale(const struct at_loop *l)
+{
+    const uint32_t patience = l->config->early_stopping_patience;
+
+    return patience > 0 && l->state.stale >= patience;
+}
+
 /* What follows a step: evaluation and checkpoint, unless a run that goes on did them before. */
 static AT_CHECKED after_step(struct at_loop *l, struct at_outcome *out)
 {
@@ -367,7 +381,8 @@ static AT_CHECKED after_step(struct at_loop *l, struct at_outcome *out)
         goto done;
     if (l->state.evaluated != l->state.step && (last || is_due(l, c->eval_strategy, c->eval_steps)))
         TRY(evaluate(l, false, out));
-    if (l->saved != l->state.step && !last && is_due(l, c->save_strategy, c->save_steps))
+    if (l->saved != l->state.step && !last && !is_stale(l) &&
+        is_due(l, c->save_strategy, c->save_steps))
         TRY(at_checkpoint_save(l, out));
 done:
     return st;
@@ -380,7 +395,7 @@ static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
 
     for (;;) {
         TRY(after_step(l, out));
-        if (l->state.step == run->total_steps)
+        if (l->state.step == run->total_steps || is_stale(l))
             break;
         TRY(train_step(l, out));
         l->state.step++;
@@ -404,8 +419,8 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
     const uint64_t bytes = at_params_bytes(&run->engine.params);
 
     *l = (struct at_loop){ .run = run, .config = c };
-    l->schedule =
-        at_schedule_make(c->lr_scheduler_type, c->learning_rate, c->warmup_steps, run->total_steps);
+    TRY(at_schedule_make(&l->schedule, c->lr_scheduler_type, c->learning_rate, c->warmup_steps,
+                         run->total_steps, c->lr_scheduler_kwargs));
     at_objective_make(&l->objective, c);
     l->what = (struct at_compute){ .train = true,
                                    .policy = true,
@@ -524,6 +539,7 @@ static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_ou
     out->best_step =
         l->state.has_best && l->config->load_best_model_at_end ? l->state.best_step : l->state.step;
     out->complete = trained == AT_OK;
+    out->stopped_early = out->complete && is_stale(l) && l->state.step < l->run->total_steps;
     out->time_s = at_now_s() - l->start_s;
     out->tokens_per_s = (double)l->run->engine.tokens_computed / (out->time_s + 1e-9);
     if (stopped && l->p && l->state.step > 0 && l->saved != l->state.step)

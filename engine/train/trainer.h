@@ -62,7 +62,8 @@ void at_run_close(struct at_run *run);
 struct at_outcome {
     uint64_t steps, best_step; /* made; the one whose state is written */
     uint64_t evaluated_step;   /* that the `after` values below are of */
-    bool complete;             /* all steps were made */
+    bool complete;             /* all steps were made, or early stopping ended them */
+    bool stopped_early;
     bool has_eval, has_pairs;
     double loss_first, loss_last;
     struct at_share before, after; /* eval_logps/accuracies */

@@ -46,6 +46,10 @@ OTHER = {
     "device_memory_limit": 1000,
     "disable_dropout": (False, {"lora_dropout": 0.1}),
     "discopop_tau": (0.5, {"loss_type": "discopop"}),
+    "early_stopping_patience": (1, {"eval_strategy": "steps", "eval_steps": 1, "learning_rate": 1.0}),
+    "early_stopping_threshold": (1e5, {"eval_strategy": "steps", "eval_steps": 1, "learning_rate": 1e-4,
+                                       "eval_dataset": {"dpo": "pairs.jsonl", "sft": "sft.jsonl"},
+                                       "early_stopping_patience": 2}),
     "eos_token": ("<|im_start|>", {"train_dataset": "plain.jsonl"}),
     "eval_dataset": "held.jsonl",
     "eval_split": 0.5,
@@ -67,6 +71,7 @@ OTHER = {
     "lora_target_modules": "q_proj",
     "loss_type": {"dpo": "ipo", "sft": "sigmoid"},
     "loss_weights": ([1, 0.25], {"loss_type": ["sigmoid", "sft"]}),
+    "lr_scheduler_kwargs": ({"num_cycles": 3}, {"lr_scheduler_type": "cosine_with_restarts"}),
     "lr_scheduler_type": "constant",
     "max_grad_norm": 0.001,
     "max_length": 24,
@@ -106,7 +111,7 @@ EXCEPTIONS = {
 
 
 def keys():
-    rows = re.findall(r"^KEY\((\w+), (\w+), (?:\"[^\"]*\"|LOSS_NAMES), \"([^\"]*)\"",
+    rows = re.findall(r"^KEY\((\w+), (\w+), (?:\"[^\"]*\"|LOSS_NAMES|SCHEDULE_NAMES), \"([^\"]*)\"",
                       (SOURCE / "engine/train/config.def").read_text(), re.M)
     return {name: "".join(METHODS) if methods == "*" else methods for _, name, methods in rows}
 
@@ -140,7 +145,7 @@ def make_data(folder):
 
 
 def resolve(value, folder, method):
-    if isinstance(value, dict):
+    if isinstance(value, dict) and set(value) <= set(METHODS.values()):
         value = value[method]
     if value == "ADAPTER":
         return str(folder / "adapter")

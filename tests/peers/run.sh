@@ -28,7 +28,11 @@ run() {
     *) failed=$((failed + 1)); echo "FAIL $name" ;;
     esac
 }
-case $parts in *golden*) run golden "$peers/bin/python" tests/golden/make_golden.py --random 2 ;; esac
+case $parts in *golden*)
+    run golden "$peers/bin/python" tests/golden/make_golden.py --random 2
+    run schedules "$peers/bin/python" tests/golden/make_schedules.py --check
+    ;;
+esac
 case $parts in *text*)
     run chats "$peers/bin/python" tests/peers/chats_peer.py .build/release/attune "$peers"
     run tokenizer_model "$peers/bin/python" tests/peers/tokenizers_peer.py .build/release/attune "$peers" model

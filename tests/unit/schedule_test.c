@@ -1,4 +1,6 @@
 /* links: train base */
+/* Learning rates = transformers' (tests/golden/schedules.json, made by make_schedules.py). */
+#include "json.h"
 #include "schedule.h"
 #include <math.h>
 #include <setjmp.h>
@@ -7,94 +9,146 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 /* cmocka.h needs the headers above. */
 #include <cmocka.h>
 
-static void check_near(double got, double want, double tolerance)
+static const char *const names[] = {
+#define SCHEDULE(name, warms_up, factor, knobs, cycles) #name,
+#include "schedules.def"
+#undef SCHEDULE
+};
+
+static struct at_schedule make(const char *type, double peak, double warmup, uint64_t total,
+                               const char *kwargs)
 {
-    if (!(fabs(got - want) <= tolerance))
-        fail_msg("%.17g, want %.17g", got, want);
+    struct at_schedule s;
+
+    if (at_schedule_make(&s, type, peak, warmup, total, kwargs) != AT_OK)
+        fail_msg("%s %s: %s", type, kwargs ? kwargs : "", at_message());
+    return s;
 }
 
-static const double pi = 3.14159265358979323846;
-
-/* transformers' optimization.py, written out: the factor of step t. */
-static double factor(const char *type, int t, int warmup, int total)
+static void check_row(const cJSON *row)
 {
-    const double after = fmax(1, total - warmup);
+    char *kwargs = cJSON_PrintUnformatted(at_json_find(row, "kwargs"));
+    const cJSON *rates = at_json_find(row, "rates"), *rate = NULL;
+    const char *type = at_json_find(row, "type")->valuestring;
+    const double peak = at_json_find(row, "peak")->valuedouble;
+    const int warmup = at_json_find(row, "warmup")->valueint;
+    const int total = at_json_find(row, "total")->valueint;
+    const struct at_schedule s = make(type, peak, warmup, (uint64_t)total, kwargs);
+    uint64_t t = 0;
 
-    if (type[0] == 'c' && type[1] == 'o' && type[2] == 'n' && type[8] == 0)
-        return 1; /* constant */
-    if (t < warmup)
-        return t / fmax(1, warmup);
-    if (type[0] == 'l')
-        return fmax(0, (total - t) / after);
-    if (type[2] == 's')
-        return fmax(0, 0.5 * (1 + cos(pi * 0.5 * 2 * ((t - warmup) / after))));
-    return 1; /* constant_with_warmup */
+    cJSON_ArrayForEach(rate, rates)
+    {
+        const double got = at_schedule_at(&s, t);
+        if (!(fabs(got - rate->valuedouble) <= 1e-15 * peak))
+            fail_msg("%s %s, warmup %d, step %llu of %d: %.17g, want %.17g", type, kwargs, warmup,
+                     (unsigned long long)t, total, got, rate->valuedouble);
+        t++;
+    }
+    assert_int_equal(t, total);
+    cJSON_free(kwargs);
 }
 
-static void check_all(double warmup_steps, int warmup, int total)
+static void schedules_equal_transformers(void **state)
 {
-    static const char *const types[] = { "linear", "cosine", "constant", "constant_with_warmup" };
+    cJSON *document = NULL;
+    const cJSON *row = NULL;
+    char seen[256] = "|";
 
-    for (size_t i = 0; i < AT_COUNT(types); i++) {
-        const struct at_schedule s =
-            at_schedule_make(types[i], 3e-4, warmup_steps, (uint64_t)total);
-        for (int t = 0; t <= total + 2; t++) {
-            const double want = 3e-4 * factor(types[i], t, warmup, total);
-            if (fabs(at_schedule_at(&s, (uint64_t)t) - want) > 1e-18)
-                fail_msg("%s, warmup %g, step %d of %d: %.17g, want %.17g", types[i], warmup_steps,
-                         t, total, at_schedule_at(&s, (uint64_t)t), want);
+    (void)state;
+    assert_int_equal(at_json_load(&document, TEST_DIR "/golden/schedules.json"), AT_OK);
+    cJSON_ArrayForEach(row, at_json_find(document, "rows"))
+    {
+        char word[64];
+
+        check_row(row);
+        snprintf(word, sizeof word, "|%s|", at_json_find(row, "type")->valuestring);
+        if (!strstr(seen, word))
+            snprintf(seen + strlen(seen), sizeof seen - strlen(seen), "%s|",
+                     at_json_find(row, "type")->valuestring);
+    }
+    for (size_t i = 0; i < AT_COUNT(names); i++) {
+        char word[64];
+
+        snprintf(word, sizeof word, "|%s|", names[i]);
+        if (!strstr(seen, word))
+            fail_msg("schedules.json has no row of %s", names[i]);
+        if (i > 0 && strcmp(names[i - 1], names[i]) >= 0)
+            fail_msg("schedules.def: %s is not in its place", names[i]);
+    }
+    at_json_free(&document);
+}
+
+static void warmup_below_one_is_a_share_rounded_up(void **state)
+{
+    const struct at_schedule s = make("linear", 1, 0.1, 11, NULL);
+
+    (void)state;
+    assert_int_equal(s.warmup, 2);
+    assert_true(at_schedule_at(&s, 0) == 0 && at_schedule_at(&s, 1) == 0.5 &&
+                at_schedule_at(&s, 2) == 1);
+}
+
+/* Rates never fall below 0 when a run has more steps than planned. */
+static void rates_after_the_end_are_finite(void **state)
+{
+    static const char *const kwargs[][2] = {
+        { "cosine_with_min_lr", "{\"min_lr\":0}" },
+        { "warmup_stable_decay", "{\"num_decay_steps\":3}" },
+    };
+
+    (void)state;
+    for (size_t n = 0; n < AT_COUNT(names); n++) {
+        const char *knobs = NULL;
+
+        for (size_t i = 0; i < AT_COUNT(kwargs); i++)
+            if (strcmp(kwargs[i][0], names[n]) == 0)
+                knobs = kwargs[i][1];
+        for (int warmup = 0; warmup <= 8; warmup += 4) {
+            const struct at_schedule s = make(names[n], 1e-3, warmup, 8, knobs);
+
+            for (uint64_t t = 0; t < 12; t++)
+                if (!(at_schedule_at(&s, t) >= 0 && at_schedule_at(&s, t) <= 1e-3 * (1 + 1e-12)))
+                    fail_msg("%s: %g at step %llu", names[n], at_schedule_at(&s, t),
+                             (unsigned long long)t);
         }
     }
 }
 
-static void schedule_without_warmup_equals_transformers(void **state)
+static void knobs_without_meaning_are_refused(void **state)
 {
-    (void)state;
-    check_all(0, 0, 10);
-    check_all(0, 0, 1);
-}
-
-static void schedule_with_warmup_steps_equals_transformers(void **state)
-{
-    (void)state;
-    check_all(3, 3, 10);
-    check_all(1, 1, 10);
-    check_all(10, 10, 10);
-    check_all(20, 20, 10);
-}
-
-static void schedule_with_a_ratio_rounds_up(void **state)
-{
-    (void)state;
-    check_all(0.1, 1, 10);
-    check_all(0.1, 2, 11);
-    check_all(0.25, 25, 100);
-}
-
-static void schedule_values_by_hand(void **state)
-{
-    const struct at_schedule linear = at_schedule_make("linear", 1, 2, 6);
-    const struct at_schedule cosine = at_schedule_make("cosine", 1, 0, 4);
+    static const char *const cases[][3] = {
+        { "linear", "{\"num_cycles\":2}", "schedule linear has no num_cycles" },
+        { "cosine", "{\"power\":2}", "it has num_cycles" },
+        { "cosine", "{\"num_cycles\":\"two\"}", "num_cycles: a number in" },
+        { "cosine_with_min_lr", "{}", "takes min_lr or min_lr_rate" },
+        { "cosine_with_min_lr", "{\"min_lr\":0,\"min_lr_rate\":0}", "not both" },
+        { "cosine_with_min_lr", "{\"min_lr_rate\":2}", "min_lr_rate: a number in 0..1" },
+        { "polynomial", "{\"lr_end\":1}", "lr_end 1 must be below learning_rate" },
+        { "warmup_stable_decay", "{}", "needs num_decay_steps" },
+        { "warmup_stable_decay", "{\"num_decay_steps\":1,\"decay_type\":\"x\"}",
+          "linear|cosine|1-sqrt" },
+    };
+    struct at_schedule s;
 
     (void)state;
-    check_near(at_schedule_at(&linear, 0), 0, 0);
-    check_near(at_schedule_at(&linear, 1), 0.5, 0);
-    check_near(at_schedule_at(&linear, 2), 1, 0);
-    check_near(at_schedule_at(&linear, 5), 0.25, 0);
-    check_near(at_schedule_at(&cosine, 1), 0.853553390593, 1e-9);
-    check_near(at_schedule_at(&cosine, 2), 0.5, 1e-15);
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        assert_int_equal(at_schedule_make(&s, cases[i][0], 1e-3, 0, 10, cases[i][1]), AT_USAGE);
+        if (!strstr(at_message(), cases[i][2]))
+            fail_msg("\"%s\" does not say \"%s\"", at_message(), cases[i][2]);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(schedule_without_warmup_equals_transformers),
-        cmocka_unit_test(schedule_with_warmup_steps_equals_transformers),
-        cmocka_unit_test(schedule_with_a_ratio_rounds_up),
-        cmocka_unit_test(schedule_values_by_hand),
+        cmocka_unit_test(schedules_equal_transformers),
+        cmocka_unit_test(warmup_below_one_is_a_share_rounded_up),
+        cmocka_unit_test(rates_after_the_end_are_finite),
+        cmocka_unit_test(knobs_without_meaning_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
