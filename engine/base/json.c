@@ -440,6 +440,19 @@ void at_json_write_pretty(struct at_buf *out, const cJSON *json)
     at_buf_puts(out, "\n");
 }
 
+enum at_status at_json_save(const char *path, const cJSON *json)
+{
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+
+    at_json_write_pretty(&text, json);
+    TRY(at_buf_status(&text));
+    TRY(at_file_write_atomic(path, text.data, text.n));
+done:
+    at_buf_release(&text);
+    return st;
+}
+
 const cJSON *at_json_find(const cJSON *object, const char *key)
 {
     return cJSON_IsObject(object) ? cJSON_GetObjectItemCaseSensitive(object, key) : NULL;

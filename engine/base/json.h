@@ -21,6 +21,8 @@ void at_json_free(cJSON **json);
 /* Appends compact JSON; at_json_write_pretty() indents by two and ends with '\n'. */
 void at_json_write(struct at_buf *out, const cJSON *json);
 void at_json_write_pretty(struct at_buf *out, const cJSON *json);
+/* The file's text as of at_json_write_pretty(), put in place whole. */
+AT_CHECKED at_json_save(const char *path, const cJSON *json);
 /* Bytes that are not valid UTF-8 become U+FFFD. */
 void at_json_write_string(struct at_buf *out, const char *text, size_t n);
 void at_json_write_double(struct at_buf *out, double x);

@@ -41,7 +41,7 @@ bool at_path_exists(const char *path);
 bool at_path_is_dir(const char *path);
 bool at_dir_is_empty(const char *path);     /* true too when it does not exist */
 AT_CHECKED at_dir_create(const char *path); /* with parents; existing is fine */
-/* Puts a folder in place under a name that is free, with its files, or not at all. */
+/* Puts a folder in place under a name that is free, with its files, and syncs its parent. */
 AT_CHECKED at_dir_rename(const char *from, const char *to);
 /* Removes a folder and the files in it; one that is missing is fine. */
 AT_CHECKED at_dir_remove(const char *path);

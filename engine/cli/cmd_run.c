@@ -1,6 +1,7 @@
 #include "cli.h"
 
 #include "hash.h"
+#include "record.h"
 
 #include <string.h>
 
@@ -331,12 +332,20 @@ static AT_CHECKED find_finished(struct pipeline *p, struct stage *s)
     struct at_digest digest;
     char *path = NULL;
     bool same = false;
+    enum at_left left = AT_LEFT_NOTHING;
 
     if (at_dir_is_empty(dir))
         goto done;
     TRY(at_path_join(&p->arena, &path, dir, "stage.json"));
     if (!at_path_exists(path)) {
-        s->config.resume_from_checkpoint = "true";
+        TRY(at_records_look(&left, dir));
+        if (left != AT_LEFT_KILLED && left != AT_LEFT_STOPPED)
+            FAIL(AT_CANNOT_WRITE,
+                 "%s holds another run or other files; nothing is overwritten: remove it to train "
+                 "stage %s",
+                 dir, s->name);
+        if (!s->config.resume_from_checkpoint)
+            s->config.resume_from_checkpoint = "true";
         goto done;
     }
     TRY(at_json_load(&record, path));
@@ -375,19 +384,15 @@ static AT_CHECKED mark_finished(struct pipeline *p, const struct stage *s,
 {
     enum at_status st = AT_OK;
     cJSON *record = cJSON_CreateObject();
-    struct at_buf text = { 0 };
     char *path = NULL;
 
     cJSON_AddNumberToObject(record, "format_version", 1);
     cJSON_AddStringToObject(record, "stage", s->name);
     cJSON_AddStringToObject(record, "inputs", inputs->hex);
-    at_json_write_pretty(&text, record);
-    TRY(at_buf_status(&text));
     TRY(at_path_join(&p->arena, &path, s->config.output_dir, "stage.json"));
-    TRY(at_file_write_atomic(path, text.data, text.n));
+    TRY(at_json_save(path, record));
 done:
     cJSON_Delete(record);
-    at_buf_release(&text);
     return st;
 }
 

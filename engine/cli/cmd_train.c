@@ -88,11 +88,11 @@ void cli_describe_run(const struct at_run *run)
     describe_training(run);
 }
 
-static void describe_start(void *context, const char *checkpoint, uint64_t step)
+static void describe_start(void *context, const char *checkpoint)
 {
     (void)context;
     if (checkpoint)
-        cli_note("goes on  from %s: step %llu", checkpoint, (unsigned long long)step);
+        cli_note("goes on  from %s", checkpoint);
     else
         cli_note("goes on  from the beginning: there is no checkpoint yet");
 }

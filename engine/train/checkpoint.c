@@ -2,7 +2,7 @@
 
 #include "hash.h"
 
-#include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,12 +87,13 @@ static AT_CHECKED fields_read(void *to, const cJSON *from, const char *name,
     for (size_t i = 0; i < n; i++) {
         void *at = (char *)to + fields[i].offset;
         const cJSON *value = at_json_find(object, fields[i].name);
-        if (fields[i].kind == BOOL ? !cJSON_IsBool(value) : !cJSON_IsNumber(value))
+        const bool bad = fields[i].kind == F64 && cJSON_IsNull(value); /* was not finite */
+        if (fields[i].kind == BOOL ? !cJSON_IsBool(value) : !bad && !cJSON_IsNumber(value))
             return at_fail(AT_DATA, "trainer_state.json: %s/%s is missing", name, fields[i].name);
         if (fields[i].kind == BOOL)
             *(bool *)at = cJSON_IsTrue(value);
         else if (fields[i].kind == F64)
-            *(double *)at = value->valuedouble;
+            *(double *)at = bad ? NAN : value->valuedouble;
         else
             *(uint64_t *)at = (uint64_t)value->valuedouble;
     }
@@ -106,13 +107,12 @@ struct array {
     void *data;
     size_t bytes;
 };
-enum { MAX_ARRAYS = 6 };
+enum { MAX_ARRAYS = 6, WIDTH = AT_MAX_SEGMENTS * 8 + 1 };
 
 /* Reference log-probs of rows as floats: a row's segments, then 1 where it has them. */
 static AT_CHECKED pack_reference(struct at_arena *arena, struct array *out,
                                  const struct at_row_result *results, uint32_t n)
 {
-    enum { WIDTH = AT_MAX_SEGMENTS * 8 + 1 };
     enum at_status st = AT_OK;
     float *values = NULL;
 
@@ -129,7 +129,6 @@ done:
 
 static void unpack_reference(struct at_row_result *results, uint32_t n, const struct array *from)
 {
-    enum { WIDTH = AT_MAX_SEGMENTS * 8 + 1 };
     const float *values = from->data;
 
     for (uint32_t i = 0; i < n; i++) {
@@ -231,15 +230,11 @@ static AT_CHECKED write_json(struct at_arena *arena, const char *dir, const char
                              const cJSON *json)
 {
     enum at_status st = AT_OK;
-    struct at_buf text = { 0 };
     char *path = NULL;
 
-    at_json_write_pretty(&text, json);
-    TRY(at_buf_status(&text));
     TRY(at_path_join(arena, &path, dir, name));
-    TRY(at_file_write_atomic(path, text.data, text.n));
+    TRY(at_json_save(path, json));
 done:
-    at_buf_release(&text);
     return st;
 }
 
@@ -289,7 +284,6 @@ done:
     return st;
 }
 
-/* Steps of the whole checkpoints in a folder, ascending, in `arena`. */
 static int compare_steps(const void *a, const void *b)
 {
     const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -297,6 +291,7 @@ static int compare_steps(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Steps of the whole checkpoints in a folder, ascending, in `arena`. */
 static AT_CHECKED list_steps(struct at_arena *arena, uint64_t **out, size_t *n, const char *dir)
 {
     enum at_status st = AT_OK;
@@ -361,6 +356,18 @@ done:
     return st;
 }
 
+/* Removes what a failed save left, whose status and message stay. */
+static enum at_status give_room_back(struct at_arena *arena, const char *partial, enum at_status st)
+{
+    char *why = NULL;
+
+    if (at_arena_strdup(arena, &why, at_message()) != AT_OK || !partial)
+        return st;
+    if (at_dir_remove(partial) != AT_OK)
+        return at_fail(st, "%s (and %s could not be removed)", why, partial);
+    return at_fail(st, "%s", why);
+}
+
 AT_CHECKED at_checkpoint_save(struct at_loop *l, const struct at_outcome *outcome)
 {
     enum at_status st = AT_OK;
@@ -382,9 +389,11 @@ AT_CHECKED at_checkpoint_save(struct at_loop *l, const struct at_outcome *outcom
     l->saved = l->state.step;
     TRY(remove_oldest(&arena, l->config));
 done:
-    at_arena_release(&arena);
-    if (st != AT_OK)
+    if (st != AT_OK) {
         at_context("checkpoint of step %llu", (unsigned long long)l->state.step);
+        st = give_room_back(&arena, partial, st);
+    }
+    at_arena_release(&arena);
     return st;
 }
 
@@ -472,6 +481,9 @@ static AT_CHECKED check_identity(const struct at_checkpoint *c, const struct at_
     const char *name = NULL;
 
     TRY(at_records_identity(&has, run));
+    if (!cJSON_Compare(at_json_find(had, "method"), at_json_find(has, "method"), true))
+        FAIL(AT_USAGE, "%s was made by another method than %s", c->path,
+             at_method_get(run->method)->name);
     name = first_change(config, at_json_find(has, "config"));
     if (name) {
         before = cJSON_PrintUnformatted(at_json_find(config, name));
@@ -482,9 +494,12 @@ static AT_CHECKED check_identity(const struct at_checkpoint *c, const struct at_
              c->path, name, before ? before : "another value");
     }
     name = first_change(at_json_find(had, "inputs"), at_json_find(has, "inputs"));
+    if (!name)
+        name = first_change(at_json_find(has, "inputs"), at_json_find(had, "inputs"));
     if (name)
-        FAIL(AT_INTEGRITY, "%s was made with another %s; a run can only go on with the same",
-             c->path, name);
+        FAIL(AT_INTEGRITY,
+             "%s was made with another %s, or without; a run can only go on with the same", c->path,
+             name);
     if (first_change(at_json_find(had, "machine"), at_json_find(has, "machine")))
         at_warn("machine",
                 "%s was made on another device or with other kernels: the run goes on, but not to "
@@ -493,6 +508,24 @@ static AT_CHECKED check_identity(const struct at_checkpoint *c, const struct at_
 done:
     cJSON_free(before);
     cJSON_Delete(has);
+    return st;
+}
+
+/* Logs are cut to where the checkpoint was, so it must be one of this folder's run. */
+static AT_CHECKED check_place(struct at_checkpoint *c, const char *output_dir)
+{
+    enum at_status st = AT_OK;
+    char *path = NULL, *parent = NULL, *dir = NULL;
+
+    TRY(at_path_real(&c->arena, &path, c->path));
+    TRY(at_path_dir(&c->arena, &parent, path));
+    TRY(at_path_real(&c->arena, &dir, output_dir));
+    if (strcmp(parent, dir) != 0)
+        FAIL(AT_USAGE,
+             "resume_from_checkpoint: %s is not in output_dir %s; to start a new run from its "
+             "adapter use adapter_name_or_path",
+             c->path, output_dir);
+done:
     return st;
 }
 
@@ -516,6 +549,7 @@ AT_CHECKED at_checkpoint_find(struct at_checkpoint **out, const struct at_run *r
         goto done;
     if (!at_path_is_dir(c->path))
         FAIL(AT_NOT_FOUND, "resume_from_checkpoint: there is no folder %s", c->path);
+    TRY(check_place(c, config->output_dir));
     TRY(load_json(c, &c->manifest, "manifest.json"));
     TRY(check_files(c));
     TRY(load_json(c, &c->state, "trainer_state.json"));
@@ -548,6 +582,34 @@ const char *at_checkpoint_path(const struct at_checkpoint *checkpoint)
 struct at_log_bytes at_checkpoint_logs(const struct at_checkpoint *checkpoint)
 {
     return checkpoint->logs;
+}
+
+AT_CHECKED at_checkpoint_clear(const struct at_run *run, const struct at_checkpoint *c)
+{
+    enum at_status st = AT_OK;
+    const char *dir = run->config->output_dir;
+    struct at_arena arena = { 0 };
+    const cJSON *step = c ? at_json_find(c->manifest, "step") : NULL;
+    uint64_t *steps = NULL;
+    char **names = NULL, *path = NULL;
+    size_t n = 0;
+
+    TRY(list_steps(&arena, &steps, &n, dir));
+    for (size_t i = 0; c && i < n; i++)
+        if ((double)steps[i] > (cJSON_IsNumber(step) ? step->valuedouble : 0))
+            TRY(remove_checkpoint(&arena, dir, steps[i]));
+    TRY(at_dir_list(&arena, &names, &n, dir));
+    for (size_t i = 0; i < n; i++) {
+        const char *end = strrchr(names[i], '.');
+        if (strncmp(names[i], prefix, sizeof prefix - 1) != 0 || !end ||
+            strcmp(end, ".partial") != 0)
+            continue;
+        TRY(at_path_join(&arena, &path, dir, names[i]));
+        TRY(at_dir_remove(path));
+    }
+done:
+    at_arena_release(&arena);
+    return st;
 }
 
 AT_CHECKED at_checkpoint_restore(struct at_loop *l, struct at_outcome *outcome,

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* ---- tables ---- */
 
@@ -474,11 +475,14 @@ static cJSON *value_of_text(enum at_key key, const char *text)
     case TYPE_NUMBERS:
     case TYPE_OBJECT:
         if (text[0] == '[' || text[0] == '{' || keys[key].type == TYPE_NUMBERS) {
-            cJSON *list = cJSON_Parse(text);
+            cJSON *list = cJSON_ParseWithOpts(text, NULL, true);
             return list ? list : cJSON_CreateString(text);
         }
         return cJSON_CreateString(text);
     default:
+        if (key == AT_KEY_resume_from_checkpoint &&
+            (strcasecmp(text, "true") == 0 || strcasecmp(text, "false") == 0))
+            return cJSON_CreateBool(strcasecmp(text, "true") == 0);
         return cJSON_CreateString(text);
     }
 }
@@ -651,6 +655,9 @@ static AT_CHECKED check_early_stopping(const struct at_config *c)
     if (c->early_stopping_patience > 0 && strcmp(c->eval_strategy, "no") == 0)
         return at_fail(AT_USAGE, "early_stopping_patience needs evaluations: set eval_strategy to "
                                  "steps or epoch");
+    if (c->early_stopping_patience > 0 && c->eval_split == 0 && c->eval_dataset.n == 0)
+        return at_fail(AT_USAGE, "early_stopping_patience needs held-out rows: give eval_dataset "
+                                 "or eval_split");
     if (c->early_stopping_patience == 0 && c->early_stopping_threshold > 0)
         return at_fail(AT_USAGE, "early_stopping_threshold is not read without "
                                  "early_stopping_patience; set it or remove the threshold");

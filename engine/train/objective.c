@@ -98,8 +98,8 @@ static AT_CHECKED check_read(const struct at_config *c, enum at_key key, char le
         goto done;
     list_losses(&names, AT_LOSS_PAIR, letter);
     TRY(at_buf_status(&names));
-    FAIL(AT_USAGE, "%s is not read by loss_type %s: use %s, or remove it", at_key_name(key),
-         c->loss_type.items[0], names.data);
+    FAIL(AT_USAGE, "%s is not read by loss_type %s%s: use %s, or remove it", at_key_name(key),
+         c->loss_type.items[0], c->loss_type.n > 1 ? " and those with it" : "", names.data);
 done:
     at_buf_release(&names);
     return st;

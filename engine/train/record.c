@@ -24,31 +24,75 @@ static uint64_t checkpoints(const struct at_run *run)
     const struct at_config *c = run->config;
     const bool by_epoch = strcmp(c->save_strategy, "epoch") == 0;
     const uint64_t every = by_epoch ? run->steps_per_epoch : c->save_steps;
-    const uint64_t n = strcmp(c->save_strategy, "no") == 0 ? 0 : (run->total_steps - 1) / every;
+    const uint64_t n = strcmp(c->save_strategy, "no") == 0 || run->total_steps == 0
+                           ? 0
+                           : (run->total_steps - 1) / every;
 
     return c->save_total_limit > 0 && n > c->save_total_limit ? c->save_total_limit + 1 : n;
 }
 
-static uint64_t bytes_to_write(const struct at_run *run)
+/* Those that a run which goes on has written stay, or make room for others. */
+static uint64_t bytes_to_write(const struct at_run *run, bool goes_on)
 {
     const uint64_t state = at_params_count(&run->engine.params) * sizeof(float);
     const uint64_t arrays = run->config->load_best_model_at_end ? 5 : 4;
 
-    return state * (1 + arrays * checkpoints(run)) + run->total_steps * 1024 + (1 << 20);
+    return state * (1 + arrays * (goes_on ? 1 : checkpoints(run))) + run->total_steps * 1024 +
+           (1 << 20);
 }
 
-/* Whether a run that goes on may begin again here: its folder has logs and no result. */
-static AT_CHECKED may_begin_again(bool *out, const struct at_run *run)
+AT_CHECKED at_records_look(enum at_left *out, const char *dir)
 {
     enum at_status st = AT_OK;
     struct at_arena arena = { 0 };
-    char *log = NULL, *result = NULL;
+    cJSON *json = NULL;
+    char *log = NULL, *record = NULL, *result = NULL;
 
-    TRY(at_path_join(&arena, &log, run->config->output_dir, "metrics.jsonl"));
-    TRY(at_path_join(&arena, &result, run->config->output_dir, "run.json"));
-    *out = run->config->resume_from_checkpoint && at_path_exists(log) && !at_path_exists(result);
+    TRY(at_path_join(&arena, &log, dir, "metrics.jsonl"));
+    TRY(at_path_join(&arena, &record, dir, "run.json"));
+    TRY(at_path_join(&arena, &result, dir, "result.json"));
+    *out = at_dir_is_empty(dir) ? AT_LEFT_NOTHING : AT_LEFT_OTHER;
+    if (!at_path_exists(log))
+        goto done;
+    *out = AT_LEFT_KILLED;
+    if (!at_path_exists(record) || !at_path_exists(result))
+        goto done;
+    TRY(at_json_load(&json, result));
+    *out = cJSON_IsTrue(at_json_find(json, "complete")) ? AT_LEFT_FINISHED : AT_LEFT_STOPPED;
 done:
+    at_json_free(&json);
     at_arena_release(&arena);
+    return st;
+}
+
+/* Whether the run may write into what is there. */
+static AT_CHECKED check_folder(const struct at_config *c, bool has_checkpoint)
+{
+    enum at_status st = AT_OK;
+    const char *dir = c->output_dir, *from = c->resume_from_checkpoint;
+    enum at_left left = AT_LEFT_NOTHING;
+
+    TRY(at_records_look(&left, dir));
+    if (left == AT_LEFT_NOTHING)
+        goto done;
+    if (!from)
+        FAIL(AT_CANNOT_WRITE,
+             "output_dir %s exists and is not empty; nothing is overwritten: remove it, name "
+             "another folder%s",
+             dir,
+             left == AT_LEFT_KILLED || left == AT_LEFT_STOPPED
+                 ? ", or go on with its unfinished run: --resume_from_checkpoint true"
+                 : "");
+    if (left == AT_LEFT_FINISHED && strcmp(from, "true") == 0)
+        FAIL(AT_CANNOT_WRITE, "output_dir %s holds a finished run: there is nothing to go on with",
+             dir);
+    if (!has_checkpoint && left != AT_LEFT_KILLED)
+        FAIL(
+            AT_CANNOT_WRITE,
+            "output_dir %s holds no checkpoint to go on from; nothing is overwritten: remove it or "
+            "name another folder",
+            dir);
+done:
     return st;
 }
 
@@ -56,18 +100,14 @@ AT_CHECKED at_records_check(const struct at_run *run, bool has_checkpoint)
 {
     enum at_status st = AT_OK;
     const char *dir = run->config->output_dir;
-    const uint64_t need = bytes_to_write(run), room = dir ? at_disk_free_bytes(dir) : 0;
-    bool begin_again = false;
+    const uint64_t need = bytes_to_write(run, has_checkpoint);
+    uint64_t room = 0;
 
     if (!dir)
         FAIL(AT_USAGE, "output_dir is missing: the folder for the adapter and the metrics");
-    TRY(may_begin_again(&begin_again, run));
-    if (!at_dir_is_empty(dir) && !has_checkpoint && !begin_again)
-        FAIL(AT_CANNOT_WRITE,
-             "output_dir %s exists and is not empty; nothing is overwritten: remove it, name "
-             "another folder, or go on with an unfinished run: --resume_from_checkpoint true",
-             dir);
+    TRY(check_folder(run->config, has_checkpoint));
     TRY(at_dir_create(dir));
+    room = at_disk_free_bytes(dir);
     if (room > 0 && room < need)
         FAIL(AT_CANNOT_WRITE, "%s: the run writes about %llu MiB and %llu MiB are free", dir,
              (unsigned long long)need >> 20, (unsigned long long)room >> 20);
@@ -235,15 +275,11 @@ done:
 static AT_CHECKED write_json(struct at_records *r, const char *name, const cJSON *json)
 {
     enum at_status st = AT_OK;
-    struct at_buf text = { 0 };
     char *path = NULL;
 
-    at_json_write_pretty(&text, json);
-    TRY(at_buf_status(&text));
     TRY(path_in(r, &path, name));
-    TRY(at_file_write_atomic(path, text.data, text.n));
+    TRY(at_json_save(path, json));
 done:
-    at_buf_release(&text);
     return st;
 }
 
@@ -324,6 +360,11 @@ static AT_CHECKED add_digests(struct at_arena *arena, cJSON *digests, const stru
     if (run->bundle.weights) {
         TRY(at_weights_digest(run->bundle.weights, hex));
         cJSON_AddStringToObject(digests, "model", hex);
+    }
+    TRY(at_path_join(arena, &path, run->bundle.path, "config.json"));
+    if (at_path_exists(path)) {
+        TRY(at_hash_file(&file, path));
+        cJSON_AddStringToObject(digests, "model_config", file.hex);
     }
     cJSON_AddStringToObject(digests, "tokenizer", at_tokenizer_digest(run->bundle.tokenizer));
     if (run->bundle.template_text)

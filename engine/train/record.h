@@ -10,6 +10,10 @@
 #define AT_SPLIT_EVAL "split_eval.jsonl"
 
 struct at_records;
+/* What is in an output_dir: AT_LEFT_KILLED has logs and no result; a stopped run has the state so
+ * far. */
+enum at_left { AT_LEFT_NOTHING, AT_LEFT_OTHER, AT_LEFT_KILLED, AT_LEFT_STOPPED, AT_LEFT_FINISHED };
+AT_CHECKED at_records_look(enum at_left *out, const char *dir);
 /* Bytes of the logs. */
 struct at_log_bytes {
     uint64_t metrics, timing, pairs;

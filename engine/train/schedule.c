@@ -162,9 +162,10 @@ static AT_CHECKED set_knob(struct at_schedule *s, const cJSON *value)
             !(value->valuedouble <= numbers[i].high))
             return at_fail(AT_USAGE, "lr_scheduler_kwargs: %s: a number in %g..%g expected",
                            value->string, numbers[i].low, numbers[i].high);
-        *(double *)((char *)s + numbers[i].offset) = value->valuedouble;
+        *(double *)(void *)((char *)s + numbers[i].offset) = value->valuedouble;
+        return AT_OK;
     }
-    return AT_OK;
+    return at_fail(AT_USAGE, "lr_scheduler_kwargs: there is no %s", value->string);
 }
 
 /* What a schedule cannot do without, and knobs that exclude each other. */

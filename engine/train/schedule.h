@@ -1,6 +1,6 @@
 /* Learning-rate schedules, as transformers computes them (optimization.py): the value at optimizer
- * step t (from 0). Warm-up is t / max(1, warmup), so the first update has rate 0 when there is one.
- */
+ * step t (from 0). Warm-up is t / max(1, warmup), so the first update has rate 0 when there is one
+ * (warmup_stable_decay may have another). */
 #ifndef AT_SCHEDULE_H
 #define AT_SCHEDULE_H
 

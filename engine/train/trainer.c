@@ -512,8 +512,11 @@ static AT_CHECKED start(struct at_loop *l, const struct at_checkpoint *from, str
 {
     enum at_status st = AT_OK;
     uint64_t cursor = 0;
+    const struct at_events *events = &l->run->events;
 
     l->start_s = at_now_s();
+    if (events->resumed && l->config->resume_from_checkpoint)
+        events->resumed(events->context, from ? at_checkpoint_path(from) : NULL);
     if (!from) {
         start_epoch(l);
         TRY(precompute(l));
@@ -532,7 +535,8 @@ done:
  * its files. */
 static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_outcome *out)
 {
-    enum at_status st = AT_OK;
+    enum at_status st = AT_OK, saved = AT_OK;
+    char *why = NULL;
     const bool stopped = trained == AT_INTERRUPTED || trained == AT_TERMINATED;
 
     out->steps = l->state.step;
@@ -543,9 +547,13 @@ static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_ou
     out->time_s = at_now_s() - l->start_s;
     out->tokens_per_s = (double)l->run->engine.tokens_computed / (out->time_s + 1e-9);
     if (stopped && l->p && l->state.step > 0 && l->saved != l->state.step)
-        TRY(at_checkpoint_save(l, out));
+        saved = at_checkpoint_save(l, out);
+    if (saved != AT_OK) /* the adapter may have room where a checkpoint has none */
+        TRY(at_arena_strdup(&l->run->arena, &why, at_message()));
     if (trained == AT_OK || stopped || trained == AT_NUMERIC)
         TRY(write_state(l, out));
+    if (saved != AT_OK)
+        st = at_fail(saved, "%s", why);
 done:
     return st;
 }
@@ -562,14 +570,12 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
     TRY(at_checkpoint_find(&from, run));
     TRY(at_records_check(run, from != NULL));
     TRY(at_engine_commit(&run->engine));
+    TRY(at_checkpoint_clear(run, from));
     TRY(at_records_open(&records, run,
                         from ? at_checkpoint_logs(from) : (struct at_log_bytes){ 0 }));
     TRY(loop_init(&l, run));
     l.records = records;
     TRY(start(&l, from, out));
-    if (run->events.resumed && run->config->resume_from_checkpoint)
-        run->events.resumed(run->events.context, from ? at_checkpoint_path(from) : NULL,
-                            l.state.step);
     trained = train_steps(&l, out);
     if (trained != AT_OK)
         TRY(at_arena_strdup(&run->arena, &why, at_message()));

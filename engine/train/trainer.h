@@ -30,7 +30,7 @@ struct at_events { /* functions may be NULL */
     void (*progress)(void *context, const struct at_progress *progress);
     void (*evaluation)(void *context, const struct at_evaluation *evaluation);
     /* a run that was asked to go on does so from a checkpoint, or begins (NULL) */
-    void (*resumed)(void *context, const char *checkpoint, uint64_t step);
+    void (*resumed)(void *context, const char *checkpoint);
 };
 
 /* Rows of a run as the trainer will see them. */

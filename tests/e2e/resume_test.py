@@ -109,21 +109,23 @@ def killed_and_resumed(folder, name, kills):
     while done < kills:
         shutil.rmtree(out, ignore_errors=True)
         chains += 1
+        finished = False
         while done < kills:
             process = run.start(out, "--resume_from_checkpoint", "true", "--quiet")
             kill_somewhere(process, out, seconds)
-            if process.returncode == 0:
+            finished = process.returncode == 0
+            if finished:
                 break
             if process.returncode != -signal.SIGKILL:
                 check(f"{name}: resumed after {done} kills", False, run.whole(out, "--resume_from_checkpoint", "true").stderr)
                 return
             done += 1
             in_save += any(out.glob("*.partial"))
-        got = run.whole(out, "--resume_from_checkpoint", "true")
+        got = None if finished else run.whole(out, "--resume_from_checkpoint", "true")
         same = result(out) == result(folder / name)
-        if got.returncode != 0 or not same:
+        if (got and got.returncode != 0) or not same:
             check(f"{name}: after {done} kills the files are those of the undisturbed run", False,
-                  got.stderr + str([k for k in result(out) if result(out)[k] != result(folder / name).get(k)]))
+                  (got.stderr if got else "") + str([k for k in result(out) if result(out)[k] != result(folder / name).get(k)]))
             return
     check(f"{name}: killed at {done} instants ({in_save} inside a save) in {chains} runs, same bytes", True)
     left = sorted(p.name for p in out.glob("checkpoint-*"))
@@ -182,6 +184,9 @@ def refused(folder):
     case("other data", 77, "train_dataset", "true", "--train_dataset", GOLDEN / "data" / "pairs_plain.jsonl")
     case("another model", 77, "model", "true", "--model_name_or_path", folder / "full")
     case("no such folder", 66, "nosuch", "nosuch")
+    case("a checkpoint of another folder", 2, "is not in output_dir", folder / "fresh" / "checkpoint-9")
+    case("a parent adapter that it did not have", 77, "parent_adapter", "true", "--adapter_name_or_path",
+         GOLDEN / "dpo_continued" / "init_adapter")
     check("refusals leave the folder as it was",
           before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file()})
     for name, change in (("optimizer.bin", lambda b: b[:-4]), ("trainer_state.json", lambda b: b.replace(b"step", b"stop")),
@@ -196,12 +201,22 @@ def refused(folder):
         file.write_bytes(whole)
     (out / "checkpoint-9" / "manifest.json").write_text('{"format_version": 2}')
     case("a checkpoint of another version", 65, "format version 2", "true")
-    got = run.whole(out, "--resume_from_checkpoint", out / "checkpoint-8")
-    check("an older checkpoint, named, gives the same bytes",
+    (out / "checkpoint-3.partial").mkdir()
+    process = run.start(out, "--resume_from_checkpoint", out / "checkpoint-8", "--save_steps", "1000", "--quiet")
+    def left():
+        return sorted(p.name for p in out.glob("checkpoint-*"))
+
+    wait_for(process, lambda: left() == ["checkpoint-8"])
+    process.kill()
+    process.communicate()
+    check("from an older checkpoint, named: later ones and remnants are gone", left() == ["checkpoint-8"], left())
+    got = run.whole(out, "--resume_from_checkpoint", "true")
+    check("killed then, it goes on from there to the same bytes",
           got.returncode == 0 and result(out) == result(folder / "fresh"), got.stderr)
-    got = run.whole(folder / "fresh")
-    check("without resume_from_checkpoint nothing is overwritten: 73",
-          got.returncode == 73 and "--resume_from_checkpoint true" in got.stderr, got.stderr)
+    for more in ((), ("--resume_from_checkpoint", "true")):
+        got = run.whole(folder / "fresh", *more)
+        check(f"a finished run is not overwritten: 73 {' '.join(more)}",
+              got.returncode == 73 and ("overwritten" in got.stderr or "finished" in got.stderr), got.stderr)
 
 
 def full_disk(folder):
