@@ -110,6 +110,9 @@ EXCEPTIONS = {
 }
 
 
+WITHOUT = {}  # method and further keys -> what a user sees of the run without the key
+
+
 def keys():
     rows = re.findall(r"^KEY\((\w+), (\w+), (?:\"[^\"]*\"|LOSS_NAMES|SCHEDULE_NAMES), \"([^\"]*)\"",
                       (SOURCE / "engine/train/config.def").read_text(), re.M)
@@ -191,7 +194,10 @@ def check(folder, key, method):
         more = {"disable_dropout": False}
     more = {k: v for k, v in more.items() if k != "SFT"}
     base = {k: resolve(v, folder, method) for k, v in more.items()}
-    without = run(folder, f"{key}_{method}_without", method, base)
+    name = json.dumps([method, base], sort_keys=True)
+    if name not in WITHOUT:  # most keys have the same one
+        WITHOUT[name] = run(folder, f"{key}_{method}_without", method, base)
+    without = WITHOUT[name]
     changed = run(folder, f"{key}_{method}_with", method, {**base, key: other})
     if without["code"] != 0 and key != "disable_dropout":
         return f"{key} ({method}): the run without it fails: {without['messages']}"

@@ -4,7 +4,7 @@
 Killed with SIGKILL at random instants, half of them inside a save, and resumed each time, a run ends
 with the adapter, metrics and pairs of the undisturbed one, byte for byte: DPO with a fresh and with a
 continued adapter, full fine-tuning, SFT. Stopped by SIGINT and SIGTERM it saves. Checkpoints that do not
-fit are refused; a disk that is full harms none. ATTUNE_KILLS: instants to kill at (default 12).
+fit are refused; a disk that is full harms none. ATTUNE_KILLS: instants to kill at (default 8).
 """
 # labels: slow
 import json
@@ -21,7 +21,7 @@ import time
 
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
-KILLS = int(os.environ.get("ATTUNE_KILLS", "12"))
+KILLS = int(os.environ.get("ATTUNE_KILLS", "8"))
 COMPARED = ("adapter_model.safetensors", "model.safetensors", "metrics.jsonl", "pairs.jsonl")
 failures = 0
 

@@ -20,7 +20,7 @@ ATTUNE, PEERS = sys.argv[1], pathlib.Path(sys.argv[2])
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "data" / "samples"
 MODEL, HF = PEERS / "SmolLM2-135M-Instruct.Q4_1.gguf", PEERS / "SmolLM2-135M-Instruct-hf"
-STEPS = os.environ.get("ATTUNE_REAL_STEPS", "5")
+STEPS = os.environ.get("ATTUNE_REAL_STEPS", "3")
 failures = 0
 
 
@@ -100,7 +100,7 @@ def main():
         agree("DPO", rows, folder / "dpo")
         if STEPS == "0":
             check_whole_run(folder, common, result)
-        limit = ["--max_steps", "5", "--eval_dataset", rows]
+        limit = ["--max_steps", "3", "--eval_split", "0"]
         attune("sft", ROOT / "configs/sft.json", *common, "--output_dir", folder / "sft", *limit)
         attune("dpo", ROOT / "configs/dpo.json", *common, "--output_dir", folder / "both", *limit,
                "--adapter_name_or_path", folder / "sft", "--adapter_start", "stack")

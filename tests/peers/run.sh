@@ -1,7 +1,7 @@
 #!/bin/sh
 # The peers test group: Attune beside TRL, PEFT and transformers, on tiny models and on a real one.
 #   bash tests/peers/run.sh [PART ...]     parts: golden text weights real (default: all)
-# Makes the environment of setup.sh first. ATTUNE_REAL_STEPS limits the real training (default 5).
+# Makes the environment of setup.sh first. ATTUNE_REAL_STEPS limits the real training (default 3).
 set -eu
 cd "$(dirname "$0")/../.."
 peers=${ATTUNE_PEERS:-$HOME/.cache/attune/peers}
