@@ -5,8 +5,8 @@
 #include <string.h>
 
 static const struct at_loss losses[] = {
-#define PAIR_LOSS_ROW(name, reads, source) { #name, AT_LOSS_PAIR, reads, source },
-#define TOKEN_LOSS_ROW(name, source) { #name, AT_LOSS_TOKEN, "", source },
+#define PAIR_LOSS_ROW(name, methods, reads, source) { #name, AT_LOSS_PAIR, methods, reads, source },
+#define TOKEN_LOSS_ROW(name, methods, source) { #name, AT_LOSS_TOKEN, methods, "", source },
 #include "losses.def"
 #undef PAIR_LOSS_ROW
 #undef TOKEN_LOSS_ROW
@@ -28,9 +28,9 @@ const struct at_loss *at_loss_find(const char *name)
 
 double at_pair_loss_value(const char *name, pair_stats s, loss_params p)
 {
-#define TOKEN_LOSS_ROW(row, source)
-#define PAIR_LOSS_ROW(row, reads, source) \
-    if (strcmp(name, #row) == 0)          \
+#define TOKEN_LOSS_ROW(row, methods, source)
+#define PAIR_LOSS_ROW(row, methods, reads, source) \
+    if (strcmp(name, #row) == 0)                   \
         return row##_pair(s, p).loss;
 #include "losses.def"
 #undef PAIR_LOSS_ROW

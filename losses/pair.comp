@@ -41,7 +41,8 @@ void spread(uint segment, float value)
 void main()
 {
     const loss_params p =
-        loss_params(a.beta, a.label_smoothing, a.discopop_tau, a.mean_n_chosen);
+        loss_params(a.beta, a.label_smoothing, a.discopop_tau, a.mean_n_chosen,
+                                      a.simpo_gamma, a.alphapo_alpha);
 
     for (uint i = gl_WorkGroupID.x; i < a.n_pairs; i += gl_NumWorkGroups.x) {
         const uint c = 16 * i, r = c + 8;

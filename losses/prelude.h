@@ -28,6 +28,7 @@ typedef struct token_out token_out;
 struct loss_params {
     real beta, label_smoothing, discopop_tau;
     real mean_n_chosen; /* chosen tokens a pair */
+    real simpo_gamma, alphapo_alpha;
 };
 /* A pair: scores of its sides and their token counts. A score is the sum over a completion's tokens
  * of policy minus reference log-prob (nats), as divergence.h maps it; for a loss that reads "p" the

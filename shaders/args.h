@@ -40,7 +40,7 @@ struct head_grad_args { U32 R, n, v0, ldz; };
 struct head_target_args { U32 R, C, n, v0, ldy, ldw; };
 /* weight: loss_weight over the pairs of the step. divergence: losses/divergence.h; log_ratios 0 or 1. */
 struct pair_loss_args {
-    U32 n_pairs; F32 weight, loss_weight, beta, label_smoothing, discopop_tau, mean_n_chosen, alpha; I32 divergence, log_ratios;
+    U32 n_pairs; F32 weight, loss_weight, beta, label_smoothing, discopop_tau, mean_n_chosen, simpo_gamma, alphapo_alpha, alpha; I32 divergence, log_ratios;
 };
 struct rmsnorm_args { U32 T, C, ldy, ldx; F32 eps; };
 struct rmsnorm_bwd_args { U32 T, C, lddx, lddy, ldx; };
@@ -64,9 +64,11 @@ struct token_loss_args { U32 R; F32 weight; };
 #define ATTENTION_PARTS(R) (((R) + 31) / 32)
 #define ATTENTION_HEADS(R) (((R) + ATTENTION_PARTS(R) - 1) / ATTENTION_PARTS(R))
 #define ATTENTION_POSITIONS(R) (32 / ATTENTION_HEADS(R))
-/* Positions of a tile of attention_cpu_fwd.comp: 15 to 28 (query, head) rows, that is, registers. */
+/* Positions of a tile of attention_cpu_fwd.comp: 15 to 28 (query, head) rows, that is, registers.
+ */
 #define ATTENTION_CPU_POSITIONS(D, R) ((R) == 1 ? 16 : ((D) > 64 ? 15 + (R) : 23 + (R)) / (R))
-/* Keys of a tile of attention_cpu_bwd_kv.comp, a multiple of 4; fewer where its loop is unrolled whole. */
+/* Keys of a tile of attention_cpu_bwd_kv.comp, a multiple of 4; fewer where its loop is unrolled
+ * whole. */
 #define ATTENTION_CPU_KEYS(D, LANES) ((D) > 64 ? 8 : (LANES) == 16 ? 12 : 20)
 
 #undef U32

@@ -40,8 +40,8 @@ const struct cli_command *cli_command_get(size_t i);
  * nearest command, or with "is not built in this version". */
 AT_CHECKED cli_command_find(const struct cli_command **out, int argc, char **argv, int *used);
 
-enum at_status cli_sft(struct cli_args *args);
-enum at_status cli_dpo(struct cli_args *args);
+/* Trains by the method that the command is named after. */
+enum at_status cli_method(struct cli_args *args);
 enum at_status cli_run(struct cli_args *args);
 enum at_status cli_plan(struct cli_args *args);
 enum at_status cli_score(struct cli_args *args);

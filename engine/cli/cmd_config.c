@@ -101,8 +101,12 @@ static AT_CHECKED import_method(enum at_method *out, bool *known, const struct c
 
     *known = true;
     if (name && !at_method_find(out, name))
-        return at_fail(AT_USAGE, "--method: one of sft|dpo expected, found \"%s\"", name);
+        return at_fail(AT_USAGE, "--method: one of %s expected, found \"%s\"",
+                       at_key_range(AT_KEY_method), name);
     if (name)
+        return AT_OK;
+    *out = AT_CPO;
+    if (at_json_find(document, "cpo_alpha") || at_json_find(document, "simpo_gamma"))
         return AT_OK;
     *out = AT_DPO;
     if (at_json_find(document, "beta") || at_json_find(document, "loss_type"))
@@ -137,7 +141,8 @@ enum at_status cli_config_import(struct cli_args *args)
         FAIL(AT_DATA, "%s: keys and values expected", args->positional[0]);
     TRY(import_method(&method, &known, args, document));
     if (!known)
-        at_warn("import", "the file does not say what it trains; give --method sft or dpo");
+        at_warn("import", "the file does not say what it trains; give --method, one of %s",
+                at_key_range(AT_KEY_method));
     add_head(out, known ? at_method_get(method)->name : NULL);
     for (const cJSON *item = document->child; item; item = item->next)
         TRY(import_key(out, document, item, known ? &method : NULL));
@@ -198,8 +203,17 @@ static const char *type_text(enum at_key key)
 static void markdown_key(enum at_key key)
 {
     char trl[96], balanced[96];
-    const bool sft = at_key_read_by(key, AT_SFT), dpo = at_key_read_by(key, AT_DPO);
+    char readers[64] = "";
+    bool all = true;
 
+    for (int m = 0; m < AT_METHOD_COUNT; m++) {
+        const size_t n = strlen(readers);
+        if (at_key_read_by(key, (enum at_method)m))
+            snprintf(readers + n, sizeof readers - n, "%s%s", n ? ", " : "",
+                     at_method_get((enum at_method)m)->name);
+        else
+            all = false;
+    }
     default_text(trl, key, "trl");
     default_text(balanced, key, "balanced");
     printf("| `%s` | %s", at_key_name(key), type_text(key));
@@ -211,11 +225,7 @@ static void markdown_key(enum at_key key)
         else
             putchar(*c);
     }
-    printf(" | %s | %s | %s | %s |\n",
-           sft && dpo ? "all"
-           : sft      ? "sft"
-                      : "dpo",
-           trl, balanced, at_key_help(key));
+    printf(" | %s | %s | %s | %s |\n", all ? "all" : readers, trl, balanced, at_key_help(key));
 }
 
 static void markdown_words(const char *title, const char *column, enum at_key_class class)

@@ -194,25 +194,17 @@ done:
     return st;
 }
 
-static AT_CHECKED train_command(struct cli_args *args, enum at_method method)
+enum at_status cli_method(struct cli_args *args)
 {
     enum at_status st = AT_OK;
+    enum at_method method = AT_SFT;
     struct at_config config;
     struct at_outcome outcome;
 
+    AT_REQUIRE(at_method_find(&method, args->command->name));
     TRY(cli_config_read(&config, args, &method));
     st = cli_train(&config, &outcome);
     at_config_release(&config);
 done:
     return st;
-}
-
-enum at_status cli_sft(struct cli_args *args)
-{
-    return train_command(args, AT_SFT);
-}
-
-enum at_status cli_dpo(struct cli_args *args)
-{
-    return train_command(args, AT_DPO);
 }

@@ -95,7 +95,7 @@ static const struct cli_command commands[] = {
       .config = true,
       .run = cli_bench },
     { .name = "config import",
-      .usage = "TRL.yaml [--method sft|dpo]",
+      .usage = "TRL.yaml [--method NAME]",
       .help = "our configuration from TRL's, with a list of what changed",
       FLAGS(import_flags),
       .n_positional = 1,
@@ -105,6 +105,15 @@ static const struct cli_command commands[] = {
       .help = "all configuration keys",
       FLAGS(keys_flags),
       .run = cli_config_keys },
+    { .name = "cpo",
+      .usage = "[CONFIG] [--key value ...]",
+      .help = "align with pairs and no reference (CPO, SimPO, AlphaPO)",
+      .detail = "Example: attune cpo configs/simpo.json "
+                "--model_name_or_path model.gguf --output_dir out\n",
+      FLAGS(train_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_method },
     { .name = "data show",
       .usage = "CONFIG [--json] [--n N] [--key value ...]",
       .help = "rows as the trainer will see them",
@@ -125,7 +134,7 @@ static const struct cli_command commands[] = {
       FLAGS(train_flags),
       .n_positional = 1,
       .config = true,
-      .run = cli_dpo },
+      .run = cli_method },
     { .name = "generate",
       .usage = "MODEL [--adapter DIR] --prompt TEXT",
       .help = "reply to prompts",
@@ -172,7 +181,7 @@ static const struct cli_command commands[] = {
       FLAGS(train_flags),
       .n_positional = 1,
       .config = true,
-      .run = cli_sft },
+      .run = cli_method },
     { .name = "tokenize",
       .usage = "--model MODEL [--json] [--decode] [--chat [--render]]",
       .help = "text to ids and back, chat template rendering",
@@ -183,10 +192,10 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "chat",       "compare", "cpo",     "data convert", "data lint", "data split",
-    "data stats", "dial",    "eval",    "export",       "grpo",      "kto",
-    "label",      "merge",   "monitor", "online_dpo",   "orpo",      "report",
-    "reward",     "rloo",    "sign",    "sweep",        "verify",
+    "chat",  "compare", "data convert", "data lint", "data split", "data stats",
+    "dial",  "eval",    "export",       "grpo",      "kto",        "label",
+    "merge", "monitor", "online_dpo",   "orpo",      "report",     "reward",
+    "rloo",  "sign",    "sweep",        "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

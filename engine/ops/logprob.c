@@ -200,8 +200,8 @@ struct loss_row {
 static const struct loss_row *loss_find(const char *name, bool pair)
 {
     static const struct loss_row losses[] = {
-#define PAIR_LOSS_ROW(name, reads, source) { #name, reads, AT_KERNEL_loss_##name },
-#define TOKEN_LOSS_ROW(name, source) { #name, NULL, AT_KERNEL_loss_##name },
+#define PAIR_LOSS_ROW(name, methods, reads, source) { #name, reads, AT_KERNEL_loss_##name },
+#define TOKEN_LOSS_ROW(name, methods, source) { #name, NULL, AT_KERNEL_loss_##name },
 #include "losses.def"
 #undef PAIR_LOSS_ROW
 #undef TOKEN_LOSS_ROW
@@ -234,6 +234,8 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
             .label_smoothing = params->label_smoothing,
             .discopop_tau = params->discopop_tau,
             .mean_n_chosen = params->mean_n_chosen,
+            .simpo_gamma = params->simpo_gamma,
+            .alphapo_alpha = params->alphapo_alpha,
             .alpha = params->alpha,
             .divergence = strchr(loss->reads, 'f') ? params->divergence : 0,
             .log_ratios = strchr(loss->reads, 'p') == NULL,

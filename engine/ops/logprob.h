@@ -42,7 +42,7 @@ void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view st
 /* Host twin of struct loss_params in losses/prelude.h, as floats, and the divergence of the scores
  * (losses/divergence.h). */
 struct at_loss_params {
-    float beta, label_smoothing, discopop_tau, mean_n_chosen;
+    float beta, label_smoothing, discopop_tau, mean_n_chosen, simpo_gamma, alphapo_alpha;
     int divergence;
     float alpha;
 };

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FORMAT_VERSION = 1 };
+enum { FORMAT_VERSION = 2 };
 
 static const char prefix[] = "checkpoint-";
 static const char magic[8] = { 'A', 'T', 'T', 'N', 'O', 'P', 'T', 0 };
@@ -25,21 +25,38 @@ struct field {
     }
 
 static const struct field state_fields[] = {
-    FIELD(at_loop_state, F64, best_metric),     FIELD(at_loop_state, U64, best_step),
-    FIELD(at_loop_state, U64, cursor),          FIELD(at_loop_state, F64, elapsed_s),
-    FIELD(at_loop_state, U64, epoch),           FIELD(at_loop_state, U64, evaluated),
-    FIELD(at_loop_state, F64, evaluated_s),     FIELD(at_loop_state, BOOL, has_best),
-    FIELD(at_loop_state, U64, logged),          FIELD(at_loop_state, BOOL, moved_checked),
-    FIELD(at_loop_state, F64, norm_sum),        FIELD(at_loop_state, U64, num_tokens),
-    FIELD(at_loop_state, U64, stale),           FIELD(at_loop_state, U64, step),
-    FIELD(at_loop_state, U64, step_rows),       FIELD(at_loop_state, U64, step_tokens),
-    FIELD(at_loop_state, F64, tally.entropy),   FIELD(at_loop_state, F64, tally.hits),
-    FIELD(at_loop_state, F64, tally.logit[0]),  FIELD(at_loop_state, F64, tally.logit[1]),
-    FIELD(at_loop_state, F64, tally.logp[0]),   FIELD(at_loop_state, F64, tally.logp[1]),
-    FIELD(at_loop_state, F64, tally.loss),      FIELD(at_loop_state, F64, tally.mean_logp_wins),
-    FIELD(at_loop_state, F64, tally.rows),      FIELD(at_loop_state, F64, tally.score[0]),
-    FIELD(at_loop_state, F64, tally.score[1]),  FIELD(at_loop_state, F64, tally.tokens[0]),
-    FIELD(at_loop_state, F64, tally.tokens[1]), FIELD(at_loop_state, F64, tally.wins),
+    FIELD(at_loop_state, F64, best_metric),
+    FIELD(at_loop_state, U64, best_step),
+    FIELD(at_loop_state, U64, cursor),
+    FIELD(at_loop_state, F64, elapsed_s),
+    FIELD(at_loop_state, U64, epoch),
+    FIELD(at_loop_state, U64, evaluated),
+    FIELD(at_loop_state, F64, evaluated_s),
+    FIELD(at_loop_state, BOOL, has_best),
+    FIELD(at_loop_state, U64, logged),
+    FIELD(at_loop_state, BOOL, moved_checked),
+    FIELD(at_loop_state, F64, norm_sum),
+    FIELD(at_loop_state, U64, num_tokens),
+    FIELD(at_loop_state, U64, stale),
+    FIELD(at_loop_state, U64, step),
+    FIELD(at_loop_state, U64, step_rows),
+    FIELD(at_loop_state, U64, step_tokens),
+    FIELD(at_loop_state, F64, tally.entropy),
+    FIELD(at_loop_state, F64, tally.hits),
+    FIELD(at_loop_state, F64, tally.logit[0]),
+    FIELD(at_loop_state, F64, tally.logit[1]),
+    FIELD(at_loop_state, F64, tally.logp[0]),
+    FIELD(at_loop_state, F64, tally.logp[1]),
+    FIELD(at_loop_state, F64, tally.loss),
+    FIELD(at_loop_state, F64, tally.mean_logp[0]),
+    FIELD(at_loop_state, F64, tally.mean_logp[1]),
+    FIELD(at_loop_state, F64, tally.mean_logp_wins),
+    FIELD(at_loop_state, F64, tally.rows),
+    FIELD(at_loop_state, F64, tally.score[0]),
+    FIELD(at_loop_state, F64, tally.score[1]),
+    FIELD(at_loop_state, F64, tally.tokens[0]),
+    FIELD(at_loop_state, F64, tally.tokens[1]),
+    FIELD(at_loop_state, F64, tally.wins),
 };
 static const struct field outcome_fields[] = {
     FIELD(at_outcome, F64, after.high),        FIELD(at_outcome, F64, after.low),

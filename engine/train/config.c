@@ -41,14 +41,22 @@ struct preset_row {
 };
 
 /* Words of loss_type: every row of losses.def. */
-#define PAIR_LOSS_ROW(name, reads, source) "|" #name
-#define TOKEN_LOSS_ROW(name, source) "|" #name
+#define PAIR_LOSS_ROW(name, methods, reads, source) "|" #name
+#define TOKEN_LOSS_ROW(name, methods, source) "|" #name
 static const char loss_names[] = ""
 #include "losses.def"
     ;
 #undef PAIR_LOSS_ROW
 #undef TOKEN_LOSS_ROW
 #define LOSS_NAMES (loss_names + 1)
+
+/* Words of method. */
+#define METHOD(id, name, letter, pairs, reference, lists) "|" #name
+static const char method_names[] = ""
+#include "methods.def"
+    ;
+#undef METHOD
+#define METHOD_NAMES (method_names + 1)
 
 /* Words of lr_scheduler_type: every row of schedules.def. */
 #define SCHEDULE(name, warms_up, factor, knobs, cycles) "|" #name
@@ -102,8 +110,10 @@ static const struct word_row renamed[] = {
 #undef RENAMED
 
 static const struct at_method_row methods[AT_METHOD_COUNT] = {
-    [AT_DPO] = { .name = "dpo", .letter = 'd', .pairs = true, .reference = true },
-    [AT_SFT] = { .name = "sft", .letter = 's' },
+#define METHOD(id, name, letter, pairs, reference, lists) \
+    [AT_##id] = { #name, letter, pairs, reference, lists },
+#include "methods.def"
+#undef METHOD
 };
 
 const struct at_method_row *at_method_get(enum at_method method)
@@ -642,7 +652,7 @@ static AT_CHECKED choose_method(struct at_config *c, const enum at_method *metho
                  methods[*method].name);
         c->run_method = named;
     } else if (!method) {
-        FAIL(AT_USAGE, "method is missing: sft or dpo");
+        FAIL(AT_USAGE, "method is missing: one of %s", METHOD_NAMES);
     }
     if (!c->preset)
         c->preset = "balanced";

@@ -7,14 +7,18 @@
 #include "mem.h"
 #include "status.h"
 
-enum at_method { AT_SFT, AT_DPO, AT_METHOD_COUNT };
+enum at_method {
+#define METHOD(id, name, letter, pairs, reference, lists) AT_##id,
+#include "methods.def"
+#undef METHOD
+    AT_METHOD_COUNT
+};
 
-/* A method is a row; the trainer has no `if` on its name. */
+/* A row of methods.def; the trainer has no `if` on its name. */
 struct at_method_row {
     const char *name;
-    char letter;    /* in config.def's column `methods` */
-    bool pairs;     /* rows are preference pairs; else one completion */
-    bool reference; /* needs reference log-probs */
+    char letter; /* this and what follows: methods.def */
+    bool pairs, reference, lists;
 };
 const struct at_method_row *at_method_get(enum at_method method);
 bool at_method_find(enum at_method *out, const char *name);

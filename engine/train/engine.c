@@ -229,6 +229,8 @@ static void loss_pass(struct at_engine *e, const struct at_batch *b, const struc
     const uint64_t bytes = b->n_segments * sizeof *l->losses;
 
     if (what->pair_loss) {
+        if (!what->reference) /* log-ratios to it are the log-probs themselves */
+            at_stream_fill(e->stream, at_view_part(d->ref_sums, 0, bytes), 0);
         at_pair_losses(e->stream, what->losses, what->n_losses, d->coef, d->pair_out, d->sums,
                        d->ref_sums, d->order, d->segment_begin, b->n_segments / 2, b->R,
                        &what->loss_params, what->weight);

@@ -24,6 +24,8 @@ void at_tally_add(struct at_tally *t, const struct at_row *row, const struct at_
     t->score[0] += r->pair.score_chosen;
     t->score[1] += r->pair.score_rejected;
     t->wins += r->pair.score_chosen > r->pair.score_rejected;
+    t->mean_logp[0] += mean[0];
+    t->mean_logp[1] += mean[1];
     t->mean_logp_wins += mean[0] > mean[1];
 }
 
@@ -50,8 +52,10 @@ static double share(double sum, double n)
 }
 
 void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix, enum at_method method,
-                    double beta)
+                    double beta, bool token_means)
 {
+    const double *logp = token_means ? t->mean_logp : t->logp;
+
     if (!at_method_get(method)->pairs) {
         at_metric_add(out, prefix, "loss", share(t->loss, t->tokens[0]));
         at_metric_add(out, prefix, "entropy", share(t->entropy, t->tokens[0]));
@@ -63,12 +67,14 @@ void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix, en
     at_metric_add(out, prefix, "rewards/rejected", beta * share(t->score[1], t->rows));
     at_metric_add(out, prefix, "rewards/margins", beta * share(t->score[0] - t->score[1], t->rows));
     at_metric_add(out, prefix, "rewards/accuracies", share(t->wins, t->rows));
-    at_metric_add(out, prefix, "logps/chosen", share(t->logp[0], t->rows));
-    at_metric_add(out, prefix, "logps/rejected", share(t->logp[1], t->rows));
+    at_metric_add(out, prefix, "logps/chosen", share(logp[0], t->rows));
+    at_metric_add(out, prefix, "logps/rejected", share(logp[1], t->rows));
     at_metric_add(out, prefix, "logits/chosen", share(t->logit[0], t->tokens[0]));
     at_metric_add(out, prefix, "logits/rejected", share(t->logit[1], t->tokens[1]));
     at_metric_add(out, prefix, "entropy", share(t->entropy, t->tokens[0] + t->tokens[1]));
     at_metric_add(out, prefix, "mean_token_accuracy", share(t->hits, t->tokens[0]));
+    if (!at_method_get(method)->reference)
+        at_metric_add(out, prefix, "nll_loss", -share(t->logp[0], t->tokens[0]));
     if (*prefix)
         at_metric_add(out, prefix, "logps/accuracies", share(t->mean_logp_wins, t->rows));
 }

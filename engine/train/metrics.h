@@ -12,13 +12,15 @@ struct at_tally {
     double mean_logp_wins;          /* chosen mean log-prob a token above rejected */
     double logit[2], entropy, hits; /* sums over tokens */
     double tokens[2];               /* target tokens of segment 0 and 1 */
+    double mean_logp[2];            /* of means over a side's tokens */
 };
 void at_tally_add(struct at_tally *tally, const struct at_row *row, const struct at_row_result *r);
 
 /* {"loss": ..., TRL's names...} with `prefix` ("" or "eval_"). beta turns scores into rewards.
+ * token_means: log-probs are means over a side's tokens, not sums.
  * A value that is not finite becomes null and its name is added to "nonfinite". */
 void at_tally_write(cJSON *out, const struct at_tally *tally, const char *prefix,
-                    enum at_method method, double beta);
+                    enum at_method method, double beta, bool token_means);
 /* Adds a number to an object under the rule for non-finite values. */
 void at_metric_add(cJSON *out, const char *prefix, const char *name, double value);
 

@@ -24,13 +24,13 @@ static int divergence_of(const struct at_config *c)
     AT_BUG("no divergence %s", c->f_divergence_type);
 }
 
-/* Whether a loss of the list reads the knob of this letter. */
-static bool any_reads(const struct at_config *c, char letter)
+/* Whether a loss of the list reads a knob of these letters. */
+static bool any_reads(const struct at_config *c, const char *letters)
 {
     bool found = false;
 
     for (size_t i = 0; i < c->loss_type.n; i++)
-        found = found || strchr(at_loss_find(c->loss_type.items[i])->reads, letter);
+        found = found || strpbrk(at_loss_find(c->loss_type.items[i])->reads, letters);
     return found;
 }
 
@@ -39,16 +39,23 @@ static bool given(const struct at_config *c, enum at_key key)
     return c->is_set[key] && c->origin[key] >= AT_FROM_FILE;
 }
 
-/* "a, b or c": the losses of a kind, those that read `letter` unless it is 0. */
-static void list_losses(struct at_buf *out, enum at_loss_kind kind, char letter)
+static bool is_listed(const struct at_loss *loss, const struct at_method_row *m,
+                      const char *letters)
+{
+    return strchr(loss->methods, m->letter) && (!*letters || strpbrk(loss->reads, letters));
+}
+
+/* "a, b or c": the losses of a method, those that read one of the letters when there are any. */
+static void list_losses(struct at_buf *out, const struct at_config *c, const char *letters)
 {
     size_t n = 0, left = 0;
     const struct at_loss *all = at_loss_list(&n);
+    const struct at_method_row *m = at_method_get(c->run_method);
 
     for (size_t i = 0; i < n; i++)
-        left += all[i].kind == kind && (!letter || strchr(all[i].reads, letter));
+        left += is_listed(&all[i], m, letters);
     for (size_t i = 0; i < n; i++)
-        if (all[i].kind == kind && (!letter || strchr(all[i].reads, letter)))
+        if (is_listed(&all[i], m, letters))
             at_buf_printf(out, "%s%s", all[i].name, --left > 1 ? ", " : left == 1 ? " or " : "");
 }
 
@@ -64,12 +71,12 @@ static AT_CHECKED check_list(const struct at_config *c)
         FAIL(AT_USAGE, "loss_type: at least one loss expected, found an empty list");
     if (c->loss_type.n > AT_MAX_LOSSES)
         FAIL(AT_USAGE, "loss_type: at most %d losses can be added up", AT_MAX_LOSSES);
-    if (!m->pairs && c->loss_type.n > 1)
+    if (!m->lists && c->loss_type.n > 1)
         FAIL(AT_USAGE, "loss_type: %s takes one loss", m->name);
     for (size_t i = 0; i < c->loss_type.n; i++) {
         const char *name = c->loss_type.items[i];
-        if ((at_loss_find(name)->kind == AT_LOSS_PAIR) != m->pairs) {
-            list_losses(&names, m->pairs ? AT_LOSS_PAIR : AT_LOSS_TOKEN, 0);
+        if (!strchr(at_loss_find(name)->methods, m->letter)) {
+            list_losses(&names, c, "");
             TRY(at_buf_status(&names));
             FAIL(AT_USAGE, "loss_type %s does not fit %s: use %s", name, m->name, names.data);
         }
@@ -88,15 +95,16 @@ done:
 
 /* ---- the knobs ---- */
 
-/* A knob with another value than its default is read by a loss of the list. */
-static AT_CHECKED check_read(const struct at_config *c, enum at_key key, char letter, bool moved)
+/* A knob of these letters with another value than its default is read by a loss of the list. */
+static AT_CHECKED check_read(const struct at_config *c, enum at_key key, const char *letters,
+                             bool moved)
 {
     enum at_status st = AT_OK;
     struct at_buf names = { 0 };
 
-    if (!given(c, key) || !moved || any_reads(c, letter))
+    if (!given(c, key) || !moved || any_reads(c, letters))
         goto done;
-    list_losses(&names, AT_LOSS_PAIR, letter);
+    list_losses(&names, c, letters);
     TRY(at_buf_status(&names));
     FAIL(AT_USAGE, "%s is not read by loss_type %s%s: use %s, or remove it", at_key_name(key),
          c->loss_type.items[0], c->loss_type.n > 1 ? " and those with it" : "", names.data);
@@ -109,12 +117,13 @@ static AT_CHECKED check_smoothing(const struct at_config *c)
 {
     enum at_status st = AT_OK;
 
-    TRY(check_read(c, AT_KEY_label_smoothing, 's', c->label_smoothing > 0));
+    TRY(check_read(c, AT_KEY_label_smoothing, "so", c->label_smoothing > 0));
     for (size_t i = 0; i < c->loss_type.n; i++) {
         const char *name = c->loss_type.items[i];
-        if (!strchr(at_loss_find(name)->reads, 's'))
+        const char *reads = at_loss_find(name)->reads;
+        if (!strpbrk(reads, "so"))
             continue;
-        if (c->label_smoothing <= 0)
+        if (strchr(reads, 's') && c->label_smoothing <= 0)
             FAIL(AT_USAGE,
                  "loss_type %s needs label_smoothing above 0, the share of pairs that may be the "
                  "wrong way round (1e-3 is usual for exo_pair, 0.1 for cdpo and robust); without "
@@ -140,7 +149,7 @@ static AT_CHECKED check_divergence(const struct at_config *c)
         const char *reads = at_loss_find(c->loss_type.items[i])->reads;
         if (strchr(reads, 'f') || strchr(reads, 'p'))
             continue;
-        list_losses(&names, AT_LOSS_PAIR, 'f');
+        list_losses(&names, c, "f");
         TRY(at_buf_status(&names));
         FAIL(AT_USAGE,
              "loss_type %s does not take f_divergence_type %s: use %s, or the divergence "
@@ -148,7 +157,7 @@ static AT_CHECKED check_divergence(const struct at_config *c)
              c->loss_type.items[i], c->f_divergence_type, names.data);
     }
     if (given(c, AT_KEY_f_divergence_type) && divergence != DIVERGENCE_REVERSE_KL &&
-        !any_reads(c, 'f'))
+        !any_reads(c, "f"))
         FAIL(AT_USAGE, "f_divergence_type %s is not read by loss_type %s; remove it",
              c->f_divergence_type, c->loss_type.items[0]);
     if (given(c, AT_KEY_f_alpha_divergence_coef) && divergence != DIVERGENCE_ALPHA)
@@ -169,27 +178,61 @@ AT_CHECKED at_objective_check(const struct at_config *c)
     if (!at_method_get(c->run_method)->pairs)
         goto done;
     TRY(check_smoothing(c));
-    TRY(check_read(c, AT_KEY_discopop_tau, 't', true));
+    TRY(check_read(c, AT_KEY_discopop_tau, "t", true));
+    TRY(check_read(c, AT_KEY_simpo_gamma, "g", true));
+    TRY(check_read(c, AT_KEY_alpha, "a", c->alpha != 0));
     TRY(check_divergence(c));
+    if (any_reads(c, "a") && given(c, AT_KEY_cpo_alpha) && c->cpo_alpha > 0)
+        FAIL(AT_USAGE, "cpo_alpha is not read by loss_type alphapo, which is without "
+                       "cross-entropy; remove it");
 done:
     return st;
 }
 
 /* ---- values ---- */
 
+/* CPO's cross-entropy of the chosen side is one more loss of the sum. */
+static bool is_anchored(const struct at_config *c)
+{
+    return at_key_read_by(AT_KEY_cpo_alpha, c->run_method) && c->cpo_alpha > 0 &&
+           !any_reads(c, "a");
+}
+
 void at_objective_make(struct at_objective *out, const struct at_config *c)
 {
+    const struct at_method_row *m = at_method_get(c->run_method);
+
     *out = (struct at_objective){ .n = c->loss_type.n };
     for (size_t i = 0; i < out->n; i++)
         out->terms[i] =
             (struct at_loss_term){ c->loss_type.items[i],
                                    c->loss_weights.n > 0 ? (float)c->loss_weights.items[i] : 1 };
-    if (at_method_get(c->run_method)->pairs)
-        out->params = (struct at_loss_params){ .beta = (float)c->beta,
-                                               .label_smoothing = (float)c->label_smoothing,
-                                               .discopop_tau = (float)c->discopop_tau,
-                                               .divergence = divergence_of(c),
-                                               .alpha = (float)c->f_alpha_divergence_coef };
+    if (!m->pairs)
+        return;
+    if (is_anchored(c))
+        out->terms[out->n++] = (struct at_loss_term){ "sft", (float)c->cpo_alpha };
+    out->params = (struct at_loss_params){ .beta = (float)c->beta,
+                                           .label_smoothing = (float)c->label_smoothing,
+                                           .discopop_tau = (float)c->discopop_tau,
+                                           .simpo_gamma = (float)c->simpo_gamma,
+                                           .alphapo_alpha = (float)c->alpha,
+                                           .divergence = divergence_of(c),
+                                           .alpha = (float)c->f_alpha_divergence_coef };
+    out->token_means = !m->reference && any_reads(c, "m");
+    out->reward_alpha = any_reads(c, "a") ? c->alpha : 0;
+}
+
+static float score_of(const struct at_objective *o, const struct at_segment_result *side)
+{
+    return (float)alpha_score((double)side->logp / side->n, 1 - o->reward_alpha).score;
+}
+
+void at_objective_score(const struct at_objective *o, struct at_row_result *pairs, uint32_t n)
+{
+    for (uint32_t i = 0; o->token_means && i < n; i++) {
+        pairs[i].pair.score_chosen = score_of(o, &pairs[i].policy[0]);
+        pairs[i].pair.score_rejected = score_of(o, &pairs[i].policy[1]);
+    }
 }
 
 float at_objective_mean_chosen(const struct at_row *const *rows, uint32_t n)

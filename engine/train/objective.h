@@ -8,9 +8,11 @@
 enum { AT_MAX_LOSSES = 8 };
 
 struct at_objective {
-    struct at_loss_term terms[AT_MAX_LOSSES];
+    struct at_loss_term terms[AT_MAX_LOSSES + 1]; /* the list and an anchor */
     size_t n;
     struct at_loss_params params; /* mean_n_chosen: at_objective_mean_chosen() of the step's rows */
+    bool token_means;             /* no reference, and means over tokens are compared */
+    double reward_alpha;          /* of alphapo, else 0 */
 };
 /* Losses that the method cannot take or that are named twice, weights that do not match them, a
  * knob that no loss of the list reads or whose value has no meaning for one that does: AT_USAGE
@@ -24,5 +26,10 @@ float at_objective_mean_chosen(const struct at_row *const *rows, uint32_t n);
  * with. */
 double at_objective_at_start(const struct at_objective *objective,
                              const struct at_loss_params *params, const struct at_row_result *pair);
+
+/* Makes the scores of computed pairs those that TRL logs as rewards / beta: log-ratios as they are,
+ * without a reference the log-prob, its mean over tokens, or alphapo's reward. */
+void at_objective_score(const struct at_objective *objective, struct at_row_result *pairs,
+                        uint32_t n);
 
 #endif

@@ -234,7 +234,7 @@ done:
 }
 
 static cJSON *pair_line(uint64_t step, const struct at_row *row, const struct at_row_result *r,
-                        double beta)
+                        enum at_method method, double beta)
 {
     cJSON *line = cJSON_CreateObject();
 
@@ -244,8 +244,10 @@ static cJSON *pair_line(uint64_t step, const struct at_row *row, const struct at
     cJSON_AddNumberToObject(line, "line", row->line);
     at_metric_add(line, "", "margin",
                   beta * ((double)r->pair.score_chosen - r->pair.score_rejected));
-    at_metric_add(line, "", "chosen_logratio", r->pair.score_chosen);
-    at_metric_add(line, "", "rejected_logratio", r->pair.score_rejected);
+    if (at_method_get(method)->reference) {
+        at_metric_add(line, "", "chosen_logratio", r->pair.score_chosen);
+        at_metric_add(line, "", "rejected_logratio", r->pair.score_rejected);
+    }
     at_metric_add(line, "", "chosen_logp", r->policy[0].logp);
     at_metric_add(line, "", "rejected_logp", r->policy[1].logp);
     cJSON_AddNumberToObject(line, "chosen_tokens", r->policy[0].n);
@@ -254,13 +256,13 @@ static cJSON *pair_line(uint64_t step, const struct at_row *row, const struct at
 }
 
 AT_CHECKED at_records_pairs(struct at_records *r, uint64_t step, const struct at_dataset *data,
-                            const struct at_row_result *results, double beta)
+                            const struct at_row_result *results, enum at_method method, double beta)
 {
     enum at_status st = AT_OK;
     cJSON *line = NULL;
 
     for (uint32_t i = 0; i < data->n_rows; i++) {
-        line = pair_line(step, &data->rows[i], &results[i], beta);
+        line = pair_line(step, &data->rows[i], &results[i], method, beta);
         TRY(write_line(r->pairs, line));
         cJSON_Delete(line);
         line = NULL;

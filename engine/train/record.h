@@ -35,10 +35,11 @@ cJSON *at_records_line(uint64_t step, double epoch);
 AT_CHECKED at_records_metrics(struct at_records *records, const cJSON *line);
 AT_CHECKED at_records_timing(struct at_records *records, uint64_t step, double step_s,
                              uint64_t tokens, uint32_t rows, double eta_s);
-/* One line a pair: margin, log-ratios and lengths of an evaluation. */
+/* One line a pair: margin, log-ratios (of a method with a reference), log-probs and lengths of an
+ * evaluation. */
 AT_CHECKED at_records_pairs(struct at_records *records, uint64_t step,
                             const struct at_dataset *data, const struct at_row_result *results,
-                            double beta);
+                            enum at_method method, double beta);
 /* Adapter or model of the state that the engine is in, into the folder `dir`. */
 AT_CHECKED at_records_weights(struct at_records *records, struct at_run *run, const char *dir);
 /* What a checkpoint is of: {"config": keys that results depend on, "inputs": digests of model,

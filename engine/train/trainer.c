@@ -82,6 +82,7 @@ static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struc
         const uint32_t n = e->rows - e->done < PIECE ? e->rows - e->done : PIECE;
         TRY(at_engine_rows(&run->engine, l->eval_rows + e->done, l->eval + e->done, n, &what));
         TRY(at_engine_finish(&run->engine));
+        at_objective_score(&l->objective, l->eval + e->done, n);
         for (uint32_t i = e->done; i < e->done + n; i++)
             at_tally_add(tally, l->eval_rows[i], &l->eval[i]);
         e->done += n;
@@ -115,11 +116,11 @@ static AT_CHECKED evaluate(struct at_loop *l, bool before, struct at_outcome *ou
         goto done;
     TRY(evaluate_rows(l, &tally, &e));
     line = at_records_line(l->state.step, (double)l->state.step / (double)run->steps_per_epoch);
-    at_tally_write(line, &tally, "eval_", run->method, l->config->beta);
+    at_tally_write(line, &tally, "eval_", run->method, l->config->beta, l->objective.token_means);
     cJSON_AddNumberToObject(line, "n", d->n_rows);
     TRY(at_records_metrics(l->records, line));
     if (pairs)
-        TRY(at_records_pairs(l->records, l->state.step, d, l->eval, l->config->beta));
+        TRY(at_records_pairs(l->records, l->state.step, d, l->eval, run->method, l->config->beta));
     TRY(keep_best(l, line));
     eval_outcome(l, &tally, &e, before, out);
     l->state.evaluated = l->state.step;
@@ -275,7 +276,8 @@ static AT_CHECKED log_step(struct at_loop *l, uint32_t n, double rate, double st
         goto done;
     line = at_records_line(l->state.step + 1,
                            (double)(l->state.step + 1) / (double)run->steps_per_epoch);
-    at_tally_write(line, &l->state.tally, "", run->method, l->config->beta);
+    at_tally_write(line, &l->state.tally, "", run->method, l->config->beta,
+                   l->objective.token_means);
     at_metric_add(line, "", "grad_norm", l->state.norm_sum / (double)l->state.logged);
     at_metric_add(line, "", "learning_rate", rate);
     at_metric_add(line, "", "num_tokens", (double)l->state.num_tokens);
@@ -338,6 +340,7 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
     TRY(at_engine_rows(e, l->window_rows, l->window, n, &l->what));
     at_params_step(e->stream, &e->params, &adamw, (float)c->max_grad_norm, l->norm);
     TRY(at_engine_finish(e));
+    at_objective_score(&l->objective, l->window, n);
     TRY(check_finite(l, n));
     TRY(check_step0(l, n));
     TRY(check_moved(l, rate));

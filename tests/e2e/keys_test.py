@@ -17,7 +17,9 @@ import tempfile
 
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
-METHODS = {"s": "sft", "d": "dpo"}
+METHODS = {letter: name for name, letter in re.findall(
+    r"^METHOD\(\w+, (\w+), '(\w)'", (SOURCE / "engine/train/methods.def").read_text(), re.M)}
+EVERY = "sd"  # the methods by which keys are tried that every method reads
 WORDS = ("once more with feeling " * 12).strip()
 
 BASE = {
@@ -35,11 +37,13 @@ OTHER = {
     "adam_epsilon": 0.1,
     "adapter_name_or_path": "ADAPTER",
     "adapter_start": ("stack", {"adapter_name_or_path": "ADAPTER"}),
+    "alpha": (0.5, {"loss_type": "alphapo"}),
     "assistant_only_loss": (True, {"preset": "trl"}),
     "base_model_name_or_path": "org/base",
     "beta": 0.5,
     "chat_template_path": "TEMPLATE",
     "completion_only_loss": (False, {"train_dataset": "completion.jsonl"}),
+    "cpo_alpha": 0,
     "data_seed": 7,
     "deterministic": False,
     "device": "nosuchdevice",
@@ -60,7 +64,7 @@ OTHER = {
     "gradient_accumulation_steps": 2,
     "init_from_scratch": (True, {"use_peft": False}),
     "kernels": "baseline",
-    "label_smoothing": (0.3, {"loss_type": "robust", "label_smoothing": 0.1}),
+    "label_smoothing": (0.3, {"loss_type": "cdpo", "label_smoothing": 0.1}),
     "learning_rate": 0.02,
     "load_best_model_at_end": (True, {"preset": "trl", "learning_rate": {"dpo": 0.3, "sft": 0.1},
                                       "max_steps": 0, "num_train_epochs": {"dpo": 2, "sft": 1}}),
@@ -93,6 +97,7 @@ OTHER = {
     "save_strategy": ("no", {"save_steps": 2}),
     "save_total_limit": (1, {"save_steps": 1}),
     "seed": 2,
+    "simpo_gamma": (1.0, {"loss_type": "simpo"}),
     "system_prompt": "be kind",
     "tokenizer": str(GOLDEN / "models" / "tiny_qwen2"),
     "train_dataset": {"dpo": "held.jsonl", "sft": "held_sft.jsonl"},
@@ -114,9 +119,9 @@ WITHOUT = {}  # method and further keys -> what a user sees of the run without t
 
 
 def keys():
-    rows = re.findall(r"^KEY\((\w+), (\w+), (?:\"[^\"]*\"|LOSS_NAMES|SCHEDULE_NAMES), \"([^\"]*)\"",
+    rows = re.findall(r"^KEY\((\w+), (\w+), (?:\"[^\"]*\"|[A-Z]+_NAMES), \"([^\"]*)\"",
                       (SOURCE / "engine/train/config.def").read_text(), re.M)
-    return {name: "".join(METHODS) if methods == "*" else methods for _, name, methods in rows}
+    return {name: EVERY if methods == "*" else methods for _, name, methods in rows}
 
 
 def dump(path, rows):
@@ -149,7 +154,7 @@ def make_data(folder):
 
 def resolve(value, folder, method):
     if isinstance(value, dict) and set(value) <= set(METHODS.values()):
-        value = value[method]
+        value = value.get(method, value.get("dpo"))  # other methods of pairs as dpo
     if value == "ADAPTER":
         return str(folder / "adapter")
     if value == "TEMPLATE":

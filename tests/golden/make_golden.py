@@ -34,6 +34,7 @@ import warnings
 from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+os.environ.update(TRL_EXPERIMENTAL_SILENCE="1")
 os.environ.update(TRANSFORMERS_VERBOSITY="error", TQDM_DISABLE="1", CUDA_VISIBLE_DEVICES="")
 
 import datasets  # noqa: E402
@@ -42,6 +43,7 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 import trl  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
+from trl.experimental.cpo import CPOConfig, CPOTrainer  # noqa: E402
 
 from golden_data import build_data  # noqa: E402
 from golden_models import MODELS, SHARD_BYTES, build_model, write_json  # noqa: E402
@@ -97,6 +99,10 @@ def dpo(model, data, **keys):
 
 def short_dpo(model, data, **keys):
     return dpo(model, data, max_steps=4, **keys)
+
+
+def cpo(model, **keys):
+    return {**short_dpo(model, "pairs"), "method": "cpo", **keys}
 
 
 def sft(model, data, **keys):
@@ -175,6 +181,32 @@ RUNS = {
         f_divergence_type="alpha_divergence",
         f_alpha_divergence_coef=0.7,
     ),
+    "cpo_sigmoid": cpo("tiny_llama", loss_type="sigmoid", cpo_alpha=0.5),
+    "cpo_ipo": cpo("tiny_qwen2", loss_type="ipo"),
+    "cpo_simpo": cpo("tiny_llama", loss_type="simpo", beta=2.0, simpo_gamma=1.0, cpo_alpha=0.0),
+    "cpo_alphapo": cpo("tiny_qwen2", loss_type="alphapo", beta=2.0, alpha=0.25),
+}
+
+
+class RowsOfDPO(CPOTrainer):
+    """CPO on the ids of the stable trainer, whose columns the data set has. Its own tokenizing puts a
+    first token before and an end token behind whatever the tokenizer and the template say."""
+
+    def tokenize_row(self, feature, model=None):
+        prompt = feature["prompt_ids"]
+        batch = {"prompt_input_ids": prompt, "prompt_attention_mask": [1] * len(prompt)}
+        for side in ("chosen", "rejected"):
+            ids = prompt + feature[side + "_ids"]
+            labels = [-100] * len(prompt) + feature[side + "_ids"]
+            batch[side + "_input_ids"], batch[side + "_labels"] = ids, labels
+            batch[side + "_attention_mask"] = [1] * len(ids)
+        return batch
+
+
+TRAINERS = {
+    "cpo": (RowsOfDPO, CPOConfig),
+    "dpo": (trl.DPOTrainer, trl.DPOConfig),
+    "sft": (trl.SFTTrainer, trl.SFTConfig),
 }
 
 
@@ -250,20 +282,33 @@ def load_policy(name, config, run, attention):
 def trainer_arguments(config, scratch):
     keys = {k: v for k, v in config.items() if k not in NOT_FOR_TRL}
     keys.update(output_dir=scratch, use_cpu=True, bf16=False, report_to="none", disable_tqdm=True)
-    cls = trl.DPOConfig if config["method"] == "dpo" else trl.SFTConfig
-    return cls(**keys)
+    return TRAINERS[config["method"]][1](**keys)
+
+
+def with_ids_of_dpo(data, config, tokenizer, scratch):
+    """The rows with the columns that the stable DPO trainer adds: prompt_ids, chosen_ids, rejected_ids."""
+    arguments = trl.DPOConfig(output_dir=scratch, use_cpu=True, bf16=False, report_to="none")
+    model = load_base(config, "sdpa")
+    trainer = trl.DPOTrainer(
+        model=model, args=arguments, train_dataset=data, processing_class=tokenizer
+    )
+    ids = {row["row"]: row for row in trainer.train_dataset}
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    return data.map(lambda row: {name: ids[row["row"]][name] for name in names})
 
 
 def make_trainer(config, model, scratch, recorder):
     rows = read_rows(path_of(config, "train_dataset"))
     data = datasets.Dataset.from_list([{"row": i, **row} for i, row in enumerate(rows)])
-    cls = trl.DPOTrainer if config["method"] == "dpo" else trl.SFTTrainer
-    folder = path_of(config, "model_name_or_path")
+    cls = TRAINERS[config["method"]][0]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path_of(config, "model_name_or_path"))
+    if config["method"] == "cpo":
+        data = with_ids_of_dpo(data, config, tokenizer, scratch)
     trainer = cls(
         model=model,
         args=trainer_arguments(config, scratch),
         train_dataset=data,
-        processing_class=transformers.AutoTokenizer.from_pretrained(folder),
+        processing_class=tokenizer,
         callbacks=[recorder],
     )
     trainer.remove_callback(transformers.PrinterCallback)
@@ -288,6 +333,15 @@ def pair_record(model, row, max_length):
     return out
 
 
+def labelled_record(model, row):
+    """A pair of the experimental trainers, which mark a completion by labels."""
+    out = {"prompt_tokens": sum(label == -100 for label in row["chosen_labels"])}
+    for side in ("chosen", "rejected"):
+        mask = [label != -100 for label in row[side + "_labels"]]
+        out[side] = score(model, row[side + "_input_ids"], mask)
+    return out
+
+
 def row_records(trainer, model, config, n_rows):
     """One object a line of the data file: the ids TRL trains on, log-probs before step 1."""
     max_length = trainer.args.max_length
@@ -296,6 +350,8 @@ def row_records(trainer, model, config, n_rows):
     for row in trainer.train_dataset:
         if config["method"] == "dpo":
             found = pair_record(model, row, max_length)
+        elif config["method"] == "cpo":
+            found = labelled_record(model, row)
         else:
             mask = [label != -100 for label in row["labels"]]
             found = {"completion": score(model, row["input_ids"], mask)}

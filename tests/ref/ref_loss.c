@@ -6,11 +6,11 @@
 
 bool ref_pair_loss(pair_out *out, const char *name, pair_stats s, loss_params p)
 {
-#define TOKEN_LOSS_ROW(row, source)
-#define PAIR_LOSS_ROW(row, reads, source) \
-    if (strcmp(name, #row) == 0) {        \
-        *out = row##_pair(s, p);          \
-        return true;                      \
+#define TOKEN_LOSS_ROW(row, methods, source)
+#define PAIR_LOSS_ROW(row, methods, reads, source) \
+    if (strcmp(name, #row) == 0) {                 \
+        *out = row##_pair(s, p);                   \
+        return true;                               \
     }
 #include "losses.def"
 #undef PAIR_LOSS_ROW
@@ -20,11 +20,11 @@ bool ref_pair_loss(pair_out *out, const char *name, pair_stats s, loss_params p)
 
 bool ref_token_loss(token_out *out, const char *name, token_stats s)
 {
-#define PAIR_LOSS_ROW(row, reads, source)
-#define TOKEN_LOSS_ROW(row, source) \
-    if (strcmp(name, #row) == 0) {  \
-        *out = row##_token(s);      \
-        return true;                \
+#define PAIR_LOSS_ROW(row, methods, reads, source)
+#define TOKEN_LOSS_ROW(row, methods, source) \
+    if (strcmp(name, #row) == 0) {           \
+        *out = row##_token(s);               \
+        return true;                         \
     }
 #include "losses.def"
 #undef PAIR_LOSS_ROW

@@ -40,7 +40,11 @@ static void check_fails(const char *text, enum at_method method, const char *con
 
 static enum at_method a_method_of(enum at_key key)
 {
-    return at_key_read_by(key, AT_DPO) ? AT_DPO : AT_SFT;
+    for (int m = 0; m < AT_METHOD_COUNT; m++)
+        if (at_key_read_by(key, (enum at_method)m))
+            return (enum at_method)m;
+    fail_msg("no method reads %s", at_key_name(key));
+    return AT_METHOD_COUNT;
 }
 
 static bool is_type(enum at_key key, const char *type)
@@ -85,7 +89,8 @@ static void values_out_of_range_say_the_range(void **state)
         if (!is_type(key, "U32") && !is_type(key, "F64"))
             continue;
         const double high = strtod(strstr(range, "..") + 2, NULL);
-        snprintf(text, sizeof text, "{\"%s\":-0.5}", at_key_name(key));
+        const double low = range[0] == '(' ? 0 : strtod(range, NULL);
+        snprintf(text, sizeof text, "{\"%s\":%.17g}", at_key_name(key), low - 0.5);
         check_fails(text, a_method_of(key), NULL, at_key_name(key), range);
         snprintf(text, sizeof text, "{\"%s\":%.17g}", at_key_name(key), 2 * high + 1);
         check_fails(text, a_method_of(key), NULL, at_key_name(key), range);
@@ -225,6 +230,18 @@ static void objectives_without_meaning_are_refused(void **state)
           "f_divergence_type forward_kl is not read by loss_type sft", "", AT_DPO },
         { "{\"f_alpha_divergence_coef\":0.1}", "f_alpha_divergence_coef is not read",
           "alpha_divergence", AT_DPO },
+        { "{\"loss_type\":\"simpo\"}", "loss_type simpo does not fit dpo", "use apo_down", AT_DPO },
+        { "{\"loss_type\":\"nca_pair\"}", "loss_type nca_pair does not fit cpo",
+          "use alphapo, cdpo, hinge, ipo, sigmoid or simpo", AT_CPO },
+        { "{\"loss_type\":[\"simpo\",\"ipo\"]}", "cpo takes one loss", "", AT_CPO },
+        { "{\"simpo_gamma\":1}", "simpo_gamma is not read by loss_type sigmoid",
+          "use alphapo or simpo", AT_CPO },
+        { "{\"alpha\":1,\"loss_type\":\"simpo\"}", "alpha is not read by loss_type simpo",
+          "use alphapo", AT_CPO },
+        { "{\"cpo_alpha\":1,\"loss_type\":\"alphapo\"}", "cpo_alpha is not read by", "alphapo",
+          AT_CPO },
+        { "{\"label_smoothing\":0.5,\"loss_type\":\"simpo\"}",
+          "simpo needs label_smoothing below 0.5", "", AT_CPO },
         { "{\"rpo_alpha\":1}", "rpo_alpha", "loss_weights", AT_DPO },
     };
 
@@ -280,7 +297,7 @@ static void keys_that_are_not_read_are_errors(void **state)
 static void words_of_trl_are_classified(void **state)
 {
     static const char *const come_later[] = { "bnb_4bit_quant_type", "bnb_4bit_use_double_quant",
-                                              "simpo_gamma", "use_bnb_nested_quant" };
+                                              "use_bnb_nested_quant" };
     struct at_config c;
     const size_t before = at_warn_count("no_effect");
     const char *text = NULL, *name = NULL;

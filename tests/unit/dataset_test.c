@@ -133,7 +133,7 @@ static void check_golden(const char *run)
     p.on_long = AT_LONG_CUT;
     p.max_length = 1024;
     OK(at_json_get_u32(&p.max_length, config, "max_length", run));
-    if (strcmp(at_json_find(config, "method")->valuestring, "dpo") == 0)
+    if (strcmp(at_json_find(config, "method")->valuestring, "sft") != 0)
         p.kind = AT_ROWS_PAIR;
     OK(at_dataset_load(&d, paths, 1, &p));
     for (const cJSON *want = at_json_find(expect, "rows")->child; want; want = want->next) {

@@ -26,6 +26,14 @@ static const struct {
     double want;
 } pair_values[] = {
     /* L0 of TRL's documentation: policy = reference */
+    { "alphapo",
+      { -4, -6, 4, 2 },
+      { .beta = 0.5, .simpo_gamma = 0.5, .alphapo_alpha = 0 },
+      0.4740769841801067 }, /* SimPO: ln(1 + e^-0.5) */
+    { "alphapo",
+      { -4, -6, 4, 2 },
+      { .beta = 0.5, .alphapo_alpha = -0.5 },
+      0.5197099737075048 }, /* by hand: r = 2 (q^0.5 - 1), x = e^-0.5 - e^-1.5 */
     { "apo_down", { 0, 0, 4, 2 }, { .beta = 0.1 }, 1 },
     { "apo_down", { 1, -1, 4, 2 }, { .beta = 1 }, 0.8502615006521225 }, /* s(1) + 1 - s(2) */
     { "apo_zero", { 0, 0, 4, 2 }, { .beta = 0.1 }, 1 },
@@ -54,6 +62,11 @@ static const struct {
     { "sigmoid", { -1000, 0, 4, 2 }, { .beta = 1 }, 1000 },                 /* no overflow */
     { "sigmoid_norm", { 0, 0, 4, 2 }, { .beta = 0.1 }, 0.69314718055994530942 },
     { "sigmoid_norm", { 4, -4, 4, 2 }, { .beta = 1 }, 0.048587351573742 }, /* ln(1 + e^-3) */
+    { "simpo", { -4, -6, 4, 2 }, { .beta = 0.5, .simpo_gamma = 0.5 }, 0.4740769841801067 },
+    { "simpo",
+      { -4, -6, 4, 2 },
+      { .beta = 1, .simpo_gamma = 2, .label_smoothing = 0.25 },
+      0.6931471805599453 }, /* x = 0 */
     { "sppo_hard", { 0, 0, 4, 2 }, { .beta = 0.1 }, 50 },
     { "sppo_hard", { 3, -1, 4, 2 }, { .beta = 0.5 }, 4 },
 };
@@ -135,7 +148,7 @@ static void check_pair(const char *name)
     const pair_stats s = { uniform(-8, 8), uniform(-8, 8), floor(uniform(1, 9)),
                            floor(uniform(1, 9)) };
     const loss_params p = { uniform(0.05, 1.5), uniform(0.01, 0.4), uniform(0.5, 2),
-                            uniform(1, 9) };
+                            uniform(1, 9),      uniform(0, 2),      uniform(-1, 1) };
     pair_stats below = s, above = s;
     pair_out o, low, high;
 

@@ -97,7 +97,7 @@ static void tally_of_pairs_equals_the_definitions(void **state)
     (void)state;
     at_tally_add(&t, &pair, &first);
     at_tally_add(&t, &pair, &second);
-    at_tally_write(out, &t, "eval_", AT_DPO, 0.5);
+    at_tally_write(out, &t, "eval_", AT_DPO, 0.5, false);
     check_near(value(out, "eval_loss"), 1, 0);
     check_near(value(out, "eval_rewards/chosen"), 0.75, 0);
     check_near(value(out, "eval_rewards/rejected"), 0.25, 0);
@@ -113,6 +113,30 @@ static void tally_of_pairs_equals_the_definitions(void **state)
     cJSON_Delete(out);
 }
 
+/* Without a reference: the cross-entropy of the chosen side; log-probs as means where asked. */
+static void tally_of_pairs_without_reference(void **state)
+{
+    struct at_tally t = { 0 };
+    cJSON *out = cJSON_CreateObject();
+
+    (void)state;
+    at_tally_add(&t, &pair, &first);
+    at_tally_write(out, &t, "", AT_CPO, 0.5, true);
+    check_near(value(out, "nll_loss"), -(double)first.policy[0].logp / first.policy[0].n, 1e-12);
+    check_near(value(out, "logps/chosen"), (double)first.policy[0].logp / first.policy[0].n, 1e-12);
+    check_near(value(out, "logps/rejected"), (double)first.policy[1].logp / first.policy[1].n,
+               1e-12);
+    cJSON_Delete(out);
+    out = cJSON_CreateObject();
+    at_tally_write(out, &t, "", AT_CPO, 0.5, false);
+    check_near(value(out, "logps/chosen"), (double)first.policy[0].logp, 1e-12);
+    cJSON_Delete(out);
+    out = cJSON_CreateObject();
+    at_tally_write(out, &t, "", AT_DPO, 0.5, false);
+    assert_null(at_json_find(out, "nll_loss"));
+    cJSON_Delete(out);
+}
+
 static void tally_of_a_step_has_no_eval_only_metric(void **state)
 {
     struct at_tally t = { 0 };
@@ -120,7 +144,7 @@ static void tally_of_a_step_has_no_eval_only_metric(void **state)
 
     (void)state;
     at_tally_add(&t, &pair, &first);
-    at_tally_write(out, &t, "", AT_DPO, 0.1);
+    at_tally_write(out, &t, "", AT_DPO, 0.1, false);
     assert_null(at_json_find(out, "logps/accuracies"));
     check_near(value(out, "rewards/accuracies"), 1, 0);
     cJSON_Delete(out);
@@ -136,7 +160,7 @@ static void tally_of_completions_is_by_token(void **state)
 
     (void)state;
     at_tally_add(&t, &row, &r);
-    at_tally_write(out, &t, "", AT_SFT, 0);
+    at_tally_write(out, &t, "", AT_SFT, 0, false);
     check_near(value(out, "loss"), 1.5, 0);
     check_near(value(out, "entropy"), 1, 0);
     check_near(value(out, "mean_token_accuracy"), 0.25, 0);
@@ -151,6 +175,7 @@ int main(void)
         cmocka_unit_test(share_of_nothing_is_open),
         cmocka_unit_test(metric_add_names_what_is_not_finite),
         cmocka_unit_test(tally_of_pairs_equals_the_definitions),
+        cmocka_unit_test(tally_of_pairs_without_reference),
         cmocka_unit_test(tally_of_a_step_has_no_eval_only_metric),
         cmocka_unit_test(tally_of_completions_is_by_token),
     };
