@@ -99,6 +99,12 @@ def kill_somewhere(process, out, seconds):
     process.communicate()
 
 
+def has_finished(out):
+    """Killed when all was written, on the way out."""
+    file = out / "result.json"
+    return file.exists() and json.loads(file.read_text())["complete"]
+
+
 def killed_and_resumed(folder, name, kills):
     run, out = Run(folder, name), folder / f"{name}_killed"
     begin = time.monotonic()
@@ -113,7 +119,7 @@ def killed_and_resumed(folder, name, kills):
         while done < kills:
             process = run.start(out, "--resume_from_checkpoint", "true", "--quiet")
             kill_somewhere(process, out, seconds)
-            finished = process.returncode == 0
+            finished = process.returncode == 0 or has_finished(out)
             if finished:
                 break
             if process.returncode != -signal.SIGKILL:
@@ -199,8 +205,8 @@ def refused(folder):
             file.unlink()
         case(f"{name} damaged", 77, name, "true")
         file.write_bytes(whole)
-    (out / "checkpoint-9" / "manifest.json").write_text('{"format_version": 2}')
-    case("a checkpoint of another version", 65, "format version 2", "true")
+    (out / "checkpoint-9" / "manifest.json").write_text('{"format_version": 99}')
+    case("a checkpoint of another version", 65, "format version 99", "true")
     (out / "checkpoint-3.partial").mkdir()
     process = run.start(out, "--resume_from_checkpoint", out / "checkpoint-8", "--save_steps", "1000", "--quiet")
     def left():
