@@ -87,6 +87,7 @@ static AT_CHECKED make_row(struct batch *b, struct result *out, uint32_t limit)
                             .n_prefix = n_prefix,
                             .n_prompt = r->n_prompt < limit ? r->n_prompt : limit,
                             .n_segments = b->record.n_sides,
+                            .prompt_targets = b->params->prompt_targets,
                             .prompt_hash = b->record.prompt_hash };
     TRY(at_arena_alloc(&b->arena, &ids, n_prefix, sizeof *ids));
     if (n_prefix > 0)
@@ -244,7 +245,7 @@ static AT_CHECKED keep_row(struct loader *l, const struct result *result)
     int32_t *ids = NULL;
     uint8_t *targets = NULL;
 
-    AT_REQUIRE(row.n_segments <= AT_MAX_SEGMENTS);
+    AT_REQUIRE(row.n_segments <= AT_MAX_SIDES);
     if (l->out->n_rows == l->capacity) {
         const size_t capacity = l->capacity ? 2 * l->capacity : 256;
         TRY(at_realloc(&l->rows, l->capacity, capacity, sizeof *l->rows));

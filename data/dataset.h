@@ -24,6 +24,7 @@ struct at_dataset_params {
     enum at_on_bad on_bad;
     bool assistant_only;  /* SFT: only assistant tokens (and their end of turn) are targets */
     bool completion_only; /* SFT on rows with a prompt: only the completion */
+    bool prompt_targets;  /* pairs: at_row.prompt_targets */
 };
 struct at_dataset {
     struct at_arena arena;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const side_names[AT_MAX_SEGMENTS] = { "chosen", "rejected" };
+static const char *const side_names[AT_MAX_SIDES] = { "chosen", "rejected" };
 
 /* ---- errors ---- */
 
@@ -179,7 +179,7 @@ static size_t shared_bytes(const char *a, const char *b)
 
 /* Where the parts of a row stand; a NULL key is no part. */
 struct form {
-    const char *prompt, *side[AT_MAX_SEGMENTS];
+    const char *prompt, *side[AT_MAX_SIDES];
     bool implicit; /* the prompt is what `side` and `other` begin with */
     const char *other;
 };
@@ -189,7 +189,7 @@ static AT_CHECKED choose_pair(struct form *out, const struct at_record *r,
 {
     enum at_status st = AT_OK;
 
-    for (size_t k = 0; k < AT_MAX_SEGMENTS; k++)
+    for (size_t k = 0; k < AT_MAX_SIDES; k++)
         if (!find(r, side_names[k])) {
             st = at_line_fail(line, NULL,
                               "the key \"%s\" is missing; a preference row is {prompt, chosen, "
@@ -288,7 +288,7 @@ static AT_CHECKED choose_form(struct form *out, struct at_record *r, const struc
     if (out->prompt)
         first = out->prompt;
     TRY(check_part(r, line, first, first));
-    for (size_t k = 0; k < AT_MAX_SEGMENTS && out->side[k]; k++)
+    for (size_t k = 0; k < AT_MAX_SIDES && out->side[k]; k++)
         TRY(check_part(r, line, out->side[k], first));
     if (out->implicit)
         TRY(check_part(r, line, out->other, first));
@@ -442,7 +442,7 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     struct form form;
 
     at_json_free(&record->json);
-    for (size_t k = 0; k < AT_MAX_SEGMENTS; k++) {
+    for (size_t k = 0; k < AT_MAX_SIDES; k++) {
         record->side[k].n = 0;
         at_buf_clear(&record->side[k].text);
     }
@@ -463,7 +463,7 @@ done:
 void at_record_release(struct at_record *record)
 {
     at_json_free(&record->json);
-    for (size_t k = 0; k < AT_MAX_SEGMENTS; k++) {
+    for (size_t k = 0; k < AT_MAX_SIDES; k++) {
         at_free(&record->side[k].messages);
         at_buf_release(&record->side[k].text);
     }

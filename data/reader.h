@@ -25,7 +25,7 @@ struct at_record {
     bool chat;       /* messages, otherwise plain text */
     bool has_prompt; /* false: {messages} and {text} */
     uint32_t n_sides;
-    struct at_record_side side[AT_MAX_SEGMENTS];
+    struct at_record_side side[AT_MAX_SIDES];
     size_t n_prompt; /* messages or bytes of each side that are the prompt */
     char doubt[160]; /* why the row is of no use though it is well-formed, or "" */
     struct at_row_id prompt_hash;
@@ -42,11 +42,11 @@ enum at_status at_line_fail(const struct at_line *line, const char *key, const c
 
 /* What a record is to the trainer, before it is cut; memory is used again. */
 struct at_rendering {
-    struct at_ids side[AT_MAX_SEGMENTS];
-    struct at_buf mask[AT_MAX_SEGMENTS]; /* a byte for each id: 1 where it is a target; the first
+    struct at_ids side[AT_MAX_SIDES];
+    struct at_buf mask[AT_MAX_SIDES]; /* a byte for each id: 1 where it is a target; the first
                                             is none, nothing predicts it */
-    uint32_t n_prompt;                   /* ids of every side that are the prompt */
-    uint32_t n_prefix;                   /* the same, or 0 where the prompt is trained on */
+    uint32_t n_prompt;                /* ids of every side that are the prompt */
+    uint32_t n_prefix;                /* the same, or 0 where the prompt is trained on */
     bool moved; /* the prompt alone has other ids at its end than in front of the completion */
     struct at_ids part;
     struct at_buf text, part_text;

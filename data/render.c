@@ -164,7 +164,7 @@ done:
 
 void at_rendering_release(struct at_rendering *rendering)
 {
-    for (size_t k = 0; k < AT_MAX_SEGMENTS; k++) {
+    for (size_t k = 0; k < AT_MAX_SIDES; k++) {
         at_ids_release(&rendering->side[k]);
         at_buf_release(&rendering->mask[k]);
     }

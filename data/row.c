@@ -20,9 +20,19 @@ uint32_t at_row_tokens_unshared(const struct at_row *row)
 
 uint32_t at_row_targets(const struct at_row *row)
 {
-    uint32_t n = 0;
+    uint32_t n = at_row_prompt_targets(row);
 
     for (uint32_t k = 0; k < row->n_segments; k++)
         n += row->segment[k].n_targets;
     return n;
+}
+
+uint32_t at_row_prompt_targets(const struct at_row *row)
+{
+    return row->prompt_targets && row->n_prefix > 0 ? row->n_prefix - 1 : 0;
+}
+
+uint32_t at_row_sums(const struct at_row *row)
+{
+    return row->n_segments + row->prompt_targets;
 }

@@ -8,7 +8,7 @@
 #include "mem.h"
 #include "status.h"
 
-enum { AT_MAX_SEGMENTS = 2 };
+enum { AT_MAX_SIDES = 2, AT_MAX_SEGMENTS = AT_MAX_SIDES + 1 };
 
 struct at_segment {
     const int32_t *ids;     /* n tokens after the prefix */
@@ -22,7 +22,9 @@ struct at_row {
     uint32_t n_prefix;
     uint32_t n_prompt; /* length of the prompt as TRL counts it (>= n_prefix) */
     uint32_t n_segments;
-    struct at_segment segment[AT_MAX_SEGMENTS]; /* pair: 0 chosen, 1 rejected */
+    struct at_segment segment[AT_MAX_SIDES]; /* pair: 0 chosen, 1 rejected */
+    bool prompt_targets; /* the prefix's tokens are targets too, from the second on: their log-probs
+                            are those of one more segment behind the others */
     struct at_row_id {
         uint64_t word[2];
     } prompt_hash; /* groups rows by prompt for splitting */
@@ -30,6 +32,10 @@ struct at_row {
 /* Tokens the engine computes for a row (prefix once) and tokens as TRL counts them. */
 uint32_t at_row_tokens(const struct at_row *row);
 uint32_t at_row_tokens_unshared(const struct at_row *row);
+/* Of the whole row, and of its prefix alone (0 unless prompt_targets). */
 uint32_t at_row_targets(const struct at_row *row);
+uint32_t at_row_prompt_targets(const struct at_row *row);
+/* Segments of log-probs: n_segments, and one for the prompt. */
+uint32_t at_row_sums(const struct at_row *row);
 
 #endif

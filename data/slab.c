@@ -85,6 +85,14 @@ static void put_targets(struct at_slab *slab, const struct at_segment *segment, 
             put_target(slab, begin + i - 1, segment->ids[i], index);
 }
 
+/* Targets of a prefix that stands at `begin`. */
+static void put_prompt_targets(struct at_slab *slab, const struct at_row *row, uint32_t begin,
+                               uint32_t index)
+{
+    for (uint32_t i = 0; i < at_row_prompt_targets(row); i++)
+        put_target(slab, begin + i, row->prefix[i + 1], index);
+}
+
 static void put_row(struct at_slab *slab, const struct at_row *row)
 {
     const uint32_t prefix = slab->n_tokens, prefix_end = prefix + row->n_prefix;
@@ -92,6 +100,7 @@ static void put_row(struct at_slab *slab, const struct at_row *row)
     struct at_interval reads = reads_from(prefix);
 
     put_run(slab, row->prefix, row->n_prefix, 0, reads, group_end);
+    put_prompt_targets(slab, row, prefix, slab->n_segments + row->n_segments);
     reads.prefix_end = (int32_t)prefix_end;
     /* The last prefix token predicts the first token of every segment. */
     for (uint32_t k = 0; k < row->n_segments; k++) {
@@ -108,7 +117,7 @@ static void put_row(struct at_slab *slab, const struct at_row *row)
         put_run(slab, s->ids, s->n, row->n_prefix, reads, begin + s->n);
         put_targets(slab, s, 1, begin, slab->n_segments + k);
     }
-    slab->n_segments += row->n_segments;
+    slab->n_segments += at_row_sums(row);
 }
 
 static void put_row_unshared(struct at_slab *slab, const struct at_row *row)
@@ -119,8 +128,11 @@ static void put_row_unshared(struct at_slab *slab, const struct at_row *row)
         put_run(slab, row->prefix, row->n_prefix, 0, reads_from(begin), end);
         put_run(slab, s->ids, s->n, row->n_prefix, reads_from(begin), end);
         AT_REQUIRE(s->n == 0 || !s->targets[0] || row->n_prefix > 0);
-        put_targets(slab, s, 0, begin + row->n_prefix, slab->n_segments++);
+        if (k == 0)
+            put_prompt_targets(slab, row, begin, slab->n_segments + row->n_segments);
+        put_targets(slab, s, 0, begin + row->n_prefix, slab->n_segments + k);
     }
+    slab->n_segments += at_row_sums(row);
 }
 
 /* Padding tokens and rows, and the index arrays that follow from the completion rows. */
@@ -165,7 +177,7 @@ static void fill(struct at_slab *slab, const struct at_row *const *rows, uint32_
 
     for (uint32_t i = 0; i < n; i++) {
         tokens += count(rows[i]);
-        segments += rows[i]->n_segments;
+        segments += at_row_sums(rows[i]);
     }
     AT_REQUIRE(n <= slab->capacity && tokens <= slab->capacity && segments <= slab->capacity);
     slab->n_tokens = slab->n_rows = slab->n_segments = 0;

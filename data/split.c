@@ -34,7 +34,7 @@ static void hash_row(struct at_hash *hash, const struct at_row *row)
     hash_u32(hash, row->line);
     hash_u32(hash, row->n_prompt);
     hash_u32(hash, row->n_prefix);
-    hash_u32(hash, row->n_segments);
+    hash_u32(hash, at_row_sums(row));
     hash_ids(hash, row->prefix, row->n_prefix);
     for (uint32_t k = 0; k < row->n_segments; k++) {
         const struct at_segment *s = &row->segment[k];

@@ -1,5 +1,6 @@
-// Driver of pair losses: pair i has segments 2i (chosen) and 2i + 1 (rejected). Adds one loss of a list:
-//   coef[r] += weight * dloss/dlogp_r for the rows r of its two segments
+// Driver of pair losses: pair i has `segments` segments, chosen, rejected and, of three, its prompt. With
+// `whole` the loss sees prompt and chosen completion as its chosen side. Adds one loss of a list:
+//   coef[r] += weight * dloss/dlogp_r for the rows r of its segments
 //   result[i] += (loss_weight * loss, 0, 0, 0); its two other numbers become the pair's log-ratios
 // A log-ratio is the sum of policy - reference log-probs; the loss sees its score under the divergence or,
 // with log_ratios 0, the policy's sum. sums, ref_sums (segments, 8) as segment_sum.comp writes them; order,
@@ -45,18 +46,23 @@ void main()
                                       a.simpo_gamma, a.alphapo_alpha);
 
     for (uint i = gl_WorkGroupID.x; i < a.n_pairs; i += gl_NumWorkGroups.x) {
-        const uint c = 16 * i, r = c + 8;
+        const uint first = a.segments * i, c = 8 * first, r = c + 8;
+        const float prompt = a.whole == 0 ? 0.0 : sums[c + 16];
+        const float n_prompt = a.whole == 0 ? 0.0 : sums[c + 20];
         const float ratio_chosen = sums[c] - ref_sums[c], ratio_rejected = sums[r] - ref_sums[r];
-        const score_out chosen = side(sums[c], ratio_chosen), rejected = side(sums[r], ratio_rejected);
-        pair_out o =
-            pair_loss(pair_stats(chosen.score, rejected.score, sums[c + 4], sums[r + 4]), p);
+        const score_out chosen = side(sums[c] + prompt, ratio_chosen);
+        const score_out rejected = side(sums[r], ratio_rejected);
+        pair_out o = pair_loss(
+            pair_stats(chosen.score, rejected.score, sums[c + 4] + n_prompt, sums[r + 4]), p);
 
-        if (!usable(ratio_chosen) || !usable(ratio_rejected))
+        if (!usable(ratio_chosen + prompt) || !usable(ratio_rejected))
             o = pair_out(NAN, NAN, NAN);
         if (gl_LocalInvocationIndex == 0)
             result[i] =
                 vec4(result[i].x + a.loss_weight * o.loss, ratio_chosen, ratio_rejected, 0.0);
-        spread(2 * i, a.weight * o.d_chosen * chosen.slope);
-        spread(2 * i + 1, a.weight * o.d_rejected * rejected.slope);
+        spread(first, a.weight * o.d_chosen * chosen.slope);
+        spread(first + 1, a.weight * o.d_rejected * rejected.slope);
+        if (a.whole != 0)
+            spread(first + 2, a.weight * o.d_chosen * chosen.slope);
     }
 }

@@ -52,7 +52,7 @@ static AT_CHECKED score_all(struct at_run *run, const struct at_dataset *d, bool
         const uint32_t n = d->n_rows - begin < PIECE ? d->n_rows - begin : PIECE;
         for (uint32_t i = 0; i < n; i++) {
             rows[i] = &d->rows[begin + i];
-            results[i] = (struct at_row_result){ .n_segments = rows[i]->n_segments };
+            results[i] = (struct at_row_result){ .n_segments = at_row_sums(rows[i]) };
         }
         TRY(at_score_rows(&run->engine, rows, n, results, reference));
         for (uint32_t i = 0; i < n; i++) {

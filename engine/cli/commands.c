@@ -149,6 +149,15 @@ static const struct cli_command commands[] = {
       FLAGS(inspect_flags),
       .n_positional = 1,
       .run = cli_inspect },
+    { .name = "orpo",
+      .usage = "[CONFIG] [--key value ...]",
+      .help = "fine-tune and align at once, with pairs and no reference (ORPO)",
+      .detail = "Example: attune orpo configs/orpo.json --model_name_or_path model.gguf "
+                "--output_dir out\n",
+      FLAGS(train_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_method },
     { .name = "plan",
       .usage = "CONFIG [--json] [--key value ...]",
       .help = "memory, time, disk and rows of a run, before step 0",
@@ -192,10 +201,9 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "chat",  "compare", "data convert", "data lint", "data split", "data stats",
-    "dial",  "eval",    "export",       "grpo",      "kto",        "label",
-    "merge", "monitor", "online_dpo",   "orpo",      "report",     "reward",
-    "rloo",  "sign",    "sweep",        "verify",
+    "chat",       "compare", "data convert", "data lint", "data split", "data stats", "dial",
+    "eval",       "export",  "grpo",         "kto",       "label",      "merge",      "monitor",
+    "online_dpo", "report",  "reward",       "rloo",      "sign",       "sweep",      "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

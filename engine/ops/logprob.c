@@ -216,7 +216,8 @@ static const struct loss_row *loss_find(const char *name, bool pair)
 void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_t n,
                     struct at_view coef, struct at_view out, struct at_view sums,
                     struct at_view ref_sums, struct at_view order, struct at_view begin,
-                    uint32_t n_pairs, uint32_t R, const struct at_loss_params *params, float weight)
+                    uint32_t n_pairs, uint32_t segments, uint32_t R,
+                    const struct at_loss_params *params, float weight)
 {
     const struct at_view views[] = { coef, out, sums, ref_sums, order, begin };
 
@@ -228,6 +229,8 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
         const struct loss_row *loss = loss_find(terms[i].name, true);
         const struct pair_loss_args args = {
             .n_pairs = n_pairs,
+            .segments = segments,
+            .whole = segments > 2 && strchr(loss->reads, 'w'),
             .weight = weight * terms[i].weight,
             .loss_weight = terms[i].weight,
             .beta = params->beta,

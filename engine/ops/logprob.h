@@ -51,15 +51,15 @@ struct at_loss_term {
     const char *name;
     float weight;
 };
-/* The sum of n losses. Pair p has segments 2p (chosen) and 2p+1 (rejected). coef[i] = weight *
- * dloss/dlogp_i for every completion row (0 for rows of no segment: all R are written); out
- * (n_pairs,4): loss, log-ratio (policy - reference) of chosen, of rejected, 0. ref_sums as
- * at_segment_sums() gives them. weight: 1 / pairs of the whole optimizer step. */
+/* The sum of n losses. A pair has `segments` segments: chosen, rejected, and its prompt when they
+ * are three. coef[i] = weight * dloss/dlogp_i for every completion row (0 for rows of no segment:
+ * all R are written); out (n_pairs,4): loss, log-ratio (policy - reference) of chosen, of rejected,
+ * 0. ref_sums as at_segment_sums() gives them. weight: 1 / pairs of the whole optimizer step. */
 void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_t n,
                     struct at_view coef, struct at_view out, struct at_view sums,
                     struct at_view ref_sums, struct at_view order, struct at_view begin,
-                    uint32_t n_pairs, uint32_t R, const struct at_loss_params *params,
-                    float weight);
+                    uint32_t n_pairs, uint32_t segments, uint32_t R,
+                    const struct at_loss_params *params, float weight);
 /* Token losses (SFT): coef[i] = weight * dloss/dlogp_i for rows with segment >= 0, else 0; row_loss
  * (R,4) the unweighted loss of each row and three zeros, as at_segment_sums()
  * reads it. weight: 1 / target tokens of the whole optimizer step. */

@@ -51,7 +51,7 @@ static const char loss_names[] = ""
 #define LOSS_NAMES (loss_names + 1)
 
 /* Words of method. */
-#define METHOD(id, name, letter, pairs, reference, lists) "|" #name
+#define METHOD(id, name, letter, pairs, reference, lists, prompt) "|" #name
 static const char method_names[] = ""
 #include "methods.def"
     ;
@@ -110,8 +110,8 @@ static const struct word_row renamed[] = {
 #undef RENAMED
 
 static const struct at_method_row methods[AT_METHOD_COUNT] = {
-#define METHOD(id, name, letter, pairs, reference, lists) \
-    [AT_##id] = { #name, letter, pairs, reference, lists },
+#define METHOD(id, name, letter, pairs, reference, lists, prompt) \
+    [AT_##id] = { #name, letter, pairs, reference, lists, prompt },
 #include "methods.def"
 #undef METHOD
 };

@@ -8,7 +8,7 @@
 #include "status.h"
 
 enum at_method {
-#define METHOD(id, name, letter, pairs, reference, lists) AT_##id,
+#define METHOD(id, name, letter, pairs, reference, lists, prompt) AT_##id,
 #include "methods.def"
 #undef METHOD
     AT_METHOD_COUNT
@@ -18,7 +18,7 @@ enum at_method {
 struct at_method_row {
     const char *name;
     char letter; /* this and what follows: methods.def */
-    bool pairs, reference, lists;
+    bool pairs, reference, lists, prompt;
 };
 const struct at_method_row *at_method_get(enum at_method method);
 bool at_method_find(enum at_method *out, const char *name);

@@ -222,20 +222,22 @@ static void reference_pass(struct at_engine *e, const struct at_batch *b, bool c
     e->ref_forward_tokens += e->slab.n_tokens;
 }
 
-static void loss_pass(struct at_engine *e, const struct at_batch *b, const struct at_compute *what)
+static void loss_pass(struct at_engine *e, const struct at_batch *b, const struct at_compute *what,
+                      uint32_t n_pairs)
 {
     struct at_decoder *d = &e->decoder;
     struct landing *l = &e->host->landing;
     const uint64_t bytes = b->n_segments * sizeof *l->losses;
 
     if (what->pair_loss) {
+        AT_REQUIRE(n_pairs > 0);
         if (!what->reference) /* log-ratios to it are the log-probs themselves */
             at_stream_fill(e->stream, at_view_part(d->ref_sums, 0, bytes), 0);
         at_pair_losses(e->stream, what->losses, what->n_losses, d->coef, d->pair_out, d->sums,
-                       d->ref_sums, d->order, d->segment_begin, b->n_segments / 2, b->R,
-                       &what->loss_params, what->weight);
+                       d->ref_sums, d->order, d->segment_begin, n_pairs, b->n_segments / n_pairs,
+                       b->R, &what->loss_params, what->weight);
         at_stream_download(e->stream, l->pairs + l->n_rows, d->pair_out,
-                           b->n_segments / 2 * sizeof *l->pairs);
+                           n_pairs * sizeof *l->pairs);
         return;
     }
     at_token_loss(e->stream, what->losses[0].name, d->coef, d->row_loss, d->stats, d->row_segment,
@@ -260,7 +262,7 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
     for (uint32_t i = 0, s = 0; i < n; i++) {
         l->of[l->n_rows + i] = results[i];
         cached = cached && results[i]->has_reference;
-        for (uint32_t k = 0; k < rows[i]->n_segments; k++)
+        for (uint32_t k = 0; k < at_row_sums(rows[i]); k++)
             l->reference[l->n_segments + s++] = results[i]->reference[k];
     }
     at_decoder_begin(e->stream, d, &b);
@@ -271,7 +273,7 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
         at_decoder_forward(e->stream, d, &b, pass, at_view_part(d->sums, 0, bytes));
         at_stream_download(e->stream, l->sums + l->n_segments, d->sums, bytes);
         if (what->n_losses > 0)
-            loss_pass(e, &b, what);
+            loss_pass(e, &b, what, n);
         e->tokens_computed += e->slab.n_tokens;
         e->head_rows += e->slab.n_rows;
     }

@@ -66,13 +66,14 @@ struct at_segment_result {
     float unused[3];
 };
 struct at_pair_result {
-    float loss, score_chosen, score_rejected, unused;
+    float loss, score_chosen, score_rejected;
+    float log_odds; /* by at_objective_score(), of ORPO */
 };
 struct at_row_result {
-    struct at_segment_result policy[AT_MAX_SEGMENTS];
+    struct at_segment_result policy[AT_MAX_SEGMENTS];    /* sides, then prompt */
     struct at_segment_result reference[AT_MAX_SEGMENTS]; /* when a reference was wanted */
     struct at_pair_result pair;                          /* pair losses */
-    uint32_t n_segments;                                 /* in: of the row */
+    uint32_t n_segments;                                 /* in: at_row_sums() */
     bool has_reference; /* in: `reference` is cached; out: filled */
 };
 struct at_compute {

@@ -24,6 +24,10 @@ void at_tally_add(struct at_tally *t, const struct at_row *row, const struct at_
     t->score[0] += r->pair.score_chosen;
     t->score[1] += r->pair.score_rejected;
     t->wins += r->pair.score_chosen > r->pair.score_rejected;
+    t->nll -= (double)r->policy[0].logp + (row->prompt_targets ? (double)r->policy[2].logp : 0);
+    t->nll_tokens += (double)r->policy[0].n + at_row_prompt_targets(row);
+    t->log_odds += r->pair.log_odds;
+    t->log_ratio -= log1p(exp(-(double)r->pair.log_odds));
     t->mean_logp[0] += mean[0];
     t->mean_logp[1] += mean[1];
     t->mean_logp_wins += mean[0] > mean[1];
@@ -51,12 +55,12 @@ static double share(double sum, double n)
     return n > 0 ? sum / n : 0;
 }
 
-void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix, enum at_method method,
-                    double beta, bool token_means)
+void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix,
+                    const struct at_metric_style *style)
 {
-    const double *logp = token_means ? t->mean_logp : t->logp;
+    const double *logp = style->token_means ? t->mean_logp : t->logp, beta = style->beta;
 
-    if (!at_method_get(method)->pairs) {
+    if (!at_method_get(style->method)->pairs) {
         at_metric_add(out, prefix, "loss", share(t->loss, t->tokens[0]));
         at_metric_add(out, prefix, "entropy", share(t->entropy, t->tokens[0]));
         at_metric_add(out, prefix, "mean_token_accuracy", share(t->hits, t->tokens[0]));
@@ -73,8 +77,12 @@ void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix, en
     at_metric_add(out, prefix, "logits/rejected", share(t->logit[1], t->tokens[1]));
     at_metric_add(out, prefix, "entropy", share(t->entropy, t->tokens[0] + t->tokens[1]));
     at_metric_add(out, prefix, "mean_token_accuracy", share(t->hits, t->tokens[0]));
-    if (!at_method_get(method)->reference)
-        at_metric_add(out, prefix, "nll_loss", -share(t->logp[0], t->tokens[0]));
+    if (!at_method_get(style->method)->reference)
+        at_metric_add(out, prefix, "nll_loss", share(t->nll, t->nll_tokens));
+    if (style->log_odds) {
+        at_metric_add(out, prefix, "log_odds_chosen", share(t->log_odds, t->rows));
+        at_metric_add(out, prefix, "log_odds_ratio", share(t->log_ratio, t->rows));
+    }
     if (*prefix)
         at_metric_add(out, prefix, "logps/accuracies", share(t->mean_logp_wins, t->rows));
 }

@@ -13,14 +13,22 @@ struct at_tally {
     double logit[2], entropy, hits; /* sums over tokens */
     double tokens[2];               /* target tokens of segment 0 and 1 */
     double mean_logp[2];            /* of means over a side's tokens */
+    double log_odds, log_ratio;     /* log-odds x of a pair, log sigma(x) */
+    double nll, nll_tokens;         /* of the chosen side, with the prompt where that counts */
 };
 void at_tally_add(struct at_tally *tally, const struct at_row *row, const struct at_row_result *r);
 
-/* {"loss": ..., TRL's names...} with `prefix` ("" or "eval_"). beta turns scores into rewards.
- * token_means: log-probs are means over a side's tokens, not sums.
+/* Whose metrics they are. */
+struct at_metric_style {
+    enum at_method method;
+    double beta;      /* turns scores into rewards */
+    bool token_means; /* log-probs are means over a side's tokens, not sums */
+    bool log_odds;    /* ORPO's are written */
+};
+/* {"loss": ..., TRL's names...} with `prefix` ("" or "eval_").
  * A value that is not finite becomes null and its name is added to "nonfinite". */
 void at_tally_write(cJSON *out, const struct at_tally *tally, const char *prefix,
-                    enum at_method method, double beta, bool token_means);
+                    const struct at_metric_style *style);
 /* Adds a number to an object under the rule for non-finite values. */
 void at_metric_add(cJSON *out, const char *prefix, const char *name, double value);
 

@@ -191,11 +191,12 @@ done:
 
 /* ---- values ---- */
 
-/* CPO's cross-entropy of the chosen side is one more loss of the sum. */
-static bool is_anchored(const struct at_config *c)
+/* Weight of the cross-entropy of the chosen side, one more loss of the sum: of ORPO and CPO. */
+static double anchor_weight(const struct at_config *c)
 {
-    return at_key_read_by(AT_KEY_cpo_alpha, c->run_method) && c->cpo_alpha > 0 &&
-           !any_reads(c, "a");
+    if (at_method_get(c->run_method)->prompt)
+        return 1;
+    return at_key_read_by(AT_KEY_cpo_alpha, c->run_method) && !any_reads(c, "a") ? c->cpo_alpha : 0;
 }
 
 void at_objective_make(struct at_objective *out, const struct at_config *c)
@@ -209,8 +210,8 @@ void at_objective_make(struct at_objective *out, const struct at_config *c)
                                    c->loss_weights.n > 0 ? (float)c->loss_weights.items[i] : 1 };
     if (!m->pairs)
         return;
-    if (is_anchored(c))
-        out->terms[out->n++] = (struct at_loss_term){ "sft", (float)c->cpo_alpha };
+    if (anchor_weight(c) > 0)
+        out->terms[out->n++] = (struct at_loss_term){ "sft", (float)anchor_weight(c) };
     out->params = (struct at_loss_params){ .beta = (float)c->beta,
                                            .label_smoothing = (float)c->label_smoothing,
                                            .discopop_tau = (float)c->discopop_tau,
@@ -218,6 +219,7 @@ void at_objective_make(struct at_objective *out, const struct at_config *c)
                                            .alphapo_alpha = (float)c->alpha,
                                            .divergence = divergence_of(c),
                                            .alpha = (float)c->f_alpha_divergence_coef };
+    out->log_odds = any_reads(c, "l");
     out->token_means = !m->reference && any_reads(c, "m");
     out->reward_alpha = any_reads(c, "a") ? c->alpha : 0;
 }
@@ -227,8 +229,20 @@ static float score_of(const struct at_objective *o, const struct at_segment_resu
     return (float)alpha_score((double)side->logp / side->n, 1 - o->reward_alpha).score;
 }
 
+/* The difference of log-odds behind orpo's value at beta 1, v = log(1 + e^-x). */
+static float log_odds_of(const struct at_row_result *r)
+{
+    const pair_stats s = { (double)r->policy[0].logp, (double)r->policy[1].logp,
+                           (double)r->policy[0].n, (double)r->policy[1].n };
+    const double v = at_pair_loss_value("orpo", s, (loss_params){ .beta = 1 });
+
+    return (float)-(v + log(-expm1(-v)));
+}
+
 void at_objective_score(const struct at_objective *o, struct at_row_result *pairs, uint32_t n)
 {
+    for (uint32_t i = 0; o->log_odds && i < n; i++)
+        pairs[i].pair.log_odds = log_odds_of(&pairs[i]);
     for (uint32_t i = 0; o->token_means && i < n; i++) {
         pairs[i].pair.score_chosen = score_of(o, &pairs[i].policy[0]);
         pairs[i].pair.score_rejected = score_of(o, &pairs[i].policy[1]);
@@ -240,7 +254,7 @@ float at_objective_mean_chosen(const struct at_row *const *rows, uint32_t n)
     double sum = 0;
 
     for (uint32_t i = 0; i < n; i++)
-        sum += rows[i]->segment[0].n_targets;
+        sum += rows[i]->segment[0].n_targets + at_row_prompt_targets(rows[i]);
     return (float)(sum / n);
 }
 

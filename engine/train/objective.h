@@ -12,6 +12,7 @@ struct at_objective {
     size_t n;
     struct at_loss_params params; /* mean_n_chosen: at_objective_mean_chosen() of the step's rows */
     bool token_means;             /* no reference, and means over tokens are compared */
+    bool log_odds;                /* they are logged */
     double reward_alpha;          /* of alphapo, else 0 */
 };
 /* Losses that the method cannot take or that are named twice, weights that do not match them, a
@@ -28,7 +29,8 @@ double at_objective_at_start(const struct at_objective *objective,
                              const struct at_loss_params *params, const struct at_row_result *pair);
 
 /* Makes the scores of computed pairs those that TRL logs as rewards / beta: log-ratios as they are,
- * without a reference the log-prob, its mean over tokens, or alphapo's reward. */
+ * without a reference the log-prob, its mean over tokens, or alphapo's reward; and fills in
+ * log-odds that are logged. */
 void at_objective_score(const struct at_objective *objective, struct at_row_result *pairs,
                         uint32_t n);
 

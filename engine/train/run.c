@@ -16,6 +16,7 @@ static struct at_dataset_params dataset_params(const struct at_run *run)
         .system_prompt = c->system_prompt,
         .max_length = c->max_length,
         .assistant_only = c->assistant_only_loss,
+        .prompt_targets = at_method_get(run->method)->prompt,
         .completion_only = !c->is_set[AT_KEY_completion_only_loss] || c->completion_only_loss,
     };
 

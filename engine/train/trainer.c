@@ -101,9 +101,18 @@ done:
     return st;
 }
 
+static struct at_metric_style metric_style(const struct at_loop *l)
+{
+    return (struct at_metric_style){ .method = l->run->method,
+                                     .beta = l->config->beta,
+                                     .token_means = l->objective.token_means,
+                                     .log_odds = l->objective.log_odds };
+}
+
 static AT_CHECKED evaluate(struct at_loop *l, bool before, struct at_outcome *out)
 {
     enum at_status st = AT_OK;
+    const struct at_metric_style style = metric_style(l);
     struct at_run *run = l->run;
     const struct at_dataset *d = &run->data.eval;
     const double begin_s = at_now_s();
@@ -116,7 +125,7 @@ static AT_CHECKED evaluate(struct at_loop *l, bool before, struct at_outcome *ou
         goto done;
     TRY(evaluate_rows(l, &tally, &e));
     line = at_records_line(l->state.step, (double)l->state.step / (double)run->steps_per_epoch);
-    at_tally_write(line, &tally, "eval_", run->method, l->config->beta, l->objective.token_means);
+    at_tally_write(line, &tally, "eval_", &style);
     cJSON_AddNumberToObject(line, "n", d->n_rows);
     TRY(at_records_metrics(l->records, line));
     if (pairs)
@@ -259,6 +268,7 @@ static AT_CHECKED log_step(struct at_loop *l, uint32_t n, double rate, double st
 {
     enum at_status st = AT_OK;
     struct at_run *run = l->run;
+    const struct at_metric_style style = metric_style(l);
     cJSON *line = NULL;
     uint64_t tokens = 0;
 
@@ -276,8 +286,7 @@ static AT_CHECKED log_step(struct at_loop *l, uint32_t n, double rate, double st
         goto done;
     line = at_records_line(l->state.step + 1,
                            (double)(l->state.step + 1) / (double)run->steps_per_epoch);
-    at_tally_write(line, &l->state.tally, "", run->method, l->config->beta,
-                   l->objective.token_means);
+    at_tally_write(line, &l->state.tally, "", &style);
     at_metric_add(line, "", "grad_norm", l->state.norm_sum / (double)l->state.logged);
     at_metric_add(line, "", "learning_rate", rate);
     at_metric_add(line, "", "num_tokens", (double)l->state.num_tokens);
@@ -448,9 +457,9 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
         TRY(at_alloc(&l->v, 1, bytes));
     }
     for (uint32_t i = 0; i < train->n_rows; i++)
-        l->results[i].n_segments = train->rows[i].n_segments;
+        l->results[i].n_segments = at_row_sums(&train->rows[i]);
     for (uint32_t i = 0; i < eval->n_rows; i++) {
-        l->eval[i].n_segments = eval->rows[i].n_segments;
+        l->eval[i].n_segments = at_row_sums(&eval->rows[i]);
         l->eval_rows[i] = &eval->rows[i];
     }
 done:

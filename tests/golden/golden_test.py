@@ -20,11 +20,12 @@ import tempfile
 # same (tests/e2e/determinism_test.py); TRL averages the means of micro-batches, whatever their tokens.
 # With accumulation these differ, and only with it.
 TOKEN_MEANS = {"entropy", "mean_token_accuracy", "logits/chosen", "logits/rejected"}
-# TRL's CPO takes the mean over prompt and padding too; without cpo_alpha it logs a cross-entropy of 0.
-NOT_COMPARED = {"cpo": {"logits/chosen", "logits/rejected"}}
+# TRL's CPO and ORPO take the mean over prompt and padding too; CPO without cpo_alpha logs no cross-entropy.
+NOT_COMPARED = {method: {"logits/chosen", "logits/rejected"} for method in ("cpo", "orpo")}
 METRICS = ["loss", "grad_norm", "learning_rate", "rewards/chosen", "rewards/rejected",
            "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected", "entropy",
-           "mean_token_accuracy", "logits/chosen", "logits/rejected", "nll_loss", "num_tokens"]
+           "mean_token_accuracy", "logits/chosen", "logits/rejected", "log_odds_chosen",
+           "log_odds_ratio", "nll_loss", "num_tokens"]
 failures = 0
 
 

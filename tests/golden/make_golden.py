@@ -44,6 +44,7 @@ import transformers  # noqa: E402
 import trl  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from trl.experimental.cpo import CPOConfig, CPOTrainer  # noqa: E402
+from trl.experimental.orpo import ORPOConfig, ORPOTrainer  # noqa: E402
 
 from golden_data import build_data  # noqa: E402
 from golden_models import MODELS, SHARD_BYTES, build_model, write_json  # noqa: E402
@@ -103,6 +104,10 @@ def short_dpo(model, data, **keys):
 
 def cpo(model, **keys):
     return {**short_dpo(model, "pairs"), "method": "cpo", **keys}
+
+
+def orpo(model, **keys):
+    return {**short_dpo(model, "pairs"), "method": "orpo", **keys}
 
 
 def sft(model, data, **keys):
@@ -185,12 +190,13 @@ RUNS = {
     "cpo_ipo": cpo("tiny_qwen2", loss_type="ipo"),
     "cpo_simpo": cpo("tiny_llama", loss_type="simpo", beta=2.0, simpo_gamma=1.0, cpo_alpha=0.0),
     "cpo_alphapo": cpo("tiny_qwen2", loss_type="alphapo", beta=2.0, alpha=0.25),
+    "orpo": orpo("tiny_llama", beta=0.5),
 }
 
 
-class RowsOfDPO(CPOTrainer):
-    """CPO on the ids of the stable trainer, whose columns the data set has. Its own tokenizing puts a
-    first token before and an end token behind whatever the tokenizer and the template say."""
+class RowsOfDPO:
+    """A trainer on the ids of the stable one, whose columns the data set has. The experimental trainers'
+    tokenizing puts a first token before and an end token behind whatever tokenizer and template say."""
 
     def tokenize_row(self, feature, model=None):
         prompt = feature["prompt_ids"]
@@ -203,9 +209,19 @@ class RowsOfDPO(CPOTrainer):
         return batch
 
 
+class CPO(RowsOfDPO, CPOTrainer):
+    pass
+
+
+class ORPO(RowsOfDPO, ORPOTrainer):
+    pass
+
+
+LABELLED = ("cpo", "orpo")  # methods of the experimental trainers
 TRAINERS = {
-    "cpo": (RowsOfDPO, CPOConfig),
+    "cpo": (CPO, CPOConfig),
     "dpo": (trl.DPOTrainer, trl.DPOConfig),
+    "orpo": (ORPO, ORPOConfig),
     "sft": (trl.SFTTrainer, trl.SFTConfig),
 }
 
@@ -302,7 +318,7 @@ def make_trainer(config, model, scratch, recorder):
     data = datasets.Dataset.from_list([{"row": i, **row} for i, row in enumerate(rows)])
     cls = TRAINERS[config["method"]][0]
     tokenizer = transformers.AutoTokenizer.from_pretrained(path_of(config, "model_name_or_path"))
-    if config["method"] == "cpo":
+    if config["method"] in LABELLED:
         data = with_ids_of_dpo(data, config, tokenizer, scratch)
     trainer = cls(
         model=model,
@@ -350,7 +366,7 @@ def row_records(trainer, model, config, n_rows):
     for row in trainer.train_dataset:
         if config["method"] == "dpo":
             found = pair_record(model, row, max_length)
-        elif config["method"] == "cpo":
+        elif config["method"] in LABELLED:
             found = labelled_record(model, row)
         else:
             mask = [label != -100 for label in row["labels"]]

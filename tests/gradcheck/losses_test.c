@@ -9,7 +9,7 @@
 #include "ref_loss.h"
 #include "tolerances.h"
 
-enum { PAIRS = 3, ROWS = 16 };
+enum { SEGMENTS = 6, ROWS = 16 }; /* three pairs, or two with a segment for the prompt */
 
 /* Floats that are exact; the loss is a list of one with weight 1/2. */
 struct setting {
@@ -27,42 +27,48 @@ static const struct setting settings[] = {
 };
 
 static const int32_t order[ROWS] = { 5, 2, 9, 0, 7, 1, 12, 3, 4, 15, 6, 8, 10, 11, 13, 14 };
-static const int32_t begin[2 * PAIRS + 1] = { 0, 2, 5, 6, 9, 11, 14 };
+static const int32_t begin[SEGMENTS + 1] = { 0, 2, 5, 6, 9, 11, 14 };
 
 /* Mean loss at policy log-probs `logp`, reference log-probs `ref`, by row. */
 static double batch_loss(const struct at_loss *loss, const float *logp, const float *ref,
-                         size_t row, double shift, const struct setting *with)
+                         size_t row, double shift, const struct setting *with, size_t segments)
 {
+    const size_t pairs = SEGMENTS / segments;
+    const bool whole = segments > 2 && strchr(loss->reads, 'w');
     const bool by_logp = strchr(loss->reads, 'p') != NULL;
     const int divergence = strchr(loss->reads, 'f') ? with->divergence : DIVERGENCE_REVERSE_KL;
-    double score[2 * PAIRS] = { 0 }, sum = 0;
+    double score[SEGMENTS] = { 0 }, n[SEGMENTS] = { 0 }, sum = 0;
 
-    for (size_t s = 0; s < 2 * PAIRS; s++)
+    for (size_t s = 0; s < SEGMENTS; s++)
         for (int32_t k = begin[s]; k < begin[s + 1]; k++) {
+            n[s]++;
             const size_t r = (size_t)order[k];
 
             score[s] +=
                 (double)logp[4 * r] - (by_logp ? 0 : (double)ref[4 * r]) + (r == row ? shift : 0);
         }
-    for (size_t i = 0; i < PAIRS; i++) {
-        const pair_stats s = { divergence_score(divergence, score[2 * i], with->alpha).score,
-                               divergence_score(divergence, score[2 * i + 1], with->alpha).score,
-                               begin[2 * i + 1] - begin[2 * i],
-                               begin[2 * i + 2] - begin[2 * i + 1] };
+    for (size_t i = 0; i < pairs; i++) {
+        const size_t c = segments * i;
+        const double chosen = score[c] + (whole ? score[c + 2] : 0);
+        const pair_stats s = { divergence_score(divergence, chosen, with->alpha).score,
+                               divergence_score(divergence, score[c + 1], with->alpha).score,
+                               n[c] + (whole ? n[c + 2] : 0), n[c + 1] };
         pair_out o;
 
         assert_true(ref_pair_loss(&o, loss->name, s, with->p));
-        sum += o.loss / PAIRS;
+        sum += o.loss / (double)pairs;
     }
     return sum;
 }
 
 enum { ORDER, BEGIN, LOGP, REF, SUMS, REF_SUMS, COEF, OUT, BUFFERS };
 
-static void check(struct gt *t, const struct at_loss *loss, const struct setting *with)
+static void check(struct gt *t, const struct at_loss *loss, const struct setting *with,
+                  uint32_t segments)
 {
-    static const size_t bytes[BUFFERS] = { sizeof order, sizeof begin, ROWS * 16, ROWS * 16,
-                                           PAIRS * 64,   PAIRS * 64,   ROWS * 4,  PAIRS * 16 };
+    static const size_t bytes[BUFFERS] = { sizeof order,  sizeof begin,  ROWS * 16, ROWS * 16,
+                                           SEGMENTS * 32, SEGMENTS * 32, ROWS * 4,  SEGMENTS * 16 };
+    const uint32_t pairs = SEGMENTS / segments;
     const struct at_loss_params params = { .beta = (float)with->p.beta,
                                            .label_smoothing = (float)with->p.label_smoothing,
                                            .discopop_tau = (float)with->p.discopop_tau,
@@ -77,6 +83,8 @@ static void check(struct gt *t, const struct at_loss *loss, const struct setting
     struct at_view v[BUFFERS];
     size_t ids[BUFFERS];
 
+    for (size_t r = 0; r < ROWS; r++)
+        logp[4 * r] = -0.25f - fabsf(logp[4 * r]); /* below 0, as log-probs are */
     gt_begin(t);
     for (int i = 0; i < BUFFERS; i++)
         ids[i] = gt_plan(t, bytes[i]);
@@ -87,16 +95,16 @@ static void check(struct gt *t, const struct at_loss *loss, const struct setting
     OK(at_gpu_write(t->gpu, v[BEGIN], begin, sizeof begin));
     OK(at_gpu_write(t->gpu, v[LOGP], logp, ROWS * 16));
     OK(at_gpu_write(t->gpu, v[REF], ref, ROWS * 16));
-    at_segment_sums(t->stream, v[SUMS], v[LOGP], v[ORDER], v[BEGIN], 2 * PAIRS);
-    at_segment_sums(t->stream, v[REF_SUMS], v[REF], v[ORDER], v[BEGIN], 2 * PAIRS);
+    at_segment_sums(t->stream, v[SUMS], v[LOGP], v[ORDER], v[BEGIN], SEGMENTS);
+    at_segment_sums(t->stream, v[REF_SUMS], v[REF], v[ORDER], v[BEGIN], SEGMENTS);
     at_pair_losses(t->stream, &term, 1, v[COEF], v[OUT], v[SUMS], v[REF_SUMS], v[ORDER], v[BEGIN],
-                   PAIRS, ROWS, &params, 1.0f / PAIRS);
+                   pairs, segments, ROWS, &params, 1 / (float)pairs);
     OK(at_stream_wait(t->stream));
     OK(at_gpu_read(t->gpu, coef, v[COEF], sizeof coef));
     for (size_t r = 0; r < ROWS; r++)
         want[r] = 0.5 *
-                  (batch_loss(loss, logp, ref, r, 1e-5, with) -
-                   batch_loss(loss, logp, ref, r, -1e-5, with)) /
+                  (batch_loss(loss, logp, ref, r, 1e-5, with, segments) -
+                   batch_loss(loss, logp, ref, r, -1e-5, with, segments)) /
                   2e-5;
     gt_require_close(t, loss->name, coef, want, NULL, ROWS, TOL_LOSS + TOL_DIFFERENCE);
     gt_end(t);
@@ -114,7 +122,8 @@ static void pair_losses_coef_equals_differences(void **state)
     gt_open(&t, 0);
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < AT_COUNT(settings) && list[i].kind == AT_LOSS_PAIR; k++)
-            check(&t, &list[i], &settings[k]);
+            for (uint32_t segments = 2; segments <= 3; segments++)
+                check(&t, &list[i], &settings[k], segments);
     gt_close(&t);
 }
 

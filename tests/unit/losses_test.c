@@ -54,6 +54,11 @@ static const struct {
     { "ipo", { 1, -3, 4, 2 }, { .beta = 0.5 }, 0.5625 }, /* by hand: (1/4 + 3/2 - 1)^2 */
     { "nca_pair", { 0, 0, 4, 2 }, { .beta = 0.1 }, 1.386294361119891 }, /* 2 ln 2 */
     { "nca_pair", { 1, -2, 4, 2 }, { .beta = 1 }, 1.0333565367988207 },
+    { "orpo", { -4, -4, 4, 4 }, { .beta = 0.1 }, 0.069314718055994530942 }, /* beta ln 2 */
+    { "orpo",
+      { -4, -4, 4, 2 },
+      { .beta = 0.5 },
+      0.11909151320691416 }, /* odds 1 / (e - 1), 1 / (e^2 - 1) */
     { "robust", { 0, 0, 4, 2 }, { .beta = 0.1, .label_smoothing = 0.1 }, 0.69314718055994530942 },
     { "robust", { 2, -1, 4, 2 }, { .beta = 1, .label_smoothing = 0.25 }, -1.451412648426258 },
     { "sft", { -6, -9, 4, 2 }, { .beta = 0.1, .mean_n_chosen = 3 }, 2 },
@@ -145,7 +150,9 @@ static void require_slope(const char *name, double below, double above, double s
 static void check_pair(const char *name)
 {
     const double h = 1e-5;
-    const pair_stats s = { uniform(-8, 8), uniform(-8, 8), floor(uniform(1, 9)),
+    /* log-probs are below 0, log-ratios have any sign */
+    const double top = strchr(at_loss_find(name)->reads, 'p') ? -0.1 : 8;
+    const pair_stats s = { uniform(-8, top), uniform(-8, top), floor(uniform(1, 9)),
                            floor(uniform(1, 9)) };
     const loss_params p = { uniform(0.05, 1.5), uniform(0.01, 0.4), uniform(0.5, 2),
                             uniform(1, 9),      uniform(0, 2),      uniform(-1, 1) };

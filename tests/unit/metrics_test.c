@@ -97,7 +97,9 @@ static void tally_of_pairs_equals_the_definitions(void **state)
     (void)state;
     at_tally_add(&t, &pair, &first);
     at_tally_add(&t, &pair, &second);
-    at_tally_write(out, &t, "eval_", AT_DPO, 0.5, false);
+    at_tally_write(
+        out, &t, "eval_",
+        &(struct at_metric_style){ .method = AT_DPO, .beta = 0.5, .token_means = false });
     check_near(value(out, "eval_loss"), 1, 0);
     check_near(value(out, "eval_rewards/chosen"), 0.75, 0);
     check_near(value(out, "eval_rewards/rejected"), 0.25, 0);
@@ -121,18 +123,23 @@ static void tally_of_pairs_without_reference(void **state)
 
     (void)state;
     at_tally_add(&t, &pair, &first);
-    at_tally_write(out, &t, "", AT_CPO, 0.5, true);
+    at_tally_write(out, &t, "",
+                   &(struct at_metric_style){ .method = AT_CPO, .beta = 0.5, .token_means = true });
     check_near(value(out, "nll_loss"), -(double)first.policy[0].logp / first.policy[0].n, 1e-12);
     check_near(value(out, "logps/chosen"), (double)first.policy[0].logp / first.policy[0].n, 1e-12);
     check_near(value(out, "logps/rejected"), (double)first.policy[1].logp / first.policy[1].n,
                1e-12);
     cJSON_Delete(out);
     out = cJSON_CreateObject();
-    at_tally_write(out, &t, "", AT_CPO, 0.5, false);
+    at_tally_write(
+        out, &t, "",
+        &(struct at_metric_style){ .method = AT_CPO, .beta = 0.5, .token_means = false });
     check_near(value(out, "logps/chosen"), (double)first.policy[0].logp, 1e-12);
     cJSON_Delete(out);
     out = cJSON_CreateObject();
-    at_tally_write(out, &t, "", AT_DPO, 0.5, false);
+    at_tally_write(
+        out, &t, "",
+        &(struct at_metric_style){ .method = AT_DPO, .beta = 0.5, .token_means = false });
     assert_null(at_json_find(out, "nll_loss"));
     cJSON_Delete(out);
 }
@@ -144,7 +151,9 @@ static void tally_of_a_step_has_no_eval_only_metric(void **state)
 
     (void)state;
     at_tally_add(&t, &pair, &first);
-    at_tally_write(out, &t, "", AT_DPO, 0.1, false);
+    at_tally_write(
+        out, &t, "",
+        &(struct at_metric_style){ .method = AT_DPO, .beta = 0.1, .token_means = false });
     assert_null(at_json_find(out, "logps/accuracies"));
     check_near(value(out, "rewards/accuracies"), 1, 0);
     cJSON_Delete(out);
@@ -160,7 +169,8 @@ static void tally_of_completions_is_by_token(void **state)
 
     (void)state;
     at_tally_add(&t, &row, &r);
-    at_tally_write(out, &t, "", AT_SFT, 0, false);
+    at_tally_write(out, &t, "",
+                   &(struct at_metric_style){ .method = AT_SFT, .beta = 0, .token_means = false });
     check_near(value(out, "loss"), 1.5, 0);
     check_near(value(out, "entropy"), 1, 0);
     check_near(value(out, "mean_token_accuracy"), 0.25, 0);

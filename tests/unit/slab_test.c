@@ -36,6 +36,7 @@ static void make_rows(struct rows *out, struct at_rng *rng)
         row->n_segments = 1 + at_rng_below(rng, 2);
         row->n_prefix = at_rng_below(rng, MAX_PART + 1);
         row->prefix = out->ids[r][2];
+        row->prompt_targets = at_rng_below(rng, 2);
         for (uint32_t i = 0; i < MAX_PART; i++)
             for (int32_t k = 0; k < 3; k++)
                 out->ids[r][k][i] = (int32_t)(1000 + r * 100 + i * 3) + k;
@@ -65,6 +66,7 @@ static uint32_t make_origins(struct origin out[CAPACITY], const struct rows *row
             for (uint32_t i = 0; i < row->segment[k].n; i++)
                 out[n++] = (struct origin){ r, segment, row->n_prefix + i, false };
         }
+        segment += row->prompt_targets;
     }
     return n;
 }
@@ -141,7 +143,7 @@ static void check_targets(const struct at_slab *slab, const struct origin *origi
 {
     uint32_t s = 0, total = 0;
 
-    for (uint32_t r = 0; r < rows->n; r++)
+    for (uint32_t r = 0; r < rows->n; r++) {
         for (uint32_t k = 0; k < rows->row[r].n_segments; k++, s++) {
             const struct at_segment *segment = &rows->row[r].segment[k];
             uint32_t nth = 0;
@@ -153,6 +155,12 @@ static void check_targets(const struct at_slab *slab, const struct origin *origi
             total += nth;
             assert_int_equal(slab->segment_begin[s + 1], total);
         }
+        if (!rows->row[r].prompt_targets)
+            continue;
+        for (uint32_t i = 1; i < rows->row[r].n_prefix; i++, total++)
+            check_target(slab, origin, s, i, rows->row[r].prefix[i], i - 1, r);
+        assert_int_equal(slab->segment_begin[++s], total);
+    }
     assert_int_equal(slab->n_segments, s);
     assert_int_equal(slab->n_rows, total);
     assert_int_equal(slab->R, at_round_up(total, 64));
