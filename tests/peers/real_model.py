@@ -100,7 +100,7 @@ def main():
         agree("DPO", rows, folder / "dpo")
         if STEPS == "0":
             check_whole_run(folder, common, result)
-        limit = ["--max_steps", "3", "--eval_split", "0"]
+        limit = ["--max_steps", "3", "--eval_dataset", "[]", "--eval_split", "0"]
         attune("sft", ROOT / "configs/sft.json", *common, "--output_dir", folder / "sft", *limit)
         attune("dpo", ROOT / "configs/dpo.json", *common, "--output_dir", folder / "both", *limit,
                "--adapter_name_or_path", folder / "sft", "--adapter_start", "stack")
