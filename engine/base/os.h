@@ -28,12 +28,13 @@ AT_CHECKED at_writer_put(struct at_writer *writer, const void *bytes, size_t n);
 AT_CHECKED at_writer_commit(struct at_writer *writer);
 void at_writer_close(struct at_writer **inout);
 
-/* A log that lines are appended to; each at_log_line() is one write() of a whole line. Opened, it
- * has the first `keep` bytes of what was there (0: it is new); AT_INTEGRITY when those are fewer.
- */
+/* A log that is appended to; each at_log_line() is one write() of a whole line, at_log_put() of all
+ * its bytes. Opened, it has the first `keep` bytes of what was there (0: it is new); AT_INTEGRITY
+ * when those are fewer. */
 struct at_log;
 AT_CHECKED at_log_open(struct at_log **out, const char *path, uint64_t keep);
 AT_CHECKED at_log_line(struct at_log *log, const char *line, size_t n); /* adds '\n' */
+AT_CHECKED at_log_put(struct at_log *log, const void *bytes, size_t n);
 AT_CHECKED at_log_sync(struct at_log *log, uint64_t *out_bytes); /* all on the disk; its size */
 void at_log_close(struct at_log **inout);
 
@@ -57,6 +58,7 @@ AT_CHECKED at_path_real(struct at_arena *arena, char **out, const char *path);
 /* Bits of this processor's vector registers: 512, 256 or 128; 0: not known. */
 unsigned at_cpu_vector_bits(void);
 double at_now_s(void);                    /* monotonic seconds */
+double at_wall_s(void);                   /* seconds since 1970 */
 double at_cpu_s(void);                    /* processor seconds of this process */
 uint64_t at_memory_available_bytes(void); /* least of MemAvailable and the cgroup's room */
 uint64_t at_memory_peak_bytes(void);      /* peak resident set of this process */

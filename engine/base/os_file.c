@@ -297,6 +297,11 @@ enum at_status at_log_line(struct at_log *log, const char *line, size_t n)
     return st;
 }
 
+enum at_status at_log_put(struct at_log *log, const void *bytes, size_t n)
+{
+    return write_all(log->fd, bytes, n, log->path);
+}
+
 enum at_status at_log_sync(struct at_log *log, uint64_t *out_bytes)
 {
     struct stat info;

@@ -28,6 +28,11 @@ double at_now_s(void)
     return clock_s(CLOCK_MONOTONIC);
 }
 
+double at_wall_s(void)
+{
+    return clock_s(CLOCK_REALTIME);
+}
+
 double at_cpu_s(void)
 {
     return clock_s(CLOCK_PROCESS_CPUTIME_ID);

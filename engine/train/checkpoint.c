@@ -79,6 +79,7 @@ static const struct field engine_fields[] = {
     FIELD(at_engine, U64, tokens_given),
 };
 static const struct field log_fields[] = {
+    FIELD(at_log_bytes, U64, events),
     FIELD(at_log_bytes, U64, metrics),
     FIELD(at_log_bytes, U64, pairs),
     FIELD(at_log_bytes, U64, timing),

@@ -660,6 +660,16 @@ done:
     return st;
 }
 
+static void check_reports(const struct at_config *c)
+{
+    for (size_t i = 0; i < c->report_to.n; i++)
+        if (!in_words("none|tensorboard", c->report_to.items[i]))
+            at_warn("no_effect",
+                    "report_to %s has no effect because metrics go to metrics.jsonl, and with "
+                    "tensorboard to an event file",
+                    c->report_to.items[i]);
+}
+
 static AT_CHECKED check_early_stopping(const struct at_config *c)
 {
     if (c->early_stopping_patience > 0 && strcmp(c->eval_strategy, "no") == 0)
@@ -689,6 +699,7 @@ static AT_CHECKED check_method(const struct at_config *c)
     TRY(at_objective_check(c));
     TRY(at_schedule_make(&schedule, c->lr_scheduler_type, c->learning_rate, c->warmup_steps, 1,
                          c->lr_scheduler_kwargs));
+    check_reports(c);
     TRY(check_early_stopping(c));
     if (!c->deterministic)
         FAIL(AT_USAGE, "deterministic: false is not built; every run is deterministic");

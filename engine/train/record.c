@@ -1,14 +1,16 @@
 #include "record.h"
 
 #include "hash.h"
+#include "tensorboard.h"
 
 #include <string.h>
 
 struct at_records {
     struct at_arena arena;
     const char *dir;
-    struct at_log *metrics, *timing, *pairs;
-    uint64_t device_bytes; /* of the plan, which a step never exceeds */
+    struct at_log *metrics, *timing;
+    struct at_log *events, *pairs; /* NULL: not wanted */
+    uint64_t device_bytes;         /* of the plan, which a step never exceeds */
 };
 
 static AT_CHECKED path_in(struct at_records *r, char **out, const char *name)
@@ -132,6 +134,42 @@ done:
     return st;
 }
 
+static bool reports_to(const struct at_config *c, const char *name)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < c->report_to.n; i++)
+        found = found || strcmp(c->report_to.items[i], name) == 0;
+    return found;
+}
+
+static AT_CHECKED put_events(struct at_records *r, const struct at_buf *records)
+{
+    enum at_status st = AT_OK;
+
+    TRY(at_buf_status(records));
+    TRY(at_log_put(r->events, records->data, records->n));
+done:
+    return st;
+}
+
+static AT_CHECKED open_events(struct at_records *r, uint64_t keep)
+{
+    enum at_status st = AT_OK;
+    struct at_buf head = { 0 };
+    char *path = NULL;
+
+    TRY(path_in(r, &path, AT_EVENTS));
+    TRY(at_log_open(&r->events, path, keep));
+    if (keep == 0) {
+        at_events_begin(&head, at_wall_s());
+        TRY(put_events(r, &head));
+    }
+done:
+    at_buf_release(&head);
+    return st;
+}
+
 AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run,
                            struct at_log_bytes keep)
 {
@@ -148,6 +186,8 @@ AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run,
     TRY(at_log_open(&r->metrics, path, keep.metrics));
     TRY(path_in(r, &path, "timing.jsonl"));
     TRY(at_log_open(&r->timing, path, keep.timing));
+    if (reports_to(run->config, "tensorboard"))
+        TRY(open_events(r, keep.events));
     if (at_method_get(run->method)->pairs && run->data.has_eval) {
         TRY(path_in(r, &path, "pairs.jsonl"));
         TRY(at_log_open(&r->pairs, path, keep.pairs));
@@ -166,6 +206,7 @@ void at_records_close(struct at_records **records)
 
     if (!r)
         return;
+    at_log_close(&r->events);
     at_log_close(&r->metrics);
     at_log_close(&r->timing);
     at_log_close(&r->pairs);
@@ -178,6 +219,8 @@ AT_CHECKED at_records_sync(struct at_records *r, struct at_log_bytes *out)
     enum at_status st = AT_OK;
 
     *out = (struct at_log_bytes){ 0 };
+    if (r->events)
+        TRY(at_log_sync(r->events, &out->events));
     TRY(at_log_sync(r->metrics, &out->metrics));
     TRY(at_log_sync(r->timing, &out->timing));
     if (r->pairs)
@@ -212,7 +255,17 @@ done:
 
 AT_CHECKED at_records_metrics(struct at_records *r, const cJSON *line)
 {
-    return write_line(r->metrics, line);
+    enum at_status st = AT_OK;
+    struct at_buf events = { 0 };
+
+    TRY(write_line(r->metrics, line));
+    if (r->events) {
+        at_events_line(&events, line, at_wall_s());
+        TRY(put_events(r, &events));
+    }
+done:
+    at_buf_release(&events);
+    return st;
 }
 
 AT_CHECKED at_records_timing(struct at_records *r, uint64_t step, double step_s, uint64_t tokens,
@@ -398,6 +451,7 @@ static bool is_identity(enum at_key key)
     case AT_KEY_output_dir:
     case AT_KEY_preset: /* its values are compared */
     case AT_KEY_profile:
+    case AT_KEY_report_to:
     case AT_KEY_resume_from_checkpoint:
     case AT_KEY_save_steps:
     case AT_KEY_save_strategy:

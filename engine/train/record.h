@@ -1,5 +1,6 @@
-/* The files of a run in output_dir: metrics.jsonl, timing.jsonl, pairs.jsonl while it goes on;
- * adapter or model, result.json and run.json at the end, each put in place whole. */
+/* The files of a run in output_dir: metrics.jsonl, timing.jsonl, pairs.jsonl and TensorBoard's
+ * events while it goes on; adapter or model, result.json and run.json at the end, each put in place
+ * whole. */
 #ifndef AT_RECORD_H
 #define AT_RECORD_H
 
@@ -16,7 +17,7 @@ enum at_left { AT_LEFT_NOTHING, AT_LEFT_OTHER, AT_LEFT_KILLED, AT_LEFT_STOPPED, 
 AT_CHECKED at_records_look(enum at_left *out, const char *dir);
 /* Bytes of the logs. */
 struct at_log_bytes {
-    uint64_t metrics, timing, pairs;
+    uint64_t events, metrics, pairs, timing;
 };
 /* Creates output_dir: AT_USAGE when unset; AT_CANNOT_WRITE when it exists and is not empty, cannot
  * be written, or the disk is too small for what will be written. Before anything is allocated. A

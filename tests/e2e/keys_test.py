@@ -92,6 +92,7 @@ OTHER = {
     "precompute_ref_log_probs": True,
     "preset": ("strong", {"learning_rate": None}),
     "profile": True,
+    "report_to": "tensorboard",
     "resume_from_checkpoint": "nosuchfolder",
     "save_steps": (1, {"save_steps": 2}),
     "save_strategy": ("no", {"save_steps": 2}),
@@ -181,6 +182,7 @@ def run(folder, name, method, given):
     for file in ("metrics.jsonl", "adapter_model.safetensors", "model.safetensors", "adapter_config.json"):
         seen[file] = (out / file).read_bytes() if (out / file).exists() else None
     seen["checkpoints"] = sorted(p.name for p in out.glob("checkpoint-*"))
+    seen["events"] = sorted(p.name for p in out.glob("*tfevents*"))
     seen["folder"] = config["output_dir"] if given.get("output_dir") else None
     if out.exists() and (out / "run.json").exists():
         record = json.loads((out / "run.json").read_text())

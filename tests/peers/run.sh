@@ -31,6 +31,7 @@ run() {
 case $parts in *golden*)
     run golden "$peers/bin/python" tests/golden/make_golden.py --random 2
     run schedules "$peers/bin/python" tests/golden/make_schedules.py --check
+    run tensorboard "$peers/bin/python" tests/peers/tensorboard_peer.py .build/release/attune
     ;;
 esac
 case $parts in *text*)
