@@ -1,6 +1,7 @@
 /* -beta log sigma(x) with x = log odds(q_chosen) - log odds(q_rejected), q = exp(logp / n) a side's
  * mean token probability and odds(q) = q / (1 - q): ORPO without its cross-entropy, which the
- * method adds. Its scores are the policy's log-probs. 1 - q is at least 1e-7. */
+ * method adds. Its scores are the policy's log-probs. 1 - q is at least 1e-7, and so
+ * is what the slope divides by: a side that is certain keeps the slope of one that almost is. */
 
 /* 1 - e^z for z <= 0, at least 1e-7: as (1 + e^z) tanh(-z / 2) it keeps its digits near 0. */
 LOSS_FUNCTION real one_minus_exp(real z)

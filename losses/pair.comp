@@ -41,8 +41,7 @@ void spread(uint segment, float value)
 
 void main()
 {
-    const loss_params p =
-        loss_params(a.beta, a.label_smoothing, a.discopop_tau, a.mean_n_chosen,
+    const loss_params p = loss_params(a.beta, a.label_smoothing, a.discopop_tau, a.mean_n_chosen,
                                       a.simpo_gamma, a.alphapo_alpha);
 
     for (uint i = gl_WorkGroupID.x; i < a.n_pairs; i += gl_NumWorkGroups.x) {

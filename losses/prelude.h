@@ -27,12 +27,13 @@ typedef struct token_out token_out;
 /* Knobs, whose ranges are in the config table, and what the pairs of an optimizer step share. */
 struct loss_params {
     real beta, label_smoothing, discopop_tau;
-    real mean_n_chosen; /* chosen tokens a pair */
+    real mean_n_chosen; /* chosen tokens a pair, with the prompt's where that counts */
     real simpo_gamma, alphapo_alpha;
 };
 /* A pair: scores of its sides and their token counts. A score is the sum over a completion's tokens
- * of policy minus reference log-prob (nats), as divergence.h maps it; for a loss that reads "p" the
- * sum of the policy's log-probs. */
+ * of policy minus reference log-prob (nats), as divergence.h maps it; without a reference, and for
+ * a loss that reads "p", the sum of the policy's log-probs, with "w" and a prompt that counts of
+ * prompt and completion. */
 struct pair_stats {
     real score_chosen, score_rejected, n_chosen, n_rejected; /* n >= 1 */
 };

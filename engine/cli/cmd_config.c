@@ -1,5 +1,7 @@
 #include "cli.h"
 
+#include "losses.h"
+
 #include <string.h>
 
 /* ---- config import ---- */
@@ -11,10 +13,16 @@ static const struct at_flag trl_only[] = {
     { "dataset_streaming", "the data set is a file here" },
     { "dataset_test_split", "name a JSONL file as eval_dataset, or use eval_split" },
     { "dataset_train_split", "the data set is a file here" },
+    { "generate_during_eval", "`attune generate` replies with what a run leaves" },
+    { "is_encoder_decoder", "models are decoders" },
     { "logging_dir", "metrics.jsonl lies in output_dir" },
+    { "label_pad_token_id", "rows are not padded" },
     { "lora_task_type", "it is always CAUSAL_LM" },
+    { "max_completion_length", "it is for models with an encoder; max_length counts here" },
+    { "model_init_kwargs", "a model is loaded as it lies in its files" },
     { "model_revision", "models are local files" },
     { "overwrite_output_dir", "nothing is overwritten" },
+    { "padding_value", "rows are not padded" },
     { "remove_unused_columns", "other columns are ignored" },
     { "trust_remote_code", "no code of a model is run" },
 };
@@ -93,10 +101,37 @@ static AT_CHECKED import_key(cJSON *out, const cJSON *document, const cJSON *ite
                    near ? near : "", near ? "?" : "");
 }
 
-/* The method that a TRL file trains: --method, or what its keys tell. */
+/* The first method that takes the loss which the file names, if it is not DPO's. */
+static bool method_of_loss(enum at_method *out, const cJSON *document)
+{
+    const cJSON *name = at_json_find(document, "loss_type");
+    const struct at_loss *loss = cJSON_IsString(name) ? at_loss_find(name->valuestring) : NULL;
+
+    for (int m = 0; loss && m < AT_METHOD_COUNT; m++)
+        if (strchr(loss->methods, at_method_get((enum at_method)m)->letter)) {
+            *out = (enum at_method)m;
+            return !strchr(loss->methods, at_method_get(AT_DPO)->letter);
+        }
+    return false;
+}
+
+/* The method that a TRL file trains: --method, or what its keys tell, which is said. */
 static AT_CHECKED import_method(enum at_method *out, bool *known, const struct cli_args *args,
                                 const cJSON *document)
 {
+    static const struct {
+        const char *key;
+        enum at_method method;
+    } signs[] = {
+        { "alpha", AT_CPO },
+        { "cpo_alpha", AT_CPO },
+        { "simpo_gamma", AT_CPO },
+        { "loss_type", AT_DPO },
+        { "beta", AT_DPO },
+        { "assistant_only_loss", AT_SFT },
+        { "completion_only_loss", AT_SFT },
+        { "packing", AT_SFT },
+    };
     const char *name = cli_flag_text(args, "method");
 
     *known = true;
@@ -105,15 +140,19 @@ static AT_CHECKED import_method(enum at_method *out, bool *known, const struct c
                        at_key_range(AT_KEY_method), name);
     if (name)
         return AT_OK;
-    *out = AT_CPO;
-    if (at_json_find(document, "cpo_alpha") || at_json_find(document, "simpo_gamma"))
+    if (method_of_loss(out, document)) {
+        cli_note("method %s: its loss_type says so", at_method_get(*out)->name);
         return AT_OK;
-    *out = AT_DPO;
-    if (at_json_find(document, "beta") || at_json_find(document, "loss_type"))
-        return AT_OK;
+    }
+    for (size_t i = 0; i < AT_COUNT(signs); i++)
+        if (at_json_find(document, signs[i].key)) {
+            *out = signs[i].method;
+            cli_note("method %s: %s says so; another is given by --method",
+                     at_method_get(*out)->name, signs[i].key);
+            return AT_OK;
+        }
     *out = AT_SFT;
-    *known = at_json_find(document, "completion_only_loss") ||
-             at_json_find(document, "assistant_only_loss") || at_json_find(document, "packing");
+    *known = false;
     return AT_OK;
 }
 
@@ -168,7 +207,9 @@ static void default_text(char out[96], enum at_key key, const char *preset)
 
     for (int m = 0; m < AT_METHOD_COUNT; m++) {
         const char *word = at_key_default(key, (enum at_method)m, preset);
-        if (m == 0)
+        if (!at_key_read_by(key, (enum at_method)m))
+            continue;
+        if (!*first)
             snprintf(first, sizeof first, "%s", word);
         same = same && strcmp(first, word) == 0;
     }
@@ -178,7 +219,9 @@ static void default_text(char out[96], enum at_key key, const char *preset)
     }
     out[0] = 0;
     for (int m = 0; m < AT_METHOD_COUNT && n < 64; m++) {
-        snprintf(part, sizeof part, "%s%s %s", m ? ", " : "",
+        if (!at_key_read_by(key, (enum at_method)m))
+            continue;
+        snprintf(part, sizeof part, "%s%s %s", n ? ", " : "",
                  at_method_get((enum at_method)m)->name,
                  at_key_default(key, (enum at_method)m, preset));
         snprintf(out + n, 96 - n, "%s", part);
@@ -246,6 +289,8 @@ static void print_markdown(void)
          "| `toy.json` | the toy's pipeline: SFT from random weights, then DPO |\n"
          "| `sft.json` | SFT with LoRA on conversations: `attune sft configs/sft.json` |\n"
          "| `dpo.json` | DPO with LoRA on the tone pairs: `attune dpo configs/dpo.json` |\n"
+         "| `simpo.json` | SimPO, without a reference: `attune cpo configs/simpo.json` |\n"
+         "| `orpo.json` | ORPO, SFT and pairs at once: `attune orpo configs/orpo.json` |\n"
          "| `tone.json` | SFT, then DPO on top: `attune run configs/tone.json` |\n"
          "| `qlora_dpo.json` | DPO with LoRA over a quantised GGUF file, for little memory |\n\n"
          "All but the toy need a model: add `--model_name_or_path MODEL`, a Hugging Face folder or "

@@ -26,6 +26,8 @@ static AT_CHECKED show_json(const struct at_row *row)
     cJSON *line = cJSON_CreateObject();
 
     cJSON_AddNumberToObject(line, "row", row->line - 1);
+    if (row->prompt_targets) /* of the prompt, whose part of the masks is 0 */
+        cJSON_AddNumberToObject(line, "prompt_targets", at_row_prompt_targets(row));
     if (row->n_segments == 2) {
         add_side(line, "chosen", row, 0);
         add_side(line, "rejected", row, 1);
@@ -58,7 +60,7 @@ static AT_CHECKED show_text(const struct at_tokenizer *t, const struct at_row *r
     enum at_status st = AT_OK;
 
     printf("line %u\n", row->line);
-    TRY(show_part(t, "shared", row->prefix, row->n_prefix, 0));
+    TRY(show_part(t, "shared", row->prefix, row->n_prefix, at_row_prompt_targets(row)));
     for (uint32_t k = 0; k < row->n_segments; k++)
         TRY(show_part(t, names[row->n_segments - 1][k], row->segment[k].ids, row->segment[k].n,
                       row->segment[k].n_targets));

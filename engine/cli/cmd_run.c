@@ -29,7 +29,8 @@ static AT_CHECKED stage_method(enum at_method *out, const cJSON *stage, const ch
     const cJSON *method = at_json_find(stage, "method");
 
     if (!cJSON_IsString(method) || !at_method_find(out, method->valuestring))
-        return at_fail(AT_USAGE, "%s: stage %zu: method is missing: sft or dpo", path, i + 1);
+        return at_fail(AT_USAGE, "%s: stage %zu: method is missing: one of %s", path, i + 1,
+                       at_key_range(AT_KEY_method));
     return AT_OK;
 }
 

@@ -1,5 +1,7 @@
 #include "cli.h"
 
+#include "objective.h"
+
 #include "record.h"
 
 #include <string.h>
@@ -31,18 +33,19 @@ static void describe_rows(const struct at_run *run)
                  all->n_unshared);
 }
 
-/* "sigmoid + 0.5 sft". */
+/* "sigmoid + 0.5 sft": all that is added up. */
 static void losses_text(char *out, size_t size, const struct at_config *c)
 {
+    struct at_objective o;
     size_t n = 0;
 
+    at_objective_make(&o, c);
     out[0] = 0;
-    for (size_t i = 0; i < c->loss_type.n && n < size; i++) {
-        const double weight = c->loss_weights.n > 0 ? c->loss_weights.items[i] : 1;
+    for (size_t i = 0; i < o.n && n < size; i++) {
         char factor[32] = "";
-        if (weight != 1)
-            snprintf(factor, sizeof factor, "%g ", weight);
-        snprintf(out + n, size - n, "%s%s%s", i ? " + " : "", factor, c->loss_type.items[i]);
+        if (o.terms[i].weight != 1)
+            snprintf(factor, sizeof factor, "%g ", (double)o.terms[i].weight);
+        snprintf(out + n, size - n, "%s%s%s", i ? " + " : "", factor, o.terms[i].name);
         n = strlen(out);
     }
 }

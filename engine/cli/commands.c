@@ -72,7 +72,7 @@ static const struct cli_flag inspect_flags[] = {
     COMMON,
 };
 static const struct cli_flag import_flags[] = {
-    { "method", "sft|dpo", "what the file trains, when it does not say it" },
+    { "method", "NAME", "what the file trains, when it does not say it" },
     COMMON,
 };
 static const struct cli_flag keys_flags[] = {

@@ -52,9 +52,10 @@ struct at_loss_term {
     float weight;
 };
 /* The sum of n losses. A pair has `segments` segments: chosen, rejected, and its prompt when they
- * are three. coef[i] = weight * dloss/dlogp_i for every completion row (0 for rows of no segment:
- * all R are written); out (n_pairs,4): loss, log-ratio (policy - reference) of chosen, of rejected,
- * 0. ref_sums as at_segment_sums() gives them. weight: 1 / pairs of the whole optimizer step. */
+ * are three; a loss that reads "w" then sees prompt and chosen side as one. coef[i] = weight *
+ * dloss/dlogp_i for every completion row (0 for rows of no segment: all R are written); out
+ * (n_pairs,4): loss, log-ratio (policy - reference) of chosen, of rejected, 0. ref_sums as
+ * at_segment_sums() gives them. weight: 1 / pairs of the whole optimizer step. */
 void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_t n,
                     struct at_view coef, struct at_view out, struct at_view sums,
                     struct at_view ref_sums, struct at_view order, struct at_view begin,

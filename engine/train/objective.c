@@ -78,7 +78,8 @@ static AT_CHECKED check_list(const struct at_config *c)
         if (!strchr(at_loss_find(name)->methods, m->letter)) {
             list_losses(&names, c, "");
             TRY(at_buf_status(&names));
-            FAIL(AT_USAGE, "loss_type %s does not fit %s: use %s", name, m->name, names.data);
+            FAIL(AT_USAGE, "loss_type %s does not fit %s, which takes %s", name, m->name,
+                 names.data);
         }
         for (size_t j = 0; j < i; j++)
             if (strcmp(c->loss_type.items[j], name) == 0)
@@ -179,10 +180,11 @@ AT_CHECKED at_objective_check(const struct at_config *c)
         goto done;
     TRY(check_smoothing(c));
     TRY(check_read(c, AT_KEY_discopop_tau, "t", true));
-    TRY(check_read(c, AT_KEY_simpo_gamma, "g", true));
+    TRY(check_read(c, AT_KEY_simpo_gamma, "g", c->simpo_gamma != 0.5)); /* 0.5: the default */
     TRY(check_read(c, AT_KEY_alpha, "a", c->alpha != 0));
     TRY(check_divergence(c));
-    if (any_reads(c, "a") && given(c, AT_KEY_cpo_alpha) && c->cpo_alpha > 0)
+    if (any_reads(c, "a") && given(c, AT_KEY_cpo_alpha) && c->cpo_alpha != 0 &&
+        c->cpo_alpha != 1) /* 1: the default */
         FAIL(AT_USAGE, "cpo_alpha is not read by loss_type alphapo, which is without "
                        "cross-entropy; remove it");
 done:

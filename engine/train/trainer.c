@@ -180,7 +180,7 @@ static void name_bad_rows(const struct at_loop *l, uint32_t n, struct at_buf *ou
 {
     for (uint32_t i = 0; i < n; i++) {
         bool bad = false;
-        for (uint32_t k = 0; k < l->window_rows[i]->n_segments; k++)
+        for (uint32_t k = 0; k < at_row_sums(l->window_rows[i]); k++)
             bad = bad || !isfinite(l->window[i].policy[k].logp) ||
                   (l->what.reference && !isfinite(l->window[i].reference[k].logp));
         if (bad)

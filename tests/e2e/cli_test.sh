@@ -401,6 +401,17 @@ EOF
     json '"bf16" not in d and "dataset_name" not in d and d["beta"] == 0.05'
     says err '^bf16: '
     says err '^warmup_ratio: is now warmup_steps'
+    says err '^method dpo: beta says so'
+    printf 'loss_type: simpo\nmax_completion_length: null\ngenerate_during_eval: false\n' >"$work/trl.yaml"
+    run 0 config import "$work/trl.yaml"
+    json 'd["method"] == "cpo" and d["loss_type"] == "simpo" and "generate_during_eval" not in d'
+    says err '^method cpo: its loss_type says so'
+    printf 'loss_type: sigmoid\nsimpo_gamma: 0.5\ncpo_alpha: 1.0\n' >"$work/trl.yaml"
+    run 0 config import "$work/trl.yaml"
+    json 'd["method"] == "cpo"'
+    printf 'beta: 0.1\npadding_value: 0\n' >"$work/trl.yaml"
+    run 0 config import "$work/trl.yaml" --method orpo
+    json 'd["method"] == "orpo" and d["beta"] == 0.1'
     echo 'bteaa: 1' >"$work/trl.yaml"
     run 2 config import "$work/trl.yaml" --method dpo
     says err 'unknown key bteaa'

@@ -38,6 +38,25 @@ static void check_fails(const char *text, enum at_method method, const char *con
         fail_msg("\"%s\" does not say \"%s\" and \"%s\"", at_message(), part, other);
 }
 
+/* Gentle pulls less than balanced, strong more: to the reference, or away from the anchor. */
+static void presets_order_beta_by_method(void **state)
+{
+    static const struct {
+        enum at_method method;
+        bool more_is_gentle;
+    } methods[] = { { AT_DPO, true }, { AT_ORPO, false } };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(methods); i++) {
+        const enum at_method m = methods[i].method;
+        const double gentle = strtod(at_key_default(AT_KEY_beta, m, "gentle"), NULL);
+        const double balanced = strtod(at_key_default(AT_KEY_beta, m, "balanced"), NULL);
+        const double strong = strtod(at_key_default(AT_KEY_beta, m, "strong"), NULL);
+        assert_int_equal(gentle > balanced, methods[i].more_is_gentle);
+        assert_int_equal(balanced > strong, methods[i].more_is_gentle);
+    }
+}
+
 static enum at_method a_method_of(enum at_key key)
 {
     for (int m = 0; m < AT_METHOD_COUNT; m++)
@@ -230,15 +249,16 @@ static void objectives_without_meaning_are_refused(void **state)
           "f_divergence_type forward_kl is not read by loss_type sft", "", AT_DPO },
         { "{\"f_alpha_divergence_coef\":0.1}", "f_alpha_divergence_coef is not read",
           "alpha_divergence", AT_DPO },
-        { "{\"loss_type\":\"simpo\"}", "loss_type simpo does not fit dpo", "use apo_down", AT_DPO },
+        { "{\"loss_type\":\"simpo\"}", "loss_type simpo does not fit dpo", "takes apo_down",
+          AT_DPO },
         { "{\"loss_type\":\"nca_pair\"}", "loss_type nca_pair does not fit cpo",
-          "use alphapo, cdpo, hinge, ipo, sigmoid or simpo", AT_CPO },
+          "takes alphapo, cdpo, hinge, ipo, sigmoid or simpo", AT_CPO },
         { "{\"loss_type\":[\"simpo\",\"ipo\"]}", "cpo takes one loss", "", AT_CPO },
         { "{\"simpo_gamma\":1}", "simpo_gamma is not read by loss_type sigmoid",
           "use alphapo or simpo", AT_CPO },
         { "{\"alpha\":1,\"loss_type\":\"simpo\"}", "alpha is not read by loss_type simpo",
           "use alphapo", AT_CPO },
-        { "{\"cpo_alpha\":1,\"loss_type\":\"alphapo\"}", "cpo_alpha is not read by", "alphapo",
+        { "{\"cpo_alpha\":0.5,\"loss_type\":\"alphapo\"}", "cpo_alpha is not read by", "alphapo",
           AT_CPO },
         { "{\"label_smoothing\":0.5,\"loss_type\":\"simpo\"}",
           "simpo needs label_smoothing below 0.5", "", AT_CPO },
@@ -399,6 +419,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_types_name_the_key),
         cmocka_unit_test(values_out_of_range_say_the_range),
+        cmocka_unit_test(presets_order_beta_by_method),
         cmocka_unit_test(defaults_follow_the_table),
         cmocka_unit_test(presets_give_what_the_interface_says),
         cmocka_unit_test(loss_type_is_a_word_or_a_list_with_weights),

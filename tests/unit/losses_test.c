@@ -59,6 +59,14 @@ static const struct {
       { -4, -4, 4, 2 },
       { .beta = 0.5 },
       0.11909151320691416 }, /* odds 1 / (e - 1), 1 / (e^2 - 1) */
+    { "orpo",
+      { 0, -4, 1, 2 },
+      { .beta = 1 },
+      1.565176415247769e-08 }, /* certain of the chosen side */
+    { "orpo",
+      { -4, -1e-6, 2, 1 },
+      { .beta = 1 },
+      15.670096756613084 }, /* nearly certain of the other */
     { "robust", { 0, 0, 4, 2 }, { .beta = 0.1, .label_smoothing = 0.1 }, 0.69314718055994530942 },
     { "robust", { 2, -1, 4, 2 }, { .beta = 1, .label_smoothing = 0.25 }, -1.451412648426258 },
     { "sft", { -6, -9, 4, 2 }, { .beta = 0.1, .mean_n_chosen = 3 }, 2 },

@@ -144,6 +144,32 @@ static void tally_of_pairs_without_reference(void **state)
     cJSON_Delete(out);
 }
 
+/* ORPO: the prompt's tokens count in the cross-entropy; log-odds and log sigma of them. */
+static void tally_with_prompt_and_log_odds(void **state)
+{
+    static const int32_t prefix[5] = { 0 };
+    const struct at_row row = {
+        .n_segments = 2, .prefix = prefix, .n_prefix = 5, .prompt_targets = true
+    };
+    const struct at_row_result r = {
+        .policy = { { .logp = -6, .n = 3 }, { .logp = -8, .n = 2 }, { .logp = -15, .n = 4 } },
+        .pair = { .log_odds = 1.5f }
+    };
+    struct at_tally t = { 0 };
+    cJSON *out = cJSON_CreateObject();
+
+    (void)state;
+    at_tally_add(&t, &row, &r);
+    at_tally_write(out, &t, "",
+                   &(struct at_metric_style){
+                       .method = AT_ORPO, .beta = 0.1, .token_means = true, .log_odds = true });
+    check_near(value(out, "nll_loss"), 3, 1e-12); /* (6 + 15) / (3 + 4) */
+    check_near(value(out, "logps/chosen"), -2, 1e-12);
+    check_near(value(out, "log_odds_chosen"), 1.5, 1e-12);
+    check_near(value(out, "log_odds_ratio"), -0.20141327798275246, 1e-12); /* -ln(1 + e^-1.5) */
+    cJSON_Delete(out);
+}
+
 static void tally_of_a_step_has_no_eval_only_metric(void **state)
 {
     struct at_tally t = { 0 };
@@ -186,6 +212,7 @@ int main(void)
         cmocka_unit_test(metric_add_names_what_is_not_finite),
         cmocka_unit_test(tally_of_pairs_equals_the_definitions),
         cmocka_unit_test(tally_of_pairs_without_reference),
+        cmocka_unit_test(tally_with_prompt_and_log_odds),
         cmocka_unit_test(tally_of_a_step_has_no_eval_only_metric),
         cmocka_unit_test(tally_of_completions_is_by_token),
     };
