@@ -8,11 +8,10 @@ PAIR_LOSS(alphapo)
     score_out c = alpha_score(s.score_chosen / s.n_chosen, 1.0 - p.alphapo_alpha);
     score_out r = alpha_score(s.score_rejected / s.n_rejected, 1.0 - p.alphapo_alpha);
     real x = p.beta * (c.score - r.score) - p.simpo_gamma;
-    real slope =
-        p.beta * (p.label_smoothing * sigmoid(x) - (1.0 - p.label_smoothing) * sigmoid(-x));
+    real slope = p.beta * smoothed_logistic_slope(x, p.label_smoothing);
     pair_out o;
 
-    o.loss = -(1.0 - p.label_smoothing) * log_sigmoid(x) - p.label_smoothing * log_sigmoid(-x);
+    o.loss = smoothed_logistic(x, p.label_smoothing);
     o.d_chosen = slope * c.slope / s.n_chosen;
     o.d_rejected = -slope * r.slope / s.n_rejected;
     return o;

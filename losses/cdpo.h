@@ -5,9 +5,8 @@ PAIR_LOSS(cdpo)
     real x = p.beta * (s.score_chosen - s.score_rejected);
     pair_out o;
 
-    o.loss = -(1.0 - p.label_smoothing) * log_sigmoid(x) - p.label_smoothing * log_sigmoid(-x);
-    o.d_chosen =
-        p.beta * (p.label_smoothing * sigmoid(x) - (1.0 - p.label_smoothing) * sigmoid(-x));
+    o.loss = smoothed_logistic(x, p.label_smoothing);
+    o.d_chosen = p.beta * smoothed_logistic_slope(x, p.label_smoothing);
     o.d_rejected = -o.d_chosen;
     return o;
 }

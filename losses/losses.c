@@ -37,3 +37,8 @@ double at_pair_loss_value(const char *name, pair_stats s, loss_params p)
 #undef TOKEN_LOSS_ROW
     return NAN;
 }
+
+double at_log_odds_ratio(double chosen, double rejected)
+{
+    return log_odds_ratio(chosen, rejected);
+}

@@ -19,6 +19,9 @@ struct at_loss {
 const struct at_loss *at_loss_find(const char *name);
 /* A pair loss in double. NaN when there is no such loss. */
 double at_pair_loss_value(const char *name, pair_stats s, loss_params p);
+/* What orpo is a function of, for logging: the difference of the log-odds of two sides whose mean
+ * log-probs a token are these. */
+double at_log_odds_ratio(double chosen, double rejected);
 /* All of them, sorted by name. */
 const struct at_loss *at_loss_list(size_t *out_n);
 

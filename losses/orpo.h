@@ -11,16 +11,21 @@ LOSS_FUNCTION real one_minus_exp(real z)
     return (1.0 + exp(z)) * safe_tanh(-0.5 * z);
 }
 
+/* log odds(e^c) - log odds(e^r) of mean log-probs c, r. */
+LOSS_FUNCTION real log_odds_ratio(real c, real r)
+{
+    return c - r - (log(one_minus_exp(c)) - log(one_minus_exp(r)));
+}
+
 PAIR_LOSS(orpo)
 {
     real c = s.score_chosen / s.n_chosen, r = s.score_rejected / s.n_rejected;
-    real not_c = one_minus_exp(c), not_r = one_minus_exp(r);
-    real x = c - r - (log(not_c) - log(not_r));
+    real x = log_odds_ratio(c, r);
     real slope = -p.beta * sigmoid(-x);
     pair_out o;
 
     o.loss = -p.beta * log_sigmoid(x);
-    o.d_chosen = slope / (not_c * s.n_chosen);
-    o.d_rejected = -slope / (not_r * s.n_rejected);
+    o.d_chosen = slope / (one_minus_exp(c) * s.n_chosen);
+    o.d_rejected = -slope / (one_minus_exp(r) * s.n_rejected);
     return o;
 }

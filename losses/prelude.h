@@ -85,6 +85,18 @@ LOSS_FUNCTION real sigmoid(real x)
     return y / (1.0 + y);
 }
 
+/* -(1 - eps) log sigma(x) - eps log sigma(-x): logistic, a share eps of the pairs the wrong way
+ * round; and its slope by x. */
+LOSS_FUNCTION real smoothed_logistic(real x, real eps)
+{
+    return -(1.0 - eps) * log_sigmoid(x) - eps * log_sigmoid(-x);
+}
+
+LOSS_FUNCTION real smoothed_logistic_slope(real x, real eps)
+{
+    return eps * sigmoid(x) - (1.0 - eps) * sigmoid(-x);
+}
+
 /* Hyperbolic tangent: a series near 0, where the difference of exponentials loses its digits. */
 LOSS_FUNCTION real safe_tanh(real x)
 {

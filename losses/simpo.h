@@ -5,11 +5,10 @@ PAIR_LOSS(simpo)
 {
     real x =
         p.beta * (s.score_chosen / s.n_chosen - s.score_rejected / s.n_rejected) - p.simpo_gamma;
-    real slope =
-        p.beta * (p.label_smoothing * sigmoid(x) - (1.0 - p.label_smoothing) * sigmoid(-x));
+    real slope = p.beta * smoothed_logistic_slope(x, p.label_smoothing);
     pair_out o;
 
-    o.loss = -(1.0 - p.label_smoothing) * log_sigmoid(x) - p.label_smoothing * log_sigmoid(-x);
+    o.loss = smoothed_logistic(x, p.label_smoothing);
     o.d_chosen = slope / s.n_chosen;
     o.d_rejected = -slope / s.n_rejected;
     return o;

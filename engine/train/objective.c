@@ -4,6 +4,7 @@
 
 #include "divergence.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const struct {
@@ -96,6 +97,12 @@ done:
 
 /* ---- the knobs ---- */
 
+/* Whether a number is another than TRL's default. */
+static bool is_moved(const struct at_config *c, enum at_key key, double value)
+{
+    return value != strtod(at_key_default(key, c->run_method, "trl"), NULL);
+}
+
 /* A knob of these letters with another value than its default is read by a loss of the list. */
 static AT_CHECKED check_read(const struct at_config *c, enum at_key key, const char *letters,
                              bool moved)
@@ -180,11 +187,11 @@ AT_CHECKED at_objective_check(const struct at_config *c)
         goto done;
     TRY(check_smoothing(c));
     TRY(check_read(c, AT_KEY_discopop_tau, "t", true));
-    TRY(check_read(c, AT_KEY_simpo_gamma, "g", c->simpo_gamma != 0.5)); /* 0.5: the default */
+    TRY(check_read(c, AT_KEY_simpo_gamma, "g", is_moved(c, AT_KEY_simpo_gamma, c->simpo_gamma)));
     TRY(check_read(c, AT_KEY_alpha, "a", c->alpha != 0));
     TRY(check_divergence(c));
     if (any_reads(c, "a") && given(c, AT_KEY_cpo_alpha) && c->cpo_alpha != 0 &&
-        c->cpo_alpha != 1) /* 1: the default */
+        is_moved(c, AT_KEY_cpo_alpha, c->cpo_alpha))
         FAIL(AT_USAGE, "cpo_alpha is not read by loss_type alphapo, which is without "
                        "cross-entropy; remove it");
 done:
@@ -231,14 +238,11 @@ static float score_of(const struct at_objective *o, const struct at_segment_resu
     return (float)alpha_score((double)side->logp / side->n, 1 - o->reward_alpha).score;
 }
 
-/* The difference of log-odds behind orpo's value at beta 1, v = log(1 + e^-x). */
 static float log_odds_of(const struct at_row_result *r)
 {
-    const pair_stats s = { (double)r->policy[0].logp, (double)r->policy[1].logp,
-                           (double)r->policy[0].n, (double)r->policy[1].n };
-    const double v = at_pair_loss_value("orpo", s, (loss_params){ .beta = 1 });
+    const struct at_segment_result *c = &r->policy[0], *j = &r->policy[1];
 
-    return (float)-(v + log(-expm1(-v)));
+    return (float)at_log_odds_ratio((double)c->logp / c->n, (double)j->logp / j->n);
 }
 
 void at_objective_score(const struct at_objective *o, struct at_row_result *pairs, uint32_t n)
