@@ -9,7 +9,6 @@
 #include "row.h"
 #include "tokenizer.h"
 
-enum at_row_kind { AT_ROWS_SFT, AT_ROWS_PAIR };
 enum at_on_long { AT_LONG_ERROR, AT_LONG_CUT, AT_LONG_DROP };
 enum at_on_bad { AT_BAD_ERROR, AT_BAD_SKIP, AT_BAD_KEEP };
 

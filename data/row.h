@@ -8,6 +8,8 @@
 #include "mem.h"
 #include "status.h"
 
+/* SFT: one text; PAIR: a chosen and a rejected completion. */
+enum at_row_kind { AT_ROWS_SFT, AT_ROWS_PAIR };
 enum { AT_MAX_SIDES = 2, AT_MAX_SEGMENTS = AT_MAX_SIDES + 1 };
 
 struct at_segment {

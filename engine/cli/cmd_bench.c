@@ -152,7 +152,7 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
                        .what = { .train = true,
                                  .policy = true,
                                  .reference = method->reference,
-                                 .pair_loss = method->pairs } };
+                                 .pair_loss = method->rows == AT_ROWS_PAIR } };
     struct at_objective objective;
     cJSON *out = cJSON_CreateObject();
 

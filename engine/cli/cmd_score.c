@@ -81,7 +81,7 @@ enum at_status cli_score(struct cli_args *args)
     TRY(cli_config_read(&config, args, NULL));
     TRY(at_run_open(&run, &config, NULL));
     TRY(at_engine_commit(&run.engine));
-    if (!json && at_method_get(run.method)->pairs)
+    if (!json && at_method_get(run.method)->rows == AT_ROWS_PAIR)
         printf("%7s  %12s %7s %10s  %12s %7s %10s\n", "line", "chosen", "tokens", "a token",
                "rejected", "tokens", "a token");
     else if (!json)

@@ -51,7 +51,7 @@ static const char loss_names[] = ""
 #define LOSS_NAMES (loss_names + 1)
 
 /* Words of method. */
-#define METHOD(id, name, letter, pairs, reference, lists, prompt) "|" #name
+#define METHOD(id, name, letter, ...) "|" #name
 static const char method_names[] = ""
 #include "methods.def"
     ;
@@ -110,8 +110,8 @@ static const struct word_row renamed[] = {
 #undef RENAMED
 
 static const struct at_method_row methods[AT_METHOD_COUNT] = {
-#define METHOD(id, name, letter, pairs, reference, lists, prompt) \
-    [AT_##id] = { #name, letter, pairs, reference, lists, prompt },
+#define METHOD(id, method, of_tables, ...) \
+    [AT_##id] = { .name = #method, .letter = of_tables, __VA_ARGS__ },
 #include "methods.def"
 #undef METHOD
 };

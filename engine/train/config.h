@@ -5,10 +5,11 @@
 
 #include "json.h"
 #include "mem.h"
+#include "row.h"
 #include "status.h"
 
 enum at_method {
-#define METHOD(id, name, letter, pairs, reference, lists, prompt) AT_##id,
+#define METHOD(id, name, letter, ...) AT_##id,
 #include "methods.def"
 #undef METHOD
     AT_METHOD_COUNT
@@ -17,8 +18,11 @@ enum at_method {
 /* A row of methods.def; the trainer has no `if` on its name. */
 struct at_method_row {
     const char *name;
-    char letter; /* this and what follows: methods.def */
-    bool pairs, reference, lists, prompt;
+    char letter;           /* of losses.def and config.def */
+    enum at_row_kind rows; /* what its rows are */
+    bool reference;        /* it needs reference log-probs */
+    bool lists;            /* loss_type may be a list */
+    bool prompt;           /* a cross-entropy of prompt and chosen side is added */
 };
 const struct at_method_row *at_method_get(enum at_method method);
 bool at_method_find(enum at_method *out, const char *name);

@@ -60,7 +60,7 @@ void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix,
 {
     const double *logp = style->token_means ? t->mean_logp : t->logp, beta = style->beta;
 
-    if (!at_method_get(style->method)->pairs) {
+    if (at_method_get(style->method)->rows != AT_ROWS_PAIR) {
         at_metric_add(out, prefix, "loss", share(t->loss, t->tokens[0]));
         at_metric_add(out, prefix, "entropy", share(t->entropy, t->tokens[0]));
         at_metric_add(out, prefix, "mean_token_accuracy", share(t->hits, t->tokens[0]));

@@ -183,7 +183,7 @@ AT_CHECKED at_objective_check(const struct at_config *c)
     enum at_status st = AT_OK;
 
     TRY(check_list(c));
-    if (!at_method_get(c->run_method)->pairs)
+    if (at_method_get(c->run_method)->rows != AT_ROWS_PAIR)
         goto done;
     TRY(check_smoothing(c));
     TRY(check_read(c, AT_KEY_discopop_tau, "t", true));
@@ -217,7 +217,7 @@ void at_objective_make(struct at_objective *out, const struct at_config *c)
         out->terms[i] =
             (struct at_loss_term){ c->loss_type.items[i],
                                    c->loss_weights.n > 0 ? (float)c->loss_weights.items[i] : 1 };
-    if (!m->pairs)
+    if (m->rows != AT_ROWS_PAIR)
         return;
     if (anchor_weight(c) > 0)
         out->terms[out->n++] = (struct at_loss_term){ "sft", (float)anchor_weight(c) };

@@ -188,7 +188,7 @@ AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run,
     TRY(at_log_open(&r->timing, path, keep.timing));
     if (reports_to(run->config, "tensorboard"))
         TRY(open_events(r, keep.events));
-    if (at_method_get(run->method)->pairs && run->data.has_eval) {
+    if (at_method_get(run->method)->rows == AT_ROWS_PAIR && run->data.has_eval) {
         TRY(path_in(r, &path, "pairs.jsonl"));
         TRY(at_log_open(&r->pairs, path, keep.pairs));
     }

@@ -9,7 +9,7 @@ static struct at_dataset_params dataset_params(const struct at_run *run)
 {
     const struct at_config *c = run->config;
     struct at_dataset_params p = {
-        .kind = at_method_get(run->method)->pairs ? AT_ROWS_PAIR : AT_ROWS_SFT,
+        .kind = at_method_get(run->method)->rows,
         .tokenizer = run->bundle.tokenizer,
         .chat = run->bundle.chat,
         .eos = c->eos_token,

@@ -116,7 +116,7 @@ static AT_CHECKED evaluate(struct at_loop *l, bool before, struct at_outcome *ou
     struct at_run *run = l->run;
     const struct at_dataset *d = &run->data.eval;
     const double begin_s = at_now_s();
-    const bool pairs = at_method_get(run->method)->pairs;
+    const bool pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR;
     struct at_evaluation e = { .step = l->state.step, .rows = d->n_rows, .pairs = pairs };
     struct at_tally tally = { 0 };
     cJSON *line = NULL;
@@ -159,7 +159,7 @@ static void start_epoch(struct at_loop *l)
 static uint32_t pick_rows(struct at_loop *l, double *weight)
 {
     const struct at_dataset *d = &l->run->data.train;
-    const bool pairs = at_method_get(l->run->method)->pairs;
+    const bool pairs = at_method_get(l->run->method)->rows == AT_ROWS_PAIR;
     uint32_t n = 0;
     double count = 0;
 
@@ -310,7 +310,7 @@ static void report(const struct at_loop *l, uint32_t n, double rate, const struc
         return;
     for (uint32_t i = 0; i < n; i++)
         score += l->window[i].pair.score_chosen - l->window[i].pair.score_rejected;
-    p.pairs = at_method_get(run->method)->pairs;
+    p.pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR;
     p.epoch = (double)(l->state.step + 1) / (double)run->steps_per_epoch;
     p.loss = out->loss_last;
     p.margin = l->config->beta * score / n;
@@ -439,7 +439,7 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
                                    .reference = at_method_get(run->method)->reference,
                                    .losses = l->objective.terms,
                                    .n_losses = l->objective.n,
-                                   .pair_loss = at_method_get(run->method)->pairs,
+                                   .pair_loss = at_method_get(run->method)->rows == AT_ROWS_PAIR,
                                    .loss_params = l->objective.params };
     TRY(at_alloc(&l->results, train->n_rows, sizeof *l->results));
     TRY(at_alloc(&l->eval, eval->n_rows, sizeof *l->eval));
@@ -578,7 +578,7 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
     struct at_checkpoint *from = NULL;
     char *why = NULL;
 
-    *out = (struct at_outcome){ .has_pairs = at_method_get(run->method)->pairs };
+    *out = (struct at_outcome){ .has_pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR };
     TRY(at_checkpoint_find(&from, run));
     TRY(at_records_check(run, from != NULL));
     TRY(at_engine_commit(&run->engine));
