@@ -3,6 +3,7 @@
 #include "os.h"
 #include "reader.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Lines of a batch are one thread's; a wave of batches is read before its rows are copied. */
@@ -12,7 +13,7 @@ enum outcome { KEPT, CUT, DROPPED_LONG, SKIPPED, WRONG };
 
 struct result {
     enum outcome outcome;
-    uint32_t line;
+    uint32_t line, half;
     bool moved, doubtful;
     struct at_row row;
     const char *message; /* of SKIPPED and WRONG */
@@ -22,8 +23,8 @@ struct batch {
     const struct at_dataset_params *params;
     const char *eos;
     struct at_line lines[BATCH_LINES];
-    struct result results[BATCH_LINES];
-    size_t n;
+    struct result results[2 * BATCH_LINES]; /* (n_results) */
+    size_t n, n_results;
     struct at_arena arena;
     struct at_record record;
     struct at_rendering rendering;
@@ -45,7 +46,7 @@ struct loader {
     struct tally cut, dropped, doubtful; /* of the file that is read */
     const char *path;                    /* the first one's */
     uint32_t file;                       /* that is read */
-    uint32_t n_wrong, n_skipped;
+    uint32_t n_lines, n_wrong, n_skipped;
     char *reported[MAX_REPORTED]; /* messages of the first of them; in `scratch` */
     struct at_arena scratch;
 };
@@ -83,7 +84,10 @@ static AT_CHECKED make_row(struct batch *b, struct result *out, uint32_t limit)
     uint8_t *targets = NULL;
     const uint32_t n_prefix = r->n_prefix < limit ? r->n_prefix : limit;
 
-    *row = (struct at_row){ .line = out->line,
+    *row = (struct at_row){ .kind = b->params->kind,
+                            .desirable = b->record.desirable,
+                            .rejected = out->half == 1,
+                            .line = out->line,
                             .n_prefix = n_prefix,
                             .n_prompt = r->n_prompt < limit ? r->n_prompt : limit,
                             .n_segments = b->record.n_sides,
@@ -96,11 +100,12 @@ static AT_CHECKED make_row(struct batch *b, struct result *out, uint32_t limit)
     for (uint32_t k = 0; k < row->n_segments; k++) {
         struct at_segment *s = &row->segment[k];
         s->n = (uint32_t)(r->side[k].n < limit ? r->side[k].n : limit) - n_prefix;
-        TRY(at_arena_alloc(&b->arena, &ids, s->n, sizeof *ids));
-        TRY(at_arena_alloc(&b->arena, &targets, s->n, sizeof *targets));
-        if (s->n > 0) {
-            memcpy(ids, r->side[k].data + n_prefix, s->n * sizeof *ids);
-            memcpy(targets, r->mask[k].data + n_prefix, s->n);
+        s->n_uncut = row->kind == AT_ROWS_LABELLED ? (uint32_t)r->side[k].n - n_prefix : s->n;
+        TRY(at_arena_alloc(&b->arena, &ids, s->n_uncut, sizeof *ids));
+        TRY(at_arena_alloc(&b->arena, &targets, s->n_uncut, sizeof *targets));
+        if (s->n_uncut > 0) {
+            memcpy(ids, r->side[k].data + n_prefix, s->n_uncut * sizeof *ids);
+            memcpy(targets, r->mask[k].data + n_prefix, s->n_uncut);
             s->n_targets = count_ones(r->mask[k].data + n_prefix, s->n);
         }
         s->ids = ids;
@@ -199,7 +204,7 @@ static AT_CHECKED take_line(struct batch *b, const struct at_line *line, struct 
 
     if (line->n > INT32_MAX)
         return at_line_fail(line, NULL, "the line has %zu bytes; no row is that long", line->n);
-    TRY(at_record_read(&b->record, line, b->params, b->eos));
+    TRY(at_record_read(&b->record, line, b->params, b->eos, out->half));
     if (lacks_template(b))
         return at_line_fail(line, NULL,
                             "the row is a conversation, but the model has no chat "
@@ -220,14 +225,20 @@ static void work(void *context, size_t index)
     enum at_status st = AT_OK;
     struct batch *b = (struct batch *)context + index;
 
+    b->n_results = 0;
     for (size_t i = 0; i < b->n; i++) {
-        struct result *out = &b->results[i];
-        *out = (struct result){ .line = b->lines[i].number };
-        st = take_line(b, &b->lines[i], out);
-        if (st == AT_DATA && !lacks_template(b))
-            TRY(set_message(b, out, WRONG));
-        else
-            TRY(st);
+        b->record.n_halves = 1;
+        for (uint32_t half = 0; half < b->record.n_halves; half++) {
+            struct result *out = &b->results[b->n_results++];
+            *out = (struct result){ .line = b->lines[i].number, .half = half };
+            st = take_line(b, &b->lines[i], out);
+            if (st == AT_DATA && !lacks_template(b))
+                TRY(set_message(b, out, WRONG));
+            else
+                TRY(st);
+            if (out->outcome == WRONG) /* said once */
+                break;
+        }
     }
 done:
     b->st = st;
@@ -244,6 +255,7 @@ static AT_CHECKED keep_row(struct loader *l, const struct result *result)
     struct at_row row = result->row;
     int32_t *ids = NULL;
     uint8_t *targets = NULL;
+    size_t n = 0;
 
     AT_REQUIRE(row.n_segments <= AT_MAX_SIDES);
     if (l->out->n_rows == l->capacity) {
@@ -251,25 +263,26 @@ static AT_CHECKED keep_row(struct loader *l, const struct result *result)
         TRY(at_realloc(&l->rows, l->capacity, capacity, sizeof *l->rows));
         l->capacity = capacity;
     }
-    TRY(at_arena_alloc(&l->out->arena, &ids, at_row_tokens(&row), sizeof *ids));
-    TRY(at_arena_alloc(&l->out->arena, &targets, at_row_tokens(&row) - row.n_prefix,
-                       sizeof *targets));
+    for (uint32_t k = 0; k < row.n_segments; k++)
+        n += row.segment[k].n_uncut;
+    TRY(at_arena_alloc(&l->out->arena, &ids, row.n_prefix + n, sizeof *ids));
+    TRY(at_arena_alloc(&l->out->arena, &targets, n, sizeof *targets));
     if (row.n_prefix > 0)
         memcpy(ids, row.prefix, row.n_prefix * sizeof *ids);
     row.prefix = ids;
     ids += row.n_prefix;
     for (uint32_t k = 0; k < row.n_segments; k++) {
         struct at_segment *s = &row.segment[k];
-        if (s->n > 0) {
-            memcpy(ids, s->ids, s->n * sizeof *ids);
-            memcpy(targets, s->targets, s->n);
+        if (s->n_uncut > 0) {
+            memcpy(ids, s->ids, s->n_uncut * sizeof *ids);
+            memcpy(targets, s->targets, s->n_uncut);
         }
         s->ids = ids;
         s->targets = targets;
-        ids += s->n;
-        targets += s->n;
+        ids += s->n_uncut;
+        targets += s->n_uncut;
     }
-    row.index = l->out->n_rows;
+    row.index = l->n_lines; /* until put_in_order() */
     row.file = l->file;
     l->rows[l->out->n_rows++] = row;
     l->out->n_boundary_moved += result->moved;
@@ -303,6 +316,7 @@ static AT_CHECKED take_result(struct loader *l, const struct result *r)
     if (l->out->n_read == UINT32_MAX)
         FAIL(AT_DATA, "more than %u rows; train on a part of them", UINT32_MAX);
     l->out->n_read++;
+    l->n_lines += r->half == 0;
     switch (r->outcome) {
     case CUT:
         count_line(&l->cut, r->line);
@@ -341,7 +355,7 @@ static AT_CHECKED read_wave(struct loader *l, size_t n_batches)
         struct batch *b = &l->batches[i];
         if (b->st != AT_OK)
             FAIL(b->st, "%s", b->failure);
-        for (size_t k = 0; k < b->n; k++)
+        for (size_t k = 0; k < b->n_results; k++)
             TRY(take_result(l, &b->results[k]));
     }
 done:
@@ -481,6 +495,27 @@ done:
     return st;
 }
 
+/* Lines of a thousand together, their first halves before their second ones. */
+static int compare_rows(const void *left, const void *right)
+{
+    enum { BLOCK = 1000 };
+    const struct at_row *a = left, *b = right;
+    const uint32_t block_a = (a->index - 1) / BLOCK, block_b = (b->index - 1) / BLOCK;
+
+    if (block_a != block_b)
+        return block_a < block_b ? -1 : 1;
+    if (a->rejected != b->rejected)
+        return a->rejected ? 1 : -1;
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+static void put_in_order(struct loader *l)
+{
+    qsort(l->rows, l->out->n_rows, sizeof *l->rows, compare_rows);
+    for (uint32_t i = 0; i < l->out->n_rows; i++)
+        l->rows[i].index = i;
+}
+
 static void release(struct loader *l)
 {
     for (size_t i = 0; l->batches && i < WAVE_BATCHES; i++) {
@@ -512,6 +547,7 @@ AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, siz
     for (; l.file < n_paths; l.file++)
         TRY(read_file(&l, paths[l.file]));
     TRY(judge_file(&l));
+    put_in_order(&l);
     TRY(at_arena_alloc(&out->arena, &out->rows, out->n_rows, sizeof *out->rows));
     memcpy(out->rows, l.rows, out->n_rows * sizeof *out->rows);
     at_rows_digest(out->digest, out->rows, out->n_rows);

@@ -1,7 +1,8 @@
 /* A data set of tokenised rows, read from JSONL records in TRL's forms.
  *   preference  {prompt, chosen, rejected} or {chosen, rejected}, strings or message lists
  *   SFT         {messages}, {prompt, completion}, {text}, or a preference row (trains on chosen)
- * Every bad line is reported with line, column and reason. */
+ *   labelled    {prompt, completion, label}, or a preference row, which makes two: chosen is
+ * desirable Every bad line is reported with line, column and reason. */
 #ifndef AT_DATASET_H
 #define AT_DATASET_H
 
@@ -43,6 +44,9 @@ struct at_dataset {
  * target they cannot be kept. Long rows follow on_long; cut rows without a target left are dropped.
  *
  * The prompt ends where TRL ends it: at the longest prefix that its ids share with every full row.
+ *
+ * Rows are in the order of the files; of preference rows that make two each, a thousand desirable
+ * ones come before their counterparts, as TRL unpairs them.
  */
 AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, size_t n_paths,
                            const struct at_dataset_params *params);
@@ -53,8 +57,8 @@ AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, siz
  * outlive them; their n_read is n_rows. */
 AT_CHECKED at_dataset_split(struct at_dataset *train, struct at_dataset *held,
                             const struct at_dataset *all, double fraction, uint64_t seed);
-/* Writes the rows' lines as they stand in `sources` (the paths of at_dataset_load), in the rows'
- * order, which must be that of the files. */
+/* Writes the rows' lines as they stand in `sources` (the paths of at_dataset_load), in the order of
+ * the files, each once. */
 AT_CHECKED at_dataset_save(const struct at_dataset *dataset, const char *const *sources,
                            const char *path);
 void at_dataset_release(struct at_dataset *dataset);

@@ -191,10 +191,15 @@ static AT_CHECKED choose_pair(struct form *out, const struct at_record *r,
 
     for (size_t k = 0; k < AT_MAX_SIDES; k++)
         if (!find(r, side_names[k])) {
-            st = at_line_fail(line, NULL,
-                              "the key \"%s\" is missing; a preference row is {prompt, chosen, "
-                              "rejected} or {chosen, rejected}",
-                              side_names[k]);
+            st = find(r, "label")
+                     ? at_line_fail(line, "label",
+                                    "the row has a label and no pair: train it with kto, or make "
+                                    "pairs of rows with one prompt")
+                     : at_line_fail(
+                           line, NULL,
+                           "the key \"%s\" is missing; a preference row is {prompt, chosen, "
+                           "rejected} or {chosen, rejected}",
+                           side_names[k]);
             goto done;
         }
     *out = (struct form){ .side = { side_names[0], side_names[1] }, .other = side_names[1] };
@@ -223,6 +228,52 @@ static AT_CHECKED choose_sft(struct form *out, const struct at_record *r,
         st = at_line_fail(line, NULL,
                           "the row has none of the forms {messages}, {prompt, "
                           "completion}, {text}, {prompt, chosen}, {chosen, rejected}");
+    return st;
+}
+
+/* A label is true or false, as numbers 1 or 0. */
+static AT_CHECKED read_label(struct at_record *r, const struct at_line *line)
+{
+    const cJSON *label = find(r, "label");
+
+    r->desirable = cJSON_IsTrue(label) || (cJSON_IsNumber(label) && label->valuedouble == 1);
+    if (r->desirable || cJSON_IsFalse(label) || (cJSON_IsNumber(label) && label->valuedouble == 0))
+        return AT_OK;
+    if (label)
+        return at_line_fail(line, "label", "\"label\" must be true (desirable) or false");
+    return at_line_fail(line, NULL,
+                        "the key \"label\" is missing; a row with one completion is {prompt, "
+                        "completion, label}, label true or false");
+}
+
+static AT_CHECKED choose_labelled(struct form *out, struct at_record *r, const struct at_line *line,
+                                  uint32_t half)
+{
+    enum at_status st = AT_OK;
+    const cJSON *chosen = find(r, "chosen"), *rejected = find(r, "rejected");
+
+    if (chosen && rejected) {
+        r->n_halves = 2;
+        r->desirable = half == 0;
+        *out = (struct form){ .side = { side_names[half] }, .other = side_names[1 - half] };
+        if (cJSON_Compare(chosen, rejected, true))
+            doubt(r, "chosen and rejected are the same");
+        goto done;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        static const char *const needed[] = { "prompt", "completion" };
+        if (find(r, needed[i]))
+            continue;
+        st =
+            at_line_fail(line, NULL,
+                         "the key \"%s\" is missing; a labelled row is {prompt, completion, label} "
+                         "or a preference row {prompt, chosen, rejected}",
+                         needed[i]);
+        goto done;
+    }
+    TRY(read_label(r, line));
+    *out = (struct form){ .side = { "completion" } };
+done:
     return st;
 }
 
@@ -261,8 +312,21 @@ done:
     return st;
 }
 
+/* The form of this kind of row; SFT on what is marked as not wanted is doubtful. */
+static AT_CHECKED choose_kind(struct form *out, struct at_record *r, const struct at_line *line,
+                              enum at_row_kind kind, uint32_t half)
+{
+    if (kind == AT_ROWS_PAIR)
+        return choose_pair(out, r, line);
+    if (kind == AT_ROWS_LABELLED)
+        return choose_labelled(out, r, line, half);
+    if (cJSON_IsFalse(find(r, "label")))
+        doubt(r, "\"label\" is false: SFT would teach what is not wanted");
+    return choose_sft(out, r, line);
+}
+
 static AT_CHECKED choose_form(struct form *out, struct at_record *r, const struct at_line *line,
-                              enum at_row_kind kind)
+                              enum at_row_kind kind, uint32_t half)
 {
     static const char *const unsupported[] = { "chat_template_kwargs", "image", "images", "tools" };
     enum at_status st = AT_OK;
@@ -273,7 +337,7 @@ static AT_CHECKED choose_form(struct form *out, struct at_record *r, const struc
         st = at_line_fail(line, NULL, "a JSON object is expected; the file holds one a line");
         goto done;
     }
-    TRY(kind == AT_ROWS_PAIR ? choose_pair(out, r, line) : choose_sft(out, r, line));
+    TRY(choose_kind(out, r, line, kind, half));
     for (size_t i = 0; i < AT_COUNT(unsupported); i++)
         if (holds_something(find(r, unsupported[i]))) {
             st = at_line_fail(line, unsupported[i], "\"%s\" is not supported; remove it",
@@ -436,7 +500,7 @@ static struct at_row_id hash_prompt(const struct at_record *r)
 /* ---- record ---- */
 
 AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
-                          const struct at_dataset_params *params, const char *eos)
+                          const struct at_dataset_params *params, const char *eos, uint32_t half)
 {
     enum at_status st = AT_OK;
     struct form form;
@@ -449,8 +513,10 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     record->n_prompt = 0;
     record->doubt[0] = 0;
     record->n_sides = params->kind == AT_ROWS_PAIR ? 2 : 1;
+    record->n_halves = 1;
+    record->desirable = false;
     TRY(at_json_parse(&record->json, line->text, line->n, line->path, line->number));
-    TRY(choose_form(&form, record, line, params->kind));
+    TRY(choose_form(&form, record, line, params->kind, half));
     if (record->chat)
         TRY(fill_messages(record, &form, line, params->system_prompt));
     else

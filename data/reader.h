@@ -22,18 +22,21 @@ struct at_record_side {
 /* Its memory is used again by the next line. */
 struct at_record {
     cJSON *json;
-    bool chat;       /* messages, otherwise plain text */
-    bool has_prompt; /* false: {messages} and {text} */
+    bool chat;         /* messages, otherwise plain text */
+    bool has_prompt;   /* false: {messages} and {text} */
+    bool desirable;    /* labelled rows */
+    uint32_t n_halves; /* rows that the line makes: 2 of a pair that labelled rows are made of */
     uint32_t n_sides;
     struct at_record_side side[AT_MAX_SIDES];
     size_t n_prompt; /* messages or bytes of each side that are the prompt */
     char doubt[160]; /* why the row is of no use though it is well-formed, or "" */
     struct at_row_id prompt_hash;
 };
-/* Reads a line; `eos` is appended to plain text that lacks it ("" for none). A malformed line is
- * AT_DATA with a message that begins with "path:line:" or "path:line:column:". */
+/* Reads a line, or the row number `half` of the n_halves that it makes; `eos` is appended to plain
+ * text that lacks it ("" for none). A malformed line is AT_DATA with a message that begins with
+ * "path:line:" or "path:line:column:". */
 AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
-                          const struct at_dataset_params *params, const char *eos);
+                          const struct at_dataset_params *params, const char *eos, uint32_t half);
 void at_record_release(struct at_record *record);
 /* AT_DATA with "path:line: " or, when the outer object has the key, "path:line:column: " before the
  * text. */

@@ -133,7 +133,7 @@ AT_CHECKED at_record_render(struct at_rendering *out, const struct at_record *re
                             const struct at_dataset_params *params)
 {
     enum at_status st = AT_OK;
-    const bool pair = params->kind == AT_ROWS_PAIR;
+    const bool sft = params->kind == AT_ROWS_SFT;
     size_t n_prompt = 0;
 
     out->moved = false;
@@ -149,14 +149,14 @@ AT_CHECKED at_record_render(struct at_rendering *out, const struct at_record *re
         out->moved = n_prompt < out->part.n;
     }
     out->n_prompt = (uint32_t)n_prompt;
-    out->n_prefix = pair || params->completion_only ? out->n_prompt : 0;
+    out->n_prefix = !sft || params->completion_only ? out->n_prompt : 0;
     for (size_t k = 0; k < record->n_sides; k++) {
         at_buf_clear(&out->mask[k]);
         for (size_t i = 0; i < out->side[k].n; i++)
             at_buf_put(&out->mask[k], i == 0 || i < out->n_prefix ? "" : "\1", 1);
         TRY(at_buf_status(&out->mask[k]));
     }
-    if (!pair && params->assistant_only && record->chat && out->side[0].n > 0)
+    if (sft && params->assistant_only && record->chat && out->side[0].n > 0)
         TRY(keep_assistant(out, record, params));
 done:
     return st;

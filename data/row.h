@@ -1,5 +1,5 @@
 /* A tokenised training row: a prefix computed once and one or more segments behind it.
- * A preference pair is [prompt][chosen][rejected], an SFT row [prompt][completion]. The shared
+ * A preference pair is [prompt][chosen][rejected], another row [prompt][completion]. The shared
  * prefix is exactly min(prompt length, common prefix of the sides); prompt tokens past it stand at
  * the head of each segment and are not targets. */
 #ifndef AT_ROW_H
@@ -8,16 +8,21 @@
 #include "mem.h"
 #include "status.h"
 
-/* SFT: one text; PAIR: a chosen and a rejected completion. */
-enum at_row_kind { AT_ROWS_SFT, AT_ROWS_PAIR };
+/* SFT: one text; PAIR: a chosen and a rejected completion; LABELLED: a completion that is desirable
+ * or not. */
+enum at_row_kind { AT_ROWS_SFT, AT_ROWS_PAIR, AT_ROWS_LABELLED };
 enum { AT_MAX_SIDES = 2, AT_MAX_SEGMENTS = AT_MAX_SIDES + 1 };
 
 struct at_segment {
     const int32_t *ids;     /* n tokens after the prefix */
     const uint8_t *targets; /* n flags: 1 where the token's log-prob is counted */
     uint32_t n, n_targets;
+    uint32_t n_uncut; /* LABELLED: what ids and targets hold, before the row was cut; else n */
 };
 struct at_row {
+    enum at_row_kind kind;
+    bool desirable;        /* LABELLED */
+    bool rejected;         /* LABELLED: it is the rejected half of a line that is a pair */
     uint32_t file, line;   /* of the files read, from 0; of that file, from 1 */
     uint32_t index;        /* of the row in its data set, from 0 */
     const int32_t *prefix; /* n_prefix tokens; may be 0 for SFT rows trained on all tokens */

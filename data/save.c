@@ -1,6 +1,7 @@
 #include "dataset.h"
 #include "os.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* A place in a source file: before line `line` (from 1) at byte `at`. */
@@ -39,16 +40,33 @@ done:
     return st;
 }
 
+static int compare_places(const void *left, const void *right)
+{
+    const struct at_row *a = *(const struct at_row *const *)left;
+    const struct at_row *b = *(const struct at_row *const *)right;
+
+    if (a->file != b->file)
+        return a->file < b->file ? -1 : 1;
+    return a->line < b->line ? -1 : a->line > b->line;
+}
+
 AT_CHECKED at_dataset_save(const struct at_dataset *dataset, const char *const *sources,
                            const char *path)
 {
     enum at_status st = AT_OK;
     struct at_writer *writer = NULL;
+    const struct at_row **rows = NULL;
     struct place p = { .line = 0 };
 
+    TRY(at_alloc(&rows, dataset->n_rows, sizeof *rows));
+    for (uint32_t i = 0; i < dataset->n_rows; i++)
+        rows[i] = &dataset->rows[i];
+    qsort(rows, dataset->n_rows, sizeof *rows, compare_places);
     TRY(at_writer_open(&writer, path));
     for (uint32_t i = 0; i < dataset->n_rows; i++) {
-        TRY(go_to(&p, sources, &dataset->rows[i]));
+        if (i > 0 && compare_places(&rows[i - 1], &rows[i]) == 0)
+            continue; /* the other half of a pair */
+        TRY(go_to(&p, sources, rows[i]));
         const uint8_t *begin = p.map.data + p.at;
         const uint8_t *end = memchr(begin, '\n', p.map.n - p.at);
         TRY(at_writer_put(writer, begin, end ? (size_t)(end - begin) : p.map.n - p.at));
@@ -56,6 +74,7 @@ AT_CHECKED at_dataset_save(const struct at_dataset *dataset, const char *const *
     }
     TRY(at_writer_commit(writer));
 done:
+    at_free(&rows);
     at_writer_close(&writer);
     at_map_close(&p.map);
     return st;

@@ -35,6 +35,8 @@ static void hash_row(struct at_hash *hash, const struct at_row *row)
     hash_u32(hash, row->n_prompt);
     hash_u32(hash, row->n_prefix);
     hash_u32(hash, at_row_sums(row));
+    if (row->kind == AT_ROWS_LABELLED)
+        hash_u32(hash, row->desirable);
     hash_ids(hash, row->prefix, row->n_prefix);
     for (uint32_t k = 0; k < row->n_segments; k++) {
         const struct at_segment *s = &row->segment[k];

@@ -37,7 +37,7 @@ static void make_rows(struct rows *r, uint32_t V)
             for (uint32_t t = 0; t < n; t++)
                 r->ids[i][k][t] = (int32_t)(gt_random() % V);
             memset(r->targets[i][k], 1, n);
-            row->segment[k] = (struct at_segment){ r->ids[i][k], r->targets[i][k], n, n };
+            row->segment[k] = (struct at_segment){ r->ids[i][k], r->targets[i][k], n, n, n };
         }
         r->pointers[i] = row;
     }

@@ -9,7 +9,7 @@ static void check_wrong(const char *bad, const char *want, const struct at_datas
     struct at_dataset d;
     struct at_buf text = { 0 };
     char message[512];
-    const char *good = p->kind == AT_ROWS_PAIR ? PAIR("q") : "{\"text\":\"the tea\"}\n";
+    const char *good = p->kind != AT_ROWS_SFT ? PAIR("q") : "{\"text\":\"the tea\"}\n";
 
     at_buf_printf(&text, "%s%s\n%s", good, bad, good);
     snprintf(message, sizeof message, "%s:2:%s", path, want);
@@ -59,6 +59,20 @@ static void dataset_with_wrong_line_names_line_column_and_reason(void **state)
           "2: \"chosen\" and \"rejected\" begin with no common message, so there is no prompt" },
         { AT_ROWS_PAIR, "{\"chosen\":\"a\",\"rejected\":\"b\",\"tools\":[1]}",
           "30: \"tools\" is not supported; remove it" },
+        { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"completion\":\"b\",\"label\":true}",
+          "32: the row has a label and no pair: train it with kto, or make pairs of rows with one "
+          "prompt" },
+        { AT_ROWS_LABELLED, "{\"prompt\":\"a\",\"label\":true}",
+          " the key \"completion\" is missing; a labelled row is {prompt, completion, label} or a "
+          "preference row {prompt, chosen, rejected}" },
+        { AT_ROWS_LABELLED, "{\"prompt\":\"a\",\"completion\":\"b\"}",
+          " the key \"label\" is missing; a row with one completion is {prompt, completion, "
+          "label}, "
+          "label true or false" },
+        { AT_ROWS_LABELLED, "{\"prompt\":\"a\",\"completion\":\"b\",\"label\":\"yes\"}",
+          "32: \"label\" must be true (desirable) or false" },
+        { AT_ROWS_LABELLED, "{\"prompt\":\"a\",\"completion\":\"b\",\"label\":2}",
+          "32: \"label\" must be true (desirable) or false" },
         { AT_ROWS_SFT,
           "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[1]}]}",
           "2: \"messages\": message 1 has tool calls, which are not supported" },
@@ -112,6 +126,8 @@ static void dataset_with_useless_row_names_line_and_reason(void **state)
         { AT_ROWS_SFT, "{\"messages\":[" USER("a") "]}", "no token of the row is trained on" },
         { AT_ROWS_SFT, "{\"messages\":[]}", "\"messages\" is empty" },
         { AT_ROWS_SFT, "{\"text\":\"\"}", "\"text\" is empty" },
+        { AT_ROWS_SFT, "{\"prompt\":\"a\",\"completion\":\"b\",\"label\":false}",
+          "\"label\" is false: SFT would teach what is not wanted" },
     };
     char want[256];
 
@@ -125,7 +141,7 @@ static void dataset_with_useless_row_names_line_and_reason(void **state)
         check_wrong(cases[i].line, want, &p);
         p.on_bad = AT_BAD_SKIP;
         at_buf_printf(&text, "%s\n%s", cases[i].line,
-                      cases[i].kind == AT_ROWS_PAIR ? PAIR("q") : "{\"text\":\"the tea\"}");
+                      cases[i].kind != AT_ROWS_SFT ? PAIR("q") : "{\"text\":\"the tea\"}");
         OK(load_text(&d, text.data, &p));
         snprintf(want, sizeof want, "bad_row: %s:1: %s\n", path, cases[i].want);
         assert_string_equal(warnings, want);

@@ -107,6 +107,13 @@ static void dataset_of_awkward_rows_equals_trl(void **state)
     at_json_free(&rows);
 }
 
+static enum at_row_kind kind_of(const char *method)
+{
+    if (strcmp(method, "kto") == 0)
+        return AT_ROWS_LABELLED;
+    return strcmp(method, "sft") == 0 ? AT_ROWS_SFT : AT_ROWS_PAIR;
+}
+
 /* The rows of a golden run: those that TRL kept, with their ids and number of targets. */
 static void check_golden(const char *run)
 {
@@ -133,8 +140,7 @@ static void check_golden(const char *run)
     p.on_long = AT_LONG_CUT;
     p.max_length = 1024;
     OK(at_json_get_u32(&p.max_length, config, "max_length", run));
-    if (strcmp(at_json_find(config, "method")->valuestring, "sft") != 0)
-        p.kind = AT_ROWS_PAIR;
+    p.kind = kind_of(at_json_find(config, "method")->valuestring);
     OK(at_dataset_load(&d, paths, 1, &p));
     for (const cJSON *want = at_json_find(expect, "rows")->child; want; want = want->next) {
         if (cJSON_IsTrue(at_json_find(want, "dropped")))
@@ -142,6 +148,7 @@ static void check_golden(const char *run)
         assert_true(i < d.n_rows);
         const struct at_row *row = &d.rows[i++];
         assert_int_equal(row->line - 1, at_json_find(want, "row")->valueint);
+        assert_int_equal(row->desirable, cJSON_IsTrue(at_json_find(want, "label")));
         for (uint32_t k = 0; k < row->n_segments; k++) {
             const cJSON *side =
                 at_json_find(want, p.kind == AT_ROWS_PAIR ? names[k] : "completion");
@@ -481,6 +488,76 @@ static void dataset_of_many_lines_keeps_their_order(void **state)
     at_buf_release(&back);
 }
 
+/* Pairs taken apart: a thousand desirable rows, then their counterparts; each line is saved once.
+ */
+static void dataset_of_pairs_taken_apart_comes_in_blocks(void **state)
+{
+    enum { PAIRS = 1003 };
+    struct at_dataset_params p = strict(AT_ROWS_LABELLED);
+    const char *const paths[] = { path };
+    char copy[64];
+    struct at_dataset d;
+    struct at_buf text = { 0 }, back = { 0 }, saved = { 0 };
+
+    (void)state;
+    for (int i = 0; i < PAIRS; i++)
+        at_buf_printf(&text, "{\"prompt\":\"q %d\",\"chosen\":\" a %d\",\"rejected\":\" b %d\"}\n",
+                      i, i, i);
+    OK(load_text(&d, text.data, &p));
+    assert_int_equal(d.n_rows, 2 * PAIRS);
+    assert_int_equal(d.n_read, 2 * PAIRS);
+    for (uint32_t i = 0; i < d.n_rows; i++) {
+        const bool second = i < 2000 ? i >= 1000 : i >= 2003;
+        const uint32_t line = i < 2000 ? i % 1000 : 1000 + (i - 2000) % 3;
+        const struct at_row *row = &d.rows[i];
+        char want[32];
+        assert_int_equal(row->index, i);
+        assert_int_equal(row->line, line + 1);
+        assert_int_equal(row->desirable, !second);
+        assert_int_equal(row->n_segments, 1);
+        at_buf_clear(&back);
+        OK(at_tokenizer_decode(tokenizer, &back, row->segment[0].ids, row->segment[0].n, true));
+        snprintf(want, sizeof want, "%s %u", second ? " b" : " a", line);
+        if (!strstr(want, back.data) && !strstr(back.data, want + 1))
+            fail_msg("row %u is \"%s\", not \"%s\"", i, back.data, want);
+    }
+    snprintf(copy, sizeof copy, "%s.saved", path);
+    OK(at_dataset_save(&d, paths, copy));
+    OK(at_file_read(&saved, copy));
+    assert_string_equal(saved.data, text.data);
+    assert_int_equal(unlink(copy), 0);
+    at_dataset_release(&d);
+    at_buf_release(&text);
+    at_buf_release(&back);
+    at_buf_release(&saved);
+}
+
+/* A label is part of what is trained on; 1 and 0 are true and false. */
+static void dataset_of_labels_reads_them(void **state)
+{
+    static const char *const texts[] = {
+        "{\"prompt\":\"q\",\"completion\":\" a\",\"label\":true}",
+        "{\"prompt\":\"q\",\"completion\":\" a\",\"label\":1}",
+        "{\"prompt\":\"q\",\"completion\":\" a\",\"label\":false}",
+        "{\"prompt\":\"q\",\"completion\":\" a\",\"label\":0}",
+    };
+    const struct at_dataset_params p = strict(AT_ROWS_LABELLED);
+    char digests[AT_COUNT(texts)][65];
+    struct at_dataset d;
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(texts); i++) {
+        OK(load_text(&d, texts[i], &p));
+        assert_int_equal(d.n_rows, 1);
+        assert_int_equal(d.rows[0].desirable, i < 2);
+        memcpy(digests[i], d.digest, sizeof digests[i]);
+        at_dataset_release(&d);
+    }
+    assert_string_equal(digests[0], digests[1]);
+    assert_string_equal(digests[2], digests[3]);
+    assert_string_not_equal(digests[0], digests[2]);
+}
+
 /* Loads `text` with every allocation failing in turn. Some failures do no harm (PCRE2 falls back on
  * the system's allocator), so the end is reached when many calls in a row succeed. */
 static void check_failing(const char *text, const struct at_dataset_params *p)
@@ -549,6 +626,8 @@ int main(void)
         cmocka_unit_test(dataset_counts_moved_and_unshared_prompts),
         cmocka_unit_test(dataset_digest_sees_every_change),
         cmocka_unit_test(dataset_of_many_lines_keeps_their_order),
+        cmocka_unit_test(dataset_of_pairs_taken_apart_comes_in_blocks),
+        cmocka_unit_test(dataset_of_labels_reads_them),
         cmocka_unit_test(dataset_without_memory_fails_cleanly),
     };
 
