@@ -6,7 +6,7 @@
 
 #include "prelude.h"
 
-enum at_loss_kind { AT_LOSS_PAIR, AT_LOSS_TOKEN };
+enum at_loss_kind { AT_LOSS_PAIR, AT_LOSS_ROW, AT_LOSS_TOKEN };
 
 struct at_loss {
     const char *name; /* what `loss_type` accepts */
@@ -19,6 +19,8 @@ struct at_loss {
 const struct at_loss *at_loss_find(const char *name);
 /* A pair loss in double. NaN when there is no such loss. */
 double at_pair_loss_value(const char *name, pair_stats s, loss_params p);
+/* A row loss in double. NaN when there is no such loss. */
+double at_row_loss_value(const char *name, row_stats s, row_params p);
 /* What orpo is a function of, for logging: the difference of the log-odds of two sides whose mean
  * log-probs a token are these. */
 double at_log_odds_ratio(double chosen, double rejected);

@@ -1,7 +1,7 @@
 /* What a loss sees, the same text in C (double, for tests) and in GLSL (float, for training). Write
  * only what means the same in both: no pointers, no casts, no bare abs, min or max; literals with a
- * point. A file defines one loss with PAIR_LOSS(name) or TOKEN_LOSS(name) and returns its value and
- * its derivatives. */
+ * point. A file defines one loss with PAIR_LOSS(name), ROW_LOSS(name) or TOKEN_LOSS(name) and
+ * returns its value and its derivatives. */
 #ifndef LOSSES_PRELUDE_H
 #define LOSSES_PRELUDE_H
 
@@ -11,16 +11,21 @@ typedef double real;
 typedef struct loss_params loss_params;
 typedef struct pair_stats pair_stats;
 typedef struct pair_out pair_out;
+typedef struct row_params row_params;
+typedef struct row_stats row_stats;
+typedef struct row_out row_out;
 typedef struct token_stats token_stats;
 typedef struct token_out token_out;
 #define LOSS_FUNCTION static inline
 #define LOSS_PARAMS loss_params p __attribute__((unused)) /* not every loss has a knob */
 #define PAIR_LOSS(name) static inline pair_out name##_pair(pair_stats s, LOSS_PARAMS)
+#define ROW_LOSS(name) static inline row_out name##_row(row_stats s, row_params p)
 #define TOKEN_LOSS(name) static inline token_out name##_token(token_stats s)
 #else
 #define real float
 #define LOSS_FUNCTION
 #define PAIR_LOSS(name) pair_out pair_loss(pair_stats s, loss_params p)
+#define ROW_LOSS(name) row_out row_loss(row_stats s, row_params p)
 #define TOKEN_LOSS(name) token_out token_loss(token_stats s)
 #endif
 
@@ -39,6 +44,18 @@ struct pair_stats {
 };
 struct pair_out {
     real loss, d_chosen, d_rejected; /* d: derivative by score_chosen, score_rejected */
+};
+/* Knobs of row losses. */
+struct row_params {
+    real beta, desirable_weight, undesirable_weight;
+};
+/* A labelled row: its log-ratio (nats), the KL term (nats, 0 or more; 0 where none is computed),
+ * and 1 where it is desirable, else 0. */
+struct row_stats {
+    real score, kl, desirable;
+};
+struct row_out {
+    real loss, d_score;
 };
 /* A target token: its log-prob (nats). */
 struct token_stats {

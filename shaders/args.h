@@ -46,6 +46,7 @@ struct rmsnorm_args { U32 T, C, ldy, ldx; F32 eps; };
 struct rmsnorm_bwd_args { U32 T, C, lddx, lddy, ldx; };
 struct rmsnorm_bwd_weight_args { U32 T, C, lddy, ldx; };
 struct rope_args { U32 T, heads, ld, p0, n, ldtable; F32 sign; };
+struct row_loss_args { U32 n_rows; F32 weight, beta, desirable_weight, undesirable_weight; };
 struct scatter_rows_args { U32 T, t0, C, R, i0, lddx, ldu; };
 struct segment_sum_args { U32 n_segments; };
 struct sqnorm_part_args { U32 n, first_slot; };

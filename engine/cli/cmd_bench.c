@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "kl.h"
 #include "objective.h"
 
 #include <string.h>
@@ -90,7 +91,9 @@ struct bench {
     struct at_compute what;
     struct at_row_result *results;
     const struct at_row **rows;
-    uint32_t next; /* row of the data set */
+    struct at_kl kl;
+    uint32_t *index; /* of the step's rows in the data set */
+    uint32_t next;
 };
 
 static AT_CHECKED step(struct bench *b, uint32_t number)
@@ -104,11 +107,14 @@ static AT_CHECKED step(struct bench *b, uint32_t number)
     float norm[8];
 
     for (uint32_t i = 0; i < run->rows_per_step; i++) {
-        b->rows[i] = &d->rows[b->next++ % d->n_rows];
+        b->index[i] = b->next++ % d->n_rows;
+        b->rows[i] = &d->rows[b->index[i]];
         b->results[i] = (struct at_row_result){ .n_segments = at_row_sums(b->rows[i]) };
     }
     b->what.weight = 1 / (float)run->rows_per_step;
     b->what.loss_params.mean_n_chosen = at_objective_mean_chosen(b->rows, run->rows_per_step);
+    TRY(at_kl_compute(&b->kl, &run->engine, b->index, b->results, run->rows_per_step,
+                      run->config->per_device_train_batch_size));
     TRY(at_engine_rows(&run->engine, b->rows, b->results, run->rows_per_step, &b->what));
     at_params_step(run->engine.stream, &run->engine.params, &adamw, 1, norm);
     TRY(at_engine_finish(&run->engine));
@@ -147,12 +153,10 @@ done:
 static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
 {
     enum at_status st = AT_OK;
-    const struct at_method_row *method = at_method_get(run->method);
     struct bench b = { .run = run,
                        .what = { .train = true,
                                  .policy = true,
-                                 .reference = method->reference,
-                                 .pair_loss = method->rows == AT_ROWS_PAIR } };
+                                 .reference = at_method_get(run->method)->reference } };
     struct at_objective objective;
     cJSON *out = cJSON_CreateObject();
 
@@ -160,6 +164,9 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
     b.what.losses = objective.terms;
     b.what.n_losses = objective.n;
     b.what.loss_params = objective.params;
+    b.what.kind = at_loss_find(objective.terms[0].name)->kind;
+    TRY(at_kl_init(&b.kl, run->data.train_kl, run->data.train.n_rows, run->rows_per_step));
+    TRY(at_alloc(&b.index, run->rows_per_step, sizeof *b.index));
     TRY(at_alloc(&b.rows, run->rows_per_step, sizeof *b.rows));
     TRY(at_alloc(&b.results, run->rows_per_step, sizeof *b.results));
     TRY(measure(&b, steps, out));
@@ -175,6 +182,8 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
     TRY(cli_kernel_table(stdout, NULL, run->engine.stream));
 done:
     cJSON_Delete(out);
+    at_kl_release(&b.kl);
+    at_free(&b.index);
     at_free(&b.rows);
     at_free(&b.results);
     return st;

@@ -125,7 +125,9 @@ static AT_CHECKED import_method(enum at_method *out, bool *known, const struct c
     } signs[] = {
         { "alpha", AT_CPO },
         { "cpo_alpha", AT_CPO },
+        { "desirable_weight", AT_KTO },
         { "simpo_gamma", AT_CPO },
+        { "undesirable_weight", AT_KTO },
         { "loss_type", AT_DPO },
         { "beta", AT_DPO },
         { "assistant_only_loss", AT_SFT },
@@ -198,10 +200,12 @@ done:
 
 /* ---- config keys ---- */
 
+enum { DEFAULT_BYTES = 192 };
+
 /* A key's default under a preset; each method's own where they differ. */
-static void default_text(char out[96], enum at_key key, const char *preset)
+static void default_text(char out[DEFAULT_BYTES], enum at_key key, const char *preset)
 {
-    char first[64] = "", part[96];
+    char first[64] = "", part[DEFAULT_BYTES];
     size_t n = 0;
     bool same = true;
 
@@ -214,17 +218,17 @@ static void default_text(char out[96], enum at_key key, const char *preset)
         same = same && strcmp(first, word) == 0;
     }
     if (same) {
-        snprintf(out, 96, "%s", strcmp(first, "-") == 0 ? "" : first);
+        snprintf(out, DEFAULT_BYTES, "%s", strcmp(first, "-") == 0 ? "" : first);
         return;
     }
     out[0] = 0;
-    for (int m = 0; m < AT_METHOD_COUNT && n < 64; m++) {
+    for (int m = 0; m < AT_METHOD_COUNT; m++) {
         if (!at_key_read_by(key, (enum at_method)m))
             continue;
         snprintf(part, sizeof part, "%s%s %s", n ? ", " : "",
                  at_method_get((enum at_method)m)->name,
                  at_key_default(key, (enum at_method)m, preset));
-        snprintf(out + n, 96 - n, "%s", part);
+        snprintf(out + n, DEFAULT_BYTES - n, "%s", part);
         n = strlen(out);
     }
 }
@@ -245,7 +249,7 @@ static const char *type_text(enum at_key key)
 
 static void markdown_key(enum at_key key)
 {
-    char trl[96], balanced[96];
+    char trl[DEFAULT_BYTES], balanced[DEFAULT_BYTES];
     char readers[64] = "";
     bool all = true;
 
@@ -290,6 +294,7 @@ static void print_markdown(void)
          "| `sft.json` | SFT with LoRA on conversations: `attune sft configs/sft.json` |\n"
          "| `dpo.json` | DPO with LoRA on the tone pairs: `attune dpo configs/dpo.json` |\n"
          "| `simpo.json` | SimPO, without a reference: `attune cpo configs/simpo.json` |\n"
+         "| `kto.json` | KTO, the tone pairs taken apart: `attune kto configs/kto.json` |\n"
          "| `orpo.json` | ORPO, SFT and pairs at once: `attune orpo configs/orpo.json` |\n"
          "| `tone.json` | SFT, then DPO on top: `attune run configs/tone.json` |\n"
          "| `qlora_dpo.json` | DPO with LoRA over a quantised GGUF file, for little memory |\n\n"
@@ -305,7 +310,7 @@ static void print_markdown(void)
         markdown_key((enum at_key)key);
     puts("\n## Presets\n\n| key | gentle | balanced | strong |\n|---|---|---|---|");
     for (int key = 0; key < AT_KEY_COUNT; key++) {
-        char gentle[96], balanced[96], strong[96];
+        char gentle[DEFAULT_BYTES], balanced[DEFAULT_BYTES], strong[DEFAULT_BYTES];
         default_text(gentle, (enum at_key)key, "gentle");
         default_text(balanced, (enum at_key)key, "balanced");
         default_text(strong, (enum at_key)key, "strong");
@@ -320,7 +325,7 @@ static void print_markdown(void)
 
 enum at_status cli_config_keys(struct cli_args *args)
 {
-    char fallback[96];
+    char fallback[DEFAULT_BYTES];
 
     if (cli_flag_on(args, "markdown")) {
         print_markdown();

@@ -26,6 +26,8 @@ static AT_CHECKED show_json(const struct at_row *row)
     cJSON *line = cJSON_CreateObject();
 
     cJSON_AddNumberToObject(line, "row", row->line - 1);
+    if (row->kind == AT_ROWS_LABELLED)
+        cJSON_AddBoolToObject(line, "label", row->desirable);
     if (row->prompt_targets) /* of the prompt, whose part of the masks is 0 */
         cJSON_AddNumberToObject(line, "prompt_targets", at_row_prompt_targets(row));
     if (row->n_segments == 2) {
@@ -59,7 +61,10 @@ static AT_CHECKED show_text(const struct at_tokenizer *t, const struct at_row *r
     static const char *const names[2][2] = { { "completion", "" }, { "chosen", "rejected" } };
     enum at_status st = AT_OK;
 
-    printf("line %u\n", row->line);
+    printf("line %u%s\n", row->line,
+           row->kind != AT_ROWS_LABELLED ? ""
+           : row->desirable              ? ", desirable"
+                                         : ", not desirable");
     TRY(show_part(t, "shared", row->prefix, row->n_prefix, at_row_prompt_targets(row)));
     for (uint32_t k = 0; k < row->n_segments; k++)
         TRY(show_part(t, names[row->n_segments - 1][k], row->segment[k].ids, row->segment[k].n,

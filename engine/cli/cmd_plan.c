@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "objective.h"
 
 #include <string.h>
 
@@ -22,7 +23,10 @@ static double run_flop(const struct at_run *run)
     const struct at_dataset *d = &run->data.train;
     const double epochs = (double)run->total_steps / (double)run->steps_per_epoch;
     const double backward = run->engine.model.trainable ? 2 : 1;
-    const double passes = epochs * (1 + backward) + (at_method_get(run->method)->reference ? 1 : 0);
+    const double reference = at_method_get(run->method)->reference ? 1 : 0;
+    const double kl =
+        at_objective_reads_kl(run->config) ? 1 : 0; /* mismatched rows: forward only */
+    const double passes = epochs * (1 + backward + kl) + reference * (1 + kl);
     double tokens = 0, targets = 0;
 
     for (uint32_t i = 0; i < d->n_rows; i++) {

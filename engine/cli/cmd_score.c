@@ -18,6 +18,8 @@ static AT_CHECKED print_row_json(const struct at_row *row, const struct at_row_r
     cJSON *line = cJSON_CreateObject();
 
     cJSON_AddNumberToObject(line, "row", row->line - 1);
+    if (row->kind == AT_ROWS_LABELLED)
+        cJSON_AddBoolToObject(line, "label", row->desirable);
     if (row->n_segments == 2) {
         add_segment(line, "chosen", r, 0);
         add_segment(line, "rejected", r, 1);

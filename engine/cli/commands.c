@@ -149,6 +149,16 @@ static const struct cli_command commands[] = {
       FLAGS(inspect_flags),
       .n_positional = 1,
       .run = cli_inspect },
+    { .name = "kto",
+      .usage = "[CONFIG] [--key value ...]",
+      .help =
+          "align with single replies that are desirable or not, or with pairs taken apart (KTO)",
+      .detail = "Example: attune kto configs/kto.json --model_name_or_path model.gguf "
+                "--output_dir out\n",
+      FLAGS(train_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_method },
     { .name = "orpo",
       .usage = "[CONFIG] [--key value ...]",
       .help = "fine-tune and align at once, with pairs and no reference (ORPO)",

@@ -46,7 +46,7 @@ struct at_decoder {
     int32_t *embed_host;
     uint32_t n_embed_ids;
     struct at_tensor rows, u; /* (R, C) gathered hidden states; gradient rows */
-    struct at_view stats, lse, coef, sums, ref_sums, pair_out, row_loss;
+    struct at_view stats, lse, coef, sums, ref_sums, pair_out, row_loss, row_facts;
 };
 
 struct at_decoder_params {

@@ -191,26 +191,32 @@ void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view st
 
 /* ---- loss drivers ---- */
 
+enum loss_kind { LOSS_PAIR, LOSS_ROW, LOSS_TOKEN };
+
 struct loss_row {
     const char *name;
-    const char *reads; /* of a pair loss; NULL: a token loss */
+    enum loss_kind kind;
+    const char *reads;
     uint32_t kernel;
 };
 
-static const struct loss_row *loss_find(const char *name, bool pair)
+static const struct loss_row *loss_find(const char *name, enum loss_kind kind)
 {
     static const struct loss_row losses[] = {
-#define PAIR_LOSS_ROW(name, methods, reads, source) { #name, reads, AT_KERNEL_loss_##name },
-#define TOKEN_LOSS_ROW(name, methods, source) { #name, NULL, AT_KERNEL_loss_##name },
+#define PAIR_LOSS_ROW(name, methods, reads, source) \
+    { #name, LOSS_PAIR, reads, AT_KERNEL_loss_##name },
+#define ROW_LOSS_ROW(name, methods, reads, source) { #name, LOSS_ROW, "", AT_KERNEL_loss_##name },
+#define TOKEN_LOSS_ROW(name, methods, source) { #name, LOSS_TOKEN, "", AT_KERNEL_loss_##name },
 #include "losses.def"
 #undef PAIR_LOSS_ROW
+#undef ROW_LOSS_ROW
 #undef TOKEN_LOSS_ROW
     };
 
     for (size_t i = 0; i < AT_COUNT(losses); i++)
-        if ((losses[i].reads != NULL) == pair && strcmp(losses[i].name, name) == 0)
+        if (losses[i].kind == kind && strcmp(losses[i].name, name) == 0)
             return &losses[i];
-    AT_BUG("no %s loss \"%s\"", pair ? "pair" : "token", name);
+    AT_BUG("no loss \"%s\" of this kind", name);
 }
 
 void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_t n,
@@ -226,7 +232,7 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
         return;
     at_stream_fill(s, row_view(out, n_pairs, 4), 0);
     for (size_t i = 0; i < n; i++) {
-        const struct loss_row *loss = loss_find(terms[i].name, true);
+        const struct loss_row *loss = loss_find(terms[i].name, LOSS_PAIR);
         const struct pair_loss_args args = {
             .n_pairs = n_pairs,
             .segments = segments,
@@ -247,6 +253,24 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
     }
 }
 
+void at_row_loss(struct at_stream *s, const char *loss, struct at_view coef, struct at_view out,
+                 struct at_view sums, struct at_view ref_sums, struct at_view facts,
+                 struct at_view order, struct at_view begin, uint32_t n_rows, uint32_t R,
+                 const struct at_loss_params *params, float weight)
+{
+    const struct at_view views[] = { coef, out, sums, ref_sums, facts, order, begin };
+    const struct row_loss_args args = { .n_rows = n_rows,
+                                        .weight = weight,
+                                        .beta = params->beta,
+                                        .desirable_weight = params->desirable_weight,
+                                        .undesirable_weight = params->undesirable_weight };
+
+    at_stream_fill(s, row_view(coef, R, 1), 0);
+    if (n_rows > 0)
+        at_stream_launch(s, loss_find(loss, LOSS_ROW)->kernel, views, &args, sizeof args,
+                         rows_work(n_rows));
+}
+
 void at_token_loss(struct at_stream *s, const char *loss, struct at_view coef,
                    struct at_view row_loss, struct at_view stats, struct at_view row_segment,
                    uint32_t R, float weight)
@@ -255,6 +279,6 @@ void at_token_loss(struct at_stream *s, const char *loss, struct at_view coef,
     const struct token_loss_args args = { .R = R, .weight = weight };
 
     if (R > 0)
-        at_stream_launch(s, loss_find(loss, false)->kernel, views, &args, sizeof args,
+        at_stream_launch(s, loss_find(loss, LOSS_TOKEN)->kernel, views, &args, sizeof args,
                          rows_work(R));
 }

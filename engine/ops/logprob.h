@@ -45,6 +45,7 @@ struct at_loss_params {
     float beta, label_smoothing, discopop_tau, mean_n_chosen, simpo_gamma, alphapo_alpha;
     int divergence;
     float alpha;
+    float desirable_weight, undesirable_weight; /* of row losses */
 };
 /* A loss of a list: a row of losses.def and its factor. */
 struct at_loss_term {
@@ -61,6 +62,13 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
                     struct at_view ref_sums, struct at_view order, struct at_view begin,
                     uint32_t n_pairs, uint32_t segments, uint32_t R,
                     const struct at_loss_params *params, float weight);
+/* Row losses: row i has one segment. coef as above; out (n_rows,4): loss, log-ratio, 0, 0. facts
+ * (n_rows,2): the KL term, 1 where the row is desirable. weight: 1 / rows of the whole optimizer
+ * step. */
+void at_row_loss(struct at_stream *s, const char *loss, struct at_view coef, struct at_view out,
+                 struct at_view sums, struct at_view ref_sums, struct at_view facts,
+                 struct at_view order, struct at_view begin, uint32_t n_rows, uint32_t R,
+                 const struct at_loss_params *params, float weight);
 /* Token losses (SFT): coef[i] = weight * dloss/dlogp_i for rows with segment >= 0, else 0; row_loss
  * (R,4) the unweighted loss of each row and three zeros, as at_segment_sums()
  * reads it. weight: 1 / target tokens of the whole optimizer step. */

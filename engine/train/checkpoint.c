@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FORMAT_VERSION = 2 };
+enum { FORMAT_VERSION = 3 };
 
 static const char prefix[] = "checkpoint-";
 static const char magic[8] = { 'A', 'T', 'T', 'N', 'O', 'P', 'T', 0 };
@@ -61,6 +61,9 @@ static const struct field state_fields[] = {
     FIELD(at_loop_state, F64, tally.tokens[0]),
     FIELD(at_loop_state, F64, tally.tokens[1]),
     FIELD(at_loop_state, F64, tally.wins),
+    FIELD(at_loop_state, F64, tally.kl),
+    FIELD(at_loop_state, F64, tally.labelled[0]),
+    FIELD(at_loop_state, F64, tally.labelled[1]),
 };
 static const struct field outcome_fields[] = {
     FIELD(at_outcome, F64, after.high),        FIELD(at_outcome, F64, after.low),
@@ -129,7 +132,12 @@ struct array {
     void *data;
     size_t bytes;
 };
-enum { MAX_ARRAYS = 6, WIDTH = AT_MAX_SEGMENTS * 8 + 1 };
+enum {
+    N_PARAMS = 3,
+    N_CACHES = 4,
+    MAX_ARRAYS = N_PARAMS + N_CACHES + 1,
+    WIDTH = AT_MAX_SEGMENTS * 8 + 1
+};
 
 /* Reference log-probs of rows as floats: a row's segments, then 1 where it has them. */
 static AT_CHECKED pack_reference(struct at_arena *arena, struct array *out,
@@ -159,17 +167,36 @@ static void unpack_reference(struct at_row_result *results, uint32_t n, const st
     }
 }
 
+/* Rows whose reference log-probs are kept. */
+struct cache {
+    struct at_row_result *results;
+    uint32_t n;
+};
+
+static void list_caches(struct cache out[N_CACHES], const struct at_loop *l)
+{
+    const struct at_run_data *d = &l->run->data;
+    const struct cache all[N_CACHES] = { { l->results, d->train.n_rows },
+                                         { l->eval, d->eval.n_rows },
+                                         { l->kl.results, l->kl.n },
+                                         { l->eval_kl.results, l->eval_kl.n } };
+
+    memcpy(out, all, sizeof all);
+}
+
 static AT_CHECKED list_arrays(struct at_arena *arena, struct array out[MAX_ARRAYS], size_t *n,
                               const struct at_loop *l)
 {
     enum at_status st = AT_OK;
+    struct cache caches[N_CACHES];
     const size_t bytes = at_params_bytes(&l->run->engine.params);
-    const struct array all[] = { { l->p, bytes }, { l->m, bytes }, { l->v, bytes } };
+    const struct array all[N_PARAMS] = { { l->p, bytes }, { l->m, bytes }, { l->v, bytes } };
 
     memcpy(out, all, sizeof all);
     *n = AT_COUNT(all);
-    TRY(pack_reference(arena, &out[(*n)++], l->results, l->run->data.train.n_rows));
-    TRY(pack_reference(arena, &out[(*n)++], l->eval, l->run->data.eval.n_rows));
+    list_caches(caches, l);
+    for (size_t i = 0; i < N_CACHES; i++)
+        TRY(pack_reference(arena, &out[(*n)++], caches[i].results, caches[i].n));
     if (l->best_p)
         out[(*n)++] = (struct array){ l->best_p, bytes };
 done:
@@ -220,6 +247,7 @@ static AT_CHECKED read_arrays(struct at_arena *arena, struct at_loop *l, const c
     enum at_status st = AT_OK;
     struct at_map map = { .n = 0 };
     struct array arrays[MAX_ARRAYS];
+    struct cache caches[N_CACHES];
     size_t n = 0, at = sizeof(struct header);
     struct header head = { .version = 0 };
 
@@ -239,8 +267,9 @@ static AT_CHECKED read_arrays(struct at_arena *arena, struct at_loop *l, const c
         memcpy(arrays[i].data, map.data + at + sizeof bytes, bytes);
         at += sizeof bytes + bytes;
     }
-    unpack_reference(l->results, l->run->data.train.n_rows, &arrays[3]);
-    unpack_reference(l->eval, l->run->data.eval.n_rows, &arrays[4]);
+    list_caches(caches, l);
+    for (size_t i = 0; i < N_CACHES; i++)
+        unpack_reference(caches[i].results, caches[i].n, &arrays[N_PARAMS + i]);
 done:
     at_map_close(&map);
     return st;

@@ -8,6 +8,9 @@
 struct landing {
     struct at_segment_result *sums, *reference, *losses; /* (segments) */
     struct at_pair_result *pairs;
+    struct row_facts {
+        float kl, desirable;
+    } * facts;                 /* (rows) as at_row_loss() takes them */
     struct at_row_result **of; /* (rows), in slab order */
     size_t n_rows, n_segments;
 };
@@ -140,6 +143,7 @@ static void host_release(struct at_engine_host **host)
     at_free(&h->landing.reference);
     at_free(&h->landing.losses);
     at_free(&h->landing.pairs);
+    at_free(&h->landing.facts);
     at_free(&h->landing.of);
     at_free(&h->packed);
     at_free(&h->packed_results);
@@ -178,6 +182,7 @@ static AT_CHECKED grow(struct at_engine_host *h, size_t n)
     TRY(at_realloc(&l->reference, old * segments, n * segments, sizeof *l->reference));
     TRY(at_realloc(&l->losses, old * segments, n * segments, sizeof *l->losses));
     TRY(at_realloc(&l->pairs, old, n, sizeof *l->pairs));
+    TRY(at_realloc(&l->facts, old, n, sizeof *l->facts));
     TRY(at_realloc(&l->of, old, n, sizeof *l->of));
     TRY(at_realloc(&h->packed, old, n, sizeof *h->packed));
     TRY(at_realloc(&h->packed_results, old, n, sizeof *h->packed_results));
@@ -222,24 +227,36 @@ static void reference_pass(struct at_engine *e, const struct at_batch *b, bool c
     e->ref_forward_tokens += e->slab.n_tokens;
 }
 
-static void loss_pass(struct at_engine *e, const struct at_batch *b, const struct at_compute *what,
-                      uint32_t n_pairs)
+static void row_losses(struct at_engine *e, const struct at_batch *b, const struct at_compute *what,
+                       uint32_t n_rows)
 {
     struct at_decoder *d = &e->decoder;
     struct landing *l = &e->host->landing;
     const uint64_t bytes = b->n_segments * sizeof *l->losses;
 
-    if (what->pair_loss) {
-        AT_REQUIRE(n_pairs > 0);
-        if (!what->reference) /* log-ratios to it are the log-probs themselves */
-            at_stream_fill(e->stream, at_view_part(d->ref_sums, 0, bytes), 0);
+    AT_REQUIRE(n_rows > 0);
+    if (!what->reference) /* log-ratios to it are the log-probs themselves */
+        at_stream_fill(e->stream, at_view_part(d->ref_sums, 0, bytes), 0);
+    if (what->kind == AT_LOSS_PAIR) {
         at_pair_losses(e->stream, what->losses, what->n_losses, d->coef, d->pair_out, d->sums,
-                       d->ref_sums, d->order, d->segment_begin, n_pairs, b->n_segments / n_pairs,
+                       d->ref_sums, d->order, d->segment_begin, n_rows, b->n_segments / n_rows,
                        b->R, &what->loss_params, what->weight);
-        at_stream_download(e->stream, l->pairs + l->n_rows, d->pair_out,
-                           n_pairs * sizeof *l->pairs);
-        return;
+    } else {
+        at_stream_upload(e->stream, d->row_facts, l->facts + l->n_rows, n_rows * sizeof *l->facts);
+        at_row_loss(e->stream, what->losses[0].name, d->coef, d->pair_out, d->sums, d->ref_sums,
+                    d->row_facts, d->order, d->segment_begin, n_rows, b->R, &what->loss_params,
+                    what->weight);
     }
+    at_stream_download(e->stream, l->pairs + l->n_rows, d->pair_out, n_rows * sizeof *l->pairs);
+}
+
+static void token_losses(struct at_engine *e, const struct at_batch *b,
+                         const struct at_compute *what)
+{
+    struct at_decoder *d = &e->decoder;
+    struct landing *l = &e->host->landing;
+    const uint64_t bytes = b->n_segments * sizeof *l->losses;
+
     at_token_loss(e->stream, what->losses[0].name, d->coef, d->row_loss, d->stats, d->row_segment,
                   b->R, what->weight);
     at_segment_sums(e->stream, at_view_part(d->sums, 0, bytes), d->row_loss, d->order,
@@ -261,6 +278,7 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
     b = at_engine_batch(&e->slab);
     for (uint32_t i = 0, s = 0; i < n; i++) {
         l->of[l->n_rows + i] = results[i];
+        l->facts[l->n_rows + i] = (struct row_facts){ results[i]->kl, rows[i]->desirable };
         cached = cached && results[i]->has_reference;
         for (uint32_t k = 0; k < at_row_sums(rows[i]); k++)
             l->reference[l->n_segments + s++] = results[i]->reference[k];
@@ -272,8 +290,10 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
         const uint64_t bytes = b.n_segments * sizeof *l->sums;
         at_decoder_forward(e->stream, d, &b, pass, at_view_part(d->sums, 0, bytes));
         at_stream_download(e->stream, l->sums + l->n_segments, d->sums, bytes);
-        if (what->n_losses > 0)
-            loss_pass(e, &b, what, n);
+        if (what->n_losses > 0 && what->kind == AT_LOSS_TOKEN)
+            token_losses(e, &b, what);
+        else if (what->n_losses > 0)
+            row_losses(e, &b, what, n);
         e->tokens_computed += e->slab.n_tokens;
         e->head_rows += e->slab.n_rows;
     }
@@ -329,10 +349,10 @@ AT_CHECKED at_engine_finish(struct at_engine *e)
                 r->policy[k] = l->sums[s];
             if (h->what.reference)
                 r->reference[k] = l->reference[s];
-            if (h->what.n_losses > 0 && !h->what.pair_loss)
+            if (h->what.n_losses > 0 && h->what.kind == AT_LOSS_TOKEN)
                 r->pair.loss = l->losses[s].logp;
         }
-        if (h->what.n_losses > 0 && h->what.pair_loss)
+        if (h->what.n_losses > 0 && h->what.kind != AT_LOSS_TOKEN)
             r->pair = l->pairs[i];
         r->has_reference = r->has_reference || h->what.reference;
     }

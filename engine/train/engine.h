@@ -6,6 +6,7 @@
 
 #include "bundle.h"
 #include "decoder.h"
+#include "losses.h"
 #include "row.h"
 #include "slab.h"
 
@@ -72,18 +73,19 @@ struct at_pair_result {
 struct at_row_result {
     struct at_segment_result policy[AT_MAX_SEGMENTS];    /* sides, then prompt */
     struct at_segment_result reference[AT_MAX_SEGMENTS]; /* when a reference was wanted */
-    struct at_pair_result pair;                          /* pair losses */
-    uint32_t n_segments;                                 /* in: at_row_sums() */
-    bool has_reference; /* in: `reference` is cached; out: filled */
+    struct at_pair_result pair; /* pair losses; row losses: score_chosen is the row's log-ratio */
+    uint32_t n_segments;        /* in: at_row_sums() */
+    bool has_reference;         /* in: `reference` is cached; out: filled */
+    float kl;                   /* in: the KL term that a row loss sees */
 };
 struct at_compute {
     bool train;                        /* forward, loss, backward; else forward only */
     bool policy, reference;            /* passes wanted; train implies policy */
     const struct at_loss_term *losses; /* their sum; borrowed */
     size_t n_losses;                   /* 0: none; of token losses one */
-    bool pair_loss;
+    enum at_loss_kind kind;            /* of the losses */
     struct at_loss_params loss_params;
-    float weight; /* 1 / pairs, or 1 / target tokens, of the whole optimizer step */
+    float weight; /* 1 / rows, or 1 / target tokens, of the whole optimizer step */
 };
 /* Packs the rows into slabs and computes them. results[i] belongs to rows[i]: cached reference
  * values go in, everything else comes out when at_engine_finish() has returned. Records and submits

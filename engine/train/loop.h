@@ -3,6 +3,7 @@
 #ifndef AT_LOOP_H
 #define AT_LOOP_H
 
+#include "kl.h"
 #include "objective.h"
 #include "record.h"
 #include "schedule.h"
@@ -31,10 +32,12 @@ struct at_loop {
     struct at_compute what; /* of a training step; weight and mean_n_chosen are set per step */
     struct at_row_result *results; /* (train rows) reference values stay cached here */
     struct at_row_result *eval;    /* (eval rows) */
+    struct at_kl kl, eval_kl;      /* of the training rows, of the eval rows */
     const struct at_row **eval_rows;
     const struct at_row **window_rows;
     struct at_row_result *window; /* results of the step's rows, in order */
     uint32_t *order, *picked;     /* permutation of the epoch; rows of the step */
+    uint32_t *eval_order;         /* (eval rows) 0, 1, ... */
     struct at_loop_state state;
     float norm[8];
     /* host copies of at_params_bytes() each: what was best, and room for a read; NULL where

@@ -4,12 +4,31 @@
 #include <stdio.h>
 #include <string.h>
 
+static void add_labelled(struct at_tally *t, const struct at_row *row,
+                         const struct at_row_result *r)
+{
+    const struct at_segment_result *p = &r->policy[0];
+    const int k = row->desirable ? 0 : 1;
+
+    t->labelled[k]++;
+    t->logp[k] += p->logp;
+    t->logit[k] += p->logit_mean;
+    t->tokens[k] += p->n;
+    t->score[k] += r->pair.score_chosen;
+    t->entropy += p->entropy;
+    t->kl += r->kl;
+}
+
 void at_tally_add(struct at_tally *t, const struct at_row *row, const struct at_row_result *r)
 {
     double mean[2] = { 0, 0 };
 
     t->rows++;
     t->loss += r->pair.loss;
+    if (row->kind == AT_ROWS_LABELLED) {
+        add_labelled(t, row, r);
+        return;
+    }
     for (uint32_t k = 0; k < row->n_segments; k++) {
         const struct at_segment_result *p = &r->policy[k];
         t->logp[k] += p->logp;
@@ -55,17 +74,43 @@ static double share(double sum, double n)
     return n > 0 ? sum / n : 0;
 }
 
-void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix,
-                    const struct at_metric_style *style)
+static void write_sft(cJSON *out, const struct at_tally *t, const char *prefix)
+{
+    at_metric_add(out, prefix, "loss", share(t->loss, t->tokens[0]));
+    at_metric_add(out, prefix, "entropy", share(t->entropy, t->tokens[0]));
+    at_metric_add(out, prefix, "mean_token_accuracy", share(t->hits, t->tokens[0]));
+}
+
+/* A label that no row has is left out, as TRL does. */
+static void write_labelled(cJSON *out, const struct at_tally *t, const char *prefix,
+                           const struct at_metric_style *style)
+{
+    static const char *const names[2][3] = { { "rewards/chosen", "logps/chosen", "logits/chosen" },
+                                             { "rewards/rejected", "logps/rejected",
+                                               "logits/rejected" } };
+    const double beta = style->beta, *n = t->labelled;
+
+    at_metric_add(out, prefix, "loss", share(t->loss, t->rows));
+    if (style->kl)
+        at_metric_add(out, prefix, "kl", share(t->kl, t->rows));
+    for (int k = 0; k < 2; k++) {
+        if (n[k] == 0)
+            continue;
+        at_metric_add(out, prefix, names[k][0], beta * share(t->score[k], n[k]));
+        at_metric_add(out, prefix, names[k][1], share(t->logp[k], n[k]));
+        at_metric_add(out, prefix, names[k][2], share(t->logit[k], t->tokens[k]));
+    }
+    if (n[0] > 0 && n[1] > 0)
+        at_metric_add(out, prefix, "rewards/margins",
+                      beta * (share(t->score[0], n[0]) - share(t->score[1], n[1])));
+    at_metric_add(out, prefix, "entropy", share(t->entropy, t->tokens[0] + t->tokens[1]));
+}
+
+static void write_pairs(cJSON *out, const struct at_tally *t, const char *prefix,
+                        const struct at_metric_style *style)
 {
     const double *logp = style->token_means ? t->mean_logp : t->logp, beta = style->beta;
 
-    if (at_method_get(style->method)->rows != AT_ROWS_PAIR) {
-        at_metric_add(out, prefix, "loss", share(t->loss, t->tokens[0]));
-        at_metric_add(out, prefix, "entropy", share(t->entropy, t->tokens[0]));
-        at_metric_add(out, prefix, "mean_token_accuracy", share(t->hits, t->tokens[0]));
-        return;
-    }
     at_metric_add(out, prefix, "loss", share(t->loss, t->rows));
     at_metric_add(out, prefix, "rewards/chosen", beta * share(t->score[0], t->rows));
     at_metric_add(out, prefix, "rewards/rejected", beta * share(t->score[1], t->rows));
@@ -85,6 +130,22 @@ void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix,
     }
     if (*prefix)
         at_metric_add(out, prefix, "logps/accuracies", share(t->mean_logp_wins, t->rows));
+}
+
+void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix,
+                    const struct at_metric_style *style)
+{
+    switch (at_method_get(style->method)->rows) {
+    case AT_ROWS_SFT:
+        write_sft(out, t, prefix);
+        break;
+    case AT_ROWS_PAIR:
+        write_pairs(out, t, prefix, style);
+        break;
+    case AT_ROWS_LABELLED:
+        write_labelled(out, t, prefix, style);
+        break;
+    }
 }
 
 struct at_share at_share_of(double hits, double n)

@@ -12,6 +12,8 @@ struct at_tally {
     double mean_logp_wins;          /* chosen mean log-prob a token above rejected */
     double logit[2], entropy, hits; /* sums over tokens */
     double tokens[2];               /* target tokens of segment 0 and 1 */
+    double labelled[2], kl;         /* labelled rows: desirable ones, others, which count above as
+                                       segment 0 and 1; sum of their KL terms */
     double mean_logp[2];            /* of means over a side's tokens */
     double log_odds, log_ratio;     /* log-odds x of a pair, log sigma(x) */
     double nll, nll_tokens;         /* of the chosen side, with the prompt where that counts */
@@ -24,6 +26,7 @@ struct at_metric_style {
     double beta;      /* turns scores into rewards */
     bool token_means; /* log-probs are means over a side's tokens, not sums */
     bool log_odds;    /* ORPO's are written */
+    bool kl;          /* KTO's KL term is written */
 };
 /* {"loss": ..., TRL's names...} with `prefix` ("" or "eval_").
  * A value that is not finite becomes null and its name is added to "nonfinite". */

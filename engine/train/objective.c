@@ -178,11 +178,28 @@ done:
     return st;
 }
 
+bool at_objective_reads_kl(const struct at_config *c)
+{
+    return at_method_get(c->run_method)->rows == AT_ROWS_LABELLED && any_reads(c, "k");
+}
+
+static AT_CHECKED check_kl(const struct at_config *c)
+{
+    if (at_objective_reads_kl(c) && c->per_device_train_batch_size < 2)
+        return at_fail(AT_USAGE,
+                       "loss_type %s needs per_device_train_batch_size above 1: its KL term puts "
+                       "each prompt of a micro-batch before another one's completion; "
+                       "loss_type apo_zero_unpaired needs none",
+                       c->loss_type.items[0]);
+    return AT_OK;
+}
+
 AT_CHECKED at_objective_check(const struct at_config *c)
 {
     enum at_status st = AT_OK;
 
     TRY(check_list(c));
+    TRY(check_kl(c));
     if (at_method_get(c->run_method)->rows != AT_ROWS_PAIR)
         goto done;
     TRY(check_smoothing(c));
@@ -217,7 +234,7 @@ void at_objective_make(struct at_objective *out, const struct at_config *c)
         out->terms[i] =
             (struct at_loss_term){ c->loss_type.items[i],
                                    c->loss_weights.n > 0 ? (float)c->loss_weights.items[i] : 1 };
-    if (m->rows != AT_ROWS_PAIR)
+    if (m->rows == AT_ROWS_SFT)
         return;
     if (anchor_weight(c) > 0)
         out->terms[out->n++] = (struct at_loss_term){ "sft", (float)anchor_weight(c) };
@@ -227,7 +244,10 @@ void at_objective_make(struct at_objective *out, const struct at_config *c)
                                            .simpo_gamma = (float)c->simpo_gamma,
                                            .alphapo_alpha = (float)c->alpha,
                                            .divergence = divergence_of(c),
-                                           .alpha = (float)c->f_alpha_divergence_coef };
+                                           .alpha = (float)c->f_alpha_divergence_coef,
+                                           .desirable_weight = (float)c->desirable_weight,
+                                           .undesirable_weight = (float)c->undesirable_weight };
+    out->kl = at_objective_reads_kl(c);
     out->log_odds = any_reads(c, "l");
     out->token_means = !m->reference && any_reads(c, "m");
     out->reward_alpha = any_reads(c, "a") ? c->alpha : 0;
@@ -264,8 +284,8 @@ float at_objective_mean_chosen(const struct at_row *const *rows, uint32_t n)
     return (float)(sum / n);
 }
 
-double at_objective_at_start(const struct at_objective *o, const struct at_loss_params *params,
-                             const struct at_row_result *pair)
+static double pair_at_start(const struct at_objective *o, const struct at_loss_params *params,
+                            const struct at_row_result *pair)
 {
     const struct at_segment_result *chosen = &pair->policy[0], *rejected = &pair->policy[1];
     const pair_stats equal = { 0, 0, chosen->n, rejected->n };
@@ -282,4 +302,15 @@ double at_objective_at_start(const struct at_objective *o, const struct at_loss_
                at_pair_loss_value(o->terms[i].name, by_logp ? logps : equal, p);
     }
     return sum;
+}
+
+double at_objective_at_start(const struct at_objective *o, const struct at_loss_params *params,
+                             const struct at_row *row, const struct at_row_result *result)
+{
+    const row_stats equal = { .desirable = row->desirable };
+    const row_params p = { params->beta, params->desirable_weight, params->undesirable_weight };
+
+    if (row->kind == AT_ROWS_LABELLED)
+        return at_row_loss_value(o->terms[0].name, equal, p);
+    return pair_at_start(o, params, result);
 }

@@ -13,6 +13,7 @@ struct at_objective {
     struct at_loss_params params; /* mean_n_chosen: at_objective_mean_chosen() of the step's rows */
     bool token_means;             /* no reference, and means over tokens are compared */
     bool log_odds;                /* they are logged */
+    bool kl;                      /* a loss reads the KL term (kl.h) */
     double reward_alpha;          /* of alphapo, else 0 */
 };
 /* Losses that the method cannot take or that are named twice, weights that do not match them, a
@@ -23,10 +24,13 @@ AT_CHECKED at_objective_check(const struct at_config *config);
 void at_objective_make(struct at_objective *out, const struct at_config *config);
 /* Chosen target tokens a row of these pairs. */
 float at_objective_mean_chosen(const struct at_row *const *rows, uint32_t n);
-/* What the loss of a pair is while policy and reference are the same. `params` as it was computed
+/* What the loss of a row is while policy and reference are the same. `params` as it was computed
  * with. */
 double at_objective_at_start(const struct at_objective *objective,
-                             const struct at_loss_params *params, const struct at_row_result *pair);
+                             const struct at_loss_params *params, const struct at_row *row,
+                             const struct at_row_result *result);
+/* Whether a loss of the configuration reads the KL term. */
+bool at_objective_reads_kl(const struct at_config *config);
 
 /* Makes the scores of computed pairs those that TRL logs as rewards / beta: log-ratios as they are,
  * without a reference the log-prob, its mean over tokens, or alphapo's reward; and fills in

@@ -1,3 +1,5 @@
+#include "kl.h"
+#include "objective.h"
 #include "trainer.h"
 
 #include <math.h>
@@ -34,6 +36,50 @@ static uint64_t data_seed(const struct at_config *c)
     return c->is_set[AT_KEY_data_seed] ? c->data_seed : c->seed;
 }
 
+static AT_CHECKED open_kl(struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = run->config;
+    const uint32_t batch = c->per_device_train_batch_size;
+    struct at_run_data *d = &run->data;
+
+    if (!at_objective_reads_kl(c))
+        goto done;
+    TRY(at_kl_rows(&run->arena, &d->train_kl, &d->train, batch, c->max_length));
+    if (d->has_eval)
+        TRY(at_kl_rows(&run->arena, &d->eval_kl, &d->eval, batch, c->max_length));
+done:
+    return st;
+}
+
+/* The two labels pull equally hard where (their weight * their number) agree; KTO's authors advise
+ * 1 to 4/3 times as much for the desirable ones. */
+static void warn_balance(const struct at_run *run)
+{
+    const struct at_config *c = run->config;
+    const struct at_dataset *d = &run->data.train;
+    double desirable = 0, others = 0, ratio = 0;
+
+    if (at_method_get(run->method)->rows != AT_ROWS_LABELLED)
+        return;
+    for (uint32_t i = 0; i < d->n_rows; i++)
+        desirable += d->rows[i].desirable;
+    others = d->n_rows - desirable;
+    if (desirable == 0 || others == 0) {
+        at_warn("balance", "all %u training rows are %s: nothing shows what the other kind is like",
+                d->n_rows, others == 0 ? "desirable" : "undesirable");
+        return;
+    }
+    ratio = c->desirable_weight * desirable / (c->undesirable_weight * others);
+    if (!(ratio >= 0.99 && ratio <= 1.34))
+        at_warn("balance",
+                "%.0f rows are desirable and %.0f are not: with desirable_weight %g and "
+                "undesirable_weight %g the desirable ones pull %.2f times as hard, 1 to 1.33 is "
+                "advised; desirable_weight %.2f would balance them",
+                desirable, others, c->desirable_weight, c->undesirable_weight, ratio,
+                c->undesirable_weight * others / desirable);
+}
+
 static AT_CHECKED open_data(struct at_run *run)
 {
     enum at_status st = AT_OK;
@@ -58,7 +104,8 @@ static AT_CHECKED open_data(struct at_run *run)
             at_warn("no_eval", "nothing is held out (eval_split is 0 and eval_dataset is not "
                                "given): the result cannot be judged");
     }
-    TRY(at_arena_alloc(&run->arena, &d->train_rows, d->train.n_rows, sizeof *d->train_rows));
+    TRY(open_kl(run));
+    warn_balance(run);
 done:
     return st;
 }
@@ -104,15 +151,14 @@ done:
 
 /* ---- engine ---- */
 
-static uint32_t longest(const struct at_dataset *d)
+/* Tokens of the longest of these rows (none: NULL), or `least` where that is more. */
+static uint32_t longest(const struct at_row *rows, uint32_t n_rows, uint32_t least)
 {
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < d->n_rows; i++) {
-        const uint32_t tokens = at_row_tokens(&d->rows[i]);
-        n = tokens > n ? tokens : n;
+    for (uint32_t i = 0; rows && i < n_rows; i++) {
+        const uint32_t tokens = at_row_tokens(&rows[i]);
+        least = tokens > least ? tokens : least;
     }
-    return n;
+    return least;
 }
 
 /* lora_target_modules as one string: a comma list of names, or what was given. */
@@ -221,6 +267,7 @@ AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
                                   .weight_decay = (float)config->weight_decay,
                                   .seed = config->seed,
                                   .from_scratch = config->init_from_scratch };
+    const struct at_run_data *d = &out->data;
     uint32_t rows = 0;
 
     TRY(at_run_open_rows(out, config, events));
@@ -228,9 +275,10 @@ AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
                                     .baseline_only = strcmp(config->kernels, "baseline") == 0,
                                     .profile = config->profile,
                                     .memory_limit_bytes = (uint64_t)config->device_memory_limit };
-    rows = longest(&out->data.train);
-    if (out->data.has_eval && longest(&out->data.eval) > rows)
-        rows = longest(&out->data.eval);
+    rows = longest(d->train.rows, d->train.n_rows, 0);
+    rows = longest(d->eval.rows, d->eval.n_rows, rows);
+    rows = longest(d->train_kl, d->train.n_rows, rows);
+    rows = longest(d->eval_kl, d->eval.n_rows, rows);
     if (out->bundle.config.max_positions > 0 && rows > out->bundle.config.max_positions)
         at_warn("positions", "the longest row has %u tokens, the model was made for %u positions",
                 rows, out->bundle.config.max_positions);

@@ -7,6 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Whether the loss is a mean over rows; of the others it is one over target tokens. */
+static bool has_row_loss(const struct at_loop *l)
+{
+    return l->what.kind != AT_LOSS_TOKEN;
+}
+
 /* ---- evaluation ---- */
 
 static const char *best_key(const struct at_loop *l)
@@ -66,20 +72,28 @@ static void eval_outcome(const struct at_loop *l, const struct at_tally *t,
     }
 }
 
+/* Rows that are evaluated at once: micro-batches of `batch` rows, of 32 rows or little more. */
+static uint32_t eval_piece(uint32_t batch)
+{
+    return (uint32_t)at_round_up(32, batch);
+}
+
 /* Computes the held-out rows in pieces, so that one sees it go on and a signal is answered. */
 static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struct at_evaluation *e)
 {
-    enum { PIECE = 32 };
     enum at_status st = AT_OK;
     struct at_run *run = l->run;
     struct at_compute what = l->what;
+    const uint32_t batch = l->config->per_device_eval_batch_size, piece = eval_piece(batch);
     double count = 0;
 
     what.train = false;
     what.weight = 1;
     what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->eval_rows, e->rows);
     while (e->done < e->rows) {
-        const uint32_t n = e->rows - e->done < PIECE ? e->rows - e->done : PIECE;
+        const uint32_t n = e->rows - e->done < piece ? e->rows - e->done : piece;
+        TRY(at_kl_compute(&l->eval_kl, &run->engine, l->eval_order + e->done, l->eval + e->done, n,
+                          batch));
         TRY(at_engine_rows(&run->engine, l->eval_rows + e->done, l->eval + e->done, n, &what));
         TRY(at_engine_finish(&run->engine));
         at_objective_score(&l->objective, l->eval + e->done, n);
@@ -92,7 +106,7 @@ static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struc
             FAIL(at_signal_status(), "stopped by a signal while evaluating at step %llu",
                  (unsigned long long)l->state.step);
     }
-    count = e->pairs ? tally->rows : tally->tokens[0];
+    count = has_row_loss(l) ? tally->rows : tally->tokens[0];
     e->loss = count > 0 ? tally->loss / count : 0;
     e->accuracy = at_share_of(tally->mean_logp_wins, tally->rows);
     if (run->events.evaluation)
@@ -106,7 +120,8 @@ static struct at_metric_style metric_style(const struct at_loop *l)
     return (struct at_metric_style){ .method = l->run->method,
                                      .beta = l->config->beta,
                                      .token_means = l->objective.token_means,
-                                     .log_odds = l->objective.log_odds };
+                                     .log_odds = l->objective.log_odds,
+                                     .kl = l->objective.kl };
 }
 
 static AT_CHECKED evaluate(struct at_loop *l, bool before, struct at_outcome *out)
@@ -159,7 +174,6 @@ static void start_epoch(struct at_loop *l)
 static uint32_t pick_rows(struct at_loop *l, double *weight)
 {
     const struct at_dataset *d = &l->run->data.train;
-    const bool pairs = at_method_get(l->run->method)->rows == AT_ROWS_PAIR;
     uint32_t n = 0;
     double count = 0;
 
@@ -168,7 +182,7 @@ static uint32_t pick_rows(struct at_loop *l, double *weight)
         l->picked[n] = l->order[l->state.cursor];
         l->window_rows[n] = row;
         l->window[n] = l->results[l->picked[n]];
-        count += pairs ? 1 : at_row_targets(row);
+        count += has_row_loss(l) ? 1 : at_row_targets(row);
         l->state.num_tokens += at_row_tokens_unshared(row);
     }
     *weight = 1 / count;
@@ -217,7 +231,8 @@ static AT_CHECKED check_step0(const struct at_loop *l, uint32_t n)
         goto done;
     for (uint32_t i = 0; i < n; i++) {
         const struct at_row_result *r = &l->window[i];
-        const double want = at_objective_at_start(&l->objective, &l->what.loss_params, r);
+        const double want =
+            at_objective_at_start(&l->objective, &l->what.loss_params, l->window_rows[i], r);
         for (uint32_t k = 0; k < l->window_rows[i]->n_segments; k++)
             // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-*): bits are meant
             if (memcmp(&r->policy[k].logp, &r->reference[k].logp, sizeof(float)) != 0)
@@ -346,6 +361,7 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
 
     l->what.weight = (float)weight;
     l->what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->window_rows, n);
+    TRY(at_kl_compute(&l->kl, e, l->picked, l->window, n, c->per_device_train_batch_size));
     TRY(at_engine_rows(e, l->window_rows, l->window, n, &l->what));
     at_params_step(e->stream, &e->params, &adamw, (float)c->max_grad_norm, l->norm);
     TRY(at_engine_finish(e));
@@ -439,11 +455,12 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
                                    .reference = at_method_get(run->method)->reference,
                                    .losses = l->objective.terms,
                                    .n_losses = l->objective.n,
-                                   .pair_loss = at_method_get(run->method)->rows == AT_ROWS_PAIR,
+                                   .kind = at_loss_find(l->objective.terms[0].name)->kind,
                                    .loss_params = l->objective.params };
     TRY(at_alloc(&l->results, train->n_rows, sizeof *l->results));
     TRY(at_alloc(&l->eval, eval->n_rows, sizeof *l->eval));
     TRY(at_alloc(&l->eval_rows, eval->n_rows, sizeof *l->eval_rows));
+    TRY(at_alloc(&l->eval_order, eval->n_rows, sizeof *l->eval_order));
     TRY(at_alloc(&l->order, train->n_rows, sizeof *l->order));
     TRY(at_alloc(&l->picked, run->rows_per_step, sizeof *l->picked));
     TRY(at_alloc(&l->window, run->rows_per_step, sizeof *l->window));
@@ -461,7 +478,11 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
     for (uint32_t i = 0; i < eval->n_rows; i++) {
         l->eval[i].n_segments = at_row_sums(&eval->rows[i]);
         l->eval_rows[i] = &eval->rows[i];
+        l->eval_order[i] = i;
     }
+    TRY(at_kl_init(&l->kl, run->data.train_kl, train->n_rows, run->rows_per_step));
+    TRY(at_kl_init(&l->eval_kl, run->data.eval_kl, eval->n_rows,
+                   eval_piece(c->per_device_eval_batch_size)));
 done:
     return st;
 }
@@ -471,6 +492,9 @@ static void loop_release(struct at_loop *l)
     at_free(&l->results);
     at_free(&l->eval);
     at_free(&l->eval_rows);
+    at_free(&l->eval_order);
+    at_kl_release(&l->kl);
+    at_kl_release(&l->eval_kl);
     at_free(&l->order);
     at_free(&l->picked);
     at_free(&l->window);
@@ -481,28 +505,39 @@ static void loop_release(struct at_loop *l)
     at_free(&l->v);
 }
 
-/* Reference log-probs of every training row before the first step: what full fine-tuning needs, and
- * what precompute_ref_log_probs asks for. */
-static AT_CHECKED precompute(struct at_loop *l)
+static AT_CHECKED precompute_rows(struct at_run *run, const struct at_row *rows,
+                                  struct at_row_result *results, uint32_t n_rows)
 {
     enum { PIECE = 64 };
     enum at_status st = AT_OK;
-    struct at_run *run = l->run;
-    const struct at_dataset *d = &run->data.train;
     const struct at_compute what = { .reference = true };
+    const struct at_row *picked[PIECE];
 
-    if (!l->what.reference ||
-        (!run->engine.model.trainable && !l->config->precompute_ref_log_probs))
-        goto done;
-    for (uint32_t i = 0; i < d->n_rows; i++)
-        run->data.train_rows[i] = &d->rows[i];
-    for (uint32_t i = 0; i < d->n_rows; i += PIECE) {
-        const uint32_t n = d->n_rows - i < PIECE ? d->n_rows - i : PIECE;
-        TRY(at_engine_rows(&run->engine, run->data.train_rows + i, l->results + i, n, &what));
+    for (uint32_t i = 0; i < n_rows; i += PIECE) {
+        const uint32_t n = n_rows - i < PIECE ? n_rows - i : PIECE;
+        for (uint32_t k = 0; k < n; k++)
+            picked[k] = &rows[i + k];
+        TRY(at_engine_rows(&run->engine, picked, results + i, n, &what));
         TRY(at_engine_finish(&run->engine));
         if (at_signal_status() != AT_OK)
             FAIL(at_signal_status(), "stopped by a signal before the first step");
     }
+done:
+    return st;
+}
+
+/* Reference log-probs of every training row before the first step: what full fine-tuning needs, and
+ * what precompute_ref_log_probs asks for. */
+static AT_CHECKED precompute(struct at_loop *l)
+{
+    enum at_status st = AT_OK;
+    const struct at_dataset *d = &l->run->data.train;
+
+    if (!l->what.reference ||
+        (!l->run->engine.model.trainable && !l->config->precompute_ref_log_probs))
+        goto done;
+    TRY(precompute_rows(l->run, d->rows, l->results, d->n_rows));
+    TRY(precompute_rows(l->run, l->kl.rows, l->kl.results, l->kl.n));
 done:
     return st;
 }

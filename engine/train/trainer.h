@@ -36,7 +36,8 @@ struct at_events { /* functions may be NULL */
 /* Rows of a run as the trainer will see them. */
 struct at_run_data {
     struct at_dataset train, eval, all; /* `all` owns the arena when eval was split off */
-    const struct at_row **train_rows;
+    struct at_row *train_kl,
+        *eval_kl; /* mismatched rows of both (kl.h); NULL where none are needed */
     bool has_eval, was_split;
 };
 struct at_run {

@@ -412,6 +412,9 @@ EOF
     printf 'beta: 0.1\npadding_value: 0\n' >"$work/trl.yaml"
     run 0 config import "$work/trl.yaml" --method orpo
     json 'd["method"] == "orpo" and d["beta"] == 0.1'
+    printf 'undesirable_weight: 1.5\nlearning_rate: 1e-6\n' >"$work/trl.yaml"
+    run 0 config import "$work/trl.yaml"
+    json 'd["method"] == "kto" and d["undesirable_weight"] == 1.5'
     echo 'bteaa: 1' >"$work/trl.yaml"
     run 2 config import "$work/trl.yaml" --method dpo
     says err 'unknown key bteaa'

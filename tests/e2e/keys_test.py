@@ -45,6 +45,7 @@ OTHER = {
     "completion_only_loss": (False, {"train_dataset": "completion.jsonl"}),
     "cpo_alpha": 0,
     "data_seed": 7,
+    "desirable_weight": 2.0,
     "deterministic": False,
     "device": "nosuchdevice",
     "device_memory_limit": 1000,
@@ -104,6 +105,7 @@ OTHER = {
     "train_dataset": {"dpo": "held.jsonl", "sft": "held_sft.jsonl"},
     "train_sampling_strategy": "sequential",
     "truncation_mode": "keep_end",
+    "undesirable_weight": 2.0,
     "use_peft": False,
     "use_rslora": True,
     "warmup_steps": 3,
@@ -112,7 +114,7 @@ OTHER = {
 # Keys that change nothing by intention.
 EXCEPTIONS = {
     "optim": "the names of one optimizer",
-    "per_device_eval_batch_size": "statistics do not depend on it",
+    "per_device_eval_batch_size": "of the methods tried here no statistics depend on it",
 }
 
 

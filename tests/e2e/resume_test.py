@@ -40,6 +40,7 @@ RUNS = {
     "continued": ("dpo", {"adapter_name_or_path": str(GOLDEN / "dpo_continued" / "init_adapter")}),
     "full": ("dpo", {"use_peft": False, "lora_r": None, "lora_target_modules": None, "lora_dropout": None,
                      "learning_rate": 0.002}),
+    "kto": ("kto", {"train_dataset": str(GOLDEN / "data" / "labelled.jsonl")}),
     "orpo": ("orpo", {}),
     "sft": ("sft", {"train_dataset": str(GOLDEN / "data" / "sft_messages.jsonl")}),
 }

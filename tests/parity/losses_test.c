@@ -40,7 +40,7 @@ static void make_batch(struct batch *b)
         b->stats[4 * i] -= 3;
 }
 
-enum { ORDER, BEGIN, SEGMENT, STATS, SUMS, REF_SUMS, COEF, OUT, BUFFERS };
+enum { ORDER, BEGIN, SEGMENT, STATS, SUMS, REF_SUMS, FACTS, COEF, OUT, BUFFERS };
 
 static void plan_batch(struct gt *t, struct at_view v[BUFFERS], const struct batch *b)
 {
@@ -48,7 +48,8 @@ static void plan_batch(struct gt *t, struct at_view v[BUFFERS], const struct bat
         [ORDER] = ROWS * 4,      [BEGIN] = (2 * PAIRS + 1) * 4,
         [SEGMENT] = ROWS * 4,    [STATS] = ROWS * 16,
         [SUMS] = PAIRS * 2 * 32, [REF_SUMS] = PAIRS * 2 * 32,
-        [COEF] = ROWS * 4,       [OUT] = ROWS * 16,
+        [FACTS] = PAIRS * 2 * 8, [COEF] = ROWS * 4,
+        [OUT] = ROWS * 16,
     };
     size_t ids[BUFFERS];
 
@@ -102,11 +103,11 @@ static const struct at_loss *find(const char *name)
 }
 
 /* Loss and derivatives by the sides' log-probs of one term, in double. *scale grows by what a
- * relative error of the scores does to the loss: scores of a divergence are large and may cancel.
- */
+ * relative error of the scores does to the loss, *slope_scale by what it may do to a derivative
+ * (second derivatives by scores are at most 2): scores of a divergence are large and may cancel. */
 static pair_out want_term(const struct at_loss_term *term, const struct at_loss_params *params,
                           const float *c, const float *r, const float *rc, const float *rr,
-                          double *scale)
+                          double *scale, double *slope_scale)
 {
     const struct at_loss *loss = find(term->name);
     const int divergence = strchr(loss->reads, 'f') ? params->divergence : DIVERGENCE_REVERSE_KL;
@@ -126,6 +127,9 @@ static pair_out want_term(const struct at_loss_term *term, const struct at_loss_
     o.loss *= (double)term->weight;
     *scale += (fabs(o.d_chosen * s.score_chosen) + fabs(o.d_rejected * s.score_rejected)) *
               (double)term->weight;
+    if (divergence != DIVERGENCE_REVERSE_KL)
+        *slope_scale += 2 * fmax(chosen.slope, rejected.slope) *
+                        (fabs(chosen.score) + fabs(rejected.score)) * (double)term->weight;
     o.d_chosen *= chosen.slope * (double)term->weight;
     o.d_rejected *= rejected.slope * (double)term->weight;
     return o;
@@ -138,6 +142,7 @@ static void check_pair_losses(struct gt *t, const struct at_loss_term *terms, si
     const float weight = 1.0f / 24;
     float sums[2 * PAIRS * 8], ref_sums[2 * PAIRS * 8], coef[ROWS], out[PAIRS * 4];
     double want_coef[ROWS] = { 0 }, want_out[PAIRS * 4] = { 0 }, scale[PAIRS * 4] = { 0 };
+    double coef_scale[ROWS] = { 0 };
 
     for (size_t s = 0; s < 2 * PAIRS; s++)
         for (size_t j = 0; j < 8; j++) {
@@ -156,20 +161,69 @@ static void check_pair_losses(struct gt *t, const struct at_loss_term *terms, si
     for (int i = 0; i < PAIRS; i++) {
         const float *c = sums + 16 * i, *r = c + 8, *rc = ref_sums + 16 * i, *rr = rc + 8;
         want_out[4 * i + 1] = (double)c[0] - (double)rc[0];
+        double slope_scale = 0;
+
         want_out[4 * i + 2] = (double)r[0] - (double)rr[0];
         for (size_t j = 0; j < n; j++) {
-            const pair_out o = want_term(&terms[j], params, c, r, rc, rr, &scale[4 * i]);
+            const pair_out o =
+                want_term(&terms[j], params, c, r, rc, rr, &scale[4 * i], &slope_scale);
 
             want_out[4 * i] += o.loss;
             for (int32_t k = b->begin[2 * i]; k < b->begin[2 * i + 2]; k++)
                 want_coef[b->order[k]] +=
                     (double)weight * (k < b->begin[2 * i + 1] ? o.d_chosen : o.d_rejected);
         }
+        for (int32_t k = b->begin[2 * i]; k < b->begin[2 * i + 2]; k++)
+            coef_scale[b->order[k]] = (double)weight * slope_scale;
     }
     for (size_t i = 0; i < AT_COUNT(scale); i++)
         scale[i] += 1 + fabs(want_out[i]);
     gt_require_close(t, terms[0].name, out, want_out, scale, AT_COUNT(want_out), TOL_LOSS);
-    gt_require_close(t, terms[0].name, coef, want_coef, NULL, ROWS, TOL_LOSS);
+    for (size_t i = 0; i < ROWS; i++)
+        coef_scale[i] += 1 + fabs(want_coef[i]);
+    gt_require_close(t, terms[0].name, coef, want_coef, coef_scale, ROWS, TOL_LOSS);
+}
+
+/* Segments are rows of their own here. */
+static void check_row_loss(struct gt *t, const char *name, const struct at_view v[BUFFERS],
+                           const struct batch *b, const struct at_loss_params *params)
+{
+    enum { N = 2 * PAIRS };
+    const float weight = 1.0f / 24;
+    const row_params p = { (double)params->beta, (double)params->desirable_weight,
+                           (double)params->undesirable_weight };
+    float sums[N * 8], ref_sums[N * 8], facts[N * 2], coef[ROWS], out[N * 4];
+    double want_coef[ROWS] = { 0 }, want_out[N * 4] = { 0 };
+
+    for (size_t i = 0; i < AT_COUNT(sums); i++) {
+        sums[i] = (float)(gt_random() % 4096) / 512 - 8;
+        ref_sums[i] = (float)(gt_random() % 4096) / 512 - 8;
+    }
+    for (size_t i = 0; i < N; i++) {
+        facts[2 * i] = i % 3 ? (float)(gt_random() % 512) / 256 : 0;
+        facts[2 * i + 1] = (float)(gt_random() % 2);
+    }
+    OK(at_gpu_write(t->gpu, v[SUMS], sums, sizeof sums));
+    OK(at_gpu_write(t->gpu, v[REF_SUMS], ref_sums, sizeof ref_sums));
+    OK(at_gpu_write(t->gpu, v[FACTS], facts, sizeof facts));
+    at_row_loss(t->stream, name, v[COEF], v[OUT], v[SUMS], v[REF_SUMS], v[FACTS], v[ORDER],
+                v[BEGIN], N, ROWS, params, weight);
+    OK(at_stream_wait(t->stream));
+    OK(at_gpu_read(t->gpu, coef, v[COEF], sizeof coef));
+    OK(at_gpu_read(t->gpu, out, v[OUT], sizeof out));
+    for (size_t i = 0; i < N; i++) {
+        const double score = (double)sums[8 * i] - (double)ref_sums[8 * i];
+        row_out o;
+
+        assert_true(ref_row_loss(
+            &o, name, (row_stats){ score, (double)facts[2 * i], (double)facts[2 * i + 1] }, p));
+        want_out[4 * i] = o.loss;
+        want_out[4 * i + 1] = score;
+        for (int32_t k = b->begin[i]; k < b->begin[i + 1]; k++)
+            want_coef[b->order[k]] = (double)weight * o.d_score;
+    }
+    gt_require_close(t, name, out, want_out, NULL, AT_COUNT(want_out), TOL_LOSS);
+    gt_require_close(t, name, coef, want_coef, NULL, ROWS, TOL_LOSS);
 }
 
 static void check_token_loss(struct gt *t, const char *name, const struct at_view v[BUFFERS],
@@ -197,12 +251,12 @@ static void check_token_loss(struct gt *t, const char *name, const struct at_vie
 }
 
 static const struct at_loss_params settings[] = {
-    { 0.125f, 0.0625f, 0.0625f, 5, 0.5f, 0.25f, DIVERGENCE_REVERSE_KL, 0 },
-    { 1.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_REVERSE_KL, 0 },
-    { 0.125f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_FORWARD_KL, 0 },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_JS, 0 },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 0.5f },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 1 },
+    { 0.125f, 0.0625f, 0.0625f, 5, 0.5f, 0.25f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f },
+    { 1.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f },
+    { 0.125f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_FORWARD_KL, 0, 1.5f, 0.75f },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_JS, 0, 1.5f, 0.75f },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 0.5f, 1.5f, 0.75f },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 1, 1.5f, 0.75f },
 };
 
 static void losses_every_row_equals_its_double(void **state)
@@ -224,7 +278,9 @@ static void losses_every_row_equals_its_double(void **state)
                 check_token_loss(&t, list[i].name, v, &b);
                 continue;
             }
-            for (size_t k = 0; k < AT_COUNT(settings); k++)
+            for (size_t k = 0; k < AT_COUNT(settings) && list[i].kind == AT_LOSS_ROW; k++)
+                check_row_loss(&t, list[i].name, v, &b, &settings[k]);
+            for (size_t k = 0; k < AT_COUNT(settings) && list[i].kind == AT_LOSS_PAIR; k++)
                 check_pair_losses(&t, &(struct at_loss_term){ list[i].name, 1 }, 1, v, &b,
                                   &settings[k]);
         }
@@ -277,12 +333,56 @@ static void pair_loss_bad_score_gives_nan(void **state)
     free(b.stats);
 }
 
+/* The same of a row, and of its KL term. */
+static void row_loss_bad_score_gives_nan(void **state)
+{
+    static const float bad[] = { NAN, INFINITY, -INFINITY };
+    enum { N = 2 * PAIRS, BAD = 5 };
+    const struct at_loss_params params = settings[0];
+    struct at_view v[BUFFERS];
+    struct batch b;
+    struct gt t;
+
+    (void)state;
+    make_batch(&b);
+    gt_open(&t, 0);
+    plan_batch(&t, v, &b);
+    for (size_t i = 0; i < 2 * AT_COUNT(bad); i++) {
+        float sums[N * 8], facts[N * 2], coef[ROWS], out[N * 4];
+
+        for (size_t j = 0; j < AT_COUNT(sums); j++)
+            sums[j] = 1;
+        for (size_t j = 0; j < AT_COUNT(facts); j++)
+            facts[j] = 1;
+        OK(at_gpu_write(t.gpu, v[REF_SUMS], sums, sizeof sums));
+        if (i % 2)
+            sums[8 * BAD] = bad[i / 2];
+        else
+            facts[2 * BAD] = bad[i / 2];
+        OK(at_gpu_write(t.gpu, v[SUMS], sums, sizeof sums));
+        OK(at_gpu_write(t.gpu, v[FACTS], facts, sizeof facts));
+        at_row_loss(t.stream, "kto", v[COEF], v[OUT], v[SUMS], v[REF_SUMS], v[FACTS], v[ORDER],
+                    v[BEGIN], N, ROWS, &params, 1);
+        OK(at_stream_wait(t.stream));
+        OK(at_gpu_read(t.gpu, coef, v[COEF], sizeof coef));
+        OK(at_gpu_read(t.gpu, out, v[OUT], sizeof out));
+        for (int j = 0; j < N; j++)
+            assert_true(!isnan(out[4 * j]) != (j == BAD));
+        for (int j = 0; j < ROWS; j++)
+            assert_true(!isnan(coef[j]) != (b.segment[j] == BAD));
+    }
+    gt_end(&t);
+    gt_close(&t);
+    free(b.stats);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(segment_sums_equal_reference),
         cmocka_unit_test(losses_every_row_equals_its_double),
         cmocka_unit_test(pair_loss_bad_score_gives_nan),
+        cmocka_unit_test(row_loss_bad_score_gives_nan),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

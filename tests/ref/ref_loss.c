@@ -6,6 +6,7 @@
 
 bool ref_pair_loss(pair_out *out, const char *name, pair_stats s, loss_params p)
 {
+#define ROW_LOSS_ROW(row, methods, reads, source)
 #define TOKEN_LOSS_ROW(row, methods, source)
 #define PAIR_LOSS_ROW(row, methods, reads, source) \
     if (strcmp(name, #row) == 0) {                 \
@@ -14,6 +15,23 @@ bool ref_pair_loss(pair_out *out, const char *name, pair_stats s, loss_params p)
     }
 #include "losses.def"
 #undef PAIR_LOSS_ROW
+#undef ROW_LOSS_ROW
+#undef TOKEN_LOSS_ROW
+    return false;
+}
+
+bool ref_row_loss(row_out *out, const char *name, row_stats s, row_params p)
+{
+#define PAIR_LOSS_ROW(row, methods, reads, source)
+#define TOKEN_LOSS_ROW(row, methods, source)
+#define ROW_LOSS_ROW(row, methods, reads, source) \
+    if (strcmp(name, #row) == 0) {                \
+        *out = row##_row(s, p);                   \
+        return true;                              \
+    }
+#include "losses.def"
+#undef PAIR_LOSS_ROW
+#undef ROW_LOSS_ROW
 #undef TOKEN_LOSS_ROW
     return false;
 }
@@ -21,6 +39,7 @@ bool ref_pair_loss(pair_out *out, const char *name, pair_stats s, loss_params p)
 bool ref_token_loss(token_out *out, const char *name, token_stats s)
 {
 #define PAIR_LOSS_ROW(row, methods, reads, source)
+#define ROW_LOSS_ROW(row, methods, reads, source)
 #define TOKEN_LOSS_ROW(row, methods, source) \
     if (strcmp(name, #row) == 0) {           \
         *out = row##_token(s);               \
@@ -28,6 +47,7 @@ bool ref_token_loss(token_out *out, const char *name, token_stats s)
     }
 #include "losses.def"
 #undef PAIR_LOSS_ROW
+#undef ROW_LOSS_ROW
 #undef TOKEN_LOSS_ROW
     return false;
 }

@@ -8,6 +8,7 @@
 
 /* false: no such loss of this kind. */
 bool ref_pair_loss(pair_out *out, const char *name, pair_stats s, loss_params p);
+bool ref_row_loss(row_out *out, const char *name, row_stats s, row_params p);
 bool ref_token_loss(token_out *out, const char *name, token_stats s);
 
 #endif

@@ -85,6 +85,20 @@ static const struct {
 };
 static const struct {
     const char *loss;
+    row_stats s;
+    row_params p;
+    double want;
+} row_values[] = {
+    { "apo_zero_unpaired", { 0, 0, 1 }, { 0.1, 1, 1 }, 0.5 }, /* policy = reference */
+    { "apo_zero_unpaired", { 2, 0, 1 }, { 0.5, 3, 1 }, 0.8068242641102948 }, /* 3 s(-1) */
+    { "apo_zero_unpaired", { 2, 0, 0 }, { 0.5, 3, 2 }, 1.4621171572600098 }, /* 2 s(1) */
+    { "kto", { 0, 0, 0 }, { 0.1, 1, 0.5 }, 0.25 },
+    { "kto", { 2, 1, 1 }, { 1, 3, 1 }, 0.8068242641102948 }, /* 3 s(-1) */
+    { "kto", { 2, 1, 0 }, { 1, 3, 2 }, 1.4621171572600098 }, /* 2 s(1) */
+    { "kto", { -1000, 0, 1 }, { 1, 2, 1 }, 2 },              /* no overflow */
+};
+static const struct {
+    const char *loss;
     token_stats s;
     double want;
 } token_values[] = {
@@ -106,6 +120,14 @@ static void losses_published_statistics_give_published_value(void **state)
         assert_true(ref_pair_loss(&o, pair_values[i].loss, pair_values[i].s, pair_values[i].p));
         require_near(o.loss, pair_values[i].want, 1e-8 * (1 + fabs(pair_values[i].want)));
     }
+    for (size_t i = 0; i < sizeof row_values / sizeof row_values[0]; i++) {
+        row_out o;
+
+        assert_true(ref_row_loss(&o, row_values[i].loss, row_values[i].s, row_values[i].p));
+        require_near(o.loss, row_values[i].want, 1e-12);
+        require_near(at_row_loss_value(row_values[i].loss, row_values[i].s, row_values[i].p),
+                     o.loss, 0);
+    }
     for (size_t i = 0; i < sizeof token_values / sizeof token_values[0]; i++) {
         token_out o;
 
@@ -125,6 +147,8 @@ static void losses_every_row_has_a_value_and_a_source(void **state)
 
         for (size_t j = 0; j < sizeof pair_values / sizeof pair_values[0]; j++)
             found |= list[i].kind == AT_LOSS_PAIR && strcmp(pair_values[j].loss, list[i].name) == 0;
+        for (size_t j = 0; j < sizeof row_values / sizeof row_values[0]; j++)
+            found |= list[i].kind == AT_LOSS_ROW && strcmp(row_values[j].loss, list[i].name) == 0;
         for (size_t j = 0; j < sizeof token_values / sizeof token_values[0]; j++)
             found |=
                 list[i].kind == AT_LOSS_TOKEN && strcmp(token_values[j].loss, list[i].name) == 0;
@@ -179,6 +203,21 @@ static void check_pair(const char *name)
     require_slope(name, low.loss, high.loss, h, o.d_rejected);
 }
 
+static void check_row(const char *name)
+{
+    const double h = 1e-5;
+    const row_stats s = { uniform(-8, 8), uniform(0, 4), floor(uniform(0, 2)) };
+    const row_params p = { uniform(0.05, 1.5), uniform(0, 3), uniform(0, 3) };
+    row_stats below = s, above = s;
+    row_out o, low, high;
+
+    below.score -= h;
+    above.score += h;
+    assert_true(ref_row_loss(&o, name, s, p));
+    assert_true(ref_row_loss(&low, name, below, p) && ref_row_loss(&high, name, above, p));
+    require_slope(name, low.loss, high.loss, h, o.d_score);
+}
+
 static void check_token(const char *name)
 {
     const double h = 1e-5;
@@ -201,6 +240,8 @@ static void losses_derivatives_equal_central_differences(void **state)
         for (int k = 0; k < 200; k++) {
             if (list[i].kind == AT_LOSS_PAIR)
                 check_pair(list[i].name);
+            else if (list[i].kind == AT_LOSS_ROW)
+                check_row(list[i].name);
             else
                 check_token(list[i].name);
         }

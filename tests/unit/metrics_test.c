@@ -170,6 +170,48 @@ static void tally_with_prompt_and_log_odds(void **state)
     cJSON_Delete(out);
 }
 
+/* By label; what no row has is left out. */
+static void tally_of_labelled_rows_is_by_label(void **state)
+{
+    const struct at_row wanted = { .kind = AT_ROWS_LABELLED, .n_segments = 1, .desirable = true };
+    const struct at_row other = { .kind = AT_ROWS_LABELLED, .n_segments = 1 };
+    const struct at_row_result a = {
+        .policy = { { .logp = -6, .entropy = 4, .logit_mean = 8, .n = 4 } },
+        .pair = { .loss = 0.25f, .score_chosen = 2 },
+        .kl = 0.5f
+    };
+    const struct at_row_result b = {
+        .policy = { { .logp = -3, .entropy = 2, .logit_mean = 1, .n = 2 } },
+        .pair = { .loss = 0.75f, .score_chosen = -4 },
+        .kl = 1
+    };
+    const struct at_metric_style style = { .method = AT_KTO, .beta = 0.5, .kl = true };
+    struct at_tally t = { 0 };
+    cJSON *out = cJSON_CreateObject();
+
+    (void)state;
+    at_tally_add(&t, &wanted, &a);
+    at_tally_write(out, &t, "", &style);
+    check_near(value(out, "rewards/chosen"), 1, 0);
+    assert_null(at_json_find(out, "rewards/rejected"));
+    assert_null(at_json_find(out, "rewards/margins"));
+    cJSON_Delete(out);
+    out = cJSON_CreateObject();
+    at_tally_add(&t, &other, &b);
+    at_tally_add(&t, &other, &b);
+    at_tally_write(out, &t, "", &style);
+    check_near(value(out, "loss"), 1.75 / 3, 1e-12);
+    check_near(value(out, "kl"), 2.5 / 3, 1e-12);
+    check_near(value(out, "rewards/rejected"), -2, 0);
+    check_near(value(out, "rewards/margins"), 3, 0);
+    check_near(value(out, "logps/chosen"), -6, 0);
+    check_near(value(out, "logps/rejected"), -3, 0);
+    check_near(value(out, "logits/chosen"), 2, 0);
+    check_near(value(out, "logits/rejected"), 0.5, 0);
+    check_near(value(out, "entropy"), 1, 0);
+    cJSON_Delete(out);
+}
+
 static void tally_of_a_step_has_no_eval_only_metric(void **state)
 {
     struct at_tally t = { 0 };
@@ -213,6 +255,7 @@ int main(void)
         cmocka_unit_test(tally_of_pairs_equals_the_definitions),
         cmocka_unit_test(tally_of_pairs_without_reference),
         cmocka_unit_test(tally_with_prompt_and_log_odds),
+        cmocka_unit_test(tally_of_labelled_rows_is_by_label),
         cmocka_unit_test(tally_of_a_step_has_no_eval_only_metric),
         cmocka_unit_test(tally_of_completions_is_by_token),
     };

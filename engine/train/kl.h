@@ -1,0 +1,35 @@
+/* KTO's KL term (Ethayarajh et al. 2024, section 4.1): every row has a mismatched one, its prompt
+ * with the completion of another row; the term of a micro-batch is the mean log-ratio of its
+ * mismatched rows, or 0 where that is negative. It has no gradient. */
+#ifndef AT_KL_H
+#define AT_KL_H
+
+#include "dataset.h"
+#include "engine.h"
+
+/* (n_rows of the data set, 2 at least) Row i has the prompt of row i and the completion of the row
+ * before it; of the first of each `batch` rows, of the last of them, as TRL rotates them; where
+ * that leaves a row alone, of the row before. A completion is cut where it goes past max_length (0:
+ * no limit) behind this prompt. Tokens are the data set's. In `arena`. */
+AT_CHECKED at_kl_rows(struct at_arena *arena, struct at_row **out, const struct at_dataset *data,
+                      uint32_t batch, uint32_t max_length);
+
+/* Mismatched rows of a data set and what is computed of them. */
+struct at_kl {
+    const struct at_row *rows;     /* (n) borrowed; NULL: no term is wanted, it is 0 */
+    struct at_row_result *results; /* (n) reference values stay cached here */
+    uint32_t n;
+    const struct at_row **picked; /* (capacity) scratch of at_kl_compute() */
+    struct at_row_result *window;
+};
+/* `capacity`: rows of one at_kl_compute(). */
+AT_CHECKED at_kl_init(struct at_kl *out, const struct at_row *rows, uint32_t n, uint32_t capacity);
+void at_kl_release(struct at_kl *kl);
+/* The term of a micro-batch whose n mismatched rows were computed (nats). */
+float at_kl_term(const struct at_row_result *results, uint32_t n);
+/* Computes the mismatched rows of rows index[0..n) of the data set, policy and reference, and sets
+ * results[i].kl (nats) of each micro-batch of `batch` of them. Waits for the device. */
+AT_CHECKED at_kl_compute(struct at_kl *kl, struct at_engine *engine, const uint32_t *index,
+                         struct at_row_result *results, uint32_t n, uint32_t batch);
+
+#endif
