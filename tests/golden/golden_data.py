@@ -1,9 +1,11 @@
 """The rows of the golden runs: a toy shop dialogue, polite (chosen) against curt (rejected).
 
-What   build_data(folder) writes five JSONL files, ASCII only, one row a line:
+What   build_data(folder) writes JSONL files, ASCII only, one row a line:
          pairs.jsonl                 24 preference rows, explicit prompt, conversational
          pairs_implicit.jsonl        the same dialogues, the prompt inside both sides
          pairs_plain.jsonl           24 preference rows of plain strings, explicit prompt
+         labelled.jsonl              20 rows of {"prompt", "completion", "label"}, conversational; those
+                                     of the third micro-batch of 4 are all desirable
          sft_messages.jsonl          16 rows of {"messages"}
          sft_prompt_completion.jsonl 16 rows of {"prompt", "completion"}, conversational
 Why    Lengths differ from row to row (1 to 12 words a side, up to 4 messages), some prompts start
@@ -90,6 +92,16 @@ def plain_pair(i):
     }
 
 
+def labelled(i):
+    _, polite, curt = TURNS[i]
+    label = i % 3 != 1 or 8 <= i < 12
+    return {
+        "prompt": prompt_messages(i),
+        "completion": [message("assistant", polite if label else curt)],
+        "label": label,
+    }
+
+
 def sft_messages(i):
     return {"messages": prompt_messages(i) + [message("assistant", TURNS[i][1])]}
 
@@ -99,6 +111,7 @@ def sft_prompt_completion(i):
 
 
 FILES = {
+    "labelled.jsonl": (labelled, 20),
     "pairs.jsonl": (conversational_pair, 24),
     "pairs_implicit.jsonl": (implicit_pair, 24),
     "pairs_plain.jsonl": (plain_pair, 24),

@@ -20,12 +20,13 @@ import tempfile
 # same (tests/e2e/determinism_test.py); TRL averages the means of micro-batches, whatever their tokens.
 # With accumulation these differ, and only with it.
 TOKEN_MEANS = {"entropy", "mean_token_accuracy", "logits/chosen", "logits/rejected"}
-# TRL's CPO and ORPO take the mean over prompt and padding too; CPO without cpo_alpha logs no cross-entropy.
+# TRL's CPO and ORPO take the mean over prompt and padding too; CPO without cpo_alpha logs no cross-entropy;
+# the KL term that apo_zero_unpaired does not have is 0 there.
 NOT_COMPARED = {method: {"logits/chosen", "logits/rejected"} for method in ("cpo", "orpo")}
 METRICS = ["loss", "grad_norm", "learning_rate", "rewards/chosen", "rewards/rejected",
            "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected", "entropy",
            "mean_token_accuracy", "logits/chosen", "logits/rejected", "log_odds_chosen",
-           "log_odds_ratio", "nll_loss", "num_tokens"]
+           "log_odds_ratio", "nll_loss", "num_tokens", "kl"]
 failures = 0
 
 
@@ -63,16 +64,16 @@ def attune(binary, *arguments):
 
 def check_rows(binary, folder, expect):
     lines = attune(binary, "score", folder / "config.json", "--json").stdout.splitlines()
-    rows = {row["row"]: row for row in map(json.loads, lines)}
+    rows = {(row["row"], row.get("label")): row for row in map(json.loads, lines)}
     for want in expect["rows"]:
         if want.get("dropped"):
-            if want["row"] in rows:
+            if want["row"] in {row for row, _ in rows}:
                 check(f"row {want['row']} dropped", 0, 1, 0)
             continue
         for side in ("chosen", "rejected", "completion"):
             if side not in want:
                 continue
-            got = rows[want["row"]][side]
+            got = rows[want["row"], want.get("label")][side]
             check(f"row {want['row']} {side} n_tokens", got["n_tokens"], want[side]["n_tokens"], 0)
             check(f"row {want['row']} {side} logp", got["logp"], want[side]["logp"], 1e-4)
 
@@ -83,6 +84,8 @@ def not_compared(config):
         names |= TOKEN_MEANS
     if config.get("cpo_alpha") == 0 or config.get("loss_type") == "alphapo":
         names |= {"nll_loss"}
+    if config.get("loss_type") == "apo_zero_unpaired":
+        names |= {"kl"}
     return names
 
 

@@ -112,6 +112,10 @@ def orpo(model, **keys):
     return {**short_dpo(model, "pairs"), "method": "orpo", **keys}
 
 
+def kto(model, data, **keys):
+    return {**short_dpo(model, data), "method": "kto", **keys}
+
+
 def sft(model, data, **keys):
     return {**dpo(model, data), "method": "sft", "max_steps": 4, **keys}
 
@@ -193,6 +197,12 @@ RUNS = {
     "cpo_simpo": cpo("tiny_llama", loss_type="simpo", beta=2.0, simpo_gamma=1.0, cpo_alpha=0.0),
     "cpo_alphapo": cpo("tiny_qwen2", loss_type="alphapo", beta=2.0, alpha=0.25),
     "orpo": orpo("tiny_llama", beta=0.5),
+    "kto": kto("tiny_llama", "labelled", desirable_weight=0.75),
+    # Pairs taken apart: 24 desirable rows, then their 24 counterparts; a step has one label.
+    "kto_pairs": kto("tiny_qwen2", "pairs_plain", max_steps=8, undesirable_weight=1.5),
+    "kto_apo": kto("tiny_qwen2", "labelled", loss_type="apo_zero_unpaired", beta=0.3),
+    # Mismatched rows are cut as well.
+    "kto_truncate": kto("tiny_llama", "labelled", max_length=34, per_device_train_batch_size=3),
 }
 
 
@@ -219,10 +229,11 @@ class ORPO(RowsOfDPO, ORPOTrainer):
     pass
 
 
-LABELLED = ("cpo", "orpo")  # methods of the experimental trainers
+EXPERIMENTAL = ("cpo", "orpo")  # methods of the experimental trainers
 TRAINERS = {
     "cpo": (CPO, CPOConfig),
     "dpo": (trl.DPOTrainer, trl.DPOConfig),
+    "kto": (trl.KTOTrainer, trl.KTOConfig),
     "orpo": (ORPO, ORPOConfig),
     "sft": (trl.SFTTrainer, trl.SFTConfig),
 }
@@ -326,7 +337,7 @@ def make_trainer(config, model, scratch, recorder):
     data = datasets.Dataset.from_list([{"row": i, **row} for i, row in enumerate(rows)])
     cls = TRAINERS[config["method"]][0]
     tokenizer = transformers.AutoTokenizer.from_pretrained(path_of(config, "model_name_or_path"))
-    if config["method"] in LABELLED:
+    if config["method"] in EXPERIMENTAL:
         data = with_ids_of_dpo(data, config, tokenizer, scratch)
     trainer = cls(
         model=model,
@@ -366,20 +377,31 @@ def labelled_record(model, row):
     return out
 
 
+def kto_record(model, row, max_length):
+    ids = (row["prompt_ids"] + row["completion_ids"])[:max_length]
+    mask = [i >= len(row["prompt_ids"]) for i in range(len(ids))]
+    return {"label": bool(row["label"]), "completion": score(model, ids, mask)}
+
+
 def row_records(trainer, model, config, n_rows):
-    """One object a line of the data file: the ids TRL trains on, log-probs before step 1."""
+    """One object a row that is trained on: its line of the data file, the ids, log-probs before step 1;
+    and one a line that TRL drops."""
     max_length = trainer.args.max_length
     model.eval()
-    records = {i: {"row": i, "dropped": True} for i in range(n_rows)}
+    records = {(i, 0): {"row": i, "dropped": True} for i in range(n_rows)}
     for row in trainer.train_dataset:
         if config["method"] == "dpo":
             found = pair_record(model, row, max_length)
-        elif config["method"] in LABELLED:
+        elif config["method"] in EXPERIMENTAL:
             found = labelled_record(model, row)
+        elif config["method"] == "kto":
+            found = kto_record(model, row, max_length)
         else:
             mask = [label != -100 for label in row["labels"]]
             found = {"completion": score(model, row["input_ids"], mask)}
-        records[row["row"]] = {"row": row["row"], "dropped": False, **found}
+        line = row["row"]
+        place = (line, 0 if records[line, 0]["dropped"] else 1)
+        records[place] = {"row": line, "dropped": False, **found}
     return list(records.values())
 
 
