@@ -19,7 +19,7 @@ SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
 METHODS = {letter: name for name, letter in re.findall(
     r"^METHOD\(\w+, (\w+), '(\w)'", (SOURCE / "engine/train/methods.def").read_text(), re.M)}
-EVERY = "sd"  # the methods by which keys are tried that every method reads
+EVERY = "sd"  # keys that every method reads are tried by one of these in turn; the trainer does not know its method
 WORDS = ("once more with feeling " * 12).strip()
 
 BASE = {
@@ -124,7 +124,8 @@ WITHOUT = {}  # method and further keys -> what a user sees of the run without t
 def keys():
     rows = re.findall(r"^KEY\((\w+), (\w+), (?:\"[^\"]*\"|[A-Z]+_NAMES), \"([^\"]*)\"",
                       (SOURCE / "engine/train/config.def").read_text(), re.M)
-    return {name: EVERY if methods == "*" else methods for _, name, methods in rows}
+    return {name: EVERY[i % 2] if methods == "*" else methods
+            for i, (_, name, methods) in enumerate(rows)}
 
 
 def dump(path, rows):
