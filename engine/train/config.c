@@ -2,7 +2,6 @@
 
 #include "objective.h"
 #include "os.h"
-#include "schedule.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -662,36 +661,11 @@ done:
     return st;
 }
 
-static void check_reports(const struct at_config *c)
-{
-    for (size_t i = 0; i < c->report_to.n; i++)
-        if (!in_words("none|tensorboard", c->report_to.items[i]))
-            at_warn("no_effect",
-                    "report_to %s has no effect because metrics go to metrics.jsonl, and with "
-                    "tensorboard to an event file",
-                    c->report_to.items[i]);
-}
-
-static AT_CHECKED check_early_stopping(const struct at_config *c)
-{
-    if (c->early_stopping_patience > 0 && strcmp(c->eval_strategy, "no") == 0)
-        return at_fail(AT_USAGE, "early_stopping_patience needs evaluations: set eval_strategy to "
-                                 "steps or epoch");
-    if (c->early_stopping_patience > 0 && c->eval_split == 0 && c->eval_dataset.n == 0)
-        return at_fail(AT_USAGE, "early_stopping_patience needs held-out rows: give eval_dataset "
-                                 "or eval_split");
-    if (c->early_stopping_patience == 0 && c->early_stopping_threshold > 0)
-        return at_fail(AT_USAGE, "early_stopping_threshold is not read without "
-                                 "early_stopping_patience; set it or remove the threshold");
-    return AT_OK;
-}
-
 /* Keys that were given but that the method does not read, and values that only some methods take.
  */
 static AT_CHECKED check_method(const struct at_config *c)
 {
     enum at_status st = AT_OK;
-    struct at_schedule schedule;
     const struct at_method_row *m = &methods[c->run_method];
 
     for (int key = 0; key < AT_KEY_COUNT; key++)
@@ -699,10 +673,7 @@ static AT_CHECKED check_method(const struct at_config *c)
             !at_key_read_by((enum at_key)key, c->run_method))
             FAIL(AT_USAGE, "%s is not read by %s; remove it", keys[key].name, m->name);
     TRY(at_objective_check(c));
-    TRY(at_schedule_make(&schedule, c->lr_scheduler_type, c->learning_rate, c->warmup_steps, 1,
-                         c->lr_scheduler_kwargs));
-    check_reports(c);
-    TRY(check_early_stopping(c));
+    TRY(at_config_check_running(c));
     if (!c->deterministic)
         FAIL(AT_USAGE, "deterministic: false is not built; every run is deterministic");
 done:
@@ -724,23 +695,6 @@ done:
     if (st != AT_OK)
         at_config_release(out);
     return st;
-}
-
-AT_CHECKED at_config_check_adapters(const struct at_config *c)
-{
-    const bool no_dropout =
-        at_key_read_by(AT_KEY_disable_dropout, c->run_method) && c->disable_dropout;
-
-    if (!c->use_peft && c->adapter_name_or_path)
-        return at_fail(AT_USAGE, "adapter_name_or_path needs use_peft: true (full fine-tuning "
-                                 "starts from the model alone)");
-    if (c->use_peft && c->init_from_scratch)
-        return at_fail(AT_USAGE, "init_from_scratch needs use_peft: false (an adapter over random "
-                                 "weights is of no use)");
-    if (c->use_peft && c->lora_dropout > 0 && !no_dropout)
-        return at_fail(AT_USAGE, "lora_dropout %g: dropout is not built yet; set lora_dropout to 0",
-                       c->lora_dropout);
-    return AT_OK;
 }
 
 void at_config_release(struct at_config *config)

@@ -101,6 +101,9 @@ struct at_flag {
 AT_CHECKED at_config_read(struct at_config *out, const cJSON *document, const char *path,
                           const struct at_flag *flags, size_t n_flags,
                           const enum at_method *method);
+/* What the schedule, evaluations and logs need of the keys alone (AT_USAGE), and what has no effect
+ * (at_warn()). */
+AT_CHECKED at_config_check_running(const struct at_config *config);
 /* What adapters need of the keys alone, before model and device are looked at (AT_USAGE). */
 AT_CHECKED at_config_check_adapters(const struct at_config *config);
 void at_config_release(struct at_config *config);

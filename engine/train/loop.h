@@ -18,6 +18,7 @@ struct at_loop_state {
     uint64_t step_tokens, step_rows; /* computed in training steps so far */
     uint64_t logged;                 /* steps in `tally`: since the last line of metrics.jsonl */
     struct at_tally tally;
+    struct at_plateau plateau;
     double norm_sum, best_metric;
     double elapsed_s, evaluated_s; /* until the checkpoint; in evaluations */
     bool has_best, moved_checked;

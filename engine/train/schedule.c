@@ -94,6 +94,12 @@ static double warmup_stable_decay(const struct at_schedule *s, double t)
     return s->min_lr_ratio;
 }
 
+/* The peak: what is left of it is in struct at_plateau. */
+static double plateau(const struct at_schedule *s, double t)
+{
+    return constant(s, t);
+}
+
 /* ---- the table ---- */
 
 struct at_schedule_row {
@@ -114,6 +120,9 @@ static const struct {
     size_t offset;
     double low, high; /* inclusive */
 } numbers[] = {
+    { "cooldown", offsetof(struct at_schedule, cooldown), 0, 1e9 },
+    { "eps", offsetof(struct at_schedule, eps), 0, 100 },
+    { "factor", offsetof(struct at_schedule, factor), 0, 0.999999 },
     { "lr_end", offsetof(struct at_schedule, lr_end), 0, 100 },
     { "min_lr", offsetof(struct at_schedule, min_lr), 0, 100 },
     { "min_lr_rate", offsetof(struct at_schedule, min_lr_rate), 0, 1 },
@@ -121,7 +130,9 @@ static const struct {
     { "num_cycles", offsetof(struct at_schedule, num_cycles), 0, 1e6 },
     { "num_decay_steps", offsetof(struct at_schedule, num_decay_steps), 0, 1e9 },
     { "num_stable_steps", offsetof(struct at_schedule, num_stable_steps), 0, 1e9 },
+    { "patience", offsetof(struct at_schedule, patience), 0, 1e9 },
     { "power", offsetof(struct at_schedule, power), 0, 1000 },
+    { "threshold", offsetof(struct at_schedule, threshold), 0, 1e9 },
     { "timescale", offsetof(struct at_schedule, timescale), 1, 1e9 },
 };
 static const char *const ramps[] = { "linear", "cosine", "1-sqrt" };
@@ -132,6 +143,26 @@ static bool has_knob(const struct at_schedule_row *row, const char *name)
 
     snprintf(word, sizeof word, " %s ", name);
     return strlen(name) < sizeof word - 2 && strstr(row->knobs, word);
+}
+
+/* One of two words. */
+static AT_CHECKED set_either(bool *second, const cJSON *value, const char *a, const char *b)
+{
+    *second = cJSON_IsString(value) && strcmp(value->valuestring, b) == 0;
+    if (*second || (cJSON_IsString(value) && strcmp(value->valuestring, a) == 0))
+        return AT_OK;
+    return at_fail(AT_USAGE, "lr_scheduler_kwargs: %s: %s or %s expected", value->string, a, b);
+}
+
+static AT_CHECKED set_mode(struct at_schedule *s, const cJSON *value)
+{
+    enum at_status st = AT_OK;
+    bool max = false;
+
+    TRY(set_either(&max, value, "min", "max"));
+    s->mode = max ? AT_BEST_MAX : AT_BEST_MIN;
+done:
+    return st;
 }
 
 static AT_CHECKED set_ramp(enum at_ramp *out, const cJSON *value)
@@ -155,6 +186,10 @@ static AT_CHECKED set_knob(struct at_schedule *s, const cJSON *value)
         return set_ramp(&s->warmup_type, value);
     if (strcmp(value->string, "decay_type") == 0)
         return set_ramp(&s->decay_type, value);
+    if (strcmp(value->string, "threshold_mode") == 0)
+        return set_either(&s->threshold_is_absolute, value, "rel", "abs");
+    if (strcmp(value->string, "mode") == 0)
+        return set_mode(s, value);
     for (size_t i = 0; i < AT_COUNT(numbers); i++) {
         if (strcmp(numbers[i].name, value->string) != 0)
             continue;
@@ -203,7 +238,11 @@ AT_CHECKED at_schedule_make(struct at_schedule *out, const char *type, double pe
         .min_lr_rate = NAN,
         .num_decay_steps = NAN,
         .num_stable_steps = NAN,
-        .decay_type = AT_RAMP_COSINE
+        .decay_type = AT_RAMP_COSINE,
+        .factor = 0.1,
+        .patience = 10,
+        .threshold = 1e-4,
+        .eps = 1e-8
     };
     for (size_t i = 0; i < AT_COUNT(rows); i++)
         if (strcmp(rows[i].name, type) == 0)
@@ -230,4 +269,57 @@ double at_schedule_at(const struct at_schedule *s, uint64_t t)
                                                 ? 0.5 * (1 - cos(acos(-1) * p))
                                             : s->warmup_type == AT_RAMP_LINEAR ? p
                                                                                : 1 - sqrt(1 - p));
+}
+
+bool at_schedule_warms_up(const struct at_schedule *s)
+{
+    return s->row->warms_up;
+}
+
+/* ---- plateaus ---- */
+
+bool at_schedule_has_plateau(const struct at_schedule *s)
+{
+    return s->row->factor == plateau;
+}
+
+struct at_plateau at_plateau_begin(const struct at_schedule *s)
+{
+    return (struct at_plateau){ .rate = s->peak };
+}
+
+static bool is_better(const struct at_schedule *s, double value, double best, bool lower)
+{
+    const double sign = lower ? -1 : 1;
+
+    if (s->threshold_is_absolute)
+        return sign * value > sign * (best + sign * s->threshold);
+    return sign * value > sign * (best * (1 + sign * s->threshold));
+}
+
+void at_plateau_step(struct at_plateau *p, const struct at_schedule *s, double metric, bool lower)
+{
+    const double floor = isnan(s->min_lr) ? 0 : s->min_lr;
+    double rate = 0;
+
+    if (s->mode != AT_BEST_BY_METRIC)
+        lower = s->mode == AT_BEST_MIN;
+    if (!p->has_best || is_better(s, metric, p->best, lower)) {
+        p->best = metric;
+        p->has_best = true;
+        p->stale = 0;
+    } else {
+        p->stale++;
+    }
+    if (p->cooling > 0) {
+        p->cooling--;
+        p->stale = 0;
+    }
+    if ((double)p->stale <= s->patience)
+        return;
+    rate = fmax(p->rate * s->factor, floor);
+    if (p->rate - rate > s->eps)
+        p->rate = rate;
+    p->cooling = (uint64_t)s->cooldown;
+    p->stale = 0;
 }

@@ -20,16 +20,18 @@ static const char *best_key(const struct at_loop *l)
     return l->config->metric_for_best_model ? l->config->metric_for_best_model : "eval_loss";
 }
 
-/* Keeps the parameters when this evaluation is the best so far. */
-static AT_CHECKED keep_best(struct at_loop *l, const cJSON *line)
+static bool lower_is_better(const struct at_loop *l)
+{
+    return strstr(best_key(l), "loss") != NULL;
+}
+
+/* The value of an evaluation's line that says how good the state is. */
+static AT_CHECKED judge(double *out, const struct at_loop *l, const cJSON *line)
 {
     enum at_status st = AT_OK;
-    struct at_engine *e = &l->run->engine;
     const char *key = best_key(l);
     const cJSON *value = NULL;
     char with_prefix[128];
-    const bool lower = strstr(key, "loss") != NULL;
-    double gain = 0;
 
     snprintf(with_prefix, sizeof with_prefix, "%s%s", strncmp(key, "eval_", 5) ? "eval_" : "", key);
     value = at_json_find(line, with_prefix);
@@ -38,16 +40,26 @@ static AT_CHECKED keep_best(struct at_loop *l, const cJSON *line)
              (unsigned long long)l->state.step, with_prefix);
     if (!cJSON_IsNumber(value))
         FAIL(AT_USAGE, "metric_for_best_model: the evaluation has no value %s", with_prefix);
-    gain = (lower ? -1 : 1) * (value->valuedouble - l->state.best_metric);
+    *out = value->valuedouble;
+done:
+    return st;
+}
+
+/* Keeps the parameters when this evaluation is the best so far. */
+static AT_CHECKED keep_best(struct at_loop *l, double value)
+{
+    enum at_status st = AT_OK;
+    struct at_engine *e = &l->run->engine;
+    const double gain = (lower_is_better(l) ? -1 : 1) * (value - l->state.best_metric);
+
     if (l->state.has_best && gain <= l->config->early_stopping_threshold)
         l->state.stale++;
     else
         l->state.stale = 0;
-    if (l->state.has_best && (lower ? value->valuedouble >= l->state.best_metric
-                                    : value->valuedouble <= l->state.best_metric))
+    if (l->state.has_best && gain <= 0)
         goto done;
     l->state.has_best = true;
-    l->state.best_metric = value->valuedouble;
+    l->state.best_metric = value;
     l->state.best_step = l->state.step;
     if (l->config->load_best_model_at_end)
         TRY(at_params_read(e->gpu, &e->params, l->best_p, l->m, l->v));
@@ -135,6 +147,7 @@ static AT_CHECKED evaluate(struct at_loop *l, bool before, struct at_outcome *ou
     struct at_evaluation e = { .step = l->state.step, .rows = d->n_rows, .pairs = pairs };
     struct at_tally tally = { 0 };
     cJSON *line = NULL;
+    double value = 0;
 
     if (!run->data.has_eval)
         goto done;
@@ -145,7 +158,10 @@ static AT_CHECKED evaluate(struct at_loop *l, bool before, struct at_outcome *ou
     TRY(at_records_metrics(l->records, line));
     if (pairs)
         TRY(at_records_pairs(l->records, l->state.step, d, l->eval, run->method, l->config->beta));
-    TRY(keep_best(l, line));
+    TRY(judge(&value, l, line));
+    TRY(keep_best(l, value));
+    if (!before)
+        at_plateau_step(&l->state.plateau, &l->schedule, value, lower_is_better(l));
     eval_outcome(l, &tally, &e, before, out);
     l->state.evaluated = l->state.step;
 done:
@@ -345,12 +361,18 @@ static double step_loss(const struct at_loop *l, uint32_t n)
     return loss * l->what.weight;
 }
 
+static double learning_rate(const struct at_loop *l)
+{
+    return at_schedule_has_plateau(&l->schedule) ? l->state.plateau.rate
+                                                 : at_schedule_at(&l->schedule, l->state.step);
+}
+
 static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
 {
     enum at_status st = AT_OK;
     struct at_engine *e = &l->run->engine;
     const struct at_config *c = l->config;
-    const double begin_s = at_now_s(), rate = at_schedule_at(&l->schedule, l->state.step);
+    const double begin_s = at_now_s(), rate = learning_rate(l);
     const struct at_adamw adamw = { .learning_rate = (float)rate,
                                     .beta1 = (float)c->adam_beta1,
                                     .beta2 = (float)c->adam_beta2,
@@ -449,6 +471,7 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
     *l = (struct at_loop){ .run = run, .config = c };
     TRY(at_schedule_make(&l->schedule, c->lr_scheduler_type, c->learning_rate, c->warmup_steps,
                          run->total_steps, c->lr_scheduler_kwargs));
+    l->state.plateau = at_plateau_begin(&l->schedule);
     at_objective_make(&l->objective, c);
     l->what = (struct at_compute){ .train = true,
                                    .policy = true,

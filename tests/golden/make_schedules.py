@@ -60,6 +60,31 @@ def rates(name, kwargs, warmup, total):
     return out
 
 
+METRICS = [3.0, 2.0, 2.0, 1.9999, 1.9, 1.95, 1.91, 1.9, 1.92, 1.89, 2.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+PLATEAUS = [
+    {"patience": 1},
+    {"patience": 0, "factor": 0.5, "min_lr": 4e-5},
+    {"patience": 1, "cooldown": 2, "threshold": 0.2},
+    {"patience": 1, "threshold": 0.05, "threshold_mode": "abs", "mode": "max"},
+    {"patience": 0, "threshold": 0.01, "mode": "max", "factor": 0.2, "eps": 1e-5},
+    {},
+]
+
+
+def plateau_rates(kwargs):
+    """After each value of METRICS."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
+    schedule = transformers.get_scheduler(
+        "reduce_lr_on_plateau", optimizer, scheduler_specific_kwargs=kwargs
+    )
+    out = []
+    for metric in METRICS:
+        optimizer.step()
+        schedule.step(metric)
+        out.append(optimizer.param_groups[0]["lr"])
+    return out
+
+
 def main():
     warnings.simplefilter("ignore")
     rows = []
@@ -72,7 +97,11 @@ def main():
             row = {"type": name, "kwargs": kwargs, "warmup": warmup, "total": total, "peak": PEAK}
             rows.append(row | {"rates": rates(name, kwargs, warmup, total)})
     lines = ",\n ".join(json.dumps(row) for row in rows)
-    text = f'{{"transformers": "{transformers.__version__}", "rows": [\n {lines}\n]}}\n'
+    plateaus = ",\n ".join(
+        json.dumps({"kwargs": k, "peak": PEAK, "metrics": METRICS, "rates": plateau_rates(k)}) for k in PLATEAUS
+    )
+    text = f'{{"transformers": "{transformers.__version__}", "rows": [\n {lines}\n],\n'
+    text += f'"plateaus": [\n {plateaus}\n]}}\n'
     if "--check" in sys.argv[1:]:
         sys.exit((HERE / "schedules.json").read_text() != text)
     (HERE / "schedules.json").write_text(text)

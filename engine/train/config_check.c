@@ -1,0 +1,84 @@
+#include "config.h"
+#include "schedule.h"
+
+#include <string.h>
+
+/* ---- evaluations ---- */
+
+/* Something that only evaluations can decide needs them. */
+static AT_CHECKED need_evaluations(const struct at_config *c, const char *what)
+{
+    if (strcmp(c->eval_strategy, "no") == 0)
+        return at_fail(AT_USAGE, "%s needs evaluations: set eval_strategy to steps or epoch", what);
+    if (c->eval_split == 0 && c->eval_dataset.n == 0)
+        return at_fail(AT_USAGE, "%s needs held-out rows: give eval_dataset or eval_split", what);
+    return AT_OK;
+}
+
+static AT_CHECKED check_early_stopping(const struct at_config *c)
+{
+    if (c->early_stopping_patience > 0)
+        return need_evaluations(c, "early_stopping_patience");
+    if (c->early_stopping_threshold > 0)
+        return at_fail(AT_USAGE, "early_stopping_threshold is not read without "
+                                 "early_stopping_patience; set it or remove the threshold");
+    return AT_OK;
+}
+
+static void check_reports(const struct at_config *c)
+{
+    for (size_t i = 0; i < c->report_to.n; i++)
+        if (strcmp(c->report_to.items[i], "none") != 0 &&
+            strcmp(c->report_to.items[i], "tensorboard") != 0)
+            at_warn("no_effect",
+                    "report_to %s has no effect because metrics go to metrics.jsonl, and with "
+                    "tensorboard to an event file",
+                    c->report_to.items[i]);
+}
+
+static AT_CHECKED check_schedule(const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+    struct at_schedule s;
+
+    TRY(at_schedule_make(&s, c->lr_scheduler_type, c->learning_rate, c->warmup_steps, 1,
+                         c->lr_scheduler_kwargs));
+    if (at_schedule_has_plateau(&s))
+        TRY(need_evaluations(c, "lr_scheduler_type reduce_lr_on_plateau"));
+    if (!at_schedule_warms_up(&s) && c->warmup_steps > 0 &&
+        c->origin[AT_KEY_warmup_steps] >= AT_FROM_FILE)
+        at_warn("ignored", "warmup_steps has no effect because lr_scheduler_type %s has no warm-up",
+                c->lr_scheduler_type);
+done:
+    return st;
+}
+
+AT_CHECKED at_config_check_running(const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+
+    check_reports(c);
+    TRY(check_schedule(c));
+    TRY(check_early_stopping(c));
+done:
+    return st;
+}
+
+/* ---- adapters ---- */
+
+AT_CHECKED at_config_check_adapters(const struct at_config *c)
+{
+    const bool no_dropout =
+        at_key_read_by(AT_KEY_disable_dropout, c->run_method) && c->disable_dropout;
+
+    if (!c->use_peft && c->adapter_name_or_path)
+        return at_fail(AT_USAGE, "adapter_name_or_path needs use_peft: true (full fine-tuning "
+                                 "starts from the model alone)");
+    if (c->use_peft && c->init_from_scratch)
+        return at_fail(AT_USAGE, "init_from_scratch needs use_peft: false (an adapter over random "
+                                 "weights is of no use)");
+    if (c->use_peft && c->lora_dropout > 0 && !no_dropout)
+        return at_fail(AT_USAGE, "lora_dropout %g: dropout is not built yet; set lora_dropout to 0",
+                       c->lora_dropout);
+    return AT_OK;
+}
