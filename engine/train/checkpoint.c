@@ -42,6 +42,8 @@ static const struct field state_fields[] = {
     FIELD(at_loop_state, BOOL, plateau.has_best),
     FIELD(at_loop_state, F64, plateau.rate),
     FIELD(at_loop_state, U64, plateau.stale),
+    FIELD(at_loop_state, U64, skipped),
+    FIELD(at_loop_state, U64, skipped_in_row),
     FIELD(at_loop_state, U64, stale),
     FIELD(at_loop_state, U64, step),
     FIELD(at_loop_state, U64, step_rows),
@@ -585,6 +587,36 @@ done:
     return st;
 }
 
+static AT_CHECKED read_checkpoint(struct at_checkpoint *c)
+{
+    enum at_status st = AT_OK;
+
+    TRY(load_json(c, &c->manifest, "manifest.json"));
+    TRY(check_files(c));
+    TRY(load_json(c, &c->state, "trainer_state.json"));
+    TRY(fields_read(&c->logs, c->state, "logs", log_fields, AT_COUNT(log_fields)));
+done:
+    return st;
+}
+
+AT_CHECKED at_checkpoint_newest(struct at_checkpoint **out, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    struct at_checkpoint *c = NULL;
+
+    *out = NULL;
+    TRY(at_alloc(&c, 1, sizeof *c));
+    TRY(newest(&c->arena, &c->path, run->config->output_dir));
+    if (!c->path)
+        goto done;
+    TRY(read_checkpoint(c));
+    *out = c;
+    c = NULL;
+done:
+    at_checkpoint_close(&c);
+    return st;
+}
+
 AT_CHECKED at_checkpoint_find(struct at_checkpoint **out, const struct at_run *run)
 {
     enum at_status st = AT_OK;
@@ -606,10 +638,7 @@ AT_CHECKED at_checkpoint_find(struct at_checkpoint **out, const struct at_run *r
     if (!at_path_is_dir(c->path))
         FAIL(AT_NOT_FOUND, "resume_from_checkpoint: there is no folder %s", c->path);
     TRY(check_place(c, config->output_dir));
-    TRY(load_json(c, &c->manifest, "manifest.json"));
-    TRY(check_files(c));
-    TRY(load_json(c, &c->state, "trainer_state.json"));
-    TRY(fields_read(&c->logs, c->state, "logs", log_fields, AT_COUNT(log_fields)));
+    TRY(read_checkpoint(c));
     TRY(check_identity(c, run));
     *out = c;
     c = NULL;

@@ -14,9 +14,10 @@ struct at_loop_state {
     uint64_t cursor;    /* next row of the epoch */
     uint64_t evaluated; /* the step of the last evaluation */
     uint64_t best_step;
-    uint64_t stale;                  /* evaluations in a row that were no better than the best */
-    uint64_t step_tokens, step_rows; /* computed in training steps so far */
-    uint64_t logged;                 /* steps in `tally`: since the last line of metrics.jsonl */
+    uint64_t stale;                   /* evaluations in a row that were no better than the best */
+    uint64_t step_tokens, step_rows;  /* computed in training steps so far */
+    uint64_t skipped, skipped_in_row; /* steps without an update, for a value was not finite */
+    uint64_t logged;                  /* steps in `tally`: since the last line of metrics.jsonl */
     struct at_tally tally;
     struct at_plateau plateau;
     double norm_sum, best_metric;
@@ -44,8 +45,9 @@ struct at_loop {
     /* host copies of at_params_bytes() each: what was best, and room for a read; NULL where
      * neither load_best_model_at_end nor save_strategy needs them */
     float *best_p, *p, *m, *v;
-    double start_s; /* at_now_s() less what was elapsed in the checkpoint */
-    uint64_t saved; /* the step of the last checkpoint */
+    double start_s;             /* at_now_s() less what was elapsed in the checkpoint */
+    uint64_t saved;             /* the step of the last checkpoint */
+    const char *rolled_back_to; /* after steps that were not finite: whose state it is now */
 };
 
 #endif

@@ -362,6 +362,7 @@ static AT_CHECKED write_result(struct at_records *r, const struct at_outcome *o)
     cJSON_AddNumberToObject(out, "best_step", (double)o->best_step);
     cJSON_AddBoolToObject(out, "complete", o->complete);
     cJSON_AddBoolToObject(out, "stopped_early", o->stopped_early);
+    cJSON_AddNumberToObject(out, "skipped_steps", (double)o->skipped);
     at_metric_add(out, "", "loss_first", o->loss_first);
     at_metric_add(out, "", "loss_last", o->loss_last);
     if (o->has_eval) {
@@ -370,6 +371,9 @@ static AT_CHECKED write_result(struct at_records *r, const struct at_outcome *o)
         at_metric_add(eval, "", "after", o->eval_loss_after);
     }
     alarms = cJSON_AddArrayToObject(out, "alarms");
+    if (o->skipped > 0)
+        cJSON_AddItemToArray(alarms, cJSON_CreateString("steps were skipped: values were not "
+                                                        "finite"));
     if (o->has_eval && o->has_pairs) {
         eval = cJSON_AddObjectToObject(out, "eval_logps/accuracies");
         cJSON_AddItemToObject(eval, "before", at_share_json(o->before));

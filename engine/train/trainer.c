@@ -205,35 +205,78 @@ static uint32_t pick_rows(struct at_loop *l, double *weight)
     return n;
 }
 
-/* "line 3, line 7": rows of the step whose log-probs are not finite. */
-static void name_bad_rows(const struct at_loop *l, uint32_t n, struct at_buf *out)
+static bool is_finite_row(const struct at_loop *l, uint32_t i)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        bool bad = false;
-        for (uint32_t k = 0; k < at_row_sums(l->window_rows[i]); k++)
-            bad = bad || !isfinite(l->window[i].policy[k].logp) ||
-                  (l->what.reference && !isfinite(l->window[i].reference[k].logp));
-        if (bad)
-            at_buf_printf(out, "%sline %u", out->n ? ", " : "", l->window_rows[i]->line);
-    }
+    const struct at_row_result *r = &l->window[i];
+
+    for (uint32_t k = 0; k < at_row_sums(l->window_rows[i]); k++)
+        if (!isfinite(r->policy[k].logp) || (l->what.reference && !isfinite(r->reference[k].logp)))
+            return false;
+    return true;
 }
 
-static AT_CHECKED check_finite(const struct at_loop *l, uint32_t n)
+/* The device makes no update where the gradient is not finite. */
+static bool is_finite_step(const struct at_loop *l, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (!is_finite_row(l, i))
+            return false;
+    return l->norm[2] != 0;
+}
+
+/* "the log-probs of line 3, line 7", or the gradient. */
+static AT_CHECKED name_bad_values(const struct at_loop *l, uint32_t n, struct at_buf *out)
+{
+    at_buf_clear(out);
+    for (uint32_t i = 0; i < n; i++)
+        if (!is_finite_row(l, i))
+            at_buf_printf(out, "%s %u", out->n ? ", line" : "the log-probs of line",
+                          l->window_rows[i]->line);
+    if (out->n == 0)
+        at_buf_printf(out, "the gradient of the rows from line %u on", l->window_rows[0]->line);
+    return at_buf_status(out);
+}
+
+/* {"step": ..., "skipped_rows": [lines whose log-probs are not finite]} */
+static AT_CHECKED log_skip(struct at_loop *l, uint32_t n)
 {
     enum at_status st = AT_OK;
-    struct at_buf rows = { 0 };
+    cJSON *line = at_records_line(l->state.step + 1,
+                                  (double)(l->state.step + 1) / (double)l->run->steps_per_epoch);
+    cJSON *rows = cJSON_AddArrayToObject(line, "skipped_rows");
 
-    name_bad_rows(l, n, &rows);
-    if (rows.n > 0)
-        FAIL(AT_NUMERIC, "step %llu: the log-probs of %s are not finite; the update was not made",
-             (unsigned long long)l->state.step, rows.data);
-    if (l->norm[2] == 0)
-        FAIL(AT_NUMERIC,
-             "step %llu: the gradient is not finite (rows from line %u on); the update was not "
-             "made; a lower learning_rate may help",
-             (unsigned long long)l->state.step, l->window_rows[0]->line);
+    for (uint32_t i = 0; i < n; i++)
+        if (!is_finite_row(l, i))
+            cJSON_AddItemToArray(rows, cJSON_CreateNumber(l->window_rows[i]->line));
+    TRY(at_records_metrics(l->records, line));
 done:
-    at_buf_release(&rows);
+    cJSON_Delete(line);
+    return st;
+}
+
+/* A step with values that are not finite: no update was made. Before there was any update the run
+ * is of no use; later it goes on, unless several in a row say that the state is bad. */
+static AT_CHECKED skip_step(struct at_loop *l, uint32_t n)
+{
+    enum { MOST_IN_ROW = 3 };
+    enum at_status st = AT_OK;
+    const unsigned long long step = l->state.step;
+    struct at_buf what = { 0 };
+
+    TRY(name_bad_values(l, n, &what));
+    if (l->state.step == l->state.skipped)
+        FAIL(AT_NUMERIC, "step %llu: %s are not finite; no update was made", step, what.data);
+    l->state.skipped++;
+    l->state.skipped_in_row++;
+    TRY(log_skip(l, n));
+    if (l->state.skipped_in_row == MOST_IN_ROW)
+        FAIL(AT_RETRY,
+             "step %llu: %s are not finite, and so were the %d steps before; a lower learning_rate "
+             "may help",
+             step, what.data, MOST_IN_ROW - 1);
+    at_warn("nonfinite", "step %llu: %s are not finite; no update was made", step, what.data);
+done:
+    at_buf_release(&what);
     return st;
 }
 
@@ -388,11 +431,15 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
     at_params_step(e->stream, &e->params, &adamw, (float)c->max_grad_norm, l->norm);
     TRY(at_engine_finish(e));
     at_objective_score(&l->objective, l->window, n);
-    TRY(check_finite(l, n));
-    TRY(check_step0(l, n));
-    TRY(check_moved(l, rate));
-    for (uint32_t i = 0; i < n; i++)
-        l->results[l->picked[i]] = l->window[i];
+    if (is_finite_step(l, n)) {
+        TRY(check_step0(l, n));
+        TRY(check_moved(l, rate));
+        for (uint32_t i = 0; i < n; i++)
+            l->results[l->picked[i]] = l->window[i];
+        l->state.skipped_in_row = 0;
+    } else {
+        TRY(skip_step(l, n));
+    }
     out->loss_last = step_loss(l, n);
     if (l->state.step == 0)
         out->loss_first = out->loss_last;
@@ -431,7 +478,7 @@ static AT_CHECKED after_step(struct at_loop *l, struct at_outcome *out)
         goto done;
     if (l->state.evaluated != l->state.step && (last || is_due(l, c->eval_strategy, c->eval_steps)))
         TRY(evaluate(l, false, out));
-    if (l->saved != l->state.step && !last && !is_stale(l) &&
+    if (l->saved != l->state.step && !last && !is_stale(l) && l->state.skipped_in_row == 0 &&
         is_due(l, c->save_strategy, c->save_steps))
         TRY(at_checkpoint_save(l, out));
 done:
@@ -601,6 +648,25 @@ done:
     return st;
 }
 
+/* The state of the newest checkpoint, and where that was. */
+static AT_CHECKED roll_back(struct at_loop *l, struct at_outcome *out, const char **where)
+{
+    enum at_status st = AT_OK;
+    struct at_checkpoint *last = NULL;
+    char *path = NULL;
+
+    *where = "the last update";
+    TRY(at_checkpoint_newest(&last, l->run));
+    if (!last)
+        goto done;
+    TRY(at_checkpoint_restore(l, out, last));
+    TRY(at_arena_strdup(&l->run->arena, &path, at_checkpoint_path(last)));
+    *where = path;
+done:
+    at_checkpoint_close(&last);
+    return st;
+}
+
 /* What a run leaves behind when its steps ended with `trained`: a checkpoint after a signal, and
  * its files. */
 static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_outcome *out)
@@ -609,6 +675,9 @@ static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_ou
     char *why = NULL;
     const bool stopped = trained == AT_INTERRUPTED || trained == AT_TERMINATED;
 
+    out->skipped = l->state.skipped;
+    if (trained == AT_RETRY)
+        TRY(roll_back(l, out, &l->rolled_back_to));
     out->steps = l->state.step;
     out->best_step =
         l->state.has_best && l->config->load_best_model_at_end ? l->state.best_step : l->state.step;
@@ -620,7 +689,7 @@ static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_ou
         saved = at_checkpoint_save(l, out);
     if (saved != AT_OK) /* the adapter may have room where a checkpoint has none */
         TRY(at_arena_strdup(&l->run->arena, &why, at_message()));
-    if (trained == AT_OK || stopped || trained == AT_NUMERIC)
+    if (trained == AT_OK || stopped || trained == AT_NUMERIC || trained == AT_RETRY)
         TRY(write_state(l, out));
     if (saved != AT_OK)
         st = at_fail(saved, "%s", why);
@@ -654,6 +723,9 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
         st = at_fail(trained, "%s; the state so far was written to %s%s", why,
                      run->config->output_dir,
                      l.p ? ", go on with --resume_from_checkpoint true" : "");
+    else if (trained == AT_RETRY)
+        st = at_fail(trained, "%s; the state of %s was written to %s", why, l.rolled_back_to,
+                     run->config->output_dir);
     else if (trained != AT_OK)
         st = at_fail(trained, "%s", why);
 done:

@@ -65,6 +65,7 @@ struct at_outcome {
     uint64_t evaluated_step;   /* that the `after` values below are of */
     bool complete;             /* all steps were made, or early stopping ended them */
     bool stopped_early;
+    uint64_t skipped; /* steps without an update, for a value was not finite */
     bool has_eval, has_pairs;
     double loss_first, loss_last;
     struct at_share before, after; /* eval_logps/accuracies */

@@ -65,11 +65,11 @@ class Case:
             capture_output=True, text=True, preexec_fn=limits, timeout=120)
 
 
-def poison(path, name, value):
-    """Sets the first value of an F32 tensor."""
+def poison(path, name, value, place=0):
+    """Sets one value of an F32 tensor, the first or another."""
     data = bytearray(path.read_bytes())
     n = struct.unpack("<Q", data[:8])[0]
-    begin = json.loads(data[8:8 + n])[name]["data_offsets"][0]
+    begin = json.loads(data[8:8 + n])[name]["data_offsets"][0] + 4 * place
     data[8 + n + begin:8 + n + begin + 4] = struct.pack("<f", value)
     path.write_bytes(data)
 
@@ -177,6 +177,42 @@ def broken_gguf_files():
                   f"exit code {got.returncode}: {last}")
 
 
+def metrics(case):
+    return [json.loads(line) for line in (case.out / "metrics.jsonl").read_text().splitlines()]
+
+
+def steps_that_are_not_finite(folder):
+    """One row reads an embedding that is NaN: its steps are skipped, the others make their updates."""
+    case = Case(folder / "skipped")
+    width = json.loads((case.model / "config.json").read_text())["hidden_size"]
+    rows = [{"prompt": f"say {c}", "chosen": f" {c}", "rejected": f" {c}{c}"} for c in "abcdefghijkl"]
+    case.write_rows(rows[:9] + [{**rows[0], "prompt": "say ~"}] + rows[9:11])
+    ids = subprocess.run([ATTUNE, "tokenize", "--model", case.model, "--json", "--no_special_tokens"], input='"~"\n',
+                         capture_output=True, text=True).stdout
+    poison(case.shard(1), "model.embed_tokens.weight", float("nan"), json.loads(ids)[0] * width)
+    settings = ("--max_steps", "9", "--train_sampling_strategy", "sequential", "--logging_steps", "1", "--save_steps", "1")
+    got = case.run(*settings)
+    lines = metrics(case)
+    result = json.loads((case.out / "result.json").read_text())
+    check("a row that is not finite: its steps are skipped, the run ends well", got.returncode == 0, got.stderr[-300:])
+    check("the skipped steps name their row", [x["skipped_rows"] for x in lines if "skipped_rows" in x] == [[10]] * 3, str(lines))
+    check("they are counted", result["skipped_steps"] == 3 and len(result["alarms"]) == 1, str(result))
+    losses = [x["loss"] for x in lines if "loss" in x]
+    check("they have no loss, the others have one", [x is None for x in losses] == [False, False, True] * 3, str(losses))
+
+    case = Case(folder / "rolled_back")
+    case.write_rows(rows[:8] + 3 * ([{**rows[8], "prompt": "say ~"}] + rows[9:12]))
+    poison(case.shard(1), "model.embed_tokens.weight", float("nan"), json.loads(ids)[0] * width)
+    got = case.run(*settings)
+    last = (got.stderr.splitlines() or [""])[-1]
+    result = json.loads((case.out / "result.json").read_text())
+    check("three steps in a row: 75, and the checkpoint's state", got.returncode == 75 and "checkpoint-" in last and
+          result["skipped_steps"] == 3 and result["steps"] == 2 and not result["complete"], last + str(result))
+    written = (case.out / "adapter_model.safetensors").read_bytes()
+    kept = (case.out / "checkpoint-2" / "adapter_model.safetensors").read_bytes()
+    check("the adapter is the checkpoint's", written == kept)
+
+
 def full_disk(folder):
     """The file system takes no more than some bytes a file: a log line, or the adapter, does not fit."""
     for limit, logging_steps in ((200, 1), (4096, 100)):
@@ -206,6 +242,7 @@ def main():
         train_on_faults(folder, sys.argv[3:])
         if not sys.argv[3:]:
             broken_gguf_files()
+            steps_that_are_not_finite(folder)
             full_disk(folder)
             read_only_folder(folder)
     print(f"{failures} failures")
