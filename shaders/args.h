@@ -54,6 +54,8 @@ struct sqnorm_total_args { U32 n; F32 max_norm; };
 struct swiglu_args { U32 T, F, ldm, ldgate, ldup; };
 struct swiglu_bwd_args { U32 T, F, lddgate, lddup, lddm, ldgate, ldup; };
 struct token_loss_args { U32 R; F32 weight; };
+struct value_bwd_args { U32 R, C, ldh; };
+struct value_fwd_args { U32 R, C, ldh, ldu, with_u; };
 /* clang-format on */
 
 /* Which side of a matrix product is narrow: C has few columns, C has few rows (TN). */
