@@ -3,8 +3,8 @@
 //   coef[r] += weight * dloss/dlogp_r for the rows r of its segments
 //   result[i] += (loss_weight * loss, 0, 0, 0); its two other numbers become the pair's log-ratios
 // A log-ratio is the sum of policy - reference log-probs; the loss sees its score under the divergence or,
-// with log_ratios 0, the policy's sum. sums, ref_sums (segments, 8) as segment_sum.comp writes them; order,
-// begin: rows by segment. Log-ratios that are not finite give NaN, never a number. A workgroup takes a
+// with log_ratios 0, the policy's sum. sums, ref_sums (segments, 8) as segment_sum.comp writes them, but that
+// value 5 of a chosen side's ref_sums is the pair's margin; order, begin: rows by segment. Log-ratios that are not finite give NaN, never a number. A workgroup takes a
 // pair. No shared memory.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -41,13 +41,13 @@ void spread(uint segment, float value)
 
 void main()
 {
-    const loss_params p = loss_params(a.beta, a.label_smoothing, a.discopop_tau, a.mean_n_chosen,
-                                      a.simpo_gamma, a.alphapo_alpha);
-
     for (uint i = gl_WorkGroupID.x; i < a.n_pairs; i += gl_NumWorkGroups.x) {
         const uint first = a.segments * i, c = 8 * first, r = c + 8;
         const float prompt = a.whole == 0 ? 0.0 : sums[c + 16];
         const float n_prompt = a.whole == 0 ? 0.0 : sums[c + 20];
+        const loss_params p =
+            loss_params(a.beta, a.label_smoothing, a.discopop_tau, a.mean_n_chosen, a.simpo_gamma,
+                        a.alphapo_alpha, a.center_rewards_coefficient, ref_sums[c + 5]);
         const float ratio_chosen = sums[c] - ref_sums[c], ratio_rejected = sums[r] - ref_sums[r];
         const score_out chosen = side(sums[c] + prompt, ratio_chosen);
         const score_out rejected = side(sums[r], ratio_rejected);

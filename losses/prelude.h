@@ -33,12 +33,13 @@ typedef struct token_out token_out;
 struct loss_params {
     real beta, label_smoothing, discopop_tau;
     real mean_n_chosen; /* chosen tokens a pair, with the prompt's where that counts */
-    real simpo_gamma, alphapo_alpha;
+    real simpo_gamma, alphapo_alpha, center_rewards_coefficient;
+    real margin; /* of this pair alone: how much better its chosen side is to be */
 };
 /* A pair: scores of its sides and their token counts. A score is the sum over a completion's tokens
  * of policy minus reference log-prob (nats), as divergence.h maps it; without a reference, and for
  * a loss that reads "p", the sum of the policy's log-probs, with "w" and a prompt that counts of
- * prompt and completion. */
+ * prompt and completion; under reward models, the reward. */
 struct pair_stats {
     real score_chosen, score_rejected, n_chosen, n_rejected; /* n >= 1 */
 };

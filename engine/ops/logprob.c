@@ -245,6 +245,7 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
             .mean_n_chosen = params->mean_n_chosen,
             .simpo_gamma = params->simpo_gamma,
             .alphapo_alpha = params->alphapo_alpha,
+            .center_rewards_coefficient = params->center_rewards_coefficient,
             .alpha = params->alpha,
             .divergence = strchr(loss->reads, 'f') ? params->divergence : 0,
             .log_ratios = strchr(loss->reads, 'p') == NULL,

@@ -46,6 +46,7 @@ struct at_loss_params {
     int divergence;
     float alpha;
     float desirable_weight, undesirable_weight; /* of row losses */
+    float center_rewards_coefficient;
 };
 /* A loss of a list: a row of losses.def and its factor. */
 struct at_loss_term {
@@ -56,7 +57,8 @@ struct at_loss_term {
  * are three; a loss that reads "w" then sees prompt and chosen side as one. coef[i] = weight *
  * dloss/dlogp_i for every completion row (0 for rows of no segment: all R are written); out
  * (n_pairs,4): loss, log-ratio (policy - reference) of chosen, of rejected, 0. ref_sums as
- * at_segment_sums() gives them. weight: 1 / pairs of the whole optimizer step. */
+ * at_segment_sums() gives them, or zeros with the pair's margin as value 5 of its chosen segment.
+ * weight: 1 / pairs of the whole optimizer step. */
 void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_t n,
                     struct at_view coef, struct at_view out, struct at_view sums,
                     struct at_view ref_sums, struct at_view order, struct at_view begin,

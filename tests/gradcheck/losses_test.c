@@ -19,11 +19,11 @@ struct setting {
 };
 
 static const struct setting settings[] = {
-    { { 0.25, 0.125, 0.5, 7, 0.5, 0.25 }, DIVERGENCE_REVERSE_KL, 0 },
-    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25 }, DIVERGENCE_FORWARD_KL, 0 },
-    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25 }, DIVERGENCE_JS, 0 },
-    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25 }, DIVERGENCE_ALPHA, 0.5 },
-    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25 }, DIVERGENCE_ALPHA, 1.25 },
+    { { 0.25, 0.125, 0.5, 7, 0.5, 0.25, 0.125, 0 }, DIVERGENCE_REVERSE_KL, 0 },
+    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_FORWARD_KL, 0 },
+    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_JS, 0 },
+    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_ALPHA, 0.5 },
+    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_ALPHA, 1.25 },
 };
 
 static const int32_t order[ROWS] = { 5, 2, 9, 0, 7, 1, 12, 3, 4, 15, 6, 8, 10, 11, 13, 14 };
@@ -75,6 +75,8 @@ static void check(struct gt *t, const struct at_loss *loss, const struct setting
                                            .mean_n_chosen = (float)with->p.mean_n_chosen,
                                            .simpo_gamma = (float)with->p.simpo_gamma,
                                            .alphapo_alpha = (float)with->p.alphapo_alpha,
+                                           .center_rewards_coefficient =
+                                               (float)with->p.center_rewards_coefficient,
                                            .divergence = with->divergence,
                                            .alpha = (float)with->alpha };
     const struct at_loss_term term = { loss->name, 0.5f };

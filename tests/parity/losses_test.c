@@ -117,9 +117,14 @@ static pair_out want_term(const struct at_loss_term *term, const struct at_loss_
         divergence_score(divergence, (double)c[0] - (by_logp ? 0 : (double)rc[0]), alpha);
     const score_out rejected =
         divergence_score(divergence, (double)r[0] - (by_logp ? 0 : (double)rr[0]), alpha);
-    const loss_params p = { (double)params->beta,         (double)params->label_smoothing,
-                            (double)params->discopop_tau, (double)params->mean_n_chosen,
-                            (double)params->simpo_gamma,  (double)params->alphapo_alpha };
+    const loss_params p = { (double)params->beta,
+                            (double)params->label_smoothing,
+                            (double)params->discopop_tau,
+                            (double)params->mean_n_chosen,
+                            (double)params->simpo_gamma,
+                            (double)params->alphapo_alpha,
+                            (double)params->center_rewards_coefficient,
+                            (double)rc[5] };
     const pair_stats s = { chosen.score, rejected.score, (double)c[4], (double)r[4] };
     pair_out o;
 
@@ -251,12 +256,12 @@ static void check_token_loss(struct gt *t, const char *name, const struct at_vie
 }
 
 static const struct at_loss_params settings[] = {
-    { 0.125f, 0.0625f, 0.0625f, 5, 0.5f, 0.25f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f },
-    { 1.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f },
-    { 0.125f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_FORWARD_KL, 0, 1.5f, 0.75f },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_JS, 0, 1.5f, 0.75f },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 0.5f, 1.5f, 0.75f },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 1, 1.5f, 0.75f },
+    { 0.125f, 0.0625f, 0.0625f, 5, 0.5f, 0.25f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f },
+    { 1.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f },
+    { 0.125f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_FORWARD_KL, 0, 1.5f, 0.75f, 0.25f },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_JS, 0, 1.5f, 0.75f, 0.25f },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 0.5f, 1.5f, 0.75f, 0.25f },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 1, 1.5f, 0.75f, 0.25f },
 };
 
 static void losses_every_row_equals_its_double(void **state)

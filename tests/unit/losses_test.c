@@ -40,6 +40,11 @@ static const struct {
     { "apo_zero", { 1, -2, 4, 2 }, { .beta = 1 }, 0.3881443433921127 }, /* 1 - s(1) + s(-2) */
     { "bco_pair", { 0, 0, 4, 2 }, { .beta = 0.1 }, 1.386294361119891 }, /* 2 ln 2 */
     { "bco_pair", { 1, -2, 4, 2 }, { .beta = 1 }, 0.4401896985611954 },
+    { "bradley_terry", { 0, 0, 1, 1 }, { .beta = 0.1 }, 0.69314718055994530942 }, /* ln 2 */
+    { "bradley_terry",
+      { 2.5, -1, 1, 1 },
+      { .margin = 0.5, .center_rewards_coefficient = 0.01 },
+      0.071087351573742 }, /* ln(1 + e^-3) + 0.01 * 1.5^2 */
     { "cdpo", { 0, 0, 4, 2 }, { .beta = 0.1, .label_smoothing = 0.1 }, 0.69314718055994530942 },
     { "cdpo", { 2, -1, 4, 2 }, { .beta = 1, .label_smoothing = 0.25 }, 0.798587351573742 },
     /* ln(1 + e^-3) + 3 / 4 */
@@ -186,8 +191,10 @@ static void check_pair(const char *name)
     const double top = strchr(at_loss_find(name)->reads, 'p') ? -0.1 : 8;
     const pair_stats s = { uniform(-8, top), uniform(-8, top), floor(uniform(1, 9)),
                            floor(uniform(1, 9)) };
-    const loss_params p = { uniform(0.05, 1.5), uniform(0.01, 0.4), uniform(0.5, 2),
-                            uniform(1, 9),      uniform(0, 2),      uniform(-1, 1) };
+    const loss_params p = {
+        uniform(0.05, 1.5), uniform(0.01, 0.4), uniform(0.5, 2), uniform(1, 9),
+        uniform(0, 2),      uniform(-1, 1),     uniform(0, 1),   uniform(-1, 2)
+    };
     pair_stats below = s, above = s;
     pair_out o, low, high;
 
