@@ -74,6 +74,15 @@ static uint32_t count_ones(const char *flags, uint32_t n)
     return count;
 }
 
+/* The only target of a side whose last hidden state is read. */
+static void mark_last(struct at_segment *s, uint8_t *targets)
+{
+    memset(targets, 0, s->n * sizeof *targets);
+    s->n_targets = s->n > 0;
+    if (s->n > 0)
+        targets[s->n - 1] = 1;
+}
+
 /* The row of the rendering, each side cut to `limit` ids. */
 static AT_CHECKED make_row(struct batch *b, struct result *out, uint32_t limit)
 {
@@ -92,6 +101,8 @@ static AT_CHECKED make_row(struct batch *b, struct result *out, uint32_t limit)
                             .n_prompt = r->n_prompt < limit ? r->n_prompt : limit,
                             .n_segments = b->record.n_sides,
                             .prompt_targets = b->params->prompt_targets,
+                            .reads_last = b->params->reads_last,
+                            .margin = b->record.margin,
                             .prompt_hash = b->record.prompt_hash };
     TRY(at_arena_alloc(&b->arena, &ids, n_prefix, sizeof *ids));
     if (n_prefix > 0)
@@ -108,6 +119,8 @@ static AT_CHECKED make_row(struct batch *b, struct result *out, uint32_t limit)
             memcpy(targets, r->mask[k].data + n_prefix, s->n_uncut);
             s->n_targets = count_ones(r->mask[k].data + n_prefix, s->n);
         }
+        if (row->reads_last)
+            mark_last(s, targets);
         s->ids = ids;
         s->targets = targets;
     }
@@ -120,7 +133,7 @@ static bool sides_are_equal(const struct at_row *row)
     const struct at_segment *a = &row->segment[0], *b = &row->segment[1];
 
     return row->n_segments == 2 && a->n == b->n &&
-           memcmp(a->ids, b->ids, a->n * sizeof *a->ids) == 0;
+           (a->n == 0 || memcmp(a->ids, b->ids, a->n * sizeof *a->ids) == 0);
 }
 
 static bool lacks_targets(const struct at_row *row)

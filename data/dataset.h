@@ -25,6 +25,7 @@ struct at_dataset_params {
     bool assistant_only;  /* SFT: only assistant tokens (and their end of turn) are targets */
     bool completion_only; /* SFT on rows with a prompt: only the completion */
     bool prompt_targets;  /* pairs: at_row.prompt_targets */
+    bool reads_last;      /* pairs: at_row.reads_last; rows may have a number "margin" */
 };
 struct at_dataset {
     struct at_arena arena;

@@ -1,6 +1,7 @@
 #include "reader.h"
 
 #include "hash.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -499,6 +500,18 @@ static struct at_row_id hash_prompt(const struct at_record *r)
 
 /* ---- record ---- */
 
+static AT_CHECKED read_margin(struct at_record *r, const struct at_line *line)
+{
+    const cJSON *margin = find(r, "margin");
+
+    if (!margin)
+        return AT_OK;
+    if (!cJSON_IsNumber(margin) || !isfinite((float)margin->valuedouble))
+        return at_line_fail(line, "margin", "\"margin\" must be a number");
+    r->margin = (float)margin->valuedouble;
+    return AT_OK;
+}
+
 AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
                           const struct at_dataset_params *params, const char *eos, uint32_t half)
 {
@@ -512,11 +525,14 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     }
     record->n_prompt = 0;
     record->doubt[0] = 0;
+    record->margin = 0;
     record->n_sides = params->kind == AT_ROWS_PAIR ? 2 : 1;
     record->n_halves = 1;
     record->desirable = false;
     TRY(at_json_parse(&record->json, line->text, line->n, line->path, line->number));
     TRY(choose_form(&form, record, line, params->kind, half));
+    if (params->reads_last)
+        TRY(read_margin(record, line));
     if (record->chat)
         TRY(fill_messages(record, &form, line, params->system_prompt));
     else

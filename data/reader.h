@@ -29,6 +29,7 @@ struct at_record {
     uint32_t n_sides;
     struct at_record_side side[AT_MAX_SIDES];
     size_t n_prompt; /* messages or bytes of each side that are the prompt */
+    float margin;    /* at_row.margin */
     char doubt[160]; /* why the row is of no use though it is well-formed, or "" */
     struct at_row_id prompt_hash;
 };

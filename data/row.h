@@ -15,7 +15,8 @@ enum { AT_MAX_SIDES = 2, AT_MAX_SEGMENTS = AT_MAX_SIDES + 1 };
 
 struct at_segment {
     const int32_t *ids;     /* n tokens after the prefix */
-    const uint8_t *targets; /* n flags: 1 where the token's log-prob is counted */
+    const uint8_t *targets; /* n flags: 1 where the token's log-prob is counted, or its hidden state
+                               is read */
     uint32_t n, n_targets;
     uint32_t n_uncut; /* LABELLED: what ids and targets hold, before the row was cut; else n */
 };
@@ -32,6 +33,9 @@ struct at_row {
     struct at_segment segment[AT_MAX_SIDES]; /* pair: 0 chosen, 1 rejected */
     bool prompt_targets; /* the prefix's tokens are targets too, from the second on: their log-probs
                             are those of one more segment behind the others */
+    bool reads_last; /* nothing is predicted: the hidden state of each side's last token, its only
+                        target, is read */
+    float margin;    /* reads_last: by how much the chosen side is to be better */
     struct at_row_id {
         uint64_t word[2];
     } prompt_hash; /* groups rows by prompt for splitting */

@@ -76,13 +76,14 @@ static void put_target(struct at_slab *slab, uint32_t source, int32_t target, ui
     slab->row_segment[r] = (int32_t)segment;
 }
 
-/* Targets of a segment whose tokens stand at `begin`, from its token `i` on. */
+/* Targets of a segment whose tokens stand at `begin`, from its token `i` on; each is predicted by
+ * the token `back` before it. */
 static void put_targets(struct at_slab *slab, const struct at_segment *segment, uint32_t i,
-                        uint32_t begin, uint32_t index)
+                        uint32_t begin, uint32_t index, uint32_t back)
 {
     for (; i < segment->n; i++)
         if (segment->targets[i])
-            put_target(slab, begin + i - 1, segment->ids[i], index);
+            put_target(slab, begin + i - back, segment->ids[i], index);
 }
 
 /* Targets of a prefix that stands at `begin`. */
@@ -96,7 +97,7 @@ static void put_prompt_targets(struct at_slab *slab, const struct at_row *row, u
 static void put_row(struct at_slab *slab, const struct at_row *row)
 {
     const uint32_t prefix = slab->n_tokens, prefix_end = prefix + row->n_prefix;
-    const uint32_t group_end = prefix + at_row_tokens(row);
+    const uint32_t group_end = prefix + at_row_tokens(row), back = !row->reads_last;
     struct at_interval reads = reads_from(prefix);
 
     put_run(slab, row->prefix, row->n_prefix, 0, reads, group_end);
@@ -105,7 +106,7 @@ static void put_row(struct at_slab *slab, const struct at_row *row)
     /* The last prefix token predicts the first token of every segment. */
     for (uint32_t k = 0; k < row->n_segments; k++) {
         const struct at_segment *s = &row->segment[k];
-        if (s->n > 0 && s->targets[0]) {
+        if (back > 0 && s->n > 0 && s->targets[0]) {
             AT_REQUIRE(row->n_prefix > 0);
             put_target(slab, prefix_end - 1, s->ids[0], slab->n_segments + k);
         }
@@ -115,22 +116,24 @@ static void put_row(struct at_slab *slab, const struct at_row *row)
         const uint32_t begin = slab->n_tokens;
         reads.seg_begin = (int32_t)begin;
         put_run(slab, s->ids, s->n, row->n_prefix, reads, begin + s->n);
-        put_targets(slab, s, 1, begin, slab->n_segments + k);
+        put_targets(slab, s, back, begin, slab->n_segments + k, back);
     }
     slab->n_segments += at_row_sums(row);
 }
 
 static void put_row_unshared(struct at_slab *slab, const struct at_row *row)
 {
+    const uint32_t back = !row->reads_last;
+
     for (uint32_t k = 0; k < row->n_segments; k++) {
         const struct at_segment *s = &row->segment[k];
         const uint32_t begin = slab->n_tokens, end = begin + row->n_prefix + s->n;
         put_run(slab, row->prefix, row->n_prefix, 0, reads_from(begin), end);
         put_run(slab, s->ids, s->n, row->n_prefix, reads_from(begin), end);
-        AT_REQUIRE(s->n == 0 || !s->targets[0] || row->n_prefix > 0);
+        AT_REQUIRE(s->n == 0 || !s->targets[0] || row->n_prefix > 0 || back == 0);
         if (k == 0)
             put_prompt_targets(slab, row, begin, slab->n_segments + row->n_segments);
-        put_targets(slab, s, 0, begin + row->n_prefix, slab->n_segments + k);
+        put_targets(slab, s, 0, begin + row->n_prefix, slab->n_segments + k, back);
     }
     slab->n_segments += at_row_sums(row);
 }

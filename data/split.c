@@ -29,6 +29,16 @@ static void hash_ids(struct at_hash *hash, const int32_t *ids, uint32_t n)
     }
 }
 
+/* Nothing for rows without one, whose digests are older than margins. */
+static void hash_margin(struct at_hash *hash, float margin)
+{
+    uint32_t bits = 0;
+
+    memcpy(&bits, &margin, sizeof bits);
+    if (margin != 0)
+        hash_u32(hash, bits);
+}
+
 static void hash_row(struct at_hash *hash, const struct at_row *row)
 {
     hash_u32(hash, row->line);
@@ -44,6 +54,7 @@ static void hash_row(struct at_hash *hash, const struct at_row *row)
         hash_ids(hash, s->ids, s->n);
         at_hash_put(hash, s->targets, s->n);
     }
+    hash_margin(hash, row->margin);
 }
 
 void at_rows_digest(char out[65], const struct at_row *rows, uint32_t n)

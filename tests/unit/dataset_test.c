@@ -114,6 +114,15 @@ static enum at_row_kind kind_of(const char *method)
     return strcmp(method, "sft") == 0 ? AT_ROWS_SFT : AT_ROWS_PAIR;
 }
 
+/* A reward model's row: only the last token of each side counts. */
+static void check_last(const struct at_row *row)
+{
+    for (uint32_t k = 0; k < row->n_segments; k++) {
+        assert_int_equal(row->segment[k].n_targets, 1);
+        assert_int_equal(row->segment[k].targets[row->segment[k].n - 1], 1);
+    }
+}
+
 /* The rows of a golden run: those that TRL kept, with their ids and number of targets. */
 static void check_golden(const char *run)
 {
@@ -141,6 +150,9 @@ static void check_golden(const char *run)
     p.max_length = 1024;
     OK(at_json_get_u32(&p.max_length, config, "max_length", run));
     p.kind = kind_of(at_json_find(config, "method")->valuestring);
+    p.reads_last = strcmp(at_json_find(config, "method")->valuestring, "reward") == 0;
+    if (p.reads_last)
+        p.on_long = AT_LONG_DROP;
     OK(at_dataset_load(&d, paths, 1, &p));
     for (const cJSON *want = at_json_find(expect, "rows")->child; want; want = want->next) {
         if (cJSON_IsTrue(at_json_find(want, "dropped")))
@@ -153,9 +165,13 @@ static void check_golden(const char *run)
             const cJSON *side =
                 at_json_find(want, p.kind == AT_ROWS_PAIR ? names[k] : "completion");
             check_side(run, row, k, at_json_find(side, "ids"), NULL);
-            assert_int_equal(row->segment[k].n_targets, at_json_find(side, "n_tokens")->valueint);
+            if (!p.reads_last)
+                assert_int_equal(row->segment[k].n_targets,
+                                 at_json_find(side, "n_tokens")->valueint);
         }
-        if (p.kind == AT_ROWS_PAIR)
+        if (p.reads_last)
+            check_last(row);
+        else if (p.kind == AT_ROWS_PAIR)
             assert_int_equal(row->n_prompt, at_json_find(want, "prompt_tokens")->valueint);
     }
     assert_int_equal(i, d.n_rows);
@@ -182,6 +198,44 @@ static void dataset_of_golden_runs_equals_trl(void **state)
     }
     assert_true(runs >= 11);
     at_arena_release(&list);
+}
+
+static void dataset_of_rewards_has_margins_and_reads_what_is_left_of_a_side(void **state)
+{
+    static const char rows[] =
+        "{\"prompt\":\"a\",\"chosen\":\"b c d e f g\",\"rejected\":\"c\","
+        "\"margin\":-0.5}\n"
+        "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"margin\":null}\n";
+    static const char *const wrong[] = { "\"1\"", "true", "[1]", "1e99" };
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset d, other;
+    char text[128];
+
+    (void)state;
+    p.reads_last = true;
+    p.on_long = AT_LONG_CUT;
+    p.max_length = 5;
+    OK(load_text(&d, rows, &p));
+    assert_int_equal(d.n_cut, 1);
+    assert_true(d.rows[0].margin == -0.5f && d.rows[1].margin == 0);
+    for (uint32_t i = 0; i < 2; i++)
+        check_last(&d.rows[i]);
+    at_dataset_release(&d);
+    OK(load_text(&d, "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"margin\":1}", &p));
+    OK(load_text(&other, "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"margin\":2}",
+                 &p));
+    assert_string_not_equal(d.digest, other.digest);
+    at_dataset_release(&d);
+    at_dataset_release(&other);
+    for (size_t i = 0; i < AT_COUNT(wrong); i++) {
+        snprintf(text, sizeof text,
+                 "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"margin\":%s}", wrong[i]);
+        assert_int_equal(load_text(&d, text, &p), AT_DATA);
+        assert_non_null(strstr(at_message(), "\"margin\" must be a number"));
+    }
+    p.reads_last = false; /* for other methods it is a column like any other */
+    OK(load_text(&d, text, &p));
+    at_dataset_release(&d);
 }
 
 /* ---- forms ---- */
@@ -616,6 +670,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dataset_of_awkward_rows_equals_trl),
         cmocka_unit_test(dataset_of_golden_runs_equals_trl),
+        cmocka_unit_test(dataset_of_rewards_has_margins_and_reads_what_is_left_of_a_side),
         cmocka_unit_test(dataset_of_one_conversation_in_any_form_gives_one_row),
         cmocka_unit_test(dataset_with_one_side_the_beginning_of_the_other_is_taken),
         cmocka_unit_test(dataset_groups_rows_by_their_last_user_message),

@@ -263,6 +263,36 @@ static void slab_of_a_pair_is_as_written_out(void **state)
     at_slab_release(&slab);
 }
 
+/* One row a side, at its last token itself, whether it stands alone or behind others. */
+static void slab_of_a_pair_that_is_read_at_its_ends(void **state)
+{
+    static const int32_t prefix[] = { 10, 11 }, chosen[] = { 20, 21 }, rejected[] = { 30 };
+    static const uint8_t last[] = { 0, 1 }, only[] = { 1 };
+    const struct at_row row = { .prefix = prefix,
+                                .n_prefix = 2,
+                                .n_prompt = 2,
+                                .n_segments = 2,
+                                .segment = { { chosen, last, 2, 1 }, { rejected, only, 1, 1 } },
+                                .reads_last = true };
+    const struct at_row *pointer = &row;
+    static const int32_t source[] = { 3, 4 }, segment[] = { 0, 1 }, begin[] = { 0, 1, 2 };
+    struct at_slab slab;
+
+    (void)state;
+    assert_int_equal(at_slab_init(&slab, 64), AT_OK);
+    at_slab_fill(&slab, &pointer, 1);
+    assert_int_equal(slab.n_rows, 2);
+    assert_memory_equal(slab.source, source, sizeof source);
+    assert_memory_equal(slab.row_segment, segment, sizeof segment);
+    assert_memory_equal(slab.segment_begin, begin, sizeof begin);
+    assert_int_equal(slab.row_begin[4] - slab.row_begin[3], 1);
+    at_slab_fill_unshared(&slab, &pointer, 1);
+    assert_int_equal(slab.n_rows, 2);
+    assert_int_equal(slab.source[0], 3);
+    assert_int_equal(slab.source[1], 6);
+    at_slab_release(&slab);
+}
+
 static void slab_refilled_keeps_nothing(void **state)
 {
     struct at_rng rng = at_rng_make(6, AT_RNG_TEST, 0, 0);
@@ -298,6 +328,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slab_of_a_pair_is_as_written_out),
+        cmocka_unit_test(slab_of_a_pair_that_is_read_at_its_ends),
         cmocka_unit_test(slab_of_shared_rows_equals_its_definition),
         cmocka_unit_test(slab_of_unshared_rows_equals_its_definition),
         cmocka_unit_test(slab_refilled_keeps_nothing),
