@@ -128,6 +128,7 @@ static AT_CHECKED import_method(enum at_method *out, bool *known, const struct c
         { "desirable_weight", AT_KTO },
         { "simpo_gamma", AT_CPO },
         { "undesirable_weight", AT_KTO },
+        { "center_rewards_coefficient", AT_REWARD },
         { "loss_type", AT_DPO },
         { "beta", AT_DPO },
         { "assistant_only_loss", AT_SFT },
@@ -296,6 +297,7 @@ static void print_markdown(void)
          "| `simpo.json` | SimPO, without a reference: `attune cpo configs/simpo.json` |\n"
          "| `kto.json` | KTO, the tone pairs taken apart: `attune kto configs/kto.json` |\n"
          "| `orpo.json` | ORPO, SFT and pairs at once: `attune orpo configs/orpo.json` |\n"
+         "| `reward.json` | a reward model from pairs: `attune reward configs/reward.json` |\n"
          "| `tone.json` | SFT, then DPO on top: `attune run configs/tone.json` |\n"
          "| `qlora_dpo.json` | DPO with LoRA over a quantised GGUF file, for little memory |\n\n"
          "All but the toy need a model: add `--model_name_or_path MODEL`, a Hugging Face folder or "

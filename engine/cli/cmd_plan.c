@@ -27,13 +27,14 @@ static double run_flop(const struct at_run *run)
     const double kl =
         at_objective_reads_kl(run->config) ? 1 : 0; /* mismatched rows: forward only */
     const double passes = epochs * (1 + backward + kl) + reference * (1 + kl);
+    const double outputs = run->engine.model.config.value_head ? 1 : m->V;
     double tokens = 0, targets = 0;
 
     for (uint32_t i = 0; i < d->n_rows; i++) {
         tokens += at_row_tokens(&d->rows[i]);
         targets += at_row_targets(&d->rows[i]);
     }
-    return passes * 2 * (tokens * layer_values(m) + targets * (double)m->V * m->C);
+    return passes * 2 * (tokens * layer_values(m) + targets * outputs * m->C);
 }
 
 static cJSON *rows_json(const struct at_run *run)

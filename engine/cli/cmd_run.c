@@ -92,6 +92,11 @@ static void start_from(struct stage *s, const struct stage *before, bool has_mod
         add_flag(s, "adapter_start", "stack");
 }
 
+static bool gives_rewards(enum at_method method)
+{
+    return at_method_get(method)->value_head;
+}
+
 static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, size_t i)
 {
     enum at_status st = AT_OK;
@@ -117,9 +122,15 @@ static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, si
         if (strcmp(args->keys[k].key, "output_dir") != 0 && is_read_by(args->keys[k].key, method))
             add_flag(s, args->keys[k].key, args->keys[k].value);
     if (i > 0 && !at_json_find(stage, "model_name_or_path") &&
-        !at_json_find(stage, "adapter_name_or_path"))
+        !at_json_find(stage, "adapter_name_or_path")) {
+        if (gives_rewards(p->stages[i - 1].config.run_method) && !gives_rewards(method))
+            FAIL(AT_USAGE,
+                 "it cannot start from the reward model of stage %s; name its "
+                 "model_name_or_path or adapter_name_or_path",
+                 p->stages[i - 1].name);
         start_from(s, &p->stages[i - 1], at_json_find(document, "model_name_or_path"),
                    at_json_find(document, "adapter_start") || has_flag(s, "adapter_start"));
+    }
     TRY(at_path_join(&p->arena, &output, p->output_dir, s->name));
     add_flag(s, "output_dir", output);
     TRY(at_config_read(&s->config, document, p->path, s->flags, s->n_flags, &method));

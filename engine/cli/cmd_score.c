@@ -2,17 +2,24 @@
 
 #include <string.h>
 
-static void add_segment(cJSON *line, const char *name, const struct at_row_result *r, uint32_t k)
+/* rewards: of a reward model, which has no log-probs. */
+static void add_segment(cJSON *line, const char *name, const struct at_row_result *r, uint32_t k,
+                        bool rewards)
 {
     cJSON *out = cJSON_AddObjectToObject(line, name);
 
+    if (rewards) {
+        at_metric_add(out, "", "reward", r->policy[k].logp);
+        return;
+    }
     at_metric_add(out, "", "logp", r->policy[k].logp);
     cJSON_AddNumberToObject(out, "n_tokens", r->policy[k].n);
     if (r->has_reference)
         at_metric_add(out, "", "ref_logp", r->reference[k].logp);
 }
 
-static AT_CHECKED print_row_json(const struct at_row *row, const struct at_row_result *r)
+static AT_CHECKED print_row_json(const struct at_row *row, const struct at_row_result *r,
+                                 bool rewards)
 {
     enum at_status st = AT_OK;
     cJSON *line = cJSON_CreateObject();
@@ -21,10 +28,10 @@ static AT_CHECKED print_row_json(const struct at_row *row, const struct at_row_r
     if (row->kind == AT_ROWS_LABELLED)
         cJSON_AddBoolToObject(line, "label", row->desirable);
     if (row->n_segments == 2) {
-        add_segment(line, "chosen", r, 0);
-        add_segment(line, "rejected", r, 1);
+        add_segment(line, "chosen", r, 0, rewards);
+        add_segment(line, "rejected", r, 1, rewards);
     } else {
-        add_segment(line, "completion", r, 0);
+        add_segment(line, "completion", r, 0, rewards);
     }
     TRY(cli_print_line(line));
 done:
@@ -32,10 +39,12 @@ done:
     return st;
 }
 
-static void print_row(const struct at_row *row, const struct at_row_result *r)
+static void print_row(const struct at_row *row, const struct at_row_result *r, bool rewards)
 {
     printf("%7u", row->line);
-    for (uint32_t k = 0; k < row->n_segments; k++)
+    for (uint32_t k = 0; rewards && k < row->n_segments; k++)
+        printf("  %12.4f", (double)r->policy[k].logp);
+    for (uint32_t k = 0; !rewards && k < row->n_segments; k++)
         printf("  %12.4f %7.0f %10.4f", (double)r->policy[k].logp, (double)r->policy[k].n,
                (double)(r->policy[k].logp / r->policy[k].n));
     putchar('\n');
@@ -47,6 +56,7 @@ static AT_CHECKED score_all(struct at_run *run, const struct at_dataset *d, bool
     enum { PIECE = 64 };
     enum at_status st = AT_OK;
     const bool reference = at_method_get(run->method)->reference;
+    const bool rewards = at_method_get(run->method)->value_head;
     const struct at_row *rows[PIECE];
     struct at_row_result results[PIECE];
 
@@ -59,9 +69,9 @@ static AT_CHECKED score_all(struct at_run *run, const struct at_dataset *d, bool
         TRY(at_score_rows(&run->engine, rows, n, results, reference));
         for (uint32_t i = 0; i < n; i++) {
             if (json)
-                TRY(print_row_json(rows[i], &results[i]));
+                TRY(print_row_json(rows[i], &results[i], rewards));
             else
-                print_row(rows[i], &results[i]);
+                print_row(rows[i], &results[i], rewards);
         }
         if (at_signal_status() != AT_OK)
             FAIL(at_signal_status(), "stopped by a signal after %u of %u rows", begin + n,
@@ -83,7 +93,12 @@ enum at_status cli_score(struct cli_args *args)
     TRY(cli_config_read(&config, args, NULL));
     TRY(at_run_open(&run, &config, NULL));
     TRY(at_engine_commit(&run.engine));
-    if (!json && at_method_get(run.method)->rows == AT_ROWS_PAIR)
+    if (run.engine.model.config.value_head && !run.engine.model.value.source)
+        at_warn("random_head", "the value head is random: neither model nor adapter has one "
+                               "(score.weight); name a trained reward model");
+    if (!json && at_method_get(run.method)->value_head)
+        printf("%7s  %12s  %12s\n", "line", "chosen", "rejected");
+    else if (!json && at_method_get(run.method)->rows == AT_ROWS_PAIR)
         printf("%7s  %12s %7s %10s  %12s %7s %10s\n", "line", "chosen", "tokens", "a token",
                "rejected", "tokens", "a token");
     else if (!json)

@@ -124,10 +124,14 @@ static void show_table(const struct at_outcome *o)
         return;
     share_text(before, &o->before);
     share_text(after, &o->after);
-    cli_note("  %-34s %-22s %s", "chosen likelier a token [95 %]", before, after);
-    snprintf(before, sizeof before, "%.2f", o->chosen_logp_before);
-    snprintf(after, sizeof after, "%.2f", o->chosen_logp_after);
-    cli_note("  %-34s %-22s %s", "chosen log-prob", before, after);
+    cli_note("  %-34s %-22s %s",
+             o->has_rewards ? "chosen rewarded higher [95 %]" : "chosen likelier a token [95 %]",
+             before, after);
+    snprintf(before, sizeof before, "%.2f",
+             o->has_rewards ? o->margin_before : o->chosen_logp_before);
+    snprintf(after, sizeof after, "%.2f", o->has_rewards ? o->margin_after : o->chosen_logp_after);
+    cli_note("  %-34s %-22s %s", o->has_rewards ? "margin of rewards" : "chosen log-prob", before,
+             after);
 }
 
 static void show_next(const struct at_config *c, const struct at_outcome *o)
@@ -141,7 +145,15 @@ static void show_next(const struct at_config *c, const struct at_outcome *o)
              (unsigned long long)o->best_step);
     cli_note("files    %s/%s, metrics.jsonl, result.json, run.json", c->output_dir,
              c->use_peft ? "adapter_model.safetensors" : "model.safetensors");
-    if (c->use_peft)
+    if (o->has_rewards && c->use_peft)
+        cli_note("next     attune score CONFIG --method reward --model_name_or_path %s "
+                 "--adapter_name_or_path %s --train_dataset ROWS",
+                 c->model_name_or_path, c->output_dir);
+    else if (o->has_rewards)
+        cli_note("next     attune score CONFIG --method reward --use_peft false "
+                 "--model_name_or_path %s --train_dataset ROWS",
+                 c->output_dir);
+    else if (c->use_peft)
         cli_note("next     attune generate --model_name_or_path %s --adapter %s --prompt TEXT",
                  c->model_name_or_path, c->output_dir);
     else

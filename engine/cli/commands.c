@@ -175,6 +175,15 @@ static const struct cli_command commands[] = {
       .n_positional = 1,
       .config = true,
       .run = cli_plan },
+    { .name = "reward",
+      .usage = "[CONFIG] [--key value ...]",
+      .help = "train a reward model with preference pairs (Bradley-Terry)",
+      .detail = "Example: attune reward configs/reward.json --model_name_or_path model.gguf "
+                "--output_dir out\n",
+      FLAGS(train_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_method },
     { .name = "run",
       .usage = "PIPELINE [--dry_run] [--key value ...]",
       .help = "several stages, each starting from the one before",
@@ -187,7 +196,7 @@ static const struct cli_command commands[] = {
       .run = cli_run },
     { .name = "score",
       .usage = "CONFIG [--json] [--key value ...]",
-      .help = "log-probs of every row, no training",
+      .help = "log-probs of every row (rewards, of a reward model), no training",
       FLAGS(score_flags),
       .n_positional = 1,
       .config = true,
@@ -213,7 +222,7 @@ static const struct cli_command commands[] = {
 static const char *const not_built[] = {
     "chat",       "compare", "data convert", "data lint", "data split", "data stats", "dial",
     "eval",       "export",  "grpo",         "kto",       "label",      "merge",      "monitor",
-    "online_dpo", "report",  "reward",       "rloo",      "sign",       "sweep",      "verify",
+    "online_dpo", "report",  "rloo",         "sign",      "sweep",      "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

@@ -130,7 +130,8 @@ void cli_evaluation(void *context, const struct at_evaluation *e)
         fprintf(stderr, "%seval %u of %u held-out rows", clear, e->done, e->rows);
     } else {
         if (e->pairs)
-            snprintf(accuracy, sizeof accuracy, "  chosen likelier a token in %.1f %%",
+            snprintf(accuracy, sizeof accuracy, "  %s in %.1f %%",
+                     e->rewards ? "chosen rewarded higher" : "chosen likelier a token",
                      100 * e->accuracy.value);
         fprintf(stderr, "%seval at step %llu  %u held-out rows  loss %.4f%s\n", clear,
                 (unsigned long long)e->step, e->rows, e->loss, accuracy);

@@ -28,6 +28,9 @@ static AT_CHECKED plan(struct at_generator *g, struct at_weights *weights,
                                                .capacity_rows = AT_EXTEND_ROWS,
                                                .capacity_segments = AT_EXTEND_ROWS };
 
+    if (config->value_head)
+        FAIL(AT_DATA, "the model is a reward model (score.weight): it cannot write; `attune score` "
+                      "prints its rewards");
     if (p->n_adapters > AT_MAX_ADAPTERS)
         FAIL(AT_USAGE, "at most %d adapters can be stacked", AT_MAX_ADAPTERS);
     TRY(at_pool_create(&g->frozen, g->gpu, "frozen weights"));

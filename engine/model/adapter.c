@@ -118,6 +118,35 @@ static AT_CHECKED check_init(const cJSON *config, const char *name)
                    name, init->valuestring);
 }
 
+/* A value head comes with task_type SEQ_CLS, for which PEFT saves both names that heads have. */
+static AT_CHECKED check_head(const struct at_model_config *model, const cJSON *config,
+                             const char *name)
+{
+    enum at_status st = AT_OK;
+    const cJSON *saved = at_json_find(config, "modules_to_save");
+    const char *task = "CAUSAL_LM";
+
+    TRY(at_json_get_string(&task, config, "task_type", name));
+    if (strcmp(task, "SEQ_CLS") != 0) {
+        TRY(refuse_filled(config, "modules_to_save", name));
+        goto done;
+    }
+    if (!model->value_head)
+        FAIL(AT_DATA,
+             "%s: the adapter of a reward model (task_type SEQ_CLS); it has rewards and no "
+             "language: use it with method reward",
+             name);
+    for (const cJSON *m = cJSON_IsArray(saved) ? saved->child : NULL; m; m = m->next)
+        if (!cJSON_IsString(m) ||
+            (strcmp(m->valuestring, "score") != 0 && strcmp(m->valuestring, "classifier") != 0))
+            FAIL(AT_DATA,
+                 "%s: modules_to_save holds more than the head of a reward model, which this "
+                 "version does not compute",
+                 name);
+done:
+    return st;
+}
+
 /* adapter_config.json: everything that would change the computation is refused by name. */
 static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_config *model,
                               const cJSON *config, const char *name)
@@ -134,7 +163,6 @@ static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_conf
         "lora_bias",
         "lora_ga_config",
         "megatron_config",
-        "modules_to_save",
         "monteclora_config",
         "rank_pattern",
         "target_parameters",
@@ -160,6 +188,7 @@ static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_conf
         FAIL(AT_DATA, "%s: bias is \"%.40s\"; this version computes \"none\" only", name, bias);
     for (size_t i = 0; i < AT_COUNT(unknown); i++)
         TRY(refuse_filled(config, unknown[i], name));
+    TRY(check_head(model, config, name));
     TRY(check_init(config, name));
     TRY(at_json_get_u32(&r, config, "r", name));
     TRY(at_json_get_double(&alpha, config, "lora_alpha", name));
@@ -254,6 +283,9 @@ static AT_CHECKED check_tensors(struct at_adapter *out, const struct at_model_co
     TRY(at_arena_alloc(&arena, &known, n, sizeof *known));
     for (uint32_t k = 0; k < n_modules(model); k++)
         TRY(check_module(out, model, &arena, k, known, zero));
+    out->score = model->value_head ? at_weights_find(out->file, AT_ADAPTER_SCORE) : NULL;
+    if (out->score)
+        known[out->score - out->file->sources] = true;
     for (size_t i = 0; i < n; i++)
         if (!known[i])
             FAIL(AT_DATA, "%s: tensor %s belongs to no linear layer of this model",
@@ -381,6 +413,11 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
         reserve_frozen(out->lora, out, model, frozen, "adapter");
         goto done;
     }
+    if (model->value_head && !out->score)
+        FAIL(AT_DATA,
+             "%s: holds no %s: it is not the adapter of a reward model; adapter_start stack puts "
+             "one on top of it",
+             out->file->shards[0].path, AT_ADAPTER_SCORE);
     TRY(add_params(out, model, arena));
     if (!zero) {
         TRY(at_arena_alloc(&out->arena, &out->reference, n_modules(model), sizeof *out->reference));

@@ -22,7 +22,8 @@ struct at_adapter {
     struct at_param **A, **B; /* trainable: (L * AT_LINEARS) or NULL entries */
     struct at_lora
         *reference; /* step-0 copy (no gradients), or NULL: skipped in the reference pass */
-    struct at_weights *file; /* what it is loaded from, owned; NULL: fresh */
+    struct at_weights *file;       /* what it is loaded from, owned; NULL: fresh */
+    const struct at_source *score; /* of a reward model's file: where its value head starts */
     struct at_arena arena;
 };
 /* A fresh adapter: A ~ U(-1/sqrt(in), 1/sqrt(in)) by Philox (PEFT's kaiming_uniform(a=sqrt 5)), B =
@@ -31,8 +32,9 @@ AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_c
                                  const struct at_adapter_params *params, struct at_params *arena);
 /* An adapter from a PEFT folder. trainable: into `arena` with a reference copy in `frozen`;
  * otherwise everything into `frozen`. Wrong rank, shape, missing partner, unknown or left-over
- * tensors, DoRA, biases, modules_to_save: AT_DATA before anything is written. Warns ("adapter_gap")
- * when the file lacks modules that its target_modules select. */
+ * tensors, DoRA, biases, modules_to_save: AT_DATA before anything is written, and so are a reward
+ * model's adapter without model->value_head, and with it a trainable one of a language model. Warns
+ * ("adapter_gap") when the file lacks modules that its target_modules select. */
 AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_config *model,
                                 const char *dir, struct at_params *arena, struct at_pool *frozen);
 /* selected[L * AT_LINEARS]: modules that target_modules selects, by PEFT's rules. Nothing selected,
@@ -51,6 +53,7 @@ void at_adapter_release(struct at_adapter *adapter);
 struct at_adapter_record {
     const char *base_model; /* base_model_name_or_path */
     double dropout;
+    const struct at_value_head *value; /* is written with the adapter; NULL: there is none */
 };
 AT_CHECKED at_adapter_save(const char *dir, struct at_gpu *gpu, const struct at_model_config *model,
                            const struct at_adapter *const *stack, size_t n,

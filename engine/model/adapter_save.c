@@ -17,6 +17,7 @@ struct merged {
     bool *used; /* (L * AT_LINEARS): some adapter targets the module */
     struct at_save_tensor *tensors;
     size_t n_tensors;
+    const struct at_value_head *value;
     struct at_arena arena;
 };
 
@@ -80,13 +81,31 @@ done:
     return st;
 }
 
+static AT_CHECKED add_value_head(struct merged *m, struct at_gpu *gpu)
+{
+    enum at_status st = AT_OK;
+    const uint32_t C = m->model->C;
+    float *values = NULL;
+
+    if (!m->value)
+        goto done;
+    TRY(at_arena_alloc(&m->arena, &values, C, sizeof *values));
+    TRY(at_tensor_read(gpu, values, m->value->w));
+    TRY(at_check_finite(AT_ADAPTER_SCORE, values, C));
+    m->tensors[m->n_tensors++] = (struct at_save_tensor){
+        .name = AT_ADAPTER_SCORE, .n_dims = 2, .dim = { 1, C }, .values = values
+    };
+done:
+    return st;
+}
+
 static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
 {
     const size_t n = (size_t)m->model->L * AT_LINEARS;
     enum at_status st = AT_OK;
 
     TRY(at_arena_alloc(&m->arena, &m->used, n, sizeof *m->used));
-    TRY(at_arena_alloc(&m->arena, &m->tensors, 2 * n, sizeof *m->tensors));
+    TRY(at_arena_alloc(&m->arena, &m->tensors, 2 * n + 1, sizeof *m->tensors));
     m->alpha = m->stack[0]->alpha;
     m->rslora = m->stack[0]->rslora;
     for (size_t i = 0; i < m->n_stack; i++) {
@@ -111,6 +130,7 @@ static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
         TRY(at_check_finite(m->tensors[m->n_tensors - 2].name, A, (uint64_t)m->r * in));
         TRY(at_check_finite(m->tensors[m->n_tensors - 1].name, B, (uint64_t)out * m->r));
     }
+    TRY(add_value_head(m, gpu));
 done:
     return st;
 }
@@ -178,15 +198,16 @@ static AT_CHECKED make_config(struct at_buf *out, struct merged *m,
                      "  \"layers_pattern\": null,\n  \"layers_to_transform\": null,\n");
     put_double(out, "lora_alpha", m->alpha);
     put_double(out, "lora_dropout", record->dropout);
-    at_buf_puts(out, "  \"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n");
+    at_buf_printf(out, "  \"modules_to_save\": %s,\n  \"peft_type\": \"LORA\",\n",
+                  m->value ? "[\n    \"classifier\",\n    \"score\"\n  ]" : "null");
     at_buf_printf(out, "  \"r\": %u,\n  \"rank_pattern\": {},\n  \"revision\": null,\n", m->r);
     at_buf_puts(out, "  \"target_modules\": [");
     for (size_t i = 0; i < n; i++)
         at_buf_printf(out, "%s\n    \"%s\"", i > 0 ? "," : "", targets[i]);
     at_buf_printf(out,
-                  "\n  ],\n  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n"
+                  "\n  ],\n  \"task_type\": \"%s\",\n  \"use_dora\": false,\n"
                   "  \"use_rslora\": %s\n}\n",
-                  m->rslora ? "true" : "false");
+                  m->value ? "SEQ_CLS" : "CAUSAL_LM", m->rslora ? "true" : "false");
     TRY(at_buf_status(out));
 done:
     return st;
@@ -196,7 +217,7 @@ AT_CHECKED at_adapter_save(const char *dir, struct at_gpu *gpu, const struct at_
                            const struct at_adapter *const *stack, size_t n,
                            const struct at_adapter_record *record)
 {
-    struct merged m = { .model = model, .stack = stack, .n_stack = n };
+    struct merged m = { .model = model, .stack = stack, .n_stack = n, .value = record->value };
     enum at_status st = AT_OK;
     struct at_buf config = { 0 };
     char *path = NULL;

@@ -2,6 +2,7 @@
 
 #include "activation.h"
 #include "norm.h"
+#include "value.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -146,7 +147,8 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
     for (size_t i = 0; i < (size_t)L * AT_LINEARS; i++)
         weights[i] = &model->layers[i / AT_LINEARS].linear[i % AT_LINEARS];
     at_linear_scratch_reserve(pool, &out->linear, weights, (size_t)L * AT_LINEARS);
-    at_head_reserve(pool, &out->head, out->capacity_rows, model->head);
+    if (!model->config.value_head)
+        at_head_reserve(pool, &out->head, out->capacity_rows, model->head);
 done:
     at_free(&weights);
     return st;
@@ -391,8 +393,11 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
     at_gather_rows(s, rows, h, words(d->source, R));
     if (pass == AT_PASS_POLICY_TRAIN)
         u = part(d->u, R, c->C);
-    at_head_fwd(s, at_view_part(d->stats, 0, 16ul * R), words(d->lse, R), u, rows,
-                words(d->target, R), d->model->head, &d->head);
+    if (c->value_head)
+        at_value_fwd(s, at_view_part(d->stats, 0, 16ul * R), u, rows, d->model->value.w);
+    else
+        at_head_fwd(s, at_view_part(d->stats, 0, 16ul * R), words(d->lse, R), u, rows,
+                    words(d->target, R), d->model->head, &d->head);
     at_segment_sums(s, sums, at_view_part(d->stats, 0, 16ul * R), d->order, d->segment_begin,
                     b->n_segments);
 }
@@ -554,7 +559,9 @@ static void head_bwd(struct at_stream *s, struct at_decoder *d, uint32_t T, uint
     const struct at_model_config *c = &model->config;
     const struct at_tensor x = part(d->x, T, c->C), dh = part(d->dh, T, c->C);
 
-    if (model->trainable)
+    if (c->value_head)
+        at_value_bwd(s, model->value.dw, part(d->rows, R, c->C), at_view_part(d->coef, 0, 4ul * R));
+    else if (model->trainable)
         at_head_bwd_weight(s, model->d_head, part(d->rows, R, c->C), words(d->target, R),
                            words(d->lse, R), words(d->coef, R), model->head, &d->head);
     at_scatter_rows(s, dh, part(d->u, R, c->C), words(d->coef, R), words(d->row_begin, T + 1ul));

@@ -70,7 +70,8 @@ enum at_pass {
     AT_PASS_POLICY_EVAL,
     AT_PASS_REFERENCE /* state at step 0: trainable adapter skipped or its copy used */
 };
-/* stats, lse (and u when training) of the slab's completion rows; segment sums into `sums`. */
+/* stats, lse (and u when training) of the slab's completion rows; segment sums into `sums`. With a
+ * value head the first of a row's stats is its value, and lse is not written. */
 void at_decoder_forward(struct at_stream *s, struct at_decoder *decoder,
                         const struct at_batch *batch, enum at_pass pass, struct at_view sums);
 /* ---- decoding ---- */

@@ -23,7 +23,7 @@ static bool is_bias(uint32_t role)
 static bool is_present(const struct at_model_config *c, uint32_t role, uint32_t layer)
 {
     if (role < AT_ATTN_NORM)
-        return layer == 0 && !(role == AT_HEAD && c->tied);
+        return layer == 0 && !(role == AT_HEAD && (c->tied || c->value_head));
     return !is_bias(role) || c->qkv_bias;
 }
 
@@ -135,7 +135,8 @@ static void drop_pages(const struct at_source *s)
 }
 
 /* Tensors that no computation needs: the rotary table of old checkpoints, and the copy of the
- * embedding that some files hold as the head of a tied model. */
+ * embedding that some files hold as the head of a tied model; the head of a language model under a
+ * value head, whose own tensor is looked for by itself. */
 static bool is_harmless(const struct at_model *model, const struct at_source *s)
 {
     static const char suffix[] = ".rotary_emb.inv_freq";
@@ -143,6 +144,10 @@ static bool is_harmless(const struct at_model *model, const struct at_source *s)
     const size_t n = strlen(s->name), m = sizeof suffix - 1;
     bool equal = false;
 
+    if (model->config.value_head &&
+        (strcmp(s->name, AT_SCORE) == 0 || strcmp(s->name, at_role_name(AT_HEAD)) == 0 ||
+         strcmp(s->name, at_role_gguf_name(AT_HEAD)) == 0))
+        return true;
     if (at_weights_is_gguf(model->weights))
         return false;
     if (n > m && strcmp(s->name + n - m, suffix) == 0)
@@ -244,7 +249,8 @@ static void plan_memory(struct at_model *model, struct at_pool *frozen)
         plan_vector(model, frozen, &layer->attn_norm, AT_ATTN_NORM);
         plan_vector(model, frozen, &layer->mlp_norm, AT_MLP_NORM);
     }
-    plan_matrix(model, frozen, &model->head, AT_HEAD, 0);
+    if (!c->value_head)
+        plan_matrix(model, frozen, &model->head, AT_HEAD, 0);
     plan_vector(model, frozen, &model->final_norm, AT_FINAL_NORM);
     at_tensor_reserve(frozen, &model->rope, model->n_positions, c->D, "rotary table");
 }
@@ -275,6 +281,16 @@ AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *con
     plan_memory(out, frozen);
 done:
     return st;
+}
+
+AT_CHECKED at_model_plan_value(struct at_model *model, struct at_params *params,
+                               const struct at_source *source)
+{
+    const struct at_model_config *c = &model->config;
+
+    if (!source && model->weights && !at_weights_is_gguf(model->weights))
+        source = at_weights_find(model->weights, AT_SCORE);
+    return at_value_head_plan(&model->value, c->C, c->init_std, params, source);
 }
 
 /* ---- upload ---- */
@@ -361,7 +377,8 @@ static AT_CHECKED upload_frozen(struct at_model *model, struct at_gpu *gpu)
         TRY(upload_vector(gpu, model, layer->attn_norm, AT_ATTN_NORM, l));
         TRY(upload_vector(gpu, model, layer->mlp_norm, AT_MLP_NORM, l));
     }
-    TRY(at_weight_upload(gpu, model->head, source_of(model, AT_HEAD, 0), NULL, NULL));
+    if (!model->config.value_head)
+        TRY(at_weight_upload(gpu, model->head, source_of(model, AT_HEAD, 0), NULL, NULL));
     TRY(upload_vector(gpu, model, model->final_norm, AT_FINAL_NORM, 0));
 done:
     return st;
@@ -390,8 +407,10 @@ static void bind_params(struct at_model *model)
         layer->mlp_norm = param_of(model, AT_MLP_NORM, l)->p.view;
         grads->mlp_norm = param_of(model, AT_MLP_NORM, l)->g.view;
     }
-    model->head = at_weight_of_tensor(head->p);
-    model->d_head = head->g;
+    if (!model->config.value_head) {
+        model->head = at_weight_of_tensor(head->p);
+        model->d_head = head->g;
+    }
     model->embed = embed->p;
     model->d_embed = embed->g;
     model->final_norm = norm->p.view;
@@ -446,6 +465,8 @@ AT_CHECKED at_model_upload(struct at_model *model, struct at_gpu *gpu, uint64_t 
     enum at_status st = AT_OK;
 
     TRY(upload_rope(model, gpu));
+    if (model->config.value_head)
+        TRY(at_value_head_upload(&model->value, gpu, seed));
     if (model->trainable)
         TRY(upload_params(model, gpu, seed));
     else
@@ -497,13 +518,13 @@ AT_CHECKED at_model_save(const char *dir, struct at_gpu *gpu, const struct at_mo
     size_t n = 0;
 
     AT_REQUIRE(model->trainable);
-    TRY(at_arena_alloc(&arena, &tensors, places, sizeof *tensors));
-    TRY(at_arena_alloc(&arena, &context.params, places, sizeof *context.params));
-    for (size_t i = 0; i < places; i++) {
-        struct at_param *param = model->params[i];
+    TRY(at_arena_alloc(&arena, &tensors, places + 1, sizeof *tensors));
+    TRY(at_arena_alloc(&arena, &context.params, places + 1, sizeof *context.params));
+    for (size_t i = 0; i <= places; i++) {
+        struct at_param *param = i < places ? model->params[i] : model->value.param;
         if (!param)
             continue;
-        if (is_matrix((uint32_t)(i % AT_ROLE_COUNT)))
+        if (i == places || is_matrix((uint32_t)(i % AT_ROLE_COUNT)))
             tensors[n] = (struct at_save_tensor){ .name = param->name,
                                                   .n_dims = 2,
                                                   .dim = { param->rows, param->cols } };

@@ -5,6 +5,7 @@
 
 #include "linear.h"
 #include "params.h"
+#include "value_head.h"
 #include "weights.h"
 
 struct at_model_config {
@@ -15,6 +16,8 @@ struct at_model_config {
     float norm_eps;
     bool tied; /* head = embedding */
     bool qkv_bias;
+    bool value_head; /* a reward model: one output in place of the language-model head */
+    double init_std; /* of a head that starts at random (initializer_range) */
 };
 /* From config.json or GGUF metadata. Unknown families, rope kinds, activations and every flag that
  * this build does not compute are AT_DATA, by name. */
@@ -35,13 +38,14 @@ struct at_layer_grads {
 struct at_model {
     struct at_model_config config;
     struct at_layer *layers;   /* (L) */
-    struct at_weight head;     /* (V, C) */
+    struct at_weight head;     /* (V, C); nothing with a value head */
     struct at_view final_norm; /* (C) */
     struct at_tensor rope;     /* (positions, D) table */
     uint32_t n_positions;
     /* frozen embedding: gathered on the host from the file, raw rows */
     struct at_weights *weights; /* borrowed; NULL when initialised at random */
     const struct at_source *embedding;
+    struct at_value_head value; /* with config.value_head */
     /* full fine-tuning */
     bool trainable;
     struct at_tensor embed, d_embed; /* (V, C) */
@@ -59,6 +63,10 @@ struct at_model {
 AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *config,
                          struct at_weights *weights, struct at_pool *frozen,
                          struct at_params *params, uint32_t n_positions);
+/* With config.value_head, whose head is a trainable parameter whatever the rest is: from `source`,
+ * an adapter's, or NULL: the model's own or random. */
+AT_CHECKED at_model_plan_value(struct at_model *model, struct at_params *params,
+                               const struct at_source *source);
 /* After commit (and at_params_bind() under full fine-tuning, whose tensors are filled in here;
  * types and shapes are right from plan on): uploads weights and the rope table. With weights NULL
  * (random start) draws N(0, 0.02) by `seed` for matrices, ones for norms, zeros for biases (params

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+/* transformers' initializer_range where a config does not give it. */
+static const double INIT_STD = 0.02;
 /* Limits far above any model; they keep every product of two of these below 2^64. */
 enum { MAX_WIDTH = 1 << 20, MAX_VOCABULARY = 1 << 24, MAX_LAYERS = 4096, MAX_HEAD_WIDTH = 1024 };
 
@@ -36,6 +38,8 @@ static AT_CHECKED check(const struct at_model_config *c, const char *name)
     TRY(check_range(name, "attention width", c->H * c->D, MAX_WIDTH));
     if (!(c->rope_theta >= 1 && c->rope_theta <= 1e15))
         FAIL(AT_DATA, "%s: rope_theta is %g; expected 1 to 1e15", name, c->rope_theta);
+    if (!(c->init_std >= 0 && c->init_std < 1e3))
+        FAIL(AT_DATA, "%s: initializer_range is %g; expected 0 to 1000", name, c->init_std);
     if (!(c->norm_eps > 0 && c->norm_eps < 1))
         FAIL(AT_DATA, "%s: rms_norm_eps is %g; expected a value between 0 and 1", name,
              (double)c->norm_eps);
@@ -151,7 +155,9 @@ AT_CHECKED at_model_config_from_json(struct at_model_config *out, const cJSON *c
     const char *type = "";
     double eps = 1e-6;
 
-    *out = (struct at_model_config){ .rope_theta = 10000, .max_positions = 2048 };
+    *out = (struct at_model_config){ .rope_theta = 10000,
+                                     .max_positions = 2048,
+                                     .init_std = INIT_STD };
     if (!cJSON_IsObject(config))
         FAIL(AT_DATA, "%s: must be an object", name);
     TRY(at_json_need_string(&type, config, "model_type", name));
@@ -177,6 +183,8 @@ AT_CHECKED at_model_config_from_json(struct at_model_config *out, const cJSON *c
     TRY(read_rope(out, config, "rope_parameters", name));
     TRY(at_json_get_bool(&out->tied, config, "tie_word_embeddings", name));
     TRY(read_attention_bias(out, config, name));
+    TRY(at_json_get_double(&out->init_std, config, "initializer_range", name));
+    out->value_head = at_value_head_is_in(config);
     TRY(check(out, name));
 done:
     return st;
@@ -264,7 +272,7 @@ static AT_CHECKED config_from_gguf(struct at_model_config *out, const struct at_
     uint32_t n_parts = 0;
     double eps = 0;
 
-    *out = (struct at_model_config){ .rope_theta = 10000 };
+    *out = (struct at_model_config){ .rope_theta = 10000, .init_std = INIT_STD };
     TRY(at_gguf_get_u32(&n_parts, weights, "split.count"));
     if (n_parts > 1)
         FAIL(AT_DATA, "%s: one of %u parts of a model; join them first (gguf-split --merge)",

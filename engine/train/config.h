@@ -23,6 +23,7 @@ struct at_method_row {
     bool reference;        /* it needs reference log-probs */
     bool lists;            /* loss_type may be a list */
     bool prompt;           /* a cross-entropy of prompt and chosen side is added */
+    bool value_head;       /* the model gives a reward a side, read at its last token */
 };
 const struct at_method_row *at_method_get(enum at_method method);
 bool at_method_find(enum at_method *out, const char *name);

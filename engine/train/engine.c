@@ -40,7 +40,8 @@ static uint32_t slab_capacity(const struct at_engine *e, const struct at_engine_
 static AT_CHECKED plan_adapters(struct at_engine *e, const struct at_engine_params *p)
 {
     enum at_status st = AT_OK;
-    const struct at_model_config *config = &e->bundle->config;
+    const struct at_model_config *config = &e->model.config;
+    const struct at_source *score = NULL; /* of the topmost adapter that has a head */
 
     if (p->n_frozen + 1 > AT_MAX_ADAPTERS)
         FAIL(AT_USAGE, "at most %d adapters can be stacked", AT_MAX_ADAPTERS);
@@ -58,6 +59,10 @@ static AT_CHECKED plan_adapters(struct at_engine *e, const struct at_engine_para
     }
     for (size_t i = 0; i < e->n_adapters; i++)
         e->stack[i] = &e->adapters[i];
+    for (size_t i = 0; i < e->n_adapters; i++)
+        score = e->adapters[i].score ? e->adapters[i].score : score;
+    if (config->value_head)
+        TRY(at_model_plan_value(&e->model, &e->params, score));
 done:
     return st;
 }
@@ -68,9 +73,16 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
     enum at_status st = AT_OK;
     struct at_decoder_params decoder = { .trains = p->trainable != AT_TRAIN_NOTHING };
     const bool full = p->trainable == AT_TRAIN_FULL;
+    struct at_model_config config = bundle->config;
     const struct at_gpu_info *info;
 
     *out = (struct at_engine){ .bundle = bundle, .seed = p->seed };
+    if (config.value_head && !p->value_head)
+        FAIL(AT_DATA,
+             "%s: the model is a reward model (score.weight): it has rewards and no language; use "
+             "it with method reward",
+             bundle->path);
+    config.value_head = p->value_head;
     TRY(at_alloc(&out->host, 1, sizeof *out->host));
     TRY(at_gpu_open(&out->gpu, &p->gpu));
     TRY(at_pool_create(&out->frozen, out->gpu, "frozen weights"));
@@ -83,8 +95,8 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
     decoder.capacity = slab_capacity(out, p);
     decoder.capacity_rows = decoder.capacity;
     decoder.capacity_segments = decoder.capacity;
-    TRY(at_model_plan(&out->model, &bundle->config, p->from_scratch ? NULL : bundle->weights,
-                      out->frozen, full ? &out->params : NULL,
+    TRY(at_model_plan(&out->model, &config, p->from_scratch ? NULL : bundle->weights, out->frozen,
+                      full ? &out->params : NULL,
                       p->n_positions > decoder.capacity ? p->n_positions : decoder.capacity));
     TRY(plan_adapters(out, p));
     TRY(at_params_plan(&out->params, out->state, p->weight_decay));
@@ -236,7 +248,7 @@ static void row_losses(struct at_engine *e, const struct at_batch *b, const stru
 
     AT_REQUIRE(n_rows > 0);
     if (!what->reference) /* log-ratios to it are the log-probs themselves */
-        at_stream_fill(e->stream, at_view_part(d->ref_sums, 0, bytes), 0);
+        at_stream_upload(e->stream, d->ref_sums, l->reference + l->n_segments, bytes);
     if (what->kind == AT_LOSS_PAIR) {
         at_pair_losses(e->stream, what->losses, what->n_losses, d->coef, d->pair_out, d->sums,
                        d->ref_sums, d->order, d->segment_begin, n_rows, b->n_segments / n_rows,
@@ -281,7 +293,9 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
         l->facts[l->n_rows + i] = (struct row_facts){ results[i]->kl, rows[i]->desirable };
         cached = cached && results[i]->has_reference;
         for (uint32_t k = 0; k < at_row_sums(rows[i]); k++)
-            l->reference[l->n_segments + s++] = results[i]->reference[k];
+            l->reference[l->n_segments + s++] =
+                what->reference ? results[i]->reference[k]
+                                : (struct at_segment_result){ .margin = k ? 0 : rows[i]->margin };
     }
     at_decoder_begin(e->stream, d, &b);
     if (what->reference)

@@ -25,6 +25,7 @@ struct at_engine_params {
     float weight_decay;
     uint64_t seed;
     bool from_scratch;
+    bool value_head; /* a reward model: rows give rewards, not log-probs */
 };
 
 struct at_engine {
@@ -60,11 +61,13 @@ void at_engine_close(struct at_engine *engine);
 /* The arrays of a filled slab as the decoder takes them; borrowed. */
 struct at_batch at_engine_batch(const struct at_slab *slab);
 
-/* What one segment's log-probs came to; sums over its target tokens. */
+/* What one segment's log-probs came to; sums over its target tokens. Under a value head `logp` is
+ * the segment's reward. */
 struct at_segment_result {
     float logp, entropy, hits, logit_mean; /* sums */
     float n;
-    float unused[3];
+    float margin; /* of a pair's chosen side, in `reference`: at_row.margin */
+    float unused[2];
 };
 struct at_pair_result {
     float loss, score_chosen, score_rejected;

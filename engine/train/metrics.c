@@ -52,6 +52,20 @@ void at_tally_add(struct at_tally *t, const struct at_row *row, const struct at_
     t->mean_logp_wins += mean[0] > mean[1];
 }
 
+void at_tally_group(struct at_tally *t, const struct at_row_result *results, uint32_t n)
+{
+    double low = INFINITY, high = -INFINITY;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const double chosen = results[i].pair.score_chosen, other = results[i].pair.score_rejected;
+        low = fmin(low, fmin(chosen, other));
+        high = fmax(high, fmax(chosen, other));
+    }
+    t->groups++;
+    t->low += low;
+    t->high += high;
+}
+
 void at_metric_add(cJSON *out, const char *prefix, const char *name, double value)
 {
     char key[96];
@@ -106,6 +120,17 @@ static void write_labelled(cJSON *out, const struct at_tally *t, const char *pre
     at_metric_add(out, prefix, "entropy", share(t->entropy, t->tokens[0] + t->tokens[1]));
 }
 
+/* Of reward models, under the names of TRL's RewardTrainer. */
+static void write_rewards(cJSON *out, const struct at_tally *t, const char *prefix)
+{
+    at_metric_add(out, prefix, "loss", share(t->loss, t->rows));
+    at_metric_add(out, prefix, "min_reward", share(t->low, t->groups));
+    at_metric_add(out, prefix, "mean_reward", share(t->score[0] + t->score[1], 2 * t->rows));
+    at_metric_add(out, prefix, "max_reward", share(t->high, t->groups));
+    at_metric_add(out, prefix, "accuracy", share(t->wins, t->rows));
+    at_metric_add(out, prefix, "margin", share(t->score[0] - t->score[1], t->rows));
+}
+
 static void write_pairs(cJSON *out, const struct at_tally *t, const char *prefix,
                         const struct at_metric_style *style)
 {
@@ -140,7 +165,10 @@ void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix,
         write_sft(out, t, prefix);
         break;
     case AT_ROWS_PAIR:
-        write_pairs(out, t, prefix, style);
+        if (at_method_get(style->method)->value_head)
+            write_rewards(out, t, prefix);
+        else
+            write_pairs(out, t, prefix, style);
         break;
     case AT_ROWS_LABELLED:
         write_labelled(out, t, prefix, style);

@@ -17,8 +17,12 @@ struct at_tally {
     double mean_logp[2];            /* of means over a side's tokens */
     double log_odds, log_ratio;     /* log-odds x of a pair, log sigma(x) */
     double nll, nll_tokens;         /* of the chosen side, with the prompt where that counts */
+    double low, high, groups;       /* sums over groups of rows of their least and greatest score */
 };
 void at_tally_add(struct at_tally *tally, const struct at_row *row, const struct at_row_result *r);
+
+/* Pairs that are a group: those of an optimizer step, or of an evaluation. */
+void at_tally_group(struct at_tally *tally, const struct at_row_result *results, uint32_t n);
 
 /* Whose metrics they are. */
 struct at_metric_style {

@@ -246,7 +246,9 @@ void at_objective_make(struct at_objective *out, const struct at_config *c)
                                            .divergence = divergence_of(c),
                                            .alpha = (float)c->f_alpha_divergence_coef,
                                            .desirable_weight = (float)c->desirable_weight,
-                                           .undesirable_weight = (float)c->undesirable_weight };
+                                           .undesirable_weight = (float)c->undesirable_weight,
+                                           .center_rewards_coefficient =
+                                               (float)c->center_rewards_coefficient };
     out->kl = at_objective_reads_kl(c);
     out->log_odds = any_reads(c, "l");
     out->token_means = !m->reference && any_reads(c, "m");

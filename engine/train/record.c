@@ -301,6 +301,11 @@ static cJSON *pair_line(uint64_t step, const struct at_row *row, const struct at
         at_metric_add(line, "", "chosen_logratio", r->pair.score_chosen);
         at_metric_add(line, "", "rejected_logratio", r->pair.score_rejected);
     }
+    if (at_method_get(method)->value_head) {
+        at_metric_add(line, "", "chosen_reward", r->policy[0].logp);
+        at_metric_add(line, "", "rejected_reward", r->policy[1].logp);
+        return line;
+    }
     at_metric_add(line, "", "chosen_logp", r->policy[0].logp);
     at_metric_add(line, "", "rejected_logp", r->policy[1].logp);
     cJSON_AddNumberToObject(line, "chosen_tokens", r->policy[0].n);
@@ -374,7 +379,14 @@ static AT_CHECKED write_result(struct at_records *r, const struct at_outcome *o)
     if (o->skipped > 0)
         cJSON_AddItemToArray(alarms, cJSON_CreateString("steps were skipped: values were not "
                                                         "finite"));
-    if (o->has_eval && o->has_pairs) {
+    if (o->has_eval && o->has_rewards) {
+        eval = cJSON_AddObjectToObject(out, "eval_accuracy");
+        cJSON_AddItemToObject(eval, "before", at_share_json(o->before));
+        cJSON_AddItemToObject(eval, "after", at_share_json(o->after));
+        eval = cJSON_AddObjectToObject(out, "eval_margin");
+        at_metric_add(eval, "", "before", o->margin_before);
+        at_metric_add(eval, "", "after", o->margin_after);
+    } else if (o->has_eval && o->has_pairs) {
         eval = cJSON_AddObjectToObject(out, "eval_logps/accuracies");
         cJSON_AddItemToObject(eval, "before", at_share_json(o->before));
         cJSON_AddItemToObject(eval, "after", at_share_json(o->after));
@@ -569,14 +581,19 @@ done:
 static AT_CHECKED write_model(struct at_records *r, const struct at_run *run, const char *dir)
 {
     enum at_status st = AT_OK;
-    struct at_buf text = { 0 };
+    struct at_buf text = { 0 }, reward = { 0 };
+    const bool value_head = run->engine.model.config.value_head;
     char *path = NULL;
 
     TRY(at_path_join(&r->arena, &path, run->bundle.path, "config.json"));
     TRY(at_file_read(&text, path));
-    TRY(at_model_save(dir, run->engine.gpu, &run->engine.model, text.data));
+    if (value_head)
+        TRY(at_value_head_config(&reward, text.data, path));
+    TRY(at_model_save(dir, run->engine.gpu, &run->engine.model,
+                      value_head ? reward.data : text.data));
 done:
     at_buf_release(&text);
+    at_buf_release(&reward);
     return st;
 }
 
@@ -584,10 +601,12 @@ AT_CHECKED at_records_weights(struct at_records *r, struct at_run *run, const ch
 {
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
-    struct at_adapter_record record = { .base_model = c->base_model_name_or_path
-                                                          ? c->base_model_name_or_path
-                                                          : c->model_name_or_path,
-                                        .dropout = c->lora_dropout };
+    struct at_adapter_record record = {
+        .base_model =
+            c->base_model_name_or_path ? c->base_model_name_or_path : c->model_name_or_path,
+        .dropout = c->lora_dropout,
+        .value = run->engine.model.config.value_head ? &run->engine.model.value : NULL
+    };
 
     if (run->engine.model.trainable)
         TRY(write_model(r, run, dir));

@@ -19,6 +19,7 @@ static struct at_dataset_params dataset_params(const struct at_run *run)
         .max_length = c->max_length,
         .assistant_only = c->assistant_only_loss,
         .prompt_targets = at_method_get(run->method)->prompt,
+        .reads_last = at_method_get(run->method)->value_head,
         .completion_only = !c->is_set[AT_KEY_completion_only_loss] || c->completion_only_loss,
     };
 
@@ -266,7 +267,8 @@ AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
     struct at_engine_params p = { .capacity = config->max_tokens_per_slab,
                                   .weight_decay = (float)config->weight_decay,
                                   .seed = config->seed,
-                                  .from_scratch = config->init_from_scratch };
+                                  .from_scratch = config->init_from_scratch,
+                                  .value_head = at_method_get(config->run_method)->value_head };
     const struct at_run_data *d = &out->data;
     uint32_t rows = 0;
 

@@ -75,12 +75,14 @@ static void eval_outcome(const struct at_loop *l, const struct at_tally *t,
         out->before = e->accuracy;
         out->eval_loss_before = e->loss;
         out->chosen_logp_before = t->logp[0] / t->rows;
+        out->margin_before = (t->score[0] - t->score[1]) / t->rows;
     }
     if (before || !l->config->load_best_model_at_end || l->state.best_step == l->state.step) {
         out->evaluated_step = l->state.step;
         out->after = e->accuracy;
         out->eval_loss_after = e->loss;
         out->chosen_logp_after = t->logp[0] / t->rows;
+        out->margin_after = (t->score[0] - t->score[1]) / t->rows;
     }
 }
 
@@ -118,6 +120,7 @@ static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struc
             FAIL(at_signal_status(), "stopped by a signal while evaluating at step %llu",
                  (unsigned long long)l->state.step);
     }
+    at_tally_group(tally, l->eval, e->rows);
     count = has_row_loss(l) ? tally->rows : tally->tokens[0];
     e->loss = count > 0 ? tally->loss / count : 0;
     e->accuracy = at_share_of(tally->mean_logp_wins, tally->rows);
@@ -127,10 +130,16 @@ done:
     return st;
 }
 
+/* What turns a score into a reward: those of reward models are rewards. */
+static double reward_scale(const struct at_loop *l)
+{
+    return at_method_get(l->run->method)->value_head ? 1 : l->config->beta;
+}
+
 static struct at_metric_style metric_style(const struct at_loop *l)
 {
     return (struct at_metric_style){ .method = l->run->method,
-                                     .beta = l->config->beta,
+                                     .beta = reward_scale(l),
                                      .token_means = l->objective.token_means,
                                      .log_odds = l->objective.log_odds,
                                      .kl = l->objective.kl };
@@ -144,7 +153,10 @@ static AT_CHECKED evaluate(struct at_loop *l, bool before, struct at_outcome *ou
     const struct at_dataset *d = &run->data.eval;
     const double begin_s = at_now_s();
     const bool pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR;
-    struct at_evaluation e = { .step = l->state.step, .rows = d->n_rows, .pairs = pairs };
+    struct at_evaluation e = { .step = l->state.step,
+                               .rows = d->n_rows,
+                               .pairs = pairs,
+                               .rewards = at_method_get(run->method)->value_head };
     struct at_tally tally = { 0 };
     cJSON *line = NULL;
     double value = 0;
@@ -157,7 +169,7 @@ static AT_CHECKED evaluate(struct at_loop *l, bool before, struct at_outcome *ou
     cJSON_AddNumberToObject(line, "n", d->n_rows);
     TRY(at_records_metrics(l->records, line));
     if (pairs)
-        TRY(at_records_pairs(l->records, l->state.step, d, l->eval, run->method, l->config->beta));
+        TRY(at_records_pairs(l->records, l->state.step, d, l->eval, run->method, reward_scale(l)));
     TRY(judge(&value, l, line));
     TRY(keep_best(l, value));
     if (!before)
@@ -227,10 +239,15 @@ static bool is_finite_step(const struct at_loop *l, uint32_t n)
 /* "the log-probs of line 3, line 7", or the gradient. */
 static AT_CHECKED name_bad_values(const struct at_loop *l, uint32_t n, struct at_buf *out)
 {
+    const bool value_head = at_method_get(l->run->method)->value_head;
+
     at_buf_clear(out);
     for (uint32_t i = 0; i < n; i++)
         if (!is_finite_row(l, i))
-            at_buf_printf(out, "%s %u", out->n ? ", line" : "the log-probs of line",
+            at_buf_printf(out, "%s %u",
+                          out->n       ? ", line"
+                          : value_head ? "the rewards of line"
+                                       : "the log-probs of line",
                           l->window_rows[i]->line);
     if (out->n == 0)
         at_buf_printf(out, "the gradient of the rows from line %u on", l->window_rows[0]->line);
@@ -350,6 +367,7 @@ static AT_CHECKED log_step(struct at_loop *l, uint32_t n, double rate, double st
         at_tally_add(&l->state.tally, l->window_rows[i], &l->window[i]);
         tokens += at_row_tokens(l->window_rows[i]);
     }
+    at_tally_group(&l->state.tally, l->window, n);
     l->state.norm_sum += l->norm[0];
     l->state.logged++;
     l->state.step_tokens += tokens;
@@ -387,7 +405,7 @@ static void report(const struct at_loop *l, uint32_t n, double rate, const struc
     p.pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR;
     p.epoch = (double)(l->state.step + 1) / (double)run->steps_per_epoch;
     p.loss = out->loss_last;
-    p.margin = l->config->beta * score / n;
+    p.margin = reward_scale(l) * score / n;
     p.learning_rate = rate;
     p.eta_s = eta_s(l);
     p.tokens_per_s = (double)l->state.step_tokens / (elapsed + 1e-9);
@@ -705,7 +723,8 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
     struct at_checkpoint *from = NULL;
     char *why = NULL;
 
-    *out = (struct at_outcome){ .has_pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR };
+    *out = (struct at_outcome){ .has_pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR,
+                                .has_rewards = at_method_get(run->method)->value_head };
     TRY(at_checkpoint_find(&from, run));
     TRY(at_records_check(run, from != NULL));
     TRY(at_engine_commit(&run->engine));

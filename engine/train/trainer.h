@@ -23,7 +23,8 @@ struct at_evaluation {
     uint32_t done, rows;
     bool pairs;
     double loss;
-    struct at_share accuracy; /* eval_logps/accuracies */
+    struct at_share accuracy; /* eval_logps/accuracies; of reward models eval_accuracy */
+    bool rewards;             /* of a reward model */
 };
 struct at_events { /* functions may be NULL */
     void *context;
@@ -65,12 +66,13 @@ struct at_outcome {
     uint64_t evaluated_step;   /* that the `after` values below are of */
     bool complete;             /* all steps were made, or early stopping ended them */
     bool stopped_early;
-    uint64_t skipped; /* steps without an update, for a value was not finite */
-    bool has_eval, has_pairs;
+    uint64_t skipped;                      /* steps without an update, for a value was not finite */
+    bool has_eval, has_pairs, has_rewards; /* rewards: the model gives them, and no log-probs */
     double loss_first, loss_last;
-    struct at_share before, after; /* eval_logps/accuracies */
+    struct at_share before, after; /* eval_logps/accuracies; of reward models eval_accuracy */
     double eval_loss_before, eval_loss_after;
     double chosen_logp_before, chosen_logp_after; /* mean sum over held-out rows */
+    double margin_before, margin_after;           /* of reward models, mean over held-out rows */
     double time_s, tokens_per_s;
 };
 /* Trains and writes output_dir. */

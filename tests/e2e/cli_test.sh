@@ -415,6 +415,9 @@ EOF
     printf 'undesirable_weight: 1.5\nlearning_rate: 1e-6\n' >"$work/trl.yaml"
     run 0 config import "$work/trl.yaml"
     json 'd["method"] == "kto" and d["undesirable_weight"] == 1.5'
+    printf 'center_rewards_coefficient: 0.01\nmax_length: 512\n' >"$work/trl.yaml"
+    run 0 config import "$work/trl.yaml"
+    json 'd["method"] == "reward" and d["center_rewards_coefficient"] == 0.01'
     echo 'bteaa: 1' >"$work/trl.yaml"
     run 2 config import "$work/trl.yaml" --method dpo
     says err 'unknown key bteaa'
@@ -426,6 +429,56 @@ bench_names_the_biggest() {
     json 'all(a["time_s"] >= b["time_s"] for a, b in zip(d["kernels"], d["kernels"][1:]))'
     run 0 sft "$golden/sft_messages/config.json" --output_dir "$work/profile" --profile
     says err '^biggest: '
+}
+
+# A reward model is trained, gives the rewards it had at the end, goes on from its files, and is refused
+# where a language model is needed; so is a language model's adapter where a reward model is.
+reward_models_are_no_language_models() {
+    local keys=(--output_dir "$work/reward" --preset balanced --max_steps 4 --learning_rate 0.01 --max_length 64)
+    local full=("${keys[@]}" --output_dir "$work/reward_full")
+    run 0 reward "$golden/reward/config.json" "${keys[@]}"
+    says err 'chosen rewarded higher'
+    says err 'attune score CONFIG --method reward'
+    cp "$work/reward/result.json" "$work/out"
+    json 'd["eval_accuracy"]["after"]["n"] == 5 and "before" in d["eval_margin"] and "eval_logps/chosen" not in d'
+    run 0 score "$golden/reward/config.json" --adapter_name_or_path "$work/reward" --preset balanced \
+        --eval_split 0 --max_length 64 --train_dataset "$work/reward/split_eval.jsonl" --json
+    python3 - "$work/out" "$work/reward" <<'PY' || fail "score: not the rewards of the last evaluation"
+import json, sys
+rows = [json.loads(line) for line in open(sys.argv[1])]
+best = json.load(open(sys.argv[2] + "/result.json"))["best_step"]
+pairs = [json.loads(line) for line in open(sys.argv[2] + "/pairs.jsonl")]
+pairs = [p for p in pairs if p["step"] == best]
+got = [(r["chosen"]["reward"], r["rejected"]["reward"]) for r in rows]
+sys.exit(not pairs or got != [(p["chosen_reward"], p["rejected_reward"]) for p in pairs])
+PY
+    run 0 score "$golden/reward/config.json" --adapter_name_or_path "$work/reward"
+    says out 'chosen +rejected'
+    run 0 score "$golden/reward/config.json" --adapter_name_or_path "$golden/dpo_sigmoid/init_adapter" \
+        --adapter_start stack
+    says err 'warning: the value head is random'
+    run 65 reward "$golden/reward/config.json" --adapter_name_or_path "$golden/dpo_sigmoid/init_adapter" \
+        --output_dir "$work/never"
+    says err 'holds no base_model.model.score.weight: it is not the adapter of a reward model'
+    run 65 dpo "$golden/dpo_sigmoid/config.json" --adapter_name_or_path "$work/reward" --output_dir "$work/never"
+    says err 'the adapter of a reward model'
+    run 65 generate "$golden/models/tiny_llama" --adapter "$work/reward" --prompt hi
+    says err 'the adapter of a reward model'
+    run 0 reward "$golden/reward_full/config.json" "${full[@]}"
+    run 65 generate "$work/reward_full" --prompt hi
+    says err 'is a reward model'
+    run 65 sft "$golden/sft_full/config.json" --model_name_or_path "$work/reward_full" --output_dir "$work/never"
+    says err 'is a reward model'
+    run 2 reward "$golden/reward/config.json" --beta 0.1 --output_dir "$work/never"
+    says err 'beta is not read by reward'
+    run 2 reward "$golden/reward/config.json" --loss_type sigmoid --output_dir "$work/never"
+    says err 'does not fit reward, which takes bradley_terry'
+    cat >"$work/judge.json" <<EOF
+{"output_dir": "judge", "model_name_or_path": "$golden/models/tiny_llama", "train_dataset": "$golden/data/pairs.jsonl",
+ "stages": [{"name": "one", "method": "reward"}, {"name": "two", "method": "dpo"}]}
+EOF
+    run 2 run "$work/judge.json" --dry_run
+    says err 'stage two: .*the reward model of stage one'
 }
 
 warnings_are_counted() {
@@ -461,7 +514,7 @@ for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_
     training_tells_what_it_did generate_is_reproducible pipeline_resumes_and_never_overwrites \
     pipeline_checks_all_stages_first pipeline_sees_changed_files_and_shared_keys \
     keys_without_effect_are_told interrupt_is_130_and_keeps_the_state config_import_lists_what_changed bench_names_the_biggest \
-    warnings_are_counted key_reference_is_current run_files_are_read; do
+    reward_models_are_no_language_models warnings_are_counted key_reference_is_current run_files_are_read; do
     [ -z "${3-}" ] || [ "$3" = "$test" ] || continue
     before=$failures
     $test

@@ -41,6 +41,7 @@ OTHER = {
     "assistant_only_loss": (True, {"preset": "trl"}),
     "base_model_name_or_path": "org/base",
     "beta": 0.5,
+    "center_rewards_coefficient": 0.5,
     "chat_template_path": "TEMPLATE",
     "completion_only_loss": (False, {"train_dataset": "completion.jsonl"}),
     "cpo_alpha": 0,

@@ -42,6 +42,7 @@ RUNS = {
                      "learning_rate": 0.002}),
     "kto": ("kto", {"train_dataset": str(GOLDEN / "data" / "labelled.jsonl")}),
     "orpo": ("orpo", {}),
+    "reward": ("reward", {}),
     # Every evaluation lowers the rate: none is better by all of its loss.
     "sft": ("sft", {"train_dataset": str(GOLDEN / "data" / "sft_messages.jsonl"), "warmup_steps": 0,
                     "lr_scheduler_type": "reduce_lr_on_plateau",

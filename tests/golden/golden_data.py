@@ -4,6 +4,7 @@ What   build_data(folder) writes JSONL files, ASCII only, one row a line:
          pairs.jsonl                 24 preference rows, explicit prompt, conversational
          pairs_implicit.jsonl        the same dialogues, the prompt inside both sides
          pairs_plain.jsonl           24 preference rows of plain strings, explicit prompt
+         pairs_margin.jsonl          the same with a column "margin" of numbers, some below 0
          labelled.jsonl              20 rows of {"prompt", "completion", "label"}, conversational; those
                                      of the third micro-batch of 4 are all desirable
          sft_messages.jsonl          16 rows of {"messages"}
@@ -102,6 +103,10 @@ def labelled(i):
     }
 
 
+def margin_pair(i):
+    return {**plain_pair(i), "margin": 0.25 * (i % 5) - 0.25}
+
+
 def sft_messages(i):
     return {"messages": prompt_messages(i) + [message("assistant", TURNS[i][1])]}
 
@@ -115,6 +120,7 @@ FILES = {
     "pairs.jsonl": (conversational_pair, 24),
     "pairs_implicit.jsonl": (implicit_pair, 24),
     "pairs_plain.jsonl": (plain_pair, 24),
+    "pairs_margin.jsonl": (margin_pair, 24),
     "sft_messages.jsonl": (sft_messages, 16),
     "sft_prompt_completion.jsonl": (sft_prompt_completion, 16),
 }

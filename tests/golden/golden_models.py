@@ -1,4 +1,4 @@
-"""The models of the golden runs: two tiny random decoders as Hugging Face folders.
+"""The models of the golden runs: two tiny random decoders and a reward model as Hugging Face folders.
 
 What   build_model(name, folder) writes config.json, tokenizer.json, tokenizer_config.json and
        model-*.safetensors with its index (float32, each shard below 64 KiB).
@@ -7,6 +7,8 @@ Shape  tiny_llama: hidden 36, 6 query heads on 2 kv heads of width 12 (so q is w
        tiny_qwen2: hidden 40, 6 query heads on 2 kv heads of width 8, 2 layers, feed-forward 56,
        vocabulary 211, tied head, q/k/v biases, rope base 1000000; config.json in the older
        spelling (rope_theta, torch_dtype).
+       tiny_reward: LlamaForSequenceClassification with one output, hidden 24, 2 query heads on 1 kv
+       head, 1 layer; tiny_qwen2's padding token.
 Why    Hidden, feed-forward and vocabulary are no multiples of 32, three query heads share a kv
        head, and the weights are large enough that log-probs, entropies and gradients are far from
        those of a uniform model.
@@ -19,7 +21,8 @@ import json
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers import processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from golden_data import TURNS, conversational_pair, plain_pair
 
@@ -49,6 +52,13 @@ MODELS = {
         "output_scale": 1.2,
         "pad": "<|endoftext|>",
         "bos": None,
+    },
+    "tiny_reward": {
+        "vocab": 197,
+        "seed": 13,
+        "output_scale": 0.8,
+        "pad": "<|endoftext|>",
+        "bos": "<|im_start|>",
     },
 }
 
@@ -120,6 +130,12 @@ def new_model(name):
         sizes = {"hidden_size": 36, "intermediate_size": 52, "head_dim": 12, "rms_norm_eps": 1e-5}
         config = LlamaConfig(**shared, **sizes, rope_parameters=rope, tie_word_embeddings=False)
         return LlamaForCausalLM(config)
+    if name == "tiny_reward":
+        sizes = {"hidden_size": 24, "intermediate_size": 40, "rms_norm_eps": 1e-5}
+        shape = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+        return LlamaForSequenceClassification(
+            LlamaConfig(**{**shared, **shape}, **sizes, num_labels=1)
+        )
     rope = {"rope_type": "default", "rope_theta": 1000000.0}
     sizes = {"hidden_size": 40, "intermediate_size": 56, "head_dim": 8, "rms_norm_eps": 1e-6}
     config = Qwen2Config(**shared, **sizes, rope_parameters=rope, tie_word_embeddings=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs one golden TRL run with attune and compares: golden_test.py ATTUNE RUN_DIR.
 
-Row log-probs at step 0: 1e-4 relative. Loss, rewards, gradient norm and learning rate of every step:
+Row log-probs (or rewards) at step 0: 1e-4 relative. Loss, rewards, gradient norm and learning rate of every step:
 1e-3 relative plus 2e-5 (the noise of rewards near zero). The final update: 1 % in norm, leaving out one
 element in 2000 (after Adam's first step the update is the gradient's sign, so elements with a
 gradient near zero may flip). Standard library only.
@@ -26,7 +26,8 @@ NOT_COMPARED = {method: {"logits/chosen", "logits/rejected"} for method in ("cpo
 METRICS = ["loss", "grad_norm", "learning_rate", "rewards/chosen", "rewards/rejected",
            "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected", "entropy",
            "mean_token_accuracy", "logits/chosen", "logits/rejected", "log_odds_chosen",
-           "log_odds_ratio", "nll_loss", "num_tokens", "kl"]
+           "log_odds_ratio", "nll_loss", "num_tokens", "kl", "min_reward", "mean_reward",
+           "max_reward", "accuracy", "margin"]
 failures = 0
 
 
@@ -74,6 +75,9 @@ def check_rows(binary, folder, expect):
             if side not in want:
                 continue
             got = rows[want["row"], want.get("label")][side]
+            if "reward" in want[side]:
+                check(f"row {want['row']} {side} reward", got["reward"], want[side]["reward"], 1e-4, 2e-6)
+                continue
             check(f"row {want['row']} {side} n_tokens", got["n_tokens"], want[side]["n_tokens"], 0)
             check(f"row {want['row']} {side} logp", got["logp"], want[side]["logp"], 1e-4)
 

@@ -120,6 +120,10 @@ def sft(model, data, **keys):
     return {**dpo(model, data), "method": "sft", "max_steps": 4, **keys}
 
 
+def reward(model, data, **keys):
+    return {**short_dpo(model, data), "method": "reward", **keys}
+
+
 def without(config, prefix):
     return {k: v for k, v in config.items() if not k.startswith(prefix)}
 
@@ -203,6 +207,14 @@ RUNS = {
     "kto_apo": kto("tiny_qwen2", "labelled", loss_type="apo_zero_unpaired", beta=0.3),
     # Mismatched rows are cut as well.
     "kto_truncate": kto("tiny_llama", "labelled", max_length=34, per_device_train_batch_size=3),
+    # Some rows are dropped: a reward model's are never cut.
+    "reward": reward("tiny_llama", "pairs", max_length=48, max_grad_norm=1000.0),
+    "reward_margin": reward("tiny_qwen2", "pairs_margin", center_rewards_coefficient=0.05),
+    "reward_full": {
+        **without(without(reward("tiny_reward", "pairs_implicit"), "lora_"), "adapter_"),
+        "use_peft": False,
+        "weight_decay": 0.1,
+    },
 }
 
 
@@ -235,6 +247,7 @@ TRAINERS = {
     "dpo": (trl.DPOTrainer, trl.DPOConfig),
     "kto": (trl.KTOTrainer, trl.KTOConfig),
     "orpo": (ORPO, ORPOConfig),
+    "reward": (trl.RewardTrainer, trl.RewardConfig),
     "sft": (trl.SFTTrainer, trl.SFTConfig),
 }
 
@@ -266,20 +279,22 @@ def seed_of(name):
 
 
 def make_init_adapter(name, config, base, folder):
-    """Writes the step-0 adapter: A as PEFT makes it, B zero, or random in dpo_continued."""
+    """Writes the step-0 adapter: A as PEFT makes it, B zero, or random in dpo_continued; a reward
+    model's head is drawn ten times as large as transformers does, so that rewards differ."""
     torch.manual_seed(seed_of(name))
     lora = peft.LoraConfig(
         r=config["lora_r"],
         lora_alpha=config["lora_alpha"],
         lora_dropout=config["lora_dropout"],
         target_modules=ALL_LINEAR,
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if config["method"] == "reward" else "CAUSAL_LM",
     )
     model = peft.get_peft_model(base, lora)
-    if name == "dpo_continued":
-        for key, p in model.named_parameters():
-            if "lora_B" in key:
-                p.data = 0.1 * torch.randn(p.shape)
+    for key, p in model.named_parameters():
+        if name == "dpo_continued" and "lora_B" in key:
+            p.data = 0.1 * torch.randn(p.shape)
+        if "score.modules_to_save" in key:
+            p.data = 0.2 * torch.randn(p.shape)
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     settle_adapter_config(
@@ -298,9 +313,11 @@ def settle_adapter_config(path, base):
 
 def load_base(config, attention):
     path = path_of(config, "model_name_or_path")
-    return transformers.AutoModelForCausalLM.from_pretrained(
-        path, dtype=torch.float32, attn_implementation=attention
-    )
+    keys = {"dtype": torch.float32, "attn_implementation": attention}
+    if config["method"] == "reward":
+        cls = transformers.AutoModelForSequenceClassification
+        return cls.from_pretrained(path, num_labels=1, **keys)
+    return transformers.AutoModelForCausalLM.from_pretrained(path, **keys)
 
 
 def load_policy(name, config, run, attention):
@@ -383,6 +400,16 @@ def kto_record(model, row, max_length):
     return {"label": bool(row["label"]), "completion": score(model, ids, mask)}
 
 
+def reward_record(model, row):
+    """Rewards of both sides, at the last token of the unpadded row."""
+    out = {}
+    for side in ("chosen", "rejected"):
+        with torch.no_grad():
+            reward = model(input_ids=torch.tensor([row[side + "_ids"]])).logits.item()
+        out[side] = {"ids": row[side + "_ids"], "reward": reward}
+    return out
+
+
 def row_records(trainer, model, config, n_rows):
     """One object a row that is trained on: its line of the data file, the ids, log-probs before step 1;
     and one a line that TRL drops."""
@@ -392,6 +419,8 @@ def row_records(trainer, model, config, n_rows):
     for row in trainer.train_dataset:
         if config["method"] == "dpo":
             found = pair_record(model, row, max_length)
+        elif config["method"] == "reward":
+            found = reward_record(model, row)
         elif config["method"] in EXPERIMENTAL:
             found = labelled_record(model, row)
         elif config["method"] == "kto":
@@ -407,7 +436,7 @@ def row_records(trainer, model, config, n_rows):
 
 def file_name_of(name):
     """A parameter's name in the file PEFT writes (one adapter, so its name is left out)."""
-    return name.replace(".default.", ".")
+    return name.replace(".modules_to_save", "").replace(".default.", ".")
 
 
 def trained_state(model):

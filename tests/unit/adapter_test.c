@@ -294,6 +294,84 @@ static void configs_that_change_the_computation_are_refused(void **state)
     refuse(AT_DATA, "peft_type is \"IA3\"");
 }
 
+/* A reward model's folder: with the model of one, and only then; a language model's the other way
+ * round. */
+static void heads_and_models_belong_together(void **state)
+{
+    static const char reward[] = "\"r\":3,\"lora_alpha\":6,\"task_type\":\"SEQ_CLS\",\"modules_to_"
+                                 "save\":[\"classifier\",\"score\"]";
+    struct at_model_config with_head = model;
+    struct at_save_tensor t[3] = {
+        good_tensors[0],
+        good_tensors[1],
+        { .name = AT_ADAPTER_SCORE, .n_dims = 2, .dim = { 1, 8 }, .values = values }
+    };
+    struct at_adapter adapter;
+    struct at_params arena;
+
+    (void)state;
+    with_head.value_head = true;
+    write_adapter(reward, t, 3);
+    refuse(AT_DATA, "the adapter of a reward model");
+    REQUIRE_OK(at_params_init(&arena, 1 << 20));
+    REQUIRE_OK(at_adapter_plan_load(&adapter, &with_head, TMP, &arena, NULL));
+    assert_non_null(adapter.score);
+    at_adapter_release(&adapter);
+    at_params_release(&arena);
+    write_adapter(good_config, t, 3); /* as a language model's it has a tensor too many */
+    refuse(AT_DATA, AT_ADAPTER_SCORE " belongs to no linear layer");
+    write_adapter(reward, t, 2);
+    REQUIRE_OK(at_params_init(&arena, 1 << 20));
+    assert_int_equal(at_adapter_plan_load(&adapter, &with_head, TMP, &arena, NULL), AT_DATA);
+    require_message("holds no " AT_ADAPTER_SCORE);
+    at_params_release(&arena);
+    write_adapter("\"r\":3,\"task_type\":\"SEQ_CLS\",\"modules_to_save\":[\"score\",\"lm_head\"]",
+                  t, 3);
+    REQUIRE_OK(at_params_init(&arena, 1 << 20));
+    assert_int_equal(at_adapter_plan_load(&adapter, &with_head, TMP, &arena, NULL), AT_DATA);
+    require_message("modules_to_save holds more than the head");
+    at_params_release(&arena);
+}
+
+/* Two outputs are a classifier's. */
+static void heads_have_one_output(void **state)
+{
+    const struct at_source two = {
+        .name = "score.weight", .file = "m", .n_dims = 2, .rows = 2, .cols = 8
+    };
+    struct at_value_head head;
+    struct at_params arena;
+
+    (void)state;
+    REQUIRE_OK(at_params_init(&arena, 1 << 20));
+    assert_int_equal(at_value_head_plan(&head, 8, 0.02, &arena, &two), AT_DATA);
+    require_message("a reward model has one output: 1 x 8");
+    assert_int_equal(arena.n, 0);
+    at_params_release(&arena);
+}
+
+static void reward_config_is_as_transformers_writes_it(void **state)
+{
+    static const char language[] =
+        "{\"architectures\":[\"Qwen2ForCausalLM\"],\"model_type\":\"qwen2\",\"vocab_size\":7}";
+    struct at_buf out = { 0 }, again = { 0 }, bare = { 0 };
+
+    (void)state;
+    REQUIRE_OK(at_value_head_config(&out, language, "config.json"));
+    assert_non_null(strstr(out.data, "\"Qwen2ForSequenceClassification\""));
+    assert_null(strstr(out.data, "CausalLM"));
+    assert_non_null(strstr(out.data, "\"id2label\": {\n    \"0\": \"LABEL_0\""));
+    assert_non_null(strstr(out.data, "\"LABEL_0\": 0"));
+    assert_non_null(strstr(out.data, "\"vocab_size\": 7"));
+    REQUIRE_OK(at_value_head_config(&again, out.data, "config.json"));
+    assert_string_equal(again.data, out.data);
+    REQUIRE_OK(at_value_head_config(&bare, "{\"model_type\":\"llama\"}", "config.json"));
+    assert_non_null(strstr(bare.data, "\"LlamaForSequenceClassification\""));
+    at_buf_release(&out);
+    at_buf_release(&again);
+    at_buf_release(&bare);
+}
+
 static void wrong_tensors_are_refused(void **state)
 {
     const float nan[36] = { 0, 0, 0, 0, 0, NAN };
@@ -373,6 +451,9 @@ int main(void)
         cmocka_unit_test_setup(harmless_configs_are_read, make_folder),
         cmocka_unit_test_setup(missing_targets_are_warned_of, make_folder),
         cmocka_unit_test_setup(configs_that_change_the_computation_are_refused, make_folder),
+        cmocka_unit_test_setup(heads_and_models_belong_together, make_folder),
+        cmocka_unit_test_setup(heads_have_one_output, make_folder),
+        cmocka_unit_test_setup(reward_config_is_as_transformers_writes_it, make_folder),
         cmocka_unit_test_setup(wrong_tensors_are_refused, make_folder),
         cmocka_unit_test_setup(missing_and_pickle_files_are_refused, make_folder),
     };

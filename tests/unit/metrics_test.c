@@ -227,6 +227,38 @@ static void tally_of_a_step_has_no_eval_only_metric(void **state)
     cJSON_Delete(out);
 }
 
+/* TRL's RewardTrainer: least and greatest reward of a step, averaged over steps; beta counts for
+ * nothing, ties are no win. */
+static void tally_of_rewards_equals_the_definitions(void **state)
+{
+    const struct at_row_result r[3] = {
+        { .policy = { { .logp = 2, .n = 1 }, { .logp = -1, .n = 1 } },
+          .pair = { .loss = 1, .score_chosen = 2, .score_rejected = -1 } },
+        { .policy = { { .logp = 0.5f, .n = 1 }, { .logp = 0.5f, .n = 1 } },
+          .pair = { .loss = 3, .score_chosen = 0.5f, .score_rejected = 0.5f } },
+        { .policy = { { .logp = -3, .n = 1 }, { .logp = 1, .n = 1 } },
+          .pair = { .loss = 5, .score_chosen = -3, .score_rejected = 1 } },
+    };
+    struct at_tally t = { 0 };
+    cJSON *out = cJSON_CreateObject();
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        at_tally_add(&t, &pair, &r[i]);
+    at_tally_group(&t, r, 2);
+    at_tally_group(&t, r + 2, 1);
+    at_tally_write(out, &t, "eval_", &(struct at_metric_style){ .method = AT_REWARD, .beta = 1 });
+    check_near(value(out, "eval_loss"), 3, 1e-12);
+    check_near(value(out, "eval_min_reward"), -2, 1e-12);
+    check_near(value(out, "eval_max_reward"), 1.5, 1e-12);
+    check_near(value(out, "eval_mean_reward"), 0, 1e-12);
+    check_near(value(out, "eval_accuracy"), 1. / 3, 1e-12);
+    check_near(value(out, "eval_margin"), -1. / 3, 1e-12);
+    assert_null(at_json_find(out, "eval_rewards/chosen"));
+    assert_null(at_json_find(out, "eval_logps/chosen"));
+    cJSON_Delete(out);
+}
+
 static void tally_of_completions_is_by_token(void **state)
 {
     const struct at_row row = { .n_segments = 1 };
@@ -258,6 +290,7 @@ int main(void)
         cmocka_unit_test(tally_of_labelled_rows_is_by_label),
         cmocka_unit_test(tally_of_a_step_has_no_eval_only_metric),
         cmocka_unit_test(tally_of_completions_is_by_token),
+        cmocka_unit_test(tally_of_rewards_equals_the_definitions),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
