@@ -74,13 +74,29 @@ static uint32_t count_ones(const char *flags, uint32_t n)
     return count;
 }
 
-/* The only target of a side whose last hidden state is read. */
-static void mark_last(struct at_segment *s, uint8_t *targets)
+/* What TRL pads with; -1: nothing. */
+static int32_t pad_id(const struct at_dataset_params *p)
 {
+    const int32_t pad = at_tokenizer_pad(p->tokenizer);
+
+    if (pad >= 0)
+        return pad;
+    return p->eos ? at_tokenizer_find(p->tokenizer, p->eos) : at_tokenizer_eos(p->tokenizer);
+}
+
+/* The only target of a side whose last hidden state is read; none where it is all padding. */
+static void mark_last(struct at_segment *s, uint8_t *targets, const int32_t *ids,
+                      const struct at_dataset_params *p)
+{
+    const int32_t pad = p->skips_pad ? pad_id(p) : -1;
+    uint32_t n = s->n;
+
+    while (n > 0 && ids[n - 1] == pad)
+        n--;
     memset(targets, 0, s->n * sizeof *targets);
-    s->n_targets = s->n > 0;
-    if (s->n > 0)
-        targets[s->n - 1] = 1;
+    s->n_targets = n > 0;
+    if (n > 0)
+        targets[n - 1] = 1;
 }
 
 /* The row of the rendering, each side cut to `limit` ids. */
@@ -120,7 +136,7 @@ static AT_CHECKED make_row(struct batch *b, struct result *out, uint32_t limit)
             s->n_targets = count_ones(r->mask[k].data + n_prefix, s->n);
         }
         if (row->reads_last)
-            mark_last(s, targets);
+            mark_last(s, targets, ids, b->params);
         s->ids = ids;
         s->targets = targets;
     }

@@ -33,8 +33,8 @@ struct at_row {
     struct at_segment segment[AT_MAX_SIDES]; /* pair: 0 chosen, 1 rejected */
     bool prompt_targets; /* the prefix's tokens are targets too, from the second on: their log-probs
                             are those of one more segment behind the others */
-    bool reads_last; /* nothing is predicted: the hidden state of each side's last token, its only
-                        target, is read */
+    bool reads_last; /* nothing is predicted: the hidden state of each side's only target, its last
+                        token or the last that is no padding, is read */
     float margin;    /* reads_last: by how much the chosen side is to be better */
     struct at_row_id {
         uint64_t word[2];

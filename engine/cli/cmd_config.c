@@ -160,12 +160,16 @@ static AT_CHECKED import_method(enum at_method *out, bool *known, const struct c
 }
 
 /* What TRL does where our default differs: its own defaults, as a preset. */
-static void add_head(cJSON *out, const char *method)
+static void add_head(cJSON *out, const struct at_method_row *method)
 {
     if (method)
-        cJSON_AddStringToObject(out, "method", method);
+        cJSON_AddStringToObject(out, "method", method->name);
     cJSON_AddStringToObject(out, "preset", "trl");
     cli_note("preset: trl added: TRL's default for every key that is not given");
+    if (!method || !method->value_head)
+        return;
+    cJSON_AddStringToObject(out, "reward_token", "last_not_pad");
+    cli_note("reward_token: last_not_pad added: where TRL reads a reward");
 }
 
 enum at_status cli_config_import(struct cli_args *args)
@@ -185,7 +189,7 @@ enum at_status cli_config_import(struct cli_args *args)
     if (!known)
         at_warn("import", "the file does not say what it trains; give --method, one of %s",
                 at_key_range(AT_KEY_method));
-    add_head(out, known ? at_method_get(method)->name : NULL);
+    add_head(out, known ? at_method_get(method) : NULL);
     for (const cJSON *item = document->child; item; item = item->next)
         TRY(import_key(out, document, item, known ? &method : NULL));
     TRY(at_config_read(&config, out, NULL, NULL, 0, &method));

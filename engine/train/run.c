@@ -20,6 +20,7 @@ static struct at_dataset_params dataset_params(const struct at_run *run)
         .assistant_only = c->assistant_only_loss,
         .prompt_targets = at_method_get(run->method)->prompt,
         .reads_last = at_method_get(run->method)->value_head,
+        .skips_pad = strcmp(c->reward_token, "last_not_pad") == 0,
         .completion_only = !c->is_set[AT_KEY_completion_only_loss] || c->completion_only_loss,
     };
 

@@ -417,7 +417,7 @@ EOF
     json 'd["method"] == "kto" and d["undesirable_weight"] == 1.5'
     printf 'center_rewards_coefficient: 0.01\nmax_length: 512\n' >"$work/trl.yaml"
     run 0 config import "$work/trl.yaml"
-    json 'd["method"] == "reward" and d["center_rewards_coefficient"] == 0.01'
+    json 'd["method"] == "reward" and d["center_rewards_coefficient"] == 0.01 and d["reward_token"] == "last_not_pad"'
     echo 'bteaa: 1' >"$work/trl.yaml"
     run 2 config import "$work/trl.yaml" --method dpo
     says err 'unknown key bteaa'

@@ -96,6 +96,7 @@ OTHER = {
     "profile": True,
     "report_to": "tensorboard",
     "resume_from_checkpoint": "nosuchfolder",
+    "reward_token": ("last_not_pad", {"train_dataset": "plain.jsonl"}),
     "save_steps": (1, {"save_steps": 2}),
     "save_strategy": ("no", {"save_steps": 2}),
     "save_total_limit": (1, {"save_steps": 1}),

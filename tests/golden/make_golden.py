@@ -64,6 +64,7 @@ UPDATE = 1e-3  # norm of the difference of two final states over the norm of the
 NOT_FOR_TRL = {
     "preset", "method", "model_name_or_path", "train_dataset", "adapter_name_or_path",
     "adapter_start", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
+    "reward_token",
 }  # fmt: skip
 COMMON = {
     "preset": "trl",
@@ -210,6 +211,8 @@ RUNS = {
     # Some rows are dropped: a reward model's are never cut.
     "reward": reward("tiny_llama", "pairs", max_length=48, max_grad_norm=1000.0),
     "reward_margin": reward("tiny_qwen2", "pairs_margin", center_rewards_coefficient=0.05),
+    # The padding token is the end token, and plain rows end with it: TRL reads the token before.
+    "reward_pad": reward("tiny_llama", "pairs_plain", reward_token="last_not_pad"),
     "reward_full": {
         **without(without(reward("tiny_reward", "pairs_implicit"), "lora_"), "adapter_"),
         "use_peft": False,
@@ -401,7 +404,7 @@ def kto_record(model, row, max_length):
 
 
 def reward_record(model, row):
-    """Rewards of both sides, at the last token of the unpadded row."""
+    """Rewards of both sides, each an unpadded row; read where transformers reads it."""
     out = {}
     for side in ("chosen", "rejected"):
         with torch.no_grad():

@@ -114,12 +114,12 @@ static enum at_row_kind kind_of(const char *method)
     return strcmp(method, "sft") == 0 ? AT_ROWS_SFT : AT_ROWS_PAIR;
 }
 
-/* A reward model's row: only the last token of each side counts. */
-static void check_last(const struct at_row *row)
+/* A reward model's row: only the last token of each side counts, or the one `back` before it. */
+static void check_last(const struct at_row *row, uint32_t back)
 {
     for (uint32_t k = 0; k < row->n_segments; k++) {
         assert_int_equal(row->segment[k].n_targets, 1);
-        assert_int_equal(row->segment[k].targets[row->segment[k].n - 1], 1);
+        assert_int_equal(row->segment[k].targets[row->segment[k].n - 1 - back], 1);
     }
 }
 
@@ -153,6 +153,7 @@ static void check_golden(const char *run)
     p.reads_last = strcmp(at_json_find(config, "method")->valuestring, "reward") == 0;
     if (p.reads_last)
         p.on_long = AT_LONG_DROP;
+    p.skips_pad = at_json_find(config, "reward_token") != NULL;
     OK(at_dataset_load(&d, paths, 1, &p));
     for (const cJSON *want = at_json_find(expect, "rows")->child; want; want = want->next) {
         if (cJSON_IsTrue(at_json_find(want, "dropped")))
@@ -170,7 +171,7 @@ static void check_golden(const char *run)
                                  at_json_find(side, "n_tokens")->valueint);
         }
         if (p.reads_last)
-            check_last(row);
+            check_last(row, p.skips_pad);
         else if (p.kind == AT_ROWS_PAIR)
             assert_int_equal(row->n_prompt, at_json_find(want, "prompt_tokens")->valueint);
     }
@@ -219,7 +220,7 @@ static void dataset_of_rewards_has_margins_and_reads_what_is_left_of_a_side(void
     assert_int_equal(d.n_cut, 1);
     assert_true(d.rows[0].margin == -0.5f && d.rows[1].margin == 0);
     for (uint32_t i = 0; i < 2; i++)
-        check_last(&d.rows[i]);
+        check_last(&d.rows[i], 0);
     at_dataset_release(&d);
     OK(load_text(&d, "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"margin\":1}", &p));
     OK(load_text(&other, "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"margin\":2}",
