@@ -26,8 +26,9 @@ struct at_dataset_params {
     bool completion_only; /* SFT on rows with a prompt: only the completion */
     bool prompt_targets;  /* pairs: at_row.prompt_targets */
     bool reads_last;      /* pairs: at_row.reads_last; rows may have a number "margin" */
-    bool skips_pad;       /* reads_last: of a side the last token that is no padding; the padding
-                             token is the tokenizer's, or the end token where it has none */
+    bool singles;   /* reads_last: rows of SFT without `chosen` are taken as rows with one side */
+    bool skips_pad; /* reads_last: of a side the last token that is no padding; the padding
+                       token is the tokenizer's, or the end token where it has none */
 };
 struct at_dataset {
     struct at_arena arena;

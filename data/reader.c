@@ -313,12 +313,13 @@ done:
     return st;
 }
 
-/* The form of this kind of row; SFT on what is marked as not wanted is doubtful. */
+/* The form of this kind of row; SFT on what is marked as not wanted is doubtful. Of pairs, a record
+ * with one side is a row to score. */
 static AT_CHECKED choose_kind(struct form *out, struct at_record *r, const struct at_line *line,
                               enum at_row_kind kind, uint32_t half)
 {
     if (kind == AT_ROWS_PAIR)
-        return choose_pair(out, r, line);
+        return r->n_sides == 2 ? choose_pair(out, r, line) : choose_sft(out, r, line);
     if (kind == AT_ROWS_LABELLED)
         return choose_labelled(out, r, line, half);
     if (cJSON_IsFalse(find(r, "label")))
@@ -530,6 +531,8 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     record->n_halves = 1;
     record->desirable = false;
     TRY(at_json_parse(&record->json, line->text, line->n, line->path, line->number));
+    if (params->singles && !find(record, "chosen") && !find(record, "rejected"))
+        record->n_sides = 1;
     TRY(choose_form(&form, record, line, params->kind, half));
     if (params->reads_last)
         TRY(read_margin(record, line));

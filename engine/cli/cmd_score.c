@@ -86,24 +86,28 @@ enum at_status cli_score(struct cli_args *args)
     enum at_status st = AT_OK;
     struct at_config config = { .file = NULL };
     struct at_run run = { .config = NULL };
+    const struct at_dataset *rows = NULL;
     const bool json = cli_flag_on(args, "json");
 
     if (cli_flag_on(args, "tokens"))
         FAIL(AT_USAGE, "score --tokens is not built in this version");
     TRY(cli_config_read(&config, args, NULL));
-    TRY(at_run_open(&run, &config, NULL));
+    TRY(at_run_open_scores(&run, &config));
     TRY(at_engine_commit(&run.engine));
+    rows = run.data.was_split ? &run.data.all : &run.data.train;
     if (run.engine.model.config.value_head && !run.engine.model.value.source)
         at_warn("random_head", "the value head is random: neither model nor adapter has one "
                                "(score.weight); name a trained reward model");
-    if (!json && at_method_get(run.method)->value_head)
+    if (!json && at_method_get(run.method)->value_head && rows->rows[0].n_segments == 1)
+        printf("%7s  %12s\n", "line", "completion");
+    else if (!json && at_method_get(run.method)->value_head)
         printf("%7s  %12s  %12s\n", "line", "chosen", "rejected");
     else if (!json && at_method_get(run.method)->rows == AT_ROWS_PAIR)
         printf("%7s  %12s %7s %10s  %12s %7s %10s\n", "line", "chosen", "tokens", "a token",
                "rejected", "tokens", "a token");
     else if (!json)
         printf("%7s  %12s %7s %10s\n", "line", "completion", "tokens", "a token");
-    TRY(score_all(&run, run.data.was_split ? &run.data.all : &run.data.train, json));
+    TRY(score_all(&run, rows, json));
     if (config.profile)
         TRY(cli_kernel_table(stderr, NULL, run.engine.stream));
 done:

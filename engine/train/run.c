@@ -20,6 +20,7 @@ static struct at_dataset_params dataset_params(const struct at_run *run)
         .assistant_only = c->assistant_only_loss,
         .prompt_targets = at_method_get(run->method)->prompt,
         .reads_last = at_method_get(run->method)->value_head,
+        .singles = at_method_get(run->method)->value_head && run->scores,
         .skips_pad = strcmp(c->reward_token, "last_not_pad") == 0,
         .completion_only = !c->is_set[AT_KEY_completion_only_loss] || c->completion_only_loss,
     };
@@ -126,8 +127,8 @@ static void count_steps(struct at_run *run)
                            : (uint64_t)ceil(c->num_train_epochs * (double)run->steps_per_epoch);
 }
 
-AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
-                            const struct at_events *events)
+static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
+                            const struct at_events *events, bool scores)
 {
     enum at_status st = AT_OK;
     struct at_bundle_params b = { .path = config->model_name_or_path,
@@ -135,7 +136,7 @@ AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
                                   .tokenizer_dir = config->tokenizer,
                                   .no_weights = config->init_from_scratch };
 
-    *out = (struct at_run){ .config = config, .method = config->run_method };
+    *out = (struct at_run){ .config = config, .method = config->run_method, .scores = scores };
     if (events)
         out->events = *events;
     TRY(at_bundle_open(&out->bundle, &b));
@@ -149,6 +150,12 @@ done:
     if (st != AT_OK)
         at_run_close(out);
     return st;
+}
+
+AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
+                            const struct at_events *events)
+{
+    return open_rows(out, config, events, false);
 }
 
 /* ---- engine ---- */
@@ -261,8 +268,8 @@ done:
     return st;
 }
 
-AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
-                       const struct at_events *events)
+static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
+                           const struct at_events *events, bool scores)
 {
     enum at_status st = AT_OK;
     struct at_engine_params p = { .capacity = config->max_tokens_per_slab,
@@ -273,7 +280,7 @@ AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
     const struct at_run_data *d = &out->data;
     uint32_t rows = 0;
 
-    TRY(at_run_open_rows(out, config, events));
+    TRY(open_rows(out, config, events, scores));
     p.gpu = (struct at_gpu_params){ .device = config->device,
                                     .baseline_only = strcmp(config->kernels, "baseline") == 0,
                                     .profile = config->profile,
@@ -295,6 +302,17 @@ done:
     if (st != AT_OK)
         at_run_close(out);
     return st;
+}
+
+AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
+                       const struct at_events *events)
+{
+    return open_run(out, config, events, false);
+}
+
+AT_CHECKED at_run_open_scores(struct at_run *out, const struct at_config *config)
+{
+    return open_run(out, config, NULL, true);
 }
 
 void at_run_close(struct at_run *run)

@@ -44,6 +44,7 @@ struct at_run_data {
 struct at_run {
     const struct at_config *config;
     enum at_method method;
+    bool scores; /* nothing is trained: a reward model takes rows with one completion too */
     struct at_bundle bundle;
     struct at_run_data data;
     struct at_engine engine;
@@ -56,6 +57,8 @@ struct at_run {
  * Used by train, plan, score and data show. */
 AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
                        const struct at_events *events);
+/* The same to score rows. */
+AT_CHECKED at_run_open_scores(struct at_run *out, const struct at_config *config);
 /* Only model, tokenizer and rows (no device): `data show`. */
 AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
                             const struct at_events *events);

@@ -457,6 +457,12 @@ PY
     run 0 score "$golden/reward/config.json" --adapter_name_or_path "$golden/dpo_sigmoid/init_adapter" \
         --adapter_start stack
     says err 'warning: the value head is random'
+    run 0 score "$golden/reward/config.json" --adapter_name_or_path "$work/reward" --json \
+        --train_dataset "$golden/data/sft_prompt_completion.jsonl" --max_length 64
+    json 'len(lines) == 16 and all(list(line["completion"]) == ["reward"] for line in lines)'
+    run 65 reward "$golden/reward/config.json" --train_dataset "$golden/data/sft_prompt_completion.jsonl" \
+        --output_dir "$work/never"
+    says err 'the key "chosen" is missing'
     run 65 reward "$golden/reward/config.json" --adapter_name_or_path "$golden/dpo_sigmoid/init_adapter" \
         --output_dir "$work/never"
     says err 'holds no base_model.model.score.weight: it is not the adapter of a reward model'

@@ -201,6 +201,27 @@ static void dataset_of_golden_runs_equals_trl(void **state)
     at_arena_release(&list);
 }
 
+/* Rows with one completion beside pairs, where they may be. */
+static void check_singles(struct at_dataset_params p)
+{
+    static const char rows[] = "{\"prompt\":\"a\",\"completion\":\"b\"}\n{\"messages\":[" USER(
+        "a") "," SAID("b") "]}\n"
+                           "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}";
+    struct at_dataset d;
+
+    p.max_length = 0;
+    assert_int_equal(load_text(&d, rows, &p), AT_DATA);
+    p.singles = true;
+    OK(load_text(&d, rows, &p));
+    assert_int_equal(d.n_rows, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(d.rows[i].n_segments, i < 2 ? 1 : 2);
+        check_last(&d.rows[i], 0);
+    }
+    at_dataset_release(&d);
+    assert_int_equal(load_text(&d, "{\"prompt\":\"a\",\"chosen\":\"b\"}", &p), AT_DATA);
+}
+
 static void dataset_of_rewards_has_margins_and_reads_what_is_left_of_a_side(void **state)
 {
     static const char rows[] =
@@ -234,6 +255,7 @@ static void dataset_of_rewards_has_margins_and_reads_what_is_left_of_a_side(void
         assert_int_equal(load_text(&d, text, &p), AT_DATA);
         assert_non_null(strstr(at_message(), "\"margin\" must be a number"));
     }
+    check_singles(p);
     p.reads_last = false; /* for other methods it is a column like any other */
     OK(load_text(&d, text, &p));
     at_dataset_release(&d);
