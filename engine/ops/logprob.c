@@ -194,9 +194,8 @@ void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view st
 enum loss_kind { LOSS_PAIR, LOSS_ROW, LOSS_TOKEN };
 
 struct loss_row {
-    const char *name;
+    const char *name, *reads;
     enum loss_kind kind;
-    const char *reads;
     uint32_t kernel;
 };
 
@@ -204,9 +203,9 @@ static const struct loss_row *loss_find(const char *name, enum loss_kind kind)
 {
     static const struct loss_row losses[] = {
 #define PAIR_LOSS_ROW(name, methods, reads, source) \
-    { #name, LOSS_PAIR, reads, AT_KERNEL_loss_##name },
-#define ROW_LOSS_ROW(name, methods, reads, source) { #name, LOSS_ROW, "", AT_KERNEL_loss_##name },
-#define TOKEN_LOSS_ROW(name, methods, source) { #name, LOSS_TOKEN, "", AT_KERNEL_loss_##name },
+    { #name, reads, LOSS_PAIR, AT_KERNEL_loss_##name },
+#define ROW_LOSS_ROW(name, methods, reads, source) { #name, "", LOSS_ROW, AT_KERNEL_loss_##name },
+#define TOKEN_LOSS_ROW(name, methods, source) { #name, "", LOSS_TOKEN, AT_KERNEL_loss_##name },
 #include "losses.def"
 #undef PAIR_LOSS_ROW
 #undef ROW_LOSS_ROW
