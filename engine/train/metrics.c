@@ -184,7 +184,7 @@ struct at_share at_share_of(double hits, double n)
 
     if (n <= 0)
         return (struct at_share){ 0, 0, 1, 0 };
-    return (struct at_share){ p, centre - half, centre + half, n };
+    return (struct at_share){ p, fmax(0, centre - half), fmin(1, centre + half), n }; /* rounding */
 }
 
 cJSON *at_share_json(struct at_share s)
