@@ -58,9 +58,10 @@ struct row_stats {
 struct row_out {
     real loss, d_score;
 };
-/* A target token: its log-prob (nats). */
+/* A target token: its log-prob (nats), and the same number where a formula stops the gradient.
+ * d_logp is the derivative by logp alone. */
 struct token_stats {
-    real logp;
+    real logp, held;
 };
 struct token_out {
     real loss, d_logp;

@@ -21,7 +21,7 @@ void main()
 {
     for (uint r = gl_GlobalInvocationID.x; r < a.R; r += 64 * gl_NumWorkGroups.x) {
         const float logp = stats[4 * r];
-        token_out o = token_loss(token_stats(logp));
+        token_out o = token_loss(token_stats(logp, logp));
 
         if (isnan(logp) || isinf(logp))
             o = token_out(NAN, NAN);

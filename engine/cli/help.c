@@ -1,5 +1,7 @@
 #include "cli.h"
 
+#include "losses.h"
+
 #include <string.h>
 
 void cli_help_all(void)
@@ -30,17 +32,36 @@ static bool key_fits(const struct cli_command *c, enum at_key key)
     return key != AT_KEY_method && at_key_read_by(key, method);
 }
 
+/* The words of a key, separated by |; of loss_type only those that fit the command's method. */
+static const char *words_of(const struct cli_command *c, enum at_key key, struct at_buf *out)
+{
+    enum at_method method = AT_SFT;
+    size_t n;
+    const struct at_loss *list = at_loss_list(&n);
+
+    at_buf_clear(out);
+    if (key != AT_KEY_loss_type || !at_method_find(&method, c->name))
+        return at_key_range(key);
+    for (size_t i = 0; i < n; i++)
+        if (strchr(list[i].methods, at_method_get(method)->letter))
+            at_buf_printf(out, "%s%s", out->n ? "|" : "", list[i].name);
+    return at_buf_status(out) == AT_OK ? out->data : at_key_range(key);
+}
+
 static void help_key(const struct cli_command *c, enum at_key key)
 {
     enum at_method method = AT_DPO;
     const char *value = at_key_type(key), *fallback = NULL;
     char left[96];
-    const bool lists = strchr(at_key_range(key), '|') && strlen(at_key_range(key)) > 60;
+    struct at_buf text = { 0 };
+    const char *words = words_of(c, key, &text);
+    const bool choice = strcmp(value, "CHOICE") == 0 || strcmp(value, "CHOICES") == 0;
+    const bool lists = choice && strlen(words) > 60;
 
     (void)at_method_find(&method, c->name);
     fallback = at_key_default(key, method, "balanced");
-    if (strcmp(value, "CHOICE") == 0 || strcmp(value, "CHOICES") == 0)
-        value = lists ? "NAME" : at_key_range(key);
+    if (choice)
+        value = lists ? "NAME" : words;
     else if (strcmp(value, "BOOL") == 0)
         value = "true|false";
     else if (strcmp(value, "U32") == 0)
@@ -55,7 +76,8 @@ static void help_key(const struct cli_command *c, enum at_key key)
         printf(" [%s]", fallback);
     putchar('\n');
     if (lists)
-        printf("  %-34s %s\n", "", at_key_range(key));
+        printf("  %-34s %s\n", "", words);
+    at_buf_release(&text);
 }
 
 void cli_help(const struct cli_command *c)

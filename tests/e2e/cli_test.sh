@@ -72,6 +72,7 @@ help_answers_at_once_without_a_gpu() {
     if grep -q -- '--beta' "$work/out"; then
         fail "sft --help lists a key that it does not read"
     fi
+    says out '--loss_type dft[|]nll '
 }
 
 usage_errors_are_2() {

@@ -218,6 +218,13 @@ RUNS = {
         "use_peft": False,
         "weight_decay": 0.1,
     },
+    "loss_dft": sft(
+        "tiny_qwen2",
+        "sft_prompt_completion",
+        loss_type="dft",
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+    ),
 }
 
 

@@ -247,7 +247,8 @@ static void check_token_loss(struct gt *t, const char *name, const struct at_vie
 
         if (b->segment[i] < 0)
             continue;
-        assert_true(ref_token_loss(&o, name, (token_stats){ (double)b->stats[4 * i] }));
+        assert_true(ref_token_loss(
+            &o, name, (token_stats){ (double)b->stats[4 * i], (double)b->stats[4 * i] }));
         want_out[4 * i] = o.loss;
         want_coef[i] = (double)weight * o.d_logp;
     }

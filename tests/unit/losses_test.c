@@ -107,7 +107,8 @@ static const struct {
     token_stats s;
     double want;
 } token_values[] = {
-    { "nll", { -1.5 }, 1.5 },
+    { "dft", { -1.5, -1.5 }, 0.3346952402226447 }, /* 1.5 e^-1.5 */
+    { "nll", { -1.5, -1.5 }, 1.5 },
 };
 
 static void require_near(double got, double want, double tol)
@@ -228,12 +229,13 @@ static void check_row(const char *name)
 static void check_token(const char *name)
 {
     const double h = 1e-5;
-    const token_stats s = { uniform(-20, -1e-3) };
+    const double logp = uniform(-20, -1e-3);
+    const token_stats s = { logp, logp };
     token_out o, low, high;
 
     assert_true(ref_token_loss(&o, name, s));
-    assert_true(ref_token_loss(&low, name, (token_stats){ s.logp - h }));
-    assert_true(ref_token_loss(&high, name, (token_stats){ s.logp + h }));
+    assert_true(ref_token_loss(&low, name, (token_stats){ s.logp - h, s.held }));
+    assert_true(ref_token_loss(&high, name, (token_stats){ s.logp + h, s.held }));
     require_slope(name, low.loss, high.loss, h, o.d_logp);
 }
 
