@@ -62,8 +62,8 @@ static AT_CHECKED add_params(struct at_adapter *adapter, const struct at_model_c
         at_linear_shape(c, k % AT_LINEARS, &in, &out);
         TRY(at_adapter_tensor_name(&adapter->arena, &name_A, k / AT_LINEARS, k % AT_LINEARS, 'A'));
         TRY(at_adapter_tensor_name(&adapter->arena, &name_B, k / AT_LINEARS, k % AT_LINEARS, 'B'));
-        TRY(at_params_add(params, &adapter->A[k], name_A, r, in, true));
-        TRY(at_params_add(params, &adapter->B[k], name_B, out, r, true));
+        TRY(at_params_add(params, &adapter->A[k], name_A, r, in, AT_PARAM_MATRIX));
+        TRY(at_params_add(params, &adapter->B[k], name_B, out, r, AT_PARAM_LORA_B));
     }
 done:
     return st;

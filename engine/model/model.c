@@ -205,7 +205,7 @@ static AT_CHECKED plan_params(struct at_model *model, struct at_params *params)
             shape_of(&model->config, role, &rows, &cols);
             TRY(at_arena_printf(&arena, &name, at_role_name(role), l));
             TRY(at_params_add(params, &model->params[place_of(role, l)], name, rows, cols,
-                              is_matrix(role)));
+                              is_matrix(role) ? AT_PARAM_MATRIX : AT_PARAM_VECTOR));
         }
 done:
     at_arena_release(&arena);

@@ -9,7 +9,7 @@ AT_CHECKED at_params_init(struct at_params *params, uint64_t part_bytes)
 }
 
 AT_CHECKED at_params_add(struct at_params *params, struct at_param **out, const char *name,
-                         uint32_t rows, uint32_t cols, bool decay)
+                         uint32_t rows, uint32_t cols, enum at_param_group group)
 {
     enum at_status st = AT_OK;
     struct at_param *item = NULL;
@@ -23,7 +23,7 @@ AT_CHECKED at_params_add(struct at_params *params, struct at_param **out, const 
     }
     TRY(at_arena_alloc(&params->arena, &item, 1, sizeof *item));
     TRY(at_arena_strdup(&params->arena, &copy, name));
-    *item = (struct at_param){ .name = copy, .rows = rows, .cols = cols, .decay = decay };
+    *item = (struct at_param){ .name = copy, .rows = rows, .cols = cols, .group = group };
     params->items[params->n++] = item;
     *out = item;
 done:
@@ -35,8 +35,22 @@ static uint64_t item_bytes(const struct at_param *item)
     return at_round_up(at_tensor_bytes(item->rows, item->cols), 256);
 }
 
-/* Gives every item with this decay a place; parts[] counts bytes in .n until the plan ends. */
-static AT_CHECKED place(struct at_params *params, bool decay, float weight_decay)
+/* The group in whose parts a group lies: lora_B with the other matrices when nothing tells them
+ * apart. */
+static enum at_param_group lies_with(const struct at_param_rates *rates, enum at_param_group group)
+{
+    const struct at_param_rates *B = &rates[AT_PARAM_LORA_B], *matrix = &rates[AT_PARAM_MATRIX];
+
+    if (group == AT_PARAM_LORA_B && B->rate == matrix->rate &&
+        B->weight_decay == matrix->weight_decay)
+        return AT_PARAM_MATRIX;
+    return group;
+}
+
+/* Gives every item of this group's parts a place; parts[] counts bytes in .n until the plan ends.
+ */
+static AT_CHECKED place(struct at_params *params, enum at_param_group group,
+                        const struct at_param_rates *rates)
 {
     enum at_status st = AT_OK;
     bool open = false;
@@ -44,7 +58,7 @@ static AT_CHECKED place(struct at_params *params, bool decay, float weight_decay
     for (size_t i = 0; i < params->n; i++) {
         struct at_param *item = params->items[i];
         const uint64_t bytes = item_bytes(item);
-        if (item->decay != decay)
+        if (lies_with(rates, item->group) != group)
             continue;
         if (bytes > params->part_bytes)
             FAIL(AT_DEVICE_MEMORY,
@@ -53,7 +67,8 @@ static AT_CHECKED place(struct at_params *params, bool decay, float weight_decay
                  item->name, (unsigned long long)bytes, (unsigned long long)params->part_bytes);
         if (!open || params->parts[params->n_parts - 1].n + bytes > params->part_bytes) {
             params->parts[params->n_parts++] =
-                (struct at_arena_part){ .weight_decay = decay ? weight_decay : 0 };
+                (struct at_arena_part){ .weight_decay = rates[group].weight_decay,
+                                        .rate = rates[group].rate };
             open = true;
         }
         item->part = (uint32_t)(params->n_parts - 1);
@@ -64,15 +79,19 @@ done:
     return st;
 }
 
-AT_CHECKED at_params_plan(struct at_params *params, struct at_pool *state, float weight_decay)
+AT_CHECKED at_params_plan(struct at_params *params, struct at_pool *state,
+                          const struct at_param_rates rates[AT_PARAM_GROUPS])
 {
     static const char *const what[4] = { "trainable values", "gradients", "first moments",
                                          "second moments" };
+    static const struct at_param_rates plain[AT_PARAM_GROUPS] = { { 0, 1 }, { 0, 1 }, { 0, 1 } };
     enum at_status st = AT_OK;
 
+    rates = rates ? rates : plain;
     TRY(at_arena_alloc(&params->arena, &params->parts, params->n + 1, sizeof *params->parts));
-    TRY(place(params, true, weight_decay));
-    TRY(place(params, false, weight_decay));
+    TRY(place(params, AT_PARAM_MATRIX, rates));
+    TRY(place(params, AT_PARAM_LORA_B, rates));
+    TRY(place(params, AT_PARAM_VECTOR, rates));
     TRY(at_arena_alloc(&params->arena, &params->views, 4 * params->n_parts + 1,
                        sizeof *params->views));
     for (size_t i = 0; i < params->n_parts; i++) {

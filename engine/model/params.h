@@ -6,11 +6,21 @@
 #include "optimizer.h"
 #include "tensor.h"
 
+/* What the optimizer does alike. */
+enum at_param_group {
+    AT_PARAM_VECTOR, /* norms and biases */
+    AT_PARAM_MATRIX, /* lora_A too */
+    AT_PARAM_LORA_B,
+    AT_PARAM_GROUPS
+};
+struct at_param_rates {
+    float weight_decay, rate; /* rate: factor of the learning rate */
+};
 struct at_param {
     const char *name; /* file name of the tensor, in the arena of at_params */
     struct at_tensor p, g;
     uint32_t rows, cols;
-    bool decay; /* weight decay applies (matrices, not norms and biases) */
+    enum at_param_group group;
     /* where it lies: part and byte offset within it */
     uint32_t part;
     uint64_t offset;
@@ -20,7 +30,7 @@ struct at_params {
     struct at_arena arena;
     struct at_param **items; /* pointers are stable */
     size_t n, capacity;
-    struct at_arena_part *parts; /* after plan: decayed first */
+    struct at_arena_part *parts; /* after plan: matrices first */
     size_t n_parts;
     struct at_view *views;        /* 4 a part: p, g, m, v */
     struct at_view norm, scratch; /* at_grad_norm */
@@ -30,9 +40,11 @@ struct at_params {
 AT_CHECKED at_params_init(struct at_params *params, uint64_t part_bytes);
 /* Adds a (rows, cols) tensor; *out is stable, its tensors are valid after at_params_bind(). */
 AT_CHECKED at_params_add(struct at_params *params, struct at_param **out, const char *name,
-                         uint32_t rows, uint32_t cols, bool decay);
-/* Lays out the parts (matrices with decay first) and plans them in `state`. */
-AT_CHECKED at_params_plan(struct at_params *params, struct at_pool *state, float weight_decay);
+                         uint32_t rows, uint32_t cols, enum at_param_group group);
+/* Lays out the parts (matrices, lora_B among them unless its rates are others, then vectors) and
+ * plans them in `state`. `rates` NULL: one learning rate, no decay. */
+AT_CHECKED at_params_plan(struct at_params *params, struct at_pool *state,
+                          const struct at_param_rates rates[AT_PARAM_GROUPS]);
 /* After the pool's commit: fills in the tensors of all items. */
 void at_params_bind(struct at_params *params);
 void at_params_release(struct at_params *params);

@@ -26,7 +26,7 @@ AT_CHECKED at_value_head_plan(struct at_value_head *out, uint32_t C, double init
     if (source && source->type != AT_F32 && source->type != AT_F16 && source->type != AT_BF16)
         FAIL(AT_DATA, "%s: tensor %s is %s; it must be F32, F16 or BF16", source->file,
              source->name, source->type_name);
-    TRY(at_params_add(params, &out->param, AT_SCORE, 1, C, true));
+    TRY(at_params_add(params, &out->param, AT_SCORE, 1, C, AT_PARAM_MATRIX));
 done:
     return st;
 }

@@ -59,7 +59,8 @@ void at_grad_norm(struct at_stream *s, struct at_view norm, struct at_view scrat
 void at_adamw_step(struct at_stream *s, const struct at_arena_part *part, struct at_view norm,
                    const struct at_adamw *params)
 {
-    const double lr = params->learning_rate, b1 = params->beta1, b2 = params->beta2;
+    const double lr = (double)params->learning_rate * (double)part->rate;
+    const double b1 = params->beta1, b2 = params->beta2;
     const uint64_t most = piece_elements(s);
     struct adamw_args args = {
         .decay = (float)(1 - lr * (double)part->weight_decay),
@@ -72,7 +73,7 @@ void at_adamw_step(struct at_stream *s, const struct at_arena_part *part, struct
         .epsilon = params->epsilon,
     };
 
-    AT_REQUIRE(params->step > 0);
+    AT_REQUIRE(params->step > 0 && part->rate > 0);
     for (uint64_t at = 0; at < part->n; at += most) {
         const uint64_t n = part->n - at < most ? part->n - at : most;
         const struct adamw_bufs bufs = { .p = elements(part->p, at, n),

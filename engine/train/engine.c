@@ -99,7 +99,7 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                       full ? &out->params : NULL,
                       p->n_positions > decoder.capacity ? p->n_positions : decoder.capacity));
     TRY(plan_adapters(out, p));
-    TRY(at_params_plan(&out->params, out->state, p->weight_decay));
+    TRY(at_params_plan(&out->params, out->state, p->rates));
     TRY(at_slab_init(&out->slab, decoder.capacity));
     TRY(at_decoder_plan(&out->decoder, &out->model, out->stack, out->n_adapters, out->slab_pool,
                         &decoder));

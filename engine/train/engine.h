@@ -18,11 +18,11 @@ struct at_engine_params {
     struct at_adapter_params lora;  /* AT_TRAIN_FRESH */
     const char *const *frozen_dirs; /* adapters below, bottom first */
     size_t n_frozen;
-    const char *continue_dir; /* AT_TRAIN_CONTINUE */
-    uint32_t capacity;        /* tokens a slab; 0: 512 on CPU devices, else 4096 */
-    uint32_t longest_row;     /* tokens; the capacity is at least this */
-    uint32_t n_positions;     /* of the rope table; at least longest_row */
-    float weight_decay;
+    const char *continue_dir;           /* AT_TRAIN_CONTINUE */
+    uint32_t capacity;                  /* tokens a slab; 0: 512 on CPU devices, else 4096 */
+    uint32_t longest_row;               /* tokens; the capacity is at least this */
+    uint32_t n_positions;               /* of the rope table; at least longest_row */
+    const struct at_param_rates *rates; /* of at_params_plan() */
     uint64_t seed;
     bool from_scratch;
     bool value_head; /* a reward model: rows give rewards, not log-probs */

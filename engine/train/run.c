@@ -200,9 +200,13 @@ static void warn_ignored(const struct at_config *c, enum at_key key, const char 
 
 static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p)
 {
-    static const enum at_key of_adapters[] = { AT_KEY_adapter_start, AT_KEY_base_model_name_or_path,
-                                               AT_KEY_lora_alpha,    AT_KEY_lora_dropout,
-                                               AT_KEY_lora_r,        AT_KEY_lora_target_modules,
+    static const enum at_key of_adapters[] = { AT_KEY_adapter_start,
+                                               AT_KEY_base_model_name_or_path,
+                                               AT_KEY_lora_alpha,
+                                               AT_KEY_lora_dropout,
+                                               AT_KEY_lora_r,
+                                               AT_KEY_lora_target_modules,
+                                               AT_KEY_loraplus_lr_ratio,
                                                AT_KEY_use_rslora };
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
@@ -268,18 +272,31 @@ done:
     return st;
 }
 
+/* LoRA+ (Hayou et al. 2024, arXiv 2402.12354) in PEFT's groups: lora_B and vectors learn faster. */
+static void choose_rates(struct at_param_rates *out, const struct at_config *c)
+{
+    const float decay = (float)c->weight_decay;
+    const float ratio =
+        c->use_peft && c->is_set[AT_KEY_loraplus_lr_ratio] ? (float)c->loraplus_lr_ratio : 1;
+
+    out[AT_PARAM_VECTOR] = (struct at_param_rates){ .weight_decay = 0, .rate = ratio };
+    out[AT_PARAM_MATRIX] = (struct at_param_rates){ .weight_decay = decay, .rate = 1 };
+    out[AT_PARAM_LORA_B] = (struct at_param_rates){ .weight_decay = decay, .rate = ratio };
+}
+
 static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
                            const struct at_events *events, bool scores)
 {
     enum at_status st = AT_OK;
     struct at_engine_params p = { .capacity = config->max_tokens_per_slab,
-                                  .weight_decay = (float)config->weight_decay,
                                   .seed = config->seed,
                                   .from_scratch = config->init_from_scratch,
                                   .value_head = at_method_get(config->run_method)->value_head };
     const struct at_run_data *d = &out->data;
+    struct at_param_rates rates[AT_PARAM_GROUPS];
     uint32_t rows = 0;
 
+    p.rates = rates;
     TRY(open_rows(out, config, events, scores));
     p.gpu = (struct at_gpu_params){ .device = config->device,
                                     .baseline_only = strcmp(config->kernels, "baseline") == 0,
@@ -295,6 +312,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     p.longest_row = rows;
     p.n_positions = rows;
     TRY(choose_adapters(out, &p));
+    choose_rates(rates, config);
     TRY(at_engine_plan(&out->engine, &out->bundle, &p));
     if (p.trainable == AT_TRAIN_CONTINUE)
         TRY(warn_continued(out, &p.lora));

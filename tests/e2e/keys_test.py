@@ -75,6 +75,7 @@ OTHER = {
     "lora_dropout": (0.1, {"SFT": True}),
     "lora_r": 2,
     "lora_target_modules": "q_proj",
+    "loraplus_lr_ratio": 4,
     "loss_type": {"dpo": "ipo", "sft": "dft"},
     "loss_weights": ([1, 0.25], {"loss_type": ["sigmoid", "sft"]}),
     "lr_scheduler_kwargs": ({"num_cycles": 3}, {"lr_scheduler_type": "cosine_with_restarts"}),

@@ -40,6 +40,7 @@ os.environ.update(TRANSFORMERS_VERBOSITY="error", TQDM_DISABLE="1", CUDA_VISIBLE
 
 import datasets  # noqa: E402
 import peft  # noqa: E402
+import peft.optimizers  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 import trl  # noqa: E402
@@ -65,6 +66,7 @@ NOT_FOR_TRL = {
     "preset", "method", "model_name_or_path", "train_dataset", "adapter_name_or_path",
     "adapter_start", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
     "reward_token",
+    "loraplus_lr_ratio",
 }  # fmt: skip
 COMMON = {
     "preset": "trl",
@@ -225,6 +227,10 @@ RUNS = {
         per_device_train_batch_size=2,
         gradient_accumulation_steps=2,
     ),
+    # A's rate is logged; B's is 4 times that; both decay at their own.
+    "dpo_loraplus": short_dpo(
+        "tiny_llama", "pairs", loraplus_lr_ratio=4.0, weight_decay=0.1, learning_rate=2e-3
+    ),
 }
 
 
@@ -359,6 +365,21 @@ def with_ids_of_dpo(data, config, tokenizer, scratch):
     return data.map(lambda row: {name: ids[row["row"]][name] for name in names})
 
 
+def optimizer_of(config, model, arguments):
+    """PEFT's LoRA+ where the run asks for it; else None, and the trainer makes its own."""
+    if "loraplus_lr_ratio" not in config:
+        return None
+    return peft.optimizers.create_loraplus_optimizer(
+        model,
+        torch.optim.AdamW,
+        lr=arguments.learning_rate,
+        loraplus_lr_ratio=config["loraplus_lr_ratio"],
+        loraplus_weight_decay=arguments.weight_decay,
+        betas=(arguments.adam_beta1, arguments.adam_beta2),
+        eps=arguments.adam_epsilon,
+    )
+
+
 def make_trainer(config, model, scratch, recorder):
     rows = read_rows(path_of(config, "train_dataset"))
     data = datasets.Dataset.from_list([{"row": i, **row} for i, row in enumerate(rows)])
@@ -366,9 +387,11 @@ def make_trainer(config, model, scratch, recorder):
     tokenizer = transformers.AutoTokenizer.from_pretrained(path_of(config, "model_name_or_path"))
     if config["method"] in EXPERIMENTAL:
         data = with_ids_of_dpo(data, config, tokenizer, scratch)
+    arguments = trainer_arguments(config, scratch)
     trainer = cls(
         model=model,
-        args=trainer_arguments(config, scratch),
+        args=arguments,
+        optimizers=(optimizer_of(config, model, arguments), None),
         train_dataset=data,
         processing_class=tokenizer,
         callbacks=[recorder],

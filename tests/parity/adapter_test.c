@@ -30,7 +30,7 @@ static void open_adapter(struct gt *t, struct fixture *f, const char *targets, u
     OK(at_pool_create(&f->pool, t->gpu, "adapter"));
     OK(at_params_init(&f->params, 1 << 20));
     OK(at_adapter_plan_fresh(&f->adapter, &model, &params, &f->params));
-    OK(at_params_plan(&f->params, f->pool, 0));
+    OK(at_params_plan(&f->params, f->pool, NULL));
     OK(at_pool_commit(f->pool));
     at_params_bind(&f->params);
     OK(at_adapter_upload(&f->adapter, &model, t->gpu, seed));
@@ -42,7 +42,7 @@ static void load_adapter(struct gt *t, struct fixture *f, const char *dir, bool 
     OK(at_params_init(&f->params, 1 << 20));
     OK(at_adapter_plan_load(&f->adapter, &model, dir, trainable ? &f->params : NULL, f->pool));
     if (trainable)
-        OK(at_params_plan(&f->params, f->pool, 0));
+        OK(at_params_plan(&f->params, f->pool, NULL));
     OK(at_pool_commit(f->pool));
     if (trainable)
         at_params_bind(&f->params);

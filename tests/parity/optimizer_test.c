@@ -10,6 +10,7 @@
 enum { PARTS = 3, STEPS = 3 };
 static const uint32_t sizes[PARTS] = { 3, 4097, 300001 };
 static const float decays[PARTS] = { 0, 0.1f, 0.01f };
+static const float rates[PARTS] = { 1, 0.25f, 3 };
 
 struct arena {
     struct at_arena_part parts[PARTS];
@@ -30,7 +31,8 @@ static void open_arena(struct gt *t, struct arena *a)
     size_t ids[PARTS][4], norm, scratch;
 
     for (int k = 0; k < PARTS; k++)
-        a->parts[k] = (struct at_arena_part){ .n = sizes[k], .weight_decay = decays[k] };
+        a->parts[k] =
+            (struct at_arena_part){ .n = sizes[k], .weight_decay = decays[k], .rate = rates[k] };
     gt_begin(t);
     for (int k = 0; k < PARTS; k++)
         for (int i = 0; i < 4; i++)
@@ -92,8 +94,10 @@ static double ref_step(struct arena *a, uint32_t number, double max_norm)
         norm = hypot(norm, ref_norm(a->want[k][1], sizes[k]));
     clip = max_norm > 0 && max_norm < norm + 1e-6 ? max_norm / (norm + 1e-6) : 1;
     for (int k = 0; k < PARTS; k++) {
-        const struct ref_adamw params = { (double)0.01f, (double)0.9f,      (double)0.999f,
-                                          (double)1e-8f, (double)decays[k], number };
+        const double lr = (double)0.01f * (double)rates[k];
+        const struct ref_adamw params = {
+            lr, (double)0.9f, (double)0.999f, (double)1e-8f, (double)decays[k], number
+        };
 
         for (size_t j = 0; j < sizes[k]; j++)
             a->want[k][1][j] *= clip;

@@ -11,10 +11,17 @@ enum { N = 5, PART_BYTES = 4096 + 255 }; /* rounded down to 4096 */
 static const struct {
     const char *name;
     uint32_t rows, cols;
-    bool decay;
+    enum at_param_group group;
 } items[N] = {
-    { "norm", 1, 30, false }, { "a", 10, 33, true }, { "b", 5, 64, true },
-    { "bias", 1, 7, false },  { "c", 32, 32, true },
+    { "norm", 1, 30, AT_PARAM_VECTOR }, { "a", 10, 33, AT_PARAM_MATRIX },
+    { "b", 5, 64, AT_PARAM_LORA_B },    { "bias", 1, 7, AT_PARAM_VECTOR },
+    { "c", 32, 32, AT_PARAM_MATRIX },
+};
+static const struct at_param_rates alike[AT_PARAM_GROUPS] = {
+    [AT_PARAM_VECTOR] = { 0, 1 }, [AT_PARAM_MATRIX] = { 0.1f, 1 }, [AT_PARAM_LORA_B] = { 0.1f, 1 }
+};
+static const struct at_param_rates apart[AT_PARAM_GROUPS] = {
+    [AT_PARAM_VECTOR] = { 0, 2 }, [AT_PARAM_MATRIX] = { 0.1f, 1 }, [AT_PARAM_LORA_B] = { 0.2f, 8 }
 };
 
 struct fixture {
@@ -22,14 +29,14 @@ struct fixture {
     struct at_param *item[N];
 };
 
-static void open_params(struct gt *t, struct fixture *f)
+static void open_params(struct gt *t, struct fixture *f, const struct at_param_rates *rates)
 {
     gt_begin(t);
     OK(at_params_init(&f->params, PART_BYTES));
     for (size_t i = 0; i < N; i++)
         OK(at_params_add(&f->params, &f->item[i], items[i].name, items[i].rows, items[i].cols,
-                         items[i].decay));
-    OK(at_params_plan(&f->params, t->pool, 0.1f));
+                         items[i].group));
+    OK(at_params_plan(&f->params, t->pool, rates));
     gt_commit(t);
     at_params_bind(&f->params);
 }
@@ -41,7 +48,7 @@ static void parts_hold_matrices_first_and_no_item_twice(void **state)
 
     (void)state;
     gt_open(&t, 0);
-    open_params(&t, &f);
+    open_params(&t, &f, alike);
     /* a (1440 bytes) and b (1280); c (4096); then the vectors */
     assert_int_equal(f.params.n_parts, 3);
     assert_int_equal(f.params.parts[0].n, (1536 + 1280) / 4);
@@ -79,8 +86,8 @@ static void item_larger_than_a_part_is_refused_by_name(void **state)
     gt_open(&t, 0);
     gt_begin(&t);
     OK(at_params_init(&params, PART_BYTES));
-    OK(at_params_add(&params, &item, "too.large", 33, 32, true));
-    assert_int_equal(at_params_plan(&params, t.pool, 0), AT_DEVICE_MEMORY);
+    OK(at_params_add(&params, &item, "too.large", 33, 32, AT_PARAM_MATRIX));
+    assert_int_equal(at_params_plan(&params, t.pool, alike), AT_DEVICE_MEMORY);
     assert_non_null(strstr(at_message(), "too.large: a trainable tensor of 4352 bytes"));
     assert_non_null(strstr(at_message(), "(4096 bytes)"));
     at_params_release(&params);
@@ -100,7 +107,7 @@ static void fill(struct gt *t, struct fixture *f, float **p, float **g)
     }
 }
 
-static void step_equals_the_reference(void **state)
+static void check_step(const struct at_param_rates *rates)
 {
     const struct at_adamw adamw = {
         .learning_rate = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f, .step = 1
@@ -110,9 +117,8 @@ static void step_equals_the_reference(void **state)
     double sum = 0;
     struct gt t;
 
-    (void)state;
     gt_open(&t, 0);
-    open_params(&t, &f);
+    open_params(&t, &f, rates);
     fill(&t, &f, p, g);
     for (size_t i = 0; i < N; i++)
         for (size_t k = 0; k < (size_t)items[i].rows * items[i].cols; k++)
@@ -122,11 +128,12 @@ static void step_equals_the_reference(void **state)
     assert_true(fabs((double)norm[0] - sqrt(sum)) < TOL_NORM * sqrt(sum));
     for (size_t i = 0; i < N; i++) {
         const size_t n = (size_t)items[i].rows * items[i].cols;
-        const struct ref_adamw params = { (double)0.01f,
+        const struct at_param_rates *r = &rates[items[i].group];
+        const struct ref_adamw params = { (double)0.01f * (double)r->rate,
                                           (double)0.9f,
                                           (double)0.999f,
                                           (double)1e-8f,
-                                          items[i].decay ? (double)0.1f : 0,
+                                          (double)r->weight_decay,
                                           1 };
         double *want = gt_doubles(p[i], n), *grad = gt_doubles(g[i], n);
         double *m = calloc(n, sizeof *m), *v = calloc(n, sizeof *v);
@@ -150,6 +157,31 @@ static void step_equals_the_reference(void **state)
     gt_close(&t);
 }
 
+static void step_equals_the_reference(void **state)
+{
+    (void)state;
+    check_step(alike);
+    check_step(apart);
+}
+
+static void lora_B_of_other_rates_has_parts_of_its_own(void **state)
+{
+    struct fixture f;
+    struct gt t;
+
+    (void)state;
+    gt_open(&t, 0);
+    open_params(&t, &f, apart);
+    /* a (1440 bytes), c (4096), b (1280), the vectors */
+    assert_int_equal(f.params.n_parts, 4);
+    assert_int_equal(f.item[2]->part, 2);
+    assert_int_equal(f.params.parts[2].n, 1280 / 4);
+    assert_true(f.params.parts[2].rate == 8 && f.params.parts[2].weight_decay == 0.2f);
+    assert_true(f.params.parts[1].rate == 1 && f.params.parts[3].rate == 2);
+    at_params_release(&f.params);
+    gt_close(&t);
+}
+
 static void written_state_is_read_back(void **state)
 {
     struct fixture f;
@@ -159,7 +191,7 @@ static void written_state_is_read_back(void **state)
 
     (void)state;
     gt_open(&t, 0);
-    open_params(&t, &f);
+    open_params(&t, &f, alike);
     n = at_params_bytes(&f.params) / sizeof(float);
     for (int i = 0; i < 3; i++) {
         in[i] = gt_floats(n, 1);
@@ -186,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_hold_matrices_first_and_no_item_twice),
         cmocka_unit_test(item_larger_than_a_part_is_refused_by_name),
+        cmocka_unit_test(lora_B_of_other_rates_has_parts_of_its_own),
         cmocka_unit_test(step_equals_the_reference),
         cmocka_unit_test(written_state_is_read_back),
     };
