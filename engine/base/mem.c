@@ -272,3 +272,33 @@ void at_ids_release(struct at_ids *ids)
     at_free(&ids->data);
     *ids = (struct at_ids){ 0 };
 }
+
+/* ---- words ---- */
+
+static size_t min3(size_t a, size_t b, size_t c)
+{
+    const size_t m = a < b ? a : b;
+
+    return m < c ? m : c;
+}
+
+size_t at_edit_distance(const char *a, const char *b)
+{
+    size_t row[64];
+    const size_t n = strlen(b);
+
+    if (strlen(a) >= AT_COUNT(row) || n >= AT_COUNT(row))
+        return AT_COUNT(row);
+    for (size_t j = 0; j <= n; j++)
+        row[j] = j;
+    for (size_t i = 0; a[i]; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < n; j++) {
+            const size_t above = row[j + 1];
+            row[j + 1] = min3(above + 1, row[j] + 1, diagonal + (a[i] != b[j]));
+            diagonal = above;
+        }
+    }
+    return row[n];
+}

@@ -53,6 +53,9 @@ AT_CHECKED at_buf_status(const struct at_buf *buf);
 void at_buf_clear(struct at_buf *buf); /* n = 0, keeps memory */
 void at_buf_release(struct at_buf *buf);
 
+/* Levenshtein distance of two words, to name the nearest; 64 when one is longer than that. */
+size_t at_edit_distance(const char *a, const char *b);
+
 /* A growing array of int32 (token ids). Same conventions as at_buf, but append is checked. */
 struct at_ids {
     int32_t *data;

@@ -23,26 +23,25 @@ static AT_CHECKED init(struct at_adapter *out, const struct at_model_config *c)
     *out = (struct at_adapter){ .n_modules = n };
     TRY(at_arena_alloc(&out->arena, &out->lora, n, sizeof *out->lora));
     TRY(at_arena_alloc(&out->arena, &out->rank, n, sizeof *out->rank));
+    TRY(at_arena_alloc(&out->arena, &out->alphas, n, sizeof *out->alphas));
     TRY(at_arena_alloc(&out->arena, &out->A, n, sizeof *out->A));
     TRY(at_arena_alloc(&out->arena, &out->B, n, sizeof *out->B));
 done:
     return st;
 }
 
-static AT_CHECKED set_scale(struct at_adapter *adapter, const struct at_model_config *c, uint32_t r,
-                            double alpha, bool rslora, const char *name)
+/* Scales and the largest rank, from rank[] and alphas[]. */
+static AT_CHECKED set_scales(struct at_adapter *adapter, const char *name)
 {
-    const float scale = (float)(alpha / (rslora ? sqrt(r) : r));
-
-    if (r < 1 || r > MAX_RANK)
-        return at_fail(AT_DATA, "%s: r is %u; expected 1 to %d", name, r, MAX_RANK);
-    if (!isfinite(scale))
-        return at_fail(AT_DATA, "%s: lora_alpha is %g", name, alpha);
-    adapter->r = r;
-    adapter->alpha = alpha;
-    adapter->rslora = rslora;
-    for (size_t i = 0; i < n_modules(c); i++)
-        adapter->lora[i].scale = scale;
+    for (size_t k = 0; k < adapter->n_modules; k++) {
+        const uint32_t r = adapter->rank[k];
+        const double alpha = adapter->alphas[k];
+        const float scale = r > 0 ? (float)(alpha / (adapter->rslora ? sqrt(r) : r)) : 0;
+        if (!isfinite(scale))
+            return at_fail(AT_DATA, "%s: lora_alpha is %g", name, alpha);
+        adapter->lora[k].scale = scale;
+        adapter->max_rank = r > adapter->max_rank ? r : adapter->max_rank;
+    }
     return AT_OK;
 }
 
@@ -73,14 +72,13 @@ AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_c
                                  const struct at_adapter_params *params, struct at_params *arena)
 {
     enum at_status st = AT_OK;
-    bool *selected = NULL;
 
     TRY(init(out, model));
-    TRY(at_arena_alloc(&out->arena, &selected, n_modules(model), sizeof *selected));
-    TRY(set_scale(out, model, params->r, params->alpha, params->rslora, "lora"));
-    TRY(at_adapter_select(selected, model, params->target_modules));
-    for (size_t k = 0; k < n_modules(model); k++)
-        out->rank[k] = selected[k] ? params->r : 0;
+    out->r = params->r;
+    out->alpha = params->alpha;
+    out->rslora = params->rslora;
+    TRY(at_adapter_layout(out->rank, out->alphas, model, params));
+    TRY(set_scales(out, "lora"));
     TRY(add_params(out, model, arena));
 done:
     if (st != AT_OK)
@@ -147,37 +145,57 @@ done:
     return st;
 }
 
+/* rank[] and alphas[] of every module as the file gives them, targeted or not: that the tensors
+ * say. */
+static AT_CHECKED read_patterns(struct at_adapter *out, const cJSON *config, const char *name)
+{
+    const size_t n = out->n_modules;
+    const struct at_pattern_params ranks = {
+        .what = "rank_pattern", .least = 1, .most = MAX_RANK, .whole = true, .n_modules = n
+    };
+    const struct at_pattern_params alphas = {
+        .what = "alpha_pattern", .least = -1e30, .most = 1e30, .n_modules = n
+    };
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    double *values = NULL;
+    bool *all = NULL;
+
+    TRY(at_arena_alloc(&arena, &values, n, sizeof *values));
+    TRY(at_arena_alloc(&arena, &all, n, sizeof *all));
+    for (size_t k = 0; k < n; k++) {
+        values[k] = out->r;
+        out->alphas[k] = out->alpha;
+        all[k] = true;
+    }
+    st = at_pattern_values(values, at_json_find(config, ranks.what), all, &ranks);
+    if (st == AT_OK)
+        st = at_pattern_values(out->alphas, at_json_find(config, alphas.what), all, &alphas);
+    if (st == AT_USAGE)
+        FAIL(AT_DATA, "%s: %s", name, at_message());
+    for (size_t k = 0; k < n; k++)
+        out->rank[k] = (uint32_t)values[k];
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
 /* adapter_config.json: everything that would change the computation is refused by name. */
 static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_config *model,
                               const cJSON *config, const char *name)
 {
     static const char *const unknown[] = {
-        "alora_invocation_tokens",
-        "alpha_pattern",
-        "arrow_config",
-        "corda_config",
-        "eva_config",
-        "fan_in_fan_out",
-        "kasa_config",
-        "layer_replication",
-        "lora_bias",
-        "lora_ga_config",
-        "megatron_config",
-        "monteclora_config",
-        "rank_pattern",
-        "target_parameters",
-        "trainable_token_indices",
-        "use_bdlora",
-        "use_dora",
-        "use_qalora",
+        "alora_invocation_tokens", "arrow_config",    "corda_config",      "eva_config",
+        "fan_in_fan_out",          "kasa_config",     "layer_replication", "lora_bias",
+        "lora_ga_config",          "megatron_config", "monteclora_config", "target_parameters",
+        "trainable_token_indices", "use_bdlora",      "use_dora",          "use_qalora",
         "velora_config",
     };
     enum at_status st = AT_OK;
     const char *type = "", *bias = "none";
-    bool rslora = false;
-    double alpha = 8;
-    uint32_t r = 8;
 
+    out->r = 8;
+    out->alpha = 8;
     if (!cJSON_IsObject(config))
         FAIL(AT_DATA, "%s: must be an object", name);
     TRY(at_json_need_string(&type, config, "peft_type", name));
@@ -190,10 +208,12 @@ static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_conf
         TRY(refuse_filled(config, unknown[i], name));
     TRY(check_head(model, config, name));
     TRY(check_init(config, name));
-    TRY(at_json_get_u32(&r, config, "r", name));
-    TRY(at_json_get_double(&alpha, config, "lora_alpha", name));
-    TRY(at_json_get_bool(&rslora, config, "use_rslora", name));
-    TRY(set_scale(out, model, r, alpha, rslora, name));
+    TRY(at_json_get_u32(&out->r, config, "r", name));
+    TRY(at_json_get_double(&out->alpha, config, "lora_alpha", name));
+    TRY(at_json_get_bool(&out->rslora, config, "use_rslora", name));
+    if (out->r < 1 || out->r > MAX_RANK)
+        FAIL(AT_DATA, "%s: r is %u; expected 1 to %d", name, out->r, MAX_RANK);
+    TRY(read_patterns(out, config, name));
 done:
     return st;
 }
@@ -243,7 +263,8 @@ done:
     return st;
 }
 
-/* A and B of module k: both or neither, of the right shape. *zero: B is exactly zero. */
+/* A and B of module k: both or neither (rank[k] becomes 0), of the right shape. *zero: B is exactly
+ * zero. */
 static AT_CHECKED check_module(struct at_adapter *out, const struct at_model_config *model,
                                struct at_arena *arena, uint32_t k, bool *known, bool *zero)
 {
@@ -254,17 +275,18 @@ static AT_CHECKED check_module(struct at_adapter *out, const struct at_model_con
 
     TRY(find_tensor(&A, out, arena, k, 'A'));
     TRY(find_tensor(&B, out, arena, k, 'B'));
-    if (!A && !B)
+    if (!A && !B) {
+        out->rank[k] = 0;
         goto done;
+    }
     if (!A || !B)
         FAIL(AT_DATA, "%s: tensor %s has no partner lora_%c", (A ? A : B)->file, (A ? A : B)->name,
              A ? 'B' : 'A');
     at_linear_shape(model, k % AT_LINEARS, &in, &width);
-    TRY(check_tensor(A, out->r, in));
-    TRY(check_tensor(B, width, out->r));
+    TRY(check_tensor(A, out->rank[k], in));
+    TRY(check_tensor(B, width, out->rank[k]));
     TRY(scan(A, &ignored));
     TRY(scan(B, zero));
-    out->rank[k] = out->r;
     known[A - out->file->sources] = known[B - out->file->sources] = true;
 done:
     return st;
@@ -408,6 +430,7 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
     TRY(read_config(out, model, config, path));
     TRY(open_file(out, dir));
     TRY(check_tensors(out, model, &zero));
+    TRY(set_scales(out, path));
     TRY(warn_of_gaps(out, model, config, path));
     if (!arena) {
         reserve_frozen(out->lora, out, model, frozen, "adapter");

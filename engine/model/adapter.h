@@ -10,12 +10,18 @@ struct at_adapter_params {
     double alpha;
     bool rslora;
     const char *target_modules; /* "all-linear", a regular expression, or a comma list of names */
+    const double *layers;       /* n_layers indices: adapters in these layers alone; 0: in all */
+    size_t n_layers;
+    /* JSON objects of patterns and numbers, or NULL: other r and alpha for modules that match */
+    const char *rank_pattern, *alpha_pattern;
     uint64_t seed;
 };
 struct at_adapter {
-    uint32_t r;       /* rank of every targeted module */
-    size_t n_modules; /* L * AT_LINEARS */
-    double alpha;
+    uint32_t r;        /* rank of targeted modules that no pattern names */
+    uint32_t max_rank; /* of any module */
+    size_t n_modules;  /* L * AT_LINEARS */
+    double alpha;      /* of modules that no pattern names */
+    double *alphas;    /* (L * AT_LINEARS) */
     bool rslora, trainable;
     struct at_lora *lora;     /* (L * AT_LINEARS); A.view.buffer NULL: not targeted */
     uint32_t *rank;           /* (L * AT_LINEARS), 0: not targeted; known from plan on */
@@ -27,7 +33,7 @@ struct at_adapter {
     struct at_arena arena;
 };
 /* A fresh adapter: A ~ U(-1/sqrt(in), 1/sqrt(in)) by Philox (PEFT's kaiming_uniform(a=sqrt 5)), B =
- * 0. Zero modules selected is AT_USAGE and lists what there is. */
+ * 0. Ranks and alphas as at_adapter_layout() says. */
 AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_config *model,
                                  const struct at_adapter_params *params, struct at_params *arena);
 /* An adapter from a PEFT folder. trainable: into `arena` with a reference copy in `frozen`;
@@ -41,6 +47,12 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
  * a name that selects nothing, the head or the embedding: AT_USAGE. */
 AT_CHECKED at_adapter_select(bool *selected, const struct at_model_config *c,
                              const char *target_modules);
+/* rank[L * AT_LINEARS] (0: no adapter) and alpha[L * AT_LINEARS] of a fresh adapter: target
+ * modules, layers and patterns by PEFT's rules (patterns: the first key in the object's order that
+ * matches a path, or its tail behind a dot). What selects nothing, a number out of range: AT_USAGE.
+ */
+AT_CHECKED at_adapter_layout(uint32_t *rank, double *alpha, const struct at_model_config *c,
+                             const struct at_adapter_params *params);
 /* After commit and at_params_bind(): writes the values. */
 AT_CHECKED at_adapter_upload(struct at_adapter *adapter, const struct at_model_config *model,
                              struct at_gpu *gpu, uint64_t seed);
@@ -49,7 +61,7 @@ void at_adapter_release(struct at_adapter *adapter);
 /* What is written: the stack as one adapter, concatenated along the rank with scales folded in so
  * that it reproduces the policy on the bare base. One adapter alone is written as it is.
  * target_modules of the file are those that the adapters hold: names, or full paths when layers
- * differ. */
+ * differ; so are the keys of its patterns. */
 struct at_adapter_record {
     const char *base_model; /* base_model_name_or_path */
     double dropout;

@@ -3,11 +3,32 @@
 #define AT_ADAPTER_FILE_H
 
 #include "adapter.h"
+#include "json.h"
 
 /* Name of a linear's lora_A (or lora_B) in PEFT files, in `arena`. */
 AT_CHECKED at_adapter_tensor_name(struct at_arena *arena, char **out, uint32_t layer,
                                   uint32_t linear, char part);
 /* Inputs and outputs of linear i. */
 void at_linear_shape(const struct at_model_config *c, uint32_t i, uint32_t *in, uint32_t *out);
+
+/* A regular expression that must match a module's path as a whole (Python's re.fullmatch). A wrong
+ * one, and a match that takes too long: AT_USAGE in the name of `what`. */
+struct at_pattern;
+AT_CHECKED at_pattern_open(struct at_pattern **out, const char *text, const char *what);
+AT_CHECKED at_pattern_match(bool *matched, const struct at_pattern *pattern, const char *module);
+void at_pattern_close(struct at_pattern **pattern);
+
+/* Numbers by pattern, as PEFT's get_pattern_key() reads rank_pattern and alpha_pattern: the first
+ * key that matches a module's path, or its tail behind a dot, gives values[module] its number;
+ * other values stay. `patterns` NULL or null: nothing. Only modules that are `adapted` count. A
+ * number out of range and, when strict, a key that matches none of them: AT_USAGE. */
+struct at_pattern_params {
+    const char *what; /* the key's name */
+    double least, most;
+    bool whole, strict;
+    size_t n_modules;
+};
+AT_CHECKED at_pattern_values(double *values, const cJSON *patterns, const bool *adapted,
+                             const struct at_pattern_params *params);
 
 #endif

@@ -11,10 +11,11 @@ struct merged {
     const struct at_model_config *model;
     const struct at_adapter *const *stack;
     size_t n_stack;
-    uint32_t r; /* of every written module */
+    uint32_t r; /* of modules whose adapters have none but their usual rank; so is alpha */
     double alpha;
     bool rslora;
-    bool *used; /* (L * AT_LINEARS): some adapter targets the module */
+    bool *used;            /* (L * AT_LINEARS): some adapter targets the module */
+    double *rank, *alphas; /* (L * AT_LINEARS) */
     struct at_save_tensor *tensors;
     size_t n_tensors;
     const struct at_value_head *value;
@@ -22,6 +23,12 @@ struct merged {
 };
 
 /* ---- values ---- */
+
+/* Rows that adapter a has in the written A of module k. */
+static uint32_t rows_of(const struct at_adapter *a, uint32_t k)
+{
+    return a->rank[k] > 0 ? a->rank[k] : a->r;
+}
 
 /* A = [A1; A2; ...], rows of zeros for adapters that do not target module k. */
 static AT_CHECKED merge_A(struct merged *m, struct at_gpu *gpu, uint32_t k, float *out, uint32_t in)
@@ -32,7 +39,7 @@ static AT_CHECKED merge_A(struct merged *m, struct at_gpu *gpu, uint32_t k, floa
     for (size_t i = 0; i < m->n_stack; i++) {
         if (m->stack[i]->rank[k] > 0)
             TRY(at_tensor_read(gpu, out + (size_t)at * in, m->stack[i]->lora[k].A));
-        at += m->stack[i]->r;
+        at += rows_of(m->stack[i], k);
     }
 done:
     return st;
@@ -49,14 +56,14 @@ static AT_CHECKED merge_B(struct merged *m, struct at_gpu *gpu, uint32_t k, floa
 
     for (size_t i = 0; i < m->n_stack; i++) {
         const struct at_lora *lora = &m->stack[i]->lora[k];
-        const uint32_t r = m->stack[i]->r;
+        const uint32_t r = rows_of(m->stack[i], k), columns = (uint32_t)m->rank[k];
         const float scale = m->n_stack > 1 ? lora->scale : 1;
         if (m->stack[i]->rank[k] > 0) {
             TRY(at_alloc(&values, (size_t)width * r, sizeof *values));
             TRY(at_tensor_read(gpu, values, lora->B));
             for (uint32_t row = 0; row < width; row++)
                 for (uint32_t j = 0; j < r; j++)
-                    out[(size_t)row * m->r + at + j] = scale * values[(size_t)row * r + j];
+                    out[(size_t)row * columns + at + j] = scale * values[(size_t)row * r + j];
             at_free(&values);
         }
         at += r;
@@ -105,13 +112,18 @@ static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
     enum at_status st = AT_OK;
 
     TRY(at_arena_alloc(&m->arena, &m->used, n, sizeof *m->used));
+    TRY(at_arena_alloc(&m->arena, &m->rank, n, sizeof *m->rank));
+    TRY(at_arena_alloc(&m->arena, &m->alphas, n, sizeof *m->alphas));
     TRY(at_arena_alloc(&m->arena, &m->tensors, 2 * n + 1, sizeof *m->tensors));
     m->alpha = m->stack[0]->alpha;
     m->rslora = m->stack[0]->rslora;
     for (size_t i = 0; i < m->n_stack; i++) {
         m->r += m->stack[i]->r;
-        for (size_t k = 0; k < n; k++)
+        for (uint32_t k = 0; k < n; k++) {
             m->used[k] = m->used[k] || m->stack[i]->rank[k] > 0;
+            m->rank[k] += rows_of(m->stack[i], k);
+            m->alphas[k] = m->n_stack > 1 ? m->rank[k] : m->stack[i]->alphas[k];
+        }
     }
     if (m->n_stack > 1) {
         m->alpha = m->r;
@@ -119,16 +131,17 @@ static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
     }
     for (uint32_t k = 0; k < n; k++) {
         float *A = NULL, *B = NULL;
+        const uint32_t r = (uint32_t)m->rank[k];
         uint32_t in = 0, out = 0;
         if (!m->used[k])
             continue;
         at_linear_shape(m->model, k % AT_LINEARS, &in, &out);
-        TRY(add_tensor(m, &A, k, 'A', m->r, in));
-        TRY(add_tensor(m, &B, k, 'B', out, m->r));
+        TRY(add_tensor(m, &A, k, 'A', r, in));
+        TRY(add_tensor(m, &B, k, 'B', out, r));
         TRY(merge_A(m, gpu, k, A, in));
         TRY(merge_B(m, gpu, k, B, out));
-        TRY(at_check_finite(m->tensors[m->n_tensors - 2].name, A, (uint64_t)m->r * in));
-        TRY(at_check_finite(m->tensors[m->n_tensors - 1].name, B, (uint64_t)out * m->r));
+        TRY(at_check_finite(m->tensors[m->n_tensors - 2].name, A, (uint64_t)r * in));
+        TRY(at_check_finite(m->tensors[m->n_tensors - 1].name, B, (uint64_t)out * r));
     }
     TRY(add_value_head(m, gpu));
 done:
@@ -182,6 +195,54 @@ static void put_double(struct at_buf *out, const char *key, double x)
     at_buf_puts(out, ",\n");
 }
 
+/* Whether every written module of this kind has the same value, *out. */
+static bool same_in_layers(double *out, const struct merged *m, const double *values, uint32_t kind)
+{
+    bool found = false;
+
+    for (size_t k = kind; k < (size_t)m->model->L * AT_LINEARS; k += AT_LINEARS) {
+        if (!m->used[k])
+            continue;
+        if (found && values[k] != *out)
+            return false;
+        *out = values[k];
+        found = true;
+    }
+    return true;
+}
+
+/* {"path": value, ...} of the written modules whose value is not `usual`: names where all layers
+ * agree, else full paths. No module matches two keys: PEFT takes the first that matches and sorts
+ * keys when it saves. */
+static AT_CHECKED put_pattern(struct at_buf *out, struct merged *m, const char *key,
+                              const double *values, double usual)
+{
+    enum at_status st = AT_OK;
+    size_t n = 0;
+
+    at_buf_printf(out, "  \"%s\": {", key);
+    for (uint32_t kind = 0; kind < AT_LINEARS; kind++) {
+        double value = usual;
+        const bool same = same_in_layers(&value, m, values, kind);
+        if (same && value != usual) {
+            at_buf_printf(out, "%s\n    \"%s\": ", n++ ? "," : "", at_linear_name(kind));
+            at_json_write_double(out, value);
+        }
+        for (uint32_t l = 0; l < m->model->L && !same; l++) {
+            const size_t k = (size_t)l * AT_LINEARS + kind;
+            char *path = NULL;
+            if (!m->used[k] || values[k] == usual)
+                continue;
+            TRY(at_arena_printf(&m->arena, &path, at_linear_path(kind), l));
+            at_buf_printf(out, "%s\n    \"%s\": ", n++ ? "," : "", path);
+            at_json_write_double(out, values[k]);
+        }
+    }
+    at_buf_puts(out, n ? "\n  },\n" : "},\n");
+done:
+    return st;
+}
+
 /* As PEFT writes it: keys sorted, two spaces. */
 static AT_CHECKED make_config(struct at_buf *out, struct merged *m,
                               const struct at_adapter_record *record)
@@ -191,7 +252,8 @@ static AT_CHECKED make_config(struct at_buf *out, struct merged *m,
     size_t n = 0;
 
     TRY(list_targets(m, &targets, &n));
-    at_buf_puts(out, "{\n  \"alpha_pattern\": {},\n");
+    at_buf_puts(out, "{\n");
+    TRY(put_pattern(out, m, "alpha_pattern", m->alphas, m->alpha));
     put_text(out, "base_model_name_or_path", record->base_model);
     at_buf_puts(out, "  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n"
                      "  \"inference_mode\": true,\n  \"init_lora_weights\": true,\n"
@@ -200,8 +262,9 @@ static AT_CHECKED make_config(struct at_buf *out, struct merged *m,
     put_double(out, "lora_dropout", record->dropout);
     at_buf_printf(out, "  \"modules_to_save\": %s,\n  \"peft_type\": \"LORA\",\n",
                   m->value ? "[\n    \"classifier\",\n    \"score\"\n  ]" : "null");
-    at_buf_printf(out, "  \"r\": %u,\n  \"rank_pattern\": {},\n  \"revision\": null,\n", m->r);
-    at_buf_puts(out, "  \"target_modules\": [");
+    at_buf_printf(out, "  \"r\": %u,\n", m->r);
+    TRY(put_pattern(out, m, "rank_pattern", m->rank, m->r));
+    at_buf_puts(out, "  \"revision\": null,\n  \"target_modules\": [");
     for (size_t i = 0; i < n; i++)
         at_buf_printf(out, "%s\n    \"%s\"", i > 0 ? "," : "", targets[i]);
     at_buf_printf(out,

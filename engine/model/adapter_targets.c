@@ -1,12 +1,8 @@
-/* Which linear layers an adapter is put on: PEFT's rules for target_modules. */
-#define PCRE2_CODE_UNIT_WIDTH 8
+/* Which linear layers an adapter is put on, and with which rank and alpha: PEFT's rules. */
 #include "adapter_file.h"
 
-#include <pcre2.h>
+#include <math.h>
 #include <string.h>
-
-/* Steps of the matcher on one name; a pattern that needs more is refused instead of running on. */
-enum { MATCH_LIMIT = 100000 };
 
 static const char available[] = "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj";
 
@@ -82,60 +78,33 @@ done:
 
 /* ---- patterns ---- */
 
-static AT_CHECKED match_pattern(bool *matched, const pcre2_code *code, pcre2_match_data *data,
-                                pcre2_match_context *context, const char *module)
-{
-    const int rc = pcre2_match(code, (PCRE2_SPTR)module, strlen(module), 0, 0, data, context);
-
-    *matched = rc >= 0;
-    if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
-        return at_fail(AT_USAGE,
-                       "target_modules: the pattern takes too long on %s (PCRE2 error %d)", module,
-                       rc);
-    return AT_OK;
-}
-
 /* Python's re.fullmatch. */
-static AT_CHECKED select_pattern(bool *selected, char *const *modules, size_t n,
-                                 const char *pattern)
+static AT_CHECKED select_pattern(bool *selected, char *const *modules, size_t n, const char *text)
 {
     static const char *const others[] = { "lm_head", "model.embed_tokens" };
     enum at_status st = AT_OK;
-    pcre2_match_context *context = NULL;
-    pcre2_match_data *data = NULL;
-    pcre2_code *code = NULL;
-    PCRE2_SIZE at = 0;
+    struct at_pattern *pattern = NULL;
     bool matched = false;
-    int error = 0;
 
-    code = pcre2_compile((PCRE2_SPTR)pattern, strlen(pattern),
-                         PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_UTF, &error, &at, NULL);
-    if (!code) {
-        PCRE2_UCHAR text[120] = { 0 };
-        pcre2_get_error_message(error, text, sizeof text);
-        FAIL(AT_USAGE, "target_modules: the pattern \"%s\" is wrong at character %zu: %s", pattern,
-             (size_t)at + 1, (const char *)text);
-    }
-    data = pcre2_match_data_create_from_pattern(code, NULL);
-    context = pcre2_match_context_create(NULL);
-    if (!data || !context)
-        FAIL(AT_MEMORY, "target_modules: no memory for the pattern");
-    pcre2_set_match_limit(context, MATCH_LIMIT);
+    TRY(at_pattern_open(&pattern, text, "target_modules"));
     for (size_t i = 0; i < n; i++)
-        TRY(match_pattern(&selected[i], code, data, context, modules[i]));
+        TRY(at_pattern_match(&selected[i], pattern, modules[i]));
     for (size_t i = 0; i < AT_COUNT(others); i++) {
-        TRY(match_pattern(&matched, code, data, context, others[i]));
+        TRY(at_pattern_match(&matched, pattern, others[i]));
         if (matched)
             FAIL(AT_USAGE,
                  "target_modules: the pattern \"%s\" also selects %s, which takes no adapter "
                  "in this version; there are %s",
-                 pattern, others[i], available);
+                 text, others[i], available);
     }
 done:
-    pcre2_match_context_free(context);
-    pcre2_match_data_free(data);
-    pcre2_code_free(code);
+    at_pattern_close(&pattern);
     return st;
+}
+
+static bool is_pattern(const char *target_modules)
+{
+    return strpbrk(target_modules, "\\^$*+?()[]{}|") != NULL;
 }
 
 AT_CHECKED at_adapter_select(bool *selected, const struct at_model_config *c,
@@ -153,7 +122,7 @@ AT_CHECKED at_adapter_select(bool *selected, const struct at_model_config *c,
         TRY(at_arena_printf(&arena, &modules[i], at_linear_path((uint32_t)(i % AT_LINEARS)),
                             (uint32_t)(i / AT_LINEARS)));
     }
-    if (strpbrk(target_modules, "\\^$*+?()[]{}|"))
+    if (is_pattern(target_modules))
         TRY(select_pattern(selected, modules, n, target_modules));
     else if (strcmp(target_modules, "all-linear") != 0)
         TRY(select_list(&arena, selected, modules, n, target_modules));
@@ -164,6 +133,93 @@ AT_CHECKED at_adapter_select(bool *selected, const struct at_model_config *c,
              "target_modules: \"%s\" selects nothing; there are %s in layers 0 to %u, or "
              "all-linear",
              target_modules, available, c->L - 1);
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
+/* ---- layout ---- */
+
+/* Leaves only the modules of these layers. PEFT takes layers with names alone, not with a pattern,
+ * whose paths have the layer in them. */
+static AT_CHECKED keep_layers(bool *selected, const struct at_model_config *c,
+                              const struct at_adapter_params *p)
+{
+    enum at_status st = AT_OK;
+    bool any = false;
+
+    if (p->n_layers > 0 && is_pattern(p->target_modules))
+        FAIL(AT_USAGE,
+             "layers_to_transform needs target modules by name or all-linear; the pattern \"%s\" "
+             "can name layers itself, as in model\\.layers\\.[01]\\..*q_proj",
+             p->target_modules);
+    for (size_t i = 0; i < p->n_layers; i++)
+        if (p->layers[i] != floor(p->layers[i]) || p->layers[i] >= c->L)
+            FAIL(AT_USAGE, "layers_to_transform: %g is no layer of this model, which has 0 to %u",
+                 p->layers[i], c->L - 1);
+    for (size_t k = 0; k < (size_t)c->L * AT_LINEARS; k++) {
+        const size_t layer = k / AT_LINEARS;
+        bool kept = p->n_layers == 0;
+        for (size_t i = 0; i < p->n_layers; i++)
+            kept = kept || p->layers[i] == (double)layer;
+        selected[k] = selected[k] && kept;
+        any = any || selected[k];
+    }
+    if (!any)
+        FAIL(AT_USAGE,
+             "target_modules: \"%s\" selects nothing in the layers of "
+             "layers_to_transform",
+             p->target_modules);
+done:
+    return st;
+}
+
+static AT_CHECKED pattern_of(double *values, const char *text, const bool *selected,
+                             const struct at_pattern_params *params)
+{
+    enum at_status st = AT_OK;
+    cJSON *patterns = NULL;
+
+    if (!text)
+        goto done;
+    TRY(at_json_parse(&patterns, text, strlen(text), params->what, 1));
+    TRY(at_pattern_values(values, patterns, selected, params));
+done:
+    at_json_free(&patterns);
+    return st;
+}
+
+AT_CHECKED at_adapter_layout(uint32_t *rank, double *alpha, const struct at_model_config *c,
+                             const struct at_adapter_params *p)
+{
+    const size_t n = (size_t)c->L * AT_LINEARS;
+    /* the ranges of lora_r and lora_alpha */
+    const struct at_pattern_params ranks = { .what = "rank_pattern",
+                                             .least = 1,
+                                             .most = 1024,
+                                             .whole = true,
+                                             .strict = true,
+                                             .n_modules = n };
+    const struct at_pattern_params alphas = {
+        .what = "alpha_pattern", .least = 1e-6, .most = 1e5, .strict = true, .n_modules = n
+    };
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    double *values = NULL;
+    bool *selected = NULL;
+
+    TRY(at_arena_alloc(&arena, &selected, n, sizeof *selected));
+    TRY(at_arena_alloc(&arena, &values, n, sizeof *values));
+    TRY(at_adapter_select(selected, c, p->target_modules));
+    TRY(keep_layers(selected, c, p));
+    for (size_t k = 0; k < n; k++) {
+        values[k] = p->r;
+        alpha[k] = p->alpha;
+    }
+    TRY(pattern_of(values, p->rank_pattern, selected, &ranks));
+    TRY(pattern_of(alpha, p->alpha_pattern, selected, &alphas));
+    for (size_t k = 0; k < n; k++)
+        rank[k] = selected[k] ? (uint32_t)values[k] : 0;
 done:
     at_arena_release(&arena);
     return st;

@@ -134,7 +134,7 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
     AT_REQUIRE(n_stack <= AT_MAX_ADAPTERS);
     for (size_t i = 0; i < n_stack; i++) {
         out->stack[i] = stack[i];
-        rank = stack[i]->r > rank ? stack[i]->r : rank;
+        rank = stack[i]->max_rank > rank ? stack[i]->max_rank : rank;
     }
     TRY(at_alloc(&out->layers, saved, sizeof *out->layers));
     for (uint32_t l = 0; l < saved; l++)

@@ -207,42 +207,13 @@ const char *at_key_word(enum at_key_class class, size_t i, const char **text)
     return lists[class].rows[i].name;
 }
 
-static size_t min3(size_t a, size_t b, size_t c)
-{
-    const size_t m = a < b ? a : b;
-
-    return m < c ? m : c;
-}
-
-/* Levenshtein distance of two short words. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[64];
-    const size_t n = strlen(b);
-
-    if (strlen(a) >= AT_COUNT(row) || n >= AT_COUNT(row))
-        return AT_COUNT(row);
-    for (size_t j = 0; j <= n; j++)
-        row[j] = j;
-    for (size_t i = 0; a[i]; i++) {
-        size_t diagonal = row[0];
-        row[0] = i + 1;
-        for (size_t j = 0; j < n; j++) {
-            const size_t above = row[j + 1];
-            row[j + 1] = min3(above + 1, row[j] + 1, diagonal + (a[i] != b[j]));
-            diagonal = above;
-        }
-    }
-    return row[n];
-}
-
 const char *at_config_suggest(const char *name)
 {
     const char *best = NULL;
     size_t near = 1 + strlen(name) / 3;
 
     for (size_t i = 0; i < AT_COUNT(keys); i++) {
-        const size_t d = distance(name, keys[i].name);
+        const size_t d = at_edit_distance(name, keys[i].name);
         if (d <= near && (!best || d < near)) {
             near = d;
             best = keys[i].name;

@@ -201,12 +201,15 @@ static void warn_ignored(const struct at_config *c, enum at_key key, const char 
 static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p)
 {
     static const enum at_key of_adapters[] = { AT_KEY_adapter_start,
+                                               AT_KEY_alpha_pattern,
                                                AT_KEY_base_model_name_or_path,
+                                               AT_KEY_layers_to_transform,
                                                AT_KEY_lora_alpha,
                                                AT_KEY_lora_dropout,
                                                AT_KEY_lora_r,
                                                AT_KEY_lora_target_modules,
                                                AT_KEY_loraplus_lr_ratio,
+                                               AT_KEY_rank_pattern,
                                                AT_KEY_use_rslora };
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
@@ -234,15 +237,20 @@ static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p
     } else if (stack) {
         warn_ignored(c, AT_KEY_adapter_start, "there is no adapter_name_or_path to stack on");
     }
-    p->lora = (struct at_adapter_params){
-        .r = c->lora_r, .alpha = c->lora_alpha, .rslora = c->use_rslora, .seed = c->seed
-    };
+    p->lora = (struct at_adapter_params){ .r = c->lora_r,
+                                          .alpha = c->lora_alpha,
+                                          .rslora = c->use_rslora,
+                                          .layers = c->layers_to_transform.items,
+                                          .n_layers = c->layers_to_transform.n,
+                                          .rank_pattern = c->rank_pattern,
+                                          .alpha_pattern = c->alpha_pattern,
+                                          .seed = c->seed };
     TRY(target_modules(run, &p->lora.target_modules));
 done:
     return st;
 }
 
-/* A continued adapter keeps its rank, scale and modules: other values in the configuration are
+/* A continued adapter keeps its ranks, scales and modules: other values in the configuration are
  * told. */
 static AT_CHECKED warn_continued(struct at_run *run, const struct at_adapter_params *lora)
 {
@@ -250,7 +258,9 @@ static AT_CHECKED warn_continued(struct at_run *run, const struct at_adapter_par
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
     const struct at_adapter *a = &run->engine.adapters[0];
-    bool *selected = NULL, same = true;
+    uint32_t *rank = NULL;
+    double *alpha = NULL;
+    bool modules = true, ranks = true, alphas = true;
 
     if (lora->r != a->r)
         warn_ignored(c, AT_KEY_lora_r, why);
@@ -258,16 +268,26 @@ static AT_CHECKED warn_continued(struct at_run *run, const struct at_adapter_par
         warn_ignored(c, AT_KEY_lora_alpha, why);
     if (lora->rslora != a->rslora)
         warn_ignored(c, AT_KEY_use_rslora, why);
-    TRY(at_arena_alloc(&run->arena, &selected, a->n_modules, sizeof *selected));
-    st = at_adapter_select(selected, &run->bundle.config, lora->target_modules);
+    TRY(at_arena_alloc(&run->arena, &rank, a->n_modules, sizeof *rank));
+    TRY(at_arena_alloc(&run->arena, &alpha, a->n_modules, sizeof *alpha));
+    st = at_adapter_layout(rank, alpha, &run->bundle.config, lora);
     if (st != AT_OK && st != AT_USAGE)
         goto done;
-    same = st == AT_OK;
+    modules = ranks = alphas = st == AT_OK;
     st = AT_OK;
-    for (size_t k = 0; k < a->n_modules; k++)
-        same = same && selected[k] == (a->rank[k] > 0);
-    if (!same)
+    for (size_t k = 0; k < a->n_modules; k++) {
+        modules = modules && (rank[k] > 0) == (a->rank[k] > 0);
+        ranks = ranks && (rank[k] == 0 || a->rank[k] == 0 || rank[k] == a->rank[k]);
+        alphas = alphas && (rank[k] == 0 || a->rank[k] == 0 || alpha[k] == a->alphas[k]);
+    }
+    if (!modules) {
+        warn_ignored(c, AT_KEY_layers_to_transform, why);
         warn_ignored(c, AT_KEY_lora_target_modules, why);
+    }
+    if (!ranks)
+        warn_ignored(c, AT_KEY_rank_pattern, why);
+    if (!alphas)
+        warn_ignored(c, AT_KEY_alpha_pattern, why);
 done:
     return st;
 }

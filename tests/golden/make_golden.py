@@ -66,7 +66,7 @@ NOT_FOR_TRL = {
     "preset", "method", "model_name_or_path", "train_dataset", "adapter_name_or_path",
     "adapter_start", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
     "reward_token",
-    "loraplus_lr_ratio",
+    "loraplus_lr_ratio", "use_rslora", "rank_pattern", "alpha_pattern", "layers_to_transform",
 }  # fmt: skip
 COMMON = {
     "preset": "trl",
@@ -231,6 +231,15 @@ RUNS = {
     "dpo_loraplus": short_dpo(
         "tiny_llama", "pairs", loraplus_lr_ratio=4.0, weight_decay=0.1, learning_rate=2e-3
     ),
+    # No module matches two patterns: PEFT takes the first one and sorts them when it saves.
+    "dpo_patterns": short_dpo(
+        "tiny_llama",
+        "pairs",
+        use_rslora=True,
+        layers_to_transform=[1],
+        rank_pattern={"layers.1.mlp.down_proj": 6, "(q|o)_proj": 2},
+        alpha_pattern={"self_attn.*": 3, "up_proj": 16},
+    ),
 }
 
 
@@ -304,6 +313,10 @@ def make_init_adapter(name, config, base, folder):
         lora_dropout=config["lora_dropout"],
         target_modules=ALL_LINEAR,
         task_type="SEQ_CLS" if config["method"] == "reward" else "CAUSAL_LM",
+        use_rslora=config.get("use_rslora", False),
+        rank_pattern=config.get("rank_pattern", {}),
+        alpha_pattern=config.get("alpha_pattern", {}),
+        layers_to_transform=config.get("layers_to_transform"),
     )
     model = peft.get_peft_model(base, lora)
     for key, p in model.named_parameters():

@@ -20,20 +20,24 @@ struct fixture {
     struct at_pool *pool;
 };
 
-static void open_adapter(struct gt *t, struct fixture *f, const char *targets, uint32_t r,
-                         double alpha, bool rslora, uint64_t seed)
+static void open_with(struct gt *t, struct fixture *f, const struct at_adapter_params *params)
 {
-    const struct at_adapter_params params = {
-        .r = r, .alpha = alpha, .rslora = rslora, .target_modules = targets
-    };
-
     OK(at_pool_create(&f->pool, t->gpu, "adapter"));
     OK(at_params_init(&f->params, 1 << 20));
-    OK(at_adapter_plan_fresh(&f->adapter, &model, &params, &f->params));
+    OK(at_adapter_plan_fresh(&f->adapter, &model, params, &f->params));
     OK(at_params_plan(&f->params, f->pool, NULL));
     OK(at_pool_commit(f->pool));
     at_params_bind(&f->params);
-    OK(at_adapter_upload(&f->adapter, &model, t->gpu, seed));
+    OK(at_adapter_upload(&f->adapter, &model, t->gpu, params->seed));
+}
+
+static void open_adapter(struct gt *t, struct fixture *f, const char *targets, uint32_t r,
+                         double alpha, bool rslora, uint64_t seed)
+{
+    open_with(
+        t, f,
+        &(struct at_adapter_params){
+            .r = r, .alpha = alpha, .rslora = rslora, .target_modules = targets, .seed = seed });
 }
 
 static void load_adapter(struct gt *t, struct fixture *f, const char *dir, bool trainable)
@@ -262,6 +266,84 @@ static void stack_is_written_as_one_adapter_with_the_sum_of_products(void **stat
     gt_close(&t);
 }
 
+static void require_text(const char *part)
+{
+    struct at_buf text = { 0 };
+
+    OK(at_file_read(&text, TMP "/adapter_config.json"));
+    if (!strstr(text.data, part))
+        fail_msg("adapter_config.json does not hold %s:\n%s", part, text.data);
+    at_buf_release(&text);
+}
+
+/* Ranks and alphas of a's module k, as an adapter that was read back has them. */
+static void require_like(struct gt *t, const struct at_adapter *got, const struct at_adapter *a)
+{
+    for (size_t k = 0; k < N_MODULES; k++) {
+        assert_int_equal(got->rank[k], a->rank[k]);
+        if (a->rank[k] == 0)
+            continue;
+        assert_true(got->lora[k].scale == a->lora[k].scale);
+        require_equal(t, got->lora[k].A, a->lora[k].A);
+        require_equal(t, got->lora[k].B, a->lora[k].B);
+    }
+}
+
+/* Keys are names where layers agree, else paths; alone, and under a second adapter. */
+static void patterns_are_written_and_read_back(void **state)
+{
+    const struct at_adapter_params params = {
+        .r = 4,
+        .alpha = 6,
+        .rslora = true,
+        .target_modules = "q_proj,v_proj,down_proj",
+        .rank_pattern = "{\"q_proj\":2,\"layers.1.mlp.down_proj\":3}",
+        .alpha_pattern = "{\"layers.0.*\":5,\"down_proj\":7}",
+    };
+    const struct at_adapter_record record = { 0 };
+    struct fixture a = { 0 }, b = { 0 }, one = { 0 };
+    const struct at_adapter *stack[] = { &a.adapter, &b.adapter };
+    struct gt t;
+
+    (void)state;
+    gt_open(&t, 0);
+    open_with(&t, &a, &params);
+    open_adapter(&t, &b, "q_proj", 1, 3, false, 2);
+    randomise_B(&t, &a.adapter);
+    randomise_B(&t, &b.adapter);
+    OK(at_adapter_save(TMP, t.gpu, &model, stack, 1, &record));
+    require_text("\"alpha_pattern\": {\n    \"model.layers.0.self_attn.q_proj\": 5,\n"
+                 "    \"model.layers.0.self_attn.v_proj\": 5,\n"
+                 "    \"model.layers.0.mlp.down_proj\": 5,\n"
+                 "    \"model.layers.1.mlp.down_proj\": 7\n  },");
+    require_text("\"rank_pattern\": {\n    \"q_proj\": 2,\n"
+                 "    \"model.layers.1.mlp.down_proj\": 3\n  },");
+    load_adapter(&t, &one, TMP, true);
+    require_like(&t, &one.adapter, &a.adapter);
+    close_adapter(&one);
+    OK(at_adapter_save(TMP, t.gpu, &model, stack, 2, &record));
+    load_adapter(&t, &one, TMP, false);
+    assert_int_equal(one.adapter.rank[0], 3);
+    assert_int_equal(one.adapter.rank[AT_LINEARS + 6], 4);
+    for (size_t k = 0; k < N_MODULES; k++) {
+        double want[12 * 16] = { 0 }, got[12 * 16] = { 0 };
+
+        if (one.adapter.rank[k] == 0)
+            continue;
+        assert_true(one.adapter.lora[k].scale == 1);
+        add_product(&t, want, &a.adapter, k);
+        add_product(&t, want, &b.adapter, k);
+        add_product(&t, got, &one.adapter, k);
+        for (size_t i = 0; i < AT_COUNT(want); i++)
+            if (!(fabs(got[i] - want[i]) <= 1e-6 * (1 + fabs(want[i])))) /* scaled once in f32 */
+                fail_msg("module %zu [%zu]: got %.9g, want %.9g", k, i, got[i], want[i]);
+    }
+    close_adapter(&a);
+    close_adapter(&b);
+    close_adapter(&one);
+    gt_close(&t);
+}
+
 static void non_finite_adapter_is_not_written_and_named(void **state)
 {
     const struct at_adapter_record record = { 0 };
@@ -300,6 +382,7 @@ int main(void)
         cmocka_unit_test_setup(written_adapter_is_read_back, make_folder),
         cmocka_unit_test_setup(stack_is_written_as_one_adapter_with_the_sum_of_products,
                                make_folder),
+        cmocka_unit_test_setup(patterns_are_written_and_read_back, make_folder),
         cmocka_unit_test_setup(non_finite_adapter_is_not_written_and_named, make_folder),
     };
 

@@ -85,6 +85,84 @@ static void selections_of_nothing_are_refused(void **state)
     }
 }
 
+/* Ranks and alphas of layer 0, then of layer 1; a module without an adapter has neither. */
+static void check_layout(const struct at_adapter_params *params, const char *want)
+{
+    struct at_buf got = { 0 };
+    double alpha[N_MODULES];
+    uint32_t rank[N_MODULES];
+
+    REQUIRE_OK(at_adapter_layout(rank, alpha, &model, params));
+    for (size_t k = 0; k < N_MODULES; k++)
+        at_buf_printf(&got, rank[k] ? "%s%u/%g" : "%s.", k ? " " : "", rank[k], alpha[k]);
+    if (strcmp(got.data, want) != 0)
+        fail_msg("got %s, expected %s", got.data, want);
+    at_buf_release(&got);
+}
+
+static const double second_layer[] = { 1 };
+
+static void layout_follows_layers_and_patterns_as_peft(void **state)
+{
+    struct at_adapter_params p = { .r = 4, .alpha = 8, .target_modules = "q_proj,down_proj" };
+
+    (void)state;
+    check_layout(&p, "4/8 . . . . . 4/8 4/8 . . . . . 4/8");
+    p.layers = second_layer;
+    p.n_layers = 1;
+    check_layout(&p, ". . . . . . . 4/8 . . . . . 4/8");
+    p.target_modules = "all-linear";
+    p.rank_pattern = "{\"layers.1.mlp.down_proj\":6,\"(q|down)_proj\":2}";
+    p.alpha_pattern = "{\"self_attn.*\":3,\"q_proj\":5,\"up_proj\":16}";
+    check_layout(&p, ". . . . . . . 2/3 4/3 4/3 4/3 4/8 4/16 6/8");
+    p.n_layers = 0; /* the first key that matches counts; a dot in front, or the whole path */
+    p.target_modules = "q_proj";
+    p.rank_pattern = "{\"model.layers.0.self_attn.q_proj\":3,\"q_proj\":2,\".*\":9}";
+    p.alpha_pattern = "{\"_proj|1.self_attn.q_proj\":1}"; /* no dot in front of _proj */
+    check_layout(&p, "3/8 . . . . . . 2/1 . . . . . .");
+}
+
+static void layouts_that_select_nothing_are_refused(void **state)
+{
+    static const double beyond[] = { 2 }, half[] = { 0.5 };
+    static const struct {
+        struct at_adapter_params p;
+        const char *part;
+    } cases[] = {
+        { { .rank_pattern = "{\"q_porj\":2}" },
+          "rank_pattern: \"q_porj\" matches no module that has an adapter; the nearest is q_proj" },
+        { { .alpha_pattern = "{\"v_proj\":2,\"mlp.dwn_proj\":2}" }, "the nearest is down_proj" },
+        { { .alpha_pattern = "{\"model.layers.1.self_atn.v_proj\":2}" },
+          "the nearest is model.layers.1.self_attn.v_proj" },
+        { { .rank_pattern = "{\"k_proj\":2}" }, "\"k_proj\" matches no module" },
+        { { .rank_pattern = "{\"q_proj\":2.5}" }, "must have a whole number from 1 to 1024" },
+        { { .rank_pattern = "{\"q_proj\":2000}" }, "must have a whole number from 1 to 1024" },
+        { { .alpha_pattern = "{\"q_proj\":0}" }, "must have a number from" },
+        { { .rank_pattern = "{\"q_proj)\":2}" }, "rank_pattern: the pattern" },
+        { { .rank_pattern = "{\"((.|..)+)+[78]\":2}" }, "takes too long" },
+        { { .layers = beyond, .n_layers = 1 }, "2 is no layer of this model, which has 0 to 1" },
+        { { .layers = half, .n_layers = 1 }, "0.5 is no layer" },
+        { { .layers = second_layer, .n_layers = 1, .target_modules = ".*q_proj" },
+          "layers_to_transform needs target modules by name" },
+        { { .layers = second_layer, .n_layers = 1, .target_modules = "layers.0.mlp.up_proj" },
+          "selects nothing in the layers" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        struct at_adapter_params p = cases[i].p;
+        double alpha[N_MODULES];
+        uint32_t rank[N_MODULES];
+
+        p.r = 4;
+        p.alpha = 8;
+        p.target_modules = p.target_modules ? p.target_modules : "q_proj,v_proj,down_proj";
+        if (at_adapter_layout(rank, alpha, &model, &p) != AT_USAGE)
+            fail_msg("not refused: expected \"%s\"", cases[i].part);
+        require_message(cases[i].part);
+    }
+}
+
 static void fresh_adapter_plans_its_parameters(void **state)
 {
     const struct at_adapter_params params = {
@@ -183,6 +261,18 @@ static void folder_is_read(void **state)
     assert_true(adapter.lora[0].scale == (float)(6 / sqrt(3)));
     at_adapter_release(&adapter);
     at_params_release(&arena);
+    write_adapter("\"r\":8,\"lora_alpha\":6,\"rank_pattern\":{\"q_proj\":3,\"nosuch\":5},"
+                  "\"alpha_pattern\":{\"layers.0.*\":12,\"q_proj\":1}",
+                  good_tensors, 2);
+    REQUIRE_OK(load(&adapter, &arena));
+    assert_int_equal(adapter.r, 8);
+    assert_int_equal(adapter.rank[0], RANK);
+    assert_int_equal(adapter.max_rank, RANK);
+    assert_int_equal(adapter.rank[1], 0);
+    assert_true(adapter.alpha == 6 && adapter.alphas[0] == 12);
+    assert_true(adapter.lora[0].scale == 4);
+    at_adapter_release(&adapter);
+    at_params_release(&arena);
 }
 
 /* The gap warnings that loading the two tensors of layer 0's q_proj gives under this config. */
@@ -258,8 +348,11 @@ static void configs_that_change_the_computation_are_refused(void **state)
         { "\"modules_to_save\":[\"lm_head\"]", "modules_to_save is set" },
         { "\"bias\":\"all\"", "bias is \"all\"" },
         { "\"lora_bias\":true", "lora_bias is set" },
-        { "\"rank_pattern\":{\"q_proj\":4}", "rank_pattern is set" },
-        { "\"alpha_pattern\":{\"q_proj\":4}", "alpha_pattern is set" },
+        { "\"rank_pattern\":{\"q_proj\":4}", "3 x 8; expected 4 x 8" },
+        { "\"rank_pattern\":{\"q_proj\":0}", "rank_pattern: \"q_proj\" must have a whole number" },
+        { "\"rank_pattern\":{\"(\":3}", "rank_pattern: the pattern" },
+        { "\"alpha_pattern\":{\"q_proj\":\"4\"}", "alpha_pattern: \"q_proj\" must have a number" },
+        { "\"alpha_pattern\":[4]", "alpha_pattern: must be an object" },
         { "\"fan_in_fan_out\":true", "fan_in_fan_out is set" },
         { "\"layer_replication\":[[0,2]]", "layer_replication is set" },
         { "\"target_parameters\":[\"w\"]", "target_parameters is set" },
@@ -446,6 +539,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(modules_are_selected_as_peft_selects, make_folder),
         cmocka_unit_test_setup(selections_of_nothing_are_refused, make_folder),
+        cmocka_unit_test_setup(layout_follows_layers_and_patterns_as_peft, make_folder),
+        cmocka_unit_test_setup(layouts_that_select_nothing_are_refused, make_folder),
         cmocka_unit_test_setup(fresh_adapter_plans_its_parameters, make_folder),
         cmocka_unit_test_setup(folder_is_read, make_folder),
         cmocka_unit_test_setup(harmless_configs_are_read, make_folder),

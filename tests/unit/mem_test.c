@@ -189,6 +189,22 @@ static void ids_push_grows_and_failure_keeps_ids(void **state)
     assert_int_equal(ids.n, 0);
 }
 
+static void edit_distance_counts_the_fewest_changes(void **state)
+{
+    char word[65];
+
+    (void)state;
+    assert_int_equal(at_edit_distance("q_proj", "q_proj"), 0);
+    assert_int_equal(at_edit_distance("", "abc"), 3);
+    assert_int_equal(at_edit_distance("kitten", "sitting"), 3);
+    assert_int_equal(at_edit_distance("q_porj", "q_proj"), 2);
+    memset(word, 'a', 64);
+    word[64] = 0;
+    assert_int_equal(at_edit_distance(word, word), 64);
+    assert_int_equal(at_edit_distance(word, word + 1), 64);
+    assert_int_equal(at_edit_distance(word + 1, word + 1), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +219,7 @@ int main(void)
         cmocka_unit_test(buf_grows_and_stays_terminated),
         cmocka_unit_test(buf_failed_growth_sticks),
         cmocka_unit_test(ids_push_grows_and_failure_keeps_ids),
+        cmocka_unit_test(edit_distance_counts_the_fewest_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
