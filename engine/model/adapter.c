@@ -77,6 +77,7 @@ AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_c
     out->r = params->r;
     out->alpha = params->alpha;
     out->rslora = params->rslora;
+    out->gaussian = params->gaussian;
     TRY(at_adapter_layout(out->rank, out->alphas, model, params));
     TRY(set_scales(out, "lora"));
     TRY(add_params(out, model, arena));
@@ -99,11 +100,12 @@ static AT_CHECKED refuse_filled(const cJSON *config, const char *key, const char
 }
 
 /* Starts like PiSSA or LoftQ change the base's weights when PEFT loads the adapter. */
-static AT_CHECKED check_init(const cJSON *config, const char *name)
+static AT_CHECKED check_init(bool *gaussian, const cJSON *config, const char *name)
 {
     static const char *const plain[] = { "eva", "gaussian", "orthogonal" };
     const cJSON *init = at_json_find(config, "init_lora_weights");
 
+    *gaussian = cJSON_IsString(init) && strcmp(init->valuestring, "gaussian") == 0;
     if (!cJSON_IsString(init))
         return AT_OK;
     for (size_t i = 0; i < AT_COUNT(plain); i++)
@@ -207,7 +209,7 @@ static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_conf
     for (size_t i = 0; i < AT_COUNT(unknown); i++)
         TRY(refuse_filled(config, unknown[i], name));
     TRY(check_head(model, config, name));
-    TRY(check_init(config, name));
+    TRY(check_init(&out->gaussian, config, name));
     TRY(at_json_get_u32(&out->r, config, "r", name));
     TRY(at_json_get_double(&out->alpha, config, "lora_alpha", name));
     TRY(at_json_get_bool(&out->rslora, config, "use_rslora", name));
@@ -468,8 +470,8 @@ static void bind_params(struct at_adapter *adapter, size_t n)
     }
 }
 
-static AT_CHECKED upload_fresh(struct at_gpu *gpu, const struct at_lora *lora, uint64_t seed,
-                               uint32_t k)
+static AT_CHECKED upload_fresh(struct at_gpu *gpu, const struct at_lora *lora, bool gaussian,
+                               uint64_t seed, uint32_t k)
 {
     struct at_rng rng = at_rng_make(seed, AT_RNG_INIT, k / AT_LINEARS, k % AT_LINEARS);
     const uint32_t r = lora->A.dim[0], in = lora->A.dim[1], out = lora->B.dim[0];
@@ -480,7 +482,8 @@ static AT_CHECKED upload_fresh(struct at_gpu *gpu, const struct at_lora *lora, u
     TRY(at_alloc(&values, (size_t)r * (in > out ? in : out), sizeof *values));
     TRY(at_tensor_write(gpu, lora->B, values));
     for (size_t i = 0; i < (size_t)r * in; i++)
-        values[i] = (float)((2 * at_rng_uniform(&rng) - 1) * bound);
+        values[i] =
+            (float)(gaussian ? at_rng_normal(&rng) / r : (2 * at_rng_uniform(&rng) - 1) * bound);
     TRY(at_tensor_write(gpu, lora->A, values));
 done:
     at_free(&values);
@@ -518,7 +521,7 @@ AT_CHECKED at_adapter_upload(struct at_adapter *adapter, const struct at_model_c
         if (adapter->rank[k] == 0)
             continue;
         if (!adapter->file) {
-            TRY(upload_fresh(gpu, lora, seed, k));
+            TRY(upload_fresh(gpu, lora, adapter->gaussian, seed, k));
             continue;
         }
         TRY(find_tensor(&A, adapter, &arena, k, 'A'));

@@ -14,6 +14,7 @@ struct at_adapter_params {
     size_t n_layers;
     /* JSON objects of patterns and numbers, or NULL: other r and alpha for modules that match */
     const char *rank_pattern, *alpha_pattern;
+    bool gaussian; /* how A starts */
     uint64_t seed;
 };
 struct at_adapter {
@@ -23,6 +24,7 @@ struct at_adapter {
     double alpha;      /* of modules that no pattern names */
     double *alphas;    /* (L * AT_LINEARS) */
     bool rslora, trainable;
+    bool gaussian;            /* how A started, for the file's init_lora_weights */
     struct at_lora *lora;     /* (L * AT_LINEARS); A.view.buffer NULL: not targeted */
     uint32_t *rank;           /* (L * AT_LINEARS), 0: not targeted; known from plan on */
     struct at_param **A, **B; /* trainable: (L * AT_LINEARS) or NULL entries */
@@ -32,8 +34,9 @@ struct at_adapter {
     const struct at_source *score; /* of a reward model's file: where its value head starts */
     struct at_arena arena;
 };
-/* A fresh adapter: A ~ U(-1/sqrt(in), 1/sqrt(in)) by Philox (PEFT's kaiming_uniform(a=sqrt 5)), B =
- * 0. Ranks and alphas as at_adapter_layout() says. */
+/* A fresh adapter: A ~ U(-1/sqrt(in), 1/sqrt(in)) by Philox (PEFT's kaiming_uniform(a=sqrt 5)), or
+ * normal with deviation 1 / rank (PEFT's gaussian); B = 0. Ranks and alphas as at_adapter_layout()
+ * says. */
 AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_config *model,
                                  const struct at_adapter_params *params, struct at_params *arena);
 /* An adapter from a PEFT folder. trainable: into `arena` with a reference copy in `frozen`;

@@ -256,8 +256,10 @@ static AT_CHECKED make_config(struct at_buf *out, struct merged *m,
     TRY(put_pattern(out, m, "alpha_pattern", m->alphas, m->alpha));
     put_text(out, "base_model_name_or_path", record->base_model);
     at_buf_puts(out, "  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n"
-                     "  \"inference_mode\": true,\n  \"init_lora_weights\": true,\n"
-                     "  \"layers_pattern\": null,\n  \"layers_to_transform\": null,\n");
+                     "  \"inference_mode\": true,\n");
+    at_buf_printf(out, "  \"init_lora_weights\": %s,\n",
+                  m->n_stack == 1 && m->stack[0]->gaussian ? "\"gaussian\"" : "true");
+    at_buf_puts(out, "  \"layers_pattern\": null,\n  \"layers_to_transform\": null,\n");
     put_double(out, "lora_alpha", m->alpha);
     put_double(out, "lora_dropout", record->dropout);
     at_buf_printf(out, "  \"modules_to_save\": %s,\n  \"peft_type\": \"LORA\",\n",

@@ -306,11 +306,11 @@ done:
 }
 
 /* The word is one of the key's. */
-static AT_CHECKED check_word(enum at_key key, const cJSON *value)
+static AT_CHECKED check_word(enum at_key key, const char *word, const cJSON *value)
 {
     char want[512];
 
-    if (in_words(keys[key].range, value->valuestring))
+    if (in_words(keys[key].range, word))
         return AT_OK;
     snprintf(want, sizeof want, "one of %s", keys[key].range);
     return bad_value(keys[key].name, want, value);
@@ -331,7 +331,7 @@ static AT_CHECKED set_list(struct at_config *c, enum at_key key, const cJSON *va
             goto done;
         }
         if (keys[key].type == TYPE_CHOICES)
-            TRY(check_word(key, item));
+            TRY(check_word(key, item->valuestring, item));
         TRY(resolve(c, key, dir, item->valuestring, &items[i]));
     }
     *(struct at_strings *)slot(c, key) = (struct at_strings){ items, n };
@@ -384,14 +384,18 @@ static AT_CHECKED set_text(struct at_config *c, enum at_key key, const cJSON *va
                            const char *dir)
 {
     enum at_status st = AT_OK;
+    const bool choice = keys[key].type == TYPE_CHOICE;
+    const char *text = value->valuestring;
 
-    if (!cJSON_IsString(value)) {
+    if (choice && cJSON_IsBool(value)) { /* PEFT's init_lora_weights: true */
+        text = cJSON_IsTrue(value) ? "true" : "false";
+    } else if (!cJSON_IsString(value)) {
         st = bad_value(keys[key].name, "a string", value);
         goto done;
     }
-    if (keys[key].type == TYPE_CHOICE)
-        TRY(check_word(key, value));
-    TRY(resolve(c, key, dir, value->valuestring, (const char **)slot(c, key)));
+    if (choice)
+        TRY(check_word(key, text, value));
+    TRY(resolve(c, key, dir, text, (const char **)slot(c, key)));
 done:
     return st;
 }

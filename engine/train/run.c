@@ -203,6 +203,7 @@ static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p
     static const enum at_key of_adapters[] = { AT_KEY_adapter_start,
                                                AT_KEY_alpha_pattern,
                                                AT_KEY_base_model_name_or_path,
+                                               AT_KEY_init_lora_weights,
                                                AT_KEY_layers_to_transform,
                                                AT_KEY_lora_alpha,
                                                AT_KEY_lora_dropout,
@@ -244,6 +245,7 @@ static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p
                                           .n_layers = c->layers_to_transform.n,
                                           .rank_pattern = c->rank_pattern,
                                           .alpha_pattern = c->alpha_pattern,
+                                          .gaussian = strcmp(c->init_lora_weights, "gaussian") == 0,
                                           .seed = c->seed };
     TRY(target_modules(run, &p->lora.target_modules));
 done:
@@ -262,6 +264,8 @@ static AT_CHECKED warn_continued(struct at_run *run, const struct at_adapter_par
     double *alpha = NULL;
     bool modules = true, ranks = true, alphas = true;
 
+    warn_ignored(c, AT_KEY_init_lora_weights,
+                 "the adapter that is trained further has its weights");
     if (lora->r != a->r)
         warn_ignored(c, AT_KEY_lora_r, why);
     if (lora->alpha != a->alpha)

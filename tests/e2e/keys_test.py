@@ -66,6 +66,7 @@ OTHER = {
     "f_divergence_type": "forward_kl",
     "gradient_accumulation_steps": 2,
     "init_from_scratch": (True, {"use_peft": False}),
+    "init_lora_weights": "gaussian",
     "kernels": "baseline",
     "label_smoothing": (0.3, {"loss_type": "cdpo", "label_smoothing": 0.1}),
     "layers_to_transform": [1],

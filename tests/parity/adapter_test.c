@@ -161,6 +161,66 @@ static void fresh_adapter_is_uniform_and_zero(void **state)
     gt_close(&t);
 }
 
+static void require_text(const char *part)
+{
+    struct at_buf text = { 0 };
+
+    OK(at_file_read(&text, TMP "/adapter_config.json"));
+    if (!strstr(text.data, part))
+        fail_msg("adapter_config.json does not hold %s:\n%s", part, text.data);
+    at_buf_release(&text);
+}
+
+/* Mean 0 and deviation 1 / rank, the module's own; 68.3 % within one deviation, as of no uniform
+ * numbers (57.7 %). */
+static void gaussian_adapter_has_deviation_of_one_over_its_rank(void **state)
+{
+    const struct at_adapter_params params = { .r = 512,
+                                              .alpha = 1,
+                                              .target_modules = "q_proj,down_proj",
+                                              .rank_pattern = "{\"q_proj\":1024}",
+                                              .gaussian = true };
+    const struct at_adapter_record record = { 0 };
+    struct fixture f = { 0 }, again = { 0 };
+    const struct at_adapter *stack[] = { &f.adapter };
+    struct gt t;
+
+    (void)state;
+    gt_open(&t, 0);
+    open_with(&t, &f, &params);
+    for (size_t k = 0; k < N_MODULES; k++) {
+        const struct at_lora *lora = &f.adapter.lora[k];
+        const size_t n = f.adapter.rank[k] ? (size_t)lora->A.dim[0] * lora->A.dim[1] : 0;
+        double sum = 0, square = 0, within = 0;
+        float *A, *B;
+
+        if (n == 0)
+            continue;
+        A = read_tensor(&t, lora->A);
+        B = read_tensor(&t, lora->B);
+        for (size_t i = 0; i < n; i++) {
+            const double x = (double)A[i] * f.adapter.rank[k];
+            sum += x;
+            square += x * x;
+            within += fabs(x) < 1;
+        }
+        assert_true(fabs(sum / (double)n) < 4 / sqrt((double)n));
+        assert_true(fabs(square / (double)n - 1) < 4 * sqrt(2 / (double)n));
+        assert_true(fabs(within / (double)n - 0.6827) < 4 * sqrt(0.2166 / (double)n));
+        for (size_t i = 0; i < (size_t)lora->B.dim[0] * lora->B.dim[1]; i++)
+            assert_true(B[i] == 0);
+        free(A);
+        free(B);
+    }
+    OK(at_adapter_save(TMP, t.gpu, &model, stack, 1, &record));
+    require_text("\"init_lora_weights\": \"gaussian\"");
+    load_adapter(&t, &again, TMP, true);
+    assert_true(again.adapter.gaussian);
+    close_adapter(&again);
+    close_adapter(&f);
+    gt_close(&t);
+}
+
 static void written_adapter_is_read_back(void **state)
 {
     const struct at_adapter_record record = { .base_model = "base \"x\"", .dropout = 0.05 };
@@ -266,16 +326,6 @@ static void stack_is_written_as_one_adapter_with_the_sum_of_products(void **stat
     gt_close(&t);
 }
 
-static void require_text(const char *part)
-{
-    struct at_buf text = { 0 };
-
-    OK(at_file_read(&text, TMP "/adapter_config.json"));
-    if (!strstr(text.data, part))
-        fail_msg("adapter_config.json does not hold %s:\n%s", part, text.data);
-    at_buf_release(&text);
-}
-
 /* Ranks and alphas of a's module k, as an adapter that was read back has them. */
 static void require_like(struct gt *t, const struct at_adapter *got, const struct at_adapter *a)
 {
@@ -379,6 +429,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(fresh_adapter_is_uniform_and_zero, make_folder),
+        cmocka_unit_test_setup(gaussian_adapter_has_deviation_of_one_over_its_rank, make_folder),
         cmocka_unit_test_setup(written_adapter_is_read_back, make_folder),
         cmocka_unit_test_setup(stack_is_written_as_one_adapter_with_the_sum_of_products,
                                make_folder),

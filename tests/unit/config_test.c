@@ -218,6 +218,29 @@ static void loss_type_is_a_word_or_a_list_with_weights(void **state)
     at_config_release(&c);
 }
 
+/* PEFT writes true, its command line "true"; starts that are not built are refused with those that
+ * are. */
+static void a_choice_reads_true_as_its_word(void **state)
+{
+    static const char *const good[] = { "true", "\"true\"", "\"gaussian\"" };
+    static const char *const bad[] = { "false", "\"pissa\"", "1" };
+    char text[64];
+    struct at_config c;
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(good); i++) {
+        snprintf(text, sizeof text, "{\"init_lora_weights\":%s}", good[i]);
+        assert_int_equal(read_as(&c, text, NULL, AT_DPO, NULL), AT_OK);
+        assert_string_equal(c.init_lora_weights, i < 2 ? "true" : "gaussian");
+        at_config_release(&c);
+    }
+    for (size_t i = 0; i < AT_COUNT(bad); i++) {
+        snprintf(text, sizeof text, "{\"init_lora_weights\":%s}", bad[i]);
+        check_fails(text, AT_DPO, NULL, "init_lora_weights",
+                    i < 2 ? "one of true|gaussian" : "a string");
+    }
+}
+
 /* Lists and knobs that mean nothing are refused with the nearest valid choice. */
 static void objectives_without_meaning_are_refused(void **state)
 {
@@ -423,6 +446,7 @@ int main(void)
         cmocka_unit_test(defaults_follow_the_table),
         cmocka_unit_test(presets_give_what_the_interface_says),
         cmocka_unit_test(loss_type_is_a_word_or_a_list_with_weights),
+        cmocka_unit_test(a_choice_reads_true_as_its_word),
         cmocka_unit_test(objectives_without_meaning_are_refused),
         cmocka_unit_test(unknown_keys_suggest_the_nearest),
         cmocka_unit_test(keys_that_are_not_read_are_errors),
