@@ -14,6 +14,7 @@ AT_CHECKED at_slab_init(struct at_slab *out, uint32_t capacity)
     TRY(at_alloc(&out->ids, n, sizeof *out->ids));
     TRY(at_alloc(&out->positions, n, sizeof *out->positions));
     TRY(at_alloc(&out->intervals, n, sizeof *out->intervals));
+    TRY(at_alloc(&out->tokens, n, 2 * sizeof *out->tokens));
     TRY(at_alloc(&out->query_end, n, sizeof *out->query_end));
     TRY(at_alloc(&out->source, n, sizeof *out->source));
     TRY(at_alloc(&out->target, n, sizeof *out->target));
@@ -33,6 +34,7 @@ void at_slab_release(struct at_slab *slab)
     at_free(&slab->ids);
     at_free(&slab->positions);
     at_free(&slab->intervals);
+    at_free(&slab->tokens);
     at_free(&slab->query_end);
     at_free(&slab->source);
     at_free(&slab->target);
@@ -64,6 +66,16 @@ static struct at_interval reads_from(uint32_t begin)
     const int32_t t = (int32_t)begin;
 
     return (struct at_interval){ .prefix_begin = t, .prefix_end = t, .seg_begin = t };
+}
+
+/* Names the last n tokens as those of the row from `place` on. */
+static void put_places(struct at_slab *slab, const struct at_row *row, uint32_t n, uint32_t place)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t *token = slab->tokens + 2ul * (slab->n_tokens - n + i);
+        token[0] = row->index;
+        token[1] = place + i;
+    }
 }
 
 /* Appends the completion row of one target token. */
@@ -118,18 +130,22 @@ static void put_row(struct at_slab *slab, const struct at_row *row)
         put_run(slab, s->ids, s->n, row->n_prefix, reads, begin + s->n);
         put_targets(slab, s, back, begin, slab->n_segments + k, back);
     }
+    put_places(slab, row, slab->n_tokens - prefix, 0);
     slab->n_segments += at_row_sums(row);
 }
 
 static void put_row_unshared(struct at_slab *slab, const struct at_row *row)
 {
     const uint32_t back = !row->reads_last;
+    uint32_t place = row->n_prefix;
 
-    for (uint32_t k = 0; k < row->n_segments; k++) {
+    for (uint32_t k = 0; k < row->n_segments; place += row->segment[k++].n) {
         const struct at_segment *s = &row->segment[k];
         const uint32_t begin = slab->n_tokens, end = begin + row->n_prefix + s->n;
         put_run(slab, row->prefix, row->n_prefix, 0, reads_from(begin), end);
+        put_places(slab, row, row->n_prefix, 0);
         put_run(slab, s->ids, s->n, row->n_prefix, reads_from(begin), end);
+        put_places(slab, row, s->n, place);
         AT_REQUIRE(s->n == 0 || !s->targets[0] || row->n_prefix > 0 || back == 0);
         if (k == 0)
             put_prompt_targets(slab, row, begin, slab->n_segments + row->n_segments);
@@ -149,6 +165,7 @@ static void finish(struct at_slab *slab)
     memset(slab->ids + n, 0, (slab->T - n) * sizeof *slab->ids);
     memset(slab->positions + n, 0, (slab->T - n) * sizeof *slab->positions);
     memset(slab->intervals + n, 0, (slab->T - n) * sizeof *slab->intervals);
+    memset(slab->tokens + 2ul * n, 0, 2 * (slab->T - n) * sizeof *slab->tokens);
     memset(slab->query_end + n, 0, (slab->T - n) * sizeof *slab->query_end);
     for (uint32_t i = slab->n_rows; i < slab->R; i++) {
         slab->source[i] = slab->target[i] = 0;

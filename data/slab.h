@@ -16,6 +16,7 @@ struct at_slab {
     int32_t *ids;                  /* (T) */
     int32_t *positions;            /* (T) rotary positions; segments start where the prefix ends */
     struct at_interval *intervals; /* (T) */
+    uint32_t *tokens;   /* (T, 2) index of the data row and place in it, for random numbers */
     int32_t *query_end; /* (T) key j is read by queries j <= t < query_end[j]; 0 for padding */
     /* Completion rows: one per target token, sorted by source row (so row_begin is a CSR). */
     uint32_t n_rows, R;   /* used; rounded up to 64 (padding rows: source 0, weight 0) */

@@ -1,6 +1,7 @@
 #include "decoder.h"
 
 #include "activation.h"
+#include "adapter_file.h"
 #include "norm.h"
 #include "value.h"
 
@@ -60,11 +61,25 @@ static void plan_inputs(struct at_decoder *d, struct at_pool *pool)
     at_pool_reserve(pool, &d->ref_sums, n * 32, what);
     at_pool_reserve(pool, &d->pair_out, n * 16, what);
     at_pool_reserve(pool, &d->row_facts, n * 8, what);
+    if (d->dropout.p > 0)
+        at_pool_reserve(pool, &d->dropout.tokens, T * 8, what);
     if (d->model->trainable) {
         at_pool_reserve(pool, &d->embed_ids, T * 4, what);
         at_pool_reserve(pool, &d->embed_begin, (T + 1) * 4, what);
         at_pool_reserve(pool, &d->embed_order, T * 4, what);
     }
+}
+
+static uint32_t widest_input(const struct at_model_config *c)
+{
+    uint32_t widest = 0;
+
+    for (uint32_t i = 0; i < AT_LINEARS; i++) {
+        uint32_t in = 0, out = 0;
+        at_linear_shape(c, i, &in, &out);
+        widest = in > widest ? in : widest;
+    }
+    return widest;
 }
 
 static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *pool)
@@ -94,6 +109,8 @@ static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *po
                     "attention scratch");
     if (rank > 0)
         at_tensor_reserve(pool, &d->dz, T, rank, what);
+    if (d->dropout.p > 0)
+        at_tensor_reserve(pool, &d->dropped, T, widest_input(c), "dropout");
 }
 
 static AT_CHECKED plan_embedding(struct at_decoder *d, struct at_pool *pool)
@@ -130,6 +147,7 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
                                 .capacity_rows = params->capacity_rows,
                                 .capacity_segments = params->capacity_segments,
                                 .trains = params->trains,
+                                .dropout = { .p = params->trains ? params->dropout : 0 },
                                 .n_stack = n_stack };
     AT_REQUIRE(n_stack <= AT_MAX_ADAPTERS);
     for (size_t i = 0; i < n_stack; i++) {
@@ -225,6 +243,8 @@ void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at
     at_stream_upload(s, d->ids, b->ids, 4ul * b->T);
     at_stream_upload(s, d->positions, b->positions, 4ul * b->T);
     at_stream_upload(s, d->intervals, b->intervals, 16ul * b->T);
+    if (d->dropout.p > 0)
+        at_stream_upload(s, d->dropout.tokens, b->tokens, 8ul * b->T);
     at_stream_upload(s, d->query_end, b->query_end, 4ul * b->T);
     at_stream_upload(s, d->source, b->source, 4ul * b->R);
     at_stream_upload(s, d->target, b->target, 4ul * b->R);
@@ -265,6 +285,12 @@ static struct at_tensor z_of(const struct at_decoder *d, const struct at_activat
     return part(adapter->trainable ? a->z[i] : d->z_frozen, T, rank);
 }
 
+/* Whether x of this adapter is dropped: not that of frozen ones, and in training passes alone. */
+static bool drops(const struct at_decoder *d, const struct at_adapter *adapter, enum at_pass pass)
+{
+    return d->dropout.p > 0 && adapter->trainable && pass == AT_PASS_POLICY_TRAIN;
+}
+
 /* y (+)= x W^T + bias + adapters of linear i in layer l. */
 static void linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor y,
                        struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass,
@@ -288,6 +314,9 @@ static void linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tens
         z = z_of(d, a, d->stack[k], i, x.dim[0], lora->A.dim[0]);
         if (one_row)
             at_lora_row(s, y, z, x, lora);
+        else if (drops(d, d->stack[k], pass))
+            at_lora_dropout_fwd(s, y, z, x, part(d->dropped, x.dim[0], x.dim[1]), lora, &d->dropout,
+                                l * AT_LINEARS + i);
         else
             at_lora_fwd(s, y, z, x, lora);
     }
@@ -477,9 +506,14 @@ static void linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_tens
         const struct at_lora *lora = lora_of(d->stack[k], l, i, AT_PASS_POLICY_TRAIN);
         if (!lora || (!dx.view.buffer && !d->stack[k]->trainable))
             continue;
-        const uint32_t rank = lora->A.dim[0];
-        at_lora_bwd(s, dx, part(d->dz, x.dim[0], rank), dy, x,
-                    z_of(d, a, d->stack[k], i, x.dim[0], rank), lora);
+        const uint32_t T = x.dim[0], rank = lora->A.dim[0];
+        const struct at_tensor dz = part(d->dz, T, rank);
+        const struct at_tensor z = z_of(d, a, d->stack[k], i, T, rank);
+        if (drops(d, d->stack[k], AT_PASS_POLICY_TRAIN))
+            at_lora_dropout_bwd(s, dx, dz, dy, x, z, part(d->dropped, T, x.dim[1]), lora,
+                                &d->dropout, l * AT_LINEARS + i);
+        else
+            at_lora_bwd(s, dx, dz, dy, x, z, lora);
     }
 }
 

@@ -5,15 +5,17 @@
 
 #include "adapter.h"
 #include "attention.h"
+#include "dropout.h"
 #include "logprob.h"
 #include "model.h"
 
 enum { AT_MAX_ADAPTERS = 8 };
 
-/* A slab's host arrays; layouts as in data/slab.h (int32; intervals 4 each). */
+/* A slab's host arrays; layouts as in data/slab.h (int32; intervals 4, tokens 2 each). */
 struct at_batch {
     uint32_t T, R, n_segments; /* T and R multiples of 64 */
     const int32_t *ids, *positions, *intervals, *query_end;
+    const uint32_t *tokens; /* read with dropout alone */
     const int32_t *source, *target, *row_segment, *row_begin, *order, *segment_begin;
     uint32_t n_order; /* entries of `order` */
 };
@@ -37,6 +39,8 @@ struct at_decoder {
     /* scratch and slab inputs */
     struct at_tensor x, h, m, dx, dh, dm, d_o, dq, dk, dv, z_frozen, dz;
     struct at_view final_rstd, attention_scratch;
+    struct at_dropout dropout; /* of the trainable adapter in training passes; key: the caller's */
+    struct at_tensor dropped;  /* (T, widest input of a linear layer) */
     struct at_weight embed_rows; /* (capacity, C) raw rows of a frozen embedding */
     uint8_t *embed_plane[2];     /* host staging of the same */
     struct at_view ids, positions, intervals, query_end;
@@ -54,6 +58,7 @@ struct at_decoder_params {
     uint32_t capacity_rows; /* completion rows a slab, multiple of 64 (<= capacity + segments) */
     uint32_t capacity_segments;
     bool trains;
+    float dropout; /* share of lora_A's input that training passes drop */
 };
 /* Plans everything in `pool`. The stack's adapters must have been planned. */
 AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
@@ -66,7 +71,7 @@ void at_decoder_begin(struct at_stream *s, struct at_decoder *decoder,
                       const struct at_batch *batch);
 
 enum at_pass {
-    AT_PASS_POLICY_TRAIN, /* saves activations; head with gradient rows */
+    AT_PASS_POLICY_TRAIN, /* saves activations; head with gradient rows; dropout */
     AT_PASS_POLICY_EVAL,
     AT_PASS_REFERENCE /* state at step 0: trainable adapter skipped or its copy used */
 };

@@ -68,17 +68,11 @@ done:
 
 AT_CHECKED at_config_check_adapters(const struct at_config *c)
 {
-    const bool no_dropout =
-        at_key_read_by(AT_KEY_disable_dropout, c->run_method) && c->disable_dropout;
-
     if (!c->use_peft && c->adapter_name_or_path)
         return at_fail(AT_USAGE, "adapter_name_or_path needs use_peft: true (full fine-tuning "
                                  "starts from the model alone)");
     if (c->use_peft && c->init_from_scratch)
         return at_fail(AT_USAGE, "init_from_scratch needs use_peft: false (an adapter over random "
                                  "weights is of no use)");
-    if (c->use_peft && c->lora_dropout > 0 && !no_dropout)
-        return at_fail(AT_USAGE, "lora_dropout %g: dropout is not built yet; set lora_dropout to 0",
-                       c->lora_dropout);
     return AT_OK;
 }

@@ -71,7 +71,8 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                           const struct at_engine_params *p)
 {
     enum at_status st = AT_OK;
-    struct at_decoder_params decoder = { .trains = p->trainable != AT_TRAIN_NOTHING };
+    struct at_decoder_params decoder = { .trains = p->trainable != AT_TRAIN_NOTHING,
+                                         .dropout = p->dropout };
     const bool full = p->trainable == AT_TRAIN_FULL;
     struct at_model_config config = bundle->config;
     const struct at_gpu_info *info;
@@ -213,6 +214,7 @@ struct at_batch at_engine_batch(const struct at_slab *slab)
                               .positions = slab->positions,
                               .intervals = &slab->intervals[0].prefix_begin,
                               .query_end = slab->query_end,
+                              .tokens = slab->tokens,
                               .source = slab->source,
                               .target = slab->target,
                               .row_segment = slab->row_segment,
@@ -330,6 +332,7 @@ AT_CHECKED at_engine_rows(struct at_engine *e, const struct at_row *const *rows,
     TRY(grow(h, n));
     TRY(at_pack(h->slab_of_row, &n_slabs, rows, n, e->decoder.capacity));
     h->what = *what;
+    memcpy(e->decoder.dropout.key, what->dropout_key, sizeof what->dropout_key);
     h->landing.n_rows = h->landing.n_segments = 0;
     h->pending = true;
     for (uint32_t slab = 0; slab < n_slabs; slab++) {

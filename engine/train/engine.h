@@ -23,6 +23,7 @@ struct at_engine_params {
     uint32_t longest_row;               /* tokens; the capacity is at least this */
     uint32_t n_positions;               /* of the rope table; at least longest_row */
     const struct at_param_rates *rates; /* of at_params_plan() */
+    float dropout;                      /* of at_decoder_params */
     uint64_t seed;
     bool from_scratch;
     bool value_head; /* a reward model: rows give rewards, not log-probs */
@@ -88,7 +89,8 @@ struct at_compute {
     size_t n_losses;                   /* 0: none; of token losses one */
     enum at_loss_kind kind;            /* of the losses */
     struct at_loss_params loss_params;
-    float weight; /* 1 / rows, or 1 / target tokens, of the whole optimizer step */
+    uint32_t dropout_key[2]; /* of the step; read where dropout is planned */
+    float weight;            /* 1 / rows, or 1 / target tokens, of the whole optimizer step */
 };
 /* Packs the rows into slabs and computes them. results[i] belongs to rows[i]: cached reference
  * values go in, everything else comes out when at_engine_finish() has returned. Records and submits

@@ -296,6 +296,18 @@ done:
     return st;
 }
 
+/* Share that training drops. */
+static float dropout_of(const struct at_config *c)
+{
+    if (!c->use_peft)
+        return 0;
+    if (!at_key_read_by(AT_KEY_disable_dropout, c->run_method) || !c->disable_dropout)
+        return (float)c->lora_dropout;
+    if (c->lora_dropout > 0)
+        warn_ignored(c, AT_KEY_lora_dropout, "disable_dropout is true; set it to false");
+    return 0;
+}
+
 /* LoRA+ (Hayou et al. 2024, arXiv 2402.12354) in PEFT's groups: lora_B and vectors learn faster. */
 static void choose_rates(struct at_param_rates *out, const struct at_config *c)
 {
@@ -337,6 +349,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     p.n_positions = rows;
     TRY(choose_adapters(out, &p));
     choose_rates(rates, config);
+    p.dropout = dropout_of(config);
     TRY(at_engine_plan(&out->engine, &out->bundle, &p));
     if (p.trainable == AT_TRAIN_CONTINUE)
         TRY(warn_continued(out, &p.lora));

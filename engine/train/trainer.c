@@ -297,6 +297,12 @@ done:
     return st;
 }
 
+/* Whether dropout changes log-probs before the first update: B is not zero. */
+static bool dropped_from_the_start(const struct at_engine *e)
+{
+    return e->decoder.dropout.p > 0 && e->n_adapters > 0 && e->stack[e->n_adapters - 1]->reference;
+}
+
 /* At a fresh step 0 policy and reference agree bit for bit, rewards are 0 and the loss is its row's
  * value at zero statistics (DESIGN.md 1.7). */
 static AT_CHECKED check_step0(const struct at_loop *l, uint32_t n)
@@ -305,6 +311,11 @@ static AT_CHECKED check_step0(const struct at_loop *l, uint32_t n)
 
     if (l->state.step != 0 || !l->what.reference)
         goto done;
+    if (dropped_from_the_start(&l->run->engine)) {
+        at_warn("step0", "step 0 is not checked: with lora_dropout over an adapter that is not "
+                         "zero, policy and reference differ from the start");
+        goto done;
+    }
     for (uint32_t i = 0; i < n; i++) {
         const struct at_row_result *r = &l->window[i];
         const double want =
@@ -439,10 +450,13 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
                                     .beta2 = (float)c->adam_beta2,
                                     .epsilon = (float)c->adam_epsilon,
                                     .step = (uint32_t)(l->state.step + 1) };
+    struct at_rng dropout = at_rng_make(c->seed, AT_RNG_DROPOUT, (uint32_t)l->state.step, 0);
     double weight = 0;
     const uint32_t n = pick_rows(l, &weight);
 
     l->what.weight = (float)weight;
+    l->what.dropout_key[0] = at_rng_u32(&dropout);
+    l->what.dropout_key[1] = at_rng_u32(&dropout);
     l->what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->window_rows, n);
     TRY(at_kl_compute(&l->kl, e, l->picked, l->window, n, c->per_device_train_batch_size));
     TRY(at_engine_rows(e, l->window_rows, l->window, n, &l->what));

@@ -318,8 +318,8 @@ EOF
     refuses 2 'train_dataset is missing'
     pipeline_of "$stage, \"use_peft\": false"
     refuses 2 'needs use_peft: true'
-    pipeline_of "$stage, \"lora_dropout\": 0.1"
-    refuses 2 'dropout is not built'
+    pipeline_of "$stage, \"init_from_scratch\": true"
+    refuses 2 'init_from_scratch needs use_peft: false'
     pipeline_of "$stage"
     mkdir -p "$work/early/two"
     echo '{"inputs": ""}' >"$work/early/two/stage.json"

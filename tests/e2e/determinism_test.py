@@ -16,6 +16,7 @@ SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
 DATA = GOLDEN / "data" / "pairs.jsonl"
 failures = 0
+messages = []  # stderr of every command
 
 
 def check(what, good):
@@ -28,6 +29,7 @@ def attune(*arguments):
     run = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True)
     if run.returncode != 0:
         sys.exit(f"attune {' '.join(map(str, arguments))}: {run.stderr[-600:]}")
+    messages.append(run.stderr)
     return run.stdout
 
 
@@ -62,13 +64,15 @@ def train(out, *more, method="dpo", data=DATA, model="tiny_llama"):
 
 
 def batches_are_one_computation(folder):
-    results = []
-    for batch, window in ((8, 1), (4, 2), (1, 8)):
-        out = folder / f"batch{batch}"
-        train(out, "--use_peft", "true", "--per_device_train_batch_size", batch,
-              "--gradient_accumulation_steps", window, "--max_steps", "4")
-        results.append([(out / name).read_bytes() for name in ("adapter_model.safetensors", "metrics.jsonl")])
-    check("batches 8x1, 4x2 and 1x8 give the same adapter and metrics", results[0] == results[1] == results[2])
+    for what, more in (("", ()), (" under dropout", ("--disable_dropout", "false", "--lora_dropout", "0.2"))):
+        results = []
+        for batch, window in ((8, 1), (4, 2), (1, 8)):
+            out = folder / f"batch{batch}{what}"
+            train(out, "--use_peft", "true", "--per_device_train_batch_size", batch,
+                  "--gradient_accumulation_steps", window, "--max_steps", "4", *more)
+            results.append([(out / name).read_bytes() for name in ("adapter_model.safetensors", "metrics.jsonl")])
+        check(f"batches 8x1, 4x2 and 1x8 give the same adapter and metrics{what}",
+              results[0] == results[1] == results[2])
 
 
 def tokens_are_counted(folder):
@@ -108,6 +112,13 @@ def step0_is_exact(folder):
         loss, margin = first_loss(folder / name)
         check(f"step 0 ({name}): loss {loss:.9f} is ln 2, rewards {margin} are 0",
               abs(loss - 0.6931471805599453) < 1e-6 and margin == 0)
+    dropout = ("--disable_dropout", "false", "--lora_dropout", "0.2")
+    train(folder / "dropped", *lora, *dropout)
+    check("step 0 under dropout over a zero B is ln 2", abs(first_loss(folder / "dropped")[0] - 0.6931471805599453) < 1e-6)
+    check("and it is checked", "step 0 is not checked" not in messages[-1])
+    train(folder / "dropped_on", *lora, *parent, *dropout)
+    check("over another B it is not, and that is said", "step 0 is not checked" in messages[-1]
+          and abs(first_loss(folder / "dropped_on")[0] - 0.6931471805599453) > 1e-6)
     stacked = score(DATA, "--adapter_name_or_path", folder / "stacked")
     bare = score(DATA)
     check("the adapter of a stack changes the bare base", stacked != bare)

@@ -3,7 +3,7 @@
 
 Killed with SIGKILL at random instants, half of them inside a save, and resumed each time, a run ends
 with the adapter, metrics and pairs of the undisturbed one, byte for byte: DPO with a fresh and with a
-continued adapter, full fine-tuning, SFT. Stopped by SIGINT and SIGTERM it saves. Checkpoints that do not
+continued adapter, full fine-tuning, SFT, dropout. Stopped by SIGINT and SIGTERM it saves. Checkpoints that do not
 fit are refused; a disk that is full harms none. ATTUNE_KILLS: instants to kill at (default 8).
 """
 # labels: slow
@@ -42,6 +42,7 @@ RUNS = {
                      "learning_rate": 0.002}),
     "kto": ("kto", {"train_dataset": str(GOLDEN / "data" / "labelled.jsonl")}),
     "orpo": ("orpo", {}),
+    "dropout": ("sft", {"train_dataset": str(GOLDEN / "data" / "sft_messages.jsonl"), "lora_dropout": 0.2}),
     "reward": ("reward", {}),
     # Every evaluation lowers the rate: none is better by all of its loss.
     "sft": ("sft", {"train_dataset": str(GOLDEN / "data" / "sft_messages.jsonl"), "warmup_steps": 0,

@@ -33,6 +33,7 @@ static void make_rows(struct rows *out, struct at_rng *rng)
     out->n = 1 + at_rng_below(rng, MAX_ROWS);
     for (uint32_t r = 0; r < out->n; r++) {
         struct at_row *row = &out->row[r];
+        row->index = 50 + 3 * r;
         row->n_segments = 1 + at_rng_below(rng, 2);
         row->n_prefix = at_rng_below(rng, MAX_PART + 1);
         row->prefix = out->ids[r][2];
@@ -109,12 +110,18 @@ static void check_tokens(const struct at_slab *slab, const struct origin *origin
         if (t >= n) {
             assert_int_equal(slab->ids[t], 0);
             assert_int_equal(slab->positions[t], 0);
+            assert_int_equal(slab->tokens[2 * t] + slab->tokens[2 * t + 1], 0);
             continue;
         }
         const struct at_row *row = &rows->row[o->row];
         if (t == 0 || origin[t - 1].row != o->row)
             first = o->segment;
         assert_int_equal(slab->positions[t], o->position);
+        /* a place is a token's own: the second side counts on behind the first */
+        assert_int_equal(slab->tokens[2 * t], row->index);
+        assert_int_equal(slab->tokens[2 * t + 1],
+                         o->position +
+                             (o->in_prefix || o->segment == first ? 0 : row->segment[0].n));
         assert_int_equal(slab->ids[t],
                          o->in_prefix
                              ? row->prefix[o->position]
