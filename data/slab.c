@@ -19,6 +19,7 @@ AT_CHECKED at_slab_init(struct at_slab *out, uint32_t capacity)
     TRY(at_alloc(&out->source, n, sizeof *out->source));
     TRY(at_alloc(&out->target, n, sizeof *out->target));
     TRY(at_alloc(&out->row_segment, n, sizeof *out->row_segment));
+    TRY(at_alloc(&out->row_weight, n, sizeof *out->row_weight));
     TRY(at_alloc(&out->row_begin, n + 1, sizeof *out->row_begin));
     TRY(at_alloc(&out->order, n, sizeof *out->order));
     TRY(at_alloc(&out->segment_begin, n + 1, sizeof *out->segment_begin));
@@ -39,6 +40,7 @@ void at_slab_release(struct at_slab *slab)
     at_free(&slab->source);
     at_free(&slab->target);
     at_free(&slab->row_segment);
+    at_free(&slab->row_weight);
     at_free(&slab->row_begin);
     at_free(&slab->order);
     at_free(&slab->segment_begin);
@@ -171,6 +173,8 @@ static void finish(struct at_slab *slab)
         slab->source[i] = slab->target[i] = 0;
         slab->row_segment[i] = -1;
     }
+    for (uint32_t i = 0; i < slab->R; i++)
+        slab->row_weight[i] = 1;
     for (uint32_t t = 0; t <= slab->T; t++) {
         while (r < slab->n_rows && slab->source[r] < (int32_t)t)
             r++;
@@ -217,4 +221,18 @@ void at_slab_fill(struct at_slab *slab, const struct at_row *const *rows, uint32
 void at_slab_fill_unshared(struct at_slab *slab, const struct at_row *const *rows, uint32_t n)
 {
     fill(slab, rows, n, at_row_tokens_unshared, put_row_unshared);
+}
+
+void at_slab_weigh(struct at_slab *slab, float tail)
+{
+    for (uint32_t i = 0, s = 0; i < slab->n_packed; s += at_row_sums(slab->rows[i]), i++) {
+        const struct at_segment *side = slab->rows[i]->segment;
+        uint32_t both = 0;
+        if (slab->rows[i]->n_segments != 2)
+            continue;
+        both = side[0].n_targets < side[1].n_targets ? side[0].n_targets : side[1].n_targets;
+        for (uint32_t k = 0; k < 2; k++)
+            for (uint32_t r = both; r < side[k].n_targets; r++)
+                slab->row_weight[slab->order[(uint32_t)slab->segment_begin[s + k] + r]] = tail;
+    }
 }

@@ -23,6 +23,7 @@ struct at_slab {
     int32_t *source;      /* (R) token whose hidden state predicts the target, or is itself read */
     int32_t *target;      /* (R) vocabulary id */
     int32_t *row_segment; /* (R) index into the slab's segments, -1 for padding */
+    float *row_weight;    /* (R) of the log-prob in its segment's sum; 1 until at_slab_weigh() */
     int32_t
         *row_begin; /* (T + 1) completion rows whose source is t: [row_begin[t], row_begin[t+1]) */
     /* Rows by segment, in order of position: segment s has rows order[segment_begin[s] ...). */
@@ -38,6 +39,10 @@ void at_slab_release(struct at_slab *slab);
 void at_slab_fill(struct at_slab *slab, const struct at_row *const *rows, uint32_t n);
 /* Variant without sharing: the prefix is repeated before each segment (tests compare both). */
 void at_slab_fill_unshared(struct at_slab *slab, const struct at_row *const *rows, uint32_t n);
+
+/* LD-DPO (Liu et al. 2024, arXiv 2409.06411): gives weight `tail` to the completion rows of a
+ * pair's longer side that lie past the length of the shorter one, in target tokens. */
+void at_slab_weigh(struct at_slab *slab, float tail);
 
 /* Packs rows of one step, in order of arrival, into slabs of at most `capacity` tokens: first fit
  * decreasing by (tokens, position in `rows`). Writes slab numbers; a pure function of its inputs. A

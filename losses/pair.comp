@@ -2,10 +2,10 @@
 // `whole` the loss sees prompt and chosen completion as its chosen side. Adds one loss of a list:
 //   coef[r] += weight * dloss/dlogp_r for the rows r of its segments
 //   result[i] += (loss_weight * loss, 0, 0, 0); its two other numbers become the pair's log-ratios
-// A log-ratio is the sum of policy - reference log-probs; the loss sees its score under the divergence or,
-// with log_ratios 0, the policy's sum. sums, ref_sums (segments, 8) as segment_sum.comp writes them, but that
-// value 5 of a chosen side's ref_sums is the pair's margin; order, begin: rows by segment. Log-ratios that are not finite give NaN, never a number. A workgroup takes a
-// pair. No shared memory.
+// A log-ratio is the sum of policy - reference log-probs, each times its row_weight; the loss sees its score
+// under the divergence or, with log_ratios 0, the policy's sum without weights. sums, ref_sums (segments, 8)
+// as segment_sum.comp writes them, but value 7 of a chosen side's ref_sums is the pair's margin; order, begin: rows by segment. Log-ratios that are not finite give NaN,
+// never a number. A workgroup takes a pair. No shared memory.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
@@ -19,8 +19,9 @@ layout(binding = 0, std430) buffer inout_coef { float coef[]; };
 layout(binding = 1, std430) buffer inout_result { vec4 result[]; };
 layout(binding = 2, std430) readonly buffer in_sums { float sums[]; };
 layout(binding = 3, std430) readonly buffer in_ref_sums { float ref_sums[]; };
-layout(binding = 4, std430) readonly buffer in_order { int order[]; };
-layout(binding = 5, std430) readonly buffer in_begin { int begin[]; };
+layout(binding = 4, std430) readonly buffer in_row_weight { float row_weight[]; };
+layout(binding = 5, std430) readonly buffer in_order { int order[]; };
+layout(binding = 6, std430) readonly buffer in_begin { int begin[]; };
 
 #define NAN uintBitsToFloat(0x7fc00000u)
 
@@ -36,21 +37,21 @@ score_out side(float logp, float log_ratio)
 void spread(uint segment, float value)
 {
     for (int i = begin[segment] + int(gl_LocalInvocationIndex); i < begin[segment + 1]; i += 64)
-        coef[order[i]] += value;
+        coef[order[i]] += a.log_ratios == 0 ? value : value * row_weight[order[i]];
 }
 
 void main()
 {
     for (uint i = gl_WorkGroupID.x; i < a.n_pairs; i += gl_NumWorkGroups.x) {
         const uint first = a.segments * i, c = 8 * first, r = c + 8;
-        const float prompt = a.whole == 0 ? 0.0 : sums[c + 16];
+        const float prompt = a.whole == 0 ? 0.0 : sums[c + 21];
         const float n_prompt = a.whole == 0 ? 0.0 : sums[c + 20];
         const loss_params p =
             loss_params(a.beta, a.label_smoothing, a.discopop_tau, a.mean_n_chosen, a.simpo_gamma,
-                        a.alphapo_alpha, a.center_rewards_coefficient, ref_sums[c + 5]);
+                        a.alphapo_alpha, a.center_rewards_coefficient, ref_sums[c + 7]);
         const float ratio_chosen = sums[c] - ref_sums[c], ratio_rejected = sums[r] - ref_sums[r];
-        const score_out chosen = side(sums[c] + prompt, ratio_chosen);
-        const score_out rejected = side(sums[r], ratio_rejected);
+        const score_out chosen = side(sums[c + 5] + prompt, ratio_chosen);
+        const score_out rejected = side(sums[r + 5], ratio_rejected);
         pair_out o = pair_loss(
             pair_stats(chosen.score, rejected.score, sums[c + 4] + n_prompt, sums[r + 4]), p);
 

@@ -167,6 +167,7 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
     b.what.kind = at_loss_find(objective.terms[0].name)->kind;
     TRY(at_kl_init(&b.kl, run->data.train_kl, run->data.train.n_rows, run->rows_per_step));
     TRY(at_alloc(&b.index, run->rows_per_step, sizeof *b.index));
+    b.what.tail_discount = objective.tail_discount;
     TRY(at_alloc(&b.rows, run->rows_per_step, sizeof *b.rows));
     TRY(at_alloc(&b.results, run->rows_per_step, sizeof *b.results));
     TRY(measure(&b, steps, out));

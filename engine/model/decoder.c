@@ -50,6 +50,7 @@ static void plan_inputs(struct at_decoder *d, struct at_pool *pool)
     at_pool_reserve(pool, &d->source, R * 4, what);
     at_pool_reserve(pool, &d->target, R * 4, what);
     at_pool_reserve(pool, &d->row_segment, R * 4, what);
+    at_pool_reserve(pool, &d->row_weight, R * 4, what);
     at_pool_reserve(pool, &d->row_begin, (T + 1) * 4, what);
     at_pool_reserve(pool, &d->order, R * 4, what);
     at_pool_reserve(pool, &d->segment_begin, (n + 1) * 4, what);
@@ -249,6 +250,7 @@ void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at
     at_stream_upload(s, d->source, b->source, 4ul * b->R);
     at_stream_upload(s, d->target, b->target, 4ul * b->R);
     at_stream_upload(s, d->row_segment, b->row_segment, 4ul * b->R);
+    at_stream_upload(s, d->row_weight, b->row_weight, 4ul * b->R);
     at_stream_upload(s, d->row_begin, b->row_begin, 4ul * (b->T + 1));
     if (b->n_order > 0)
         at_stream_upload(s, d->order, b->order, 4ul * b->n_order);
@@ -427,8 +429,8 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
     else
         at_head_fwd(s, at_view_part(d->stats, 0, 16ul * R), words(d->lse, R), u, rows,
                     words(d->target, R), d->model->head, &d->head);
-    at_segment_sums(s, sums, at_view_part(d->stats, 0, 16ul * R), d->order, d->segment_begin,
-                    b->n_segments);
+    at_segment_sums(s, sums, at_view_part(d->stats, 0, 16ul * R), words(d->row_weight, R), d->order,
+                    d->segment_begin, b->n_segments);
 }
 
 /* ---- decoding ---- */

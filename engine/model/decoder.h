@@ -17,6 +17,7 @@ struct at_batch {
     const int32_t *ids, *positions, *intervals, *query_end;
     const uint32_t *tokens; /* read with dropout alone */
     const int32_t *source, *target, *row_segment, *row_begin, *order, *segment_begin;
+    const float *row_weight;
     uint32_t n_order; /* entries of `order` */
 };
 
@@ -44,7 +45,7 @@ struct at_decoder {
     struct at_weight embed_rows; /* (capacity, C) raw rows of a frozen embedding */
     uint8_t *embed_plane[2];     /* host staging of the same */
     struct at_view ids, positions, intervals, query_end;
-    struct at_view source, target, row_segment, row_begin, order, segment_begin;
+    struct at_view source, target, row_segment, row_weight, row_begin, order, segment_begin;
     struct at_view embed_ids, embed_begin, embed_order; /* full fine-tuning: rows sorted by id */
     struct id_place *embed_pairs;                       /* host scratch for these */
     int32_t *embed_host;

@@ -178,10 +178,11 @@ void at_head_logits(struct at_stream *s, struct at_tensor logits, struct at_tens
 }
 
 void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view stats,
-                     struct at_view order, struct at_view begin, uint32_t n_segments)
+                     struct at_view weight, struct at_view order, struct at_view begin,
+                     uint32_t n_segments)
 {
     const struct segment_sum_bufs bufs = {
-        .sums = sums, .stats = stats, .order = order, .begin = begin
+        .sums = sums, .stats = stats, .weight = weight, .order = order, .begin = begin
     };
     const struct segment_sum_args args = { .n_segments = n_segments };
 
@@ -219,23 +220,23 @@ static const struct loss_row *loss_find(const char *name, enum loss_kind kind)
 }
 
 void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_t n,
-                    struct at_view coef, struct at_view out, struct at_view sums,
-                    struct at_view ref_sums, struct at_view order, struct at_view begin,
-                    uint32_t n_pairs, uint32_t segments, uint32_t R,
+                    struct at_view coef, struct at_view out, const struct at_pair_batch *pairs,
                     const struct at_loss_params *params, float weight)
 {
-    const struct at_view views[] = { coef, out, sums, ref_sums, order, begin };
+    const struct at_view views[] = {
+        coef, out, pairs->sums, pairs->ref_sums, pairs->row_weight, pairs->order, pairs->begin
+    };
 
-    at_stream_fill(s, row_view(coef, R, 1), 0);
-    if (n_pairs == 0)
+    at_stream_fill(s, row_view(coef, pairs->R, 1), 0);
+    if (pairs->n_pairs == 0)
         return;
-    at_stream_fill(s, row_view(out, n_pairs, 4), 0);
+    at_stream_fill(s, row_view(out, pairs->n_pairs, 4), 0);
     for (size_t i = 0; i < n; i++) {
         const struct loss_row *loss = loss_find(terms[i].name, LOSS_PAIR);
         const struct pair_loss_args args = {
-            .n_pairs = n_pairs,
-            .segments = segments,
-            .whole = segments > 2 && strchr(loss->reads, 'w'),
+            .n_pairs = pairs->n_pairs,
+            .segments = pairs->segments,
+            .whole = pairs->segments > 2 && strchr(loss->reads, 'w'),
             .weight = weight * terms[i].weight,
             .loss_weight = terms[i].weight,
             .beta = params->beta,
@@ -249,7 +250,7 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
             .divergence = strchr(loss->reads, 'f') ? params->divergence : 0,
             .log_ratios = strchr(loss->reads, 'p') == NULL,
         };
-        at_stream_launch(s, loss->kernel, views, &args, sizeof args, rows_work(n_pairs));
+        at_stream_launch(s, loss->kernel, views, &args, sizeof args, rows_work(pairs->n_pairs));
     }
 }
 

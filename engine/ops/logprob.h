@@ -32,10 +32,12 @@ void at_head_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tens
 void at_head_logits(struct at_stream *s, struct at_tensor logits, struct at_tensor h,
                     struct at_weight w, const struct at_head_scratch *scratch);
 
-/* sums (n_segments,8): sums of stats over the segment's rows in order (4 values), the number of
- * rows, 3 zeros. order (n_rows) and begin (n_segments+1) int32 as in slab.h. */
+/* sums (n_segments,8): sums of stats over the segment's rows in order (4 values, the first of them
+ * weighted), the number of rows, the first sum without weights, 2 zeros. stats (R,4), weight (R);
+ * order (n_rows) and begin (n_segments+1) int32 as in slab.h. */
 void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view stats,
-                     struct at_view order, struct at_view begin, uint32_t n_segments);
+                     struct at_view weight, struct at_view order, struct at_view begin,
+                     uint32_t n_segments);
 
 /* ---- loss drivers (losses/) ---- */
 
@@ -53,16 +55,21 @@ struct at_loss_term {
     const char *name;
     float weight;
 };
-/* The sum of n losses. A pair has `segments` segments: chosen, rejected, and its prompt when they
- * are three; a loss that reads "w" then sees prompt and chosen side as one. coef[i] = weight *
- * dloss/dlogp_i for every completion row (0 for rows of no segment: all R are written); out
- * (n_pairs,4): loss, log-ratio (policy - reference) of chosen, of rejected, 0. ref_sums as
- * at_segment_sums() gives them, or zeros with the pair's margin as value 5 of its chosen segment.
+/* Pairs on the device. A pair has `segments` segments: chosen, rejected, and its prompt when they
+ * are three. */
+struct at_pair_batch {
+    uint32_t n_pairs, segments, R; /* R: all completion rows */
+    struct at_view sums, ref_sums; /* as at_segment_sums() gives them; ref_sums may have the pair's
+                                      margin as value 7 of its chosen segment */
+    struct at_view row_weight;     /* (R) that the log-probs were summed with */
+    struct at_view order, begin;
+};
+/* The sum of n losses. A loss that reads "w" sees the prompt and the chosen side of three segments
+ * as one. coef[i] = weight * dloss/dlogp_i for every completion row (0 for rows of no segment: all
+ * R are written); out (n_pairs,4): loss, log-ratio (policy - reference) of chosen, of rejected, 0.
  * weight: 1 / pairs of the whole optimizer step. */
 void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_t n,
-                    struct at_view coef, struct at_view out, struct at_view sums,
-                    struct at_view ref_sums, struct at_view order, struct at_view begin,
-                    uint32_t n_pairs, uint32_t segments, uint32_t R,
+                    struct at_view coef, struct at_view out, const struct at_pair_batch *pairs,
                     const struct at_loss_params *params, float weight);
 /* Row losses: row i has one segment. coef as above; out (n_rows,4): loss, log-ratio, 0, 0. facts
  * (n_rows,2): the KL term, 1 where the row is desirable. weight: 1 / rows of the whole optimizer

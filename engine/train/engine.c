@@ -218,6 +218,7 @@ struct at_batch at_engine_batch(const struct at_slab *slab)
                               .source = slab->source,
                               .target = slab->target,
                               .row_segment = slab->row_segment,
+                              .row_weight = slab->row_weight,
                               .row_begin = slab->row_begin,
                               .order = slab->order,
                               .segment_begin = slab->segment_begin,
@@ -252,9 +253,16 @@ static void row_losses(struct at_engine *e, const struct at_batch *b, const stru
     if (!what->reference) /* log-ratios to it are the log-probs themselves */
         at_stream_upload(e->stream, d->ref_sums, l->reference + l->n_segments, bytes);
     if (what->kind == AT_LOSS_PAIR) {
-        at_pair_losses(e->stream, what->losses, what->n_losses, d->coef, d->pair_out, d->sums,
-                       d->ref_sums, d->order, d->segment_begin, n_rows, b->n_segments / n_rows,
-                       b->R, &what->loss_params, what->weight);
+        at_pair_losses(e->stream, what->losses, what->n_losses, d->coef, d->pair_out,
+                       &(struct at_pair_batch){ .n_pairs = n_rows,
+                                                .segments = b->n_segments / n_rows,
+                                                .R = b->R,
+                                                .sums = d->sums,
+                                                .ref_sums = d->ref_sums,
+                                                .row_weight = d->row_weight,
+                                                .order = d->order,
+                                                .begin = d->segment_begin },
+                       &what->loss_params, what->weight);
     } else {
         at_stream_upload(e->stream, d->row_facts, l->facts + l->n_rows, n_rows * sizeof *l->facts);
         at_row_loss(e->stream, what->losses[0].name, d->coef, d->pair_out, d->sums, d->ref_sums,
@@ -273,8 +281,8 @@ static void token_losses(struct at_engine *e, const struct at_batch *b,
 
     at_token_loss(e->stream, what->losses[0].name, d->coef, d->row_loss, d->stats, d->row_segment,
                   b->R, what->weight);
-    at_segment_sums(e->stream, at_view_part(d->sums, 0, bytes), d->row_loss, d->order,
-                    d->segment_begin, b->n_segments);
+    at_segment_sums(e->stream, at_view_part(d->sums, 0, bytes), d->row_loss, d->row_weight,
+                    d->order, d->segment_begin, b->n_segments);
     at_stream_download(e->stream, l->losses + l->n_segments, d->sums, bytes);
 }
 
@@ -289,6 +297,8 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
     struct at_batch b;
 
     at_slab_fill(&e->slab, rows, n);
+    if (what->tail_discount > 0)
+        at_slab_weigh(&e->slab, 1 - what->tail_discount);
     b = at_engine_batch(&e->slab);
     for (uint32_t i = 0, s = 0; i < n; i++) {
         l->of[l->n_rows + i] = results[i];

@@ -65,10 +65,11 @@ struct at_batch at_engine_batch(const struct at_slab *slab);
 /* What one segment's log-probs came to; sums over its target tokens. Under a value head `logp` is
  * the segment's reward. */
 struct at_segment_result {
-    float logp, entropy, hits, logit_mean; /* sums */
+    float logp, entropy, hits, logit_mean; /* sums; logp as LD-DPO weighs it */
     float n;
+    float raw_logp; /* without its weights */
+    float unused;
     float margin; /* of a pair's chosen side, in `reference`: at_row.margin */
-    float unused[2];
 };
 struct at_pair_result {
     float loss, score_chosen, score_rejected;
@@ -90,6 +91,7 @@ struct at_compute {
     enum at_loss_kind kind;            /* of the losses */
     struct at_loss_params loss_params;
     uint32_t dropout_key[2]; /* of the step; read where dropout is planned */
+    float tail_discount;     /* 1 - ld_alpha, see at_slab_weigh() */
     float weight;            /* 1 / rows, or 1 / target tokens, of the whole optimizer step */
 };
 /* Packs the rows into slabs and computes them. results[i] belongs to rows[i]: cached reference

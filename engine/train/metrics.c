@@ -35,7 +35,7 @@ void at_tally_add(struct at_tally *t, const struct at_row *row, const struct at_
         t->logit[k] += p->logit_mean;
         t->entropy += p->entropy;
         t->tokens[k] += p->n;
-        mean[k] = p->n > 0 ? (double)p->logp / p->n : 0;
+        mean[k] = p->n > 0 ? (double)p->raw_logp / p->n : 0;
     }
     t->hits += r->policy[0].hits;
     if (row->n_segments < 2)

@@ -146,6 +146,20 @@ done:
     return st;
 }
 
+/* ld_alpha weighs log-ratios, so some loss must read them. */
+static AT_CHECKED check_tail(const struct at_config *c)
+{
+    if (!given(c, AT_KEY_ld_alpha))
+        return AT_OK;
+    for (size_t i = 0; i < c->loss_type.n; i++)
+        if (!strchr(at_loss_find(c->loss_type.items[i])->reads, 'p'))
+            return AT_OK;
+    return at_fail(AT_USAGE,
+                   "ld_alpha is not read by loss_type %s, which compares nothing with the "
+                   "reference: use sigmoid, or remove it",
+                   c->loss_type.items[0]);
+}
+
 /* All losses of the list can work on the divergence's scores, and its knob belongs to it. */
 static AT_CHECKED check_divergence(const struct at_config *c)
 {
@@ -203,6 +217,7 @@ AT_CHECKED at_objective_check(const struct at_config *c)
     if (at_method_get(c->run_method)->rows != AT_ROWS_PAIR)
         goto done;
     TRY(check_smoothing(c));
+    TRY(check_tail(c));
     TRY(check_read(c, AT_KEY_discopop_tau, "t", true));
     TRY(check_read(c, AT_KEY_simpo_gamma, "g", is_moved(c, AT_KEY_simpo_gamma, c->simpo_gamma)));
     TRY(check_read(c, AT_KEY_alpha, "a", c->alpha != 0));
@@ -252,6 +267,8 @@ void at_objective_make(struct at_objective *out, const struct at_config *c)
     out->kl = at_objective_reads_kl(c);
     out->log_odds = any_reads(c, "l");
     out->token_means = !m->reference && any_reads(c, "m");
+    if (c->is_set[AT_KEY_ld_alpha])
+        out->tail_discount = (float)(1 - c->ld_alpha);
     out->reward_alpha = any_reads(c, "a") ? c->alpha : 0;
 }
 
@@ -291,7 +308,7 @@ static double pair_at_start(const struct at_objective *o, const struct at_loss_p
 {
     const struct at_segment_result *chosen = &pair->policy[0], *rejected = &pair->policy[1];
     const pair_stats equal = { 0, 0, chosen->n, rejected->n };
-    const pair_stats logps = { chosen->logp, rejected->logp, chosen->n, rejected->n };
+    const pair_stats logps = { chosen->raw_logp, rejected->raw_logp, chosen->n, rejected->n };
     const loss_params p = { .beta = params->beta,
                             .label_smoothing = params->label_smoothing,
                             .discopop_tau = params->discopop_tau,

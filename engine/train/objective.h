@@ -15,6 +15,7 @@ struct at_objective {
     bool log_odds;                /* they are logged */
     bool kl;                      /* a loss reads the KL term (kl.h) */
     double reward_alpha;          /* of alphapo, else 0 */
+    float tail_discount;          /* as struct at_compute has it */
 };
 /* Losses that the method cannot take or that are named twice, weights that do not match them, a
  * knob that no loss of the list reads or whose value has no meaning for one that does: AT_USAGE

@@ -306,8 +306,8 @@ static cJSON *pair_line(uint64_t step, const struct at_row *row, const struct at
         at_metric_add(line, "", "rejected_reward", r->policy[1].logp);
         return line;
     }
-    at_metric_add(line, "", "chosen_logp", r->policy[0].logp);
-    at_metric_add(line, "", "rejected_logp", r->policy[1].logp);
+    at_metric_add(line, "", "chosen_logp", r->policy[0].raw_logp);
+    at_metric_add(line, "", "rejected_logp", r->policy[1].raw_logp);
     cJSON_AddNumberToObject(line, "chosen_tokens", r->policy[0].n);
     cJSON_AddNumberToObject(line, "rejected_tokens", r->policy[1].n);
     return line;

@@ -558,7 +558,8 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
                                    .losses = l->objective.terms,
                                    .n_losses = l->objective.n,
                                    .kind = at_loss_find(l->objective.terms[0].name)->kind,
-                                   .loss_params = l->objective.params };
+                                   .loss_params = l->objective.params,
+                                   .tail_discount = l->objective.tail_discount };
     TRY(at_alloc(&l->results, train->n_rows, sizeof *l->results));
     TRY(at_alloc(&l->eval, eval->n_rows, sizeof *l->eval));
     TRY(at_alloc(&l->eval_rows, eval->n_rows, sizeof *l->eval_rows));
@@ -607,20 +608,20 @@ static void loop_release(struct at_loop *l)
     at_free(&l->v);
 }
 
-static AT_CHECKED precompute_rows(struct at_run *run, const struct at_row *rows,
+static AT_CHECKED precompute_rows(struct at_loop *l, const struct at_row *rows,
                                   struct at_row_result *results, uint32_t n_rows)
 {
     enum { PIECE = 64 };
     enum at_status st = AT_OK;
-    const struct at_compute what = { .reference = true };
+    const struct at_compute what = { .reference = true, .tail_discount = l->what.tail_discount };
     const struct at_row *picked[PIECE];
 
     for (uint32_t i = 0; i < n_rows; i += PIECE) {
         const uint32_t n = n_rows - i < PIECE ? n_rows - i : PIECE;
         for (uint32_t k = 0; k < n; k++)
             picked[k] = &rows[i + k];
-        TRY(at_engine_rows(&run->engine, picked, results + i, n, &what));
-        TRY(at_engine_finish(&run->engine));
+        TRY(at_engine_rows(&l->run->engine, picked, results + i, n, &what));
+        TRY(at_engine_finish(&l->run->engine));
         if (at_signal_status() != AT_OK)
             FAIL(at_signal_status(), "stopped by a signal before the first step");
     }
@@ -638,8 +639,8 @@ static AT_CHECKED precompute(struct at_loop *l)
     if (!l->what.reference ||
         (!l->run->engine.model.trainable && !l->config->precompute_ref_log_probs))
         goto done;
-    TRY(precompute_rows(l->run, d->rows, l->results, d->n_rows));
-    TRY(precompute_rows(l->run, l->kl.rows, l->kl.results, l->kl.n));
+    TRY(precompute_rows(l, d->rows, l->results, d->n_rows));
+    TRY(precompute_rows(l, l->kl.rows, l->kl.results, l->kl.n));
 done:
     return st;
 }

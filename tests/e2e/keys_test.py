@@ -70,6 +70,7 @@ OTHER = {
     "kernels": "baseline",
     "label_smoothing": (0.3, {"loss_type": "cdpo", "label_smoothing": 0.1}),
     "layers_to_transform": [1],
+    "ld_alpha": 0.25,
     "learning_rate": 0.02,
     "load_best_model_at_end": (True, {"preset": "trl", "learning_rate": {"dpo": 0.3, "sft": 0.1},
                                       "max_steps": 0, "num_train_epochs": {"dpo": 2, "sft": 1}}),

@@ -240,6 +240,16 @@ RUNS = {
         rank_pattern={"layers.1.mlp.down_proj": 6, "(q|o)_proj": 2},
         alpha_pattern={"self_attn.*": 3, "up_proj": 16},
     ),
+    # Weighted sums in the losses and the logged log-probs; sft and the lengths of sigmoid_norm are without.
+    "ld_sigmoid": short_dpo("tiny_llama", "pairs", ld_alpha=0.25),
+    "ld_list": short_dpo(
+        "tiny_qwen2",
+        "pairs_plain",
+        loss_type=["sigmoid_norm", "sft"],
+        loss_weights=[1.0, 0.3],
+        beta=2.0,
+        ld_alpha=0.5,
+    ),
 }
 
 

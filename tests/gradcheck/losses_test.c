@@ -27,6 +27,7 @@ static const struct setting settings[] = {
 };
 
 static const int32_t order[ROWS] = { 5, 2, 9, 0, 7, 1, 12, 3, 4, 15, 6, 8, 10, 11, 13, 14 };
+static const float weight[ROWS] = { 1, 0.5f, 1, 1, 0.25f, 1, 0, 1, 1, 1, 0.5f, 1, 0.75f, 1, 1, 1 };
 static const int32_t begin[SEGMENTS + 1] = { 0, 2, 5, 6, 9, 11, 14 };
 
 /* Mean loss at policy log-probs `logp`, reference log-probs `ref`, by row. */
@@ -44,8 +45,9 @@ static double batch_loss(const struct at_loss *loss, const float *logp, const fl
             n[s]++;
             const size_t r = (size_t)order[k];
 
-            score[s] +=
-                (double)logp[4 * r] - (by_logp ? 0 : (double)ref[4 * r]) + (r == row ? shift : 0);
+            score[s] += ((double)logp[4 * r] - (by_logp ? 0 : (double)ref[4 * r]) +
+                         (r == row ? shift : 0)) *
+                        (by_logp ? 1 : (double)weight[r]);
         }
     for (size_t i = 0; i < pairs; i++) {
         const size_t c = segments * i;
@@ -61,13 +63,14 @@ static double batch_loss(const struct at_loss *loss, const float *logp, const fl
     return sum;
 }
 
-enum { ORDER, BEGIN, LOGP, REF, SUMS, REF_SUMS, COEF, OUT, BUFFERS };
+enum { ORDER, BEGIN, WEIGHT, LOGP, REF, SUMS, REF_SUMS, COEF, OUT, BUFFERS };
 
 static void check(struct gt *t, const struct at_loss *loss, const struct setting *with,
                   uint32_t segments)
 {
-    static const size_t bytes[BUFFERS] = { sizeof order,  sizeof begin,  ROWS * 16, ROWS * 16,
-                                           SEGMENTS * 32, SEGMENTS * 32, ROWS * 4,  SEGMENTS * 16 };
+    static const size_t bytes[BUFFERS] = { sizeof order,  sizeof begin, sizeof weight,
+                                           ROWS * 16,     ROWS * 16,    SEGMENTS * 32,
+                                           SEGMENTS * 32, ROWS * 4,     SEGMENTS * 16 };
     const uint32_t pairs = SEGMENTS / segments;
     const struct at_loss_params params = { .beta = (float)with->p.beta,
                                            .label_smoothing = (float)with->p.label_smoothing,
@@ -95,12 +98,21 @@ static void check(struct gt *t, const struct at_loss *loss, const struct setting
         v[i] = gt_view(t, ids[i]);
     OK(at_gpu_write(t->gpu, v[ORDER], order, sizeof order));
     OK(at_gpu_write(t->gpu, v[BEGIN], begin, sizeof begin));
+    OK(at_gpu_write(t->gpu, v[WEIGHT], weight, sizeof weight));
     OK(at_gpu_write(t->gpu, v[LOGP], logp, ROWS * 16));
     OK(at_gpu_write(t->gpu, v[REF], ref, ROWS * 16));
-    at_segment_sums(t->stream, v[SUMS], v[LOGP], v[ORDER], v[BEGIN], SEGMENTS);
-    at_segment_sums(t->stream, v[REF_SUMS], v[REF], v[ORDER], v[BEGIN], SEGMENTS);
-    at_pair_losses(t->stream, &term, 1, v[COEF], v[OUT], v[SUMS], v[REF_SUMS], v[ORDER], v[BEGIN],
-                   pairs, segments, ROWS, &params, 1 / (float)pairs);
+    at_segment_sums(t->stream, v[SUMS], v[LOGP], v[WEIGHT], v[ORDER], v[BEGIN], SEGMENTS);
+    at_segment_sums(t->stream, v[REF_SUMS], v[REF], v[WEIGHT], v[ORDER], v[BEGIN], SEGMENTS);
+    at_pair_losses(t->stream, &term, 1, v[COEF], v[OUT],
+                   &(struct at_pair_batch){ .n_pairs = pairs,
+                                            .segments = segments,
+                                            .R = ROWS,
+                                            .sums = v[SUMS],
+                                            .ref_sums = v[REF_SUMS],
+                                            .row_weight = v[WEIGHT],
+                                            .order = v[ORDER],
+                                            .begin = v[BEGIN] },
+                   &params, 1 / (float)pairs);
     OK(at_stream_wait(t->stream));
     OK(at_gpu_read(t->gpu, coef, v[COEF], sizeof coef));
     for (size_t r = 0; r < ROWS; r++)

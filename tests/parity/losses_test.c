@@ -15,6 +15,7 @@ enum { PAIRS = 70, ROWS = 1024 };
 struct batch {
     int32_t order[ROWS], begin[2 * PAIRS + 1], segment[ROWS];
     float *stats; /* (ROWS, 4) */
+    float weight[ROWS];
 };
 
 static void make_batch(struct batch *b)
@@ -36,19 +37,20 @@ static void make_batch(struct batch *b)
     b->begin[2 * PAIRS] = at;
     assert_true(at < ROWS);
     b->stats = gt_floats(4 * ROWS, 3);
-    for (size_t i = 0; i < ROWS; i++)
+    for (size_t i = 0; i < ROWS; i++) {
         b->stats[4 * i] -= 3;
+        b->weight[i] = i % 2 ? 1 : (float)(i % 8) / 8;
+    }
 }
 
-enum { ORDER, BEGIN, SEGMENT, STATS, SUMS, REF_SUMS, FACTS, COEF, OUT, BUFFERS };
+enum { ORDER, BEGIN, SEGMENT, STATS, WEIGHT, SUMS, REF_SUMS, FACTS, COEF, OUT, BUFFERS };
 
 static void plan_batch(struct gt *t, struct at_view v[BUFFERS], const struct batch *b)
 {
     static const size_t bytes[BUFFERS] = {
-        [ORDER] = ROWS * 4,      [BEGIN] = (2 * PAIRS + 1) * 4,
-        [SEGMENT] = ROWS * 4,    [STATS] = ROWS * 16,
-        [SUMS] = PAIRS * 2 * 32, [REF_SUMS] = PAIRS * 2 * 32,
-        [FACTS] = PAIRS * 2 * 8, [COEF] = ROWS * 4,
+        [ORDER] = ROWS * 4,          [BEGIN] = (2 * PAIRS + 1) * 4, [SEGMENT] = ROWS * 4,
+        [STATS] = ROWS * 16,         [WEIGHT] = ROWS * 4,           [SUMS] = PAIRS * 2 * 32,
+        [REF_SUMS] = PAIRS * 2 * 32, [FACTS] = PAIRS * 2 * 8,       [COEF] = ROWS * 4,
         [OUT] = ROWS * 16,
     };
     size_t ids[BUFFERS];
@@ -63,6 +65,19 @@ static void plan_batch(struct gt *t, struct at_view v[BUFFERS], const struct bat
     OK(at_gpu_write(t->gpu, v[BEGIN], b->begin, sizeof b->begin));
     OK(at_gpu_write(t->gpu, v[SEGMENT], b->segment, sizeof b->segment));
     OK(at_gpu_write(t->gpu, v[STATS], b->stats, ROWS * 16));
+    OK(at_gpu_write(t->gpu, v[WEIGHT], b->weight, sizeof b->weight));
+}
+
+static struct at_pair_batch pairs_of(const struct at_view v[BUFFERS])
+{
+    return (struct at_pair_batch){ .n_pairs = PAIRS,
+                                   .segments = 2,
+                                   .R = ROWS,
+                                   .sums = v[SUMS],
+                                   .ref_sums = v[REF_SUMS],
+                                   .row_weight = v[WEIGHT],
+                                   .order = v[ORDER],
+                                   .begin = v[BEGIN] };
 }
 
 static void segment_sums_equal_reference(void **state)
@@ -79,13 +94,15 @@ static void segment_sums_equal_reference(void **state)
         gt_open(&t, setting);
         plan_batch(&t, v, &b);
         for (int i = 0; i < 2; i++) {
-            at_segment_sums(t.stream, v[SUMS], v[STATS], v[ORDER], v[BEGIN], 2 * PAIRS);
+            at_segment_sums(t.stream, v[SUMS], v[STATS], v[WEIGHT], v[ORDER], v[BEGIN], 2 * PAIRS);
             OK(at_stream_wait(t.stream));
             OK(at_gpu_read(t.gpu, i == 0 ? sums : again, v[SUMS], sizeof sums));
         }
         for (size_t i = 0; i < ROWS; i++)
-            for (size_t j = 0; j < 5 && b.segment[i] >= 0; j++)
-                want[8 * b.segment[i] + (int)j] += j == 4 ? 1 : (double)b.stats[4 * i + j];
+            for (size_t j = 0; j < 6 && b.segment[i] >= 0; j++)
+                want[8 * b.segment[i] + (int)j] +=
+                    j == 4 ? 1
+                           : (double)b.stats[4 * i + j % 5] * (j == 0 ? (double)b.weight[i] : 1);
         gt_require_close(&t, "sums", sums, want, NULL, AT_COUNT(want), TOL_LOSS);
         assert_memory_equal(sums, again, sizeof sums);
         gt_end(&t);
@@ -114,9 +131,9 @@ static pair_out want_term(const struct at_loss_term *term, const struct at_loss_
     const bool by_logp = strchr(loss->reads, 'p') != NULL;
     const double alpha = (double)params->alpha;
     const score_out chosen =
-        divergence_score(divergence, (double)c[0] - (by_logp ? 0 : (double)rc[0]), alpha);
+        divergence_score(divergence, by_logp ? (double)c[5] : (double)c[0] - (double)rc[0], alpha);
     const score_out rejected =
-        divergence_score(divergence, (double)r[0] - (by_logp ? 0 : (double)rr[0]), alpha);
+        divergence_score(divergence, by_logp ? (double)r[5] : (double)r[0] - (double)rr[0], alpha);
     const loss_params p = { (double)params->beta,
                             (double)params->label_smoothing,
                             (double)params->discopop_tau,
@@ -124,7 +141,7 @@ static pair_out want_term(const struct at_loss_term *term, const struct at_loss_
                             (double)params->simpo_gamma,
                             (double)params->alphapo_alpha,
                             (double)params->center_rewards_coefficient,
-                            (double)rc[5] };
+                            (double)rc[7] };
     const pair_stats s = { chosen.score, rejected.score, (double)c[4], (double)r[4] };
     pair_out o;
 
@@ -145,6 +162,7 @@ static void check_pair_losses(struct gt *t, const struct at_loss_term *terms, si
                               const struct at_loss_params *params)
 {
     const float weight = 1.0f / 24;
+    const struct at_pair_batch pairs = pairs_of(v);
     float sums[2 * PAIRS * 8], ref_sums[2 * PAIRS * 8], coef[ROWS], out[PAIRS * 4];
     double want_coef[ROWS] = { 0 }, want_out[PAIRS * 4] = { 0 }, scale[PAIRS * 4] = { 0 };
     double coef_scale[ROWS] = { 0 };
@@ -158,8 +176,7 @@ static void check_pair_losses(struct gt *t, const struct at_loss_term *terms, si
         }
     OK(at_gpu_write(t->gpu, v[SUMS], sums, sizeof sums));
     OK(at_gpu_write(t->gpu, v[REF_SUMS], ref_sums, sizeof ref_sums));
-    at_pair_losses(t->stream, terms, n, v[COEF], v[OUT], v[SUMS], v[REF_SUMS], v[ORDER], v[BEGIN],
-                   PAIRS, 2, ROWS, params, weight);
+    at_pair_losses(t->stream, terms, n, v[COEF], v[OUT], &pairs, params, weight);
     OK(at_stream_wait(t->stream));
     OK(at_gpu_read(t->gpu, coef, v[COEF], sizeof coef));
     OK(at_gpu_read(t->gpu, out, v[OUT], sizeof out));
@@ -172,11 +189,13 @@ static void check_pair_losses(struct gt *t, const struct at_loss_term *terms, si
         for (size_t j = 0; j < n; j++) {
             const pair_out o =
                 want_term(&terms[j], params, c, r, rc, rr, &scale[4 * i], &slope_scale);
+            const bool by_logp = strchr(find(terms[j].name)->reads, 'p') != NULL;
 
             want_out[4 * i] += o.loss;
             for (int32_t k = b->begin[2 * i]; k < b->begin[2 * i + 2]; k++)
-                want_coef[b->order[k]] +=
-                    (double)weight * (k < b->begin[2 * i + 1] ? o.d_chosen : o.d_rejected);
+                want_coef[b->order[k]] += (double)weight *
+                                          (k < b->begin[2 * i + 1] ? o.d_chosen : o.d_rejected) *
+                                          (by_logp ? 1 : (double)b->weight[b->order[k]]);
         }
         for (int32_t k = b->begin[2 * i]; k < b->begin[2 * i + 2]; k++)
             coef_scale[b->order[k]] = (double)weight * slope_scale;
@@ -307,6 +326,7 @@ static void pair_loss_bad_score_gives_nan(void **state)
     size_t n;
     const struct at_loss *list = at_loss_list(&n);
     struct at_view v[BUFFERS];
+    struct at_pair_batch pairs;
     struct batch b;
     struct gt t;
 
@@ -314,6 +334,7 @@ static void pair_loss_bad_score_gives_nan(void **state)
     make_batch(&b);
     gt_open(&t, 0);
     plan_batch(&t, v, &b);
+    pairs = pairs_of(v);
     for (size_t i = 0; i < n * AT_COUNT(bad); i++) {
         float sums[2 * PAIRS * 8], coef[ROWS], out[PAIRS * 4];
 
@@ -325,7 +346,7 @@ static void pair_loss_bad_score_gives_nan(void **state)
         sums[8 * 5] = bad[i % 3]; /* rejected of pair 2 */
         OK(at_gpu_write(t.gpu, v[SUMS], sums, sizeof sums));
         at_pair_losses(t.stream, &(struct at_loss_term){ list[i / 3].name, 1 }, 1, v[COEF], v[OUT],
-                       v[SUMS], v[REF_SUMS], v[ORDER], v[BEGIN], PAIRS, 2, ROWS, &params, 1);
+                       &pairs, &params, 1);
         OK(at_stream_wait(t.stream));
         OK(at_gpu_read(t.gpu, coef, v[COEF], sizeof coef));
         OK(at_gpu_read(t.gpu, out, v[OUT], sizeof out));

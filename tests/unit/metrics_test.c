@@ -67,16 +67,28 @@ static void metric_add_names_what_is_not_finite(void **state)
 
 static const struct at_row pair = { .n_segments = 2 };
 static const struct at_row_result first = {
-    .policy = { { .logp = -4, .entropy = 2, .hits = 1, .logit_mean = 6, .n = 2 },
-                { .logp = -9, .entropy = 3, .hits = 3, .logit_mean = 9, .n = 3 } },
+    .policy = { { .logp = -4, .raw_logp = -4, .entropy = 2, .hits = 1, .logit_mean = 6, .n = 2 },
+                { .logp = -9, .raw_logp = -9, .entropy = 3, .hits = 3, .logit_mean = 9, .n = 3 } },
     .pair = { .loss = 0.5f, .score_chosen = 1, .score_rejected = -1 },
     .n_segments = 2
 };
-static const struct at_row_result second = {
-    .policy = { { .logp = -8, .entropy = 4, .hits = 2, .logit_mean = 6, .n = 4 },
-                { .logp = -4, .entropy = 1, .hits = 0, .logit_mean = 1, .n = 1 } },
-    .pair = { .loss = 1.5f, .score_chosen = 2, .score_rejected = 2 },
-    .n_segments = 2
+static const struct at_row_result second = { /* weighted sums, as LD-DPO has them */
+                                             .policy = { { .logp = -8,
+                                                           .raw_logp = -16,
+                                                           .entropy = 4,
+                                                           .hits = 2,
+                                                           .logit_mean = 6,
+                                                           .n = 4 },
+                                                         { .logp = -4,
+                                                           .raw_logp = -4,
+                                                           .entropy = 1,
+                                                           .hits = 0,
+                                                           .logit_mean = 1,
+                                                           .n = 1 } },
+                                             .pair = { .loss = 1.5f,
+                                                       .score_chosen = 2,
+                                                       .score_rejected = 2 },
+                                             .n_segments = 2
 };
 
 static double value(const cJSON *out, const char *name)
@@ -111,7 +123,7 @@ static void tally_of_pairs_equals_the_definitions(void **state)
     check_near(value(out, "eval_logits/rejected"), 2.5, 0);
     check_near(value(out, "eval_entropy"), 1, 0);
     check_near(value(out, "eval_mean_token_accuracy"), 0.5, 0);
-    check_near(value(out, "eval_logps/accuracies"), 1, 0);
+    check_near(value(out, "eval_logps/accuracies"), 0.5, 0); /* of raw means: -4 and -4 tie */
     cJSON_Delete(out);
 }
 
@@ -151,10 +163,10 @@ static void tally_with_prompt_and_log_odds(void **state)
     const struct at_row row = {
         .n_segments = 2, .prefix = prefix, .n_prefix = 5, .prompt_targets = true
     };
-    const struct at_row_result r = {
-        .policy = { { .logp = -6, .n = 3 }, { .logp = -8, .n = 2 }, { .logp = -15, .n = 4 } },
-        .pair = { .log_odds = 1.5f }
-    };
+    const struct at_row_result r = { .policy = { { .logp = -6, .raw_logp = -6, .n = 3 },
+                                                 { .logp = -8, .raw_logp = -8, .n = 2 },
+                                                 { .logp = -15, .n = 4 } },
+                                     .pair = { .log_odds = 1.5f } };
     struct at_tally t = { 0 };
     cJSON *out = cJSON_CreateObject();
 

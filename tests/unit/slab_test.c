@@ -267,6 +267,40 @@ static void slab_of_a_pair_is_as_written_out(void **state)
     assert_memory_equal(slab.row_segment, segment, sizeof segment);
     assert_memory_equal(slab.order, order, sizeof order);
     assert_memory_equal(slab.segment_begin, begin, sizeof begin);
+    for (uint32_t i = 0; i < slab.R; i++)
+        assert_true(slab.row_weight[i] == 1);
+    at_slab_weigh(&slab, 0.25f);
+    for (uint32_t i = 0; i < slab.R; i++) /* one token of the chosen side is past the rejected */
+        assert_true(slab.row_weight[i] == (i == 2 ? 0.25f : 1));
+    at_slab_release(&slab);
+}
+
+/* Of every pair and by position: as many rows of full weight as the shorter side has targets. */
+static void slab_weighed_rows_past_the_shorter_side(void **state)
+{
+    struct at_rng rng = at_rng_make(7, AT_RNG_TEST, 0, 0);
+    struct at_slab slab;
+    struct rows rows;
+
+    (void)state;
+    assert_int_equal(at_slab_init(&slab, CAPACITY), AT_OK);
+    for (int k = 0; k < 50; k++) {
+        make_rows(&rows, &rng);
+        at_slab_fill(&slab, rows.pointer, rows.n);
+        at_slab_weigh(&slab, 0.5f);
+        for (uint32_t i = 0, s = 0; i < rows.n; s += at_row_sums(&rows.row[i]), i++) {
+            const struct at_row *row = &rows.row[i];
+            for (uint32_t j = 0; j < at_row_sums(row); j++) {
+                const int32_t first = slab.segment_begin[s + j];
+                const bool pair = row->n_segments == 2 && j < 2;
+                for (int32_t at = first; at < slab.segment_begin[s + j + 1]; at++) {
+                    const bool past =
+                        pair && (uint32_t)(at - first) >= row->segment[1 - j].n_targets;
+                    assert_true(slab.row_weight[slab.order[at]] == (past ? 0.5f : 1));
+                }
+            }
+        }
+    }
     at_slab_release(&slab);
 }
 
@@ -322,7 +356,7 @@ static void slab_refilled_keeps_nothing(void **state)
 static void slab_without_memory_holds_nothing(void **state)
 {
     (void)state;
-    for (uint64_t n = 1; n <= 11; n++) {
+    for (uint64_t n = 1; n <= 12; n++) {
         struct at_slab slab;
         at_alloc_fail_at(n);
         assert_int_equal(at_slab_init(&slab, 64), AT_MEMORY);
@@ -339,6 +373,7 @@ int main(void)
         cmocka_unit_test(slab_of_shared_rows_equals_its_definition),
         cmocka_unit_test(slab_of_unshared_rows_equals_its_definition),
         cmocka_unit_test(slab_refilled_keeps_nothing),
+        cmocka_unit_test(slab_weighed_rows_past_the_shorter_side),
         cmocka_unit_test(slab_without_memory_holds_nothing),
     };
 
