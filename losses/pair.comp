@@ -1,7 +1,8 @@
 // Driver of pair losses: pair i has `segments` segments, chosen, rejected and, of three, its prompt. With
-// `whole` the loss sees prompt and chosen completion as its chosen side. Adds one loss of a list:
-//   coef[r] += weight * dloss/dlogp_r for the rows r of its segments
-//   result[i] += (loss_weight * loss, 0, 0, 0); its two other numbers become the pair's log-ratios
+// `whole` the loss sees prompt and chosen completion as its chosen side. Adds one loss of a list, with
+// use_weighting times w = prod over sides of e^(mean over tokens of log p(token) - log sum p^2), a constant:
+//   coef[r] += weight * w dloss/dlogp_r for the rows r of its segments
+//   result[i] += (loss_weight * w * loss, 0, 0, 0); its two other numbers become the pair's log-ratios
 // A log-ratio is the sum of policy - reference log-probs, each times its row_weight; the loss sees its score
 // under the divergence or, with log_ratios 0, the policy's sum without weights. sums, ref_sums (segments, 8)
 // as segment_sum.comp writes them, but value 7 of a chosen side's ref_sums is the pair's margin; order, begin: rows by segment. Log-ratios that are not finite give NaN,
@@ -34,6 +35,10 @@ score_out side(float logp, float log_ratio)
     return divergence_score(a.divergence, log_ratio, a.alpha);
 }
 
+// Of a side's sums: how likely the policy is to give these tokens itself. Zhou et al. 2024, arXiv 2406.11827
+// (WPO), eq. 2.
+float side_weight(uint at) { return exp((sums[at + 5] - sums[at + 6]) / sums[at + 4]); }
+
 void spread(uint segment, float value)
 {
     for (int i = begin[segment] + int(gl_LocalInvocationIndex); i < begin[segment + 1]; i += 64)
@@ -52,6 +57,7 @@ void main()
         const float ratio_chosen = sums[c] - ref_sums[c], ratio_rejected = sums[r] - ref_sums[r];
         const score_out chosen = side(sums[c + 5] + prompt, ratio_chosen);
         const score_out rejected = side(sums[r + 5], ratio_rejected);
+        const float w = a.use_weighting == 0 ? 1.0 : side_weight(c) * side_weight(r);
         pair_out o = pair_loss(
             pair_stats(chosen.score, rejected.score, sums[c + 4] + n_prompt, sums[r + 4]), p);
 
@@ -59,10 +65,10 @@ void main()
             o = pair_out(NAN, NAN, NAN);
         if (gl_LocalInvocationIndex == 0)
             result[i] =
-                vec4(result[i].x + a.loss_weight * o.loss, ratio_chosen, ratio_rejected, 0.0);
-        spread(first, a.weight * o.d_chosen * chosen.slope);
-        spread(first + 1, a.weight * o.d_rejected * rejected.slope);
+                vec4(result[i].x + a.loss_weight * w * o.loss, ratio_chosen, ratio_rejected, 0.0);
+        spread(first, a.weight * w * o.d_chosen * chosen.slope);
+        spread(first + 1, a.weight * w * o.d_rejected * rejected.slope);
         if (a.whole != 0)
-            spread(first + 2, a.weight * o.d_chosen * chosen.slope);
+            spread(first + 2, a.weight * w * o.d_chosen * chosen.slope);
     }
 }

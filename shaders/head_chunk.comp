@@ -2,8 +2,9 @@
 // of each row, and e^(z - m) in place of the logits z for the product that accumulates U.
 //   m' = max(m, max z); s = e^(m - m'); l' = s l + sum e^(z - m');
 //   t' = s (t + (m - m') l) + sum (z - m') e^(z - m')      (entropy = log l - t / l)
+//   q' = s^2 q + sum e^(2 (z - m'))                         (sum of p^2 = q / l^2)
 // z (R, n): ids v0 ... v0 + n; u (R, C): scaled by s, with_u only. state (R, 8): m, l, t, sum of z, arg-max
-// id, target logit, 0, 0 (ids are exact in f32 below 2^24). `first`: no state yet, and u is not read.
+// id, target logit, q, 0 (ids are exact in f32 below 2^24). `first`: no state yet, and u is not read.
 // Mapping: a workgroup takes a row at a time. Shared: 20 * WG bytes.
 // Online softmax: Milakov and Gimelshein 2018, arXiv 1805.02867.
 #version 450
@@ -45,8 +46,9 @@ vec2 row_max(uint begin, uint end)
     return vec2(top, -reduce_max(best == top ? -id : -INF));
 }
 
-// Sums over the row of e, (z - m) e, z and the target's z, where e = e^(z - m) replaces z.
-vec4 row_sums(uint begin, uint end, float m, uint target)
+// Sums over the row of e, (z - m) e, z and e^2, where e = e^(z - m) replaces z; the target's z goes to
+// state[at + 5].
+vec4 row_sums(uint begin, uint end, float m, uint target, uint at)
 {
     vec4 sums = vec4(0);
 
@@ -55,9 +57,9 @@ vec4 row_sums(uint begin, uint end, float m, uint target)
         const vec4 e = mix(vec4(0), exp(v), used(c));
 
         z[begin + c] = e;
-        sums += vec4(dot(e, vec4(1)), dot(v, e), dot(raw, vec4(1)), 0.0);
+        sums += vec4(dot(e, vec4(1)), dot(v, e), dot(raw, vec4(1)), dot(e, e));
         if (target / 4 == c)
-            sums.w = raw[target % 4];
+            state[at + 5] = raw[target % 4];
     }
     return reduce_sum(sums);
 }
@@ -73,7 +75,7 @@ void main()
         const vec2 top = row_max(begin, end);
         const float m0 = first ? top.x : state[at], m = reduce_larger(m0, top.x);
         const float s = first ? 0.0 : exp(m0 - m);
-        const vec4 sums = row_sums(begin, end, m, target);
+        const vec4 sums = row_sums(begin, end, m, target, at);
 
         if (p.with_u != 0 && !first && m != m0)
             for (uint c = lane; c < (p.C + 3) / 4; c += WG)
@@ -87,8 +89,7 @@ void main()
             state[at + 3] = (first ? 0.0 : state[at + 3]) + sums.z;
             if (first || top.x > m0)
                 state[at + 4] = top.y;
-            if (target < p.n)
-                state[at + 5] = sums.w;
+            state[at + 6] = (first ? 0.0 : s * s * state[at + 6]) + sums.w;
         }
     }
 }

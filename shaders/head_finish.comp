@@ -1,5 +1,6 @@
 // Results of the fused head from the running values of head_chunk.comp:
-//   lse = m + log l; logp = z_y - lse; entropy = log l - t / l; u = U / l - W_y
+//   lse = m + log l; logp = z_y - lse; entropy = log l - t / l; u = U / l - W_y;
+//   log_p2 = log(sum of p^2) = log q - 2 log l
 // stats (R, 4): logp of the target, entropy, 1 if the target is the arg-max, mean raw logit over V.
 // A row that met a NaN or an infinity gives NaN everywhere, never a number.
 // u, wy (R, C); state (R, 8). Mapping: a workgroup takes a row at a time. No shared memory.
@@ -11,10 +12,11 @@ layout(local_size_x = 64) in;
 layout(push_constant) uniform push { head_finish_args p; };
 layout(binding = 0, std430) writeonly buffer out_stats { vec4 stats[]; };
 layout(binding = 1, std430) writeonly buffer out_lse { float lse[]; };
-layout(binding = 2, std430) buffer inout_u { vec4 u[]; };
-layout(binding = 3, std430) readonly buffer in_state { float state[]; };
-layout(binding = 4, std430) readonly buffer in_wy { vec4 wy[]; };
-layout(binding = 5, std430) readonly buffer in_targets { int targets[]; };
+layout(binding = 2, std430) writeonly buffer out_log_p2 { float log_p2[]; };
+layout(binding = 3, std430) buffer inout_u { vec4 u[]; };
+layout(binding = 4, std430) readonly buffer in_state { float state[]; };
+layout(binding = 5, std430) readonly buffer in_wy { vec4 wy[]; };
+layout(binding = 6, std430) readonly buffer in_targets { int targets[]; };
 
 #define NAN uintBitsToFloat(0x7fc00000u)
 
@@ -32,6 +34,7 @@ void main()
 
             stats[row] = bad ? vec4(NAN) : v;
             lse[row] = bad ? NAN : m + log_l;
+            log_p2[row] = bad ? NAN : log(state[at + 6]) - 2.0 * log_l;
         }
         if (p.with_u != 0)
             for (uint c = gl_LocalInvocationIndex; c < (p.C + 3) / 4; c += 64) {

@@ -56,6 +56,7 @@ static void plan_inputs(struct at_decoder *d, struct at_pool *pool)
     at_pool_reserve(pool, &d->segment_begin, (n + 1) * 4, what);
     at_pool_reserve(pool, &d->stats, R * 16, what);
     at_pool_reserve(pool, &d->lse, R * 4, what);
+    at_pool_reserve(pool, &d->log_p2, R * 4, what);
     at_pool_reserve(pool, &d->coef, R * 4, what);
     at_pool_reserve(pool, &d->row_loss, R * 16, what);
     at_pool_reserve(pool, &d->sums, n * 32, what);
@@ -424,13 +425,15 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
     at_gather_rows(s, rows, h, words(d->source, R));
     if (pass == AT_PASS_POLICY_TRAIN)
         u = part(d->u, R, c->C);
-    if (c->value_head)
+    if (c->value_head) {
         at_value_fwd(s, at_view_part(d->stats, 0, 16ul * R), u, rows, d->model->value.w);
-    else
-        at_head_fwd(s, at_view_part(d->stats, 0, 16ul * R), words(d->lse, R), u, rows,
-                    words(d->target, R), d->model->head, &d->head);
-    at_segment_sums(s, sums, at_view_part(d->stats, 0, 16ul * R), words(d->row_weight, R), d->order,
-                    d->segment_begin, b->n_segments);
+        at_stream_fill(s, words(d->log_p2, R), 0);
+    } else {
+        at_head_fwd(s, at_view_part(d->stats, 0, 16ul * R), words(d->lse, R), words(d->log_p2, R),
+                    u, rows, words(d->target, R), d->model->head, &d->head);
+    }
+    at_segment_sums(s, sums, at_view_part(d->stats, 0, 16ul * R), words(d->row_weight, R),
+                    words(d->log_p2, R), d->order, d->segment_begin, b->n_segments);
 }
 
 /* ---- decoding ---- */

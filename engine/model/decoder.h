@@ -51,7 +51,7 @@ struct at_decoder {
     int32_t *embed_host;
     uint32_t n_embed_ids;
     struct at_tensor rows, u; /* (R, C) gathered hidden states; gradient rows */
-    struct at_view stats, lse, coef, sums, ref_sums, pair_out, row_loss, row_facts;
+    struct at_view stats, lse, log_p2, coef, sums, ref_sums, pair_out, row_loss, row_facts;
 };
 
 struct at_decoder_params {
@@ -76,8 +76,8 @@ enum at_pass {
     AT_PASS_POLICY_EVAL,
     AT_PASS_REFERENCE /* state at step 0: trainable adapter skipped or its copy used */
 };
-/* stats, lse (and u when training) of the slab's completion rows; segment sums into `sums`. With a
- * value head the first of a row's stats is its value, and lse is not written. */
+/* stats, lse, log_p2 (and u when training) of the slab's completion rows; segment sums into `sums`.
+ * With a value head the first of a row's stats is its value, lse is not written and log_p2 is 0. */
 void at_decoder_forward(struct at_stream *s, struct at_decoder *decoder,
                         const struct at_batch *batch, enum at_pass pass, struct at_view sums);
 /* ---- decoding ---- */

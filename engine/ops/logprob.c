@@ -93,9 +93,9 @@ static struct at_view row_view(struct at_view view, uint32_t R, uint32_t floats)
     return at_view_part(view, 0, at_round_up((uint64_t)R * floats * sizeof(float), 16));
 }
 
-void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse, struct at_tensor u,
-                 struct at_tensor h, struct at_view targets, struct at_weight w,
-                 const struct at_head_scratch *scratch)
+void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse,
+                 struct at_view log_p2, struct at_tensor u, struct at_tensor h,
+                 struct at_view targets, struct at_weight w, const struct at_head_scratch *scratch)
 {
     const uint32_t R = h.dim[0], C = h.dim[1], V = w.rows;
     const bool with_u = u.view.buffer != NULL;
@@ -132,6 +132,7 @@ void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse, 
     }
     const struct head_finish_bufs bufs = { .stats = row_view(stats, R, 4),
                                            .lse = row_view(lse, R, 1),
+                                           .log_p2 = row_view(log_p2, R, 1),
                                            .u = u_view,
                                            .state = state,
                                            .wy = with_u ? at_tensor_view(wy) : state,
@@ -178,12 +179,15 @@ void at_head_logits(struct at_stream *s, struct at_tensor logits, struct at_tens
 }
 
 void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view stats,
-                     struct at_view weight, struct at_view order, struct at_view begin,
-                     uint32_t n_segments)
+                     struct at_view weight, struct at_view log_p2, struct at_view order,
+                     struct at_view begin, uint32_t n_segments)
 {
-    const struct segment_sum_bufs bufs = {
-        .sums = sums, .stats = stats, .weight = weight, .order = order, .begin = begin
-    };
+    const struct segment_sum_bufs bufs = { .sums = sums,
+                                           .stats = stats,
+                                           .weight = weight,
+                                           .log_p2 = log_p2,
+                                           .order = order,
+                                           .begin = begin };
     const struct segment_sum_args args = { .n_segments = n_segments };
 
     if (n_segments > 0)
@@ -249,6 +253,7 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
             .alpha = params->alpha,
             .divergence = strchr(loss->reads, 'f') ? params->divergence : 0,
             .log_ratios = strchr(loss->reads, 'p') == NULL,
+            .use_weighting = params->use_weighting,
         };
         at_stream_launch(s, loss->kernel, views, &args, sizeof args, rows_work(pairs->n_pairs));
     }

@@ -17,12 +17,13 @@ void at_head_reserve(struct at_pool *pool, struct at_head_scratch *scratch, uint
                      struct at_weight head);
 
 /* stats (R,4) f32 a row: logp of the target (nats), entropy, 1 if the target is the arg-max (lowest
- * id wins ties) else 0, mean over the vocabulary of the raw logit. lse (R): log-sum-exp.
- * h (R,C): gathered, normed hidden states; targets (R) int32. u (R,C) = (p - onehot(target)) W, not
- * computed when u has no buffer (reference pass; stats have the same bits either way). */
-void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse, struct at_tensor u,
-                 struct at_tensor h, struct at_view targets, struct at_weight w,
-                 const struct at_head_scratch *scratch);
+ * id wins ties) else 0, mean over the vocabulary of the raw logit. lse (R): log-sum-exp; log_p2
+ * (R): log of the sum over the vocabulary of p^2. h (R,C): gathered, normed hidden states; targets
+ * (R) int32. u (R,C) = (p - onehot(target)) W, not computed when u has no buffer (reference pass;
+ * stats have the same bits either way). */
+void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse,
+                 struct at_view log_p2, struct at_tensor u, struct at_tensor h,
+                 struct at_view targets, struct at_weight w, const struct at_head_scratch *scratch);
 /* dW (V,C) += sum_i -coef[i] (p_i - onehot)^T h_i, recomputing p chunk by chunk from lse;
  * coef (R) = dloss/dlogp. */
 void at_head_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tensor h,
@@ -33,11 +34,11 @@ void at_head_logits(struct at_stream *s, struct at_tensor logits, struct at_tens
                     struct at_weight w, const struct at_head_scratch *scratch);
 
 /* sums (n_segments,8): sums of stats over the segment's rows in order (4 values, the first of them
- * weighted), the number of rows, the first sum without weights, 2 zeros. stats (R,4), weight (R);
- * order (n_rows) and begin (n_segments+1) int32 as in slab.h. */
+ * weighted), the number of rows, the first sum without weights, the sum of log_p2, 0. stats (R,4),
+ * weight, log_p2 (R); * order (n_rows) and begin (n_segments+1) int32 as in slab.h. */
 void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view stats,
-                     struct at_view weight, struct at_view order, struct at_view begin,
-                     uint32_t n_segments);
+                     struct at_view weight, struct at_view log_p2, struct at_view order,
+                     struct at_view begin, uint32_t n_segments);
 
 /* ---- loss drivers (losses/) ---- */
 
@@ -49,6 +50,7 @@ struct at_loss_params {
     float alpha;
     float desirable_weight, undesirable_weight; /* of row losses */
     float center_rewards_coefficient;
+    bool use_weighting; /* WPO: losses/pair.comp */
 };
 /* A loss of a list: a row of losses.def and its factor. */
 struct at_loss_term {

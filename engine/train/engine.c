@@ -282,7 +282,7 @@ static void token_losses(struct at_engine *e, const struct at_batch *b,
     at_token_loss(e->stream, what->losses[0].name, d->coef, d->row_loss, d->stats, d->row_segment,
                   b->R, what->weight);
     at_segment_sums(e->stream, at_view_part(d->sums, 0, bytes), d->row_loss, d->row_weight,
-                    d->order, d->segment_begin, b->n_segments);
+                    d->log_p2, d->order, d->segment_begin, b->n_segments);
     at_stream_download(e->stream, l->losses + l->n_segments, d->sums, bytes);
 }
 

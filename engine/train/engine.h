@@ -68,8 +68,8 @@ struct at_segment_result {
     float logp, entropy, hits, logit_mean; /* sums; logp as LD-DPO weighs it */
     float n;
     float raw_logp; /* without its weights */
-    float unused;
-    float margin; /* of a pair's chosen side, in `reference`: at_row.margin */
+    float log_p2;   /* sum of log sum_v p_v^2 */
+    float margin;   /* of a pair's chosen side, in `reference`: at_row.margin */
 };
 struct at_pair_result {
     float loss, score_chosen, score_rejected;

@@ -4,6 +4,7 @@
 
 #include "divergence.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -253,17 +254,18 @@ void at_objective_make(struct at_objective *out, const struct at_config *c)
         return;
     if (anchor_weight(c) > 0)
         out->terms[out->n++] = (struct at_loss_term){ "sft", (float)anchor_weight(c) };
-    out->params = (struct at_loss_params){ .beta = (float)c->beta,
-                                           .label_smoothing = (float)c->label_smoothing,
-                                           .discopop_tau = (float)c->discopop_tau,
-                                           .simpo_gamma = (float)c->simpo_gamma,
-                                           .alphapo_alpha = (float)c->alpha,
-                                           .divergence = divergence_of(c),
-                                           .alpha = (float)c->f_alpha_divergence_coef,
-                                           .desirable_weight = (float)c->desirable_weight,
-                                           .undesirable_weight = (float)c->undesirable_weight,
-                                           .center_rewards_coefficient =
-                                               (float)c->center_rewards_coefficient };
+    out->params =
+        (struct at_loss_params){ .beta = (float)c->beta,
+                                 .label_smoothing = (float)c->label_smoothing,
+                                 .discopop_tau = (float)c->discopop_tau,
+                                 .simpo_gamma = (float)c->simpo_gamma,
+                                 .alphapo_alpha = (float)c->alpha,
+                                 .divergence = divergence_of(c),
+                                 .alpha = (float)c->f_alpha_divergence_coef,
+                                 .desirable_weight = (float)c->desirable_weight,
+                                 .undesirable_weight = (float)c->undesirable_weight,
+                                 .center_rewards_coefficient = (float)c->center_rewards_coefficient,
+                                 .use_weighting = c->use_weighting };
     out->kl = at_objective_reads_kl(c);
     out->log_odds = any_reads(c, "l");
     out->token_means = !m->reference && any_reads(c, "m");
@@ -303,6 +305,12 @@ float at_objective_mean_chosen(const struct at_row *const *rows, uint32_t n)
     return (float)(sum / n);
 }
 
+/* As losses/pair.comp has it. */
+static double side_weight(const struct at_segment_result *side)
+{
+    return exp(((double)side->raw_logp - side->log_p2) / side->n);
+}
+
 static double pair_at_start(const struct at_objective *o, const struct at_loss_params *params,
                             const struct at_row_result *pair)
 {
@@ -320,7 +328,7 @@ static double pair_at_start(const struct at_objective *o, const struct at_loss_p
         sum += (double)o->terms[i].weight *
                at_pair_loss_value(o->terms[i].name, by_logp ? logps : equal, p);
     }
-    return sum;
+    return params->use_weighting ? sum * side_weight(chosen) * side_weight(rejected) : sum;
 }
 
 double at_objective_at_start(const struct at_objective *o, const struct at_loss_params *params,

@@ -156,15 +156,15 @@ static void dequantisation(struct bench *b, enum at_quant_type type)
 static struct at_weight head;
 static struct at_head_scratch scratch;
 static struct at_tensor h, u;
-static struct at_view stats, lse, targets;
+static struct at_view stats, lse, log_p2, targets;
 
 static void head_u(struct bench *b)
 {
-    at_head_fwd(b->stream, stats, lse, u, h, targets, head, &scratch);
+    at_head_fwd(b->stream, stats, lse, log_p2, u, h, targets, head, &scratch);
 }
 static void head_reference(struct bench *b)
 {
-    at_head_fwd(b->stream, stats, lse, (struct at_tensor){ 0 }, h, targets, head, &scratch);
+    at_head_fwd(b->stream, stats, lse, log_p2, (struct at_tensor){ 0 }, h, targets, head, &scratch);
 }
 
 static void whole_head(struct bench *b, enum at_quant_type type)
@@ -179,6 +179,7 @@ static void whole_head(struct bench *b, enum at_quant_type type)
     at_tensor_reserve(b->pool, &u, R, width, "u");
     at_pool_reserve(b->pool, &stats, R * 16, "stats");
     at_pool_reserve(b->pool, &lse, R * 4, "lse");
+    at_pool_reserve(b->pool, &log_p2, R * 4, "log_p2");
     at_pool_reserve(b->pool, &targets, R * 4, "targets");
     at_head_reserve(b->pool, &scratch, R, head);
     need(at_pool_commit(b->pool));

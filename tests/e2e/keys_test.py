@@ -116,6 +116,7 @@ OTHER = {
     "undesirable_weight": 2.0,
     "use_peft": False,
     "use_rslora": True,
+    "use_weighting": True,
     "warmup_steps": 3,
     "weight_decay": 5.0,
 }

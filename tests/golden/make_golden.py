@@ -250,6 +250,18 @@ RUNS = {
         beta=2.0,
         ld_alpha=0.5,
     ),
+    # The weights of random models are near 1e-5; loss_weights bring the losses near 1.
+    "wpo_sigmoid": short_dpo(
+        "tiny_qwen2", "pairs", loss_type=["sigmoid"], loss_weights=[1e5], use_weighting=True
+    ),
+    "wpo_list": short_dpo(
+        "tiny_llama",
+        "pairs_plain",
+        loss_type=["sigmoid_norm", "bco_pair"],
+        loss_weights=[1e5, 5e4],
+        use_weighting=True,
+        ld_alpha=0.5,
+    ),
 }
 
 

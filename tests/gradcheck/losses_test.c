@@ -16,19 +16,34 @@ struct setting {
     loss_params p;
     int divergence;
     double alpha;
+    bool use_weighting;
 };
 
 static const struct setting settings[] = {
-    { { 0.25, 0.125, 0.5, 7, 0.5, 0.25, 0.125, 0 }, DIVERGENCE_REVERSE_KL, 0 },
-    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_FORWARD_KL, 0 },
-    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_JS, 0 },
-    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_ALPHA, 0.5 },
-    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_ALPHA, 1.25 },
+    { { 0.25, 0.125, 0.5, 7, 0.5, 0.25, 0.125, 0 }, DIVERGENCE_REVERSE_KL, 0, false },
+    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_FORWARD_KL, 0, false },
+    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_JS, 0, false },
+    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_ALPHA, 0.5, false },
+    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_ALPHA, 1.25, false },
+    { { 0.25, 0.125, 0.5, 7, 0.5, 0.25, 0.125, 0 }, DIVERGENCE_REVERSE_KL, 0, true },
 };
 
 static const int32_t order[ROWS] = { 5, 2, 9, 0, 7, 1, 12, 3, 4, 15, 6, 8, 10, 11, 13, 14 };
 static const float weight[ROWS] = { 1, 0.5f, 1, 1, 0.25f, 1, 0, 1, 1, 1, 0.5f, 1, 0.75f, 1, 1, 1 };
+static const float log_p2[ROWS] = { -1,     -2, -1.5f, -0.5f, -3, -2, -1, -1,
+                                    -0.25f, -2, -1,    -3,    -1, -2, -1, -1 };
 static const int32_t begin[SEGMENTS + 1] = { 0, 2, 5, 6, 9, 11, 14 };
+
+/* WPO: of a side at policy log-probs `logp`; constant in the derivatives. */
+static double side_weight(const float *logp, size_t segment)
+{
+    const int32_t first = begin[segment], end = begin[segment + 1];
+    double sum = 0;
+
+    for (int32_t k = first; k < end; k++)
+        sum += (double)logp[4 * order[k]] - (double)log_p2[order[k]];
+    return exp(sum / (end - first));
+}
 
 /* Mean loss at policy log-probs `logp`, reference log-probs `ref`, by row. */
 static double batch_loss(const struct at_loss *loss, const float *logp, const float *ref,
@@ -58,19 +73,20 @@ static double batch_loss(const struct at_loss *loss, const float *logp, const fl
         pair_out o;
 
         assert_true(ref_pair_loss(&o, loss->name, s, with->p));
-        sum += o.loss / (double)pairs;
+        sum += o.loss / (double)pairs *
+               (with->use_weighting ? side_weight(logp, c) * side_weight(logp, c + 1) : 1);
     }
     return sum;
 }
 
-enum { ORDER, BEGIN, WEIGHT, LOGP, REF, SUMS, REF_SUMS, COEF, OUT, BUFFERS };
+enum { ORDER, BEGIN, WEIGHT, LOG_P2, LOGP, REF, SUMS, REF_SUMS, COEF, OUT, BUFFERS };
 
 static void check(struct gt *t, const struct at_loss *loss, const struct setting *with,
                   uint32_t segments)
 {
-    static const size_t bytes[BUFFERS] = { sizeof order,  sizeof begin, sizeof weight,
-                                           ROWS * 16,     ROWS * 16,    SEGMENTS * 32,
-                                           SEGMENTS * 32, ROWS * 4,     SEGMENTS * 16 };
+    static const size_t bytes[BUFFERS] = { sizeof order, sizeof begin, sizeof weight, sizeof log_p2,
+                                           ROWS * 16,    ROWS * 16,    SEGMENTS * 32, SEGMENTS * 32,
+                                           ROWS * 4,     SEGMENTS * 16 };
     const uint32_t pairs = SEGMENTS / segments;
     const struct at_loss_params params = { .beta = (float)with->p.beta,
                                            .label_smoothing = (float)with->p.label_smoothing,
@@ -81,7 +97,8 @@ static void check(struct gt *t, const struct at_loss *loss, const struct setting
                                            .center_rewards_coefficient =
                                                (float)with->p.center_rewards_coefficient,
                                            .divergence = with->divergence,
-                                           .alpha = (float)with->alpha };
+                                           .alpha = (float)with->alpha,
+                                           .use_weighting = with->use_weighting };
     const struct at_loss_term term = { loss->name, 0.5f };
     float *logp = gt_floats(4 * ROWS, 2), *ref = gt_floats(4 * ROWS, 2), coef[ROWS];
     double want[ROWS];
@@ -99,10 +116,13 @@ static void check(struct gt *t, const struct at_loss *loss, const struct setting
     OK(at_gpu_write(t->gpu, v[ORDER], order, sizeof order));
     OK(at_gpu_write(t->gpu, v[BEGIN], begin, sizeof begin));
     OK(at_gpu_write(t->gpu, v[WEIGHT], weight, sizeof weight));
+    OK(at_gpu_write(t->gpu, v[LOG_P2], log_p2, sizeof log_p2));
     OK(at_gpu_write(t->gpu, v[LOGP], logp, ROWS * 16));
     OK(at_gpu_write(t->gpu, v[REF], ref, ROWS * 16));
-    at_segment_sums(t->stream, v[SUMS], v[LOGP], v[WEIGHT], v[ORDER], v[BEGIN], SEGMENTS);
-    at_segment_sums(t->stream, v[REF_SUMS], v[REF], v[WEIGHT], v[ORDER], v[BEGIN], SEGMENTS);
+    at_segment_sums(t->stream, v[SUMS], v[LOGP], v[WEIGHT], v[LOG_P2], v[ORDER], v[BEGIN],
+                    SEGMENTS);
+    at_segment_sums(t->stream, v[REF_SUMS], v[REF], v[WEIGHT], v[LOG_P2], v[ORDER], v[BEGIN],
+                    SEGMENTS);
     at_pair_losses(t->stream, &term, 1, v[COEF], v[OUT],
                    &(struct at_pair_batch){ .n_pairs = pairs,
                                             .segments = segments,

@@ -13,7 +13,7 @@ struct head_case {
     float scale; /* of h */
 };
 struct head_arrays {
-    float *h, *W, *stats, *lse, *u;
+    float *h, *W, *stats, *lse, *log_p2, *u;
     int32_t *targets;
 };
 
@@ -23,6 +23,7 @@ static void free_arrays(struct head_arrays *a)
     free(a->W);
     free(a->stats);
     free(a->lse);
+    free(a->log_p2);
     free(a->u);
     free(a->targets);
 }
@@ -34,6 +35,7 @@ static struct head_arrays make_arrays(const struct head_case *c)
         .W = gt_floats((size_t)c->V * c->C, 1),
         .stats = gt_floats(4 * (size_t)c->R, 1),
         .lse = gt_floats(c->R, 1),
+        .log_p2 = gt_floats(c->R, 1),
         .u = gt_floats((size_t)c->R * c->C, 1),
         .targets = calloc(c->R, sizeof *a.targets),
     };
@@ -53,7 +55,7 @@ static struct head_arrays make_arrays(const struct head_case *c)
 /* Buffers of one run on the device. */
 struct device_head {
     struct at_tensor h, u, dW;
-    struct at_view stats, lse, targets, coef;
+    struct at_view stats, lse, log_p2, targets, coef;
     struct at_weight w;
     struct at_head_scratch scratch;
 };
@@ -74,7 +76,7 @@ static void write_weight(struct gt *t, struct at_weight w, const float *values)
 static void plan_head(struct gt *t, struct device_head *d, const struct head_case *c,
                       const struct head_arrays *a)
 {
-    size_t b[8];
+    size_t b[9];
 
     *d = (struct device_head){ .w = { .type = c->type, .rows = c->V, .cols = c->C } };
     gt_begin(t);
@@ -85,6 +87,7 @@ static void plan_head(struct gt *t, struct device_head *d, const struct head_cas
     b[4] = gt_plan(t, c->R * 4);
     b[5] = gt_plan(t, c->R * 4);
     b[6] = gt_plan(t, c->R * 4);
+    b[8] = gt_plan(t, c->R * 4);
     b[7] = gt_plan(t, c->V * at_quant_row_bytes(c->type, 0, c->C));
     at_head_reserve(t->pool, &d->scratch, c->R, d->w);
     gt_commit(t);
@@ -94,6 +97,7 @@ static void plan_head(struct gt *t, struct device_head *d, const struct head_cas
     d->stats = gt_view(t, b[3]);
     d->lse = gt_view(t, b[4]);
     d->targets = gt_view(t, b[5]);
+    d->log_p2 = gt_view(t, b[8]);
     d->coef = gt_view(t, b[6]);
     d->w.plane[0] = gt_view(t, b[7]);
     OK(at_tensor_write(t->gpu, d->h, a->h));
@@ -103,11 +107,12 @@ static void plan_head(struct gt *t, struct device_head *d, const struct head_cas
 
 static void run_head(struct gt *t, struct device_head *d, bool with_u, struct head_arrays *a)
 {
-    at_head_fwd(t->stream, d->stats, d->lse, with_u ? d->u : (struct at_tensor){ 0 }, d->h,
-                d->targets, d->w, &d->scratch);
+    at_head_fwd(t->stream, d->stats, d->lse, d->log_p2, with_u ? d->u : (struct at_tensor){ 0 },
+                d->h, d->targets, d->w, &d->scratch);
     OK(at_stream_wait(t->stream));
     OK(at_gpu_read(t->gpu, a->stats, d->stats, d->h.dim[0] * 4 * sizeof(float)));
     OK(at_gpu_read(t->gpu, a->lse, d->lse, d->h.dim[0] * sizeof(float)));
+    OK(at_gpu_read(t->gpu, a->log_p2, d->log_p2, d->h.dim[0] * sizeof(float)));
     if (with_u)
         OK(at_tensor_read(t->gpu, a->u, d->u));
 }
@@ -127,9 +132,11 @@ static void check_head(struct gt *t, const struct head_case *c)
     run_head(t, &d, true, &b);
     assert_memory_equal(a.u, b.u, n_h * sizeof(float));
     assert_memory_equal(a.lse, b.lse, c->R * sizeof(float));
+    assert_memory_equal(a.log_p2, b.log_p2, c->R * sizeof(float));
 
     double *h = gt_doubles(a.h, n_h), *W = gt_doubles(a.W, n_w), *u = gt_doubles(a.u, n_h);
-    double *stats = gt_doubles(a.stats, 4 * c->R), *lse = gt_doubles(a.lse, c->R);
+    double *stats = gt_doubles(a.stats, 4 * c->R), *lse = gt_doubles(a.lse, c->R),
+           *log_p2 = gt_doubles(a.log_p2, c->R);
     float *coef = gt_floats(c->R, 1), *dW = gt_floats(n_w, 1);
     double *coef64 = gt_doubles(coef, c->R), *dW64 = gt_doubles(dW, n_w);
     const struct ref_head ref = {
@@ -141,6 +148,8 @@ static void check_head(struct gt *t, const struct head_case *c)
     ref_head_fwd(stats, lse, u, &ref);
     gt_require_close(t, "stats", a.stats, stats, NULL, 4 * c->R, TOL_HEAD * grow);
     gt_require_close(t, "lse", a.lse, lse, NULL, c->R, TOL_HEAD);
+    ref_head_log_p2(log_p2, &ref);
+    gt_require_close(t, "log_p2", a.log_p2, log_p2, NULL, c->R, TOL_HEAD * grow);
     gt_require_close(t, "u", a.u, u, NULL, n_h, TOL_HEAD_GRAD * grow);
     OK(at_tensor_write(t->gpu, d.dW, dW));
     OK(at_gpu_write(t->gpu, d.coef, coef, c->R * sizeof *coef));
@@ -150,7 +159,7 @@ static void check_head(struct gt *t, const struct head_case *c)
     ref_head_bwd_weight(dW64, coef64, &ref);
     gt_require_close(t, "dW", dW, dW64, NULL, n_w, TOL_HEAD_GRAD * grow * (double)c->scale);
     gt_end(t);
-    double *doubles[] = { h, W, u, stats, lse, coef64, dW64 };
+    double *doubles[] = { h, W, u, stats, lse, log_p2, coef64, dW64 };
     for (size_t i = 0; i < AT_COUNT(doubles); i++)
         free(doubles[i]);
     free(coef);
@@ -236,6 +245,7 @@ static void head_bad_values_come_out_as_nan(void **state)
                     fail_msg("%s: stats[%zu][%zu] = %g", t.setting, i, j,
                              (double)a.stats[4 * i + j]);
             assert_true(!isnan(a.lse[i]) != bad);
+            assert_true(!isnan(a.log_p2[i]) != bad);
             for (size_t j = 0; j < c.C; j++)
                 assert_true(!isnan(a.u[8 * i + j]) != bad);
         }

@@ -15,7 +15,7 @@ enum { PAIRS = 70, ROWS = 1024 };
 struct batch {
     int32_t order[ROWS], begin[2 * PAIRS + 1], segment[ROWS];
     float *stats; /* (ROWS, 4) */
-    float weight[ROWS];
+    float weight[ROWS], log_p2[ROWS];
 };
 
 static void make_batch(struct batch *b)
@@ -39,18 +39,21 @@ static void make_batch(struct batch *b)
     b->stats = gt_floats(4 * ROWS, 3);
     for (size_t i = 0; i < ROWS; i++) {
         b->stats[4 * i] -= 3;
+        b->log_p2[i] = -(float)(i % 16) / 4;
         b->weight[i] = i % 2 ? 1 : (float)(i % 8) / 8;
     }
 }
 
-enum { ORDER, BEGIN, SEGMENT, STATS, WEIGHT, SUMS, REF_SUMS, FACTS, COEF, OUT, BUFFERS };
+enum { ORDER, BEGIN, SEGMENT, STATS, WEIGHT, LOG_P2, SUMS, REF_SUMS, FACTS, COEF, OUT, BUFFERS };
 
 static void plan_batch(struct gt *t, struct at_view v[BUFFERS], const struct batch *b)
 {
     static const size_t bytes[BUFFERS] = {
-        [ORDER] = ROWS * 4,          [BEGIN] = (2 * PAIRS + 1) * 4, [SEGMENT] = ROWS * 4,
-        [STATS] = ROWS * 16,         [WEIGHT] = ROWS * 4,           [SUMS] = PAIRS * 2 * 32,
-        [REF_SUMS] = PAIRS * 2 * 32, [FACTS] = PAIRS * 2 * 8,       [COEF] = ROWS * 4,
+        [ORDER] = ROWS * 4,      [BEGIN] = (2 * PAIRS + 1) * 4,
+        [SEGMENT] = ROWS * 4,    [STATS] = ROWS * 16,
+        [WEIGHT] = ROWS * 4,     [LOG_P2] = ROWS * 4,
+        [SUMS] = PAIRS * 2 * 32, [REF_SUMS] = PAIRS * 2 * 32,
+        [FACTS] = PAIRS * 2 * 8, [COEF] = ROWS * 4,
         [OUT] = ROWS * 16,
     };
     size_t ids[BUFFERS];
@@ -65,6 +68,7 @@ static void plan_batch(struct gt *t, struct at_view v[BUFFERS], const struct bat
     OK(at_gpu_write(t->gpu, v[BEGIN], b->begin, sizeof b->begin));
     OK(at_gpu_write(t->gpu, v[SEGMENT], b->segment, sizeof b->segment));
     OK(at_gpu_write(t->gpu, v[STATS], b->stats, ROWS * 16));
+    OK(at_gpu_write(t->gpu, v[LOG_P2], b->log_p2, sizeof b->log_p2));
     OK(at_gpu_write(t->gpu, v[WEIGHT], b->weight, sizeof b->weight));
 }
 
@@ -78,6 +82,21 @@ static struct at_pair_batch pairs_of(const struct at_view v[BUFFERS])
                                    .row_weight = v[WEIGHT],
                                    .order = v[ORDER],
                                    .begin = v[BEGIN] };
+}
+
+/* What row i adds to the sums of its segment. */
+static double row_value(const struct batch *b, size_t i, size_t j)
+{
+    const float *stats = b->stats + 4 * i;
+    const double values[] = { (double)b->weight[i] * (double)stats[0],
+                              (double)stats[1],
+                              (double)stats[2],
+                              (double)stats[3],
+                              1,
+                              (double)stats[0],
+                              (double)b->log_p2[i] };
+
+    return values[j];
 }
 
 static void segment_sums_equal_reference(void **state)
@@ -94,15 +113,14 @@ static void segment_sums_equal_reference(void **state)
         gt_open(&t, setting);
         plan_batch(&t, v, &b);
         for (int i = 0; i < 2; i++) {
-            at_segment_sums(t.stream, v[SUMS], v[STATS], v[WEIGHT], v[ORDER], v[BEGIN], 2 * PAIRS);
+            at_segment_sums(t.stream, v[SUMS], v[STATS], v[WEIGHT], v[LOG_P2], v[ORDER], v[BEGIN],
+                            2 * PAIRS);
             OK(at_stream_wait(t.stream));
             OK(at_gpu_read(t.gpu, i == 0 ? sums : again, v[SUMS], sizeof sums));
         }
         for (size_t i = 0; i < ROWS; i++)
-            for (size_t j = 0; j < 6 && b.segment[i] >= 0; j++)
-                want[8 * b.segment[i] + (int)j] +=
-                    j == 4 ? 1
-                           : (double)b.stats[4 * i + j % 5] * (j == 0 ? (double)b.weight[i] : 1);
+            for (size_t j = 0; j < 7 && b.segment[i] >= 0; j++)
+                want[8 * b.segment[i] + (int)j] += row_value(&b, i, j);
         gt_require_close(&t, "sums", sums, want, NULL, AT_COUNT(want), TOL_LOSS);
         assert_memory_equal(sums, again, sizeof sums);
         gt_end(&t);
@@ -157,6 +175,12 @@ static pair_out want_term(const struct at_loss_term *term, const struct at_loss_
     return o;
 }
 
+/* WPO: of the sums of a side. */
+static double side_weight(const float *sums)
+{
+    return exp(((double)sums[5] - (double)sums[6]) / (double)sums[4]);
+}
+
 static void check_pair_losses(struct gt *t, const struct at_loss_term *terms, size_t n,
                               const struct at_view v[BUFFERS], const struct batch *b,
                               const struct at_loss_params *params)
@@ -173,6 +197,8 @@ static void check_pair_losses(struct gt *t, const struct at_loss_term *terms, si
             ref_sums[8 * s + j] = (float)(gt_random() % 4096) / 512 - 8;
             if (j == 4)
                 sums[8 * s + j] = ref_sums[8 * s + j] = (float)(b->begin[s + 1] - b->begin[s]);
+            if (j == 6) /* weights of 0.6 to 1.6 a side */
+                sums[8 * s + j] = sums[8 * s + 5] + sums[8 * s + 4] * sums[8 * s + j] / 16;
         }
     OK(at_gpu_write(t->gpu, v[SUMS], sums, sizeof sums));
     OK(at_gpu_write(t->gpu, v[REF_SUMS], ref_sums, sizeof ref_sums));
@@ -182,6 +208,7 @@ static void check_pair_losses(struct gt *t, const struct at_loss_term *terms, si
     OK(at_gpu_read(t->gpu, out, v[OUT], sizeof out));
     for (int i = 0; i < PAIRS; i++) {
         const float *c = sums + 16 * i, *r = c + 8, *rc = ref_sums + 16 * i, *rr = rc + 8;
+        const double w = params->use_weighting ? side_weight(c) * side_weight(r) : 1;
         want_out[4 * i + 1] = (double)c[0] - (double)rc[0];
         double slope_scale = 0;
 
@@ -191,9 +218,9 @@ static void check_pair_losses(struct gt *t, const struct at_loss_term *terms, si
                 want_term(&terms[j], params, c, r, rc, rr, &scale[4 * i], &slope_scale);
             const bool by_logp = strchr(find(terms[j].name)->reads, 'p') != NULL;
 
-            want_out[4 * i] += o.loss;
+            want_out[4 * i] += w * o.loss;
             for (int32_t k = b->begin[2 * i]; k < b->begin[2 * i + 2]; k++)
-                want_coef[b->order[k]] += (double)weight *
+                want_coef[b->order[k]] += (double)weight * w *
                                           (k < b->begin[2 * i + 1] ? o.d_chosen : o.d_rejected) *
                                           (by_logp ? 1 : (double)b->weight[b->order[k]]);
         }
@@ -201,7 +228,7 @@ static void check_pair_losses(struct gt *t, const struct at_loss_term *terms, si
             coef_scale[b->order[k]] = (double)weight * slope_scale;
     }
     for (size_t i = 0; i < AT_COUNT(scale); i++)
-        scale[i] += 1 + fabs(want_out[i]);
+        scale[i] = (params->use_weighting ? 3 : 1) * scale[i] + 1 + fabs(want_out[i]);
     gt_require_close(t, terms[0].name, out, want_out, scale, AT_COUNT(want_out), TOL_LOSS);
     for (size_t i = 0; i < ROWS; i++)
         coef_scale[i] += 1 + fabs(want_coef[i]);
@@ -276,12 +303,14 @@ static void check_token_loss(struct gt *t, const char *name, const struct at_vie
 }
 
 static const struct at_loss_params settings[] = {
-    { 0.125f, 0.0625f, 0.0625f, 5, 0.5f, 0.25f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f },
-    { 1.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f },
-    { 0.125f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_FORWARD_KL, 0, 1.5f, 0.75f, 0.25f },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_JS, 0, 1.5f, 0.75f, 0.25f },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 0.5f, 1.5f, 0.75f, 0.25f },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 1, 1.5f, 0.75f, 0.25f },
+    { 0.125f, 0.0625f, 0.0625f, 5, 0.5f, 0.25f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f,
+      false },
+    { 1.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f, false },
+    { 0.125f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_FORWARD_KL, 0, 1.5f, 0.75f, 0.25f, false },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_JS, 0, 1.5f, 0.75f, 0.25f, false },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 0.5f, 1.5f, 0.75f, 0.25f, false },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 1, 1.5f, 0.75f, 0.25f, false },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f, true },
 };
 
 static void losses_every_row_equals_its_double(void **state)

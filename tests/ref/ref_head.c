@@ -53,6 +53,19 @@ void ref_head_fwd(double *stats, double *lse, double *u, const struct ref_head *
     }
 }
 
+void ref_head_log_p2(double *log_p2, const struct ref_head *head)
+{
+    for (size_t i = 0; i < head->R; i++) {
+        size_t best = 0;
+        const double lse = log_sum_exp(head, i, &best);
+        double sum = 0;
+
+        for (size_t v = 0; v < head->V; v++)
+            sum += exp(2 * (logit(head, i, v) - lse));
+        log_p2[i] = log(sum); /* cppcheck-suppress invalidFunctionArg; some p is at least 1 / V */
+    }
+}
+
 void ref_head_bwd_weight(double *dW, const double *coef, const struct ref_head *head)
 {
     for (size_t i = 0; i < head->R; i++) {

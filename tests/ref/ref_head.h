@@ -13,6 +13,8 @@ struct ref_head {
 /* stats (R,4): log p of the target, entropy, 1 if the target is the arg-max (lowest id wins ties),
  * mean logit; lse (R); u (R,C) = (p - onehot) W, the negative gradient of log p by h. */
 void ref_head_fwd(double *stats, double *lse, double *u, const struct ref_head *head);
+/* log_p2 (R): log sum_v p_v^2 */
+void ref_head_log_p2(double *log_p2, const struct ref_head *head);
 /* dW (V,C) += sum_i -coef[i] (p_i - onehot)^T h_i */
 void ref_head_bwd_weight(double *dW, const double *coef, const struct ref_head *head);
 
