@@ -34,7 +34,7 @@ double at_pair_loss_value(const char *name, pair_stats s, loss_params p)
 #define TOKEN_LOSS_ROW(row, methods, source)
 #define PAIR_LOSS_ROW(row, methods, reads, source) \
     if (strcmp(name, #row) == 0)                   \
-        return row##_pair(s, p).loss;
+        return row##_pair(s, p, (pair_match){ 0, 0, 0 }).loss;
 #include "losses.def"
 #undef PAIR_LOSS_ROW
 #undef ROW_LOSS_ROW

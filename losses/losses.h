@@ -17,7 +17,7 @@ struct at_loss {
 };
 /* NULL when there is no such loss. */
 const struct at_loss *at_loss_find(const char *name);
-/* A pair loss in double. NaN when there is no such loss. */
+/* A pair loss in double, of a pair whose match is all 0. NaN when there is no such loss. */
 double at_pair_loss_value(const char *name, pair_stats s, loss_params p);
 /* A row loss in double. NaN when there is no such loss. */
 double at_row_loss_value(const char *name, row_stats s, row_params p);

@@ -5,8 +5,9 @@
 //   result[i] += (loss_weight * w * loss, 0, 0, 0); its two other numbers become the pair's log-ratios
 // A log-ratio is the sum of policy - reference log-probs, each times its row_weight; the loss sees its score
 // under the divergence or, with log_ratios 0, the policy's sum without weights. sums, ref_sums (segments, 8)
-// as segment_sum.comp writes them, but value 7 of a chosen side's ref_sums is the pair's margin; order, begin: rows by segment. Log-ratios that are not finite give NaN,
-// never a number. A workgroup takes a pair. No shared memory.
+// as segment_sum.comp writes them, but value 7 of a chosen side's ref_sums is the pair's margin; order, begin:
+// rows by segment; matches (n_pairs, 4): struct pair_match, of coupled losses. Log-ratios that are not finite
+// give NaN, never a number. A workgroup takes a pair. No shared memory.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
@@ -21,8 +22,9 @@ layout(binding = 1, std430) buffer inout_result { vec4 result[]; };
 layout(binding = 2, std430) readonly buffer in_sums { float sums[]; };
 layout(binding = 3, std430) readonly buffer in_ref_sums { float ref_sums[]; };
 layout(binding = 4, std430) readonly buffer in_row_weight { float row_weight[]; };
-layout(binding = 5, std430) readonly buffer in_order { int order[]; };
-layout(binding = 6, std430) readonly buffer in_begin { int begin[]; };
+layout(binding = 5, std430) readonly buffer in_match { vec4 matches[]; };
+layout(binding = 6, std430) readonly buffer in_order { int order[]; };
+layout(binding = 7, std430) readonly buffer in_begin { int begin[]; };
 
 #define NAN uintBitsToFloat(0x7fc00000u)
 
@@ -59,7 +61,8 @@ void main()
         const score_out rejected = side(sums[r + 5], ratio_rejected);
         const float w = a.use_weighting == 0 ? 1.0 : side_weight(c) * side_weight(r);
         pair_out o = pair_loss(
-            pair_stats(chosen.score, rejected.score, sums[c + 4] + n_prompt, sums[r + 4]), p);
+            pair_stats(chosen.score, rejected.score, sums[c + 4] + n_prompt, sums[r + 4]), p,
+            pair_match(matches[i].x, matches[i].y, matches[i].z));
 
         if (!usable(ratio_chosen + prompt) || !usable(ratio_rejected))
             o = pair_out(NAN, NAN, NAN);

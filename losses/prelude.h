@@ -10,6 +10,7 @@
 typedef double real;
 typedef struct loss_params loss_params;
 typedef struct pair_stats pair_stats;
+typedef struct pair_match pair_match;
 typedef struct pair_out pair_out;
 typedef struct row_params row_params;
 typedef struct row_stats row_stats;
@@ -17,14 +18,15 @@ typedef struct row_out row_out;
 typedef struct token_stats token_stats;
 typedef struct token_out token_out;
 #define LOSS_FUNCTION static inline
-#define LOSS_PARAMS loss_params p __attribute__((unused)) /* not every loss has a knob */
-#define PAIR_LOSS(name) static inline pair_out name##_pair(pair_stats s, LOSS_PARAMS)
+#define LOSS_PARAMS loss_params p __attribute__((unused))   /* not every loss has a knob */
+#define PAIR_MATCH pair_match match __attribute__((unused)) /* only coupled losses read it */
+#define PAIR_LOSS(name) static inline pair_out name##_pair(pair_stats s, LOSS_PARAMS, PAIR_MATCH)
 #define ROW_LOSS(name) static inline row_out name##_row(row_stats s, row_params p)
 #define TOKEN_LOSS(name) static inline token_out name##_token(token_stats s)
 #else
 #define real float
 #define LOSS_FUNCTION
-#define PAIR_LOSS(name) pair_out pair_loss(pair_stats s, loss_params p)
+#define PAIR_LOSS(name) pair_out pair_loss(pair_stats s, loss_params p, pair_match match)
 #define ROW_LOSS(name) row_out row_loss(row_stats s, row_params p)
 #define TOKEN_LOSS(name) token_out token_loss(token_stats s)
 #endif
@@ -43,8 +45,17 @@ struct loss_params {
 struct pair_stats {
     real score_chosen, score_rejected, n_chosen, n_rejected; /* n >= 1 */
 };
+/* Of a loss that reads "b": whom the pair meets in its micro-batch, by rank, held constant. pair:
+ * the reference's log-prob difference (chosen - rejected) of the pair with this one's rank, less
+ * this one's own; chosen: the rejected score that the chosen one meets; rejected: the other way
+ * round. */
+struct pair_match {
+    real pair, chosen, rejected;
+};
+/* d: derivative by score_chosen, score_rejected; of a loss that reads "b", that of the
+ * micro-batch's sum. */
 struct pair_out {
-    real loss, d_chosen, d_rejected; /* d: derivative by score_chosen, score_rejected */
+    real loss, d_chosen, d_rejected;
 };
 /* Knobs of row losses. */
 struct row_params {

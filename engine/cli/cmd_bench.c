@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "couple.h"
 #include "kl.h"
 #include "objective.h"
 
@@ -89,6 +90,7 @@ done:
 struct bench {
     struct at_run *run;
     struct at_compute what;
+    struct at_coupling coupling;
     struct at_row_result *results;
     const struct at_row **rows;
     struct at_kl kl;
@@ -115,7 +117,8 @@ static AT_CHECKED step(struct bench *b, uint32_t number)
     b->what.loss_params.mean_n_chosen = at_objective_mean_chosen(b->rows, run->rows_per_step);
     TRY(at_kl_compute(&b->kl, &run->engine, b->index, b->results, run->rows_per_step,
                       run->config->per_device_train_batch_size));
-    TRY(at_engine_rows(&run->engine, b->rows, b->results, run->rows_per_step, &b->what));
+    TRY(at_coupling_rows(&b->coupling, &run->engine, b->rows, b->results, run->rows_per_step,
+                         run->config->per_device_train_batch_size, &b->what));
     at_params_step(run->engine.stream, &run->engine.params, &adamw, 1, norm);
     TRY(at_engine_finish(&run->engine));
 done:
@@ -168,6 +171,8 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
     TRY(at_kl_init(&b.kl, run->data.train_kl, run->data.train.n_rows, run->rows_per_step));
     TRY(at_alloc(&b.index, run->rows_per_step, sizeof *b.index));
     b.what.tail_discount = objective.tail_discount;
+    if (objective.coupled)
+        TRY(at_coupling_init(&b.coupling, run->config->per_device_train_batch_size));
     TRY(at_alloc(&b.rows, run->rows_per_step, sizeof *b.rows));
     TRY(at_alloc(&b.results, run->rows_per_step, sizeof *b.results));
     TRY(measure(&b, steps, out));
@@ -185,6 +190,7 @@ done:
     cJSON_Delete(out);
     at_kl_release(&b.kl);
     at_free(&b.index);
+    at_coupling_release(&b.coupling);
     at_free(&b.rows);
     at_free(&b.results);
     return st;

@@ -61,6 +61,7 @@ static void plan_inputs(struct at_decoder *d, struct at_pool *pool)
     at_pool_reserve(pool, &d->row_loss, R * 16, what);
     at_pool_reserve(pool, &d->sums, n * 32, what);
     at_pool_reserve(pool, &d->ref_sums, n * 32, what);
+    at_pool_reserve(pool, &d->pair_match, (n / 2 + 1) * 16, what);
     at_pool_reserve(pool, &d->pair_out, n * 16, what);
     at_pool_reserve(pool, &d->row_facts, n * 8, what);
     if (d->dropout.p > 0)

@@ -51,7 +51,8 @@ struct at_decoder {
     int32_t *embed_host;
     uint32_t n_embed_ids;
     struct at_tensor rows, u; /* (R, C) gathered hidden states; gradient rows */
-    struct at_view stats, lse, log_p2, coef, sums, ref_sums, pair_out, row_loss, row_facts;
+    struct at_view stats, lse, log_p2, coef, sums, ref_sums;
+    struct at_view pair_match, pair_out, row_loss, row_facts;
 };
 
 struct at_decoder_params {

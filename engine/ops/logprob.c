@@ -228,7 +228,8 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
                     const struct at_loss_params *params, float weight)
 {
     const struct at_view views[] = {
-        coef, out, pairs->sums, pairs->ref_sums, pairs->row_weight, pairs->order, pairs->begin
+        coef,         out,          pairs->sums, pairs->ref_sums, pairs->row_weight,
+        pairs->match, pairs->order, pairs->begin
     };
 
     at_stream_fill(s, row_view(coef, pairs->R, 1), 0);

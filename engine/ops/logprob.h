@@ -64,6 +64,7 @@ struct at_pair_batch {
     struct at_view sums, ref_sums; /* as at_segment_sums() gives them; ref_sums may have the pair's
                                       margin as value 7 of its chosen segment */
     struct at_view row_weight;     /* (R) that the log-probs were summed with */
+    struct at_view match;          /* (n_pairs,4): struct pair_match of losses/prelude.h, 0 */
     struct at_view order, begin;
 };
 /* The sum of n losses. A loss that reads "w" sees the prompt and the chosen side of three segments

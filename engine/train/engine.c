@@ -8,6 +8,7 @@
 struct landing {
     struct at_segment_result *sums, *reference, *losses; /* (segments) */
     struct at_pair_result *pairs;
+    struct at_pair_match *matches;
     struct row_facts {
         float kl, desirable;
     } * facts;                 /* (rows) as at_row_loss() takes them */
@@ -157,6 +158,7 @@ static void host_release(struct at_engine_host **host)
     at_free(&h->landing.losses);
     at_free(&h->landing.pairs);
     at_free(&h->landing.facts);
+    at_free(&h->landing.matches);
     at_free(&h->landing.of);
     at_free(&h->packed);
     at_free(&h->packed_results);
@@ -196,6 +198,7 @@ static AT_CHECKED grow(struct at_engine_host *h, size_t n)
     TRY(at_realloc(&l->losses, old * segments, n * segments, sizeof *l->losses));
     TRY(at_realloc(&l->pairs, old, n, sizeof *l->pairs));
     TRY(at_realloc(&l->facts, old, n, sizeof *l->facts));
+    TRY(at_realloc(&l->matches, old, n, sizeof *l->matches));
     TRY(at_realloc(&l->of, old, n, sizeof *l->of));
     TRY(at_realloc(&h->packed, old, n, sizeof *h->packed));
     TRY(at_realloc(&h->packed_results, old, n, sizeof *h->packed_results));
@@ -253,6 +256,8 @@ static void row_losses(struct at_engine *e, const struct at_batch *b, const stru
     if (!what->reference) /* log-ratios to it are the log-probs themselves */
         at_stream_upload(e->stream, d->ref_sums, l->reference + l->n_segments, bytes);
     if (what->kind == AT_LOSS_PAIR) {
+        at_stream_upload(e->stream, d->pair_match, l->matches + l->n_rows,
+                         n_rows * sizeof *l->matches);
         at_pair_losses(e->stream, what->losses, what->n_losses, d->coef, d->pair_out,
                        &(struct at_pair_batch){ .n_pairs = n_rows,
                                                 .segments = b->n_segments / n_rows,
@@ -260,6 +265,7 @@ static void row_losses(struct at_engine *e, const struct at_batch *b, const stru
                                                 .sums = d->sums,
                                                 .ref_sums = d->ref_sums,
                                                 .row_weight = d->row_weight,
+                                                .match = d->pair_match,
                                                 .order = d->order,
                                                 .begin = d->segment_begin },
                        &what->loss_params, what->weight);
@@ -303,6 +309,7 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
     for (uint32_t i = 0, s = 0; i < n; i++) {
         l->of[l->n_rows + i] = results[i];
         l->facts[l->n_rows + i] = (struct row_facts){ results[i]->kl, rows[i]->desirable };
+        l->matches[l->n_rows + i] = results[i]->match;
         cached = cached && results[i]->has_reference;
         for (uint32_t k = 0; k < at_row_sums(rows[i]); k++)
             l->reference[l->n_segments + s++] =

@@ -75,10 +75,14 @@ struct at_pair_result {
     float loss, score_chosen, score_rejected;
     float log_odds; /* by at_objective_score(), of ORPO */
 };
+struct at_pair_match { /* struct pair_match of losses/prelude.h */
+    float pair, chosen, rejected, unused;
+};
 struct at_row_result {
     struct at_segment_result policy[AT_MAX_SEGMENTS];    /* sides, then prompt */
     struct at_segment_result reference[AT_MAX_SEGMENTS]; /* when a reference was wanted */
     struct at_pair_result pair; /* pair losses; row losses: score_chosen is the row's log-ratio */
+    struct at_pair_match match; /* in: of losses that couple pairs */
     uint32_t n_segments;        /* in: at_row_sums() */
     bool has_reference;         /* in: `reference` is cached; out: filled */
     float kl;                   /* in: the KL term that a row loss sees */

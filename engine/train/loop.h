@@ -3,6 +3,7 @@
 #ifndef AT_LOOP_H
 #define AT_LOOP_H
 
+#include "couple.h"
 #include "kl.h"
 #include "objective.h"
 #include "record.h"
@@ -31,6 +32,7 @@ struct at_loop {
     struct at_records *records;
     struct at_schedule schedule;
     struct at_objective objective;
+    struct at_coupling coupling;
     struct at_compute what; /* of a training step; weight and mean_n_chosen are set per step */
     struct at_row_result *results; /* (train rows) reference values stay cached here */
     struct at_row_result *eval;    /* (eval rows) */

@@ -161,6 +161,28 @@ static AT_CHECKED check_tail(const struct at_config *c)
                    c->loss_type.items[0]);
 }
 
+/* What couples the pairs of a micro-batch takes no weight of a pair, and needs several. */
+static AT_CHECKED check_coupled(const struct at_config *c)
+{
+    for (size_t i = 0; i < c->loss_type.n; i++) {
+        const char *name = c->loss_type.items[i];
+        if (!strchr(at_loss_find(name)->reads, 'b'))
+            continue;
+        if (c->use_weighting)
+            return at_fail(AT_USAGE,
+                           "use_weighting weighs a pair and loss_type %s takes pairs apart: use "
+                           "sigmoid, or remove use_weighting",
+                           name);
+        if (c->per_device_train_batch_size == 1)
+            at_warn("micro_batch",
+                    "loss_type %s compares the pairs of a micro-batch, and with "
+                    "per_device_train_batch_size 1 there is one: it trains as sigmoid (cdpo with "
+                    "label_smoothing) does",
+                    name);
+    }
+    return AT_OK;
+}
+
 /* All losses of the list can work on the divergence's scores, and its knob belongs to it. */
 static AT_CHECKED check_divergence(const struct at_config *c)
 {
@@ -219,6 +241,7 @@ AT_CHECKED at_objective_check(const struct at_config *c)
         goto done;
     TRY(check_smoothing(c));
     TRY(check_tail(c));
+    TRY(check_coupled(c));
     TRY(check_read(c, AT_KEY_discopop_tau, "t", true));
     TRY(check_read(c, AT_KEY_simpo_gamma, "g", is_moved(c, AT_KEY_simpo_gamma, c->simpo_gamma)));
     TRY(check_read(c, AT_KEY_alpha, "a", c->alpha != 0));
@@ -268,6 +291,7 @@ void at_objective_make(struct at_objective *out, const struct at_config *c)
                                  .use_weighting = c->use_weighting };
     out->kl = at_objective_reads_kl(c);
     out->log_odds = any_reads(c, "l");
+    out->coupled = any_reads(c, "b");
     out->token_means = !m->reference && any_reads(c, "m");
     if (c->is_set[AT_KEY_ld_alpha])
         out->tail_discount = (float)(1 - c->ld_alpha);

@@ -14,6 +14,7 @@ struct at_objective {
     bool token_means;             /* no reference, and means over tokens are compared */
     bool log_odds;                /* they are logged */
     bool kl;                      /* a loss reads the KL term (kl.h) */
+    bool coupled;                 /* pairs of a micro-batch: couple.h */
     double reward_alpha;          /* of alphapo, else 0 */
     float tail_discount;          /* as struct at_compute has it */
 };

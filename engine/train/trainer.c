@@ -108,7 +108,8 @@ static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struc
         const uint32_t n = e->rows - e->done < piece ? e->rows - e->done : piece;
         TRY(at_kl_compute(&l->eval_kl, &run->engine, l->eval_order + e->done, l->eval + e->done, n,
                           batch));
-        TRY(at_engine_rows(&run->engine, l->eval_rows + e->done, l->eval + e->done, n, &what));
+        TRY(at_coupling_rows(&l->coupling, &run->engine, l->eval_rows + e->done, l->eval + e->done,
+                             n, batch, &what));
         TRY(at_engine_finish(&run->engine));
         at_objective_score(&l->objective, l->eval + e->done, n);
         for (uint32_t i = e->done; i < e->done + n; i++)
@@ -460,7 +461,8 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
     l->what.dropout_key[1] = at_rng_u32(&dropout);
     l->what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->window_rows, n);
     TRY(at_kl_compute(&l->kl, e, l->picked, l->window, n, c->per_device_train_batch_size));
-    TRY(at_engine_rows(e, l->window_rows, l->window, n, &l->what));
+    TRY(at_coupling_rows(&l->coupling, e, l->window_rows, l->window, n,
+                         c->per_device_train_batch_size, &l->what));
     at_params_step(e->stream, &e->params, &adamw, (float)c->max_grad_norm, l->norm);
     TRY(at_engine_finish(e));
     at_objective_score(&l->objective, l->window, n);
@@ -561,6 +563,11 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
                                    .kind = at_loss_find(l->objective.terms[0].name)->kind,
                                    .loss_params = l->objective.params,
                                    .tail_discount = l->objective.tail_discount };
+    if (l->objective.coupled)
+        TRY(at_coupling_init(&l->coupling,
+                             c->per_device_train_batch_size > c->per_device_eval_batch_size
+                                 ? c->per_device_train_batch_size
+                                 : c->per_device_eval_batch_size));
     TRY(at_alloc(&l->results, train->n_rows, sizeof *l->results));
     TRY(at_alloc(&l->eval, eval->n_rows, sizeof *l->eval));
     TRY(at_alloc(&l->eval_rows, eval->n_rows, sizeof *l->eval_rows));
@@ -593,6 +600,7 @@ done:
 
 static void loop_release(struct at_loop *l)
 {
+    at_coupling_release(&l->coupling);
     at_free(&l->results);
     at_free(&l->eval);
     at_free(&l->eval_rows);

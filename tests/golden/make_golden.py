@@ -250,6 +250,19 @@ RUNS = {
         beta=2.0,
         ld_alpha=0.5,
     ),
+    # Twelve pairs and this rate: the policy's order of pairs leaves the reference's from step 2 on.
+    "loss_aot": short_dpo(
+        "tiny_llama",
+        "pairs",
+        loss_type="aot",
+        label_smoothing=0.1,
+        per_device_train_batch_size=12,
+        learning_rate=0.05,
+    ),
+    # Four pairs are sorted, not the eight of a step.
+    "loss_aot_unpaired": short_dpo(
+        "tiny_qwen2", "pairs", loss_type="aot_unpaired", gradient_accumulation_steps=2
+    ),
     # The weights of random models are near 1e-5; loss_weights bring the losses near 1.
     "wpo_sigmoid": short_dpo(
         "tiny_qwen2", "pairs", loss_type=["sigmoid"], loss_weights=[1e5], use_weighting=True

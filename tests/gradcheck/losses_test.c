@@ -45,6 +45,27 @@ static double side_weight(const float *logp, size_t segment)
     return exp(sum / (end - first));
 }
 
+/* Losses that couple pairs: micro-batches of one, whose sides meet each other. */
+static pair_match match_of(const pair_stats *s)
+{
+    return (pair_match){ 0, s->score_rejected, s->score_chosen };
+}
+
+/* The same for the device, from rows. */
+static void write_match(struct gt *t, struct at_view match, const float *logp, const float *ref,
+                        uint32_t segments)
+{
+    float values[SEGMENTS][4] = { { 0 } };
+
+    for (uint32_t i = 0; i < SEGMENTS / segments; i++)
+        for (uint32_t k = 0; k < 2; k++) {
+            const uint32_t s = segments * i + 1 - k;
+            for (int32_t at = begin[s]; at < begin[s + 1]; at++)
+                values[i][1 + k] += weight[order[at]] * (logp[4 * order[at]] - ref[4 * order[at]]);
+        }
+    OK(at_gpu_write(t->gpu, match, values, sizeof values));
+}
+
 /* Mean loss at policy log-probs `logp`, reference log-probs `ref`, by row. */
 static double batch_loss(const struct at_loss *loss, const float *logp, const float *ref,
                          size_t row, double shift, const struct setting *with, size_t segments)
@@ -72,21 +93,22 @@ static double batch_loss(const struct at_loss *loss, const float *logp, const fl
                                n[c] + (whole ? n[c + 2] : 0), n[c + 1] };
         pair_out o;
 
-        assert_true(ref_pair_loss(&o, loss->name, s, with->p));
+        assert_true(ref_matched_loss(&o, loss->name, s, with->p, match_of(&s)));
         sum += o.loss / (double)pairs *
                (with->use_weighting ? side_weight(logp, c) * side_weight(logp, c + 1) : 1);
     }
     return sum;
 }
 
-enum { ORDER, BEGIN, WEIGHT, LOG_P2, LOGP, REF, SUMS, REF_SUMS, COEF, OUT, BUFFERS };
+enum { ORDER, BEGIN, WEIGHT, LOG_P2, MATCH, LOGP, REF, SUMS, REF_SUMS, COEF, OUT, BUFFERS };
 
 static void check(struct gt *t, const struct at_loss *loss, const struct setting *with,
                   uint32_t segments)
 {
-    static const size_t bytes[BUFFERS] = { sizeof order, sizeof begin, sizeof weight, sizeof log_p2,
-                                           ROWS * 16,    ROWS * 16,    SEGMENTS * 32, SEGMENTS * 32,
-                                           ROWS * 4,     SEGMENTS * 16 };
+    static const size_t bytes[BUFFERS] = { sizeof order,  sizeof begin,  sizeof weight,
+                                           sizeof log_p2, SEGMENTS * 16, ROWS * 16,
+                                           ROWS * 16,     SEGMENTS * 32, SEGMENTS * 32,
+                                           ROWS * 4,      SEGMENTS * 16 };
     const uint32_t pairs = SEGMENTS / segments;
     const struct at_loss_params params = { .beta = (float)with->p.beta,
                                            .label_smoothing = (float)with->p.label_smoothing,
@@ -119,6 +141,7 @@ static void check(struct gt *t, const struct at_loss *loss, const struct setting
     OK(at_gpu_write(t->gpu, v[LOG_P2], log_p2, sizeof log_p2));
     OK(at_gpu_write(t->gpu, v[LOGP], logp, ROWS * 16));
     OK(at_gpu_write(t->gpu, v[REF], ref, ROWS * 16));
+    write_match(t, v[MATCH], logp, ref, segments);
     at_segment_sums(t->stream, v[SUMS], v[LOGP], v[WEIGHT], v[LOG_P2], v[ORDER], v[BEGIN],
                     SEGMENTS);
     at_segment_sums(t->stream, v[REF_SUMS], v[REF], v[WEIGHT], v[LOG_P2], v[ORDER], v[BEGIN],
@@ -130,6 +153,7 @@ static void check(struct gt *t, const struct at_loss *loss, const struct setting
                                             .sums = v[SUMS],
                                             .ref_sums = v[REF_SUMS],
                                             .row_weight = v[WEIGHT],
+                                            .match = v[MATCH],
                                             .order = v[ORDER],
                                             .begin = v[BEGIN] },
                    &params, 1 / (float)pairs);

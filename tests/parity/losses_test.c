@@ -15,7 +15,7 @@ enum { PAIRS = 70, ROWS = 1024 };
 struct batch {
     int32_t order[ROWS], begin[2 * PAIRS + 1], segment[ROWS];
     float *stats; /* (ROWS, 4) */
-    float weight[ROWS], log_p2[ROWS];
+    float weight[ROWS], log_p2[ROWS], match[PAIRS][4];
 };
 
 static void make_batch(struct batch *b)
@@ -39,22 +39,37 @@ static void make_batch(struct batch *b)
     b->stats = gt_floats(4 * ROWS, 3);
     for (size_t i = 0; i < ROWS; i++) {
         b->stats[4 * i] -= 3;
+        b->match[i % PAIRS][i % 4] = (float)(i * 7 % 16) / 4 - 2;
         b->log_p2[i] = -(float)(i % 16) / 4;
         b->weight[i] = i % 2 ? 1 : (float)(i % 8) / 8;
     }
 }
 
-enum { ORDER, BEGIN, SEGMENT, STATS, WEIGHT, LOG_P2, SUMS, REF_SUMS, FACTS, COEF, OUT, BUFFERS };
+enum {
+    ORDER,
+    BEGIN,
+    SEGMENT,
+    STATS,
+    WEIGHT,
+    LOG_P2,
+    MATCH,
+    SUMS,
+    REF_SUMS,
+    FACTS,
+    COEF,
+    OUT,
+    BUFFERS
+};
 
 static void plan_batch(struct gt *t, struct at_view v[BUFFERS], const struct batch *b)
 {
     static const size_t bytes[BUFFERS] = {
-        [ORDER] = ROWS * 4,      [BEGIN] = (2 * PAIRS + 1) * 4,
-        [SEGMENT] = ROWS * 4,    [STATS] = ROWS * 16,
-        [WEIGHT] = ROWS * 4,     [LOG_P2] = ROWS * 4,
-        [SUMS] = PAIRS * 2 * 32, [REF_SUMS] = PAIRS * 2 * 32,
-        [FACTS] = PAIRS * 2 * 8, [COEF] = ROWS * 4,
-        [OUT] = ROWS * 16,
+        [ORDER] = ROWS * 4,          [BEGIN] = (2 * PAIRS + 1) * 4,
+        [SEGMENT] = ROWS * 4,        [STATS] = ROWS * 16,
+        [WEIGHT] = ROWS * 4,         [LOG_P2] = ROWS * 4,
+        [MATCH] = PAIRS * 16,        [SUMS] = PAIRS * 2 * 32,
+        [REF_SUMS] = PAIRS * 2 * 32, [FACTS] = PAIRS * 2 * 8,
+        [COEF] = ROWS * 4,           [OUT] = ROWS * 16,
     };
     size_t ids[BUFFERS];
 
@@ -68,6 +83,7 @@ static void plan_batch(struct gt *t, struct at_view v[BUFFERS], const struct bat
     OK(at_gpu_write(t->gpu, v[BEGIN], b->begin, sizeof b->begin));
     OK(at_gpu_write(t->gpu, v[SEGMENT], b->segment, sizeof b->segment));
     OK(at_gpu_write(t->gpu, v[STATS], b->stats, ROWS * 16));
+    OK(at_gpu_write(t->gpu, v[MATCH], b->match, sizeof b->match));
     OK(at_gpu_write(t->gpu, v[LOG_P2], b->log_p2, sizeof b->log_p2));
     OK(at_gpu_write(t->gpu, v[WEIGHT], b->weight, sizeof b->weight));
 }
@@ -80,6 +96,7 @@ static struct at_pair_batch pairs_of(const struct at_view v[BUFFERS])
                                    .sums = v[SUMS],
                                    .ref_sums = v[REF_SUMS],
                                    .row_weight = v[WEIGHT],
+                                   .match = v[MATCH],
                                    .order = v[ORDER],
                                    .begin = v[BEGIN] };
 }
@@ -142,7 +159,7 @@ static const struct at_loss *find(const char *name)
  * (second derivatives by scores are at most 2): scores of a divergence are large and may cancel. */
 static pair_out want_term(const struct at_loss_term *term, const struct at_loss_params *params,
                           const float *c, const float *r, const float *rc, const float *rr,
-                          double *scale, double *slope_scale)
+                          const float *match, double *scale, double *slope_scale)
 {
     const struct at_loss *loss = find(term->name);
     const int divergence = strchr(loss->reads, 'f') ? params->divergence : DIVERGENCE_REVERSE_KL;
@@ -161,9 +178,10 @@ static pair_out want_term(const struct at_loss_term *term, const struct at_loss_
                             (double)params->center_rewards_coefficient,
                             (double)rc[7] };
     const pair_stats s = { chosen.score, rejected.score, (double)c[4], (double)r[4] };
+    const pair_match m = { (double)match[0], (double)match[1], (double)match[2] };
     pair_out o;
 
-    assert_true(ref_pair_loss(&o, term->name, s, p));
+    assert_true(ref_matched_loss(&o, term->name, s, p, m));
     o.loss *= (double)term->weight;
     *scale += (fabs(o.d_chosen * s.score_chosen) + fabs(o.d_rejected * s.score_rejected)) *
               (double)term->weight;
@@ -214,8 +232,8 @@ static void check_pair_losses(struct gt *t, const struct at_loss_term *terms, si
 
         want_out[4 * i + 2] = (double)r[0] - (double)rr[0];
         for (size_t j = 0; j < n; j++) {
-            const pair_out o =
-                want_term(&terms[j], params, c, r, rc, rr, &scale[4 * i], &slope_scale);
+            const pair_out o = want_term(&terms[j], params, c, r, rc, rr, b->match[i],
+                                         &scale[4 * i], &slope_scale);
             const bool by_logp = strchr(find(terms[j].name)->reads, 'p') != NULL;
 
             want_out[4 * i] += w * o.loss;

@@ -6,11 +6,16 @@
 
 bool ref_pair_loss(pair_out *out, const char *name, pair_stats s, loss_params p)
 {
+    return ref_matched_loss(out, name, s, p, (pair_match){ 0, 0, 0 });
+}
+
+bool ref_matched_loss(pair_out *out, const char *name, pair_stats s, loss_params p, pair_match m)
+{
 #define ROW_LOSS_ROW(row, methods, reads, source)
 #define TOKEN_LOSS_ROW(row, methods, source)
 #define PAIR_LOSS_ROW(row, methods, reads, source) \
     if (strcmp(name, #row) == 0) {                 \
-        *out = row##_pair(s, p);                   \
+        *out = row##_pair(s, p, m);                \
         return true;                               \
     }
 #include "losses.def"

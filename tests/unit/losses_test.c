@@ -34,6 +34,10 @@ static const struct {
       { -4, -6, 4, 2 },
       { .beta = 0.5, .alphapo_alpha = -0.5 },
       0.5197099737075048 }, /* by hand: r = 2 (q^0.5 - 1), x = e^-0.5 - e^-1.5 */
+    { "aot", { 0, 0, 4, 2 }, { .beta = 0.1, .label_smoothing = 0.1 }, 0.69314718055994530942 },
+    { "aot", { 2, -1, 4, 2 }, { .beta = 1, .label_smoothing = 0.25 }, 0.798587351573742 },
+    { "aot_unpaired", { 0, 0, 4, 2 }, { .beta = 0.1 }, 0.69314718055994530942 },
+    { "aot_unpaired", { 3, 5, 4, 2 }, { .beta = 1, .label_smoothing = 0.25 }, 0.798587351573742 },
     { "apo_down", { 0, 0, 4, 2 }, { .beta = 0.1 }, 1 },
     { "apo_down", { 1, -1, 4, 2 }, { .beta = 1 }, 0.8502615006521225 }, /* s(1) + 1 - s(2) */
     { "apo_zero", { 0, 0, 4, 2 }, { .beta = 0.1 }, 1 },
@@ -226,6 +230,88 @@ static void check_row(const char *name)
     require_slope(name, low.loss, high.loss, h, o.d_score);
 }
 
+enum { COUPLED = 5 };
+
+/* A micro-batch of a coupled loss: scores of both sides, the reference's differences. */
+struct micro {
+    double chosen[COUPLED], rejected[COUPLED], reference[COUPLED];
+};
+
+static double of_rank(const double *values, size_t k)
+{
+    for (size_t i = 0; i < COUPLED; i++) {
+        size_t below = 0;
+        for (size_t j = 0; j < COUPLED; j++)
+            below += values[j] < values[i];
+        if (below == k)
+            return values[i];
+    }
+    return NAN;
+}
+
+static size_t rank_of(const double *values, double value)
+{
+    size_t below = 0;
+
+    for (size_t j = 0; j < COUPLED; j++)
+        below += values[j] < value;
+    return below;
+}
+
+/* Sum over ranks, by the paper; out: each pair as the loss has it. */
+static double coupled_sum(const char *name, const struct micro *b, const loss_params *p,
+                          pair_out out[COUPLED])
+{
+    double policy[COUPLED], sum = 0;
+
+    for (size_t i = 0; i < COUPLED; i++)
+        policy[i] = b->chosen[i] - b->rejected[i] + b->reference[i];
+    for (size_t k = 0; k < COUPLED; k++) {
+        const bool paired = strcmp(name, "aot") == 0;
+        const double high = paired ? of_rank(policy, k) : of_rank(b->chosen, k);
+        const double low = paired ? of_rank(b->reference, k) : of_rank(b->rejected, k);
+        sum += smoothed_logistic(p->beta * (high - low), p->label_smoothing);
+    }
+    for (size_t i = 0; i < COUPLED; i++) {
+        const pair_match m = {
+            of_rank(b->reference, rank_of(policy, policy[i])) - b->reference[i],
+            of_rank(b->rejected, rank_of(b->chosen, b->chosen[i])),
+            of_rank(b->chosen, rank_of(b->rejected, b->rejected[i])),
+        };
+        assert_true(ref_matched_loss(&out[i], name,
+                                     (pair_stats){ b->chosen[i], b->rejected[i], 4, 2 }, *p, m));
+    }
+    return sum;
+}
+
+/* The pairs' values add up to the sum over ranks, and their derivatives are the sum's. */
+static void check_coupled(const char *name)
+{
+    const double h = 1e-6;
+    const loss_params p = { .beta = uniform(0.05, 1.5), .label_smoothing = uniform(0, 0.4) };
+    pair_out out[COUPLED], ignored[COUPLED];
+    struct micro b;
+    double sum = 0;
+
+    for (size_t i = 0; i < COUPLED; i++) {
+        b.chosen[i] = uniform(-8, 8);
+        b.rejected[i] = uniform(-8, 8);
+        b.reference[i] = uniform(-8, 8);
+    }
+    sum = coupled_sum(name, &b, &p, out);
+    for (size_t i = 0; i < COUPLED; i++)
+        sum -= out[i].loss;
+    require_near(sum, 0, 1e-9);
+    for (size_t i = 0; i < 2 * COUPLED; i++) {
+        struct micro below = b, above = b;
+        (i % 2 ? below.rejected : below.chosen)[i / 2] -= h;
+        (i % 2 ? above.rejected : above.chosen)[i / 2] += h;
+        require_slope(name, coupled_sum(name, &below, &p, ignored),
+                      coupled_sum(name, &above, &p, ignored), h,
+                      i % 2 ? out[i / 2].d_rejected : out[i / 2].d_chosen);
+    }
+}
+
 static void check_token(const char *name)
 {
     const double h = 1e-5;
@@ -247,7 +333,9 @@ static void losses_derivatives_equal_central_differences(void **state)
     (void)state;
     for (size_t i = 0; i < n; i++)
         for (int k = 0; k < 200; k++) {
-            if (list[i].kind == AT_LOSS_PAIR)
+            if (strchr(list[i].reads, 'b'))
+                check_coupled(list[i].name);
+            else if (list[i].kind == AT_LOSS_PAIR)
                 check_pair(list[i].name);
             else if (list[i].kind == AT_LOSS_ROW)
                 check_row(list[i].name);
