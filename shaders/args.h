@@ -40,6 +40,7 @@ struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; };
 struct head_finish_args { U32 R, C, V, ldu, ldy, with_u; };
 struct head_grad_args { U32 R, n, v0, ldz; };
 struct head_target_args { U32 R, C, n, v0, ldy, ldw; };
+struct mix_args { U32 n; F32 alpha; };
 /* weight: loss_weight over the pairs of the step. divergence: losses/divergence.h; log_ratios 0 or 1. */
 struct pair_loss_args {
     U32 n_pairs, segments, whole; F32 weight, loss_weight, beta, label_smoothing, discopop_tau, mean_n_chosen, simpo_gamma, alphapo_alpha, center_rewards_coefficient, alpha; I32 divergence, log_ratios, use_weighting;

@@ -1,5 +1,6 @@
 #include "adapter.h"
 
+#include "activation.h"
 #include "adapter_file.h"
 #include "rng.h"
 #include "weights_file.h"
@@ -400,6 +401,19 @@ static void reserve_frozen(struct at_lora *lora, const struct at_adapter *adapte
     }
 }
 
+AT_CHECKED at_adapter_plan_reference(struct at_adapter *a, const struct at_model_config *model,
+                                     struct at_pool *frozen)
+{
+    enum at_status st = AT_OK;
+
+    if (a->reference)
+        goto done;
+    TRY(at_arena_alloc(&a->arena, &a->reference, n_modules(model), sizeof *a->reference));
+    reserve_frozen(a->reference, a, model, frozen, "reference adapter");
+done:
+    return st;
+}
+
 static AT_CHECKED open_file(struct at_adapter *out, const char *dir)
 {
     enum at_status st = AT_OK;
@@ -444,10 +458,8 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
              "one on top of it",
              out->file->shards[0].path, AT_ADAPTER_SCORE);
     TRY(add_params(out, model, arena));
-    if (!zero) {
-        TRY(at_arena_alloc(&out->arena, &out->reference, n_modules(model), sizeof *out->reference));
-        reserve_frozen(out->reference, out, model, frozen, "reference adapter");
-    }
+    if (!zero)
+        TRY(at_adapter_plan_reference(out, model, frozen));
 done:
     at_json_free(&config);
     if (st != AT_OK)
@@ -470,8 +482,8 @@ static void bind_params(struct at_adapter *adapter, size_t n)
     }
 }
 
-static AT_CHECKED upload_fresh(struct at_gpu *gpu, const struct at_lora *lora, bool gaussian,
-                               uint64_t seed, uint32_t k)
+static AT_CHECKED upload_fresh(struct at_gpu *gpu, const struct at_lora *lora,
+                               const struct at_lora *copy, bool gaussian, uint64_t seed, uint32_t k)
 {
     struct at_rng rng = at_rng_make(seed, AT_RNG_INIT, k / AT_LINEARS, k % AT_LINEARS);
     const uint32_t r = lora->A.dim[0], in = lora->A.dim[1], out = lora->B.dim[0];
@@ -481,10 +493,14 @@ static AT_CHECKED upload_fresh(struct at_gpu *gpu, const struct at_lora *lora, b
 
     TRY(at_alloc(&values, (size_t)r * (in > out ? in : out), sizeof *values));
     TRY(at_tensor_write(gpu, lora->B, values));
+    if (copy->B.view.buffer)
+        TRY(at_tensor_write(gpu, copy->B, values));
     for (size_t i = 0; i < (size_t)r * in; i++)
         values[i] =
             (float)(gaussian ? at_rng_normal(&rng) / r : (2 * at_rng_uniform(&rng) - 1) * bound);
     TRY(at_tensor_write(gpu, lora->A, values));
+    if (copy->A.view.buffer)
+        TRY(at_tensor_write(gpu, copy->A, values));
 done:
     at_free(&values);
     return st;
@@ -521,7 +537,7 @@ AT_CHECKED at_adapter_upload(struct at_adapter *adapter, const struct at_model_c
         if (adapter->rank[k] == 0)
             continue;
         if (!adapter->file) {
-            TRY(upload_fresh(gpu, lora, adapter->gaussian, seed, k));
+            TRY(upload_fresh(gpu, lora, copy, adapter->gaussian, seed, k));
             continue;
         }
         TRY(find_tensor(&A, adapter, &arena, k, 'A'));
@@ -531,6 +547,67 @@ AT_CHECKED at_adapter_upload(struct at_adapter *adapter, const struct at_model_c
     }
 done:
     at_arena_release(&arena);
+    return st;
+}
+
+/* ---- a reference that changes ---- */
+
+void at_adapter_mix_reference(struct at_stream *s, const struct at_adapter *a, float alpha)
+{
+    AT_REQUIRE(a->reference);
+    for (size_t k = 0; k < a->n_modules; k++) {
+        if (a->rank[k] == 0)
+            continue;
+        at_mix(s, a->reference[k].A, a->lora[k].A, alpha);
+        at_mix(s, a->reference[k].B, a->lora[k].B, alpha);
+    }
+}
+
+static size_t tensor_values(struct at_tensor t)
+{
+    return (size_t)t.dim[0] * t.dim[1];
+}
+
+uint64_t at_adapter_reference_bytes(const struct at_adapter *a)
+{
+    uint64_t n = 0;
+
+    for (size_t k = 0; a->reference && k < a->n_modules; k++)
+        if (a->rank[k] > 0)
+            n += tensor_values(a->reference[k].A) + tensor_values(a->reference[k].B);
+    return n * sizeof(float);
+}
+
+AT_CHECKED at_adapter_reference_read(struct at_gpu *gpu, const struct at_adapter *a, float *values)
+{
+    enum at_status st = AT_OK;
+
+    for (size_t k = 0; a->reference && k < a->n_modules; k++) {
+        if (a->rank[k] == 0)
+            continue;
+        TRY(at_tensor_read(gpu, values, a->reference[k].A));
+        values += tensor_values(a->reference[k].A);
+        TRY(at_tensor_read(gpu, values, a->reference[k].B));
+        values += tensor_values(a->reference[k].B);
+    }
+done:
+    return st;
+}
+
+AT_CHECKED at_adapter_reference_write(struct at_gpu *gpu, const struct at_adapter *a,
+                                      const float *values)
+{
+    enum at_status st = AT_OK;
+
+    for (size_t k = 0; a->reference && k < a->n_modules; k++) {
+        if (a->rank[k] == 0)
+            continue;
+        TRY(at_tensor_write(gpu, a->reference[k].A, values));
+        values += tensor_values(a->reference[k].A);
+        TRY(at_tensor_write(gpu, a->reference[k].B, values));
+        values += tensor_values(a->reference[k].B);
+    }
+done:
     return st;
 }
 

@@ -40,12 +40,16 @@ struct at_adapter {
 AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_config *model,
                                  const struct at_adapter_params *params, struct at_params *arena);
 /* An adapter from a PEFT folder. trainable: into `arena` with a reference copy in `frozen`;
- * otherwise everything into `frozen`. Wrong rank, shape, missing partner, unknown or left-over
- * tensors, DoRA, biases, modules_to_save: AT_DATA before anything is written, and so are a reward
- * model's adapter without model->value_head, and with it a trainable one of a language model. Warns
+ * otherwise everything into `frozen`. The copy is left out where B is zero. Wrong rank, shape,
+ * missing partner, unknown or left-over tensors, DoRA, biases, modules_to_save: AT_DATA before
+ * anything is written, and so are a reward model's adapter without model->value_head, and with it a
+ * trainable one of a language model. Warns
  * ("adapter_gap") when the file lacks modules that its target_modules select. */
 AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_config *model,
                                 const char *dir, struct at_params *arena, struct at_pool *frozen);
+/* Plans a reference copy for a trainable adapter that has none, as its reference will change. */
+AT_CHECKED at_adapter_plan_reference(struct at_adapter *adapter,
+                                     const struct at_model_config *model, struct at_pool *frozen);
 /* selected[L * AT_LINEARS]: modules that target_modules selects, by PEFT's rules. Nothing selected,
  * a name that selects nothing, the head or the embedding: AT_USAGE. */
 AT_CHECKED at_adapter_select(bool *selected, const struct at_model_config *c,
@@ -73,6 +77,15 @@ struct at_adapter_record {
 AT_CHECKED at_adapter_save(const char *dir, struct at_gpu *gpu, const struct at_model_config *model,
                            const struct at_adapter *const *stack, size_t n,
                            const struct at_adapter_record *record);
+/* The reference copy, which must be there, becomes (1 - alpha) of itself and alpha of the adapter,
+ * value by value: TR-DPO (Gorbatovski et al. 2024, arXiv 2404.09656, eq. 6) on A and B. */
+void at_adapter_mix_reference(struct at_stream *s, const struct at_adapter *adapter, float alpha);
+/* Its values in a row, for checkpoints; 0 without a copy. */
+uint64_t at_adapter_reference_bytes(const struct at_adapter *adapter);
+AT_CHECKED at_adapter_reference_read(struct at_gpu *gpu, const struct at_adapter *adapter,
+                                     float *values);
+AT_CHECKED at_adapter_reference_write(struct at_gpu *gpu, const struct at_adapter *adapter,
+                                      const float *values);
 /* Names of lora_B tensors that are as they were at the start, or not finite, after an update; ""
  * when all are fine. */
 AT_CHECKED at_adapter_check_moved(struct at_buf *out, struct at_gpu *gpu,

@@ -72,6 +72,17 @@ void at_add(struct at_stream *s, struct at_tensor y, struct at_tensor x)
     at_launch_add(s, &bufs, &args, (struct at_work){ args.n, 1, 1, 0, { 0 } });
 }
 
+void at_mix(struct at_stream *s, struct at_tensor y, struct at_tensor x, float alpha)
+{
+    const uint64_t n = (uint64_t)y.dim[0] * y.ld; /* with the padding, which is zero in both */
+    const struct mix_bufs bufs = { .y = at_tensor_view(y), .x = at_tensor_view(x) };
+    const struct mix_args args = { .n = (uint32_t)n, .alpha = alpha };
+
+    at_require_shape(x, y.dim[0], y.dim[1]);
+    AT_REQUIRE(x.ld == y.ld && n <= UINT32_MAX);
+    at_launch_mix(s, &bufs, &args, (struct at_work){ args.n, 1, 1, 0, { 0 } });
+}
+
 /* ---- rows ---- */
 
 void at_gather_rows(struct at_stream *s, struct at_tensor out, struct at_tensor x,

@@ -12,6 +12,8 @@ void at_swiglu_bwd(struct at_stream *s, struct at_tensor dgate, struct at_tensor
                    struct at_tensor dm, struct at_tensor gate, struct at_tensor up);
 /* y += x; equal shapes and leading dimensions. */
 void at_add(struct at_stream *s, struct at_tensor y, struct at_tensor x);
+/* y = (1 - alpha) y + alpha x; the same. */
+void at_mix(struct at_stream *s, struct at_tensor y, struct at_tensor x, float alpha);
 
 /* out[i,:] = x[index[i],:]; index (rows of out) int32. */
 void at_gather_rows(struct at_stream *s, struct at_tensor out, struct at_tensor x,

@@ -84,6 +84,7 @@ static const struct field outcome_fields[] = {
     FIELD(at_outcome, F64, eval_loss_after),   FIELD(at_outcome, F64, eval_loss_before),
     FIELD(at_outcome, U64, evaluated_step),    FIELD(at_outcome, BOOL, has_eval),
     FIELD(at_outcome, F64, loss_first),        FIELD(at_outcome, F64, loss_last),
+    FIELD(at_outcome, F64, margin_after),      FIELD(at_outcome, F64, margin_before),
 };
 static const struct field engine_fields[] = {
     FIELD(at_engine, U64, head_rows),
@@ -145,7 +146,7 @@ struct array {
 enum {
     N_PARAMS = 3,
     N_CACHES = 4,
-    MAX_ARRAYS = N_PARAMS + N_CACHES + 1,
+    MAX_ARRAYS = N_PARAMS + N_CACHES + 2,
     WIDTH = AT_MAX_SEGMENTS * 8 + 1
 };
 
@@ -194,6 +195,19 @@ static void list_caches(struct cache out[N_CACHES], const struct at_loop *l)
     memcpy(out, all, sizeof all);
 }
 
+/* The trainable adapter whose reference changes in the run, or NULL. */
+static const struct at_adapter *synced(const struct at_loop *l)
+{
+    const struct at_engine *e = &l->run->engine;
+
+    return l->config->sync_ref_model ? e->stack[e->n_adapters - 1] : NULL;
+}
+
+static uint64_t reference_bytes(const struct at_loop *l)
+{
+    return synced(l) ? at_adapter_reference_bytes(synced(l)) : 0;
+}
+
 static AT_CHECKED list_arrays(struct at_arena *arena, struct array out[MAX_ARRAYS], size_t *n,
                               const struct at_loop *l)
 {
@@ -207,6 +221,7 @@ static AT_CHECKED list_arrays(struct at_arena *arena, struct array out[MAX_ARRAY
     list_caches(caches, l);
     for (size_t i = 0; i < N_CACHES; i++)
         TRY(pack_reference(arena, &out[(*n)++], caches[i].results, caches[i].n));
+    out[(*n)++] = (struct array){ l->reference, reference_bytes(l) };
     if (l->best_p)
         out[(*n)++] = (struct array){ l->best_p, bytes };
 done:
@@ -442,6 +457,8 @@ AT_CHECKED at_checkpoint_save(struct at_loop *l, const struct at_outcome *outcom
     TRY(at_dir_create(partial));
     TRY(at_records_weights(l->records, l->run, partial));
     TRY(at_params_read(e->gpu, &e->params, l->p, l->m, l->v));
+    if (synced(l))
+        TRY(at_adapter_reference_read(e->gpu, synced(l), l->reference));
     TRY(at_path_join(&arena, &file, partial, "optimizer.bin"));
     TRY(write_arrays(&arena, file, l));
     TRY(write_state(&arena, partial, l, outcome));
@@ -714,6 +731,8 @@ AT_CHECKED at_checkpoint_restore(struct at_loop *l, struct at_outcome *outcome,
     TRY(at_path_join(&arena, &path, c->path, "optimizer.bin"));
     TRY(read_arrays(&arena, l, path));
     TRY(at_params_write(e->gpu, &e->params, l->p, l->m, l->v));
+    if (synced(l))
+        TRY(at_adapter_reference_write(e->gpu, synced(l), l->reference));
     l->start_s = at_now_s() - l->state.elapsed_s;
     l->saved = l->state.step;
 done:

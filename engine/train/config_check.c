@@ -53,6 +53,28 @@ done:
     return st;
 }
 
+/* The reference that follows the policy is an adapter's copy, computed in each step. */
+static AT_CHECKED check_sync(const struct at_config *c)
+{
+    static const enum at_key knobs[] = { AT_KEY_ref_model_mixup_alpha,
+                                         AT_KEY_ref_model_sync_steps };
+
+    for (size_t i = 0; !c->sync_ref_model && i < AT_COUNT(knobs); i++)
+        if (c->origin[knobs[i]] >= AT_FROM_FILE)
+            return at_fail(AT_USAGE,
+                           "%s is not read without sync_ref_model; set that to true or "
+                           "remove it",
+                           at_key_name(knobs[i]));
+    if (c->sync_ref_model && !c->use_peft)
+        return at_fail(AT_USAGE, "sync_ref_model needs use_peft: true (full fine-tuning keeps the "
+                                 "log-probs of its reference, not the model)");
+    if (c->sync_ref_model && c->precompute_ref_log_probs)
+        return at_fail(AT_USAGE,
+                       "precompute_ref_log_probs is for a reference that stays; remove it "
+                       "or sync_ref_model");
+    return AT_OK;
+}
+
 AT_CHECKED at_config_check_running(const struct at_config *c)
 {
     enum at_status st = AT_OK;
@@ -60,6 +82,7 @@ AT_CHECKED at_config_check_running(const struct at_config *c)
     check_reports(c);
     TRY(check_schedule(c));
     TRY(check_early_stopping(c));
+    TRY(check_sync(c));
 done:
     return st;
 }

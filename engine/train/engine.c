@@ -58,6 +58,8 @@ static AT_CHECKED plan_adapters(struct at_engine *e, const struct at_engine_para
                                  e->frozen));
         e->n_adapters++;
     }
+    if (p->syncs_reference)
+        TRY(at_adapter_plan_reference(&e->adapters[e->n_adapters - 1], config, e->frozen));
     for (size_t i = 0; i < e->n_adapters; i++)
         e->stack[i] = &e->adapters[i];
     for (size_t i = 0; i < e->n_adapters; i++)
@@ -392,6 +394,12 @@ AT_CHECKED at_engine_finish(struct at_engine *e)
     }
 done:
     return st;
+}
+
+AT_CHECKED at_engine_sync_reference(struct at_engine *e, float alpha)
+{
+    at_adapter_mix_reference(e->stream, e->stack[e->n_adapters - 1], alpha);
+    return at_stream_wait(e->stream);
 }
 
 cJSON *at_engine_kernels(const struct at_engine *e)

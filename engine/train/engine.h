@@ -19,6 +19,7 @@ struct at_engine_params {
     const char *const *frozen_dirs; /* adapters below, bottom first */
     size_t n_frozen;
     const char *continue_dir;           /* AT_TRAIN_CONTINUE */
+    bool syncs_reference;               /* at_engine_sync_reference() will be called */
     uint32_t capacity;                  /* tokens a slab; 0: 512 on CPU devices, else 4096 */
     uint32_t longest_row;               /* tokens; the capacity is at least this */
     uint32_t n_positions;               /* of the rope table; at least longest_row */
@@ -105,6 +106,10 @@ AT_CHECKED at_engine_rows(struct at_engine *engine, const struct at_row *const *
                           struct at_row_result *results, uint32_t n, const struct at_compute *what);
 /* Waits and sorts downloads into the results. */
 AT_CHECKED at_engine_finish(struct at_engine *engine);
+
+/* The reference becomes (1 - alpha) of itself and alpha of the policy: of the trainable adapter, of
+ * an engine planned with syncs_reference. Reference values computed before are stale. Waits. */
+AT_CHECKED at_engine_sync_reference(struct at_engine *engine, float alpha);
 
 /* {"kernel": "variant", ...} of every kernel used for this model, for run.json. */
 cJSON *at_engine_kernels(const struct at_engine *engine);

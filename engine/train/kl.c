@@ -84,7 +84,8 @@ AT_CHECKED at_kl_compute(struct at_kl *kl, struct at_engine *e, const uint32_t *
     TRY(at_engine_rows(e, kl->picked, kl->window, n, &what));
     TRY(at_engine_finish(e));
     for (uint32_t i = 0; i < n; i++)
-        kl->results[index[i]] = kl->window[i];
+        if (isfinite(kl->window[i].reference[0].logp))
+            kl->results[index[i]] = kl->window[i];
     for (uint32_t begin = 0; begin < n; begin += batch) {
         const uint32_t end = n - begin < batch ? n : begin + batch;
         const float term = at_kl_term(kl->window + begin, end - begin);

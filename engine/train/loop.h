@@ -44,6 +44,7 @@ struct at_loop {
     uint32_t *eval_order;         /* (eval rows) 0, 1, ... */
     struct at_loop_state state;
     float norm[8];
+    float *reference; /* host copy of a reference that changes (at_adapter_reference_bytes()) */
     /* host copies of at_params_bytes() each: what was best, and room for a read; NULL where
      * neither load_best_model_at_end nor save_strategy needs them */
     float *best_p, *p, *m, *v;

@@ -1,187 +1,13 @@
 #include "trainer.h"
 
 #include "checkpoint.h"
+#include "evaluate.h"
+#include "finite.h"
 #include "rng.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-/* Whether the loss is a mean over rows; of the others it is one over target tokens. */
-static bool has_row_loss(const struct at_loop *l)
-{
-    return l->what.kind != AT_LOSS_TOKEN;
-}
-
-/* ---- evaluation ---- */
-
-static const char *best_key(const struct at_loop *l)
-{
-    return l->config->metric_for_best_model ? l->config->metric_for_best_model : "eval_loss";
-}
-
-static bool lower_is_better(const struct at_loop *l)
-{
-    return strstr(best_key(l), "loss") != NULL;
-}
-
-/* The value of an evaluation's line that says how good the state is. */
-static AT_CHECKED judge(double *out, const struct at_loop *l, const cJSON *line)
-{
-    enum at_status st = AT_OK;
-    const char *key = best_key(l);
-    const cJSON *value = NULL;
-    char with_prefix[128];
-
-    snprintf(with_prefix, sizeof with_prefix, "%s%s", strncmp(key, "eval_", 5) ? "eval_" : "", key);
-    value = at_json_find(line, with_prefix);
-    if (cJSON_IsNull(value))
-        FAIL(AT_NUMERIC, "step %llu: %s of the held-out rows is not finite",
-             (unsigned long long)l->state.step, with_prefix);
-    if (!cJSON_IsNumber(value))
-        FAIL(AT_USAGE, "metric_for_best_model: the evaluation has no value %s", with_prefix);
-    *out = value->valuedouble;
-done:
-    return st;
-}
-
-/* Keeps the parameters when this evaluation is the best so far. */
-static AT_CHECKED keep_best(struct at_loop *l, double value)
-{
-    enum at_status st = AT_OK;
-    struct at_engine *e = &l->run->engine;
-    const double gain = (lower_is_better(l) ? -1 : 1) * (value - l->state.best_metric);
-
-    if (l->state.has_best && gain <= l->config->early_stopping_threshold)
-        l->state.stale++;
-    else
-        l->state.stale = 0;
-    if (l->state.has_best && gain <= 0)
-        goto done;
-    l->state.has_best = true;
-    l->state.best_metric = value;
-    l->state.best_step = l->state.step;
-    if (l->config->load_best_model_at_end)
-        TRY(at_params_read(e->gpu, &e->params, l->best_p, l->m, l->v));
-done:
-    return st;
-}
-
-static void eval_outcome(const struct at_loop *l, const struct at_tally *t,
-                         const struct at_evaluation *e, bool before, struct at_outcome *out)
-{
-    out->has_eval = true;
-    if (before) {
-        out->before = e->accuracy;
-        out->eval_loss_before = e->loss;
-        out->chosen_logp_before = t->logp[0] / t->rows;
-        out->margin_before = (t->score[0] - t->score[1]) / t->rows;
-    }
-    if (before || !l->config->load_best_model_at_end || l->state.best_step == l->state.step) {
-        out->evaluated_step = l->state.step;
-        out->after = e->accuracy;
-        out->eval_loss_after = e->loss;
-        out->chosen_logp_after = t->logp[0] / t->rows;
-        out->margin_after = (t->score[0] - t->score[1]) / t->rows;
-    }
-}
-
-/* Rows that are evaluated at once: micro-batches of `batch` rows, of 32 rows or little more. */
-static uint32_t eval_piece(uint32_t batch)
-{
-    return (uint32_t)at_round_up(32, batch);
-}
-
-/* Computes the held-out rows in pieces, so that one sees it go on and a signal is answered. */
-static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struct at_evaluation *e)
-{
-    enum at_status st = AT_OK;
-    struct at_run *run = l->run;
-    struct at_compute what = l->what;
-    const uint32_t batch = l->config->per_device_eval_batch_size, piece = eval_piece(batch);
-    double count = 0;
-
-    what.train = false;
-    what.weight = 1;
-    what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->eval_rows, e->rows);
-    while (e->done < e->rows) {
-        const uint32_t n = e->rows - e->done < piece ? e->rows - e->done : piece;
-        TRY(at_kl_compute(&l->eval_kl, &run->engine, l->eval_order + e->done, l->eval + e->done, n,
-                          batch));
-        TRY(at_coupling_rows(&l->coupling, &run->engine, l->eval_rows + e->done, l->eval + e->done,
-                             n, batch, &what));
-        TRY(at_engine_finish(&run->engine));
-        at_objective_score(&l->objective, l->eval + e->done, n);
-        for (uint32_t i = e->done; i < e->done + n; i++)
-            at_tally_add(tally, l->eval_rows[i], &l->eval[i]);
-        e->done += n;
-        if (e->done < e->rows && run->events.evaluation)
-            run->events.evaluation(run->events.context, e);
-        if (at_signal_status() != AT_OK)
-            FAIL(at_signal_status(), "stopped by a signal while evaluating at step %llu",
-                 (unsigned long long)l->state.step);
-    }
-    at_tally_group(tally, l->eval, e->rows);
-    count = has_row_loss(l) ? tally->rows : tally->tokens[0];
-    e->loss = count > 0 ? tally->loss / count : 0;
-    e->accuracy = at_share_of(tally->mean_logp_wins, tally->rows);
-    if (run->events.evaluation)
-        run->events.evaluation(run->events.context, e);
-done:
-    return st;
-}
-
-/* What turns a score into a reward: those of reward models are rewards. */
-static double reward_scale(const struct at_loop *l)
-{
-    return at_method_get(l->run->method)->value_head ? 1 : l->config->beta;
-}
-
-static struct at_metric_style metric_style(const struct at_loop *l)
-{
-    return (struct at_metric_style){ .method = l->run->method,
-                                     .beta = reward_scale(l),
-                                     .token_means = l->objective.token_means,
-                                     .log_odds = l->objective.log_odds,
-                                     .kl = l->objective.kl };
-}
-
-static AT_CHECKED evaluate(struct at_loop *l, bool before, struct at_outcome *out)
-{
-    enum at_status st = AT_OK;
-    const struct at_metric_style style = metric_style(l);
-    struct at_run *run = l->run;
-    const struct at_dataset *d = &run->data.eval;
-    const double begin_s = at_now_s();
-    const bool pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR;
-    struct at_evaluation e = { .step = l->state.step,
-                               .rows = d->n_rows,
-                               .pairs = pairs,
-                               .rewards = at_method_get(run->method)->value_head };
-    struct at_tally tally = { 0 };
-    cJSON *line = NULL;
-    double value = 0;
-
-    if (!run->data.has_eval)
-        goto done;
-    TRY(evaluate_rows(l, &tally, &e));
-    line = at_records_line(l->state.step, (double)l->state.step / (double)run->steps_per_epoch);
-    at_tally_write(line, &tally, "eval_", &style);
-    cJSON_AddNumberToObject(line, "n", d->n_rows);
-    TRY(at_records_metrics(l->records, line));
-    if (pairs)
-        TRY(at_records_pairs(l->records, l->state.step, d, l->eval, run->method, reward_scale(l)));
-    TRY(judge(&value, l, line));
-    TRY(keep_best(l, value));
-    if (!before)
-        at_plateau_step(&l->state.plateau, &l->schedule, value, lower_is_better(l));
-    eval_outcome(l, &tally, &e, before, out);
-    l->state.evaluated = l->state.step;
-done:
-    l->state.evaluated_s += at_now_s() - begin_s;
-    cJSON_Delete(line);
-    return st;
-}
 
 /* ---- one step ---- */
 
@@ -211,91 +37,11 @@ static uint32_t pick_rows(struct at_loop *l, double *weight)
         l->picked[n] = l->order[l->state.cursor];
         l->window_rows[n] = row;
         l->window[n] = l->results[l->picked[n]];
-        count += has_row_loss(l) ? 1 : at_row_targets(row);
+        count += at_loop_has_row_loss(l) ? 1 : at_row_targets(row);
         l->state.num_tokens += at_row_tokens_unshared(row);
     }
     *weight = 1 / count;
     return n;
-}
-
-static bool is_finite_row(const struct at_loop *l, uint32_t i)
-{
-    const struct at_row_result *r = &l->window[i];
-
-    for (uint32_t k = 0; k < at_row_sums(l->window_rows[i]); k++)
-        if (!isfinite(r->policy[k].logp) || (l->what.reference && !isfinite(r->reference[k].logp)))
-            return false;
-    return true;
-}
-
-/* The device makes no update where the gradient is not finite. */
-static bool is_finite_step(const struct at_loop *l, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++)
-        if (!is_finite_row(l, i))
-            return false;
-    return l->norm[2] != 0;
-}
-
-/* "the log-probs of line 3, line 7", or the gradient. */
-static AT_CHECKED name_bad_values(const struct at_loop *l, uint32_t n, struct at_buf *out)
-{
-    const bool value_head = at_method_get(l->run->method)->value_head;
-
-    at_buf_clear(out);
-    for (uint32_t i = 0; i < n; i++)
-        if (!is_finite_row(l, i))
-            at_buf_printf(out, "%s %u",
-                          out->n       ? ", line"
-                          : value_head ? "the rewards of line"
-                                       : "the log-probs of line",
-                          l->window_rows[i]->line);
-    if (out->n == 0)
-        at_buf_printf(out, "the gradient of the rows from line %u on", l->window_rows[0]->line);
-    return at_buf_status(out);
-}
-
-/* {"step": ..., "skipped_rows": [lines whose log-probs are not finite]} */
-static AT_CHECKED log_skip(struct at_loop *l, uint32_t n)
-{
-    enum at_status st = AT_OK;
-    cJSON *line = at_records_line(l->state.step + 1,
-                                  (double)(l->state.step + 1) / (double)l->run->steps_per_epoch);
-    cJSON *rows = cJSON_AddArrayToObject(line, "skipped_rows");
-
-    for (uint32_t i = 0; i < n; i++)
-        if (!is_finite_row(l, i))
-            cJSON_AddItemToArray(rows, cJSON_CreateNumber(l->window_rows[i]->line));
-    TRY(at_records_metrics(l->records, line));
-done:
-    cJSON_Delete(line);
-    return st;
-}
-
-/* A step with values that are not finite: no update was made. Before there was any update the run
- * is of no use; later it goes on, unless several in a row say that the state is bad. */
-static AT_CHECKED skip_step(struct at_loop *l, uint32_t n)
-{
-    enum { MOST_IN_ROW = 3 };
-    enum at_status st = AT_OK;
-    const unsigned long long step = l->state.step;
-    struct at_buf what = { 0 };
-
-    TRY(name_bad_values(l, n, &what));
-    if (l->state.step == l->state.skipped)
-        FAIL(AT_NUMERIC, "step %llu: %s are not finite; no update was made", step, what.data);
-    l->state.skipped++;
-    l->state.skipped_in_row++;
-    TRY(log_skip(l, n));
-    if (l->state.skipped_in_row == MOST_IN_ROW)
-        FAIL(AT_RETRY,
-             "step %llu: %s are not finite, and so were the %d steps before; a lower learning_rate "
-             "may help",
-             step, what.data, MOST_IN_ROW - 1);
-    at_warn("nonfinite", "step %llu: %s are not finite; no update was made", step, what.data);
-done:
-    at_buf_release(&what);
-    return st;
 }
 
 /* Whether dropout changes log-probs before the first update: B is not zero. */
@@ -368,26 +114,36 @@ static double eta_s(const struct at_loop *l)
            (double)(l->run->total_steps - l->state.step - 1);
 }
 
-static AT_CHECKED log_step(struct at_loop *l, uint32_t n, double rate, double step_s)
+/* Adds the step's rows to the window of the next line, unless they are not finite and it was
+ * skipped. */
+static void tally_step(struct at_loop *l, uint32_t n)
 {
-    enum at_status st = AT_OK;
-    struct at_run *run = l->run;
-    const struct at_metric_style style = metric_style(l);
-    cJSON *line = NULL;
-    uint64_t tokens = 0;
-
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++)
         at_tally_add(&l->state.tally, l->window_rows[i], &l->window[i]);
-        tokens += at_row_tokens(l->window_rows[i]);
-    }
     at_tally_group(&l->state.tally, l->window, n);
     l->state.norm_sum += l->norm[0];
     l->state.logged++;
+}
+
+static AT_CHECKED log_step(struct at_loop *l, uint32_t n, double rate, double step_s, bool finite)
+{
+    enum at_status st = AT_OK;
+    struct at_run *run = l->run;
+    const struct at_metric_style style = at_loop_style(l);
+    cJSON *line = NULL;
+    uint64_t tokens = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        tokens += at_row_tokens(l->window_rows[i]);
+    if (finite)
+        tally_step(l, n);
     l->state.step_tokens += tokens;
     l->state.step_rows += n;
     TRY(at_records_timing(l->records, l->state.step + 1, step_s, tokens, n, eta_s(l)));
     if ((l->state.step + 1) % l->config->logging_steps != 0 &&
         l->state.step + 1 != run->total_steps)
+        goto done;
+    if (l->state.logged == 0) /* all of its steps were skipped, which have lines of their own */
         goto done;
     line = at_records_line(l->state.step + 1,
                            (double)(l->state.step + 1) / (double)run->steps_per_epoch);
@@ -418,7 +174,7 @@ static void report(const struct at_loop *l, uint32_t n, double rate, const struc
     p.pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR;
     p.epoch = (double)(l->state.step + 1) / (double)run->steps_per_epoch;
     p.loss = out->loss_last;
-    p.margin = reward_scale(l) * score / n;
+    p.margin = at_loop_reward_scale(l) * score / n;
     p.learning_rate = rate;
     p.eta_s = eta_s(l);
     p.tokens_per_s = (double)l->state.step_tokens / (elapsed + 1e-9);
@@ -451,9 +207,10 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
                                     .beta1 = (float)c->adam_beta1,
                                     .beta2 = (float)c->adam_beta2,
                                     .epsilon = (float)c->adam_epsilon,
-                                    .step = (uint32_t)(l->state.step + 1) };
+                                    .step = (uint32_t)(l->state.step + 1 - l->state.skipped) };
     struct at_rng dropout = at_rng_make(c->seed, AT_RNG_DROPOUT, (uint32_t)l->state.step, 0);
     double weight = 0;
+    bool finite = true;
     const uint32_t n = pick_rows(l, &weight);
 
     l->what.weight = (float)weight;
@@ -466,19 +223,20 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
     at_params_step(e->stream, &e->params, &adamw, (float)c->max_grad_norm, l->norm);
     TRY(at_engine_finish(e));
     at_objective_score(&l->objective, l->window, n);
-    if (is_finite_step(l, n)) {
+    finite = at_step_is_finite(l, n);
+    if (finite) {
         TRY(check_step0(l, n));
         TRY(check_moved(l, rate));
         for (uint32_t i = 0; i < n; i++)
             l->results[l->picked[i]] = l->window[i];
         l->state.skipped_in_row = 0;
     } else {
-        TRY(skip_step(l, n));
+        TRY(at_step_skip(l, n));
     }
     out->loss_last = step_loss(l, n);
     if (l->state.step == 0)
         out->loss_first = out->loss_last;
-    TRY(log_step(l, n, rate, at_now_s() - begin_s));
+    TRY(log_step(l, n, rate, at_now_s() - begin_s, finite));
     report(l, n, rate, out);
 done:
     return st;
@@ -512,10 +270,34 @@ static AT_CHECKED after_step(struct at_loop *l, struct at_outcome *out)
     if (l->state.step == 0)
         goto done;
     if (l->state.evaluated != l->state.step && (last || is_due(l, c->eval_strategy, c->eval_steps)))
-        TRY(evaluate(l, false, out));
+        TRY(at_evaluate(l, false, out));
     if (l->saved != l->state.step && !last && !is_stale(l) && l->state.skipped_in_row == 0 &&
         is_due(l, c->save_strategy, c->save_steps))
         TRY(at_checkpoint_save(l, out));
+done:
+    return st;
+}
+
+static void forget_references(struct at_row_result *results, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        results[i].has_reference = false;
+}
+
+/* TR-DPO: the reference follows the policy every ref_model_sync_steps steps. */
+static AT_CHECKED sync_reference(struct at_loop *l)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = l->config;
+    const struct at_run_data *d = &l->run->data;
+
+    if (!c->sync_ref_model || l->state.step % c->ref_model_sync_steps != 0)
+        goto done;
+    TRY(at_engine_sync_reference(&l->run->engine, (float)c->ref_model_mixup_alpha));
+    forget_references(l->results, d->train.n_rows);
+    forget_references(l->eval, d->eval.n_rows);
+    forget_references(l->kl.results, l->kl.n);
+    forget_references(l->eval_kl.results, l->eval_kl.n);
 done:
     return st;
 }
@@ -531,6 +313,7 @@ static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
             break;
         TRY(train_step(l, out));
         l->state.step++;
+        TRY(sync_reference(l));
         if (l->state.cursor == run->data.train.n_rows) {
             l->state.epoch++;
             start_epoch(l);
@@ -580,6 +363,9 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
         TRY(at_alloc(&l->best_p, 1, bytes));
     if (strcmp(c->save_strategy, "no") != 0 || c->resume_from_checkpoint)
         TRY(at_alloc(&l->p, 1, bytes));
+    if (c->sync_ref_model && l->p)
+        TRY(at_alloc(&l->reference, 1,
+                     at_adapter_reference_bytes(run->engine.stack[run->engine.n_adapters - 1])));
     if (l->best_p || l->p) {
         TRY(at_alloc(&l->m, 1, bytes));
         TRY(at_alloc(&l->v, 1, bytes));
@@ -593,7 +379,7 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
     }
     TRY(at_kl_init(&l->kl, run->data.train_kl, train->n_rows, run->rows_per_step));
     TRY(at_kl_init(&l->eval_kl, run->data.eval_kl, eval->n_rows,
-                   eval_piece(c->per_device_eval_batch_size)));
+                   at_evaluation_piece(c->per_device_eval_batch_size)));
 done:
     return st;
 }
@@ -611,6 +397,7 @@ static void loop_release(struct at_loop *l)
     at_free(&l->picked);
     at_free(&l->window);
     at_free(&l->window_rows);
+    at_free(&l->reference);
     at_free(&l->best_p);
     at_free(&l->p);
     at_free(&l->m);
@@ -679,7 +466,7 @@ static AT_CHECKED start(struct at_loop *l, const struct at_checkpoint *from, str
     if (!from) {
         start_epoch(l);
         TRY(precompute(l));
-        TRY(evaluate(l, true, out));
+        TRY(at_evaluate(l, true, out));
         goto done;
     }
     TRY(at_checkpoint_restore(l, out, from));
@@ -767,8 +554,10 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
                      run->config->output_dir,
                      l.p ? ", go on with --resume_from_checkpoint true" : "");
     else if (trained == AT_RETRY)
-        st = at_fail(trained, "%s; the state of %s was written to %s", why, l.rolled_back_to,
-                     run->config->output_dir);
+        st = at_fail(trained,
+                     "%s; the state of %s was written to %s: start from it in another output_dir, "
+                     "with a lower learning_rate",
+                     why, l.rolled_back_to, run->config->output_dir);
     else if (trained != AT_OK)
         st = at_fail(trained, "%s", why);
 done:

@@ -128,9 +128,9 @@ def faults():
         lambda c: (c.model / "chat_template.jinja").write_text("{{ messages | tojson }}"), ()
     yield "identical sides", 65, r"pairs\.jsonl:1.*same", \
         lambda c: c.write_rows([{"prompt": user("a"), "chosen": assistant("b"), "rejected": assistant("b")}]), ()
-    yield "infinity in a weight", 70, r"step 0.*(line \d+|log-probs).*not finite", \
+    yield "infinity in a weight", 70, r"step 1.*(line \d+|log-probs).*not finite", \
         lambda c: poison(c.shard(3), "model.norm.weight", float("inf")), ()
-    yield "NaN in a weight", 70, r"step 0: the log-probs of line \d+.*not finite", \
+    yield "NaN in a weight", 70, r"step 1: the log-probs of line \d+.*not finite", \
         lambda c: poison(c.shard(3), "lm_head.weight", float("nan")), ()
     yield "NaN in a weight, rows held out", 70, r"step 0: eval_loss of the held-out rows is not finite", \
         lambda c: poison(c.shard(3), "lm_head.weight", float("nan")), ("--eval_split", "0.3", "--eval_strategy", "epoch")
@@ -195,9 +195,9 @@ def steps_that_are_not_finite(folder):
     lines = metrics(case)
     result = json.loads((case.out / "result.json").read_text())
     check("a row that is not finite: its steps are skipped, the run ends well", got.returncode == 0, got.stderr[-300:])
-    check("the skipped steps name their row", [x["skipped_rows"] for x in lines if "skipped_rows" in x] == [[10]] * 3, str(lines))
+    check("the skipped steps name their row", [x["skipped_lines"] for x in lines if "skipped_lines" in x] == [[10]] * 3, str(lines))
     check("they are counted", result["skipped_steps"] == 3 and len(result["alarms"]) == 1, str(result))
-    losses = [x["loss"] for x in lines if "loss" in x]
+    losses = [x.get("loss") for x in lines]
     check("they have no loss, the others have one", [x is None for x in losses] == [False, False, True] * 3, str(losses))
 
     case = Case(folder / "rolled_back")

@@ -66,6 +66,7 @@ NOT_FOR_TRL = {
     "preset", "method", "model_name_or_path", "train_dataset", "adapter_name_or_path",
     "adapter_start", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
     "reward_token",
+    "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps",
     "loraplus_lr_ratio", "use_rslora", "rank_pattern", "alpha_pattern", "layers_to_transform",
 }  # fmt: skip
 COMMON = {
@@ -275,6 +276,16 @@ RUNS = {
         use_weighting=True,
         ld_alpha=0.5,
     ),
+    # The reference moves after steps 2 and 4; the data set is passed twice, so that cached values are stale.
+    "dpo_sync": dpo(
+        "tiny_llama",
+        "pairs",
+        per_device_train_batch_size=12,
+        max_steps=6,
+        sync_ref_model=True,
+        ref_model_mixup_alpha=0.7,
+        ref_model_sync_steps=2,
+    ),
 }
 
 
@@ -321,6 +332,22 @@ class Recorder(transformers.TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" in logs:
             self.steps.append({"step": state.global_step, **logs})
+
+
+class SyncAdapter(transformers.TrainerCallback):
+    """TRL's SyncRefModelCallback on the adapter and its copy "ref": TRL refuses adapters there."""
+
+    def __init__(self, config):
+        self.steps, self.alpha = config["ref_model_sync_steps"], config["ref_model_mixup_alpha"]
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step % self.steps != 0:
+            return
+        values = dict(model.named_parameters())
+        for name, value in values.items():
+            if ".ref." in name:
+                policy = values[name.replace(".ref.", ".default.")]
+                value.data.mul_(1.0 - self.alpha).add_(policy.data, alpha=self.alpha)
 
 
 def path_of(config, key):
@@ -445,6 +472,8 @@ def make_trainer(config, model, scratch, recorder):
         callbacks=[recorder],
     )
     trainer.remove_callback(transformers.PrinterCallback)
+    if config.get("sync_ref_model"):
+        trainer.add_callback(SyncAdapter(config))
     return trainer, len(rows)
 
 

@@ -1,5 +1,5 @@
 /* links: base gpu ops */
-/* SwiGLU, add and row movements = the reference over awkward shapes, twice with equal bits. */
+/* SwiGLU, add, mix and row movements = the reference over awkward shapes, twice with equal bits. */
 #include "gpu_test.h"
 
 #include "activation.h"
@@ -97,7 +97,7 @@ static void swiglu_any_shape_equals_reference(void **state)
     }
 }
 
-/* ---- add ---- */
+/* ---- add, mix ---- */
 
 static void check_add(struct gt *t, uint32_t T, uint32_t C)
 {
@@ -123,6 +123,48 @@ static void check_add(struct gt *t, uint32_t T, uint32_t C)
     free(y);
     free(x);
     free(got);
+}
+
+static void check_mix(struct gt *t, uint32_t T, uint32_t C, float alpha)
+{
+    const size_t n = (size_t)T * C;
+    float *y = gt_floats(n, 1), *x = gt_floats(n, 1), *got = gt_floats(n, 1);
+    size_t iy, ix;
+
+    gt_begin(t);
+    iy = gt_plan_tensor(t, T, C, 4);
+    ix = gt_plan_tensor(t, T, C, 4);
+    gt_commit(t);
+    const struct at_tensor Y = gt_tensor(t, iy, T, C, 4), X = gt_tensor(t, ix, T, C, 4);
+
+    OK(at_tensor_write(t->gpu, Y, y));
+    OK(at_tensor_write(t->gpu, X, x));
+    at_mix(t->stream, Y, X, alpha);
+    OK(at_stream_wait(t->stream));
+    OK(at_tensor_read(t->gpu, got, Y));
+    for (size_t i = 0; i < n; i++) {
+        const double a = (double)alpha, want = (1 - a) * (double)y[i] + a * (double)x[i];
+        assert_true(fabs((double)got[i] - want) <= 2e-7);
+    }
+    gt_require_padding(t, "y", Y);
+    gt_end(t);
+    free(y);
+    free(x);
+    free(got);
+}
+
+static void mix_any_shape_is_between(void **state)
+{
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        check_mix(&t, 1, 1, 0.25f);
+        check_mix(&t, 5, 63, 1);
+        check_mix(&t, 70000, 3, 0.6f);
+        gt_close(&t);
+    }
 }
 
 static void add_any_shape_is_exact(void **state)
@@ -304,6 +346,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(swiglu_any_shape_equals_reference),
         cmocka_unit_test(add_any_shape_is_exact),
+        cmocka_unit_test(mix_any_shape_is_between),
         cmocka_unit_test(rows_any_shape_equal_reference),
     };
 

@@ -1,0 +1,180 @@
+#include "evaluate.h"
+
+#include "os.h"
+
+#include <stdio.h>
+#include <string.h>
+
+bool at_loop_has_row_loss(const struct at_loop *l)
+{
+    return l->what.kind != AT_LOSS_TOKEN;
+}
+
+static const char *best_key(const struct at_loop *l)
+{
+    return l->config->metric_for_best_model ? l->config->metric_for_best_model : "eval_loss";
+}
+
+static bool lower_is_better(const struct at_loop *l)
+{
+    return strstr(best_key(l), "loss") != NULL;
+}
+
+/* The value of an evaluation's line that says how good the state is. */
+static AT_CHECKED judge(double *out, const struct at_loop *l, const cJSON *line)
+{
+    enum at_status st = AT_OK;
+    const char *key = best_key(l);
+    const cJSON *value = NULL;
+    char with_prefix[128];
+
+    snprintf(with_prefix, sizeof with_prefix, "%s%s", strncmp(key, "eval_", 5) ? "eval_" : "", key);
+    value = at_json_find(line, with_prefix);
+    if (cJSON_IsNull(value)) /* a state that was trained may have a checkpoint behind it */
+        FAIL(l->state.step > l->state.skipped ? AT_RETRY : AT_NUMERIC,
+             "step %llu: %s of the held-out rows is not finite", (unsigned long long)l->state.step,
+             with_prefix);
+    if (!cJSON_IsNumber(value))
+        FAIL(AT_USAGE, "metric_for_best_model: the evaluation has no value %s", with_prefix);
+    *out = value->valuedouble;
+done:
+    return st;
+}
+
+/* Keeps the parameters when this evaluation is the best so far. */
+static AT_CHECKED keep_best(struct at_loop *l, double value)
+{
+    enum at_status st = AT_OK;
+    struct at_engine *e = &l->run->engine;
+    const double gain = (lower_is_better(l) ? -1 : 1) * (value - l->state.best_metric);
+
+    if (l->state.has_best && gain <= l->config->early_stopping_threshold)
+        l->state.stale++;
+    else
+        l->state.stale = 0;
+    if (l->state.has_best && gain <= 0)
+        goto done;
+    l->state.has_best = true;
+    l->state.best_metric = value;
+    l->state.best_step = l->state.step;
+    if (l->config->load_best_model_at_end)
+        TRY(at_params_read(e->gpu, &e->params, l->best_p, l->m, l->v));
+done:
+    return st;
+}
+
+static void eval_outcome(const struct at_loop *l, const struct at_tally *t,
+                         const struct at_evaluation *e, bool before, struct at_outcome *out)
+{
+    out->has_eval = true;
+    if (before) {
+        out->before = e->accuracy;
+        out->eval_loss_before = e->loss;
+        out->chosen_logp_before = t->logp[0] / t->rows;
+        out->margin_before = (t->score[0] - t->score[1]) / t->rows;
+    }
+    if (before || !l->config->load_best_model_at_end || l->state.best_step == l->state.step) {
+        out->evaluated_step = l->state.step;
+        out->after = e->accuracy;
+        out->eval_loss_after = e->loss;
+        out->chosen_logp_after = t->logp[0] / t->rows;
+        out->margin_after = (t->score[0] - t->score[1]) / t->rows;
+    }
+}
+
+uint32_t at_evaluation_piece(uint32_t batch)
+{
+    return (uint32_t)at_round_up(32, batch);
+}
+
+/* Computes the held-out rows in pieces, so that one sees it go on and a signal is answered. */
+static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struct at_evaluation *e)
+{
+    enum at_status st = AT_OK;
+    struct at_run *run = l->run;
+    struct at_compute what = l->what;
+    const uint32_t batch = l->config->per_device_eval_batch_size,
+                   piece = at_evaluation_piece(batch);
+    double count = 0;
+
+    what.train = false;
+    what.weight = 1;
+    what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->eval_rows, e->rows);
+    while (e->done < e->rows) {
+        const uint32_t n = e->rows - e->done < piece ? e->rows - e->done : piece;
+        TRY(at_kl_compute(&l->eval_kl, &run->engine, l->eval_order + e->done, l->eval + e->done, n,
+                          batch));
+        TRY(at_coupling_rows(&l->coupling, &run->engine, l->eval_rows + e->done, l->eval + e->done,
+                             n, batch, &what));
+        TRY(at_engine_finish(&run->engine));
+        at_objective_score(&l->objective, l->eval + e->done, n);
+        for (uint32_t i = e->done; i < e->done + n; i++)
+            at_tally_add(tally, l->eval_rows[i], &l->eval[i]);
+        e->done += n;
+        if (e->done < e->rows && run->events.evaluation)
+            run->events.evaluation(run->events.context, e);
+        if (at_signal_status() != AT_OK)
+            FAIL(at_signal_status(), "stopped by a signal while evaluating at step %llu",
+                 (unsigned long long)l->state.step);
+    }
+    at_tally_group(tally, l->eval, e->rows);
+    count = at_loop_has_row_loss(l) ? tally->rows : tally->tokens[0];
+    e->loss = count > 0 ? tally->loss / count : 0;
+    e->accuracy = at_share_of(tally->mean_logp_wins, tally->rows);
+    if (run->events.evaluation)
+        run->events.evaluation(run->events.context, e);
+done:
+    return st;
+}
+
+double at_loop_reward_scale(const struct at_loop *l)
+{
+    return at_method_get(l->run->method)->value_head ? 1 : l->config->beta;
+}
+
+struct at_metric_style at_loop_style(const struct at_loop *l)
+{
+    return (struct at_metric_style){ .method = l->run->method,
+                                     .beta = at_loop_reward_scale(l),
+                                     .token_means = l->objective.token_means,
+                                     .log_odds = l->objective.log_odds,
+                                     .kl = l->objective.kl };
+}
+
+AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
+{
+    enum at_status st = AT_OK;
+    const struct at_metric_style style = at_loop_style(l);
+    struct at_run *run = l->run;
+    const struct at_dataset *d = &run->data.eval;
+    const double begin_s = at_now_s();
+    const bool pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR;
+    struct at_evaluation e = { .step = l->state.step,
+                               .rows = d->n_rows,
+                               .pairs = pairs,
+                               .rewards = at_method_get(run->method)->value_head };
+    struct at_tally tally = { 0 };
+    cJSON *line = NULL;
+    double value = 0;
+
+    if (!run->data.has_eval)
+        goto done;
+    TRY(evaluate_rows(l, &tally, &e));
+    line = at_records_line(l->state.step, (double)l->state.step / (double)run->steps_per_epoch);
+    at_tally_write(line, &tally, "eval_", &style);
+    cJSON_AddNumberToObject(line, "n", d->n_rows);
+    TRY(at_records_metrics(l->records, line));
+    if (pairs)
+        TRY(at_records_pairs(l->records, l->state.step, d, l->eval, run->method,
+                             at_loop_reward_scale(l)));
+    TRY(judge(&value, l, line));
+    TRY(keep_best(l, value));
+    if (!before)
+        at_plateau_step(&l->state.plateau, &l->schedule, value, lower_is_better(l));
+    eval_outcome(l, &tally, &e, before, out);
+    l->state.evaluated = l->state.step;
+done:
+    l->state.evaluated_s += at_now_s() - begin_s;
+    cJSON_Delete(line);
+    return st;
+}

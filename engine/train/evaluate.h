@@ -1,0 +1,20 @@
+/* Evaluation of a training loop's held-out rows, and what its metrics are. */
+#ifndef AT_EVALUATE_H
+#define AT_EVALUATE_H
+
+#include "loop.h"
+
+/* Computes the held-out rows, writes their line and pairs, keeps the best state and tells the
+ * schedule; `before`: the state at step 0. A value of metric_for_best_model that is not finite is
+ * AT_NUMERIC, after an update AT_RETRY; one that the evaluation does not have AT_USAGE. */
+AT_CHECKED at_evaluate(struct at_loop *loop, bool before, struct at_outcome *out);
+/* Rows that are evaluated at once: micro-batches of `batch` rows, 32 rows or little more. */
+uint32_t at_evaluation_piece(uint32_t batch);
+
+/* Whether the loss is a mean over rows; of the others it is one over target tokens. */
+bool at_loop_has_row_loss(const struct at_loop *loop);
+/* What turns a score into a reward: those of reward models are rewards. */
+double at_loop_reward_scale(const struct at_loop *loop);
+struct at_metric_style at_loop_style(const struct at_loop *loop);
+
+#endif
