@@ -538,6 +538,24 @@ static int compare_rows(const void *left, const void *right)
     return a->index < b->index ? -1 : a->index > b->index;
 }
 
+static int compare_lines(const void *left, const void *right)
+{
+    const struct at_row *a = left, *b = right;
+
+    if (a->file != b->file)
+        return a->file < b->file ? -1 : 1;
+    if (a->line != b->line)
+        return a->line < b->line ? -1 : 1;
+    return (int)a->rejected - (int)b->rejected;
+}
+
+void at_dataset_order_by_line(struct at_dataset *d)
+{
+    qsort(d->rows, d->n_rows, sizeof *d->rows, compare_lines);
+    for (uint32_t i = 0; i < d->n_rows; i++)
+        d->rows[i].index = i;
+}
+
 static void put_in_order(struct loader *l)
 {
     qsort(l->rows, l->out->n_rows, sizeof *l->rows, compare_rows);

@@ -1,8 +1,10 @@
 /* A data set of tokenised rows, read from JSONL records in TRL's forms.
  *   preference  {prompt, chosen, rejected} or {chosen, rejected}, strings or message lists
  *   SFT         {messages}, {prompt, completion}, {text}, or a preference row (trains on chosen)
- *   labelled    {prompt, completion, label}, or a preference row, which makes two: chosen is
- * desirable Every bad line is reported with line, column and reason. */
+ *   labelled    {prompt, completion, label}, or a preference row, which makes two (chosen:
+ * desirable)
+ *
+ * Every bad line is reported with line, column and reason. */
 #ifndef AT_DATASET_H
 #define AT_DATASET_H
 
@@ -54,6 +56,8 @@ struct at_dataset {
  */
 AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, size_t n_paths,
                            const struct at_dataset_params *params);
+/* Rows in the order of the files, of two of a line the desirable one first. */
+void at_dataset_order_by_line(struct at_dataset *dataset);
 /* Splits by prompt group: a group goes to `held` when its keyed hash falls below `fraction` (above
  * 0, below 1), whatever the order of rows and the other groups; each side gets the nearest group
  * when it would have none. A group is the rows with one last user message (chat) or one prompt

@@ -1,9 +1,11 @@
 /* Batch-coupled: u = (chosen - rejected) of the policy's log-probs, v of the reference's; among the
  * pairs of a micro-batch the one of rank k by u meets the one of rank k by v:
+ *
  *   -(1 - eps) log sigma(x) - eps log sigma(-x), x = beta (u - v of the same rank)
- *                                                  = beta (score_chosen - score_rejected -
- * match.pair) Alignment by optimal transport of the paired samples: u is to dominate v. The driver
- * needs all of the micro-batch's log-probs before, which costs one more forward pass. */
+ *
+ * Alignment by optimal transport of the paired samples: u is to dominate v. The driver needs all of
+ * the micro-batch's log-probs before, which costs one more forward pass; u - v of the same rank is
+ * score_chosen - score_rejected - match.pair. */
 PAIR_LOSS(aot)
 {
     real x = p.beta * (s.score_chosen - s.score_rejected - match.pair);

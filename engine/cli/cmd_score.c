@@ -39,9 +39,35 @@ done:
     return st;
 }
 
+/* `pairs`: the columns are those of pairs; a row with one completion has it in the first. */
+static void print_head(const struct at_run *run, bool pairs)
+{
+    const bool rewards = at_method_get(run->method)->value_head;
+
+    printf("%7s", "line");
+    if (at_method_get(run->method)->rows == AT_ROWS_LABELLED)
+        printf("  %-13s", "label");
+    for (int k = 0; k < (pairs ? 2 : 1); k++) {
+        printf("  %12s", !pairs ? "completion" : k ? "rejected" : "chosen");
+        if (!rewards)
+            printf(" %7s %10s", "tokens", "a token");
+    }
+    putchar('\n');
+}
+
+static bool has_pairs(const struct at_dataset *d)
+{
+    for (uint32_t i = 0; i < d->n_rows; i++)
+        if (d->rows[i].n_segments == 2)
+            return true;
+    return false;
+}
+
 static void print_row(const struct at_row *row, const struct at_row_result *r, bool rewards)
 {
     printf("%7u", row->line);
+    if (row->kind == AT_ROWS_LABELLED)
+        printf("  %-13s", row->desirable ? "desirable" : "not desirable");
     for (uint32_t k = 0; rewards && k < row->n_segments; k++)
         printf("  %12.4f", (double)r->policy[k].logp);
     for (uint32_t k = 0; !rewards && k < row->n_segments; k++)
@@ -98,15 +124,8 @@ enum at_status cli_score(struct cli_args *args)
     if (run.engine.model.config.value_head && !run.engine.model.value.source)
         at_warn("random_head", "the value head is random: neither model nor adapter has one "
                                "(score.weight); name a trained reward model");
-    if (!json && at_method_get(run.method)->value_head && rows->rows[0].n_segments == 1)
-        printf("%7s  %12s\n", "line", "completion");
-    else if (!json && at_method_get(run.method)->value_head)
-        printf("%7s  %12s  %12s\n", "line", "chosen", "rejected");
-    else if (!json && at_method_get(run.method)->rows == AT_ROWS_PAIR)
-        printf("%7s  %12s %7s %10s  %12s %7s %10s\n", "line", "chosen", "tokens", "a token",
-               "rejected", "tokens", "a token");
-    else if (!json)
-        printf("%7s  %12s %7s %10s\n", "line", "completion", "tokens", "a token");
+    if (!json)
+        print_head(&run, has_pairs(rows));
     TRY(score_all(&run, rows, json));
     if (config.profile)
         TRY(cli_kernel_table(stderr, NULL, run.engine.stream));

@@ -220,9 +220,9 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "chat",       "compare", "data convert", "data lint", "data split", "data stats", "dial",
-    "eval",       "export",  "grpo",         "kto",       "label",      "merge",      "monitor",
-    "online_dpo", "report",  "rloo",         "sign",      "sweep",      "verify",
+    "chat",   "compare", "data convert", "data lint", "data split", "data stats", "dial",
+    "eval",   "export",  "grpo",         "label",     "merge",      "monitor",    "online_dpo",
+    "report", "rloo",    "sign",         "sweep",     "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

@@ -19,7 +19,9 @@ void cli_help_all(void)
          "\n"
          "Example: attune dpo configs/dpo.json --model_name_or_path model.gguf --output_dir out\n"
          "Exit codes: 0 ok, 2 usage, 65 bad data, 66 missing input, 69 no usable device, 70\n"
-         "internal, 73 cannot write, 74 input/output, 77 integrity, 130 interrupted.");
+         "internal, 73 cannot write, 74 input/output, 75 stopped with an older state, 77 "
+         "integrity,\n"
+         "130 interrupted, 143 terminated.");
 }
 
 /* The methods that `c` trains with: one, or all. */
@@ -68,6 +70,8 @@ static void help_key(const struct cli_command *c, enum at_key key)
         value = "N";
     else if (strcmp(value, "F64") == 0 || strcmp(value, "NUMBERS") == 0)
         value = "X";
+    else if (strcmp(value, "OBJECT") == 0)
+        value = "JSON";
     else
         value = "TEXT";
     snprintf(left, sizeof left, "--%s %s", at_key_name(key), value);

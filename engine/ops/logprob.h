@@ -34,8 +34,8 @@ void at_head_logits(struct at_stream *s, struct at_tensor logits, struct at_tens
                     struct at_weight w, const struct at_head_scratch *scratch);
 
 /* sums (n_segments,8): sums of stats over the segment's rows in order (4 values, the first of them
- * weighted), the number of rows, the first sum without weights, the sum of log_p2, 0. stats (R,4),
- * weight, log_p2 (R); * order (n_rows) and begin (n_segments+1) int32 as in slab.h. */
+ * weighted), the number of rows, the first sum without weights, the sum of log_p2, 0. stats (R,4);
+ * weight and log_p2 (R); order (n_rows) and begin (n_segments+1) int32 as in slab.h. */
 void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view stats,
                      struct at_view weight, struct at_view log_p2, struct at_view order,
                      struct at_view begin, uint32_t n_segments);

@@ -312,6 +312,8 @@ static AT_CHECKED check_word(enum at_key key, const char *word, const cJSON *val
 
     if (in_words(keys[key].range, word))
         return AT_OK;
+    if (key == AT_KEY_loss_type && strcmp(word, "aot_pair") == 0) /* TRL up to 0.27 */
+        return at_fail(AT_USAGE, "loss_type aot_pair: write aot_unpaired");
     snprintf(want, sizeof want, "one of %s", keys[key].range);
     return bad_value(keys[key].name, want, value);
 }

@@ -335,7 +335,7 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
     if (what->train)
         at_decoder_backward(e->stream, d, &b);
     for (uint32_t i = 0; i < n; i++)
-        e->tokens_given += at_row_tokens_unshared(rows[i]);
+        e->tokens_given += what->n_losses > 0 ? at_row_tokens_unshared(rows[i]) : 0;
     l->n_rows += n;
     l->n_segments += b.n_segments;
 }

@@ -14,13 +14,13 @@ static uint32_t partner(uint32_t i, uint32_t n, uint32_t batch)
 }
 
 AT_CHECKED at_kl_rows(struct at_arena *arena, struct at_row **out, const struct at_dataset *d,
-                      uint32_t batch, uint32_t max_length)
+                      uint32_t batch, uint32_t max_length, const struct at_dataset *others)
 {
     enum at_status st = AT_OK;
     struct at_row *rows = NULL;
 
     AT_REQUIRE(batch > 1);
-    if (d->n_rows < 2)
+    if (d->n_rows < 2 && !others)
         FAIL(AT_DATA, "the KL term of loss_type kto compares a row with another one, and there is "
                       "only one: add rows, or use loss_type apo_zero_unpaired, which needs none");
     TRY(at_arena_alloc(arena, &rows, d->n_rows, sizeof *rows));
@@ -28,7 +28,8 @@ AT_CHECKED at_kl_rows(struct at_arena *arena, struct at_row **out, const struct 
         struct at_segment *s = &rows[i].segment[0];
         const uint32_t room = max_length > 0 ? max_length - d->rows[i].n_prefix : UINT32_MAX;
         rows[i] = d->rows[i];
-        *s = d->rows[partner(i, d->n_rows, batch)].segment[0];
+        *s = d->n_rows < 2 ? others->rows[0].segment[0]
+                           : d->rows[partner(i, d->n_rows, batch)].segment[0];
         s->n = s->n_uncut < room ? s->n_uncut : room;
         s->n_targets = s->n; /* of labelled rows every token of the completion is one */
     }

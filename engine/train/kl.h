@@ -7,12 +7,13 @@
 #include "dataset.h"
 #include "engine.h"
 
-/* (n_rows of the data set, 2 at least) Row i has the prompt of row i and the completion of the row
- * before it; of the first of each `batch` rows, of the last of them, as TRL rotates them; where
- * that leaves a row alone, of the row before. A completion is cut where it goes past max_length (0:
- * no limit) behind this prompt. Tokens are the data set's. In `arena`. */
+/* (n_rows of the data set) Row i has the prompt of row i and the completion of the row before it;
+ * of the first of each `batch` rows, of the last of them, as TRL rotates them; where that leaves a
+ * row alone, of the row before; of a data set of one row, of the first of `others` (of held-out
+ * rows: the training rows), without which it is AT_DATA. A completion is cut where it goes past
+ * max_length (0: no limit) behind this prompt. Tokens are the data sets'. In `arena`. */
 AT_CHECKED at_kl_rows(struct at_arena *arena, struct at_row **out, const struct at_dataset *data,
-                      uint32_t batch, uint32_t max_length);
+                      uint32_t batch, uint32_t max_length, const struct at_dataset *others);
 
 /* Mismatched rows of a data set and what is computed of them. */
 struct at_kl {

@@ -173,6 +173,17 @@ static AT_CHECKED check_coupled(const struct at_config *c)
                            "use_weighting weighs a pair and loss_type %s takes pairs apart: use "
                            "sigmoid, or remove use_weighting",
                            name);
+        if (c->lora_dropout > 0 && !c->disable_dropout)
+            return at_fail(AT_USAGE,
+                           "loss_type %s sorts log-probs that were computed without dropout: set "
+                           "lora_dropout to 0 or disable_dropout to true",
+                           name);
+        if (c->per_device_eval_batch_size == 1 && strcmp(c->eval_strategy, "no") != 0)
+            at_warn("micro_batch",
+                    "loss_type %s compares the pairs of a micro-batch, and with "
+                    "per_device_eval_batch_size 1 there is one: its evaluations are those of "
+                    "sigmoid",
+                    name);
         if (c->per_device_train_batch_size == 1)
             at_warn("micro_batch",
                     "loss_type %s compares the pairs of a micro-batch, and with "

@@ -48,9 +48,9 @@ static AT_CHECKED open_kl(struct at_run *run)
 
     if (!at_objective_reads_kl(c))
         goto done;
-    TRY(at_kl_rows(&run->arena, &d->train_kl, &d->train, batch, c->max_length));
+    TRY(at_kl_rows(&run->arena, &d->train_kl, &d->train, batch, c->max_length, NULL));
     if (d->has_eval)
-        TRY(at_kl_rows(&run->arena, &d->eval_kl, &d->eval, batch, c->max_length));
+        TRY(at_kl_rows(&run->arena, &d->eval_kl, &d->eval, batch, c->max_length, &d->train));
 done:
     return st;
 }
@@ -61,6 +61,7 @@ static void warn_balance(const struct at_run *run)
 {
     const struct at_config *c = run->config;
     const struct at_dataset *d = &run->data.train;
+    const double LEAST = 0.99, ADVISED = 1.15, MOST = 1.34;
     double desirable = 0, others = 0, ratio = 0;
 
     if (at_method_get(run->method)->rows != AT_ROWS_LABELLED)
@@ -73,14 +74,21 @@ static void warn_balance(const struct at_run *run)
                 d->n_rows, others == 0 ? "desirable" : "undesirable");
         return;
     }
+    if (c->desirable_weight == 0 || c->undesirable_weight == 0) {
+        at_warn("balance", "%s is 0: the %.0f %s rows count for nothing",
+                c->desirable_weight == 0 ? "desirable_weight" : "undesirable_weight",
+                c->desirable_weight == 0 ? desirable : others,
+                c->desirable_weight == 0 ? "desirable" : "undesirable");
+        return;
+    }
     ratio = c->desirable_weight * desirable / (c->undesirable_weight * others);
-    if (!(ratio >= 0.99 && ratio <= 1.34))
+    if (!(ratio >= LEAST && ratio <= MOST))
         at_warn("balance",
                 "%.0f rows are desirable and %.0f are not: with desirable_weight %g and "
-                "undesirable_weight %g the desirable ones pull %.2f times as hard, 1 to 1.33 is "
-                "advised; desirable_weight %.2f would balance them",
+                "undesirable_weight %g the desirable ones pull %.3g times as hard, 1 to 1.33 is "
+                "advised; desirable_weight %.2g does that",
                 desirable, others, c->desirable_weight, c->undesirable_weight, ratio,
-                c->undesirable_weight * others / desirable);
+                ADVISED * c->undesirable_weight * others / desirable);
 }
 
 static AT_CHECKED open_data(struct at_run *run)
@@ -107,8 +115,6 @@ static AT_CHECKED open_data(struct at_run *run)
             at_warn("no_eval", "nothing is held out (eval_split is 0 and eval_dataset is not "
                                "given): the result cannot be judged");
     }
-    TRY(open_kl(run));
-    warn_balance(run);
 done:
     return st;
 }
@@ -152,10 +158,21 @@ done:
     return st;
 }
 
+/* For people to look at. */
+static void order_by_line(struct at_run *run)
+{
+    at_dataset_order_by_line(run->data.was_split ? &run->data.all : &run->data.train);
+}
+
 AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
                             const struct at_events *events)
 {
-    return open_rows(out, config, events, false);
+    enum at_status st = AT_OK;
+
+    TRY(open_rows(out, config, events, false));
+    order_by_line(out);
+done:
+    return st;
 }
 
 /* ---- engine ---- */
@@ -334,6 +351,12 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
 
     p.rates = rates;
     TRY(open_rows(out, config, events, scores));
+    if (scores) {
+        order_by_line(out);
+    } else {
+        TRY(open_kl(out));
+        warn_balance(out);
+    }
     p.gpu = (struct at_gpu_params){ .device = config->device,
                                     .baseline_only = strcmp(config->kernels, "baseline") == 0,
                                     .profile = config->profile,

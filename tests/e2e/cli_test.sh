@@ -488,6 +488,30 @@ EOF
     says err 'stage two: .*the reward model of stage one'
 }
 
+kto_takes_labels_and_pairs() {
+    local keys=(--method kto --model_name_or_path "$golden/models/tiny_llama" --eval_split 0)
+    local labelled="$golden/data/labelled.jsonl"
+    run 0 score "${keys[@]}" --train_dataset "$golden/data/pairs.jsonl" --json
+    json '[(line["row"], line["label"]) for line in lines] == [(i // 2, i % 2 == 0) for i in range(48)]'
+    run 0 score "${keys[@]}" --train_dataset "$labelled"
+    says out '^ +2 +not desirable '
+    grep -q 'pull' "$work/err" && fail "score judges the balance of a data set that it does not train on"
+    run 0 data show "${keys[@]}" --train_dataset "$labelled" --n 2
+    says out '^line 2, not desirable'
+    run 0 plan "${keys[@]}" --train_dataset "$labelled" --output_dir "$work/never"
+    says err '14 rows are desirable and 6 are not.* pull 2.33 times as hard.* desirable_weight 0.49 does that'
+    run 0 plan "${keys[@]}" --train_dataset "$labelled" --output_dir "$work/never" --desirable_weight 0.49
+    grep -q 'pull' "$work/err" && fail "what is advised is warned of"
+    run 0 plan "${keys[@]}" --train_dataset "$labelled" --output_dir "$work/never" --undesirable_weight 0
+    says err 'undesirable_weight is 0: the 6 undesirable rows count for nothing'
+    sed -n 2p "$labelled" >"$work/one.jsonl"
+    run 0 kto "${keys[@]}" --train_dataset "$labelled" --eval_dataset "$work/one.jsonl" --max_steps 1 \
+        --output_dir "$work/kto"
+    says err '1 held-out rows'
+    run 65 kto "${keys[@]}" --train_dataset "$work/one.jsonl" --output_dir "$work/never"
+    says err 'there is only one'
+}
+
 warnings_are_counted() {
     run 0 plan "$golden/dpo_sigmoid/config.json" --bf16 --push_to_hub
     says err '^attune: warning: --bf16 has no effect because'
@@ -521,7 +545,7 @@ for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_
     training_tells_what_it_did generate_is_reproducible pipeline_resumes_and_never_overwrites \
     pipeline_checks_all_stages_first pipeline_sees_changed_files_and_shared_keys \
     keys_without_effect_are_told interrupt_is_130_and_keeps_the_state config_import_lists_what_changed bench_names_the_biggest \
-    reward_models_are_no_language_models warnings_are_counted key_reference_is_current run_files_are_read; do
+    reward_models_are_no_language_models kto_takes_labels_and_pairs warnings_are_counted key_reference_is_current run_files_are_read; do
     [ -z "${3-}" ] || [ "$3" = "$test" ] || continue
     before=$failures
     $test

@@ -14,12 +14,14 @@ import re
 import subprocess
 import sys
 import tempfile
+import zlib
 
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
 METHODS = {letter: name for name, letter in re.findall(
     r"^METHOD\(\w+, (\w+), '(\w)'", (SOURCE / "engine/train/methods.def").read_text(), re.M)}
-EVERY = "sd"  # keys that every method reads are tried by one of these in turn; the trainer does not know its method
+EVERY = "sd"  # keys that every method reads are tried by one of these, by the key's name
+BY = {"per_device_eval_batch_size": "d"}  # others have one outcome whatever its value
 WORDS = ("once more with feeling " * 12).strip()
 
 BASE = {
@@ -95,6 +97,7 @@ OTHER = {
     "on_bad_row": ("error", {"train_dataset": {"dpo": "bad.jsonl", "sft": "bad_sft.jsonl"}}),
     "on_long_row": "drop",
     "output_dir": "elsewhere",
+    "per_device_eval_batch_size": (1, {"loss_type": "aot_unpaired", "learning_rate": 0.1}),
     "per_device_train_batch_size": 3,
     "precompute_ref_log_probs": True,
     "preset": ("strong", {"learning_rate": None}),
@@ -126,7 +129,6 @@ OTHER = {
 # Keys that change nothing by intention.
 EXCEPTIONS = {
     "optim": "the names of one optimizer",
-    "per_device_eval_batch_size": "of the losses tried here no statistics depend on it (aot: unit.couple)",
 }
 
 
@@ -136,8 +138,8 @@ WITHOUT = {}  # method and further keys -> what a user sees of the run without t
 def keys():
     rows = re.findall(r"^KEY\((\w+), (\w+), (?:\"[^\"]*\"|[A-Z]+_NAMES), \"([^\"]*)\"",
                       (SOURCE / "engine/train/config.def").read_text(), re.M)
-    return {name: EVERY[i % 2] if methods == "*" else methods
-            for i, (_, name, methods) in enumerate(rows)}
+    return {name: BY.get(name, EVERY[zlib.crc32(name.encode()) % 2]) if methods == "*" else methods
+            for _, name, methods in rows}
 
 
 def dump(path, rows):

@@ -66,6 +66,8 @@ def attune(binary, *arguments):
 def check_rows(binary, folder, expect):
     lines = attune(binary, "score", folder / "config.json", "--json").stdout.splitlines()
     rows = {(row["row"], row.get("label")): row for row in map(json.loads, lines)}
+    kept = sum(not want.get("dropped") for want in expect["rows"])
+    check("rows", len(lines), kept, 0)
     for want in expect["rows"]:
         if want.get("dropped"):
             if want["row"] in {row for row, _ in rows}:

@@ -315,6 +315,34 @@ static void unknown_keys_suggest_the_nearest(void **state)
 }
 
 /* A key of one method given to another is an error, for every such key. */
+/* Values that exclude each other, with the nearest that do not. */
+static void contradictions_are_refused(void **state)
+{
+    static const struct {
+        enum at_method method;
+        const char *text, *part, *other;
+    } cases[] = {
+        { AT_DPO, "{\"loss_type\":\"aot\",\"disable_dropout\":false,\"lora_dropout\":0.1}",
+          "without dropout", "disable_dropout" },
+        { AT_DPO, "{\"loss_type\":\"aot_pair\"}", "aot_pair", "aot_unpaired" },
+        { AT_DPO, "{\"lr_scheduler_type\":\"reduce_lr_on_plateau\",\"eval_strategy\":\"no\"}",
+          "needs evaluations", "eval_strategy" },
+        { AT_DPO, "{\"lr_scheduler_type\":\"reduce_lr_on_plateau\",\"eval_split\":0}",
+          "needs held-out rows", "eval_split" },
+        { AT_DPO, "{\"ref_model_sync_steps\":4}", "ref_model_sync_steps", "sync_ref_model" },
+        { AT_DPO, "{\"sync_ref_model\":true,\"precompute_ref_log_probs\":true}",
+          "precompute_ref_log_probs", "sync_ref_model" },
+        { AT_DPO, "{\"sync_ref_model\":true,\"use_peft\":false}", "sync_ref_model", "use_peft" },
+        { AT_DPO, "{\"use_weighting\":true,\"loss_type\":\"aot\"}", "use_weighting", "sigmoid" },
+        { AT_KTO, "{\"per_device_train_batch_size\":1}", "above 1", "apo_zero_unpaired" },
+        { AT_KTO, "{\"sync_ref_model\":true,\"use_peft\":false}", "sync_ref_model", "use_peft" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++)
+        check_fails(cases[i].text, cases[i].method, NULL, cases[i].part, cases[i].other);
+}
+
 static void keys_that_are_not_read_are_errors(void **state)
 {
     struct at_config c;
@@ -458,6 +486,7 @@ int main(void)
         cmocka_unit_test(a_choice_reads_true_as_its_word),
         cmocka_unit_test(objectives_without_meaning_are_refused),
         cmocka_unit_test(unknown_keys_suggest_the_nearest),
+        cmocka_unit_test(contradictions_are_refused),
         cmocka_unit_test(keys_that_are_not_read_are_errors),
         cmocka_unit_test(words_of_trl_are_classified),
         cmocka_unit_test(paths_of_a_file_start_at_its_folder),

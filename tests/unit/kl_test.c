@@ -54,7 +54,7 @@ static void kl_rows_rotate_completions_within_a_batch(void **state)
         const struct at_dataset d = make(rows, cases[i].n);
         struct at_arena arena = { 0 };
 
-        assert_int_equal(at_kl_rows(&arena, &kl, &d, cases[i].batch, LIMIT), AT_OK);
+        assert_int_equal(at_kl_rows(&arena, &kl, &d, cases[i].batch, LIMIT, NULL), AT_OK);
         for (uint32_t k = 0; k < d.n_rows; k++) {
             const uint32_t partner = (uint32_t)cases[i].partner[k], room = LIMIT - rows[k].n_prefix;
             assert_ptr_equal(kl[k].prefix, rows[k].prefix);
@@ -80,15 +80,18 @@ static void kl_term_is_a_mean_and_never_negative(void **state)
     assert_true(isnan(at_kl_term(r, 2)));
 }
 
-static void kl_rows_of_one_row_are_refused(void **state)
+static void kl_rows_of_one_row_need_others(void **state)
 {
-    struct at_row rows[MOST], *kl = NULL;
-    const struct at_dataset d = make(rows, 1);
+    struct at_row rows[MOST], two[MOST], *kl = NULL;
+    const struct at_dataset others = make(two, 2), d = make(rows, 1);
     struct at_arena arena = { 0 };
 
     (void)state;
-    assert_int_equal(at_kl_rows(&arena, &kl, &d, 4, 0), AT_DATA);
+    assert_int_equal(at_kl_rows(&arena, &kl, &d, 4, 0, NULL), AT_DATA);
     assert_non_null(strstr(at_message(), "apo_zero_unpaired"));
+    assert_int_equal(at_kl_rows(&arena, &kl, &d, 4, 0, &others), AT_OK);
+    assert_ptr_equal(kl[0].segment[0].ids, two[0].segment[0].ids);
+    assert_ptr_equal(kl[0].prefix, rows[0].prefix);
     at_arena_release(&arena);
 }
 
@@ -97,7 +100,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kl_rows_rotate_completions_within_a_batch),
         cmocka_unit_test(kl_term_is_a_mean_and_never_negative),
-        cmocka_unit_test(kl_rows_of_one_row_are_refused),
+        cmocka_unit_test(kl_rows_of_one_row_need_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
