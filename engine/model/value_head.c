@@ -93,7 +93,8 @@ static AT_CHECKED class_name(struct at_buf *out, const cJSON *config)
     return at_buf_status(out);
 }
 
-AT_CHECKED at_value_head_config(struct at_buf *out, const char *config_json_text, const char *name)
+AT_CHECKED at_value_head_config(struct at_buf *out, const char *config_json_text, const char *name,
+                                int32_t pad)
 {
     enum at_status st = AT_OK;
     cJSON *config = NULL, *list = NULL, *labels = NULL;
@@ -115,6 +116,10 @@ AT_CHECKED at_value_head_config(struct at_buf *out, const char *config_json_text
     cJSON_DeleteItemFromObjectCaseSensitive(config, "label2id");
     labels = cJSON_AddObjectToObject(config, "label2id");
     cJSON_AddNumberToObject(labels, "LABEL_0", 0);
+    if (pad >= 0 && !cJSON_IsNumber(at_json_find(config, "pad_token_id"))) {
+        cJSON_DeleteItemFromObjectCaseSensitive(config, "pad_token_id");
+        cJSON_AddNumberToObject(config, "pad_token_id", pad);
+    }
     at_json_write_pretty(out, config);
 done:
     if (st == AT_OK)

@@ -24,7 +24,10 @@ AT_CHECKED at_value_head_plan(struct at_value_head *out, uint32_t C, double init
 AT_CHECKED at_value_head_upload(struct at_value_head *head, struct at_gpu *gpu, uint64_t seed);
 /* Whether a config.json is that of a reward model: "...ForSequenceClassification". */
 bool at_value_head_is_in(const cJSON *config);
-/* The config.json of a language model as that of a reward model over it, as text in `out`. */
-AT_CHECKED at_value_head_config(struct at_buf *out, const char *config_json_text, const char *name);
+/* The config.json of a language model as that of a reward model over it, as text in `out`. `pad`:
+ * its pad_token_id where it has none, without which transformers scores one row at a time; below
+ * 0: none. */
+AT_CHECKED at_value_head_config(struct at_buf *out, const char *config_json_text, const char *name,
+                                int32_t pad);
 
 #endif

@@ -583,12 +583,14 @@ static AT_CHECKED write_model(struct at_records *r, const struct at_run *run, co
     enum at_status st = AT_OK;
     struct at_buf text = { 0 }, reward = { 0 };
     const bool value_head = run->engine.model.config.value_head;
+    const int32_t pad = at_tokenizer_pad(run->bundle.tokenizer);
     char *path = NULL;
 
     TRY(at_path_join(&r->arena, &path, run->bundle.path, "config.json"));
     TRY(at_file_read(&text, path));
     if (value_head)
-        TRY(at_value_head_config(&reward, text.data, path));
+        TRY(at_value_head_config(&reward, text.data, path,
+                                 pad >= 0 ? pad : at_tokenizer_eos(run->bundle.tokenizer)));
     TRY(at_model_save(dir, run->engine.gpu, &run->engine.model,
                       value_head ? reward.data : text.data));
 done:

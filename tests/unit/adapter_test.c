@@ -450,16 +450,18 @@ static void reward_config_is_as_transformers_writes_it(void **state)
     struct at_buf out = { 0 }, again = { 0 }, bare = { 0 };
 
     (void)state;
-    REQUIRE_OK(at_value_head_config(&out, language, "config.json"));
+    REQUIRE_OK(at_value_head_config(&out, language, "config.json", 7));
     assert_non_null(strstr(out.data, "\"Qwen2ForSequenceClassification\""));
     assert_null(strstr(out.data, "CausalLM"));
     assert_non_null(strstr(out.data, "\"id2label\": {\n    \"0\": \"LABEL_0\""));
     assert_non_null(strstr(out.data, "\"LABEL_0\": 0"));
     assert_non_null(strstr(out.data, "\"vocab_size\": 7"));
-    REQUIRE_OK(at_value_head_config(&again, out.data, "config.json"));
+    assert_non_null(strstr(out.data, "\"pad_token_id\": 7"));
+    REQUIRE_OK(at_value_head_config(&again, out.data, "config.json", 9));
     assert_string_equal(again.data, out.data);
-    REQUIRE_OK(at_value_head_config(&bare, "{\"model_type\":\"llama\"}", "config.json"));
+    REQUIRE_OK(at_value_head_config(&bare, "{\"model_type\":\"llama\"}", "config.json", -1));
     assert_non_null(strstr(bare.data, "\"LlamaForSequenceClassification\""));
+    assert_null(strstr(bare.data, "pad_token_id"));
     at_buf_release(&out);
     at_buf_release(&again);
     at_buf_release(&bare);
