@@ -259,7 +259,8 @@ static AT_CHECKED write_arrays(struct at_arena *arena, const char *path, const s
     for (size_t i = 0; i < n; i++) {
         const uint64_t bytes = arrays[i].bytes;
         TRY(at_writer_put(w, &bytes, sizeof bytes));
-        TRY(at_writer_put(w, arrays[i].data, arrays[i].bytes));
+        if (bytes > 0)
+            TRY(at_writer_put(w, arrays[i].data, arrays[i].bytes));
     }
     TRY(at_writer_commit(w));
 done:
@@ -289,7 +290,8 @@ static AT_CHECKED read_arrays(struct at_arena *arena, struct at_loop *l, const c
         if (bytes != arrays[i].bytes)
             FAIL(AT_DATA, "%s: array %zu has %llu bytes, %zu expected", path, i,
                  (unsigned long long)bytes, arrays[i].bytes);
-        memcpy(arrays[i].data, map.data + at + sizeof bytes, bytes);
+        if (bytes > 0)
+            memcpy(arrays[i].data, map.data + at + sizeof bytes, bytes);
         at += sizeof bytes + bytes;
     }
     list_caches(caches, l);
