@@ -1,15 +1,13 @@
 #include "checkpoint.h"
 
+#include "checkpoint_arrays.h"
 #include "hash.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { FORMAT_VERSION = 3 };
-
 static const char prefix[] = "checkpoint-";
-static const char magic[8] = { 'A', 'T', 'T', 'N', 'O', 'P', 'T', 0 };
 
 /* ---- scalars ---- */
 
@@ -136,172 +134,6 @@ static AT_CHECKED fields_read(void *to, const cJSON *from, const char *name,
     return AT_OK;
 }
 
-/* ---- arrays: optimizer.bin is magic, u32 version, u32 0, u64 bytes that follow, then the arrays
- * in the order of list_arrays(), each a u64 of its bytes in front ---- */
-
-struct array {
-    void *data;
-    size_t bytes;
-};
-enum {
-    N_PARAMS = 3,
-    N_CACHES = 4,
-    MAX_ARRAYS = N_PARAMS + N_CACHES + 2,
-    WIDTH = AT_MAX_SEGMENTS * 8 + 1
-};
-
-/* Reference log-probs of rows as floats: a row's segments, then 1 where it has them. */
-static AT_CHECKED pack_reference(struct at_arena *arena, struct array *out,
-                                 const struct at_row_result *results, uint32_t n)
-{
-    enum at_status st = AT_OK;
-    float *values = NULL;
-
-    _Static_assert(sizeof results->reference == (WIDTH - 1) * sizeof *values, "8 floats a segment");
-    TRY(at_arena_alloc(arena, &values, (size_t)n * WIDTH + 1, sizeof *values));
-    for (uint32_t i = 0; i < n; i++) {
-        memcpy(values + (size_t)i * WIDTH, results[i].reference, sizeof results->reference);
-        values[(size_t)i * WIDTH + WIDTH - 1] = results[i].has_reference;
-    }
-    *out = (struct array){ values, (size_t)n * WIDTH * sizeof *values };
-done:
-    return st;
-}
-
-static void unpack_reference(struct at_row_result *results, uint32_t n, const struct array *from)
-{
-    const float *values = from->data;
-
-    for (uint32_t i = 0; i < n; i++) {
-        memcpy(results[i].reference, values + (size_t)i * WIDTH, sizeof results->reference);
-        results[i].has_reference = values[(size_t)i * WIDTH + WIDTH - 1] != 0;
-    }
-}
-
-/* Rows whose reference log-probs are kept. */
-struct cache {
-    struct at_row_result *results;
-    uint32_t n;
-};
-
-static void list_caches(struct cache out[N_CACHES], const struct at_loop *l)
-{
-    const struct at_run_data *d = &l->run->data;
-    const struct cache all[N_CACHES] = { { l->results, d->train.n_rows },
-                                         { l->eval, d->eval.n_rows },
-                                         { l->kl.results, l->kl.n },
-                                         { l->eval_kl.results, l->eval_kl.n } };
-
-    memcpy(out, all, sizeof all);
-}
-
-/* The trainable adapter whose reference changes in the run, or NULL. */
-static const struct at_adapter *synced(const struct at_loop *l)
-{
-    const struct at_engine *e = &l->run->engine;
-
-    return l->config->sync_ref_model ? e->stack[e->n_adapters - 1] : NULL;
-}
-
-static uint64_t reference_bytes(const struct at_loop *l)
-{
-    return synced(l) ? at_adapter_reference_bytes(synced(l)) : 0;
-}
-
-static AT_CHECKED list_arrays(struct at_arena *arena, struct array out[MAX_ARRAYS], size_t *n,
-                              const struct at_loop *l)
-{
-    enum at_status st = AT_OK;
-    struct cache caches[N_CACHES];
-    const size_t bytes = at_params_bytes(&l->run->engine.params);
-    const struct array all[N_PARAMS] = { { l->p, bytes }, { l->m, bytes }, { l->v, bytes } };
-
-    memcpy(out, all, sizeof all);
-    *n = AT_COUNT(all);
-    list_caches(caches, l);
-    for (size_t i = 0; i < N_CACHES; i++)
-        TRY(pack_reference(arena, &out[(*n)++], caches[i].results, caches[i].n));
-    out[(*n)++] = (struct array){ l->reference, reference_bytes(l) };
-    if (l->best_p)
-        out[(*n)++] = (struct array){ l->best_p, bytes };
-done:
-    return st;
-}
-
-static uint64_t arrays_bytes(const struct array *arrays, size_t n)
-{
-    uint64_t bytes = 0;
-
-    for (size_t i = 0; i < n; i++)
-        bytes += 8 + arrays[i].bytes;
-    return bytes;
-}
-
-struct header {
-    char magic[8];
-    uint32_t version, zero;
-    uint64_t bytes;
-};
-
-static AT_CHECKED write_arrays(struct at_arena *arena, const char *path, const struct at_loop *l)
-{
-    enum at_status st = AT_OK;
-    struct at_writer *w = NULL;
-    struct array arrays[MAX_ARRAYS];
-    size_t n = 0;
-    struct header head = { .version = FORMAT_VERSION };
-
-    TRY(list_arrays(arena, arrays, &n, l));
-    memcpy(head.magic, magic, sizeof magic);
-    head.bytes = arrays_bytes(arrays, n);
-    TRY(at_writer_open(&w, path));
-    TRY(at_writer_put(w, &head, sizeof head));
-    for (size_t i = 0; i < n; i++) {
-        const uint64_t bytes = arrays[i].bytes;
-        TRY(at_writer_put(w, &bytes, sizeof bytes));
-        if (bytes > 0)
-            TRY(at_writer_put(w, arrays[i].data, arrays[i].bytes));
-    }
-    TRY(at_writer_commit(w));
-done:
-    at_writer_close(&w);
-    return st;
-}
-
-static AT_CHECKED read_arrays(struct at_arena *arena, struct at_loop *l, const char *path)
-{
-    enum at_status st = AT_OK;
-    struct at_map map = { .n = 0 };
-    struct array arrays[MAX_ARRAYS];
-    struct cache caches[N_CACHES];
-    size_t n = 0, at = sizeof(struct header);
-    struct header head = { .version = 0 };
-
-    TRY(list_arrays(arena, arrays, &n, l));
-    TRY(at_map_open(&map, path));
-    if (map.n >= sizeof head)
-        memcpy(&head, map.data, sizeof head);
-    if (memcmp(head.magic, magic, sizeof magic) != 0 || head.version != FORMAT_VERSION ||
-        head.bytes != map.n - sizeof head || head.bytes != arrays_bytes(arrays, n))
-        FAIL(AT_DATA, "%s: not the arrays of this run in format version %d", path, FORMAT_VERSION);
-    for (size_t i = 0; i < n; i++) {
-        uint64_t bytes = 0;
-        memcpy(&bytes, map.data + at, sizeof bytes);
-        if (bytes != arrays[i].bytes)
-            FAIL(AT_DATA, "%s: array %zu has %llu bytes, %zu expected", path, i,
-                 (unsigned long long)bytes, arrays[i].bytes);
-        if (bytes > 0)
-            memcpy(arrays[i].data, map.data + at + sizeof bytes, bytes);
-        at += sizeof bytes + bytes;
-    }
-    list_caches(caches, l);
-    for (size_t i = 0; i < N_CACHES; i++)
-        unpack_reference(caches[i].results, caches[i].n, &arrays[N_PARAMS + i]);
-done:
-    at_map_close(&map);
-    return st;
-}
-
 /* ---- saving ---- */
 
 static AT_CHECKED write_json(struct at_arena *arena, const char *dir, const char *name,
@@ -326,7 +158,7 @@ static AT_CHECKED write_state(struct at_arena *arena, const char *dir, const str
 
     state.elapsed_s = at_now_s() - l->start_s;
     TRY(at_records_sync(l->records, &logs));
-    cJSON_AddNumberToObject(out, "format_version", FORMAT_VERSION);
+    cJSON_AddNumberToObject(out, "format_version", AT_CHECKPOINT_VERSION);
     fields_write(out, "state", state_fields, AT_COUNT(state_fields), &state);
     fields_write(out, "outcome", outcome_fields, AT_COUNT(outcome_fields), outcome);
     fields_write(out, "engine", engine_fields, AT_COUNT(engine_fields), &l->run->engine);
@@ -344,7 +176,7 @@ static AT_CHECKED write_manifest(struct at_arena *arena, const char *dir, const 
     char **names = NULL, *path = NULL;
     size_t n = 0;
 
-    cJSON_AddNumberToObject(out, "format_version", FORMAT_VERSION);
+    cJSON_AddNumberToObject(out, "format_version", AT_CHECKPOINT_VERSION);
     cJSON_AddNumberToObject(out, "step", (double)l->state.step);
     TRY(at_records_identity(&identity, l->run));
     cJSON_AddItemToObject(out, "run", identity);
@@ -449,7 +281,6 @@ static enum at_status give_room_back(struct at_arena *arena, const char *partial
 AT_CHECKED at_checkpoint_save(struct at_loop *l, const struct at_outcome *outcome)
 {
     enum at_status st = AT_OK;
-    struct at_engine *e = &l->run->engine;
     struct at_arena arena = { 0 };
     char *partial = NULL, *path = NULL, *file = NULL;
 
@@ -458,11 +289,8 @@ AT_CHECKED at_checkpoint_save(struct at_loop *l, const struct at_outcome *outcom
     TRY(path_of(&arena, &partial, l->config->output_dir, l->state.step, ".partial"));
     TRY(at_dir_create(partial));
     TRY(at_records_weights(l->records, l->run, partial));
-    TRY(at_params_read(e->gpu, &e->params, l->p, l->m, l->v));
-    if (synced(l))
-        TRY(at_adapter_reference_read(e->gpu, synced(l), l->reference));
     TRY(at_path_join(&arena, &file, partial, "optimizer.bin"));
-    TRY(write_arrays(&arena, file, l));
+    TRY(at_checkpoint_arrays_write(&arena, file, l));
     TRY(write_state(&arena, partial, l, outcome));
     TRY(write_manifest(&arena, partial, l));
     TRY(at_dir_rename(partial, path));
@@ -495,9 +323,9 @@ static AT_CHECKED load_json(struct at_checkpoint *c, cJSON **out, const char *na
     TRY(at_path_join(&c->arena, &path, c->path, name));
     TRY(at_json_load(out, path));
     TRY(at_json_need_u32(&version, *out, "format_version", path));
-    if (version != FORMAT_VERSION)
+    if (version != AT_CHECKPOINT_VERSION)
         FAIL(AT_DATA, "%s: format version %u, this program reads %d", path, version,
-             FORMAT_VERSION);
+             AT_CHECKPOINT_VERSION);
 done:
     return st;
 }
@@ -731,10 +559,7 @@ AT_CHECKED at_checkpoint_restore(struct at_loop *l, struct at_outcome *outcome,
     TRY(fields_read(outcome, c->state, "outcome", outcome_fields, AT_COUNT(outcome_fields)));
     TRY(fields_read(e, c->state, "engine", engine_fields, AT_COUNT(engine_fields)));
     TRY(at_path_join(&arena, &path, c->path, "optimizer.bin"));
-    TRY(read_arrays(&arena, l, path));
-    TRY(at_params_write(e->gpu, &e->params, l->p, l->m, l->v));
-    if (synced(l))
-        TRY(at_adapter_reference_write(e->gpu, synced(l), l->reference));
+    TRY(at_checkpoint_arrays_read(&arena, l, path));
     l->start_s = at_now_s() - l->state.elapsed_s;
     l->saved = l->state.step;
 done:
