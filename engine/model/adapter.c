@@ -79,6 +79,7 @@ AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_c
     out->alpha = params->alpha;
     out->rslora = params->rslora;
     out->gaussian = params->gaussian;
+    out->zero = true;
     TRY(at_adapter_layout(out->rank, out->alphas, model, params));
     TRY(set_scales(out, "lora"));
     TRY(add_params(out, model, arena));
@@ -438,14 +439,13 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
     enum at_status st = AT_OK;
     cJSON *config = NULL;
     char *path = NULL;
-    bool zero = false;
 
     TRY(init(out, model));
     TRY(at_path_join(&out->arena, &path, dir, "adapter_config.json"));
     TRY(at_json_load(&config, path));
     TRY(read_config(out, model, config, path));
     TRY(open_file(out, dir));
-    TRY(check_tensors(out, model, &zero));
+    TRY(check_tensors(out, model, &out->zero));
     TRY(set_scales(out, path));
     TRY(warn_of_gaps(out, model, config, path));
     if (!arena) {
@@ -458,7 +458,7 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
              "one on top of it",
              out->file->shards[0].path, AT_ADAPTER_SCORE);
     TRY(add_params(out, model, arena));
-    if (!zero)
+    if (!out->zero)
         TRY(at_adapter_plan_reference(out, model, frozen));
 done:
     at_json_free(&config);

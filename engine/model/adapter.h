@@ -24,6 +24,7 @@ struct at_adapter {
     double alpha;      /* of modules that no pattern names */
     double *alphas;    /* (L * AT_LINEARS) */
     bool rslora, trainable;
+    bool zero;                /* it changed nothing when it was made or loaded: every B is 0 */
     bool gaussian;            /* how A started, for the file's init_lora_weights */
     struct at_lora *lora;     /* (L * AT_LINEARS); A.view.buffer NULL: not targeted */
     uint32_t *rank;           /* (L * AT_LINEARS), 0: not targeted; known from plan on */

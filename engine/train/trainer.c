@@ -47,7 +47,7 @@ static uint32_t pick_rows(struct at_loop *l, double *weight)
 /* Whether dropout changes log-probs before the first update: B is not zero. */
 static bool dropped_from_the_start(const struct at_engine *e)
 {
-    return e->decoder.dropout.p > 0 && e->n_adapters > 0 && e->stack[e->n_adapters - 1]->reference;
+    return e->decoder.dropout.p > 0 && e->n_adapters > 0 && !e->stack[e->n_adapters - 1]->zero;
 }
 
 /* At a fresh step 0 policy and reference agree bit for bit, rewards are 0 and the loss is its row's
