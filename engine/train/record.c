@@ -357,10 +357,26 @@ static const char *verdict(const struct at_outcome *o)
     return o->after.high < o->before.value ? "worse" : "not enough evidence";
 }
 
+static void add_change(cJSON *out, const char *name, double before, double after)
+{
+    cJSON *change = cJSON_AddObjectToObject(out, name);
+
+    at_metric_add(change, "", "before", before);
+    at_metric_add(change, "", "after", after);
+}
+
+static void add_shares(cJSON *out, const char *name, struct at_share before, struct at_share after)
+{
+    cJSON *change = cJSON_AddObjectToObject(out, name);
+
+    cJSON_AddItemToObject(change, "before", at_share_json(before));
+    cJSON_AddItemToObject(change, "after", at_share_json(after));
+}
+
 static AT_CHECKED write_result(struct at_records *r, const struct at_outcome *o)
 {
     enum at_status st = AT_OK;
-    cJSON *out = cJSON_CreateObject(), *eval = NULL, *alarms = NULL;
+    cJSON *out = cJSON_CreateObject(), *alarms = NULL;
 
     cJSON_AddNumberToObject(out, "format_version", 1);
     cJSON_AddNumberToObject(out, "steps", (double)o->steps);
@@ -370,29 +386,18 @@ static AT_CHECKED write_result(struct at_records *r, const struct at_outcome *o)
     cJSON_AddNumberToObject(out, "skipped_steps", (double)o->skipped);
     at_metric_add(out, "", "loss_first", o->loss_first);
     at_metric_add(out, "", "loss_last", o->loss_last);
-    if (o->has_eval) {
-        eval = cJSON_AddObjectToObject(out, "eval_loss");
-        at_metric_add(eval, "", "before", o->eval_loss_before);
-        at_metric_add(eval, "", "after", o->eval_loss_after);
-    }
+    if (o->has_eval)
+        add_change(out, "eval_loss", o->eval_loss_before, o->eval_loss_after);
     alarms = cJSON_AddArrayToObject(out, "alarms");
     if (o->skipped > 0)
         cJSON_AddItemToArray(alarms, cJSON_CreateString("steps were skipped: values were not "
                                                         "finite"));
     if (o->has_eval && o->has_rewards) {
-        eval = cJSON_AddObjectToObject(out, "eval_accuracy");
-        cJSON_AddItemToObject(eval, "before", at_share_json(o->before));
-        cJSON_AddItemToObject(eval, "after", at_share_json(o->after));
-        eval = cJSON_AddObjectToObject(out, "eval_margin");
-        at_metric_add(eval, "", "before", o->margin_before);
-        at_metric_add(eval, "", "after", o->margin_after);
+        add_shares(out, "eval_accuracy", o->before, o->after);
+        add_change(out, "eval_margin", o->margin_before, o->margin_after);
     } else if (o->has_eval && o->has_pairs) {
-        eval = cJSON_AddObjectToObject(out, "eval_logps/accuracies");
-        cJSON_AddItemToObject(eval, "before", at_share_json(o->before));
-        cJSON_AddItemToObject(eval, "after", at_share_json(o->after));
-        eval = cJSON_AddObjectToObject(out, "eval_logps/chosen");
-        at_metric_add(eval, "", "before", o->chosen_logp_before);
-        at_metric_add(eval, "", "after", o->chosen_logp_after);
+        add_shares(out, "eval_logps/accuracies", o->before, o->after);
+        add_change(out, "eval_logps/chosen", o->chosen_logp_before, o->chosen_logp_after);
         if (o->chosen_logp_after < 1.25 * o->chosen_logp_before)
             cJSON_AddItemToArray(alarms, cJSON_CreateString("chosen log-probs fell by over a "
                                                             "quarter (likelihood displacement)"));

@@ -99,58 +99,67 @@ static void swiglu_any_shape_equals_reference(void **state)
 
 /* ---- add, mix ---- */
 
-static void check_add(struct gt *t, uint32_t T, uint32_t C)
+struct sum {
+    size_t n;
+    float *y, *x, *got;
+    struct at_tensor Y, X;
+};
+
+static struct sum begin_sum(struct gt *t, uint32_t T, uint32_t C)
 {
     const size_t n = (size_t)T * C;
-    float *y = gt_floats(n, 1), *x = gt_floats(n, 1), *got = gt_floats(n, 1);
+    struct sum s = { .n = n, .y = gt_floats(n, 1), .x = gt_floats(n, 1), .got = gt_floats(n, 1) };
     size_t iy, ix;
 
     gt_begin(t);
     iy = gt_plan_tensor(t, T, C, 4);
     ix = gt_plan_tensor(t, T, C, 4);
     gt_commit(t);
-    const struct at_tensor Y = gt_tensor(t, iy, T, C, 4), X = gt_tensor(t, ix, T, C, 4);
+    s.Y = gt_tensor(t, iy, T, C, 4);
+    s.X = gt_tensor(t, ix, T, C, 4);
+    OK(at_tensor_write(t->gpu, s.Y, s.y));
+    OK(at_tensor_write(t->gpu, s.X, s.x));
+    return s;
+}
 
-    OK(at_tensor_write(t->gpu, Y, y));
-    OK(at_tensor_write(t->gpu, X, x));
-    at_add(t->stream, Y, X);
+static void read_sum(struct gt *t, struct sum *s)
+{
     OK(at_stream_wait(t->stream));
-    OK(at_tensor_read(t->gpu, got, Y));
-    for (size_t i = 0; i < n; i++)
-        assert_true(got[i] == y[i] + x[i]);
-    gt_require_padding(t, "y", Y);
+    OK(at_tensor_read(t->gpu, s->got, s->Y));
+    gt_require_padding(t, "y", s->Y);
     gt_end(t);
-    free(y);
-    free(x);
-    free(got);
+}
+
+static void end_sum(struct sum *s)
+{
+    free(s->y);
+    free(s->x);
+    free(s->got);
+}
+
+static void check_add(struct gt *t, uint32_t T, uint32_t C)
+{
+    struct sum s = begin_sum(t, T, C);
+
+    at_add(t->stream, s.Y, s.X);
+    read_sum(t, &s);
+    for (size_t i = 0; i < s.n; i++)
+        assert_true(s.got[i] == s.y[i] + s.x[i]);
+    end_sum(&s);
 }
 
 static void check_mix(struct gt *t, uint32_t T, uint32_t C, float alpha)
 {
-    const size_t n = (size_t)T * C;
-    float *y = gt_floats(n, 1), *x = gt_floats(n, 1), *got = gt_floats(n, 1);
-    size_t iy, ix;
+    const double a = (double)alpha;
+    struct sum s = begin_sum(t, T, C);
 
-    gt_begin(t);
-    iy = gt_plan_tensor(t, T, C, 4);
-    ix = gt_plan_tensor(t, T, C, 4);
-    gt_commit(t);
-    const struct at_tensor Y = gt_tensor(t, iy, T, C, 4), X = gt_tensor(t, ix, T, C, 4);
-
-    OK(at_tensor_write(t->gpu, Y, y));
-    OK(at_tensor_write(t->gpu, X, x));
-    at_mix(t->stream, Y, X, alpha);
-    OK(at_stream_wait(t->stream));
-    OK(at_tensor_read(t->gpu, got, Y));
-    for (size_t i = 0; i < n; i++) {
-        const double a = (double)alpha, want = (1 - a) * (double)y[i] + a * (double)x[i];
-        assert_true(fabs((double)got[i] - want) <= 2e-7);
+    at_mix(t->stream, s.Y, s.X, alpha);
+    read_sum(t, &s);
+    for (size_t i = 0; i < s.n; i++) {
+        const double want = (1 - a) * (double)s.y[i] + a * (double)s.x[i];
+        assert_true(fabs((double)s.got[i] - want) <= 2e-7);
     }
-    gt_require_padding(t, "y", Y);
-    gt_end(t);
-    free(y);
-    free(x);
-    free(got);
+    end_sum(&s);
 }
 
 static void mix_any_shape_is_between(void **state)
