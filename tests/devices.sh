@@ -82,20 +82,21 @@ done
 }
 printf '%-14s %6s %6s %7s %7s   %s\n' device passed failed skipped seconds is >"$table"
 if wanted llvmpipe; then device llvmpipe "llvmpipe" .; fi
-kernels='^(parity\.|golden\.(dpo|sft)_)'
+# Whole runs that differ in kernels: two families, adapters in a stack, cut rows, every weight trainable.
+runs='golden\.(dpo_accum|dpo_continued|dpo_truncate|sft_full|sft_messages)$'
 for bits in 128 256 512; do
     if ! wanted llvmpipe-$bits; then
         continue
     elif [ $bits = 512 ] && ! grep -qw avx512f /proc/cpuinfo; then
         skip llvmpipe-$bits "this processor has no AVX-512"
     else
-        device llvmpipe-$bits "subgroup $((bits / 32))" "$kernels" "LP_NATIVE_VECTOR_WIDTH=$bits"
+        device llvmpipe-$bits "subgroup $((bits / 32))" "^(parity\.|$runs)" "LP_NATIVE_VECTOR_WIDTH=$bits"
     fi
 done
 if ! wanted swiftshader; then
     :
 elif fetch_swiftshader; then
-    device swiftshader "SwiftShader" '^(parity\.|gradcheck\.|golden\.(dpo|sft)_)|^e2e\.three_steps$' \
+    device swiftshader "SwiftShader" "^(parity\.|gradcheck\.|$runs|e2e\.three_steps\$)" \
         "VK_ICD_FILENAMES=$swiftshader/vk_swiftshader_icd.json" \
         "VK_DRIVER_FILES=$swiftshader/vk_swiftshader_icd.json"
 elif [ -n "${CI:-}" ]; then
