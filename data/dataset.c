@@ -1,6 +1,5 @@
 #include "dataset.h"
 
-#include "os.h"
 #include "reader.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -397,14 +396,6 @@ done:
 
 /* ---- a file ---- */
 
-static bool is_blank(const char *text, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r')
-            return false;
-    return true;
-}
-
 static AT_CHECKED warn_tally(struct tally *tally, const char *kind, const char *path,
                              const char *what)
 {
@@ -443,26 +434,16 @@ done:
 
 static AT_CHECKED read_file(struct loader *l, const char *path)
 {
-    static const char bom[] = "\xEF\xBB\xBF";
     enum at_status st = AT_OK;
-    struct at_map map = { .n = 0 };
-    uint32_t number = 0;
-    size_t begin = 0, used = 0;
+    struct at_lines lines;
+    bool found = true;
+    size_t used = 0;
 
-    TRY(at_map_open(&map, path));
-    if (map.n >= sizeof bom - 1 && memcmp(map.data, bom, sizeof bom - 1) == 0)
-        begin = sizeof bom - 1;
-    while (begin < map.n) {
-        const char *text = (const char *)map.data + begin;
-        const char *end = memchr(text, '\n', map.n - begin);
-        const size_t n = end ? (size_t)(end - text) : map.n - begin;
+    TRY(at_lines_open(&lines, path));
+    while (found) {
         struct batch *b = &l->batches[used];
-        if (number == UINT32_MAX)
-            FAIL(AT_DATA, "%s has more than %u lines; split it", path, UINT32_MAX);
-        number++;
-        begin += n + 1;
-        if (!is_blank(text, n))
-            b->lines[b->n++] = (struct at_line){ path, text, n, number };
+        TRY(at_lines_next(&lines, &b->lines[b->n], &found));
+        b->n += found;
         used += b->n == BATCH_LINES;
         if (used == WAVE_BATCHES) {
             TRY(read_wave(l, used));
@@ -472,33 +453,11 @@ static AT_CHECKED read_file(struct loader *l, const char *path)
     TRY(read_wave(l, used < WAVE_BATCHES && l->batches[used].n > 0 ? used + 1 : used));
     TRY(warn_file(l, path));
 done:
-    at_map_close(&map);
+    at_lines_close(&lines);
     return st;
 }
 
 /* ---- the data set ---- */
-
-static AT_CHECKED choose_eos(struct loader *l)
-{
-    enum at_status st = AT_OK;
-    const struct at_tokenizer *t = l->params->tokenizer;
-    const int32_t id = at_tokenizer_eos(t);
-    struct at_buf text = { 0 };
-
-    if (l->params->eos) {
-        if (at_tokenizer_find(t, l->params->eos) < 0)
-            FAIL(AT_DATA, "eos_token \"%s\" is not a token of the model; name one that is",
-                 l->params->eos);
-        at_buf_puts(&text, l->params->eos);
-    } else if (id >= 0) {
-        TRY(at_tokenizer_decode(t, &text, &id, 1, false));
-    }
-    TRY(at_buf_status(&text));
-    TRY(at_arena_strdup(&l->scratch, &l->eos, text.data ? text.data : ""));
-done:
-    at_buf_release(&text);
-    return st;
-}
 
 /* One wrong line is the error; of several each is a warning first. */
 static AT_CHECKED judge_file(const struct loader *l)
@@ -585,7 +544,7 @@ AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, siz
     struct loader l = { .out = out, .params = params, .path = n_paths > 0 ? paths[0] : "" };
 
     *out = (struct at_dataset){ .n_rows = 0 };
-    TRY(choose_eos(&l));
+    TRY(at_eos_text(&l.eos, &l.scratch, params->tokenizer, params->eos));
     TRY(at_alloc(&l.batches, WAVE_BATCHES, sizeof *l.batches));
     for (size_t i = 0; i < WAVE_BATCHES; i++) {
         l.batches[i].params = params;

@@ -9,8 +9,7 @@ static const char *const side_names[AT_MAX_SIDES] = { "chosen", "rejected" };
 
 /* ---- errors ---- */
 
-/* Column of a key of the outer object, in characters from 1; 0 when it is not found. */
-static size_t key_column(const struct at_line *line, const char *key)
+size_t at_line_column(const struct at_line *line, const char *key)
 {
     const size_t n_key = strlen(key);
     size_t depth = 0, column = 0;
@@ -43,7 +42,7 @@ static size_t key_column(const struct at_line *line, const char *key)
 
 enum at_status at_line_fail(const struct at_line *line, const char *key, const char *format, ...)
 {
-    const size_t column = key ? key_column(line, key) : 0;
+    const size_t column = key ? at_line_column(line, key) : 0;
     char text[512];
     va_list args;
 
@@ -57,12 +56,15 @@ enum at_status at_line_fail(const struct at_line *line, const char *key, const c
 }
 
 /* The first reason stays. */
-static void AT_PRINTF(2, 3) doubt(struct at_record *r, const char *format, ...)
+static void AT_PRINTF(4, 5)
+    doubt(struct at_record *r, enum at_doubt why, const char *key, const char *format, ...)
 {
     va_list args;
 
-    if (r->doubt[0])
+    if (r->doubted)
         return;
+    r->doubted = why;
+    r->doubt_key = key;
     va_start(args, format);
     /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): clang-tidy 14 forgets va_start() */
     vsnprintf(r->doubt, sizeof r->doubt, format, args);
@@ -258,7 +260,7 @@ static AT_CHECKED choose_labelled(struct form *out, struct at_record *r, const s
         r->desirable = half == 0;
         *out = (struct form){ .side = { side_names[half] }, .other = side_names[1 - half] };
         if (cJSON_Compare(chosen, rejected, true))
-            doubt(r, "chosen and rejected are the same");
+            doubt(r, AT_DOUBT_IDENTICAL, NULL, "chosen and rejected are the same");
         goto done;
     }
     for (size_t i = 0; i < 2; i++) {
@@ -323,7 +325,7 @@ static AT_CHECKED choose_kind(struct form *out, struct at_record *r, const struc
     if (kind == AT_ROWS_LABELLED)
         return choose_labelled(out, r, line, half);
     if (cJSON_IsFalse(find(r, "label")))
-        doubt(r, "\"label\" is false: SFT would teach what is not wanted");
+        doubt(r, AT_DOUBT_LABEL, "label", "\"label\" is false: SFT would teach what is not wanted");
     return choose_sft(out, r, line);
 }
 
@@ -378,19 +380,22 @@ static void judge_messages(struct at_record *r, const struct form *f)
     for (size_t k = 0; k < r->n_sides; k++) {
         const struct at_record_side *s = &r->side[k];
         if (s->n == r->n_prompt)
-            doubt(r, "\"%s\" is empty", f->side[k]);
+            doubt(r, AT_DOUBT_EMPTY, f->side[k], "\"%s\" is empty", f->side[k]);
         for (size_t i = r->n_prompt; i < s->n; i++)
             if (strcmp(s->messages[i].role, "assistant") == 0 && is_blank(s->messages[i].content))
-                doubt(r, "\"%s\": an assistant message is empty", f->side[k]);
+                doubt(r, AT_DOUBT_EMPTY, f->side[k], "\"%s\": an assistant message is empty",
+                      f->side[k]);
         if (r->has_prompt && strcmp(role_at(s, r->n_prompt), "assistant") != 0)
-            doubt(r, "\"%s\" begins with a message of role \"%.32s\", not assistant", f->side[k],
+            doubt(r, AT_DOUBT_ROLES, f->side[k],
+                  "\"%s\" begins with a message of role \"%.32s\", not assistant", f->side[k],
                   role_at(s, r->n_prompt));
         if (r->has_prompt && strcmp(role_at(s, s->n - 1), "assistant") != 0)
-            doubt(r, "\"%s\" ends with a message of role \"%.32s\", not assistant", f->side[k],
+            doubt(r, AT_DOUBT_ROLES, f->side[k],
+                  "\"%s\" ends with a message of role \"%.32s\", not assistant", f->side[k],
                   role_at(s, s->n - 1));
     }
     if (assistant_ends_prompt)
-        doubt(r, "the prompt ends with a message of the assistant");
+        doubt(r, AT_DOUBT_ROLES, f->prompt, "the prompt ends with a message of the assistant");
 }
 
 static bool has_system(const cJSON *list, size_t n)
@@ -454,7 +459,7 @@ static AT_CHECKED fill_text(struct at_record *r, const struct form *f, const cha
         const size_t n = strlen(rest);
         struct at_buf *text = &r->side[k].text;
         if (is_blank(rest))
-            doubt(r, "\"%s\" is empty", f->side[k]);
+            doubt(r, AT_DOUBT_EMPTY, f->side[k], "\"%s\" is empty", f->side[k]);
         at_buf_put(text, head, r->n_prompt);
         at_buf_put(text, rest, n);
         if (n < n_eos || memcmp(rest + n - n_eos, eos, n_eos) != 0)
@@ -525,6 +530,7 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
         at_buf_clear(&record->side[k].text);
     }
     record->n_prompt = 0;
+    record->doubted = AT_DOUBT_NONE;
     record->doubt[0] = 0;
     record->margin = 0;
     record->n_sides = params->kind == AT_ROWS_PAIR ? 2 : 1;

@@ -5,13 +5,10 @@
 
 #include "dataset.h"
 #include "json.h"
+#include "lines.h"
 
-struct at_line {
-    const char *path;
-    const char *text; /* n bytes, without the end of line */
-    size_t n;
-    uint32_t number; /* from 1 */
-};
+/* Why a row is of no use though it is well-formed. */
+enum at_doubt { AT_DOUBT_NONE, AT_DOUBT_EMPTY, AT_DOUBT_IDENTICAL, AT_DOUBT_ROLES, AT_DOUBT_LABEL };
 
 /* A side is the whole sequence: the prompt, then its completion. */
 struct at_record_side {
@@ -30,7 +27,9 @@ struct at_record {
     struct at_record_side side[AT_MAX_SIDES];
     size_t n_prompt; /* messages or bytes of each side that are the prompt */
     float margin;    /* at_row.margin */
-    char doubt[160]; /* why the row is of no use though it is well-formed, or "" */
+    enum at_doubt doubted;
+    char doubt[160];       /* the same as a sentence, or "" */
+    const char *doubt_key; /* of the outer object; or NULL */
     struct at_row_id prompt_hash;
 };
 /* Reads a line, or the row number `half` of the n_halves that it makes; `eos` is appended to plain
@@ -39,6 +38,8 @@ struct at_record {
 AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
                           const struct at_dataset_params *params, const char *eos, uint32_t half);
 void at_record_release(struct at_record *record);
+/* Column of a key of the outer object, in characters from 1; 0 when it is not found. */
+size_t at_line_column(const struct at_line *line, const char *key);
 /* AT_DATA with "path:line: " or, when the outer object has the key, "path:line:column: " before the
  * text. */
 enum at_status at_line_fail(const struct at_line *line, const char *key, const char *format, ...)
@@ -59,6 +60,10 @@ AT_CHECKED at_record_render(struct at_rendering *out, const struct at_record *re
                             const struct at_dataset_params *params);
 void at_rendering_release(struct at_rendering *rendering);
 
+/* What plain text ends with: `eos`, which must be a token (AT_DATA), or with NULL the tokenizer's
+ * own; "" where it has none. */
+AT_CHECKED at_eos_text(char **out, struct at_arena *arena, const struct at_tokenizer *tokenizer,
+                       const char *eos);
 /* The number that the first 16 hexadecimal digits are. */
 uint64_t at_hex_word(const char *hex);
 /* Digest of what the trainer sees of these rows. */

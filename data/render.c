@@ -172,3 +172,24 @@ void at_rendering_release(struct at_rendering *rendering)
     at_buf_release(&rendering->text);
     at_buf_release(&rendering->part_text);
 }
+
+AT_CHECKED at_eos_text(char **out, struct at_arena *arena, const struct at_tokenizer *tokenizer,
+                       const char *eos)
+{
+    enum at_status st = AT_OK;
+    const int32_t id = at_tokenizer_eos(tokenizer);
+    struct at_buf text = { 0 };
+
+    if (eos) {
+        if (at_tokenizer_find(tokenizer, eos) < 0)
+            FAIL(AT_DATA, "eos_token \"%s\" is not a token of the model; name one that is", eos);
+        at_buf_puts(&text, eos);
+    } else if (id >= 0) {
+        TRY(at_tokenizer_decode(tokenizer, &text, &id, 1, false));
+    }
+    TRY(at_buf_status(&text));
+    TRY(at_arena_strdup(arena, out, text.data ? text.data : ""));
+done:
+    at_buf_release(&text);
+    return st;
+}
