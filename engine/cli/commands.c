@@ -29,6 +29,12 @@ static const struct cli_flag score_flags[] = {
     { "tokens", NULL, "every token's log-prob (not built yet)" },
     COMMON,
 };
+static const struct cli_flag data_lint_flags[] = {
+    { "all", NULL, "every warning, not the first 20 of a kind" },
+    { "json", NULL, "one JSON object on stdout" },
+    { "strict", NULL, "warnings fail, too" },
+    COMMON,
+};
 static const struct cli_flag data_show_flags[] = {
     { "json", NULL, "one JSON object a row: ids and masks" },
     { "n", "N", "rows to show (default 3)" },
@@ -114,6 +120,15 @@ static const struct cli_command commands[] = {
       .n_positional = 1,
       .config = true,
       .run = cli_method },
+    { .name = "data lint",
+      .usage = "CONFIG|FILE.jsonl [--json] [--all] [--strict] [--key value ...]",
+      .help = "what is wrong with a data set",
+      .detail = "Exit code 65 when rows are bad. --eval_dataset FILE: held-out rows, for leakage;\n"
+                "--model_name_or_path MODEL: lengths and roles as this model has them.\n",
+      FLAGS(data_lint_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_data_lint },
     { .name = "data show",
       .usage = "CONFIG [--json] [--n N] [--key value ...]",
       .help = "rows as the trainer will see them",
@@ -220,9 +235,9 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "chat",   "compare", "data convert", "data lint", "data split", "data stats", "dial",
-    "eval",   "export",  "grpo",         "label",     "merge",      "monitor",    "online_dpo",
-    "report", "rloo",    "sign",         "sweep",     "verify",
+    "chat",       "compare", "data convert", "data split", "data stats", "dial",
+    "eval",       "export",  "grpo",         "label",      "merge",      "monitor",
+    "online_dpo", "report",  "rloo",         "sign",       "sweep",      "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

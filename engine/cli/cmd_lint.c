@@ -1,0 +1,252 @@
+#include "cli.h"
+
+#include "bundle.h"
+#include "lint.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* A data file instead of a configuration. */
+static bool is_data(const char *path)
+{
+    static const char *const ends[] = { ".json", ".yaml", ".yml" };
+    const size_t n = strlen(path);
+
+    for (size_t i = 0; i < AT_COUNT(ends); i++) {
+        const size_t length = strlen(ends[i]);
+        if (n > length && strcmp(path + n - length, ends[i]) == 0)
+            return false;
+    }
+    return true;
+}
+
+static AT_CHECKED read_config(struct at_config *out, struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    const enum at_method pairs = AT_DPO;
+    const enum at_method *method = &pairs;
+    const bool data = args->n_positional > 0 && is_data(args->positional[0]);
+    struct at_flag *keys = NULL;
+
+    for (size_t i = 0; i < args->n_keys; i++)
+        if (strcmp(args->keys[i].key, "method") == 0)
+            method = NULL;
+    if (!data) {
+        TRY(cli_config_read(out, args, args->n_positional > 0 ? NULL : method));
+    } else {
+        TRY(at_arena_alloc(&args->arena, &keys, args->n_keys + 1, sizeof *keys));
+        keys[0] = (struct at_flag){ "train_dataset", args->positional[0] };
+        for (size_t i = 0; i < args->n_keys; i++)
+            keys[i + 1] = args->keys[i];
+        TRY(at_config_read(out, NULL, NULL, keys, args->n_keys + 1, method));
+    }
+    if (out->train_dataset.n == 0)
+        FAIL(AT_USAGE,
+             "no data: name a file, or a configuration with train_dataset; usage: attune "
+             "data lint %s",
+             args->command->usage);
+done:
+    return st;
+}
+
+/* ---- output ---- */
+
+static const char *path_of(const struct at_lint_params *p, uint32_t file)
+{
+    return file < p->n_train ? p->train[file] : p->held[file - p->n_train];
+}
+
+static void print_finding(const struct at_lint_params *p, const struct at_lint_finding *f)
+{
+    const struct at_lint_row *check = at_lint_get(f->check);
+
+    if (f->line > 0)
+        printf("%s:%u:", path_of(p, f->file), f->line);
+    if (f->column > 0)
+        printf("%u:", f->column);
+    printf("%s%s: %s: %s\n", f->line > 0 ? " " : "", at_lint_level_name(check->level), check->name,
+           f->text);
+}
+
+/* "errors    empty 1, reversed 2" */
+static void print_counts(const struct at_lint *lint, enum at_lint_level level, const char *label)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < AT_LINT_CHECKS; i++) {
+        if (at_lint_get(i)->level != level || lint->counts[i] == 0)
+            continue;
+        printf("%s %s %u", any ? "," : label, at_lint_get(i)->name, lint->counts[i]);
+        any = true;
+    }
+    if (any)
+        printf("\n");
+}
+
+static int compare_scores(const void *left, const void *right)
+{
+    const struct at_lint_finding *a = *(const struct at_lint_finding *const *)left;
+    const struct at_lint_finding *b = *(const struct at_lint_finding *const *)right;
+
+    if (a->score != b->score)
+        return a->score > b->score ? -1 : 1;
+    return a < b ? -1 : a > b;
+}
+
+/* Findings of displacement, the most alike sides first. */
+static AT_CHECKED rank(const struct at_lint_finding ***out, size_t *out_n, struct at_arena *arena,
+                       const struct at_lint *lint)
+{
+    enum at_status st = AT_OK;
+    const struct at_lint_finding **ranked = NULL;
+    size_t n = 0;
+
+    TRY(at_arena_alloc(arena, &ranked, lint->counts[AT_LINT_DISPLACEMENT], sizeof *ranked));
+    for (size_t i = 0; i < lint->n_findings; i++)
+        if (lint->findings[i].check == AT_LINT_DISPLACEMENT)
+            ranked[n++] = &lint->findings[i];
+    qsort(ranked, n, sizeof *ranked, compare_scores);
+    *out = ranked;
+    *out_n = n;
+done:
+    return st;
+}
+
+static AT_CHECKED print_text(const struct at_lint *lint, const struct at_lint_params *p,
+                             struct at_arena *arena, bool all)
+{
+    enum { SHOWN = 20, RANKED = 5 };
+    enum at_status st = AT_OK;
+    uint32_t shown[AT_LINT_CHECKS] = { 0 }, hidden = 0;
+    const struct at_lint_finding **ranked = NULL;
+    size_t n_ranked = 0;
+
+    for (size_t i = 0; i < lint->n_findings; i++) {
+        const struct at_lint_finding *f = &lint->findings[i];
+        if (!all && at_lint_get(f->check)->level == AT_LINT_WARNING && shown[f->check]++ >= SHOWN)
+            hidden++;
+        else
+            print_finding(p, f);
+    }
+    if (hidden > 0)
+        printf("and %u more warnings (--all shows them)\n", hidden);
+    TRY(rank(&ranked, &n_ranked, arena, lint));
+    for (size_t i = 0; i < n_ranked && i < RANKED; i++)
+        printf("%s%s:%u (%.0f %%)%s", i == 0 ? "most alike " : ", ", path_of(p, ranked[i]->file),
+               ranked[i]->line, 100 * ranked[i]->score,
+               i + 1 == n_ranked || i + 1 == RANKED ? "\n" : "");
+    printf("rows       %u: %u pairs, %u labelled, %u with one completion; %u bad\n", lint->n_rows,
+           lint->n_pairs, lint->n_labelled, lint->n_singles, lint->n_bad);
+    if (lint->n_pairs > 0)
+        printf("length     chosen is longer in %.0f %% of the pairs, %.2f times the words\n",
+               100 * lint->chosen_longer, lint->length_ratio);
+    print_counts(lint, AT_LINT_ERROR, "errors    ");
+    print_counts(lint, AT_LINT_WARNING, "warnings  ");
+    print_counts(lint, AT_LINT_NOTE, "notes     ");
+done:
+    return st;
+}
+
+static void add_finding(cJSON *list, const struct at_lint_params *p,
+                        const struct at_lint_finding *f)
+{
+    const struct at_lint_row *check = at_lint_get(f->check);
+    cJSON *item = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(item, "check", check->name);
+    cJSON_AddStringToObject(item, "level", at_lint_level_name(check->level));
+    if (f->line > 0) {
+        cJSON_AddStringToObject(item, "file", path_of(p, f->file));
+        cJSON_AddNumberToObject(item, "line", f->line);
+    }
+    if (f->column > 0)
+        cJSON_AddNumberToObject(item, "column", f->column);
+    cJSON_AddStringToObject(item, "message", f->text);
+    if (f->score > 0)
+        cJSON_AddNumberToObject(item, "score", f->score);
+    if (f->other > 0) {
+        cJSON_AddStringToObject(item, "other_file", path_of(p, f->other_file));
+        cJSON_AddNumberToObject(item, "other_line", f->other);
+    }
+    cJSON_AddItemToArray(list, item);
+}
+
+static AT_CHECKED print_json(const struct at_lint *lint, const struct at_lint_params *p)
+{
+    enum at_status st = AT_OK;
+    cJSON *out = cJSON_CreateObject(), *part = NULL;
+
+    cJSON_AddNumberToObject(out, "rows", lint->n_rows);
+    cJSON_AddNumberToObject(out, "pairs", lint->n_pairs);
+    cJSON_AddNumberToObject(out, "labelled", lint->n_labelled);
+    cJSON_AddNumberToObject(out, "singles", lint->n_singles);
+    cJSON_AddNumberToObject(out, "bad_rows", lint->n_bad);
+    if (lint->n_pairs > 0) {
+        cJSON_AddNumberToObject(out, "chosen_longer", lint->chosen_longer);
+        cJSON_AddNumberToObject(out, "length_ratio", lint->length_ratio);
+    }
+    part = cJSON_AddObjectToObject(out, "checks");
+    for (uint32_t i = 0; i < AT_LINT_CHECKS; i++)
+        cJSON_AddNumberToObject(part, at_lint_get(i)->name, lint->counts[i]);
+    part = cJSON_AddArrayToObject(out, "findings");
+    for (size_t i = 0; i < lint->n_findings; i++)
+        add_finding(part, p, &lint->findings[i]);
+    TRY(cli_print_pretty(out));
+done:
+    cJSON_Delete(out);
+    return st;
+}
+
+/* ---- the command ---- */
+
+static AT_CHECKED verdict(const struct at_lint *lint, bool strict)
+{
+    uint32_t n_warnings = 0;
+
+    for (uint32_t i = 0; i < AT_LINT_CHECKS; i++)
+        n_warnings += at_lint_get(i)->level == AT_LINT_WARNING ? lint->counts[i] : 0;
+    if (lint->n_bad > 0)
+        return at_fail(AT_DATA, "%u of %u rows are bad (named above); correct or remove them",
+                       lint->n_bad, lint->n_rows);
+    if (strict && n_warnings > 0)
+        return at_fail(AT_DATA, "%u warnings, and --strict was given", n_warnings);
+    cli_note("next       attune data show CONFIG --n 3   shows rows as the trainer sees them");
+    return AT_OK;
+}
+
+enum at_status cli_data_lint(struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    struct at_config config = { .file = NULL };
+    struct at_bundle bundle = { .path = NULL };
+    struct at_lint_params p = { .n_train = 0 };
+    struct at_lint lint = { .n_findings = 0 };
+
+    TRY(read_config(&config, args));
+    p.train = config.train_dataset.items;
+    p.n_train = config.train_dataset.n;
+    p.held = config.eval_dataset.items;
+    p.n_held = config.eval_dataset.n;
+    p.eos = config.eos_token;
+    p.system_prompt = config.system_prompt;
+    p.max_length = config.max_length;
+    if (config.model_name_or_path) {
+        const struct at_bundle_params open = { .path = config.model_name_or_path,
+                                               .tokenizer_dir = config.tokenizer,
+                                               .chat_template_path = config.chat_template_path,
+                                               .tokenizer_only = true };
+        TRY(at_bundle_open(&bundle, &open));
+        p.tokenizer = bundle.tokenizer;
+        p.chat = bundle.chat;
+    }
+    TRY(at_lint_run(&lint, &p));
+    if (cli_flag_on(args, "json"))
+        TRY(print_json(&lint, &p));
+    else
+        TRY(print_text(&lint, &p, &args->arena, cli_flag_on(args, "all")));
+    TRY(verdict(&lint, cli_flag_on(args, "strict")));
+done:
+    at_lint_release(&lint);
+    at_bundle_close(&bundle);
+    at_config_release(&config);
+    return st;
+}
