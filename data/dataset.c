@@ -116,6 +116,7 @@ static AT_CHECKED make_row(struct batch *b, struct result *out, uint32_t limit)
                             .n_prompt = r->n_prompt < limit ? r->n_prompt : limit,
                             .n_segments = b->record.n_sides,
                             .prompt_targets = b->params->prompt_targets,
+                            .first_counts = r->first_counts,
                             .reads_last = b->params->reads_last,
                             .margin = b->record.margin,
                             .prompt_hash = b->record.prompt_hash };
@@ -172,7 +173,8 @@ static AT_CHECKED refuse_row(struct batch *b, const struct at_line *line, struct
 
 static AT_CHECKED judge_row(struct batch *b, const struct at_line *line, struct result *out)
 {
-    const bool no_targets = lacks_targets(&out->row);
+    const bool no_targets =
+        lacks_targets(&out->row) && !(out->outcome == CUT && b->params->keeps_cut);
     const char *why = b->record.doubt;
 
     if (no_targets && !why[0])
@@ -212,7 +214,7 @@ static AT_CHECKED finish_row(struct batch *b, const struct at_line *line, struct
     if (longest > limit)
         out->outcome = CUT;
     TRY(make_row(b, out, limit));
-    if (out->outcome == CUT && lacks_targets(&out->row))
+    if (out->outcome == CUT && !p->keeps_cut && lacks_targets(&out->row))
         out->outcome = DROPPED_LONG; /* the prompt alone is that long */
     else
         TRY(judge_row(b, line, out));

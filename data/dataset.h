@@ -26,6 +26,7 @@ struct at_dataset_params {
     enum at_on_bad on_bad;
     bool assistant_only;  /* SFT: only assistant tokens (and their end of turn) are targets */
     bool completion_only; /* SFT on rows with a prompt: only the completion */
+    bool keeps_cut;       /* cut rows without a target left are kept, not dropped */
     bool prompt_targets;  /* pairs: at_row.prompt_targets */
     bool reads_last;      /* pairs: at_row.reads_last; rows may have a number "margin" */
     bool singles;   /* reads_last: rows of SFT without `chosen` are taken as rows with one side */
@@ -47,7 +48,8 @@ struct at_dataset {
  * Wrong lines (encoding, JSON, keys, types, what the template refuses) are always AT_DATA: alone as
  * the message, several as a warning each ("bad_row", at most 20) and a message that counts them.
  * Rows of no use (an empty completion, equal sides, roles out of order) follow on_bad; without a
- * target they cannot be kept. Long rows follow on_long; cut rows without a target left are dropped.
+ * target they cannot be kept. Long rows follow on_long; cut rows without a target left are dropped
+ * unless keeps_cut.
  *
  * The prompt ends where TRL ends it: at the longest prefix that its ids share with every full row.
  *

@@ -52,6 +52,7 @@ struct at_rendering {
                                             is none, nothing predicts it */
     uint32_t n_prompt;                /* ids of every side that are the prompt */
     uint32_t n_prefix;                /* the same, or 0 where the prompt is trained on */
+    bool first_counts;                /* at_row.first_counts */
     bool moved; /* the prompt alone has other ids at its end than in front of the completion */
     struct at_ids part;
     struct at_buf text, part_text;

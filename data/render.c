@@ -153,11 +153,15 @@ AT_CHECKED at_record_render(struct at_rendering *out, const struct at_record *re
     for (size_t k = 0; k < record->n_sides; k++) {
         at_buf_clear(&out->mask[k]);
         for (size_t i = 0; i < out->side[k].n; i++)
-            at_buf_put(&out->mask[k], i == 0 || i < out->n_prefix ? "" : "\1", 1);
+            at_buf_put(&out->mask[k], i < out->n_prefix ? "" : "\1", 1);
         TRY(at_buf_status(&out->mask[k]));
     }
     if (sft && params->assistant_only && record->chat && out->side[0].n > 0)
         TRY(keep_assistant(out, record, params));
+    out->first_counts = sft && out->side[0].n > 0 && out->mask[0].data[0];
+    for (size_t k = 0; k < record->n_sides; k++)
+        if (out->side[k].n > 0)
+            out->mask[k].data[0] = 0; /* nothing predicts it */
 done:
     return st;
 }

@@ -33,6 +33,7 @@ struct at_row {
     struct at_segment segment[AT_MAX_SIDES]; /* pair: 0 chosen, 1 rejected */
     bool prompt_targets; /* the prefix's tokens are targets too, from the second on: their log-probs
                             are those of one more segment behind the others */
+    bool first_counts;   /* SFT: its first token is trained on where something stands before it */
     bool reads_last; /* nothing is predicted: the hidden state of each side's only target, its last
                         token or the last that is no padding, is read */
     float margin;    /* reads_last: by how much the chosen side is to be better */

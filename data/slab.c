@@ -163,7 +163,7 @@ static void finish(struct at_slab *slab)
     uint32_t r = 0;
 
     slab->T = (uint32_t)at_round_up(n, GRANULE);
-    slab->R = (uint32_t)at_round_up(slab->n_rows, GRANULE);
+    slab->R = (uint32_t)at_round_up(slab->n_rows == 0 && n > 0 ? 1 : slab->n_rows, GRANULE);
     memset(slab->ids + n, 0, (slab->T - n) * sizeof *slab->ids);
     memset(slab->positions + n, 0, (slab->T - n) * sizeof *slab->positions);
     memset(slab->intervals + n, 0, (slab->T - n) * sizeof *slab->intervals);

@@ -19,7 +19,7 @@ struct at_slab {
     uint32_t *tokens;   /* (T, 2) index of the data row and place in it, for random numbers */
     int32_t *query_end; /* (T) key j is read by queries j <= t < query_end[j]; 0 for padding */
     /* Completion rows: one per target token, sorted by source row (so row_begin is a CSR). */
-    uint32_t n_rows, R;   /* used; rounded up to 64 (padding rows: source 0, weight 0) */
+    uint32_t n_rows, R;   /* used; rounded up to 64, 64 for none (padding: source 0, weight 0) */
     int32_t *source;      /* (R) token whose hidden state predicts the target, or is itself read */
     int32_t *target;      /* (R) vocabulary id */
     int32_t *row_segment; /* (R) index into the slab's segments, -1 for padding */

@@ -334,6 +334,28 @@ static void slab_of_a_pair_that_is_read_at_its_ends(void **state)
     at_slab_release(&slab);
 }
 
+/* A piece of a prompt, say: the head computes padding rows alone. */
+static void slab_without_targets_has_padding_rows(void **state)
+{
+    const int32_t ids[] = { 7, 8, 9 };
+    const uint8_t targets[3] = { 0 };
+    const struct at_row row = { .n_segments = 1,
+                                .segment[0] = { .ids = ids, .targets = targets, .n = 3 } };
+    const struct at_row *pointer = &row;
+    struct at_slab slab;
+
+    (void)state;
+    assert_int_equal(at_slab_init(&slab, CAPACITY), AT_OK);
+    at_slab_fill(&slab, &pointer, 1);
+    assert_int_equal(slab.n_rows, 0);
+    assert_int_equal(slab.R, 64);
+    for (uint32_t i = 0; i < slab.R; i++)
+        assert_int_equal(slab.row_segment[i], -1);
+    assert_int_equal(slab.n_segments, 1);
+    assert_int_equal(slab.segment_begin[1], 0);
+    at_slab_release(&slab);
+}
+
 static void slab_refilled_keeps_nothing(void **state)
 {
     struct at_rng rng = at_rng_make(6, AT_RNG_TEST, 0, 0);
@@ -372,6 +394,7 @@ int main(void)
         cmocka_unit_test(slab_of_a_pair_that_is_read_at_its_ends),
         cmocka_unit_test(slab_of_shared_rows_equals_its_definition),
         cmocka_unit_test(slab_of_unshared_rows_equals_its_definition),
+        cmocka_unit_test(slab_without_targets_has_padding_rows),
         cmocka_unit_test(slab_refilled_keeps_nothing),
         cmocka_unit_test(slab_weighed_rows_past_the_shorter_side),
         cmocka_unit_test(slab_without_memory_holds_nothing),
