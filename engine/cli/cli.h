@@ -102,6 +102,10 @@ void cli_duration(char out[32], double seconds);
 
 /* ---- shared by commands ---- */
 
+/* "48 rows as 12 of up to 128 tokens, 91.2 % full", and the held-out ones; false without packing.
+ */
+enum { CLI_PACKED_BYTES = 192 };
+bool cli_packed_text(char out[CLI_PACKED_BYTES], const struct at_run_data *data);
 /* Device, rows, memory and what is trained: the lines before training. */
 void cli_describe_run(const struct at_run *run);
 /* Trains one configuration with progress and summary. */

@@ -102,22 +102,26 @@ static AT_CHECKED step(struct bench *b, uint32_t number)
 {
     enum at_status st = AT_OK;
     struct at_run *run = b->run;
-    const struct at_dataset *d = &run->data.train;
+    const struct at_packs *d = &run->data.train_packs;
+    uint32_t n = 0;
     const struct at_adamw adamw = {
         .learning_rate = 0, .beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f, .step = number + 1
     };
     float norm[8];
 
-    for (uint32_t i = 0; i < run->rows_per_step; i++) {
-        b->index[i] = b->next++ % d->n_rows;
-        b->rows[i] = &d->rows[b->index[i]];
-        b->results[i] = (struct at_row_result){ .n_segments = at_row_sums(b->rows[i]) };
+    for (uint32_t k = 0; k < run->rows_per_step; k++) {
+        const uint32_t pack = b->next++ % d->n;
+        for (uint32_t i = d->begin[pack]; i < d->begin[pack + 1]; i++, n++) {
+            b->index[n] = i;
+            b->rows[n] = &d->rows[i];
+            b->results[n] = (struct at_row_result){ .n_segments = at_row_sums(b->rows[n]) };
+        }
     }
     b->what.weight = 1 / (float)run->rows_per_step;
-    b->what.loss_params.mean_n_chosen = at_objective_mean_chosen(b->rows, run->rows_per_step);
-    TRY(at_kl_compute(&b->kl, &run->engine, b->index, b->results, run->rows_per_step,
+    b->what.loss_params.mean_n_chosen = at_objective_mean_chosen(b->rows, n);
+    TRY(at_kl_compute(&b->kl, &run->engine, b->index, b->results, n,
                       run->config->per_device_train_batch_size));
-    TRY(at_coupling_rows(&b->coupling, &run->engine, b->rows, b->results, run->rows_per_step,
+    TRY(at_coupling_rows(&b->coupling, &run->engine, b->rows, b->results, n,
                          run->config->per_device_train_batch_size, &b->what));
     at_params_step(run->engine.stream, &run->engine.params, &adamw, 1, norm);
     TRY(at_engine_finish(&run->engine));
@@ -168,13 +172,13 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
     b.what.n_losses = objective.n;
     b.what.loss_params = objective.params;
     b.what.kind = at_loss_find(objective.terms[0].name)->kind;
-    TRY(at_kl_init(&b.kl, run->data.train_kl, run->data.train.n_rows, run->rows_per_step));
-    TRY(at_alloc(&b.index, run->rows_per_step, sizeof *b.index));
+    TRY(at_kl_init(&b.kl, run->data.train_kl, run->data.train_packs.n_rows, run->window));
+    TRY(at_alloc(&b.index, run->window, sizeof *b.index));
     b.what.tail_discount = objective.tail_discount;
     if (objective.coupled)
         TRY(at_coupling_init(&b.coupling, run->config->per_device_train_batch_size));
-    TRY(at_alloc(&b.rows, run->rows_per_step, sizeof *b.rows));
-    TRY(at_alloc(&b.results, run->rows_per_step, sizeof *b.results));
+    TRY(at_alloc(&b.rows, run->window, sizeof *b.rows));
+    TRY(at_alloc(&b.results, run->window, sizeof *b.results));
     TRY(measure(&b, steps, out));
     if (json) {
         TRY(cli_kernel_table(NULL, out, run->engine.stream));

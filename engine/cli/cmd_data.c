@@ -20,12 +20,36 @@ static void add_side(cJSON *line, const char *name, const struct at_row *row, ui
     }
 }
 
-static AT_CHECKED show_json(const struct at_row *row)
+bool cli_packed_text(char out[CLI_PACKED_BYTES], const struct at_run_data *data)
+{
+    const struct at_packs *packs[] = { &data->train_packs, &data->eval_packs };
+    const uint32_t n_rows[] = { data->train.n_rows, data->eval.n_rows };
+    size_t n = 0;
+
+    out[0] = 0;
+    for (size_t i = 0; i < AT_COUNT(packs); i++) {
+        const struct at_packs *p = packs[i];
+        if (p->how == AT_PACKING_NONE || p->n == 0)
+            continue;
+        snprintf(out + n, CLI_PACKED_BYTES - n, "%s%u rows as %u of up to %u tokens, %.1f %% full",
+                 i == 0  ? ""
+                 : n > 0 ? "; held out "
+                         : "held out ",
+                 n_rows[i], p->n, p->max_length, 100 * at_packs_fill(p));
+        n = strlen(out);
+    }
+    return n > 0;
+}
+
+/* `pack`: the packed row that it stands in, or NULL. */
+static AT_CHECKED show_json(const struct at_row *row, const uint32_t *pack)
 {
     enum at_status st = AT_OK;
     cJSON *line = cJSON_CreateObject();
 
     cJSON_AddNumberToObject(line, "row", row->line - 1);
+    if (pack)
+        cJSON_AddNumberToObject(line, "packed_row", *pack);
     if (row->kind == AT_ROWS_LABELLED)
         cJSON_AddBoolToObject(line, "label", row->desirable);
     if (row->prompt_targets) /* of the prompt, whose part of the masks is 0 */
@@ -73,6 +97,44 @@ done:
     return st;
 }
 
+static AT_CHECKED show_rows(const struct at_run *run, const struct at_dataset *d, uint32_t n,
+                            bool json)
+{
+    enum at_status st = AT_OK;
+
+    for (uint32_t i = 0; i < d->n_rows && i < n; i++) {
+        if (json)
+            TRY(show_json(&d->rows[i], NULL));
+        else
+            TRY(show_text(run->bundle.tokenizer, &d->rows[i]));
+    }
+done:
+    return st;
+}
+
+/* Packed rows of the training rows, each with what is in it. */
+static AT_CHECKED show_packs(const struct at_run *run, uint32_t n, bool json)
+{
+    enum at_status st = AT_OK;
+    const struct at_packs *p = &run->data.train_packs;
+
+    for (uint32_t k = 0; k < p->n && k < n; k++) {
+        uint32_t tokens = 0;
+        for (uint32_t i = p->begin[k]; i < p->begin[k + 1]; i++)
+            tokens += at_row_tokens(&p->rows[i]);
+        if (!json)
+            printf("packed row %u: %u of %u tokens\n", k + 1, tokens, p->max_length);
+        for (uint32_t i = p->begin[k]; i < p->begin[k + 1]; i++) {
+            if (json)
+                TRY(show_json(&p->rows[i], &k));
+            else
+                TRY(show_text(run->bundle.tokenizer, &p->rows[i]));
+        }
+    }
+done:
+    return st;
+}
+
 enum at_status cli_data_show(struct cli_args *args)
 {
     enum at_status st = AT_OK;
@@ -80,20 +142,21 @@ enum at_status cli_data_show(struct cli_args *args)
     struct at_run run = { .config = NULL };
     const struct at_dataset *d = NULL;
     const bool json = cli_flag_on(args, "json");
+    char packed[CLI_PACKED_BYTES];
     uint32_t n = 3;
 
     TRY(cli_flag_u32(&n, args, "n", 1, UINT32_MAX));
     TRY(cli_config_read(&config, args, NULL));
     TRY(at_run_open_rows(&run, &config, NULL));
     d = run.data.was_split ? &run.data.all : &run.data.train;
-    for (uint32_t i = 0; i < d->n_rows && i < n; i++) {
-        if (json)
-            TRY(show_json(&d->rows[i]));
-        else
-            TRY(show_text(run.bundle.tokenizer, &d->rows[i]));
-    }
+    if (run.data.train_packs.how != AT_PACKING_NONE)
+        TRY(show_packs(&run, n, json));
+    else
+        TRY(show_rows(&run, d, n, json));
     cli_note("rows     %u read, %u kept, %u cut, %u dropped", d->n_read, d->n_rows, d->n_cut,
              d->n_dropped);
+    if (cli_packed_text(packed, &run.data))
+        cli_note("packed   %s", packed);
 done:
     at_run_close(&run);
     at_config_release(&config);

@@ -20,7 +20,7 @@ static double layer_values(const struct at_model_config *m)
 static double run_flop(const struct at_run *run)
 {
     const struct at_model_config *m = &run->bundle.config;
-    const struct at_dataset *d = &run->data.train;
+    const struct at_packs *d = &run->data.train_packs;
     const double epochs = (double)run->total_steps / (double)run->steps_per_epoch;
     const double backward = run->engine.model.trainable ? 2 : 1;
     const double reference = at_method_get(run->method)->reference ? 1 : 0;
@@ -52,17 +52,40 @@ static cJSON *rows_json(const struct at_run *run)
     return rows;
 }
 
+/* {"train": {"rows": packed ones, "tokens", "fill": of 1}, "eval": ...}; NULL without packing. */
+static cJSON *packed_json(const struct at_run *run)
+{
+    const struct at_run_data *d = &run->data;
+    const struct at_packs *packs[] = { &d->train_packs, &d->eval_packs };
+    static const char *const names[] = { "train", "eval" };
+    cJSON *packed = NULL;
+
+    for (size_t i = 0; i < AT_COUNT(packs); i++) {
+        cJSON *part = NULL;
+        if (packs[i]->how == AT_PACKING_NONE || packs[i]->n == 0)
+            continue;
+        packed = packed ? packed : cJSON_CreateObject();
+        part = cJSON_AddObjectToObject(packed, names[i]);
+        cJSON_AddNumberToObject(part, "rows", packs[i]->n);
+        cJSON_AddNumberToObject(part, "tokens", (double)packs[i]->tokens);
+        cJSON_AddNumberToObject(part, "fill", at_packs_fill(packs[i]));
+    }
+    return packed;
+}
+
 static cJSON *plan_json(const struct at_run *run)
 {
     const struct at_engine_bytes b = at_engine_get_bytes(&run->engine);
     const struct at_gpu_info *info = at_gpu_get_info(run->engine.gpu);
     const double rate = info->type == AT_GPU_CPU ? cpu_flop_per_s : gpu_flop_per_s;
     const double state = (double)at_params_count(&run->engine.params) * sizeof(float);
-    cJSON *out = cJSON_CreateObject(), *part = NULL;
+    cJSON *out = cJSON_CreateObject(), *part = NULL, *packed = packed_json(run);
 
     cJSON_AddStringToObject(out, "method", at_method_get(run->method)->name);
     cJSON_AddStringToObject(out, "device", info->name);
     cJSON_AddItemToObject(out, "rows", rows_json(run));
+    if (packed)
+        cJSON_AddItemToObject(out, "packed", packed);
     cJSON_AddNumberToObject(out, "steps", (double)run->total_steps);
     cJSON_AddNumberToObject(out, "rows_per_step", run->rows_per_step);
     cJSON_AddNumberToObject(out, "trainable_values", (double)at_params_count(&run->engine.params));
@@ -86,17 +109,19 @@ static double number(const cJSON *object, const char *name)
     return at_json_find(object, name)->valuedouble;
 }
 
-static void print_plan(const cJSON *plan)
+static void print_plan(const cJSON *plan, const struct at_run *run)
 {
     const cJSON *rows = at_json_find(plan, "rows"), *b = at_json_find(plan, "device_bytes");
     const double mib = 1.0 / (1 << 20);
-    char took[32];
+    char took[32], packed[CLI_PACKED_BYTES];
 
     cli_duration(took, number(plan, "estimated_time_s"));
     printf("device   %s\n", at_json_find(plan, "device")->valuestring);
     printf("rows     %.0f read, %.0f for training, %.0f held out; %.0f cut, %.0f dropped\n",
            number(rows, "read"), number(rows, "train"), number(rows, "eval"), number(rows, "cut"),
            number(rows, "dropped"));
+    if (cli_packed_text(packed, &run->data))
+        printf("packed   %s\n", packed);
     printf("steps    %.0f of %.0f rows\n", number(plan, "steps"), number(plan, "rows_per_step"));
     printf("trains   %.0f values\n", number(plan, "trainable_values"));
     printf("memory   %.0f MiB of %.0f MiB: weights %.0f, trainable state %.0f, slab of %.0f tokens "
@@ -122,7 +147,7 @@ enum at_status cli_plan(struct cli_args *args)
     if (cli_flag_on(args, "json"))
         TRY(cli_print_pretty(plan));
     else
-        print_plan(plan);
+        print_plan(plan, &run);
     if (!cJSON_IsTrue(at_json_find(plan, "fits")))
         FAIL(AT_DEVICE_MEMORY, "the run does not fit: lower max_tokens_per_slab or max_length, or "
                                "take a smaller model");

@@ -17,10 +17,13 @@ static void describe_rows(const struct at_run *run)
 {
     const struct at_run_data *d = &run->data;
     const struct at_dataset *all = d->was_split ? &d->all : &d->train;
+    char packed[CLI_PACKED_BYTES];
 
     cli_note("rows     %u read, %u for training, %u held out%s; %u cut, %u dropped", all->n_read,
              d->train.n_rows, d->eval.n_rows, d->was_split ? " by prompt" : "", all->n_cut,
              all->n_dropped);
+    if (cli_packed_text(packed, d))
+        cli_note("packed   %s", packed);
     if (d->was_split && run->config->output_dir)
         cli_note("         which are which: %s/%s, %s", run->config->output_dir, AT_SPLIT_TRAIN,
                  AT_SPLIT_EVAL);

@@ -54,8 +54,8 @@ struct cache {
 static void list_caches(struct cache out[N_CACHES], const struct at_loop *l)
 {
     const struct at_run_data *d = &l->run->data;
-    const struct cache all[N_CACHES] = { { l->results, d->train.n_rows },
-                                         { l->eval, d->eval.n_rows },
+    const struct cache all[N_CACHES] = { { l->results, d->train_packs.n_rows },
+                                         { l->eval, d->eval_packs.n_rows },
                                          { l->kl.results, l->kl.n },
                                          { l->eval_kl.results, l->eval_kl.n } };
 

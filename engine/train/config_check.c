@@ -75,6 +75,31 @@ static AT_CHECKED check_sync(const struct at_config *c)
     return AT_OK;
 }
 
+/* Packed rows have max_length tokens, and rows that are held out by eval_split are read with those
+ * that are trained on. */
+static AT_CHECKED check_packing(const struct at_config *c)
+{
+    const bool held = c->is_set[AT_KEY_eval_packing] ? c->eval_packing : c->packing;
+    const bool bfd = strcmp(c->packing_strategy, "bfd") == 0;
+
+    if (!at_key_read_by(AT_KEY_packing, c->run_method))
+        return AT_OK;
+    if (!c->packing && !held && c->origin[AT_KEY_packing_strategy] >= AT_FROM_FILE)
+        at_warn("ignored", "packing_strategy has no effect because packing is false");
+    if (!c->packing && !held)
+        return AT_OK;
+    if (c->max_length == 0)
+        return at_fail(AT_USAGE, "packing needs max_length, the tokens of a packed row; 0 is no "
+                                 "limit, TRL's default is 1024");
+    if (c->packing != held && !bfd && c->eval_dataset.n == 0 && c->eval_split > 0)
+        return at_fail(
+            AT_USAGE,
+            "packing_strategy %s takes long rows as they are, and eval_split would hold "
+            "some out that are not packed; give eval_dataset, or eval_packing as packing",
+            c->packing_strategy);
+    return AT_OK;
+}
+
 AT_CHECKED at_config_check_running(const struct at_config *c)
 {
     enum at_status st = AT_OK;
@@ -83,6 +108,7 @@ AT_CHECKED at_config_check_running(const struct at_config *c)
     TRY(check_schedule(c));
     TRY(check_early_stopping(c));
     TRY(check_sync(c));
+    TRY(check_packing(c));
 done:
     return st;
 }

@@ -146,11 +146,10 @@ AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
     enum at_status st = AT_OK;
     const struct at_metric_style style = at_loop_style(l);
     struct at_run *run = l->run;
-    const struct at_dataset *d = &run->data.eval;
     const double begin_s = at_now_s();
     const bool pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR;
     struct at_evaluation e = { .step = l->state.step,
-                               .rows = d->n_rows,
+                               .rows = run->data.eval_packs.n_rows,
                                .pairs = pairs,
                                .rewards = at_method_get(run->method)->value_head };
     struct at_tally tally = { 0 };
@@ -162,10 +161,10 @@ AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
     TRY(evaluate_rows(l, &tally, &e));
     line = at_records_line(l->state.step, (double)l->state.step / (double)run->steps_per_epoch);
     at_tally_write(line, &tally, "eval_", &style);
-    cJSON_AddNumberToObject(line, "n", d->n_rows);
+    cJSON_AddNumberToObject(line, "n", e.rows);
     TRY(at_records_metrics(l->records, line));
     if (pairs)
-        TRY(at_records_pairs(l->records, l->state.step, d, l->eval, run->method,
+        TRY(at_records_pairs(l->records, l->state.step, &run->data.eval, l->eval, run->method,
                              at_loop_reward_scale(l)));
     TRY(judge(&value, l, line));
     TRY(keep_best(l, value));

@@ -12,7 +12,7 @@
 /* What a checkpoint keeps beside arrays: every member is a row of checkpoint.c's table. */
 struct at_loop_state {
     uint64_t step, epoch, num_tokens;
-    uint64_t cursor;    /* next row of the epoch */
+    uint64_t cursor;    /* next packed row of the epoch */
     uint64_t evaluated; /* the step of the last evaluation */
     uint64_t best_step;
     uint64_t stale;                   /* evaluations in a row that were no better than the best */
@@ -34,13 +34,13 @@ struct at_loop {
     struct at_objective objective;
     struct at_coupling coupling;
     struct at_compute what; /* of a training step; weight and mean_n_chosen are set per step */
-    struct at_row_result *results; /* (train rows) reference values stay cached here */
-    struct at_row_result *eval;    /* (eval rows) */
+    struct at_row_result *results; /* (rows of train_packs) reference values stay cached here */
+    struct at_row_result *eval;    /* (rows of eval_packs) */
     struct at_kl kl, eval_kl;      /* of the training rows, of the eval rows */
     const struct at_row **eval_rows;
     const struct at_row **window_rows;
     struct at_row_result *window; /* results of the step's rows, in order */
-    uint32_t *order, *picked;     /* permutation of the epoch; rows of the step */
+    uint32_t *order, *picked;     /* packed rows of the epoch; rows of the step */
     uint32_t *eval_order;         /* (eval rows) 0, 1, ... */
     struct at_loop_state state;
     float norm[8];

@@ -7,7 +7,44 @@
 
 /* ---- rows ---- */
 
-static struct at_dataset_params dataset_params(const struct at_run *run)
+/* Keys that a user gave and that the run does not look at. */
+static void warn_ignored(const struct at_config *c, enum at_key key, const char *why)
+{
+    if (c->origin[key] >= AT_FROM_FILE)
+        at_warn("ignored", "%s has no effect because %s", at_key_name(key), why);
+}
+
+/* Of SFT; rows that are only scored stay as they are. */
+static enum at_packing packing_of(const struct at_run *run, bool on)
+{
+    const char *strategy = run->config->packing_strategy;
+
+    if (!on || run->scores || !at_key_read_by(AT_KEY_packing, run->method))
+        return AT_PACKING_NONE;
+    return strcmp(strategy, "wrapped") == 0     ? AT_PACKING_WRAPPED
+           : strcmp(strategy, "bfd_split") == 0 ? AT_PACKING_BFD_SPLIT
+                                                : AT_PACKING_BFD;
+}
+
+static enum at_packing train_packing(const struct at_run *run)
+{
+    return packing_of(run, run->config->packing);
+}
+
+static enum at_packing eval_packing(const struct at_run *run)
+{
+    const struct at_config *c = run->config;
+
+    return packing_of(run, c->is_set[AT_KEY_eval_packing] ? c->eval_packing : c->packing);
+}
+
+/* Cuts them into pieces, so that nothing is lost. */
+static bool takes_long_rows(enum at_packing packing)
+{
+    return packing == AT_PACKING_BFD_SPLIT || packing == AT_PACKING_WRAPPED;
+}
+
+static struct at_dataset_params dataset_params(const struct at_run *run, enum at_packing packing)
 {
     const struct at_config *c = run->config;
     struct at_dataset_params p = {
@@ -28,6 +65,9 @@ static struct at_dataset_params dataset_params(const struct at_run *run)
     p.on_long = strcmp(c->on_long_row, "cut") == 0    ? AT_LONG_CUT
                 : strcmp(c->on_long_row, "drop") == 0 ? AT_LONG_DROP
                                                       : AT_LONG_ERROR;
+    if (takes_long_rows(packing))
+        p.max_length = 0;
+    p.keeps_cut = packing != AT_PACKING_NONE; /* TRL packs them too */
     p.on_bad = strcmp(c->on_bad_row, "skip") == 0   ? AT_BAD_SKIP
                : strcmp(c->on_bad_row, "keep") == 0 ? AT_BAD_KEEP
                                                     : AT_BAD_ERROR;
@@ -95,14 +135,15 @@ static AT_CHECKED open_data(struct at_run *run)
 {
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
-    const struct at_dataset_params p = dataset_params(run);
+    const struct at_dataset_params p = dataset_params(run, train_packing(run)),
+                                   held = dataset_params(run, eval_packing(run));
     struct at_run_data *d = &run->data;
 
     if (c->train_dataset.n == 0)
         FAIL(AT_USAGE, "train_dataset is missing: a JSONL file or a list of them");
     if (c->eval_dataset.n > 0) {
         TRY(at_dataset_load(&d->train, c->train_dataset.items, c->train_dataset.n, &p));
-        TRY(at_dataset_load(&d->eval, c->eval_dataset.items, c->eval_dataset.n, &p));
+        TRY(at_dataset_load(&d->eval, c->eval_dataset.items, c->eval_dataset.n, &held));
         d->has_eval = true;
     } else if (c->eval_split > 0) {
         TRY(at_dataset_load(&d->all, c->train_dataset.items, c->train_dataset.n, &p));
@@ -119,14 +160,49 @@ done:
     return st;
 }
 
+static AT_CHECKED pack_rows(struct at_run *run, struct at_packs *out, const struct at_dataset *d,
+                            enum at_packing packing)
+{
+    enum at_status st = AT_OK;
+    uint64_t targets = 0;
+
+    TRY(at_packs_make(out, &run->arena, d, packing, run->config->max_length));
+    for (uint32_t i = 0; i < out->n_rows; i++)
+        targets += at_row_targets(&out->rows[i]);
+    if (packing != AT_PACKING_NONE && targets == 0 && d->n_rows > 0)
+        FAIL(AT_DATA, "no token of the packed rows is trained on: raise max_length (%u)",
+             run->config->max_length);
+done:
+    return st;
+}
+
+static AT_CHECKED open_packs(struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    struct at_run_data *d = &run->data;
+
+    TRY(pack_rows(run, &d->train_packs, &d->train, train_packing(run)));
+    TRY(pack_rows(run, &d->eval_packs, &d->eval, eval_packing(run)));
+    if (takes_long_rows(train_packing(run)) && (!d->has_eval || takes_long_rows(eval_packing(run))))
+        warn_ignored(run->config, AT_KEY_on_long_row,
+                     "this packing_strategy leaves nothing of long rows out");
+    if (!run->scores && !d->has_eval)
+        warn_ignored(run->config, AT_KEY_eval_packing, "no rows are held out");
+done:
+    return st;
+}
+
 static void count_steps(struct at_run *run)
 {
     const struct at_config *c = run->config;
     const uint32_t batch = c->per_device_train_batch_size, window = c->gradient_accumulation_steps;
-    const uint64_t micro = at_div_up(run->data.train.n_rows, batch),
-                   rows = (uint64_t)batch * window;
+    const struct at_packs *d = &run->data.train_packs;
+    const uint64_t micro = at_div_up(d->n, batch), rows = (uint64_t)batch * window;
+    uint64_t most = 0;
 
-    run->rows_per_step = (uint32_t)(rows < run->data.train.n_rows ? rows : run->data.train.n_rows);
+    run->rows_per_step = (uint32_t)(rows < d->n ? rows : d->n);
+    most = (uint64_t)run->rows_per_step * d->most;
+    run->window = (uint32_t)(most < d->n_rows ? most : d->n_rows);
     run->steps_per_epoch = at_div_up(micro, window);
     run->total_steps = c->max_steps > 0
                            ? c->max_steps
@@ -151,6 +227,7 @@ static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
         at_warn("chat_template", "%s", out->bundle.chat_problem);
     if (st != AT_OK)
         goto done;
+    TRY(open_packs(out));
     count_steps(out);
 done:
     if (st != AT_OK)
@@ -206,13 +283,6 @@ static AT_CHECKED target_modules(struct at_run *run, const char **out)
 done:
     at_buf_release(&text);
     return st;
-}
-
-/* Keys that a user gave and that the run does not look at. */
-static void warn_ignored(const struct at_config *c, enum at_key key, const char *why)
-{
-    if (c->origin[key] >= AT_FROM_FILE)
-        at_warn("ignored", "%s has no effect because %s", at_key_name(key), why);
 }
 
 static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p)
@@ -361,8 +431,8 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
                                     .baseline_only = strcmp(config->kernels, "baseline") == 0,
                                     .profile = config->profile,
                                     .memory_limit_bytes = (uint64_t)config->device_memory_limit };
-    rows = longest(d->train.rows, d->train.n_rows, 0);
-    rows = longest(d->eval.rows, d->eval.n_rows, rows);
+    rows = longest(d->train_packs.rows, d->train_packs.n_rows, 0);
+    rows = longest(d->eval_packs.rows, d->eval_packs.n_rows, rows);
     rows = longest(d->train_kl, d->train.n_rows, rows);
     rows = longest(d->eval_kl, d->eval.n_rows, rows);
     if (out->bundle.config.max_positions > 0 && rows > out->bundle.config.max_positions)

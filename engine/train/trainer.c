@@ -11,11 +11,11 @@
 
 /* ---- one step ---- */
 
-/* Order of rows in an epoch: a pure function of (data_seed, epoch). */
+/* Order of packed rows in an epoch: a pure function of (data_seed, epoch). */
 static void start_epoch(struct at_loop *l)
 {
     const struct at_config *c = l->config;
-    const uint32_t n = l->run->data.train.n_rows;
+    const uint32_t n = l->run->data.train_packs.n;
     const uint64_t seed = c->is_set[AT_KEY_data_seed] ? c->data_seed : c->seed;
     struct at_rng rng = at_rng_make(seed, AT_RNG_SHUFFLE, (uint32_t)l->state.epoch, 0);
 
@@ -28,19 +28,21 @@ static void start_epoch(struct at_loop *l)
 
 static uint32_t pick_rows(struct at_loop *l, double *weight)
 {
-    const struct at_dataset *d = &l->run->data.train;
+    const struct at_packs *d = &l->run->data.train_packs;
     uint32_t n = 0;
     double count = 0;
 
-    for (; n < l->run->rows_per_step && l->state.cursor < d->n_rows; n++, l->state.cursor++) {
-        const struct at_row *row = &d->rows[l->order[l->state.cursor]];
-        l->picked[n] = l->order[l->state.cursor];
-        l->window_rows[n] = row;
-        l->window[n] = l->results[l->picked[n]];
-        count += at_loop_has_row_loss(l) ? 1 : at_row_targets(row);
-        l->state.num_tokens += at_row_tokens_unshared(row);
+    for (uint32_t k = 0; k < l->run->rows_per_step && l->state.cursor < d->n; k++) {
+        const uint32_t pack = l->order[l->state.cursor++];
+        for (uint32_t i = d->begin[pack]; i < d->begin[pack + 1]; i++, n++) {
+            l->picked[n] = i;
+            l->window_rows[n] = &d->rows[i];
+            l->window[n] = l->results[i];
+            count += at_loop_has_row_loss(l) ? 1 : at_row_targets(&d->rows[i]);
+            l->state.num_tokens += at_row_tokens_unshared(&d->rows[i]);
+        }
     }
-    *weight = 1 / count;
+    *weight = 1 / fmax(count, 1); /* packed rows may be without targets */
     return n;
 }
 
@@ -294,8 +296,8 @@ static AT_CHECKED sync_reference(struct at_loop *l)
     if (!c->sync_ref_model || l->state.step % c->ref_model_sync_steps != 0)
         goto done;
     TRY(at_engine_sync_reference(&l->run->engine, (float)c->ref_model_mixup_alpha));
-    forget_references(l->results, d->train.n_rows);
-    forget_references(l->eval, d->eval.n_rows);
+    forget_references(l->results, d->train_packs.n_rows);
+    forget_references(l->eval, d->eval_packs.n_rows);
     forget_references(l->kl.results, l->kl.n);
     forget_references(l->eval_kl.results, l->eval_kl.n);
 done:
@@ -314,7 +316,7 @@ static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
         TRY(train_step(l, out));
         l->state.step++;
         TRY(sync_reference(l));
-        if (l->state.cursor == run->data.train.n_rows) {
+        if (l->state.cursor == run->data.train_packs.n) {
             l->state.epoch++;
             start_epoch(l);
         }
@@ -330,7 +332,7 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
 {
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
-    const struct at_dataset *train = &run->data.train, *eval = &run->data.eval;
+    const struct at_packs *train = &run->data.train_packs, *eval = &run->data.eval_packs;
     const uint64_t bytes = at_params_bytes(&run->engine.params);
 
     *l = (struct at_loop){ .run = run, .config = c };
@@ -355,10 +357,10 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
     TRY(at_alloc(&l->eval, eval->n_rows, sizeof *l->eval));
     TRY(at_alloc(&l->eval_rows, eval->n_rows, sizeof *l->eval_rows));
     TRY(at_alloc(&l->eval_order, eval->n_rows, sizeof *l->eval_order));
-    TRY(at_alloc(&l->order, train->n_rows, sizeof *l->order));
-    TRY(at_alloc(&l->picked, run->rows_per_step, sizeof *l->picked));
-    TRY(at_alloc(&l->window, run->rows_per_step, sizeof *l->window));
-    TRY(at_alloc(&l->window_rows, run->rows_per_step, sizeof *l->window_rows));
+    TRY(at_alloc(&l->order, train->n, sizeof *l->order));
+    TRY(at_alloc(&l->picked, run->window, sizeof *l->picked));
+    TRY(at_alloc(&l->window, run->window, sizeof *l->window));
+    TRY(at_alloc(&l->window_rows, run->window, sizeof *l->window_rows));
     if (c->load_best_model_at_end)
         TRY(at_alloc(&l->best_p, 1, bytes));
     if (strcmp(c->save_strategy, "no") != 0 || c->resume_from_checkpoint)
@@ -377,7 +379,7 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
         l->eval_rows[i] = &eval->rows[i];
         l->eval_order[i] = i;
     }
-    TRY(at_kl_init(&l->kl, run->data.train_kl, train->n_rows, run->rows_per_step));
+    TRY(at_kl_init(&l->kl, run->data.train_kl, train->n_rows, run->window));
     TRY(at_kl_init(&l->eval_kl, run->data.eval_kl, eval->n_rows,
                    at_evaluation_piece(c->per_device_eval_batch_size)));
 done:
@@ -430,7 +432,7 @@ done:
 static AT_CHECKED precompute(struct at_loop *l)
 {
     enum at_status st = AT_OK;
-    const struct at_dataset *d = &l->run->data.train;
+    const struct at_packs *d = &l->run->data.train_packs;
 
     if (!l->what.reference ||
         (!l->run->engine.model.trainable && !l->config->precompute_ref_log_probs))

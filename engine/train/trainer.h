@@ -8,6 +8,7 @@
 #include "dataset.h"
 #include "engine.h"
 #include "metrics.h"
+#include "packing.h"
 
 /* What a run tells while it goes on. */
 struct at_progress {
@@ -40,6 +41,9 @@ struct at_run_data {
     struct at_row *train_kl,
         *eval_kl; /* mismatched rows of both (kl.h); NULL where none are needed */
     bool has_eval, was_split;
+    /* What the trainer goes through: rows of a batch, and the data rows in each (one without
+     * packing, and while rows are only scored). */
+    struct at_packs train_packs, eval_packs;
 };
 struct at_run {
     const struct at_config *config;
@@ -51,7 +55,8 @@ struct at_run {
     struct at_events events;
     struct at_arena arena;
     uint64_t total_steps, steps_per_epoch;
-    uint32_t rows_per_step;
+    uint32_t rows_per_step; /* of batches: packed rows, where rows are packed */
+    uint32_t window;        /* data rows in a step at most */
 };
 /* Everything up to the plan: model sizes, rows, device, memory; nothing is allocated on the device.
  * Used by train, plan, score and data show. */

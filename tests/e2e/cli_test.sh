@@ -216,6 +216,34 @@ plan_counts_rows_and_bytes() {
     says out '^memory '
 }
 
+packed_rows_are_shown() {
+    local packed="$golden/sft_pack_bfd/config.json"
+    run 0 plan "$packed" --json
+    json 'd["packed"]["train"] == {"rows": 15, "tokens": 507, "fill": 507 / 600} and d["rows_per_step"] == 4'
+    run 0 plan "$packed" --eval_split 0.3
+    says out '^packed   12 rows as 12 of up to 40 tokens, 83[.]3 % full; held out 4 rows as 4 '
+    run 0 data show "$packed" --n 15
+    says out '^packed row 1: 40 of 40 tokens$'
+    says err '^packed   16 rows as 15 of up to 40 tokens, 84[.]5 % full$'
+    run 0 data show "$packed" --n 15 --json
+    json 'len(lines) == 16 and sum(len(line["completion"]["input_ids"]) for line in lines) == 507 and lines[-1]["packed_row"] == 14'
+    run 0 score "$packed" --json
+    json '[line["row"] for line in lines] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15]'
+    run 0 sft "$packed" --output_dir "$work/packed"
+    says err '^packed   16 rows as 15 '
+    run 2 plan "$packed" --max_length 0
+    says err 'packing needs max_length'
+    run 2 plan "$golden/dpo_sigmoid/config.json" --packing true
+    says err 'packing is not read by dpo'
+    run 2 plan "$packed" --packing_strategy wrapped --eval_split 0.3 --eval_packing false
+    says err 'give eval_dataset'
+    run 65 plan "$packed" --max_length 8
+    says err 'raise max_length'
+    run 0 plan "$packed" --packing_strategy wrapped --on_long_row drop --eval_packing true
+    says err 'on_long_row has no effect'
+    says err 'eval_packing has no effect'
+}
+
 training_tells_what_it_did() {
     run 0 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/dpo"
     for word in '^device ' '^rows ' '^memory ' '^trains ' '^step 6/6 ' '^files ' '^next '; do
@@ -541,7 +569,7 @@ run_files_are_read() {
 
 for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_is_66 bad_data_is_65 \
     no_device_is_69 unwritable_output_is_73 devices_and_inspect_print_json \
-    inspect_prints_foreign_text_plainly tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes \
+    inspect_prints_foreign_text_plainly tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes packed_rows_are_shown \
     training_tells_what_it_did generate_is_reproducible pipeline_resumes_and_never_overwrites \
     pipeline_checks_all_stages_first pipeline_sees_changed_files_and_shared_keys \
     keys_without_effect_are_told interrupt_is_130_and_keeps_the_state config_import_lists_what_changed bench_names_the_biggest \

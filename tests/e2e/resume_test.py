@@ -3,7 +3,7 @@
 
 Killed with SIGKILL at random instants, half of them inside a save, and resumed each time, a run ends
 with the adapter, metrics and pairs of the undisturbed one, byte for byte: DPO with a fresh and with a
-continued adapter, full fine-tuning, SFT, dropout. Stopped by SIGINT and SIGTERM it saves. Checkpoints that do not
+continued adapter, full fine-tuning, SFT, dropout over packed rows. Stopped by SIGINT and SIGTERM it saves. Checkpoints that do not
 fit are refused; a disk that is full harms none. ATTUNE_KILLS: instants to kill at (default 8).
 """
 # labels: slow
@@ -43,7 +43,8 @@ RUNS = {
     "kto": ("kto", {"train_dataset": str(GOLDEN / "data" / "labelled.jsonl"),
                     "sync_ref_model": True, "ref_model_sync_steps": 2}),
     "orpo": ("orpo", {}),
-    "dropout": ("sft", {"train_dataset": str(GOLDEN / "data" / "sft_messages.jsonl"), "lora_dropout": 0.2}),
+    "dropout": ("sft", {"train_dataset": str(GOLDEN / "data" / "sft_messages.jsonl"), "lora_dropout": 0.2,
+                        "packing": True, "packing_strategy": "bfd_split", "max_length": 24}),
     "reward": ("reward", {}),
     # Every evaluation lowers the rate: none is better by all of its loss.
     "sft": ("sft", {"train_dataset": str(GOLDEN / "data" / "sft_messages.jsonl"), "warmup_steps": 0,

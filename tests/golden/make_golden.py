@@ -169,6 +169,28 @@ RUNS = {
         per_device_train_batch_size=2,
         gradient_accumulation_steps=2,
     ),
+    # Four rows are cut, of one nothing is left to train on: it takes its room all the same.
+    "sft_pack_bfd": sft("tiny_qwen2", "sft_prompt_completion", packing=True, max_length=40),
+    # Most rows are cut into pieces of 20 tokens and a rest; rests share a packed row, and see themselves alone.
+    # Some steps have prompts alone, and no gradient.
+    "sft_pack_split": sft(
+        "tiny_llama",
+        "sft_prompt_completion",
+        packing=True,
+        packing_strategy="bfd_split",
+        max_length=20,
+        per_device_train_batch_size=2,
+        max_steps=15,
+    ),
+    # Documents see those before them, and the first token of each but the first is predicted.
+    "sft_pack_wrapped": sft(
+        "tiny_llama",
+        "sft_messages",
+        packing=True,
+        packing_strategy="wrapped",
+        max_length=48,
+        per_device_train_batch_size=2,
+    ),
     "sft_full": {
         **without(without(sft("tiny_qwen2", "sft_messages"), "lora_"), "adapter_"),
         "use_peft": False,
@@ -520,6 +542,14 @@ def reward_record(model, row):
     return out
 
 
+def unpacked_trainer(trainer, config, scratch):
+    """A trainer with the rows of the data set, where `trainer` has packed ones; it trains nothing."""
+    if not config.get("packing"):
+        return trainer
+    keys = {k: v for k, v in config.items() if not k.startswith("packing")}
+    return make_trainer(keys, load_base(config, "sdpa"), scratch, Recorder())[0]
+
+
 def row_records(trainer, model, config, n_rows):
     """One object a row that is trained on: its line of the data file, the ids, log-probs before step 1;
     and one a line that TRL drops."""
@@ -575,7 +605,7 @@ def make_run(name, run, attention="sdpa"):
         model = load_policy(name, config, run, attention)
         trainer, n_rows = make_trainer(config, model, scratch, recorder)
         before = trained_state(model)
-        rows = row_records(trainer, model, config, n_rows)
+        rows = row_records(unpacked_trainer(trainer, config, scratch), model, config, n_rows)
         trainer.train()
         norms = {k: (v - before[k]).double().norm().item() for k, v in trained_state(model).items()}
         save_final(model, config, run, scratch)

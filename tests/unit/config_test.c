@@ -336,6 +336,12 @@ static void contradictions_are_refused(void **state)
         { AT_DPO, "{\"use_weighting\":true,\"loss_type\":\"aot\"}", "use_weighting", "sigmoid" },
         { AT_KTO, "{\"per_device_train_batch_size\":1}", "above 1", "apo_zero_unpaired" },
         { AT_KTO, "{\"sync_ref_model\":true,\"use_peft\":false}", "sync_ref_model", "use_peft" },
+        { AT_SFT, "{\"packing\":true,\"max_length\":0}", "packing", "max_length" },
+        { AT_SFT, "{\"eval_packing\":true,\"max_length\":0}", "packing", "max_length" },
+        { AT_SFT,
+          "{\"packing\":true,\"packing_strategy\":\"wrapped\",\"eval_packing\":false,"
+          "\"eval_split\":0.1}",
+          "eval_split", "eval_dataset" },
     };
 
     (void)state;
