@@ -30,9 +30,9 @@ struct batch {
     enum at_status st;
     char failure[1024]; /* at_message() of a status that ends the reading */
 };
-/* Lines of one kind, for a warning: how many, and the first numbers as text. */
+/* Rows of one kind, for a warning: how many on how many lines, and the first of these as text. */
 struct tally {
-    uint32_t n;
+    uint32_t n, n_lines, last;
     struct at_buf numbers;
 };
 struct loader {
@@ -323,9 +323,13 @@ done:
 
 static void count_line(struct tally *tally, uint32_t line)
 {
-    if (tally->n < MAX_REPORTED)
-        at_buf_printf(&tally->numbers, "%s%u", tally->n ? ", " : "", line);
     tally->n++;
+    if (line == tally->last)
+        return; /* the other half of a pair */
+    tally->last = line;
+    if (tally->n_lines < MAX_REPORTED)
+        at_buf_printf(&tally->numbers, "%s%u", tally->n_lines ? ", " : "", line);
+    tally->n_lines++;
 }
 
 static AT_CHECKED report(struct loader *l, const char *message)
@@ -405,13 +409,13 @@ static AT_CHECKED warn_tally(struct tally *tally, const char *kind, const char *
     char more[32] = "";
 
     TRY(at_buf_status(&tally->numbers));
-    if (tally->n > MAX_REPORTED)
-        snprintf(more, sizeof more, " and %u more", tally->n - MAX_REPORTED);
+    if (tally->n_lines > MAX_REPORTED)
+        snprintf(more, sizeof more, " and %u more", tally->n_lines - MAX_REPORTED);
     if (tally->n > 0)
-        at_warn(kind, "%s: %u %s (line%s %s%s)", path, tally->n, what, tally->n > 1 ? "s" : "",
-                tally->numbers.data, more);
+        at_warn(kind, "%s: %u %s (line%s %s%s)", path, tally->n, what,
+                tally->n_lines > 1 ? "s" : "", tally->numbers.data, more);
     at_buf_clear(&tally->numbers);
-    tally->n = 0;
+    tally->n = tally->n_lines = tally->last = 0;
 done:
     return st;
 }

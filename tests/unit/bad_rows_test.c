@@ -288,6 +288,26 @@ static void dataset_with_sides_equal_after_the_cut_is_an_error(void **state)
     at_dataset_release(&d);
 }
 
+/* Two rows of a line are counted, the line is said once. */
+static void dataset_with_long_rows_of_one_line_says_it_once(void **state)
+{
+    struct at_dataset_params p = strict(AT_ROWS_LABELLED);
+    struct at_dataset d;
+
+    (void)state;
+    p.on_long = AT_LONG_DROP;
+    p.max_length = 16;
+    OK(load_text(&d,
+                 PAIR("q") "{\"prompt\":\"a long question about tea and bread and all the rest\","
+                           "\"chosen\":\" yes\",\"rejected\":\" no\"}\n" PAIR("r"),
+                 &p));
+    assert_int_equal(d.n_rows, 4);
+    assert_int_equal(d.n_dropped, 2);
+    assert_non_null(strstr(warnings, ": 2 rows were dropped"));
+    assert_non_null(strstr(warnings, "(line 2)"));
+    at_dataset_release(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +318,7 @@ int main(void)
         cmocka_unit_test(dataset_of_conversations_without_template_is_an_error),
         cmocka_unit_test(dataset_with_long_rows_follows_the_policy),
         cmocka_unit_test(dataset_with_sides_equal_after_the_cut_is_an_error),
+        cmocka_unit_test(dataset_with_long_rows_of_one_line_says_it_once),
     };
 
     return cmocka_run_group_tests(tests, open_model, close_model);
