@@ -228,7 +228,7 @@ enum at_status cli_data_lint(struct cli_args *args)
     p.n_held = config.eval_dataset.n;
     p.eos = config.eos_token;
     p.system_prompt = config.system_prompt;
-    p.max_length = config.max_length;
+    p.max_length = at_run_row_limit(&config);
     if (config.model_name_or_path) {
         const struct at_bundle_params open = { .path = config.model_name_or_path,
                                                .tokenizer_dir = config.tokenizer,

@@ -19,7 +19,7 @@ static enum at_packing packing_of(const struct at_run *run, bool on)
 {
     const char *strategy = run->config->packing_strategy;
 
-    if (!on || run->scores || !at_key_read_by(AT_KEY_packing, run->method))
+    if (!on || run->purpose == AT_TO_SCORE || !at_key_read_by(AT_KEY_packing, run->method))
         return AT_PACKING_NONE;
     return strcmp(strategy, "wrapped") == 0     ? AT_PACKING_WRAPPED
            : strcmp(strategy, "bfd_split") == 0 ? AT_PACKING_BFD_SPLIT
@@ -44,6 +44,13 @@ static bool takes_long_rows(enum at_packing packing)
     return packing == AT_PACKING_BFD_SPLIT || packing == AT_PACKING_WRAPPED;
 }
 
+uint32_t at_run_row_limit(const struct at_config *config)
+{
+    const struct at_run run = { .config = config, .method = config->run_method };
+
+    return takes_long_rows(train_packing(&run)) ? 0 : config->max_length;
+}
+
 static struct at_dataset_params dataset_params(const struct at_run *run, enum at_packing packing)
 {
     const struct at_config *c = run->config;
@@ -53,11 +60,11 @@ static struct at_dataset_params dataset_params(const struct at_run *run, enum at
         .chat = run->bundle.chat,
         .eos = c->eos_token,
         .system_prompt = c->system_prompt,
-        .max_length = c->max_length,
+        .max_length = takes_long_rows(packing) ? 0 : c->max_length,
         .assistant_only = c->assistant_only_loss,
         .prompt_targets = at_method_get(run->method)->prompt,
         .reads_last = at_method_get(run->method)->value_head,
-        .singles = at_method_get(run->method)->value_head && run->scores,
+        .singles = at_method_get(run->method)->value_head && run->purpose != AT_TO_TRAIN,
         .skips_pad = strcmp(c->reward_token, "last_not_pad") == 0,
         .completion_only = !c->is_set[AT_KEY_completion_only_loss] || c->completion_only_loss,
     };
@@ -65,8 +72,6 @@ static struct at_dataset_params dataset_params(const struct at_run *run, enum at
     p.on_long = strcmp(c->on_long_row, "cut") == 0    ? AT_LONG_CUT
                 : strcmp(c->on_long_row, "drop") == 0 ? AT_LONG_DROP
                                                       : AT_LONG_ERROR;
-    if (takes_long_rows(packing))
-        p.max_length = 0;
     p.keeps_cut = packing != AT_PACKING_NONE; /* TRL packs them too */
     p.on_bad = strcmp(c->on_bad_row, "skip") == 0   ? AT_BAD_SKIP
                : strcmp(c->on_bad_row, "keep") == 0 ? AT_BAD_KEEP
@@ -186,7 +191,7 @@ static AT_CHECKED open_packs(struct at_run *run)
     if (takes_long_rows(train_packing(run)) && (!d->has_eval || takes_long_rows(eval_packing(run))))
         warn_ignored(run->config, AT_KEY_on_long_row,
                      "this packing_strategy leaves nothing of long rows out");
-    if (!run->scores && !d->has_eval)
+    if (run->purpose != AT_TO_SCORE && !d->has_eval)
         warn_ignored(run->config, AT_KEY_eval_packing, "no rows are held out");
 done:
     return st;
@@ -210,7 +215,7 @@ static void count_steps(struct at_run *run)
 }
 
 static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
-                            const struct at_events *events, bool scores)
+                            const struct at_events *events, enum at_purpose purpose)
 {
     enum at_status st = AT_OK;
     struct at_bundle_params b = { .path = config->model_name_or_path,
@@ -218,7 +223,7 @@ static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
                                   .tokenizer_dir = config->tokenizer,
                                   .no_weights = config->init_from_scratch };
 
-    *out = (struct at_run){ .config = config, .method = config->run_method, .scores = scores };
+    *out = (struct at_run){ .config = config, .method = config->run_method, .purpose = purpose };
     if (events)
         out->events = *events;
     TRY(at_bundle_open(&out->bundle, &b));
@@ -246,7 +251,7 @@ AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
 {
     enum at_status st = AT_OK;
 
-    TRY(open_rows(out, config, events, false));
+    TRY(open_rows(out, config, events, AT_TO_SHOW));
     order_by_line(out);
 done:
     return st;
@@ -408,7 +413,7 @@ static void choose_rates(struct at_param_rates *out, const struct at_config *c)
 }
 
 static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
-                           const struct at_events *events, bool scores)
+                           const struct at_events *events, enum at_purpose purpose)
 {
     enum at_status st = AT_OK;
     struct at_engine_params p = { .capacity = config->max_tokens_per_slab,
@@ -420,8 +425,8 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     uint32_t rows = 0;
 
     p.rates = rates;
-    TRY(open_rows(out, config, events, scores));
-    if (scores) {
+    TRY(open_rows(out, config, events, purpose));
+    if (purpose == AT_TO_SCORE) {
         order_by_line(out);
     } else {
         TRY(open_kl(out));
@@ -456,12 +461,12 @@ done:
 AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
                        const struct at_events *events)
 {
-    return open_run(out, config, events, false);
+    return open_run(out, config, events, AT_TO_TRAIN);
 }
 
 AT_CHECKED at_run_open_scores(struct at_run *out, const struct at_config *config)
 {
-    return open_run(out, config, NULL, true);
+    return open_run(out, config, NULL, AT_TO_SCORE);
 }
 
 void at_run_close(struct at_run *run)

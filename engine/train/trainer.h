@@ -35,6 +35,10 @@ struct at_events { /* functions may be NULL */
     void (*resumed)(void *context, const char *checkpoint);
 };
 
+/* What rows are for. Where nothing is trained a reward model takes those with one completion too.
+ */
+enum at_purpose { AT_TO_TRAIN, AT_TO_SCORE, AT_TO_SHOW };
+
 /* Rows of a run as the trainer will see them. */
 struct at_run_data {
     struct at_dataset train, eval, all; /* `all` owns the arena when eval was split off */
@@ -48,7 +52,7 @@ struct at_run_data {
 struct at_run {
     const struct at_config *config;
     enum at_method method;
-    bool scores; /* nothing is trained: a reward model takes rows with one completion too */
+    enum at_purpose purpose;
     struct at_bundle bundle;
     struct at_run_data data;
     struct at_engine engine;
@@ -68,6 +72,9 @@ AT_CHECKED at_run_open_scores(struct at_run *out, const struct at_config *config
 AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
                             const struct at_events *events);
 void at_run_close(struct at_run *run);
+/* Tokens that a row of train_dataset may have: max_length, or 0 for no limit, which there is where
+ * packing cuts rows into pieces. */
+uint32_t at_run_row_limit(const struct at_config *config);
 
 struct at_outcome {
     uint64_t steps, best_step; /* made; the one whose state is written */

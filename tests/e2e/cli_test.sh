@@ -242,6 +242,8 @@ packed_rows_are_shown() {
     run 0 plan "$packed" --packing_strategy wrapped --on_long_row drop --eval_packing true
     says err 'on_long_row has no effect'
     says err 'eval_packing has no effect'
+    run 65 data lint "$packed"
+    run 0 data lint "$packed" --packing_strategy bfd_split
 }
 
 training_tells_what_it_did() {
@@ -489,6 +491,9 @@ PY
     run 0 score "$golden/reward/config.json" --adapter_name_or_path "$work/reward" --json \
         --train_dataset "$golden/data/sft_prompt_completion.jsonl" --max_length 64
     json 'len(lines) == 16 and all(list(line["completion"]) == ["reward"] for line in lines)'
+    run 0 data show "$golden/reward/config.json" --json --n 16 --max_length 64 \
+        --train_dataset "$golden/data/sft_prompt_completion.jsonl"
+    json 'len(lines) == 16 and all(sum(line["completion"]["completion_mask"]) == 1 for line in lines)'
     run 65 reward "$golden/reward/config.json" --train_dataset "$golden/data/sft_prompt_completion.jsonl" \
         --output_dir "$work/never"
     says err 'the key "chosen" is missing'
