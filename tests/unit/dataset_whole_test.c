@@ -1,0 +1,260 @@
+/* links: base text data */
+#include "data_test.h"
+
+/* What is said of a data set as a whole: counts, digest, order, labels; and reading it without
+ * memory. */
+
+static void dataset_counts_moved_and_unshared_prompts(void **state)
+{
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset d;
+
+    (void)state;
+    OK(load_text(&d,
+                 PAIR("q") "{\"prompt\":\"tea \",\"chosen\":\"yes\",\"rejected\":\"tea\"}\n"
+                           "{\"chosen\":\"yes\",\"rejected\":\"tea\"}\n",
+                 &p));
+    assert_int_equal(d.n_rows, 3);
+    assert_int_equal(d.n_boundary_moved, 1);
+    assert_int_equal(d.n_unshared, 1);
+    at_dataset_release(&d);
+    p.kind = AT_ROWS_SFT;
+    OK(load_text(&d, "{\"text\":\"the tea\"}", &p));
+    assert_int_equal(d.n_unshared, 0);
+    at_dataset_release(&d);
+}
+
+static void dataset_digest_sees_every_change(void **state)
+{
+    static const char *const texts[] = {
+        PAIR("a") PAIR("b"),
+        PAIR("b") PAIR("a"),
+        PAIR("a") "\n" PAIR("b"),
+        PAIR("a") PAIR("b") PAIR("b"),
+        PAIR("a") "{\"prompt\":\"b\",\"chosen\":\" no\",\"rejected\":\" yes\"}\n",
+    };
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    char digests[AT_COUNT(texts) + 4][65];
+    struct at_dataset d;
+    size_t n = 0;
+
+    (void)state;
+    for (; n < AT_COUNT(texts); n++) {
+        OK(load_text(&d, texts[n], &p));
+        memcpy(digests[n], d.digest, sizeof digests[n]);
+        at_dataset_release(&d);
+    }
+    p.kind = AT_ROWS_SFT;
+    for (int only = 0; only < 2; only++, n++) {
+        p.completion_only = only;
+        OK(load_text(&d, texts[0], &p));
+        memcpy(digests[n], d.digest, sizeof digests[n]);
+        at_dataset_release(&d);
+    }
+    for (int only = 0; only < 2; only++, n++) {
+        p.assistant_only = only;
+        OK(load_text(&d, "{\"messages\":[" USER("a") "," SAID("b") "]}", &p));
+        memcpy(digests[n], d.digest, sizeof digests[n]);
+        at_dataset_release(&d);
+    }
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(strlen(digests[i]), 64);
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(digests[i], digests[k]);
+    }
+}
+
+static void dataset_of_many_lines_keeps_their_order(void **state)
+{
+    enum { ROWS = 9001 };
+    const struct at_dataset_params p = strict(AT_ROWS_SFT);
+    const char *const paths[] = { path, path };
+    struct at_dataset d;
+    struct at_buf text = { 0 }, back = { 0 };
+    char want[32];
+
+    (void)state;
+    for (int i = 0; i < ROWS; i++)
+        at_buf_printf(&text, "{\"text\":\"tea %d\"}\n", i);
+    OK(at_file_write_atomic(path, text.data, text.n));
+    OK(at_dataset_load(&d, paths, 2, &p));
+    assert_int_equal(d.n_rows, 2 * ROWS);
+    for (uint32_t i = 0; i < d.n_rows; i++) {
+        const struct at_segment *s = &d.rows[i].segment[0];
+        assert_int_equal(d.rows[i].line, i % ROWS + 1);
+        assert_int_equal(d.rows[i].index, i);
+        at_buf_clear(&back);
+        OK(at_tokenizer_decode(tokenizer, &back, s->ids, s->n, true));
+        snprintf(want, sizeof want, "tea %u", i % ROWS);
+        assert_string_equal(back.data, want);
+    }
+    at_dataset_release(&d);
+    at_buf_release(&text);
+    at_buf_release(&back);
+}
+
+/* Pairs taken apart: a thousand desirable rows, then their counterparts; each line is saved once.
+ */
+static void dataset_of_pairs_taken_apart_comes_in_blocks(void **state)
+{
+    enum { PAIRS = 1003 };
+    struct at_dataset_params p = strict(AT_ROWS_LABELLED);
+    const char *const paths[] = { path };
+    char copy[64];
+    struct at_dataset d;
+    struct at_buf text = { 0 }, back = { 0 }, saved = { 0 };
+
+    (void)state;
+    for (int i = 0; i < PAIRS; i++)
+        at_buf_printf(&text, "{\"prompt\":\"q %d\",\"chosen\":\" a %d\",\"rejected\":\" b %d\"}\n",
+                      i, i, i);
+    OK(load_text(&d, text.data, &p));
+    assert_int_equal(d.n_rows, 2 * PAIRS);
+    assert_int_equal(d.n_read, 2 * PAIRS);
+    for (uint32_t i = 0; i < d.n_rows; i++) {
+        const bool second = i < 2000 ? i >= 1000 : i >= 2003;
+        const uint32_t line = i < 2000 ? i % 1000 : 1000 + (i - 2000) % 3;
+        const struct at_row *row = &d.rows[i];
+        char want[32];
+        assert_int_equal(row->index, i);
+        assert_int_equal(row->line, line + 1);
+        assert_int_equal(row->desirable, !second);
+        assert_int_equal(row->n_segments, 1);
+        at_buf_clear(&back);
+        OK(at_tokenizer_decode(tokenizer, &back, row->segment[0].ids, row->segment[0].n, true));
+        snprintf(want, sizeof want, "%s %u", second ? " b" : " a", line);
+        if (!strstr(want, back.data) && !strstr(back.data, want + 1))
+            fail_msg("row %u is \"%s\", not \"%s\"", i, back.data, want);
+    }
+    snprintf(copy, sizeof copy, "%s.saved", path);
+    OK(at_dataset_save(&d, paths, copy));
+    OK(at_file_read(&saved, copy));
+    assert_string_equal(saved.data, text.data);
+    assert_int_equal(unlink(copy), 0);
+    at_dataset_release(&d);
+    at_buf_release(&text);
+    at_buf_release(&back);
+    at_buf_release(&saved);
+}
+
+/* A label is part of what is trained on; 1 and 0 are true and false. */
+static void dataset_of_labels_reads_them(void **state)
+{
+    static const char *const texts[] = {
+        "{\"prompt\":\"q\",\"completion\":\" a\",\"label\":true}",
+        "{\"prompt\":\"q\",\"completion\":\" a\",\"label\":1}",
+        "{\"prompt\":\"q\",\"completion\":\" a\",\"label\":false}",
+        "{\"prompt\":\"q\",\"completion\":\" a\",\"label\":0}",
+    };
+    const struct at_dataset_params p = strict(AT_ROWS_LABELLED);
+    char digests[AT_COUNT(texts)][65];
+    struct at_dataset d;
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(texts); i++) {
+        OK(load_text(&d, texts[i], &p));
+        assert_int_equal(d.n_rows, 1);
+        assert_int_equal(d.rows[0].desirable, i < 2);
+        memcpy(digests[i], d.digest, sizeof digests[i]);
+        at_dataset_release(&d);
+    }
+    assert_string_equal(digests[0], digests[1]);
+    assert_string_equal(digests[2], digests[3]);
+    assert_string_not_equal(digests[0], digests[2]);
+}
+
+/* In a joined text the first token of a row is predicted by what stands before it: where it is
+ * trained on, which a prompt is not and a conversation of which only the replies count. */
+static void dataset_says_whether_first_tokens_count(void **state)
+{
+    static const struct {
+        const char *text;
+        bool completion_only, assistant_only, want;
+    } cases[] = {
+        { "{\"text\":\"the tea\"}", true, false, true },
+        { "{\"prompt\":\"q\",\"completion\":\" a\"}", true, false, false },
+        { "{\"prompt\":\"q\",\"completion\":\" a\"}", false, false, true },
+        { "{\"messages\":[" USER("a") "," SAID("b") "]}", true, false, true },
+        { "{\"messages\":[" USER("a") "," SAID("b") "]}", true, true, false },
+    };
+    struct at_dataset d;
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        struct at_dataset_params p = strict(AT_ROWS_SFT);
+        p.completion_only = cases[i].completion_only;
+        p.assistant_only = cases[i].assistant_only;
+        OK(load_text(&d, cases[i].text, &p));
+        assert_int_equal(d.rows[0].first_counts, cases[i].want);
+        assert_true(d.rows[0].n_prefix > 0 || d.rows[0].segment[0].targets[0] == 0);
+        at_dataset_release(&d);
+    }
+}
+
+/* Loads `text` with every allocation failing in turn. Some failures do no harm (PCRE2 falls back on
+ * the system's allocator), so the end is reached when many calls in a row succeed. */
+static void check_failing(const char *text, const struct at_dataset_params *p)
+{
+    const char *const paths[] = { path };
+    struct at_dataset d;
+    char digest[65];
+    uint64_t n = 0, failures = 0;
+
+    OK(load_text(&d, text, p));
+    memcpy(digest, d.digest, sizeof digest);
+    at_dataset_release(&d);
+    for (int good = 0; good < 30;) {
+        at_alloc_fail_at(++n);
+        const enum at_status st = at_dataset_load(&d, paths, 1, p);
+        at_alloc_fail_at(0);
+        if (st == AT_OK) {
+            good++;
+            assert_string_equal(d.digest, digest);
+            at_dataset_release(&d);
+            continue;
+        }
+        good = 0;
+        failures++;
+        assert_int_equal(st, AT_MEMORY);
+        assert_non_null(strstr(at_message(), "memory"));
+        assert_null(d.arena.last);
+    }
+    assert_true(failures > 80);
+}
+
+static void dataset_without_memory_fails_cleanly(void **state)
+{
+    static const char pairs[] =
+        "{\"chosen\":[" USER("hi") "," SAID("yes") "],\"rejected\":[" USER("hi") "," SAID(
+            "no") "]}\n" PAIR("q") "{\"prompt\":\"a\",\"chosen\":\"\",\"rejected\":\"b\"}"
+                                   "\n" PAIR("a long prompt that is longer than all others");
+    static const char chats[] = "{\"messages\":[" USER("a") "," SAID("b") "," USER("c") "," SAID(
+        "d") "]}\n{\"prompt\":[" USER("a") "],\"completion\":[" SAID("b") "]}\n"
+                                                                          "{\"text\":\"tea\"}\n";
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+
+    (void)state;
+    p.system_prompt = "be kind";
+    p.max_length = 24;
+    p.on_long = AT_LONG_CUT;
+    p.on_bad = AT_BAD_SKIP;
+    check_failing(pairs, &p);
+    p = strict(AT_ROWS_SFT);
+    p.assistant_only = true;
+    check_failing(chats, &p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(dataset_counts_moved_and_unshared_prompts),
+        cmocka_unit_test(dataset_digest_sees_every_change),
+        cmocka_unit_test(dataset_of_many_lines_keeps_their_order),
+        cmocka_unit_test(dataset_of_pairs_taken_apart_comes_in_blocks),
+        cmocka_unit_test(dataset_of_labels_reads_them),
+        cmocka_unit_test(dataset_says_whether_first_tokens_count),
+        cmocka_unit_test(dataset_without_memory_fails_cleanly),
+    };
+
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}
