@@ -40,7 +40,8 @@ while [ $# -gt 0 ]; do
 done
 
 need_packages build-essential cmake ninja-build pkg-config glslang-tools spirv-tools libvulkan-dev \
-    mesa-vulkan-drivers libcjson-dev libsodium-dev libyaml-dev libpcre2-dev libutf8proc-dev
+    mesa-vulkan-drivers libcjson-dev libsodium-dev libyaml-dev libpcre2-dev libutf8proc-dev \
+    zlib1g-dev libzstd-dev
 if [ ! -f .build/release/build.ninja ]; then
     cmake --preset release >/dev/null
 fi

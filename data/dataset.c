@@ -1,5 +1,6 @@
 #include "dataset.h"
 
+#include "forms.h"
 #include "reader.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@ struct result {
     enum outcome outcome;
     uint32_t line, half;
     bool moved, doubtful;
+    const struct at_form *form;
     struct at_row row;
     const char *message; /* of SKIPPED and WRONG */
 };
@@ -198,6 +200,7 @@ static AT_CHECKED finish_row(struct batch *b, const struct at_line *line, struct
     for (uint32_t k = 0; k < b->record.n_sides; k++)
         longest = b->rendering.side[k].n > longest ? b->rendering.side[k].n : longest;
     out->moved = b->rendering.moved;
+    out->form = b->record.form;
     out->outcome = KEPT;
     if (longest > limit && p->on_long == AT_LONG_DROP) {
         out->outcome = DROPPED_LONG;
@@ -312,6 +315,8 @@ static AT_CHECKED keep_row(struct loader *l, const struct result *result)
         ids += s->n_uncut;
         targets += s->n_uncut;
     }
+    if (l->out->n_rows == 0 && result->form)
+        l->out->form = result->form->name;
     row.index = l->n_lines; /* until put_in_order() */
     row.file = l->file;
     l->rows[l->out->n_rows++] = row;

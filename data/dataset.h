@@ -1,4 +1,5 @@
-/* A data set of tokenised rows, read from JSONL records in TRL's forms.
+/* A data set of tokenised rows, read from JSONL records (packed with gzip or Zstandard or not) in
+ * TRL's forms, or in those of other tools that forms.h rewrites.
  *   preference  {prompt, chosen, rejected} or {chosen, rejected}, strings or message lists
  *   SFT         {messages}, {prompt, completion}, {text}, or a preference row (trains on chosen)
  *   labelled    {prompt, completion, label}, or a preference row, which makes two (chosen:
@@ -41,7 +42,8 @@ struct at_dataset {
      * prompt has other ids at its end than in front of a completion; kept pairs without a prompt to
      * share. */
     uint32_t n_read, n_cut, n_dropped, n_boundary_moved, n_unshared;
-    char digest[65]; /* over all ids, masks and lines: what the trainer will see */
+    const char *form; /* of the first row, where it is another than TRL's */
+    char digest[65];  /* over all ids, masks and lines: what the trainer will see */
 };
 /* Reads `n_paths` files in order. Zero rows left, or a row without targets, is AT_DATA.
  *

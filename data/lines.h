@@ -1,8 +1,21 @@
-/* The lines of a text file, one after the other. Private to data/. */
+/* Text files as they are read: whole, unpacked, by lines or by cells. Private to data/. */
 #ifndef AT_LINES_H
 #define AT_LINES_H
 
 #include "os.h"
+
+/* The bytes of a file, of gzip (RFC 1952) and Zstandard (RFC 8878) files those that are packed;
+ * the first bytes tell. Plain files are mapped. */
+struct at_text {
+    const char *data; /* n bytes */
+    size_t n;
+    struct at_map map;
+    struct at_buf unpacked;
+};
+AT_CHECKED at_text_open(struct at_text *out, const char *path);
+void at_text_close(struct at_text *text);
+
+/* ---- lines ---- */
 
 struct at_line {
     const char *path;
@@ -11,7 +24,7 @@ struct at_line {
     uint32_t number; /* from 1 */
 };
 struct at_lines {
-    struct at_map map;
+    struct at_text file;
     const char *path; /* borrowed */
     size_t at;
     uint32_t number; /* of the last line read */
@@ -22,5 +35,26 @@ AT_CHECKED at_lines_open(struct at_lines *out, const char *path);
  * `lines`. AT_DATA for files of more than UINT32_MAX lines. */
 AT_CHECKED at_lines_next(struct at_lines *lines, struct at_line *out, bool *found);
 void at_lines_close(struct at_lines *lines);
+
+/* ---- tables ---- */
+
+/* Comma- or tab-separated values (RFC 4180): cells in quotes may hold separators, ends of lines and
+ * doubled quotes. */
+struct at_cells {
+    struct at_text file;
+    const char *path; /* borrowed */
+    char separator;
+    size_t at;
+    uint32_t number, line; /* next line of the file; line that the last row began on */
+    struct at_buf text;    /* the row's cells, each ended by a 0 */
+    size_t *starts;        /* (capacity) of each in `text` */
+    size_t n, capacity;    /* cells of the row */
+};
+AT_CHECKED at_cells_open(struct at_cells *out, const char *path, char separator);
+/* The next row that is not empty; *found is false behind the last. AT_DATA with the place for a
+ * quote that is not closed or stands inside a cell, and for text that is no UTF-8. */
+AT_CHECKED at_cells_next(struct at_cells *cells, bool *found);
+const char *at_cells_get(const struct at_cells *cells, size_t i); /* valid until the next row */
+void at_cells_close(struct at_cells *cells);
 
 #endif

@@ -1,5 +1,6 @@
 #include "lint_parts.h"
 
+#include "forms.h"
 #include "hash.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -151,9 +152,13 @@ static AT_CHECKED kind_of(enum at_row_kind *out, const struct at_line *line)
 {
     enum at_status st = AT_OK;
     cJSON *json = NULL;
+    const struct at_form *form = NULL;
 
     *out = AT_ROWS_SFT;
     TRY(at_json_parse(&json, line->text, line->n, line->path, line->number));
+    st = at_form_take(&form, json);
+    if (st == AT_DATA) /* at_record_read() will say so */
+        st = AT_OK;
     if (at_json_find(json, "chosen") || at_json_find(json, "rejected"))
         *out = AT_ROWS_PAIR;
     else if (at_json_find(json, "label"))

@@ -493,33 +493,10 @@ const char *at_lint_language(const struct at_lint_words *words, const char *text
 bool at_lint_names_language(const char *text)
 {
     static const char *const words[] = {
-        "translat",
-        "german",
-        "french",
-        "spanish",
-        "italian",
-        "portuguese",
-        "dutch",
-        "english",
-        "russian",
-        "chinese",
-        "japanese",
-        "korean",
-        "arabic",
-        "greek",
-        "hebrew",
-        "hindi",
-        "deutsch",
-        "fran\xC3\xA7",
-        "espa\xC3\xB1",
-        "englisch",
-        "anglais",
-        "ingl\xC3",
-        "\xC3\xBC"
-        "bersetz",
-        "tradu",
-        "traduz",
-        "language",
+        "translat", "german",  "french",  "spanish",      "italian",      "portuguese", "dutch",
+        "english",  "russian", "chinese", "japanese",     "korean",       "arabic",     "greek",
+        "hebrew",   "hindi",   "deutsch", "fran\xC3\xA7", "espa\xC3\xB1", "englisch",   "anglais",
+        "ingl\xC3", "bersetz", "tradu",   "traduz",       "language",
     };
 
     for (const char *p = text; *p; p++)

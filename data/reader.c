@@ -1,5 +1,6 @@
 #include "reader.h"
 
+#include "forms.h"
 #include "hash.h"
 #include <math.h>
 #include <stdio.h>
@@ -149,18 +150,8 @@ done:
 
 /* ---- the prompt inside both sides ---- */
 
-/* Messages that both lists begin with; a list that goes no further keeps its last one. */
-static size_t shared_messages(const cJSON *a, const cJSON *b)
-{
-    size_t n = 0;
-
-    for (a = a->child, b = b->child; a && b; a = a->next, b = b->next, n++)
-        if (!cJSON_Compare(a, b, true))
-            return n;
-    return n > 0 ? n - 1 : 0;
-}
-
-/* The same by characters; a space before the difference belongs to the completions. */
+/* What two texts begin with, in characters; a space before the difference belongs to the
+ * completions. */
 static size_t shared_bytes(const char *a, const char *b)
 {
     size_t n = 0;
@@ -420,7 +411,7 @@ static AT_CHECKED fill_messages(struct at_record *r, const struct form *f,
             goto done;
         }
     } else if (f->implicit) {
-        n = skip = shared_messages(head, find(r, f->other));
+        n = skip = at_form_shared(head, find(r, f->other));
         if (n == 0) {
             st = at_line_fail(line, f->side[0],
                               "\"%s\" and \"%s\" begin with no common message, so there is no "
@@ -537,6 +528,12 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     record->n_halves = 1;
     record->desirable = false;
     TRY(at_json_parse(&record->json, line->text, line->n, line->path, line->number));
+    st = at_form_take(&record->form, record->json);
+    if (st == AT_DATA) {
+        (void)at_line_fail(line, NULL, "%s", at_message());
+        goto done;
+    }
+    TRY(st);
     if (params->singles && !find(record, "chosen") && !find(record, "rejected"))
         record->n_sides = 1;
     TRY(choose_form(&form, record, line, params->kind, half));

@@ -18,10 +18,11 @@ struct at_record_side {
 };
 /* Its memory is used again by the next line. */
 struct at_record {
-    cJSON *json;
-    bool chat;         /* messages, otherwise plain text */
-    bool has_prompt;   /* false: {messages} and {text} */
-    bool desirable;    /* labelled rows */
+    cJSON *json;                /* in TRL's keys */
+    const struct at_form *form; /* that the line had; NULL: TRL's */
+    bool chat;                  /* messages, otherwise plain text */
+    bool has_prompt;            /* false: {messages} and {text} */
+    bool desirable;             /* labelled rows */
     uint32_t n_halves; /* rows that the line makes: 2 of a pair that labelled rows are made of */
     uint32_t n_sides;
     struct at_record_side side[AT_MAX_SIDES];

@@ -23,7 +23,7 @@ for word in "$@"; do
 done
 need_packages build-essential cmake ninja-build pkg-config git python3 glslang-tools glslang-dev \
     spirv-tools libvulkan-dev vulkan-validationlayers mesa-vulkan-drivers libcjson-dev \
-    libsodium-dev libyaml-dev libpcre2-dev libutf8proc-dev libcmocka-dev zlib1g-dev \
+    libsodium-dev libyaml-dev libpcre2-dev libutf8proc-dev libcmocka-dev zlib1g-dev libzstd-dev \
     universal-ctags
 if [ -n "$peers" ]; then
     exec sh tests/peers/run.sh

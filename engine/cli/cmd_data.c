@@ -155,6 +155,8 @@ enum at_status cli_data_show(struct cli_args *args)
         TRY(show_rows(&run, d, n, json));
     cli_note("rows     %u read, %u kept, %u cut, %u dropped", d->n_read, d->n_rows, d->n_cut,
              d->n_dropped);
+    if (d->form)
+        cli_note("         in the form %s", d->form);
     if (cli_packed_text(packed, &run.data))
         cli_note("packed   %s", packed);
 done:

@@ -29,6 +29,14 @@ static const struct cli_flag score_flags[] = {
     { "tokens", NULL, "every token's log-prob (not built yet)" },
     COMMON,
 };
+static const struct cli_flag data_convert_flags[] = {
+    { "columns", "KEY=NAME,...", "what columns of a table are: prompt=Question,chosen=Reply" },
+    { "from", "FORM", "the rows' form, when their keys do not tell" },
+    { "output", "FILE", "where to write, one JSON object a line" },
+    { "plain", NULL, "texts of tables stay texts; else each becomes a message" },
+    { "to", "FORM", "the form to write (default trl)" },
+    COMMON,
+};
 static const struct cli_flag data_lint_flags[] = {
     { "all", NULL, "every warning, not the first 20 of a kind" },
     { "json", NULL, "one JSON object on stdout" },
@@ -120,6 +128,18 @@ static const struct cli_command commands[] = {
       .n_positional = 1,
       .config = true,
       .run = cli_method },
+    { .name = "data convert",
+      .usage =
+          "FILE ... --output FILE [--to FORM] [--from FORM] [--columns KEY=NAME,...] [--plain]",
+      .help = "rows of another tool or a table as rows to train with, and back",
+      .detail =
+          "Reads JSON Lines, .csv and .tsv, packed with gzip or Zstandard or not. Forms: "
+          "alpaca,\nhh-rlhf, openai (Azure, Fireworks, Together), openpipe, orca, ratings "
+          "(distilabel), sharegpt,\ntrl, ultrafeedback; all but orca and ratings are written, "
+          "too.\n",
+      FLAGS(data_convert_flags),
+      .n_positional = 4,
+      .run = cli_data_convert },
     { .name = "data lint",
       .usage = "CONFIG|FILE.jsonl [--json] [--all] [--strict] [--key value ...]",
       .help = "what is wrong with a data set",
@@ -235,9 +255,8 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "chat",       "compare", "data convert", "data split", "data stats", "dial",
-    "eval",       "export",  "grpo",         "label",      "merge",      "monitor",
-    "online_dpo", "report",  "rloo",         "sign",       "sweep",      "verify",
+    "chat",  "compare", "data split", "data stats", "dial", "eval", "export", "grpo",   "label",
+    "merge", "monitor", "online_dpo", "report",     "rloo", "sign", "sweep",  "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

@@ -80,10 +80,10 @@ usage_errors_are_2() {
     says err 'did you mean `attune sft`'
     run 2 eval
     says err 'eval is not built in this version'
-    run 2 data lint
-    says err 'data lint is not built'
+    run 2 data split
+    says err 'data split is not built'
     run 2 data
-    says err 'data show'
+    says err 'data convert'
     run 2 sft --lerning_rate 1
     says err 'did you mean --learning_rate'
     run 2 sft --lora_r 0

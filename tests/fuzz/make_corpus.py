@@ -117,7 +117,30 @@ def json_seeds():
     yield "tag.yaml", "a: !!int '1'\n--- \nb: 2\n"
 
 
-TARGETS = {"json": json_seeds, "tokenizer": tokenizer_seeds}
+def message(role, content):
+    return {"role": role, "content": content}
+
+
+def form_seeds():
+    ask, good, bad = message("user", "a"), message("assistant", "b"), message("assistant", "c")
+    turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    rows = {
+        "alpaca": {"instruction": "a", "input": "b", "output": "c", "system": "s", "history": [["x", "y"]]},
+        "hh-rlhf": {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant:"},
+        "openai": {"input": {"messages": [ask], "tools": []}, "preferred_output": [good], "non_preferred_output": bad},
+        "openpipe": {"messages": [ask, good], "rejected_message": bad},
+        "orca": {"system": "", "question": "q", "chosen": "a", "rejected": "b"},
+        "ratings": {"instruction": "q", "generations": ["a", "b"], "ratings": [1, 2.5]},
+        "sharegpt": {"conversations": turns, "chosen": turns[1], "rejected": turns[1]},
+        "ultrafeedback": {"prompt": "q", "chosen": [ask, good], "rejected": [ask, bad]},
+        "odd": {"conversations": [{"from": 1}], "messages": [1, [], {}], "rejected_message": [], "generations": [],
+                "ratings": [], "prompt": [], "chosen": [], "rejected": [{}]},
+    }
+    for name, row in rows.items():
+        yield f"{name}.json", json.dumps(row)
+
+
+TARGETS = {"forms": form_seeds, "json": json_seeds, "tokenizer": tokenizer_seeds}
 
 
 def main():

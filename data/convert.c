@@ -1,0 +1,317 @@
+#include "convert.h"
+
+#include "forms.h"
+#include "lines.h"
+#include <stdio.h>
+#include <string.h>
+
+struct job {
+    const struct at_convert_params *params;
+    struct at_convert_counts *counts;
+    const struct at_form *from, *form; /* from: NULL, any */
+    struct at_writer *writer;
+    struct at_buf line;
+};
+
+const char *at_form_names(bool written)
+{
+    static _Thread_local char text[160];
+    size_t n = 0;
+
+    text[0] = 0;
+    for (size_t i = 0; at_form_get(i); i++)
+        if ((!written || at_form_get(i)->give) && n < sizeof text)
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", n > 0 ? ", " : "",
+                                  at_form_get(i)->name);
+    return text;
+}
+
+static void count_form(struct at_convert_counts *counts, const char *name)
+{
+    size_t i = 0;
+
+    while (i + 1 < AT_COUNT(counts->forms) && counts->forms[i] &&
+           strcmp(counts->forms[i], name) != 0)
+        i++;
+    if (i + 1 < AT_COUNT(counts->forms))
+        counts->forms[i] = name;
+}
+
+/* A row in TRL's keys goes out. */
+static AT_CHECKED put_row(struct job *job, cJSON *row, const char *path, uint32_t line)
+{
+    enum at_status st = AT_OK;
+
+    st = at_form_give(job->form, row);
+    if (st == AT_DATA)
+        at_context("%s:%u", path, line);
+    TRY(st);
+    at_buf_clear(&job->line);
+    at_json_write(&job->line, row);
+    at_buf_puts(&job->line, "\n");
+    TRY(at_buf_status(&job->line));
+    TRY(at_writer_put(job->writer, job->line.data, job->line.n));
+    job->counts->n_rows++;
+done:
+    return st;
+}
+
+/* Of a form that is given, what only looks like another is not taken for it. */
+static AT_CHECKED take(const struct job *job, const struct at_form **form, cJSON *row)
+{
+    if (!job->from)
+        return at_form_take(form, row);
+    *form = job->from;
+    if (!job->from->is(row))
+        return at_fail(AT_DATA, "the row is not of the form %s: %s", job->from->name,
+                       job->from->what);
+    return job->from->take(row);
+}
+
+static AT_CHECKED convert_lines(struct job *job, const char *path)
+{
+    enum at_status st = AT_OK;
+    struct at_lines lines;
+    struct at_line line;
+    const struct at_form *form = NULL;
+    cJSON *row = NULL;
+    bool found = true;
+
+    TRY(at_lines_open(&lines, path));
+    for (;;) {
+        TRY(at_lines_next(&lines, &line, &found));
+        if (!found)
+            break;
+        TRY(at_json_parse(&row, line.text, line.n, path, line.number));
+        if (!cJSON_IsObject(row))
+            FAIL(AT_DATA, "%s:%u: a JSON object is expected; the file holds one a line", path,
+                 line.number);
+        st = take(job, &form, row);
+        if (st == AT_DATA)
+            at_context("%s:%u", path, line.number);
+        TRY(st);
+        count_form(job->counts, form ? form->name : "trl");
+        at_form_part(row);
+        TRY(put_row(job, row, path, line.number));
+        at_json_free(&row);
+    }
+done:
+    at_json_free(&row);
+    at_lines_close(&lines);
+    return st;
+}
+
+/* ---- tables ---- */
+
+static const char *key_of(const struct at_convert_params *p, const char *column)
+{
+    for (size_t i = 0; i < p->n_columns; i++)
+        if (strcmp(p->columns[i].name, column) == 0)
+            return p->columns[i].key;
+    return column;
+}
+
+static AT_CHECKED read_head(struct at_arena *arena, const char ***out, struct at_cells *cells,
+                            const struct at_convert_params *p)
+{
+    enum at_status st = AT_OK;
+    const char **keys = NULL;
+    char *copy = NULL;
+    bool found = false;
+
+    TRY(at_cells_next(cells, &found));
+    if (!found)
+        FAIL(AT_DATA, "%s: the first row must name the columns", cells->path);
+    TRY(at_arena_alloc(arena, &keys, cells->n, sizeof *keys));
+    for (size_t i = 0; i < cells->n; i++) {
+        TRY(at_arena_strdup(arena, &copy, key_of(p, at_cells_get(cells, i))));
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(keys[k], copy) == 0)
+                FAIL(AT_DATA, "%s:%u: two columns are \"%s\"", cells->path, cells->line, copy);
+        keys[i] = copy;
+    }
+    for (size_t i = 0; i < p->n_columns; i++) {
+        size_t k = 0;
+        while (k < cells->n && strcmp(at_cells_get(cells, k), p->columns[i].name) != 0)
+            k++;
+        if (k == cells->n)
+            FAIL(AT_DATA, "%s:%u: there is no column \"%s\"", cells->path, cells->line,
+                 p->columns[i].name);
+    }
+    *out = keys;
+done:
+    return st;
+}
+
+/* A label may be written in several ways; other cells are texts, or messages of one role. */
+static AT_CHECKED put_cell(cJSON *row, const char *key, const char *text, bool plain,
+                           const struct at_cells *cells)
+{
+    static const char *const yes[] = { "true", "TRUE", "True", "1", "yes" };
+    static const char *const no[] = { "false", "FALSE", "False", "0", "no" };
+    static const char *const roles[][2] = { { "prompt", "user" },
+                                            { "chosen", "assistant" },
+                                            { "rejected", "assistant" },
+                                            { "completion", "assistant" } };
+    cJSON *list = NULL;
+
+    for (size_t i = 0; strcmp(key, "label") == 0 && i < AT_COUNT(yes); i++)
+        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
+            cJSON_AddBoolToObject(row, key, strcmp(text, yes[i]) == 0);
+            return AT_OK;
+        }
+    if (strcmp(key, "label") == 0)
+        return at_fail(AT_DATA, "%s:%u: \"label\" is \"%.40s\"; true or false is expected",
+                       cells->path, cells->line, text);
+    for (size_t i = 0; !plain && i < AT_COUNT(roles); i++)
+        if (strcmp(key, roles[i][0]) == 0) {
+            cJSON *m = cJSON_CreateObject();
+            list = cJSON_AddArrayToObject(row, key);
+            cJSON_AddStringToObject(m, "role", roles[i][1]);
+            cJSON_AddStringToObject(m, "content", text);
+            cJSON_AddItemToArray(list, m);
+            return AT_OK;
+        }
+    cJSON_AddStringToObject(row, key, text);
+    return AT_OK;
+}
+
+/* A system column goes in front of the prompt's messages. */
+static void move_system(cJSON *row)
+{
+    cJSON *prompt = cJSON_GetObjectItemCaseSensitive(row, "prompt"), *m = NULL;
+    const cJSON *system = at_json_find(row, "system");
+
+    if (!cJSON_IsArray(prompt) || !cJSON_IsString(system))
+        return;
+    if (system->valuestring[0]) {
+        m = cJSON_CreateObject();
+        cJSON_AddStringToObject(m, "role", "system");
+        cJSON_AddStringToObject(m, "content", system->valuestring);
+        cJSON_InsertItemInArray(prompt, 0, m);
+    }
+    cJSON_DeleteItemFromObjectCaseSensitive(row, "system");
+}
+
+static AT_CHECKED check_columns(const char *const *keys, size_t n, const char *path)
+{
+    bool prompt = false, pair = false, other = false, completion = false;
+
+    for (size_t i = 0; i < n; i++) {
+        prompt = prompt || strcmp(keys[i], "prompt") == 0;
+        pair = pair || strcmp(keys[i], "chosen") == 0;
+        other = other || strcmp(keys[i], "rejected") == 0;
+        completion = completion || strcmp(keys[i], "completion") == 0;
+    }
+    if (prompt && ((pair && other) || completion))
+        return AT_OK;
+    return at_fail(AT_DATA,
+                   "%s: the columns prompt, chosen and rejected (or prompt and completion) are "
+                   "needed; name yours with --columns prompt=NAME,chosen=NAME,rejected=NAME",
+                   path);
+}
+
+static AT_CHECKED convert_table(struct job *job, const char *path, char separator)
+{
+    enum at_status st = AT_OK;
+    struct at_arena arena = { .last = NULL };
+    struct at_cells cells = { .n = 0 };
+    const char **keys = NULL;
+    cJSON *row = NULL;
+    size_t n_keys = 0;
+    bool found = true;
+
+    TRY(at_cells_open(&cells, path, separator));
+    TRY(read_head(&arena, &keys, &cells, job->params));
+    n_keys = cells.n;
+    TRY(check_columns(keys, n_keys, path));
+    count_form(job->counts, separator == ',' ? "csv" : "tsv");
+    for (;;) {
+        TRY(at_cells_next(&cells, &found));
+        if (!found)
+            break;
+        if (cells.n != n_keys)
+            FAIL(AT_DATA, "%s:%u: %zu cells, the first row has %zu", path, cells.line, cells.n,
+                 n_keys);
+        row = cJSON_CreateObject();
+        for (size_t i = 0; i < n_keys; i++)
+            TRY(put_cell(row, keys[i], at_cells_get(&cells, i), job->params->plain, &cells));
+        move_system(row);
+        TRY(put_row(job, row, path, cells.line));
+        at_json_free(&row);
+    }
+done:
+    at_json_free(&row);
+    at_cells_close(&cells);
+    at_arena_release(&arena);
+    return st;
+}
+
+/* ---- files ---- */
+
+/* "a.csv", "a.csv.gz" */
+static bool ends_with(const char *path, const char *end)
+{
+    static const char *const packed[] = { "", ".gz", ".zst" };
+    const size_t n = strlen(path), n_end = strlen(end);
+
+    for (size_t i = 0; i < AT_COUNT(packed); i++) {
+        const size_t n_packed = strlen(packed[i]);
+        if (n > n_end + n_packed && memcmp(path + n - n_packed, packed[i], n_packed) == 0 &&
+            memcmp(path + n - n_packed - n_end, end, n_end) == 0)
+            return true;
+    }
+    return false;
+}
+
+static AT_CHECKED check_paths(struct at_arena *arena, const struct at_convert_params *p)
+{
+    enum at_status st = AT_OK;
+    char *to = NULL, *from = NULL;
+
+    if (!at_path_exists(p->to))
+        goto done;
+    TRY(at_path_real(arena, &to, p->to));
+    for (size_t i = 0; i < p->n_from; i++) {
+        TRY(at_path_real(arena, &from, p->from[i]));
+        if (strcmp(from, to) == 0)
+            FAIL(AT_USAGE, "%s is read; write to another file", p->to);
+    }
+done:
+    return st;
+}
+
+AT_CHECKED at_convert(struct at_convert_counts *out, const struct at_convert_params *params)
+{
+    enum at_status st = AT_OK;
+    struct at_arena arena = { .last = NULL };
+    struct job job = { .params = params, .counts = out };
+
+    *out = (struct at_convert_counts){ .n_rows = 0 };
+    job.form = at_form_find(params->form ? params->form : "trl");
+    if (!job.form || !job.form->give)
+        FAIL(AT_USAGE, "form \"%s\": one of %s is expected", params->form, at_form_names(true));
+    job.from = params->from_form ? at_form_find(params->from_form) : NULL;
+    if (params->from_form && !job.from)
+        FAIL(AT_USAGE, "form \"%s\": one of %s is expected", params->from_form,
+             at_form_names(false));
+    TRY(check_paths(&arena, params));
+    TRY(at_writer_open(&job.writer, params->to));
+    for (size_t i = 0; i < params->n_from; i++) {
+        const char *path = params->from[i];
+        if (ends_with(path, ".csv"))
+            TRY(convert_table(&job, path, ','));
+        else if (ends_with(path, ".tsv"))
+            TRY(convert_table(&job, path, '\t'));
+        else
+            TRY(convert_lines(&job, path));
+    }
+    if (out->n_rows == 0)
+        FAIL(AT_DATA, "%s: the data set has no rows", params->from[0]);
+    TRY(at_writer_commit(job.writer));
+done:
+    at_writer_close(&job.writer);
+    at_buf_release(&job.line);
+    at_arena_release(&arena);
+    return st;
+}

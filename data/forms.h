@@ -1,0 +1,29 @@
+/* Forms that rows come in elsewhere, as one table: each is recognised by its keys and rewritten
+ * with TRL's, and back. Private to data/ but for the names. */
+#ifndef AT_FORMS_H
+#define AT_FORMS_H
+
+#include "json.h"
+
+struct at_form {
+    const char *name;
+    const char *what; /* its keys, for people */
+    bool (*is)(const cJSON *row);
+    AT_CHECKED (*take)(cJSON *row);
+    AT_CHECKED (*give)(cJSON *row); /* NULL: it is only read */
+};
+/* NULL at the end of the list, which is sorted by name. */
+const struct at_form *at_form_get(size_t i);
+const struct at_form *at_form_find(const char *name); /* or NULL */
+/* Rewrites an object in TRL's keys: {prompt, chosen, rejected}, {prompt, completion}, {messages} or
+ * {chosen, rejected}; *form is what it was, NULL when it was nothing of the table. Other keys stay.
+ * AT_DATA with a sentence that names no place. */
+AT_CHECKED at_form_take(const struct at_form **form, cJSON *row);
+/* Messages that both lists begin with; a list that goes no further keeps its last one. */
+size_t at_form_shared(const cJSON *a, const cJSON *b);
+/* Gives a pair of conversations that begin alike a prompt of its own; leaves other rows alone. */
+void at_form_part(cJSON *row);
+/* Rewrites a row in TRL's keys in the form. AT_DATA when the form cannot hold it. */
+AT_CHECKED at_form_give(const struct at_form *form, cJSON *row);
+
+#endif

@@ -1,0 +1,62 @@
+#include "cli.h"
+
+#include "convert.h"
+#include <string.h>
+
+/* "prompt=Question,chosen=New reply" into columns. */
+static AT_CHECKED read_columns(struct at_column **out, size_t *out_n, struct at_arena *arena,
+                               const char *text)
+{
+    enum at_status st = AT_OK;
+    struct at_column *columns = NULL;
+    char *copy = NULL, *next = NULL;
+    size_t n = 0;
+
+    TRY(at_arena_strdup(arena, &copy, text));
+    TRY(at_arena_alloc(arena, &columns, strlen(text), sizeof *columns));
+    for (char *key = copy; key; key = next) {
+        char *name = strchr(key, '=');
+        next = strchr(key, ',');
+        if (next)
+            *next++ = 0;
+        if (!name || name == key || name[1] == 0 || (next && name > next))
+            FAIL(AT_USAGE, "--columns %s: KEY=NAME,... is expected, such as prompt=Question", text);
+        *name = 0;
+        columns[n++] = (struct at_column){ .name = name + 1, .key = key };
+    }
+    *out = columns;
+    *out_n = n;
+done:
+    return st;
+}
+
+enum at_status cli_data_convert(struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    struct at_convert_counts counts;
+    struct at_column *columns = NULL;
+    const char *list = cli_flag_text(args, "columns");
+    struct at_buf forms = { 0 };
+    struct at_convert_params p = { .from = args->positional,
+                                   .n_from = args->n_positional,
+                                   .to = cli_flag_text(args, "output"),
+                                   .from_form = cli_flag_text(args, "from"),
+                                   .form = cli_flag_text(args, "to"),
+                                   .plain = cli_flag_on(args, "plain") };
+
+    if (p.n_from == 0 || !p.to)
+        FAIL(AT_USAGE, "usage: attune data convert %s", args->command->usage);
+    if (list)
+        TRY(read_columns(&columns, &p.n_columns, &args->arena, list));
+    p.columns = columns;
+    TRY(at_convert(&counts, &p));
+    for (size_t i = 0; counts.forms[i]; i++)
+        at_buf_printf(&forms, "%s%s", i > 0 ? ", " : "", counts.forms[i]);
+    TRY(at_buf_status(&forms));
+    cli_note("%s: %llu rows, %s to %s", p.to, (unsigned long long)counts.n_rows, forms.data,
+             p.form ? p.form : "trl");
+    cli_note("next       attune data lint %s", p.to);
+done:
+    at_buf_release(&forms);
+    return st;
+}

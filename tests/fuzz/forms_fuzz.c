@@ -1,0 +1,24 @@
+/* links: base text data */
+/* Rows of other tools: whatever is read is written in every form, or refused with a sentence. */
+#include "forms.h"
+#include "fuzz.h"
+#include "json.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    const struct at_form *form = NULL;
+    cJSON *row = NULL;
+
+    if (at_json_parse(&row, (const char *)data, n, "fuzz", 1) == AT_OK &&
+        at_form_take(&form, row) == AT_OK) {
+        at_form_part(row);
+        for (size_t i = 0; at_form_get(i); i++) {
+            cJSON *copy = cJSON_Duplicate(row, true);
+            if (at_form_give(at_form_get(i), copy) == AT_OK)
+                (void)(at_form_take(&form, copy) == AT_OK);
+            cJSON_Delete(copy);
+        }
+    }
+    at_json_free(&row);
+    return 0;
+}
