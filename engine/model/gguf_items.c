@@ -296,23 +296,36 @@ done:
     return st;
 }
 
-AT_CHECKED at_gguf_get_i32s(const int32_t **out, size_t *n, const struct at_weights *weights,
-                            const char *key)
+/* An array of elements of four bytes. */
+static AT_CHECKED get_words(void *out_pointer, size_t *n, const struct at_weights *weights,
+                            const char *key, enum at_gguf_type element, const char *expected)
 {
     const struct at_gguf_item *item = find(weights, key);
     enum at_status st = AT_OK;
-    int32_t *values = NULL;
+    uint32_t *values = NULL;
 
     if (!item)
         return AT_OK;
-    if (item->type != AT_GGUF_ARRAY || item->element != AT_GGUF_I32)
-        return wrong_type(weights, item, "an array of int32");
+    if (item->type != AT_GGUF_ARRAY || item->element != element)
+        return wrong_type(weights, item, expected);
     TRY(at_arena_alloc(weights->arena, &values, item->n + 1, sizeof *values));
     memcpy(values, item->value, item->n * sizeof *values);
-    *out = values;
+    memcpy(out_pointer, &values, sizeof values);
     *n = item->n;
 done:
     return st;
+}
+
+AT_CHECKED at_gguf_get_i32s(const int32_t **out, size_t *n, const struct at_weights *weights,
+                            const char *key)
+{
+    return get_words(out, n, weights, key, AT_GGUF_I32, "an array of int32");
+}
+
+AT_CHECKED at_gguf_get_f32s(const float **out, size_t *n, const struct at_weights *weights,
+                            const char *key)
+{
+    return get_words(out, n, weights, key, AT_GGUF_F32, "an array of float32");
 }
 
 bool at_gguf_has(const struct at_weights *weights, const char *key)

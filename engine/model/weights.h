@@ -71,6 +71,8 @@ AT_CHECKED at_gguf_get_strings(const char *const **out, const size_t **lengths, 
                                const struct at_weights *weights, const char *key);
 AT_CHECKED at_gguf_get_i32s(const int32_t **out, size_t *n, const struct at_weights *weights,
                             const char *key);
+AT_CHECKED at_gguf_get_f32s(const float **out, size_t *n, const struct at_weights *weights,
+                            const char *key);
 bool at_gguf_has(const struct at_weights *weights, const char *key);
 size_t at_gguf_count(const struct at_weights *weights);
 const char *at_gguf_key(const struct at_weights *weights, size_t i);

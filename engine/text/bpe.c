@@ -231,15 +231,89 @@ done:
     return st;
 }
 
+/* ---- letters ---- */
+
+/* Symbols of a word as they come; what has no token is held back until what follows is known. */
+struct spelling {
+    const struct at_tokenizer *t;
+    struct at_bpe *bpe;
+    uint32_t n;
+    bool unknown; /* one is held back */
+};
+
+static void spell(struct spelling *s, int32_t id)
+{
+    s->bpe->symbols[s->n] = (struct at_symbol){ .id = id, .previous = s->n - 1, .next = s->n + 1 };
+    s->n++;
+}
+
+static void spell_held(struct spelling *s)
+{
+    if (s->unknown)
+        spell(s, s->t->unknown);
+    s->unknown = false;
+}
+
+/* A letter without a token: its bytes, the unknown token, or nothing. The reference does not put
+ * down what it held back before the bytes. */
+static void spell_unknown(struct spelling *s, const char *letter, size_t n)
+{
+    const struct at_tokenizer *t = s->t;
+    bool has_all = t->byte_fallback;
+
+    for (size_t i = 0; i < n; i++)
+        has_all = has_all && t->fallback_id[(uint8_t)letter[i]] >= 0;
+    if (has_all) {
+        for (size_t i = 0; i < n; i++)
+            spell(s, t->fallback_id[(uint8_t)letter[i]]);
+    } else if (t->unknown >= 0) {
+        if (!t->fuse_unknown)
+            spell_held(s);
+        s->unknown = true;
+    } else {
+        at_warn("no_token", "\"%.*s\" has no token and is left out", (int)n, letter);
+    }
+}
+
+static void spell_bytes(struct spelling *s, const char *word, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int32_t id = s->t->byte_id[(uint8_t)word[i]];
+        char letter[4];
+        if (id < 0) {
+            spell_unknown(s, letter, at_utf8_put(letter, at_alphabet_char((uint8_t)word[i])));
+            continue;
+        }
+        spell_held(s);
+        spell(s, id);
+    }
+}
+
+static void spell_letters(struct spelling *s, const char *word, size_t n)
+{
+    for (size_t i = 0, length; i < n; i += length) {
+        (void)at_utf8_get(word + i, &length);
+        const int32_t id = at_string_map_find(&s->t->vocab, word + i, length);
+        if (id < 0) {
+            spell_unknown(s, word + i, length);
+            continue;
+        }
+        spell_held(s);
+        spell(s, id);
+    }
+}
+
 static AT_CHECKED whole_word(const struct at_tokenizer *t, int32_t *out, const char *word, size_t n)
 {
     enum at_status st = AT_OK;
     struct at_buf text = { 0 };
 
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; t->byte_level && i < n; i++) {
         char c[4];
         at_buf_put(&text, c, at_utf8_put(c, at_alphabet_char((uint8_t)word[i])));
     }
+    if (!t->byte_level)
+        at_buf_put(&text, word, n);
     TRY(at_buf_status(&text));
     *out = at_string_map_find(&t->vocab, text.data, text.n);
 done:
@@ -247,38 +321,33 @@ done:
     return st;
 }
 
-AT_CHECKED at_bpe_word(const struct at_tokenizer *t, struct at_bpe *bpe, struct at_ids *out,
-                       const char *word, size_t n)
+AT_CHECKED at_bpe_word(struct at_encoding *e, const char *word, size_t n)
 {
     enum at_status st = AT_OK;
+    const struct at_tokenizer *t = e->tokenizer;
+    struct spelling s = { .t = t, .bpe = &e->bpe };
     int32_t whole = -1;
-    uint32_t count = 0;
 
-    if (n > UINT32_MAX / 4)
+    if (n > UINT32_MAX / 8)
         FAIL(AT_DATA, "a word of %zu bytes is too long", n);
     if (t->ignore_merges)
         TRY(whole_word(t, &whole, word, n));
     if (whole >= 0) {
-        TRY(at_ids_push(out, whole));
+        TRY(at_ids_push(e->out, whole));
         goto done;
     }
-    TRY(reserve(bpe, n));
-    for (size_t i = 0; i < n; i++) {
-        const int32_t id = t->byte_id[(uint8_t)word[i]];
-        if (id < 0) {
-            at_warn("no_token", "byte 0x%02x has no token and is left out", (uint8_t)word[i]);
-            continue;
-        }
-        bpe->symbols[count] =
-            (struct at_symbol){ .id = id, .previous = count - 1, .next = count + 1 };
-        count++;
-    }
-    if (count == 0)
+    TRY(reserve(&e->bpe, t->byte_level ? 2 * n : n)); /* a letter of the alphabet has two bytes */
+    if (t->byte_level)
+        spell_bytes(&s, word, n);
+    else
+        spell_letters(&s, word, n);
+    spell_held(&s);
+    if (s.n == 0)
         goto done;
-    bpe->symbols[count - 1].next = UINT32_MAX; /* the first's previous is UINT32_MAX already */
-    merge_all(&t->merges, bpe, count);
-    for (uint32_t i = 0; i != UINT32_MAX; i = bpe->symbols[i].next)
-        TRY(at_ids_push(out, bpe->symbols[i].id));
+    e->bpe.symbols[s.n - 1].next = UINT32_MAX; /* the first's previous is UINT32_MAX already */
+    merge_all(&t->merges, &e->bpe, s.n);
+    for (uint32_t i = 0; i != UINT32_MAX; i = e->bpe.symbols[i].next)
+        TRY(at_ids_push(e->out, e->bpe.symbols[i].id));
 done:
     return st;
 }

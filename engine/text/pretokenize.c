@@ -2,224 +2,136 @@
 
 #include <string.h>
 
-enum {
-    MATCH_LIMIT = 20000000, /* steps of the matcher for one piece */
-    HEAP_LIMIT_KIB = 262144
+static AT_CHECKED cut(struct at_encoding *e, size_t i, const char *text, size_t n, bool at_start);
+
+/* A text on the way through one stage: matches and what stands between them arrive in order; what
+ * may still grow waits. */
+struct cutting {
+    struct at_encoding *e;
+    size_t stage;
+    const char *text;
+    bool at_start;
+    size_t begin, end; /* of what waits */
+    bool waits, is_match;
 };
 
-const char at_pattern_gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|"
-                               "\\s+(?!\\S)|\\s+";
-
-/* ---- patterns ---- */
-
-static void *allocate(size_t n, void *unused)
+static AT_CHECKED put_waiting(struct cutting *c)
 {
-    void *p = NULL;
+    const bool waits = c->waits;
 
-    (void)unused;
-    return at_alloc(&p, n, 1) == AT_OK ? p : NULL;
+    c->waits = false;
+    if (!waits || c->begin == c->end)
+        return AT_OK;
+    return cut(c->e, c->stage + 1, c->text + c->begin, c->end - c->begin,
+               c->at_start && c->begin == 0);
 }
 
-static void release(void *p, void *unused)
+/* Whether a part joins the one that waits. */
+static bool joins(const struct cutting *c, enum at_behavior behavior, bool is_match)
 {
-    (void)unused;
-    at_free(&p);
-}
-
-/* A group's opening bracket at p: what may follow it means the same in both engines. */
-static bool group_is_plain(const char *p)
-{
-    static const char *const known[] = { "?:", "?i:", "?i)", "?=", "?!", "?<=", "?<!" };
-
-    if (p[1] != '?')
-        return p[1] != '*';
-    for (size_t i = 0; i < AT_COUNT(known); i++)
-        if (strncmp(p + 1, known[i], strlen(known[i])) == 0)
-            return true;
-    return false;
-}
-
-/* Length of what stands at p and cannot be taken over; 0 when all is well. */
-static size_t foreign(const char *p, bool in_class)
-{
-    if (p[0] == '\\')
-        return p[1] == 0                                    ? 1
-               : strchr("sSdDpPrntf", p[1])                 ? 0
-               : (p[1] >= '0' && p[1] <= '9')               ? 2
-               : ((p[1] | 32) >= 'a' && (p[1] | 32) <= 'z') ? 2
-                                                            : 0;
-    if (in_class)
-        return p[0] == '[' ? 1 : strncmp(p, "&&", 2) == 0 ? 2 : 0;
-    if (p[0] == '(')
-        return group_is_plain(p) ? 0 : 3;
-    if (p[0] == '[')
-        return p[1] == ']' || strncmp(p, "[^]", 3) == 0 ? 2 : 0;
-    return strncmp(p, "}+", 2) == 0 || strncmp(p, "{,", 2) == 0 ? 2 : 0;
-}
-
-/* PCRE2's \s has U+180E, too; the property is what Oniguruma means. */
-static AT_CHECKED translate(struct at_buf *out, const char *pattern, const char *name)
-{
-    enum at_status st = AT_OK;
-    bool in_class = false;
-
-    for (const char *p = pattern; *p; p++) {
-        const size_t bad = foreign(p, in_class);
-        if (bad > 0)
-            FAIL(AT_DATA, "%s: the pattern has \"%.*s\", which is not built in this version: %s",
-                 name, (int)bad, p, pattern);
-        if (*p == '\\') {
-            p++;
-            if (*p == 's' || *p == 'S')
-                at_buf_printf(out, "\\%c{White_Space}", *p == 's' ? 'p' : 'P');
-            else
-                at_buf_printf(out, "\\%c", *p);
-            if ((*p | 32) == 'p' && p[1] == '{') /* a property's braces are no repetition */
-                while (*p != '}' && p[1] != 0)
-                    at_buf_put(out, ++p, 1);
-            continue;
-        }
-        in_class = *p == '[' || (in_class && *p != ']');
-        at_buf_put(out, p, 1);
+    switch (behavior) {
+    case AT_SPLIT_MERGED_WITH_PREVIOUS:
+        return is_match && !c->is_match;
+    case AT_SPLIT_MERGED_WITH_NEXT:
+        return !is_match && c->is_match;
+    case AT_SPLIT_CONTIGUOUS:
+        return is_match == c->is_match;
+    default:
+        return false;
     }
-    TRY(at_buf_status(out));
-done:
-    return st;
 }
 
-AT_CHECKED at_stage_compile(struct at_stage *out, const char *pattern, const char *name)
+static AT_CHECKED put_part(struct cutting *c, size_t begin, size_t end, bool is_match)
 {
     enum at_status st = AT_OK;
-    struct at_buf text = { 0 };
-    pcre2_general_context *general = pcre2_general_context_create(allocate, release, NULL);
-    pcre2_compile_context *context = general ? pcre2_compile_context_create(general) : NULL;
-    int code;
-    size_t at;
+    const struct at_stage *stage = &c->e->tokenizer->stages[c->stage];
 
-    if (!context)
-        FAIL(AT_MEMORY, "%s: no memory for a pattern", name);
-    TRY(translate(&text, pattern, name));
-    pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-    out->code = pcre2_compile((PCRE2_SPTR)text.data, text.n,
-                              PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &code, &at, context);
-    if (!out->code) {
-        char reason[128];
-        pcre2_get_error_message(code, (PCRE2_UCHAR *)reason, sizeof reason);
-        FAIL(AT_DATA, "%s: the pattern is wrong (%s): %s", name, reason, pattern);
-    }
-    (void)pcre2_jit_compile(out->code, PCRE2_JIT_COMPLETE); /* without it the matcher is slower */
-done:
-    pcre2_compile_context_free(context);
-    pcre2_general_context_free(general);
-    at_buf_release(&text);
-    return st;
-}
-
-/* ---- cutting ---- */
-
-AT_CHECKED at_encoding_init(struct at_encoding *out, const struct at_tokenizer *tokenizer,
-                            struct at_ids *ids)
-{
-    enum at_status st = AT_OK;
-    pcre2_general_context *general = pcre2_general_context_create(allocate, release, NULL);
-
-    *out = (struct at_encoding){ .tokenizer = tokenizer, .out = ids };
-    out->match = pcre2_match_data_create(1, general);
-    out->limits = pcre2_match_context_create(general);
-    if (!out->match || !out->limits)
-        FAIL(AT_MEMORY, "no memory for cutting a text into words");
-    pcre2_set_match_limit(out->limits, MATCH_LIMIT);
-    pcre2_set_heap_limit(out->limits, HEAP_LIMIT_KIB);
-done:
-    pcre2_general_context_free(general);
-    return st;
-}
-
-void at_encoding_release(struct at_encoding *encoding)
-{
-    at_bpe_release(&encoding->bpe);
-    pcre2_match_data_free(encoding->match);
-    pcre2_match_context_free(encoding->limits);
-}
-
-/* The next match from `from` on; *begin = n when there is none. */
-static AT_CHECKED find(struct at_encoding *e, const pcre2_code *code, size_t *begin, size_t *end,
-                       const char *text, size_t n, size_t from)
-{
-    enum at_status st = AT_OK;
-    const PCRE2_SIZE *place = pcre2_get_ovector_pointer(e->match);
-    int found =
-        pcre2_match(code, (PCRE2_SPTR)text, n, from, PCRE2_NO_UTF_CHECK, e->match, e->limits);
-
-    if (found == PCRE2_ERROR_JIT_STACKLIMIT)
-        found = pcre2_match(code, (PCRE2_SPTR)text, n, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
-                            e->match, e->limits);
-    *begin = *end = n;
-    if (found == PCRE2_ERROR_NOMATCH)
+    is_match = is_match != stage->invert;
+    if (stage->behavior == AT_SPLIT_REMOVED && is_match)
         goto done;
-    if (found == PCRE2_ERROR_NOMEMORY)
-        FAIL(AT_MEMORY, "no memory for cutting a text into words");
-    if (found < 0)
-        FAIL(AT_DATA,
-             "a text of %zu bytes cannot be cut into words: the pattern's limit is reached "
-             "at byte %zu",
-             n, from);
-    *begin = place[0];
-    *end = place[1];
+    if (c->waits && joins(c, stage->behavior, is_match)) {
+        c->end = end;
+        c->is_match = is_match;
+        goto done;
+    }
+    TRY(put_waiting(c));
+    c->begin = begin;
+    c->end = end;
+    c->waits = true;
+    c->is_match = is_match;
 done:
     return st;
 }
 
-static AT_CHECKED cut(struct at_encoding *e, size_t i, const char *text, size_t n);
-
-static AT_CHECKED cut_at_matches(struct at_encoding *e, size_t i, const char *text, size_t n)
+static AT_CHECKED cut_at_matches(struct at_encoding *e, size_t i, const char *text, size_t n,
+                                 bool at_start)
 {
     enum at_status st = AT_OK;
-    const struct at_stage *stage = &e->tokenizer->stages[i];
+    struct cutting c = { .e = e, .stage = i, .text = text, .at_start = at_start };
     size_t done_to = 0, from = 0;
 
     while (from < n) {
         size_t begin, end, skip = 1;
-        TRY(find(e, stage->code, &begin, &end, text, n, from));
-        if (begin > done_to && stage->keep != AT_KEEP_MATCHES)
-            TRY(cut(e, i + 1, text + done_to, begin - done_to));
-        if (end > begin && stage->keep != AT_KEEP_OTHERS)
-            TRY(cut(e, i + 1, text + begin, end - begin));
+        TRY(at_matcher_find(&e->matcher, e->tokenizer->stages[i].code, &begin, &end, text, n,
+                            from));
+        if (begin > done_to)
+            TRY(put_part(&c, done_to, begin, false));
+        if (begin < n)
+            TRY(put_part(&c, begin, end, true));
         if (end == begin && begin < n)
             (void)at_utf8_get(text + begin, &skip); /* an empty match cuts, too */
         done_to = end;
         from = end > begin ? end : begin + skip;
     }
-    if (done_to < n && stage->keep != AT_KEEP_MATCHES)
-        TRY(cut(e, i + 1, text + done_to, n - done_to));
+    if (done_to < n)
+        TRY(put_part(&c, done_to, n, false));
+    TRY(put_waiting(&c));
 done:
     return st;
 }
 
-static AT_CHECKED cut(struct at_encoding *e, size_t i, const char *text, size_t n)
+/* Spaces become marks, and one is put in front. A mark that is a space changes nothing else. */
+static AT_CHECKED mark_spaces(struct at_buf *out, const struct at_stage *stage, const char *text,
+                              size_t n, bool at_start)
+{
+    const size_t n_mark = strlen(stage->mark);
+    const bool has_mark = text[0] == ' ' || (n >= n_mark && memcmp(text, stage->mark, n_mark) == 0);
+
+    if (!has_mark &&
+        (stage->prepend == AT_PREPEND_ALWAYS || (stage->prepend == AT_PREPEND_FIRST && at_start)))
+        at_buf_put(out, stage->mark, n_mark);
+    for (size_t i = 0, length; i < n; i += length) {
+        const char *space = memchr(text + i, ' ', n - i);
+        length = space ? (size_t)(space - text) - i : n - i;
+        at_buf_put(out, text + i, length);
+        if (space) {
+            at_buf_put(out, stage->mark, n_mark);
+            length++;
+        }
+    }
+    return at_buf_status(out);
+}
+
+static AT_CHECKED cut(struct at_encoding *e, size_t i, const char *text, size_t n, bool at_start)
 {
     enum at_status st = AT_OK;
     const struct at_tokenizer *t = e->tokenizer;
-    struct at_buf spaced = { 0 };
+    struct at_buf marked = { 0 };
 
     if (i == t->n_stages) {
-        TRY(at_bpe_word(t, &e->bpe, e->out, text, n));
+        TRY(t->word(e, text, n));
     } else if (t->stages[i].code) {
-        TRY(cut_at_matches(e, i, text, n));
-    } else if (t->stages[i].prefix_space && text[0] != ' ') {
-        at_buf_puts(&spaced, " ");
-        at_buf_put(&spaced, text, n);
-        TRY(at_buf_status(&spaced));
-        TRY(cut(e, i + 1, spaced.data, spaced.n));
+        TRY(cut_at_matches(e, i, text, n, at_start));
     } else {
-        TRY(cut(e, i + 1, text, n));
+        TRY(mark_spaces(&marked, &t->stages[i], text, n, at_start));
+        TRY(cut(e, i + 1, marked.data, marked.n, at_start));
     }
 done:
-    at_buf_release(&spaced);
+    at_buf_release(&marked);
     return st;
 }
 
-AT_CHECKED at_encoding_put(struct at_encoding *encoding, const char *text, size_t n)
+AT_CHECKED at_encoding_put(struct at_encoding *encoding, const char *text, size_t n, bool at_start)
 {
-    return n > 0 ? cut(encoding, 0, text, n) : AT_OK;
+    return n > 0 ? cut(encoding, 0, text, n, at_start) : AT_OK;
 }

@@ -1,6 +1,7 @@
 #include "json.h"
 #include "tokenizer_parts.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,35 +12,14 @@ AT_CHECKED at_tokenizer_begin(struct at_tokenizer *t, size_t n_tokens, size_t n_
 {
     enum at_status st = AT_OK;
 
-    t->bos = t->eos = t->pad = -1;
+    t->bos = t->eos = t->pad = t->unknown = -1;
+    t->word = at_bpe_word;
     t->n_tokens = n_tokens;
     at_hash_init(&t->hash);
-    at_hash_put_text(&t->hash, "attune tokenizer 1");
+    at_hash_put_text(&t->hash, "attune tokenizer 2");
     TRY(at_alloc(&t->tokens, n_tokens, sizeof *t->tokens));
     TRY(at_string_map_init(&t->vocab, n_vocab));
     TRY(at_merge_map_init(&t->merges, n_merges));
-done:
-    return st;
-}
-
-/* What a token decodes to: bytes when all its characters are of the alphabet, else its own text. */
-static AT_CHECKED set_bytes(struct at_tokenizer *t, struct at_token *token)
-{
-    enum at_status st = AT_OK;
-    char *bytes = NULL;
-    uint32_t n_bytes = 0;
-
-    TRY(at_arena_strndup(&t->arena, &bytes, token->text, token->n_text));
-    token->bytes = token->text;
-    token->n_bytes = token->n_text;
-    for (size_t i = 0, n; i < token->n_text; i += n) {
-        const int byte = at_alphabet_byte(at_utf8_get(token->text + i, &n));
-        if (byte < 0)
-            goto done;
-        bytes[n_bytes++] = (char)byte;
-    }
-    token->bytes = bytes;
-    token->n_bytes = n_bytes;
 done:
     return st;
 }
@@ -59,7 +39,6 @@ static AT_CHECKED add_token(struct at_tokenizer *t, const char *text, size_t n, 
              (int)n, text);
     TRY(at_arena_strndup(&t->arena, &copy, text, n));
     *token = (struct at_token){ .text = copy, .n_text = (uint32_t)n };
-    TRY(set_bytes(t, token));
     at_hash_put(&t->hash, &id, sizeof id);
     at_hash_put_text(&t->hash, copy);
 done:
@@ -118,29 +97,31 @@ static AT_CHECKED index_added(struct at_tokenizer *t, struct at_added *out,
                               const struct at_added_token *tokens, size_t n, bool normalized)
 {
     enum at_status st = AT_OK;
-    struct at_buf text = { 0 };
+    struct at_matcher matcher = { .match = NULL };
+    struct at_text text = { .at_start = true };
     size_t distinct = 0;
     char *copy = NULL;
 
+    TRY(at_matcher_init(&matcher));
     TRY(at_string_map_init(&out->map, n));
     TRY(at_arena_alloc(&t->arena, &out->lengths, n, sizeof *out->lengths));
     for (size_t i = 0; i < n; i++) {
         if (tokens[i].normalized != normalized || !tokens[i].text[0])
             continue;
         struct at_token *token = &t->tokens[tokens[i].id];
-        at_buf_clear(&text);
-        if (normalized && t->nfc)
-            TRY(at_utf8_nfc(&text, tokens[i].text, strlen(tokens[i].text)));
-        else
-            at_buf_puts(&text, tokens[i].text);
-        TRY(at_buf_status(&text));
-        TRY(at_arena_strndup(&t->arena, &copy, text.data, text.n));
-        at_string_map_put(&out->map, copy, text.n, tokens[i].id);
+        at_buf_clear(&text.buf);
+        at_buf_puts(&text.buf, tokens[i].text);
+        if (normalized)
+            TRY(at_normalize(t, &matcher, &text));
+        TRY(at_buf_status(&text.buf));
+        TRY(at_arena_strndup(&t->arena, &copy, text.buf.data, text.buf.n));
         token->text = copy; /* the reference knows a normalised token by its normal form only */
-        token->n_text = (uint32_t)text.n;
-        TRY(set_bytes(t, token));
+        token->n_text = (uint32_t)text.buf.n;
+        if (text.buf.n == 0)
+            continue;
+        at_string_map_put(&out->map, copy, text.buf.n, tokens[i].id);
         out->first[(uint8_t)copy[0]] = true;
-        out->lengths[out->n_lengths++] = (uint32_t)text.n;
+        out->lengths[out->n_lengths++] = (uint32_t)text.buf.n;
     }
     qsort(out->lengths, out->n_lengths, sizeof *out->lengths, compare_lengths);
     for (size_t i = 0; i < out->n_lengths; i++)
@@ -148,7 +129,8 @@ static AT_CHECKED index_added(struct at_tokenizer *t, struct at_added *out,
             out->lengths[distinct++] = out->lengths[i];
     out->n_lengths = distinct;
 done:
-    at_buf_release(&text);
+    at_matcher_release(&matcher);
+    at_buf_release(&text.buf);
     return st;
 }
 
@@ -180,35 +162,86 @@ done:
     return st;
 }
 
-AT_CHECKED at_tokenizer_put_stage(struct at_tokenizer *t, const char *pattern,
-                                  struct at_stage stage, const char *name)
+AT_CHECKED at_tokenizer_put_normalizer(struct at_tokenizer *t, struct at_normalizer z,
+                                       const char *pattern, const char *name)
 {
     enum at_status st = AT_OK;
 
-    if (t->n_stages == AT_MAX_STAGES)
-        FAIL(AT_DATA, "%s: more than %d pre-tokenizers", name, AT_MAX_STAGES);
-    stage.code = NULL;
-    if (pattern)
-        TRY(at_stage_compile(&stage, pattern, name));
-    t->stages[t->n_stages++] = stage;
-    at_hash_put_text(&t->hash, pattern ? pattern : "");
-    at_hash_put(&t->hash, (uint8_t[]){ (uint8_t)stage.keep, stage.prefix_space }, 2);
+    if (t->n_normalizers == AT_MAX_STAGES) {
+        pcre2_code_free(z.code);
+        FAIL(AT_DATA, "%s: more than %d normalizers", name, AT_MAX_STAGES);
+    }
+    t->normalizers[t->n_normalizers++] = z;
+    at_hash_put(&t->hash, (uint8_t[]){ (uint8_t)z.kind, z.left, z.right }, 3);
+    at_hash_put_text(&t->hash, pattern);
+    at_hash_put_text(&t->hash, z.text ? z.text : "");
 done:
     return st;
 }
 
-void at_tokenizer_end(struct at_tokenizer *t)
+AT_CHECKED at_tokenizer_put_stage(struct at_tokenizer *t, struct at_stage stage,
+                                  const char *pattern, const char *name)
 {
-    for (unsigned byte = 0; byte < 256; byte++) {
-        char text[4];
-        const size_t n = at_utf8_put(text, at_alphabet_char((uint8_t)byte));
-        t->byte_id[byte] = at_string_map_find(&t->vocab, text, n);
+    enum at_status st = AT_OK;
+
+    if (t->n_stages == AT_MAX_STAGES) {
+        pcre2_code_free(stage.code);
+        FAIL(AT_DATA, "%s: more than %d pre-tokenizers", name, AT_MAX_STAGES);
     }
-    at_hash_put(&t->hash, (bool[]){ t->ignore_merges, t->nfc }, 2);
+    t->stages[t->n_stages++] = stage;
+    at_hash_put_text(&t->hash, pattern);
+    at_hash_put_text(&t->hash, stage.mark ? stage.mark : "");
+    at_hash_put(&t->hash,
+                (uint8_t[]){ (uint8_t)stage.behavior, stage.invert, (uint8_t)stage.prepend }, 3);
+done:
+    return st;
+}
+
+AT_CHECKED at_tokenizer_put_isolated(struct at_tokenizer *t, const char *pattern, const char *name)
+{
+    enum at_status st = AT_OK;
+    struct at_stage stage = { .behavior = AT_SPLIT_ISOLATED };
+
+    TRY(at_pattern_compile(&stage.code, pattern, name));
+    TRY(at_tokenizer_put_stage(t, stage, pattern, name));
+done:
+    return st;
+}
+
+AT_CHECKED at_tokenizer_put_decode(struct at_tokenizer *t, struct at_decode_op op, const char *name)
+{
+    enum at_status st = AT_OK;
+
+    if (t->decoder.n_ops == AT_COUNT(t->decoder.ops))
+        FAIL(AT_DATA, "%s: more than %d decoders", name, AT_MAX_STAGES);
+    t->decoder.ops[t->decoder.n_ops++] = op;
+done:
+    return st;
+}
+
+AT_CHECKED at_tokenizer_end(struct at_tokenizer *t)
+{
+    enum at_status st = AT_OK;
+
+    for (unsigned byte = 0; byte < 256; byte++) {
+        char text[16];
+        size_t n = at_utf8_put(text, at_alphabet_char((uint8_t)byte));
+        t->byte_id[byte] = at_string_map_find(&t->vocab, text, n);
+        n = (size_t)snprintf(text, sizeof text, "<0x%02X>", byte);
+        t->fallback_id[byte] = at_string_map_find(&t->vocab, text, n);
+    }
+    TRY(at_decoder_end(t));
+    at_hash_put(&t->hash,
+                (bool[]){ t->ignore_merges, t->byte_level, t->byte_fallback, t->fuse_unknown,
+                          t->word == at_bpe_word },
+                5);
+    at_hash_put(&t->hash, &t->unknown, sizeof t->unknown);
     at_hash_put(&t->hash, t->before, t->n_before * sizeof *t->before);
     at_hash_put(&t->hash, (uint8_t[]){ (uint8_t)t->n_before, (uint8_t)t->n_after }, 2);
     at_hash_put(&t->hash, t->after, t->n_after * sizeof *t->after);
     memcpy(t->digest, at_hash_end(&t->hash).hex, sizeof t->digest);
+done:
+    return st;
 }
 
 void at_tokenizer_destroy(struct at_tokenizer **tokenizer)
@@ -219,6 +252,9 @@ void at_tokenizer_destroy(struct at_tokenizer **tokenizer)
         return;
     for (size_t i = 0; i < t->n_stages; i++)
         pcre2_code_free(t->stages[i].code);
+    for (size_t i = 0; i < t->n_normalizers; i++)
+        pcre2_code_free(t->normalizers[i].code);
+    at_unigram_release(&t->unigram);
     for (size_t i = 0; i < AT_COUNT(t->added); i++)
         at_string_map_release(&t->added[i].map);
     at_string_map_release(&t->vocab);
@@ -272,20 +308,11 @@ const char *at_tokenizer_digest(const struct at_tokenizer *tokenizer)
 
 /* ---- encoding ---- */
 
-static size_t last_char(const char *text, size_t n)
-{
-    size_t i = n - 1;
-
-    while (i > 0 && ((uint8_t)text[i] & 0xC0) == 0x80)
-        i--;
-    return i;
-}
-
 static bool is_word_before(const char *text, size_t end)
 {
     size_t n;
 
-    return end > 0 && at_is_word(at_utf8_get(text + last_char(text, end), &n));
+    return end > 0 && at_is_word(at_utf8_get(text + at_last_char(text, end), &n));
 }
 
 static bool is_word_at(const char *text, size_t n, size_t i)
@@ -293,25 +320,6 @@ static bool is_word_at(const char *text, size_t n, size_t i)
     size_t length;
 
     return i < n && at_is_word(at_utf8_get(text + i, &length));
-}
-
-static size_t space_before(const char *text, size_t end)
-{
-    size_t n;
-
-    for (size_t i; end > 0; end = i) {
-        i = last_char(text, end);
-        if (!at_is_space(at_utf8_get(text + i, &n)))
-            break;
-    }
-    return end;
-}
-
-static size_t space_after(const char *text, size_t n, size_t i)
-{
-    for (size_t length; i < n && at_is_space(at_utf8_get(text + i, &length));)
-        i += length;
-    return i;
 }
 
 /* The longest added token at text[i], or -1. */
@@ -328,29 +336,33 @@ static int32_t added_at(const struct at_added *added, size_t *length, const char
     return id;
 }
 
-static AT_CHECKED encode_form(struct at_encoding *e, unsigned form, const char *text, size_t n);
+static AT_CHECKED encode_form(struct at_encoding *e, unsigned form, const char *text, size_t n,
+                              bool at_start);
 
 /* What lies between added tokens: the first time it is normalised, then it is cut into words. */
-static AT_CHECKED encode_between(struct at_encoding *e, unsigned form, const char *text, size_t n)
+static AT_CHECKED encode_between(struct at_encoding *e, unsigned form, const char *text, size_t n,
+                                 bool at_start)
 {
     enum at_status st = AT_OK;
-    struct at_buf normal = { 0 };
+    struct at_text normal = { .at_start = at_start };
 
     if (form == 1) {
-        TRY(at_encoding_put(e, text, n));
-    } else if (e->tokenizer->nfc) {
-        TRY(at_utf8_nfc(&normal, text, n));
-        TRY(at_buf_status(&normal));
-        TRY(encode_form(e, 1, normal.data, normal.n));
+        TRY(at_encoding_put(e, text, n, at_start));
+    } else if (e->tokenizer->n_normalizers > 0) {
+        at_buf_put(&normal.buf, text, n);
+        TRY(at_buf_status(&normal.buf));
+        TRY(at_normalize(e->tokenizer, &e->matcher, &normal));
+        TRY(encode_form(e, 1, normal.buf.data, normal.buf.n, normal.at_start));
     } else {
-        TRY(encode_form(e, 1, text, n));
+        TRY(encode_form(e, 1, text, n, at_start));
     }
 done:
-    at_buf_release(&normal);
+    at_buf_release(&normal.buf);
     return st;
 }
 
-static AT_CHECKED encode_form(struct at_encoding *e, unsigned form, const char *text, size_t n)
+static AT_CHECKED encode_form(struct at_encoding *e, unsigned form, const char *text, size_t n,
+                              bool at_start)
 {
     enum at_status st = AT_OK;
     const struct at_added *added = &e->tokenizer->added[form];
@@ -367,17 +379,19 @@ static AT_CHECKED encode_form(struct at_encoding *e, unsigned form, const char *
         i = end;
         if (token->single_word && (is_word_before(text, begin) || is_word_at(text, n, end)))
             continue;
-        if (token->lstrip)
-            begin = space_before(text, begin) > done_to ? space_before(text, begin) : done_to;
+        if (token->lstrip && at_space_before(text, begin) > done_to)
+            begin = at_space_before(text, begin);
+        else if (token->lstrip)
+            begin = done_to;
         if (token->rstrip)
-            end = space_after(text, n, end);
+            end = at_space_after(text, n, end);
         if (begin > done_to)
-            TRY(encode_between(e, form, text + done_to, begin - done_to));
+            TRY(encode_between(e, form, text + done_to, begin - done_to, at_start && done_to == 0));
         TRY(at_ids_push(e->out, id));
         done_to = end;
     }
     if (done_to < n)
-        TRY(encode_between(e, form, text + done_to, n - done_to));
+        TRY(encode_between(e, form, text + done_to, n - done_to, at_start && done_to == 0));
 done:
     return st;
 }
@@ -397,10 +411,10 @@ AT_CHECKED at_tokenizer_encode(const struct at_tokenizer *t, struct at_ids *out,
 {
     enum at_status st = AT_OK;
     const size_t n_before = out->n;
-    struct at_encoding e = { .tokenizer = t };
+    struct at_encoding e = { .tokenizer = t, .out = out };
     struct at_buf repaired = { 0 };
 
-    TRY(at_encoding_init(&e, t, out));
+    TRY(at_matcher_init(&e.matcher));
     if (at_utf8_check(text, n) < n) {
         const size_t bad = at_utf8_repair(&repaired, text, n, NULL);
         TRY(at_buf_status(&repaired));
@@ -410,72 +424,14 @@ AT_CHECKED at_tokenizer_encode(const struct at_tokenizer *t, struct at_ids *out,
     }
     if (add_special)
         TRY(push_all(out, t->before, t->n_before));
-    TRY(encode_form(&e, 0, text, n));
+    TRY(encode_form(&e, 0, text, n, true));
     if (add_special)
         TRY(push_all(out, t->after, t->n_after));
 done:
     if (st != AT_OK)
         out->n = n_before;
-    at_encoding_release(&e);
+    at_bpe_release(&e.bpe);
+    at_matcher_release(&e.matcher);
     at_buf_release(&repaired);
-    return st;
-}
-
-/* ---- decoding ---- */
-
-/* The token's bytes; none when it is special and left out, or stands in a gap of the ids. */
-static AT_CHECKED token_bytes(const struct at_tokenizer *t, const char **bytes, size_t *n,
-                              int32_t id, bool skip_special)
-{
-    enum at_status st = AT_OK;
-
-    if (id < 0 || (size_t)id >= t->n_tokens)
-        FAIL(AT_DATA, "token id %d is not in the vocabulary of %zu", id, t->n_tokens);
-    *bytes = t->tokens[id].text ? t->tokens[id].bytes : "";
-    *n = skip_special && t->tokens[id].special ? 0 : t->tokens[id].n_bytes;
-done:
-    return st;
-}
-
-AT_CHECKED at_tokenizer_decode(const struct at_tokenizer *tokenizer, struct at_buf *out,
-                               const int32_t *ids, size_t n, bool skip_special)
-{
-    enum at_status st = AT_OK;
-    struct at_buf all = { 0 };
-
-    for (size_t i = 0; i < n; i++) {
-        const char *bytes = NULL;
-        size_t length = 0;
-        TRY(token_bytes(tokenizer, &bytes, &length, ids[i], skip_special));
-        at_buf_put(&all, bytes, length);
-    }
-    TRY(at_buf_status(&all));
-    if (all.n > 0)
-        at_utf8_repair(out, all.data, all.n, NULL);
-    TRY(at_buf_status(out));
-done:
-    at_buf_release(&all);
-    return st;
-}
-
-AT_CHECKED at_decoding_put(struct at_decoding *decoding, const struct at_tokenizer *tokenizer,
-                           struct at_buf *out, int32_t id, bool skip_special)
-{
-    enum at_status st = AT_OK;
-    struct at_buf all = { 0 };
-    const char *bytes = NULL;
-    size_t n = 0;
-
-    TRY(token_bytes(tokenizer, &bytes, &n, id, skip_special));
-    at_buf_put(&all, decoding->pending, decoding->n_pending);
-    at_buf_put(&all, bytes, n);
-    TRY(at_buf_status(&all));
-    if (all.n == 0)
-        goto done;
-    at_utf8_repair(out, all.data, all.n, &decoding->n_pending);
-    memcpy(decoding->pending, all.data + all.n - decoding->n_pending, decoding->n_pending);
-    TRY(at_buf_status(out));
-done:
-    at_buf_release(&all);
     return st;
 }

@@ -1,4 +1,3 @@
-#include "json.h"
 #include "tokenizer_parts.h"
 
 #include <string.h>
@@ -101,41 +100,51 @@ size_t at_utf8_repair(struct at_buf *out, const char *text, size_t n, size_t *n_
     return n_bad;
 }
 
-AT_CHECKED at_utf8_nfc(struct at_buf *out, const char *text, size_t n)
-{
-    enum at_status st = AT_OK;
-    const utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
-    utf8proc_int32_t *codes = NULL;
-    utf8proc_ssize_t length;
-    size_t ascii = 0;
-
-    while (ascii < n && (uint8_t)text[ascii] < 0x80)
-        ascii++;
-    if (ascii == n) {
-        at_buf_put(out, text, n);
-        goto done;
-    }
-    length =
-        utf8proc_decompose((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, NULL, 0, options);
-    if (length < 0)
-        FAIL(AT_DATA, "a text cannot be normalised: %s", utf8proc_errmsg(length));
-    /* reencode writes UTF-8 over the codes and a 0 behind */
-    TRY(at_alloc(&codes, (size_t)length + 1, sizeof *codes));
-    length = utf8proc_decompose((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, codes, length,
-                                options);
-    length = utf8proc_reencode(codes, length, options);
-    AT_REQUIRE(length >= 0);
-    at_buf_put(out, codes, (size_t)length);
-done:
-    at_free(&codes);
-    return st;
-}
-
 bool at_is_space(uint32_t code)
 {
     return (code >= 9 && code <= 13) || code == ' ' || code == 0x85 || code == 0xA0 ||
            code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 ||
            code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000;
+}
+
+size_t at_last_char(const char *text, size_t n)
+{
+    size_t i = n - 1;
+
+    while (i > 0 && ((uint8_t)text[i] & 0xC0) == 0x80)
+        i--;
+    return i;
+}
+
+size_t at_space_before(const char *text, size_t end)
+{
+    size_t n;
+
+    for (size_t i; end > 0; end = i) {
+        i = at_last_char(text, end);
+        if (!at_is_space(at_utf8_get(text + i, &n)))
+            break;
+    }
+    return end;
+}
+
+size_t at_space_after(const char *text, size_t n, size_t i)
+{
+    for (size_t length; i < n && at_is_space(at_utf8_get(text + i, &length));)
+        i += length;
+    return i;
+}
+
+bool at_is_mark(uint32_t code)
+{
+    switch (utf8proc_category((utf8proc_int32_t)code)) {
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+        return true;
+    default:
+        return false;
+    }
 }
 
 bool at_is_word(uint32_t code)

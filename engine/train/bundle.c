@@ -13,15 +13,17 @@ static AT_CHECKED tokenizer_from_gguf(struct at_bundle *b)
 {
     enum at_status st = AT_OK;
     const struct at_weights *w = b->weights;
-    struct at_vocab vocab = { .bos = -1, .eos = -1, .pad = -1 };
+    struct at_vocab vocab;
+    const char *model = NULL, *pre = NULL;
     const size_t *merge_lengths = NULL;
-    uint32_t bos = UINT32_MAX, eos = UINT32_MAX, pad = UINT32_MAX;
-    size_t n_types = 0;
+    uint32_t ids[4] = { UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX };
+    size_t n_types = 0, n_scores = 0;
 
-    TRY(at_gguf_get_string(&vocab.model, w, "tokenizer.ggml.model"));
-    if (!vocab.model)
+    TRY(at_gguf_get_string(&model, w, "tokenizer.ggml.model"));
+    if (!model)
         FAIL(AT_NOT_FOUND, "%s: the file has no tokenizer; give one with --tokenizer DIR", b->path);
-    TRY(at_gguf_get_string(&vocab.pre, w, "tokenizer.ggml.pre"));
+    TRY(at_gguf_get_string(&pre, w, "tokenizer.ggml.pre"));
+    TRY(at_vocab_init(&vocab, model, pre, b->path));
     TRY(at_gguf_get_strings(&vocab.tokens, &vocab.token_lengths, &vocab.n_tokens, w,
                             "tokenizer.ggml.tokens"));
     TRY(at_gguf_get_strings(&vocab.merges, &merge_lengths, &vocab.n_merges, w,
@@ -30,14 +32,23 @@ static AT_CHECKED tokenizer_from_gguf(struct at_bundle *b)
     if (vocab.types && n_types != vocab.n_tokens)
         FAIL(AT_DATA, "%s: tokenizer.ggml.token_type has %zu entries, tokenizer.ggml.tokens %zu",
              b->path, n_types, vocab.n_tokens);
-    TRY(at_gguf_get_u32(&bos, w, "tokenizer.ggml.bos_token_id"));
-    TRY(at_gguf_get_u32(&eos, w, "tokenizer.ggml.eos_token_id"));
-    TRY(at_gguf_get_u32(&pad, w, "tokenizer.ggml.padding_token_id"));
+    TRY(at_gguf_get_f32s(&vocab.scores, &n_scores, w, "tokenizer.ggml.scores"));
+    if (vocab.scores && n_scores != vocab.n_tokens)
+        FAIL(AT_DATA, "%s: tokenizer.ggml.scores has %zu entries, tokenizer.ggml.tokens %zu",
+             b->path, n_scores, vocab.n_tokens);
+    TRY(at_gguf_get_u32(&ids[0], w, "tokenizer.ggml.bos_token_id"));
+    TRY(at_gguf_get_u32(&ids[1], w, "tokenizer.ggml.eos_token_id"));
+    TRY(at_gguf_get_u32(&ids[2], w, "tokenizer.ggml.padding_token_id"));
+    TRY(at_gguf_get_u32(&ids[3], w, "tokenizer.ggml.unknown_token_id"));
     TRY(at_gguf_get_bool(&vocab.add_bos, w, "tokenizer.ggml.add_bos_token"));
     TRY(at_gguf_get_bool(&vocab.add_eos, w, "tokenizer.ggml.add_eos_token"));
-    vocab.bos = bos == UINT32_MAX ? -1 : (int32_t)bos;
-    vocab.eos = eos == UINT32_MAX ? -1 : (int32_t)eos;
-    vocab.pad = pad == UINT32_MAX ? -1 : (int32_t)pad;
+    TRY(at_gguf_get_bool(&vocab.add_space_prefix, w, "tokenizer.ggml.add_space_prefix"));
+    TRY(at_gguf_get_bool(&vocab.remove_extra_whitespaces, w,
+                         "tokenizer.ggml.remove_extra_whitespaces"));
+    vocab.bos = (int32_t)ids[0]; /* UINT32_MAX: -1 */
+    vocab.eos = (int32_t)ids[1];
+    vocab.pad = (int32_t)ids[2];
+    vocab.unknown = (int32_t)ids[3];
     TRY(at_tokenizer_from_vocab(&b->tokenizer, &vocab, b->path));
 done:
     return st;
