@@ -6,7 +6,9 @@ Writes corpus/<target>/<name>, each under 4 KiB; files that no function here mak
        (inputs that found something are kept beside the seeds, named after what they found)
 """
 
+import base64
 import json
+import struct
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent / "corpus"
@@ -58,6 +60,56 @@ def template(id):
     return {"type": "TemplateProcessing", "single": [end, text], "special_tokens": special}
 
 
+MARK = "\u2581"
+METASPACE = {"type": "Metaspace", "replacement": MARK, "prepend_scheme": "first", "split": True}
+
+
+def replace(pattern, content, kind="String"):
+    return {"type": "Replace", "pattern": {kind: pattern}, "content": content}
+
+
+def strip_decoders(*front):
+    fuse = [{"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    return {"type": "Sequence", "decoders": [*front, {"type": "ByteFallback"}, *fuse]}
+
+
+def sentencepiece_tokenizers():
+    letters = ["<unk>", MARK, "a", "b", "c", "i", "m", "\n", "\u4f60", "<0x0A>", "<0xC3>", "<0xA9>", "<0xF0>"]
+    merges = [["a", "b"], [MARK, "a"], [MARK, "ab"], [MARK, MARK]]
+    model = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True}
+    yield "llama", tokenizer(
+        None, letters, merges=merges, model=model,
+        normalizer={"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": MARK}, replace(" ", MARK)]},
+        decoder=strip_decoders(replace(MARK, " ")),
+    )  # fmt: skip
+    yield "metaspace", tokenizer(
+        METASPACE, letters, merges=merges, model={"unk_token": "<unk>"},
+        normalizer={"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}, {"type": "StripAccents"}]},
+        decoder=METASPACE,
+        post_processor={"type": "BertProcessing", "sep": ["a", 2], "cls": ["b", 3]},
+    )  # fmt: skip
+    yield "cuts", tokenizer(
+        sequence(split("ab", "MergedWithNext"), split(r"\d", "MergedWithPrevious"), {"type": "Whitespace"},
+                 {"type": "Punctuation", "behavior": "Contiguous"}, {"type": "WhitespaceSplit"}),
+        letters, merges=merges, model={"unk_token": "<unk>"},
+        normalizer={"type": "Sequence", "normalizers": [{"type": "NFKD"}, {"type": "Nmt"}, replace(" {2,}", "", "Regex"),
+                                                        {"type": "Strip", "strip_left": True, "strip_right": True}]},
+        decoder={"type": "Strip", "content": "a", "start": 2, "stop": 1},
+    )  # fmt: skip
+    vocab = [[t, -1.5 * i] for i, t in enumerate([*letters, MARK + "a", "ab", MARK + "ab", "cab"])]
+    # A double array with one key: "c" becomes "ab".
+    units = [0] * 256
+    units[0], units[1 ^ ord("c")] = 1 << 10, (1 ^ ord("c") ^ 2) << 10 | 1 << 8 | ord("c")
+    units[2] = 1 << 31
+    blob = struct.pack("<257I", 1024, *units) + b"ab\0"
+    yield "unigram", tokenizer(
+        METASPACE,
+        normalizer={"type": "Precompiled", "precompiled_charsmap": base64.b64encode(blob).decode()},
+        model={"type": "Unigram", "vocab": vocab, "unk_id": 0, "byte_fallback": True},
+        decoder=strip_decoders(METASPACE),
+    )
+
+
 def tokenizers():
     yield "byte_level", tokenizer(BYTE_LEVEL)
     yield "all_bytes", tokenizer(BYTE_LEVEL, alphabet(), model={"unk_token": "a"})
@@ -84,7 +136,8 @@ def tokenizers():
     )
     yield "template", tokenizer(BYTE_LEVEL, post_processor=template(18))
     yield "template_out_of_range", tokenizer(BYTE_LEVEL, post_processor=template(1000))
-    yield "refused_unigram", {"model": {"type": "Unigram", "vocab": [["a", -1.0]]}}
+    yield "refused_wordpiece", {"model": {"type": "WordPiece", "vocab": {"a": 0}}}
+    yield from sentencepiece_tokenizers()
     yield "large_id", tokenizer(BYTE_LEVEL, added=[added("<far>", (1 << 24) - 1)])
 
 

@@ -40,6 +40,8 @@ case $parts in *text*)
     run chats "$peers/bin/python" tests/peers/chats_peer.py .build/release/attune "$peers"
     run tokenizer_model "$peers/bin/python" tests/peers/tokenizers_peer.py .build/release/attune "$peers" model
     run tokenizers_shared "$peers/bin/python" tests/peers/tokenizers_peer.py .build/release/attune "$peers" shared
+    run tokenizer_names "$peers/bin/python" tests/peers/pre_peer.py .build/release/attune "$peers"
+    run sentencepiece "$peers/bin/python" tests/peers/sentencepiece_peer.py .build/release/attune
     ;;
 esac
 case $parts in *weights*)

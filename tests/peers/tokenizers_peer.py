@@ -3,8 +3,7 @@
 
 Usage  tokenizers_peer.py ATTUNE PEERS model|shared [--seed N]
        model   the GGUF file of setup.sh in the folder PEERS
-       shared  the tokenizer.json files (xz) of ../shared/tokenizers, beside this repository:
-               llama3_1 and qwen3 must agree, gemma3 must be refused with a sentence; exits 125
+       shared  each tokenizer.json (xz) of ../shared/tokenizers, beside this repository; exits 125
                with its reason where there is no such folder
 How    2,500 strings with and without special tokens, and back; the text of each token. A MiB of
        one letter must take less than a processor second more than nothing takes.
@@ -26,8 +25,7 @@ from tokenizers import Tokenizer
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 N_STRINGS, MAX_PIECES = 2500, 14
-AGREE, REFUSED = ("llama3_1", "qwen3"), ("gemma3",)
-EXIT_DATA, EXIT_SKIP = 65, 125
+EXIT_SKIP = 125
 
 # Pieces of the strings: each list is a kind of trouble, all kinds are equally likely.
 PIECES = [
@@ -51,6 +49,8 @@ PIECES = [
     ["\U0001d573\U0001d58a", "\u24b6\u24d0", "\u2102", "\U00010348", "\U0001f130", "\u02b0", "\u0e33", "\u1fb3", "\u01c5", "\u0130i\u0307"],
     ["<|im_start|>", "<|im_end|>\n", "<|endoftext|>", "<|begin_of_text|>", "<|eot_id|>", "<think>", "</think>\n\n"],
     ["<|im_end", "|>", "<|", "<|im_start|><|im_start|", "<|eot_id|", "<tool_call>", "<|fim_prefix|>", "<jupyter_code>", "<repo_name>"],
+    ["<s>", "</s>", "<unk>", "[INST]", "<bos>", "<start_of_turn>user\n", "<end_of_turn>", "<pad>", "<0x0A>", "<unused0>"],
+    ["\u2581", "\u2581\u2581the", "a\u2581b", " \u2581 ", "\u2581" * 17, " " * 16, " " * 5 + "x", "\t\t\t", "\n" * 4, "\n" * 33],
     ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "=" * 40, " " * 33, "\n" * 9, "-_" * 9, "ababababab", "\u00e9" * 17, "\u4e00" * 9],
 ]  # fmt: skip
 
@@ -141,13 +141,6 @@ def unpack(source, name, folder):
     return target
 
 
-def is_refused(attune, name, model):
-    done = run(attune, model, lines=["x"])
-    lines = done.stderr.splitlines()
-    print(f"{name}: exit {done.returncode}: {done.stderr.strip()}")
-    return done.returncode == EXIT_DATA and len(lines) == 1 and "not built" in lines[0]
-
-
 def check_shared(attune, strings):
     source = ROOT.parent / "shared/tokenizers"
     if not source.is_dir():
@@ -155,12 +148,10 @@ def check_shared(attune, strings):
         sys.exit(EXIT_SKIP)
     good = True
     with tempfile.TemporaryDirectory() as folder:
-        for name in AGREE:
+        for name in sorted(p.name.split(".")[0] for p in source.glob("*.config.json.xz")):
             model = unpack(source, name, folder)
             library = Tokenizer.from_file(str(model / "tokenizer.json"))
             good &= check(attune, name, model, library, strings)
-        for name in REFUSED:
-            good &= is_refused(attune, name, unpack(source, name, folder))
     return good
 
 
