@@ -206,8 +206,10 @@ const struct at_form at_form_ratings = {
 
 static bool is_ultrafeedback(const cJSON *row)
 {
-    return at_form_has_text(row, "prompt") && at_form_has_list(row, "chosen") &&
-           at_form_has_list(row, "rejected");
+    const cJSON *chosen = at_json_find(row, "chosen"), *rejected = at_json_find(row, "rejected");
+
+    return at_form_has_text(row, "prompt") && cJSON_IsArray(chosen) && cJSON_IsArray(rejected) &&
+           chosen->child && rejected->child && cJSON_Compare(chosen->child, rejected->child, true);
 }
 
 static AT_CHECKED take_ultrafeedback(cJSON *row)
