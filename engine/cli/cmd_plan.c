@@ -15,26 +15,34 @@ static double layer_values(const struct at_model_config *m)
     return m->L * (attention + 3.0 * m->C * m->F);
 }
 
-/* Floating-point operations of the run: 2 a weight and token forward, as much backward (twice with
- * a trainable weight), the reference once a row. */
-static double run_flop(const struct at_run *run)
+/* Operations of a forward pass over rows: 2 a weight and token, the head's for target tokens. */
+static double forward_flop(const struct at_model_config *m, const struct at_packs *d)
 {
-    const struct at_model_config *m = &run->bundle.config;
-    const struct at_packs *d = &run->data.train_packs;
-    const double epochs = (double)run->total_steps / (double)run->steps_per_epoch;
-    const double backward = run->engine.model.trainable ? 2 : 1;
-    const double reference = at_method_get(run->method)->reference ? 1 : 0;
-    const double kl =
-        at_objective_reads_kl(run->config) ? 1 : 0; /* mismatched rows: forward only */
-    const double passes = epochs * (1 + backward + kl) + reference * (1 + kl);
-    const double outputs = run->engine.model.config.value_head ? 1 : m->V;
+    const double outputs = m->value_head ? 1 : m->V;
     double tokens = 0, targets = 0;
 
     for (uint32_t i = 0; i < d->n_rows; i++) {
         tokens += at_row_tokens(&d->rows[i]);
         targets += at_row_targets(&d->rows[i]);
     }
-    return passes * 2 * (tokens * layer_values(m) + targets * outputs * m->C);
+    return 2 * (tokens * layer_values(m) + targets * outputs * m->C);
+}
+
+/* Floating-point operations of the run: as much backward as forward (twice with a trainable
+ * weight), the reference once a row; mismatched rows of the KL term forward only. */
+static double run_flop(const struct at_run *run)
+{
+    const struct at_packs *d = &run->data.train_packs;
+    const struct at_model_config *policy = &run->engine.model.config;
+    const double epochs = (double)run->total_steps / (double)run->steps_per_epoch;
+    const double backward = run->engine.model.trainable ? 2 : 1;
+    const double reference = at_method_get(run->method)->reference ? 1 : 0;
+    const double kl = at_objective_reads_kl(run->config) ? 1 : 0;
+    const double once = forward_flop(policy, d);
+    const double of_reference =
+        at_run_has_other_reference(run) ? forward_flop(&run->reference.bundle.config, d) : once;
+
+    return epochs * (1 + backward + kl) * once + reference * (1 + kl) * of_reference;
 }
 
 static cJSON *rows_json(const struct at_run *run)
@@ -96,7 +104,13 @@ static cJSON *plan_json(const struct at_run *run)
     cJSON_AddNumberToObject(part, "slab", (double)b.slab);
     cJSON_AddNumberToObject(part, "total", (double)b.total);
     cJSON_AddNumberToObject(part, "available", (double)b.available);
-    cJSON_AddBoolToObject(out, "fits", b.total <= b.available);
+    if (at_run_has_other_reference(run)) {
+        part = cJSON_AddObjectToObject(out, "reference");
+        cJSON_AddStringToObject(part, "model", run->reference.bundle.path);
+        cJSON_AddNumberToObject(part, "device_bytes", (double)run->reference.device_bytes);
+    }
+    cJSON_AddBoolToObject(out, "fits",
+                          b.total <= b.available && run->reference.device_bytes <= b.available);
     cJSON_AddNumberToObject(out, "disk_bytes", state + (double)run->total_steps * 1024);
     cJSON_AddNumberToObject(out, "flop", run_flop(run));
     cJSON_AddNumberToObject(out, "assumed_flop_per_s", rate);
@@ -112,6 +126,7 @@ static double number(const cJSON *object, const char *name)
 static void print_plan(const cJSON *plan, const struct at_run *run)
 {
     const cJSON *rows = at_json_find(plan, "rows"), *b = at_json_find(plan, "device_bytes");
+    const cJSON *reference = at_json_find(plan, "reference");
     const double mib = 1.0 / (1 << 20);
     char took[32], packed[CLI_PACKED_BYTES];
 
@@ -128,6 +143,10 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
            "%.0f\n",
            number(b, "total") * mib, number(b, "available") * mib, number(b, "frozen") * mib,
            number(b, "state") * mib, number(plan, "slab_tokens"), number(b, "slab") * mib);
+    if (reference)
+        printf("         reference %s: %.0f MiB, given back before the policy is loaded\n",
+               at_json_find(reference, "model")->valuestring,
+               number(reference, "device_bytes") * mib);
     printf("disk     %.1f MiB\n", number(plan, "disk_bytes") * mib);
     printf("time     about %s for %.3g operations at an assumed %.0f GFLOP/s (`attune bench` "
            "measures)\n",

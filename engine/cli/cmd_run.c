@@ -187,7 +187,7 @@ done:
 
 /* ---- what a stage depends on ---- */
 
-enum { N_SOURCES = 4 };
+enum { N_SOURCES = 5 };
 
 /* Files and folders that a stage starts from; NULL where there is none. */
 static void sources_of(const char *out[N_SOURCES], const struct at_config *c)
@@ -196,6 +196,7 @@ static void sources_of(const char *out[N_SOURCES], const struct at_config *c)
     out[1] = c->adapter_name_or_path;
     out[2] = c->tokenizer;
     out[3] = c->chat_template_path;
+    out[4] = c->ref_model_name_or_path;
 }
 
 static bool is_trained_now(const struct pipeline *p, const struct stage *s, const char *path)

@@ -76,28 +76,41 @@ static void print_row(const struct at_row *row, const struct at_row_result *r, b
     putchar('\n');
 }
 
+/* Reference values of all rows by another model, before the policy is on the device. */
+static AT_CHECKED score_reference(struct at_run *run, const struct at_dataset *d,
+                                  struct at_row_result *results)
+{
+    enum at_status st = AT_OK;
+
+    if (!at_run_has_other_reference(run))
+        goto done;
+    TRY(at_reference_commit(&run->reference));
+    TRY(at_reference_rows(&run->reference.engine, d->rows, results, d->n_rows, 0));
+done:
+    at_reference_leave_device(&run->reference);
+    return st;
+}
+
 /* In pieces, so that the first rows come soon and a signal is answered. */
-static AT_CHECKED score_all(struct at_run *run, const struct at_dataset *d, bool json)
+static AT_CHECKED score_all(struct at_run *run, const struct at_dataset *d,
+                            struct at_row_result *results, bool json)
 {
     enum { PIECE = 64 };
     enum at_status st = AT_OK;
     const bool reference = at_method_get(run->method)->reference;
     const bool rewards = at_method_get(run->method)->value_head;
     const struct at_row *rows[PIECE];
-    struct at_row_result results[PIECE];
 
     for (uint32_t begin = 0; begin < d->n_rows; begin += PIECE) {
         const uint32_t n = d->n_rows - begin < PIECE ? d->n_rows - begin : PIECE;
-        for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t i = 0; i < n; i++)
             rows[i] = &d->rows[begin + i];
-            results[i] = (struct at_row_result){ .n_segments = at_row_sums(rows[i]) };
-        }
-        TRY(at_score_rows(&run->engine, rows, n, results, reference));
+        TRY(at_score_rows(&run->engine, rows, n, results + begin, reference));
         for (uint32_t i = 0; i < n; i++) {
             if (json)
-                TRY(print_row_json(rows[i], &results[i], rewards));
+                TRY(print_row_json(rows[i], &results[begin + i], rewards));
             else
-                print_row(rows[i], &results[i], rewards);
+                print_row(rows[i], &results[begin + i], rewards);
         }
         if (at_signal_status() != AT_OK)
             FAIL(at_signal_status(), "stopped by a signal after %u of %u rows", begin + n,
@@ -112,6 +125,7 @@ enum at_status cli_score(struct cli_args *args)
     enum at_status st = AT_OK;
     struct at_config config = { .file = NULL };
     struct at_run run = { .config = NULL };
+    struct at_row_result *results = NULL;
     const struct at_dataset *rows = NULL;
     const bool json = cli_flag_on(args, "json");
 
@@ -119,17 +133,22 @@ enum at_status cli_score(struct cli_args *args)
         FAIL(AT_USAGE, "score --tokens is not built in this version");
     TRY(cli_config_read(&config, args, NULL));
     TRY(at_run_open_scores(&run, &config));
-    TRY(at_engine_commit(&run.engine));
     rows = run.data.was_split ? &run.data.all : &run.data.train;
+    TRY(at_alloc(&results, rows->n_rows, sizeof *results));
+    for (uint32_t i = 0; i < rows->n_rows; i++)
+        results[i].n_segments = at_row_sums(&rows->rows[i]);
+    TRY(score_reference(&run, rows, results));
+    TRY(at_engine_commit(&run.engine));
     if (run.engine.model.config.value_head && !run.engine.model.value.source)
         at_warn("random_head", "the value head is random: neither model nor adapter has one "
                                "(score.weight); name a trained reward model");
     if (!json)
         print_head(&run, has_pairs(rows));
-    TRY(score_all(&run, rows, json));
+    TRY(score_all(&run, rows, results, json));
     if (config.profile)
         TRY(cli_kernel_table(stderr, NULL, run.engine.stream));
 done:
+    at_free(&results);
     at_run_close(&run);
     at_config_release(&config);
     return st;

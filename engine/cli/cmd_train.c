@@ -88,6 +88,11 @@ void cli_describe_run(const struct at_run *run)
              info->driver);
     cli_note("model    %s: %s, %u layers, width %u, vocabulary %u", run->bundle.path,
              m->family->name, m->L, m->C, m->V);
+    if (at_run_has_other_reference(run))
+        cli_note(
+            "refers   to %s, which is computed first (%.0f MiB); step 0 is not checked: policy "
+            "and reference differ from the start",
+            run->reference.bundle.path, mib(run->reference.device_bytes));
     describe_rows(run);
     cli_note("memory   %.0f MiB of %.0f MiB: weights %.0f, trainable state %.0f, slab of %u tokens "
              "%.0f",

@@ -301,6 +301,53 @@ bool at_tokenizer_is_special(const struct at_tokenizer *t, int32_t id)
     return id >= 0 && (size_t)id < t->n_tokens && t->tokens[id].special;
 }
 
+static const char *text_of(const struct at_tokenizer *t, int32_t id)
+{
+    return id >= 0 && (size_t)id < t->n_tokens ? t->tokens[id].text : NULL;
+}
+
+/* An id that texts have in `a` and that is nothing in `b`, or -1: a byte, what a merge makes, an
+ * added token. */
+static int32_t find_missing(const struct at_tokenizer *a, const struct at_tokenizer *b)
+{
+    for (size_t i = 0; i < AT_COUNT(a->byte_id); i++)
+        if (a->byte_id[i] >= 0 && !text_of(b, a->byte_id[i]))
+            return a->byte_id[i];
+    for (size_t i = 0; i < a->merges.n_slots; i++)
+        if (a->merges.slots[i].pair != UINT64_MAX && !text_of(b, a->merges.slots[i].id))
+            return a->merges.slots[i].id;
+    for (size_t id = 0; id < a->n_tokens; id++)
+        for (size_t i = 0; i < AT_COUNT(a->added) && a->tokens[id].text; i++)
+            if (at_string_map_find(&a->added[i].map, a->tokens[id].text,
+                                   strlen(a->tokens[id].text)) >= 0 &&
+                !text_of(b, (int32_t)id))
+                return (int32_t)id;
+    return -1;
+}
+
+/* The first id that both name, and not alike, or -1. */
+static int32_t find_other(const struct at_tokenizer *a, const struct at_tokenizer *b)
+{
+    for (int32_t id = 0; (size_t)id < a->n_tokens; id++)
+        if (text_of(a, id) && text_of(b, id) && strcmp(text_of(a, id), text_of(b, id)) != 0)
+            return id;
+    return -1;
+}
+
+int32_t at_tokenizer_compare(const struct at_tokenizer *a, const struct at_tokenizer *b,
+                             const char **a_text, const char **b_text)
+{
+    int32_t id = find_other(a, b);
+
+    if (id < 0)
+        id = find_missing(a, b);
+    if (id < 0)
+        id = find_missing(b, a);
+    *a_text = text_of(a, id);
+    *b_text = text_of(b, id);
+    return id;
+}
+
 const char *at_tokenizer_digest(const struct at_tokenizer *tokenizer)
 {
     return tokenizer->digest;

@@ -47,6 +47,11 @@ int32_t at_tokenizer_eos(const struct at_tokenizer *tokenizer);
 int32_t at_tokenizer_pad(const struct at_tokenizer *tokenizer);
 int32_t at_tokenizer_find(const struct at_tokenizer *tokenizer, const char *token); /* or -1 */
 bool at_tokenizer_is_special(const struct at_tokenizer *tokenizer, int32_t id);
+/* An id that is not the same token in both, or -1; its texts go to `a_text` and `b_text` (borrowed;
+ * NULL: nothing). An id that one of them lacks counts only when a text can have it: GGUF files fill
+ * a vocabulary up with tokens that none has. */
+int32_t at_tokenizer_compare(const struct at_tokenizer *a, const struct at_tokenizer *b,
+                             const char **a_text, const char **b_text);
 /* Hex BLAKE2b over all that makes ids of texts; 65 bytes. */
 const char *at_tokenizer_digest(const struct at_tokenizer *tokenizer);
 

@@ -68,6 +68,10 @@ static AT_CHECKED check_sync(const struct at_config *c)
     if (c->sync_ref_model && !c->use_peft)
         return at_fail(AT_USAGE, "sync_ref_model needs use_peft: true (full fine-tuning keeps the "
                                  "log-probs of its reference, not the model)");
+    if (c->sync_ref_model && c->ref_model_name_or_path)
+        return at_fail(AT_USAGE,
+                       "sync_ref_model moves the policy's own adapter at step 0 and cannot "
+                       "move ref_model_name_or_path; remove one of the two");
     if (c->sync_ref_model && c->precompute_ref_log_probs)
         return at_fail(AT_USAGE,
                        "precompute_ref_log_probs is for a reference that stays; remove it "

@@ -437,6 +437,10 @@ static AT_CHECKED add_digests(struct at_arena *arena, cJSON *digests, const stru
         TRY(at_weights_digest(run->bundle.weights, hex));
         cJSON_AddStringToObject(digests, "model", hex);
     }
+    if (at_run_has_other_reference(run)) {
+        TRY(at_weights_digest(run->reference.bundle.weights, hex));
+        cJSON_AddStringToObject(digests, "reference_model", hex);
+    }
     TRY(at_path_join(arena, &path, run->bundle.path, "config.json"));
     if (at_path_exists(path)) {
         TRY(at_hash_file(&file, path));
@@ -472,6 +476,7 @@ static bool is_identity(enum at_key key)
     case AT_KEY_output_dir:
     case AT_KEY_preset: /* its values are compared */
     case AT_KEY_profile:
+    case AT_KEY_ref_model_name_or_path:
     case AT_KEY_report_to:
     case AT_KEY_resume_from_checkpoint:
     case AT_KEY_save_steps:

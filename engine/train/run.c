@@ -449,6 +449,9 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     TRY(choose_adapters(out, &p));
     choose_rates(rates, config);
     p.dropout = dropout_of(config);
+    if (config->ref_model_name_or_path)
+        TRY(at_reference_plan(&out->reference, config->ref_model_name_or_path,
+                              out->bundle.tokenizer, &p));
     TRY(at_engine_plan(&out->engine, &out->bundle, &p));
     if (p.trainable == AT_TRAIN_CONTINUE)
         TRY(warn_continued(out, &p.lora));
@@ -472,12 +475,18 @@ AT_CHECKED at_run_open_scores(struct at_run *out, const struct at_config *config
 void at_run_close(struct at_run *run)
 {
     at_engine_close(&run->engine);
+    at_reference_close(&run->reference);
     at_dataset_release(&run->data.train);
     at_dataset_release(&run->data.eval);
     at_dataset_release(&run->data.all);
     at_bundle_close(&run->bundle);
     at_arena_release(&run->arena);
     *run = (struct at_run){ .config = NULL };
+}
+
+bool at_run_has_other_reference(const struct at_run *run)
+{
+    return run->reference.bundle.path != NULL;
 }
 
 AT_CHECKED at_score_rows(struct at_engine *engine, const struct at_row *const *rows, uint32_t n,

@@ -59,7 +59,7 @@ static AT_CHECKED check_step0(const struct at_loop *l, uint32_t n)
     enum at_status st = AT_OK;
     const double tolerance = l->what.loss_params.use_weighting ? 1e-5 : 1e-6;
 
-    if (l->state.step != 0 || !l->what.reference)
+    if (l->state.step != 0 || !l->what.reference || at_run_has_other_reference(l->run))
         goto done;
     if (dropped_from_the_start(&l->run->engine)) {
         at_warn("step0", "step 0 is not checked: with lora_dropout over an adapter that is not "
@@ -406,39 +406,41 @@ static void loop_release(struct at_loop *l)
     at_free(&l->v);
 }
 
-static AT_CHECKED precompute_rows(struct at_loop *l, const struct at_row *rows,
-                                  struct at_row_result *results, uint32_t n_rows)
+/* Reference log-probs before the first step: of every row by another model, before the policy is on
+ * the device; of the training rows by the engine where full fine-tuning needs them or
+ * precompute_ref_log_probs asks for them. */
+static AT_CHECKED precompute_other(struct at_loop *l)
 {
-    enum { PIECE = 64 };
     enum at_status st = AT_OK;
-    const struct at_compute what = { .reference = true, .tail_discount = l->what.tail_discount };
-    const struct at_row *picked[PIECE];
+    struct at_run *run = l->run;
+    struct at_engine *e = &run->reference.engine;
+    const struct at_run_data *d = &run->data;
+    const float tail = l->what.tail_discount;
 
-    for (uint32_t i = 0; i < n_rows; i += PIECE) {
-        const uint32_t n = n_rows - i < PIECE ? n_rows - i : PIECE;
-        for (uint32_t k = 0; k < n; k++)
-            picked[k] = &rows[i + k];
-        TRY(at_engine_rows(&l->run->engine, picked, results + i, n, &what));
-        TRY(at_engine_finish(&l->run->engine));
-        if (at_signal_status() != AT_OK)
-            FAIL(at_signal_status(), "stopped by a signal before the first step");
-    }
+    if (!at_run_has_other_reference(run))
+        goto done;
+    TRY(at_reference_commit(&run->reference));
+    TRY(at_reference_rows(e, d->train.rows, l->results, d->train.n_rows, tail));
+    TRY(at_reference_rows(e, d->eval.rows, l->eval, d->eval.n_rows, tail));
+    TRY(at_reference_rows(e, l->kl.rows, l->kl.results, l->kl.n, 0));
+    TRY(at_reference_rows(e, l->eval_kl.rows, l->eval_kl.results, l->eval_kl.n, 0));
+    run->engine.ref_forward_tokens += e->ref_forward_tokens;
 done:
+    at_reference_leave_device(&run->reference);
     return st;
 }
 
-/* Reference log-probs of every training row before the first step: what full fine-tuning needs, and
- * what precompute_ref_log_probs asks for. */
 static AT_CHECKED precompute(struct at_loop *l)
 {
     enum at_status st = AT_OK;
+    struct at_engine *e = &l->run->engine;
     const struct at_packs *d = &l->run->data.train_packs;
 
-    if (!l->what.reference ||
-        (!l->run->engine.model.trainable && !l->config->precompute_ref_log_probs))
+    if (!l->what.reference || at_run_has_other_reference(l->run) ||
+        (!e->model.trainable && !l->config->precompute_ref_log_probs))
         goto done;
-    TRY(precompute_rows(l, d->rows, l->results, d->n_rows));
-    TRY(precompute_rows(l, l->kl.rows, l->kl.results, l->kl.n));
+    TRY(at_reference_rows(e, d->rows, l->results, d->n_rows, l->what.tail_discount));
+    TRY(at_reference_rows(e, l->kl.rows, l->kl.results, l->kl.n, 0));
 done:
     return st;
 }
@@ -540,11 +542,14 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
                                 .has_rewards = at_method_get(run->method)->value_head };
     TRY(at_checkpoint_find(&from, run));
     TRY(at_records_check(run, from != NULL));
+    TRY(loop_init(&l, run));
+    if (!from) /* a checkpoint has them */
+        TRY(precompute_other(&l));
+    at_reference_leave_device(&run->reference);
     TRY(at_engine_commit(&run->engine));
     TRY(at_checkpoint_clear(run, from));
     TRY(at_records_open(&records, run,
                         from ? at_checkpoint_logs(from) : (struct at_log_bytes){ 0 }));
-    TRY(loop_init(&l, run));
     l.records = records;
     TRY(start(&l, from, out));
     trained = train_steps(&l, out);

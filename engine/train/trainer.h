@@ -9,6 +9,7 @@
 #include "engine.h"
 #include "metrics.h"
 #include "packing.h"
+#include "reference.h"
 
 /* What a run tells while it goes on. */
 struct at_progress {
@@ -56,6 +57,8 @@ struct at_run {
     struct at_bundle bundle;
     struct at_run_data data;
     struct at_engine engine;
+    struct at_reference
+        reference; /* ref_model_name_or_path; a bundle without path: there is none */
     struct at_events events;
     struct at_arena arena;
     uint64_t total_steps, steps_per_epoch;
@@ -75,6 +78,8 @@ void at_run_close(struct at_run *run);
 /* Tokens that a row of train_dataset may have: max_length, or 0 for no limit, which there is where
  * packing cuts rows into pieces. */
 uint32_t at_run_row_limit(const struct at_config *config);
+/* Whether the reference is another model: policy and reference differ from the start. */
+bool at_run_has_other_reference(const struct at_run *run);
 
 struct at_outcome {
     uint64_t steps, best_step; /* made; the one whose state is written */

@@ -107,6 +107,7 @@ OTHER = {
     "profile": True,
     "rank_pattern": {"q_proj": 2},
     "ref_model_mixup_alpha": (0.1, {"sync_ref_model": True, "ref_model_sync_steps": 1}),
+    "ref_model_name_or_path": str(GOLDEN / "models" / "tiny_reference"),
     "ref_model_sync_steps": (2, {"sync_ref_model": True, "ref_model_sync_steps": 1}),
     "report_to": "tensorboard",
     "resume_from_checkpoint": "nosuchfolder",

@@ -1,4 +1,4 @@
-"""The models of the golden runs: two tiny random decoders and a reward model as Hugging Face folders.
+"""The models of the golden runs: three tiny random decoders and a reward model as Hugging Face folders.
 
 What   build_model(name, folder) writes config.json, tokenizer.json, tokenizer_config.json and
        model-*.safetensors with its index (float32, each shard below 64 KiB).
@@ -9,6 +9,7 @@ Shape  tiny_llama: hidden 36, 6 query heads on 2 kv heads of width 12 (so q is w
        spelling (rope_theta, torch_dtype).
        tiny_reward: LlamaForSequenceClassification with one output, hidden 24, 2 query heads on 1 kv
        head, 1 layer; tiny_qwen2's padding token.
+       tiny_reference: a decoder of tiny_reward's shape with tiny_llama's tokenizer, its head tied.
 Why    Hidden, feed-forward and vocabulary are no multiples of 32, three query heads share a kv
        head, and the weights are large enough that log-probs, entropies and gradients are far from
        those of a uniform model.
@@ -58,6 +59,13 @@ MODELS = {
         "seed": 13,
         "output_scale": 0.8,
         "pad": "<|endoftext|>",
+        "bos": "<|im_start|>",
+    },
+    "tiny_reference": {
+        "vocab": 197,
+        "seed": 14,
+        "output_scale": 0.8,
+        "pad": "<|im_end|>",
         "bos": "<|im_start|>",
     },
 }
@@ -130,12 +138,13 @@ def new_model(name):
         sizes = {"hidden_size": 36, "intermediate_size": 52, "head_dim": 12, "rms_norm_eps": 1e-5}
         config = LlamaConfig(**shared, **sizes, rope_parameters=rope, tie_word_embeddings=False)
         return LlamaForCausalLM(config)
-    if name == "tiny_reward":
+    if name in ("tiny_reward", "tiny_reference"):
         sizes = {"hidden_size": 24, "intermediate_size": 40, "rms_norm_eps": 1e-5}
         shape = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-        return LlamaForSequenceClassification(
-            LlamaConfig(**{**shared, **shape}, **sizes, num_labels=1)
-        )
+        keys = {**shared, **shape, **sizes}
+        if name == "tiny_reward":
+            return LlamaForSequenceClassification(LlamaConfig(**keys, num_labels=1))
+        return LlamaForCausalLM(LlamaConfig(**keys, tie_word_embeddings=True))
     rope = {"rope_type": "default", "rope_theta": 1000000.0}
     sizes = {"hidden_size": 40, "intermediate_size": 56, "head_dim": 8, "rms_norm_eps": 1e-6}
     config = Qwen2Config(**shared, **sizes, rope_parameters=rope, tie_word_embeddings=True)

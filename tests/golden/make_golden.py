@@ -65,7 +65,7 @@ UPDATE = 1e-3  # norm of the difference of two final states over the norm of the
 NOT_FOR_TRL = {
     "preset", "method", "model_name_or_path", "train_dataset", "adapter_name_or_path",
     "adapter_start", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
-    "reward_token",
+    "ref_model_name_or_path", "reward_token",
     "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps",
     "loraplus_lr_ratio", "use_rslora", "rank_pattern", "alpha_pattern", "layers_to_transform",
 }  # fmt: skip
@@ -298,6 +298,10 @@ RUNS = {
         use_weighting=True,
         ld_alpha=0.5,
     ),
+    # The reference is a model of another shape; log-ratios are far from 0 from the start.
+    "dpo_other": short_dpo(
+        "tiny_llama", "pairs_plain", ref_model_name_or_path="../models/tiny_reference"
+    ),
     # The reference moves after steps 2 and 4; the data set is passed twice, so that cached values are stale.
     "dpo_sync": dpo(
         "tiny_llama",
@@ -477,6 +481,15 @@ def optimizer_of(config, model, arguments):
     )
 
 
+def reference_of(config):
+    """The other model that the run has as its reference, as arguments of a trainer."""
+    if "ref_model_name_or_path" not in config:
+        return {}
+    path = path_of(config, "ref_model_name_or_path")
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    return {"ref_model": model}
+
+
 def make_trainer(config, model, scratch, recorder):
     rows = read_rows(path_of(config, "train_dataset"))
     data = datasets.Dataset.from_list([{"row": i, **row} for i, row in enumerate(rows)])
@@ -492,6 +505,7 @@ def make_trainer(config, model, scratch, recorder):
         train_dataset=data,
         processing_class=tokenizer,
         callbacks=[recorder],
+        **reference_of(config),
     )
     trainer.remove_callback(transformers.PrinterCallback)
     if config.get("sync_ref_model"):

@@ -247,6 +247,52 @@ static void vocab_flags_put_bos_and_eos_around(void **state)
     release_arrays(&arrays);
 }
 
+static int32_t compare_with(const struct at_tokenizer *folder_one, struct arrays *arrays,
+                            const char **here, const char **there)
+{
+    struct at_tokenizer *t;
+    int32_t id;
+
+    assert_int_equal(at_tokenizer_from_vocab(&t, &arrays->vocab, "f.gguf"), AT_OK);
+    id = at_tokenizer_compare(folder_one, t, here, there);
+    assert_int_equal(at_tokenizer_compare(t, folder_one, here, there), id);
+    id = at_tokenizer_compare(folder_one, t, here, there);
+    *there = *there ? strdup(*there) : NULL; /* t goes */
+    at_tokenizer_destroy(&t);
+    return id;
+}
+
+static void compare_finds_tokens_that_texts_can_have(void **state)
+{
+    static struct arrays arrays;
+    struct at_tokenizer *folder_one = load(GOLDEN "tiny_llama");
+    const char *here = NULL, *there = NULL;
+    size_t n = 0;
+
+    (void)state;
+    make_arrays(&arrays, GOLDEN "tiny_llama/tokenizer.json", "gpt-2");
+    n = arrays.vocab.n_tokens;
+    arrays.tokens[n] = "[PAD197]";
+    arrays.lengths[n] = 8;
+    arrays.types[n] = 5;
+    arrays.vocab.n_tokens++;
+    assert_int_equal(compare_with(folder_one, &arrays, &here, &there), -1);
+    arrays.types[n] = 4; /* user-defined: a text may have it */
+    assert_int_equal(compare_with(folder_one, &arrays, &here, &there), n);
+    assert_null(here);
+    assert_string_equal(there, "[PAD197]");
+    free((char *)there);
+    arrays.types[n] = 5;
+    arrays.tokens[1] = "<s>";
+    arrays.lengths[1] = 3;
+    assert_int_equal(compare_with(folder_one, &arrays, &here, &there), 1);
+    assert_string_equal(here, "<|im_start|>");
+    assert_string_equal(there, "<s>");
+    free((char *)there);
+    release_arrays(&arrays);
+    at_tokenizer_destroy(&folder_one);
+}
+
 static void vocab_that_is_damaged_is_refused(void **state)
 {
     static const char *const words[] = { "\"t5\" is not built", "\"deepseek-llm\" is not built",
@@ -299,6 +345,7 @@ int main(void)
         cmocka_unit_test(vocab_scores_that_are_damaged_are_refused),
         cmocka_unit_test(vocab_knows_pre_tokenizers_by_name),
         cmocka_unit_test(vocab_flags_put_bos_and_eos_around),
+        cmocka_unit_test(compare_finds_tokens_that_texts_can_have),
         cmocka_unit_test(vocab_that_is_damaged_is_refused),
     };
 

@@ -1,0 +1,78 @@
+#include "reference.h"
+
+#include "os.h"
+
+#include <string.h>
+
+AT_CHECKED at_reference_plan(struct at_reference *out, const char *path,
+                             const struct at_tokenizer *policy,
+                             const struct at_engine_params *params)
+{
+    enum at_status st = AT_OK;
+    const struct at_bundle_params b = { .path = path };
+    const struct at_engine_params p = { .gpu = params->gpu,
+                                        .capacity = params->capacity,
+                                        .longest_row = params->longest_row,
+                                        .n_positions = params->n_positions,
+                                        .seed = params->seed };
+    const char *here = NULL, *there = NULL;
+    int32_t id = 0;
+
+    *out = (struct at_reference){ .device_bytes = 0 };
+    TRY(at_bundle_open(&out->bundle, &b));
+    id = at_tokenizer_compare(policy, out->bundle.tokenizer, &here, &there);
+    if (id >= 0)
+        FAIL(AT_DATA,
+             "%s has another vocabulary than the policy: id %d is \"%s\" there and \"%s\" here; "
+             "its log-probs would be of other text, name a model with the same tokenizer",
+             path, id, there ? there : "(nothing)", here ? here : "(nothing)");
+    TRY(at_engine_plan(&out->engine, &out->bundle, &p));
+    out->device_bytes = at_engine_get_bytes(&out->engine).total;
+done:
+    if (st != AT_OK) {
+        at_context("ref_model_name_or_path");
+        at_reference_close(out);
+    }
+    return st;
+}
+
+AT_CHECKED at_reference_commit(struct at_reference *r)
+{
+    const enum at_status st = at_engine_commit(&r->engine);
+
+    if (st != AT_OK)
+        at_context("ref_model_name_or_path");
+    return st;
+}
+
+void at_reference_leave_device(struct at_reference *r)
+{
+    at_engine_close(&r->engine);
+}
+
+void at_reference_close(struct at_reference *r)
+{
+    at_reference_leave_device(r);
+    at_bundle_close(&r->bundle);
+}
+
+AT_CHECKED at_reference_rows(struct at_engine *engine, const struct at_row *rows,
+                             struct at_row_result *results, uint32_t n_rows, float tail_discount)
+{
+    enum { PIECE = 64 };
+    enum at_status st = AT_OK;
+    const struct at_compute what = { .reference = true, .tail_discount = tail_discount };
+    const struct at_row *picked[PIECE];
+
+    for (uint32_t i = 0; i < n_rows; i += PIECE) {
+        const uint32_t n = n_rows - i < PIECE ? n_rows - i : PIECE;
+        for (uint32_t k = 0; k < n; k++)
+            picked[k] = &rows[i + k];
+        TRY(at_engine_rows(engine, picked, results + i, n, &what));
+        TRY(at_engine_finish(engine));
+        if (at_signal_status() != AT_OK)
+            FAIL(at_signal_status(), "stopped by a signal before the first step");
+    }
+done:
+    return st;
+}

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Another model as reference (ref_model_name_or_path): reference_test.py SOURCE_DIR BUILD_DIR
+
+Its log-probs are those of that model scored by itself, bit for bit; they reach every held-out row; a
+run that goes on from a checkpoint has them from there; plan and run tell of it; another vocabulary and
+a reference that moves are refused.
+"""
+# labels: slow
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+OTHER = str(GOLDEN / "models" / "tiny_reference")
+BASE = {
+    "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"), "ref_model_name_or_path": OTHER,
+    "train_dataset": str(GOLDEN / "data" / "pairs_plain.jsonl"), "preset": "trl", "use_peft": True,
+    "lora_r": 2, "lora_target_modules": "all-linear", "learning_rate": 0.01, "max_steps": 4,
+    "per_device_train_batch_size": 4, "logging_steps": 1, "eval_split": 0.25, "eval_strategy": "steps",
+    "eval_steps": 2, "on_bad_row": "skip", "save_steps": 2, "seed": 3,
+}
+failures = 0
+
+
+def check(what, good, more=""):
+    global failures
+    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
+    failures += not good
+
+
+def attune(folder, command, want=0, **keys):
+    path = folder / "config.json"
+    path.write_text(json.dumps({k: v for k, v in {**BASE, **keys}.items() if v is not None}))
+    run = subprocess.run([ATTUNE, command, path] + (["--json"] if command in ("plan", "score") else []),
+                         capture_output=True, text=True)
+    check(f"{command} exits with {want}", run.returncode == want, run.stderr)
+    return run
+
+
+def rows(run, name):
+    return [side[name] for line in run.stdout.splitlines() for side in json.loads(line).values()
+            if isinstance(side, dict)]
+
+
+def train(folder, name, method="dpo", **keys):
+    run = attune(folder, method, output_dir=str(folder / name), **keys)
+    lines = (folder / name / "metrics.jsonl").read_text()
+    return run, lines
+
+
+def test_score(folder):
+    alone = attune(folder, "score", method="dpo", model_name_or_path=OTHER, ref_model_name_or_path=None)
+    both = attune(folder, "score", method="dpo")
+    check("ref_logp is the other model's logp", rows(both, "ref_logp") == rows(alone, "logp"))
+    check("logp is the policy's", rows(both, "logp") != rows(alone, "logp"))
+
+
+def test_train(folder):
+    run, lines = train(folder, "run")
+    first = json.loads(lines.splitlines()[0])
+    check("held-out rows have their reference at step 0", first["step"] == 0 and
+          abs(first["eval_rewards/margins"]) > 0.01, first)
+    check("the run says that step 0 is not checked", "step 0 is not checked" in run.stderr, run.stderr)
+    record = json.loads((folder / "run" / "run.json").read_text())
+    check("its digest is recorded", len(record["digests"]["reference_model"]) == 64)
+    check("its forward pass is done once", 0 < record["ref_forward_tokens"] < record["tokens_computed"], record)
+    shutil.rmtree(folder / "run" / "checkpoint-4", ignore_errors=True)
+    for left in ("result.json", "run.json", "adapter_model.safetensors"):
+        (folder / "run" / left).unlink()
+    check("resumed, it ends as before",
+          train(folder, "run", resume_from_checkpoint=str(folder / "run" / "checkpoint-2"))[1] == lines)
+
+
+def test_others(folder):
+    data = str(GOLDEN / "data" / "labelled.jsonl")
+    _, kto = train(folder, "kto", "kto", train_dataset=data, max_steps=1, eval_split=0, eval_strategy="no")
+    check("KTO takes it", abs(json.loads(kto.splitlines()[0])["rewards/chosen"]) > 0.01, kto)
+    _, full = train(folder, "full", use_peft=False, lora_r=None, lora_target_modules=None, max_steps=1,
+                    eval_split=0, eval_strategy="no", precompute_ref_log_probs=True)
+    check("full fine-tuning takes it", abs(json.loads(full.splitlines()[0])["rewards/chosen"]) > 0.01, full)
+
+
+def test_refused(folder):
+    plan = json.loads(attune(folder, "plan", method="dpo").stdout)
+    check("plan shows it", plan["reference"]["model"] == OTHER and plan["reference"]["device_bytes"] > 0)
+    out = str(folder / "refused")
+    run = attune(folder, "dpo", 65, output_dir=out, ref_model_name_or_path=str(GOLDEN / "models" / "tiny_qwen2"))
+    check("another vocabulary is named", "another vocabulary" in run.stderr, run.stderr)
+    run = attune(folder, "dpo", 2, output_dir=out, sync_ref_model=True)
+    check("a reference that moves is refused", "sync_ref_model" in run.stderr, run.stderr)
+    run = attune(folder, "dpo", 66, output_dir=out, ref_model_name_or_path=str(folder / "none"))
+    check("one that is missing is named", "ref_model_name_or_path" in run.stderr, run.stderr)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for test in (test_score, test_train, test_others, test_refused):
+            test(folder)
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
