@@ -39,6 +39,7 @@ struct gemv_args { U32 N, K, quants_stride, scales_stride; F32 alpha; U32 accumu
 struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; };
 struct head_finish_args { U32 R, C, V, ldu, ldy, with_u; };
 struct head_grad_args { U32 R, n, v0, ldz; };
+struct head_kl_args { U32 R, C, ldu, ldh, ldr; };
 struct head_target_args { U32 R, C, n, v0, ldy, ldw; };
 struct mix_args { U32 n; F32 alpha; };
 /* weight: loss_weight over the pairs of the step. divergence: losses/divergence.h; log_ratios 0 or 1. */

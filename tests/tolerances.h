@@ -19,6 +19,8 @@
 #define TOL_HEAD 1e-5
 /* u and dW of the head, relative to 1 + |value| */
 #define TOL_HEAD_GRAD 2e-5
+/* KL of two states of the head: the difference of two log-probs, relative to 1 + |value| */
+#define TOL_HEAD_KL 3e-5
 /* loss values and coefficients: one exp and a short series, relative to 1 + |value| */
 #define TOL_LOSS 2e-6
 /* one AdamW step, relative to 1 + |value|: six roundings, the bias corrections in double */

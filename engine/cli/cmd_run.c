@@ -292,6 +292,8 @@ static AT_CHECKED stage_digest(struct pipeline *p, const struct stage *s, struct
         TRY(put_file(&hash, c->train_dataset.items[i]));
     for (size_t i = 0; i < c->eval_dataset.n; i++)
         TRY(put_file(&hash, c->eval_dataset.items[i]));
+    for (size_t i = 0; i < c->regression_dataset.n; i++)
+        TRY(put_file(&hash, c->regression_dataset.items[i]));
     sources_of(sources, c);
     for (size_t i = 0; i < N_SOURCES; i++)
         if (sources[i])
@@ -327,6 +329,7 @@ static AT_CHECKED check_inputs(const struct pipeline *p, const struct stage *s)
         FAIL(AT_USAGE, "train_dataset is missing: a JSONL file or a list of them");
     TRY(check_paths(&c->train_dataset, "train_dataset"));
     TRY(check_paths(&c->eval_dataset, "eval_dataset"));
+    TRY(check_paths(&c->regression_dataset, "regression_dataset"));
     sources_of(sources, c);
     for (size_t i = 0; i < N_SOURCES; i++)
         if (sources[i] && !is_trained_now(p, s, sources[i]) && !at_path_exists(sources[i]))

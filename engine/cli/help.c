@@ -18,10 +18,10 @@ void cli_help_all(void)
          "  attune --version\n"
          "\n"
          "Example: attune dpo configs/dpo.json --model_name_or_path model.gguf --output_dir out\n"
-         "Exit codes: 0 ok, 2 usage, 65 bad data, 66 missing input, 69 no usable device, 70\n"
-         "internal, 73 cannot write, 74 input/output, 75 stopped with an older state, 77 "
-         "integrity,\n"
-         "130 interrupted, 143 terminated.");
+         "Exit codes: 0 ok, 1 over budget, 2 usage, 65 bad data, 66 missing input, 69 no usable\n"
+         "device, 70 internal, 73 cannot write, 74 input/output, 75 stopped with an older state, "
+         "77\n"
+         "integrity, 130 interrupted, 143 terminated.");
 }
 
 /* The methods that `c` trains with: one, or all. */

@@ -162,6 +162,11 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
         plan_layer(&out->layers[l], &model->config, out->capacity, rank, pool);
     plan_inputs(out, pool);
     plan_scratch(out, rank, pool);
+    if (params->drift) {
+        AT_REQUIRE(params->trains && !model->trainable && !model->config.value_head);
+        at_tensor_reserve(pool, &out->ref_rows, out->capacity_rows, model->config.C, "drift");
+        at_pool_reserve(pool, &out->ref_stats, out->capacity_rows * 16ul, "drift");
+    }
     TRY(plan_embedding(out, pool));
 
     TRY(at_alloc(&weights, (size_t)L * AT_LINEARS, sizeof *weights));
@@ -424,7 +429,7 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
         layer_fwd(s, d, &d->layers[d->trains ? l : 0], l, T, x, pass, NULL);
     at_rmsnorm_fwd(s, h, words(d->final_rstd, T), x, d->model->final_norm, c->norm_eps);
     at_gather_rows(s, rows, h, words(d->source, R));
-    if (pass == AT_PASS_POLICY_TRAIN)
+    if (pass == AT_PASS_POLICY_TRAIN || pass == AT_PASS_POLICY_DRIFT)
         u = part(d->u, R, c->C);
     if (c->value_head) {
         at_value_fwd(s, at_view_part(d->stats, 0, 16ul * R), u, rows, d->model->value.w);
@@ -435,6 +440,29 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
     }
     at_segment_sums(s, sums, at_view_part(d->stats, 0, 16ul * R), words(d->row_weight, R),
                     words(d->log_p2, R), d->order, d->segment_begin, b->n_segments);
+}
+
+void at_decoder_keep(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
+{
+    const struct at_tensor rows = part(d->rows, b->R, d->model->config.C);
+    const uint64_t bytes = at_tensor_bytes(b->R, rows.dim[1]);
+
+    at_stream_copy(s, at_view_part(d->ref_rows.view, 0, bytes),
+                   at_view_part(d->rows.view, 0, bytes), bytes);
+    at_stream_copy(s, at_view_part(d->ref_stats, 0, 16ul * b->R),
+                   at_view_part(d->stats, 0, 16ul * b->R), 16ul * b->R);
+}
+
+void at_decoder_drift(struct at_stream *s, struct at_decoder *d, const struct at_batch *b,
+                      struct at_view sums)
+{
+    const uint32_t R = b->R, C = d->model->config.C;
+    const struct at_view kl = at_view_part(d->row_loss, 0, 16ul * R);
+
+    at_head_kl(s, kl, at_view_part(d->stats, 0, 16ul * R), at_view_part(d->ref_stats, 0, 16ul * R),
+               part(d->u, R, C), part(d->rows, R, C), part(d->ref_rows, R, C));
+    at_segment_sums(s, sums, kl, words(d->row_weight, R), words(d->log_p2, R), d->order,
+                    d->segment_begin, b->n_segments);
 }
 
 /* ---- decoding ---- */

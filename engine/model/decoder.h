@@ -53,6 +53,8 @@ struct at_decoder {
     struct at_tensor rows, u; /* (R, C) gathered hidden states; gradient rows */
     struct at_view stats, lse, log_p2, coef, sums, ref_sums;
     struct at_view pair_match, pair_out, row_loss, row_facts;
+    struct at_tensor ref_rows; /* at_decoder_keep(): `rows` and `stats` of the reference */
+    struct at_view ref_stats;
 };
 
 struct at_decoder_params {
@@ -60,6 +62,7 @@ struct at_decoder_params {
     uint32_t capacity_rows; /* completion rows a slab, multiple of 64 (<= capacity + segments) */
     uint32_t capacity_segments;
     bool trains;
+    bool drift;    /* at_decoder_drift() will be called; with `trains` and a head that is frozen */
     float dropout; /* share of lora_A's input that training passes drop */
 };
 /* Plans everything in `pool`. The stack's adapters must have been planned. */
@@ -75,12 +78,20 @@ void at_decoder_begin(struct at_stream *s, struct at_decoder *decoder,
 enum at_pass {
     AT_PASS_POLICY_TRAIN, /* saves activations; head with gradient rows; dropout */
     AT_PASS_POLICY_EVAL,
-    AT_PASS_REFERENCE /* state at step 0: trainable adapter skipped or its copy used */
+    AT_PASS_POLICY_DRIFT, /* as EVAL; head with gradient rows, which at_decoder_drift() reads */
+    AT_PASS_REFERENCE     /* state at step 0: trainable adapter skipped or its copy used */
 };
 /* stats, lse, log_p2 (and u when training) of the slab's completion rows; segment sums into `sums`.
  * With a value head the first of a row's stats is its value, lse is not written and log_p2 is 0. */
 void at_decoder_forward(struct at_stream *s, struct at_decoder *decoder,
                         const struct at_batch *batch, enum at_pass pass, struct at_view sums);
+/* After a reference pass: keeps what at_decoder_drift() compares with. */
+void at_decoder_keep(struct at_stream *s, struct at_decoder *decoder, const struct at_batch *batch);
+/* After at_decoder_keep() and a drift pass over the same batch: sums of at_head_kl() over each
+ * segment's completion rows, as value 5 of `sums`. row_loss is overwritten. */
+void at_decoder_drift(struct at_stream *s, struct at_decoder *decoder, const struct at_batch *batch,
+                      struct at_view sums);
+
 /* ---- decoding ---- */
 
 enum { AT_EXTEND_ROWS = 64 }; /* tokens of one sequence computed at once, at most */

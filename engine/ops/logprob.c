@@ -143,6 +143,24 @@ void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse,
     at_launch_head_finish(s, &bufs, &args, rows_work(R));
 }
 
+void at_head_kl(struct at_stream *s, struct at_view kl, struct at_view stats,
+                struct at_view ref_stats, struct at_tensor u, struct at_tensor h,
+                struct at_tensor ref_h)
+{
+    const uint32_t R = h.dim[0], C = h.dim[1];
+    const struct head_kl_bufs bufs = { .kl = row_view(kl, R, 4),
+                                       .stats = row_view(stats, R, 4),
+                                       .ref_stats = row_view(ref_stats, R, 4),
+                                       .u = at_tensor_view(u),
+                                       .h = at_tensor_view(h),
+                                       .ref_h = at_tensor_view(ref_h) };
+    const struct head_kl_args args = { .R = R, .C = C, .ldu = u.ld, .ldh = h.ld, .ldr = ref_h.ld };
+
+    at_require_shape(u, R, C);
+    at_require_shape(ref_h, R, C);
+    at_launch_head_kl(s, &bufs, &args, rows_work(R));
+}
+
 void at_head_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tensor h,
                         struct at_view targets, struct at_view lse, struct at_view coef,
                         struct at_weight w, const struct at_head_scratch *scratch)

@@ -24,6 +24,13 @@ void at_head_reserve(struct at_pool *pool, struct at_head_scratch *scratch, uint
 void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse,
                  struct at_view log_p2, struct at_tensor u, struct at_tensor h,
                  struct at_view targets, struct at_weight w, const struct at_head_scratch *scratch);
+/* kl (R,4) a row: KL(p || q) of its next token over the whole vocabulary (nats) and three zeros, as
+ * at_segment_sums() reads them; p of the states h, q of ref_h before the same head, both (R,C).
+ * stats and u of h, ref_stats of ref_h by at_head_fwd() with the same targets. Exact but for
+ * rounding, near that of a log-prob; bitwise 0 where h and ref_h are equal. */
+void at_head_kl(struct at_stream *s, struct at_view kl, struct at_view stats,
+                struct at_view ref_stats, struct at_tensor u, struct at_tensor h,
+                struct at_tensor ref_h);
 /* dW (V,C) += sum_i -coef[i] (p_i - onehot)^T h_i, recomputing p chunk by chunk from lse;
  * coef (R) = dloss/dlogp. */
 void at_head_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tensor h,

@@ -1,4 +1,5 @@
 #include "config.h"
+#include "drift.h"
 #include "schedule.h"
 
 #include <string.h>
@@ -113,6 +114,7 @@ AT_CHECKED at_config_check_running(const struct at_config *c)
     TRY(check_early_stopping(c));
     TRY(check_sync(c));
     TRY(check_packing(c));
+    TRY(at_drift_check(c));
 done:
     return st;
 }

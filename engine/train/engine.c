@@ -6,7 +6,7 @@
 
 /* Host side of one at_engine_rows() call: slab by slab, where downloads land and whose they are. */
 struct landing {
-    struct at_segment_result *sums, *reference, *losses; /* (segments) */
+    struct at_segment_result *sums, *reference, *losses, *drifts; /* (segments) */
     struct at_pair_result *pairs;
     struct at_pair_match *matches;
     struct row_facts {
@@ -75,6 +75,7 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
 {
     enum at_status st = AT_OK;
     struct at_decoder_params decoder = { .trains = p->trainable != AT_TRAIN_NOTHING,
+                                         .drift = p->drift,
                                          .dropout = p->dropout };
     const bool full = p->trainable == AT_TRAIN_FULL;
     struct at_model_config config = bundle->config;
@@ -158,6 +159,7 @@ static void host_release(struct at_engine_host **host)
     at_free(&h->landing.sums);
     at_free(&h->landing.reference);
     at_free(&h->landing.losses);
+    at_free(&h->landing.drifts);
     at_free(&h->landing.pairs);
     at_free(&h->landing.facts);
     at_free(&h->landing.matches);
@@ -201,6 +203,7 @@ static AT_CHECKED grow(struct at_engine_host *h, size_t n)
     TRY(at_realloc(&l->pairs, old, n, sizeof *l->pairs));
     TRY(at_realloc(&l->facts, old, n, sizeof *l->facts));
     TRY(at_realloc(&l->matches, old, n, sizeof *l->matches));
+    TRY(at_realloc(&l->drifts, old * segments, n * segments, sizeof *l->drifts));
     TRY(at_realloc(&l->of, old, n, sizeof *l->of));
     TRY(at_realloc(&h->packed, old, n, sizeof *h->packed));
     TRY(at_realloc(&h->packed_results, old, n, sizeof *h->packed_results));
@@ -230,21 +233,26 @@ struct at_batch at_engine_batch(const struct at_slab *slab)
                               .n_order = slab->n_rows };
 }
 
-/* Reference sums of the slab: uploaded when all its rows have them, else computed. */
-static void reference_pass(struct at_engine *e, const struct at_batch *b, bool cached)
+/* Reference sums of the slab: uploaded when all its rows have them, else computed; computed, too,
+ * where the drift from them is wanted. */
+static void reference_pass(struct at_engine *e, const struct at_batch *b,
+                           const struct at_compute *what, bool cached)
 {
     struct at_decoder *d = &e->decoder;
     struct landing *l = &e->host->landing;
     const uint64_t bytes = b->n_segments * sizeof *l->reference;
     struct at_segment_result *values = l->reference + l->n_segments;
 
-    if (cached) {
-        at_stream_upload(e->stream, d->ref_sums, values, bytes);
-        return;
+    if (what->drift || !cached) {
+        at_decoder_forward(e->stream, d, b, AT_PASS_REFERENCE, at_view_part(d->ref_sums, 0, bytes));
+        e->ref_forward_tokens += e->slab.n_tokens;
     }
-    at_decoder_forward(e->stream, d, b, AT_PASS_REFERENCE, at_view_part(d->ref_sums, 0, bytes));
-    at_stream_download(e->stream, values, d->ref_sums, bytes);
-    e->ref_forward_tokens += e->slab.n_tokens;
+    if (what->drift)
+        at_decoder_keep(e->stream, d, b);
+    if (what->reference && cached)
+        at_stream_upload(e->stream, d->ref_sums, values, bytes);
+    else if (what->reference)
+        at_stream_download(e->stream, values, d->ref_sums, bytes);
 }
 
 static void row_losses(struct at_engine *e, const struct at_batch *b, const struct at_compute *what,
@@ -294,13 +302,25 @@ static void token_losses(struct at_engine *e, const struct at_batch *b,
     at_stream_download(e->stream, l->losses + l->n_segments, d->sums, bytes);
 }
 
+static void drift_pass(struct at_engine *e, const struct at_batch *b)
+{
+    struct at_decoder *d = &e->decoder;
+    struct landing *l = &e->host->landing;
+    const uint64_t bytes = b->n_segments * sizeof *l->drifts;
+
+    at_decoder_drift(e->stream, d, b, at_view_part(d->sums, 0, bytes));
+    at_stream_download(e->stream, l->drifts + l->n_segments, d->sums, bytes);
+}
+
 static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
                          struct at_row_result *const *results, uint32_t n,
                          const struct at_compute *what)
 {
     struct at_decoder *d = &e->decoder;
     struct landing *l = &e->host->landing;
-    const enum at_pass pass = what->train ? AT_PASS_POLICY_TRAIN : AT_PASS_POLICY_EVAL;
+    const enum at_pass pass = what->train   ? AT_PASS_POLICY_TRAIN
+                              : what->drift ? AT_PASS_POLICY_DRIFT
+                                            : AT_PASS_POLICY_EVAL;
     bool cached = true;
     struct at_batch b;
 
@@ -319,8 +339,8 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
                                 : (struct at_segment_result){ .margin = k ? 0 : rows[i]->margin };
     }
     at_decoder_begin(e->stream, d, &b);
-    if (what->reference)
-        reference_pass(e, &b, cached);
+    if (what->reference || what->drift)
+        reference_pass(e, &b, what, cached);
     if (what->policy) {
         const uint64_t bytes = b.n_segments * sizeof *l->sums;
         at_decoder_forward(e->stream, d, &b, pass, at_view_part(d->sums, 0, bytes));
@@ -329,6 +349,8 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
             token_losses(e, &b, what);
         else if (what->n_losses > 0)
             row_losses(e, &b, what, n);
+        if (what->drift)
+            drift_pass(e, &b);
         e->tokens_computed += e->slab.n_tokens;
         e->head_rows += e->slab.n_rows;
     }
@@ -380,6 +402,8 @@ AT_CHECKED at_engine_finish(struct at_engine *e)
     TRY(at_stream_wait(e->stream));
     for (size_t i = 0; i < l->n_rows; i++) {
         struct at_row_result *r = l->of[i];
+        if (h->what.drift)
+            r->drift = l->drifts[s].raw_logp;
         for (uint32_t k = 0; k < r->n_segments; k++, s++) {
             if (h->what.policy)
                 r->policy[k] = l->sums[s];

@@ -27,6 +27,7 @@ struct at_engine_params {
     float dropout;                      /* of at_decoder_params */
     uint64_t seed;
     bool from_scratch;
+    bool drift;      /* at_compute.drift will be wanted: of an adapter */
     bool value_head; /* a reward model: rows give rewards, not log-probs */
 };
 
@@ -85,12 +86,15 @@ struct at_row_result {
     struct at_pair_result pair; /* pair losses; row losses: score_chosen is the row's log-ratio */
     struct at_pair_match match; /* in: of losses that couple pairs */
     uint32_t n_segments;        /* in: at_row_sums() */
+    float drift;                /* of at_compute.drift: over segment 0's target tokens (nats) */
     bool has_reference;         /* in: `reference` is cached; out: filled */
     float kl;                   /* in: the KL term that a row loss sees */
 };
 struct at_compute {
-    bool train;                        /* forward, loss, backward; else forward only */
-    bool policy, reference;            /* passes wanted; train implies policy */
+    bool train;             /* forward, loss, backward; else forward only */
+    bool policy, reference; /* passes wanted; train implies policy */
+    bool drift; /* with policy, forward only: KL of the policy from its state at step 0, or from
+                   the copy that at_engine_sync_reference() moves */
     const struct at_loss_term *losses; /* their sum; borrowed */
     size_t n_losses;                   /* 0: none; of token losses one */
     enum at_loss_kind kind;            /* of the losses */

@@ -1,5 +1,6 @@
 #include "evaluate.h"
 
+#include "drift.h"
 #include "os.h"
 
 #include <stdio.h>
@@ -67,11 +68,13 @@ static void eval_outcome(const struct at_loop *l, const struct at_tally *t,
                          const struct at_evaluation *e, bool before, struct at_outcome *out)
 {
     out->has_eval = true;
+    out->has_drift = at_drift_is_wanted(l->config);
     if (before) {
         out->before = e->accuracy;
         out->eval_loss_before = e->loss;
         out->chosen_logp_before = t->logp[0] / t->rows;
         out->margin_before = (t->score[0] - t->score[1]) / t->rows;
+        out->drift_before = l->state.drift;
     }
     if (before || !l->config->load_best_model_at_end || l->state.best_step == l->state.step) {
         out->evaluated_step = l->state.step;
@@ -79,6 +82,7 @@ static void eval_outcome(const struct at_loop *l, const struct at_tally *t,
         out->eval_loss_after = e->loss;
         out->chosen_logp_after = t->logp[0] / t->rows;
         out->margin_after = (t->score[0] - t->score[1]) / t->rows;
+        out->drift_after = l->state.drift;
     }
 }
 
@@ -98,6 +102,7 @@ static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struc
     double count = 0;
 
     what.train = false;
+    what.drift = at_drift_is_of_eval(l);
     what.weight = 1;
     what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->eval_rows, e->rows);
     while (e->done < e->rows) {
@@ -161,13 +166,18 @@ AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
     TRY(evaluate_rows(l, &tally, &e));
     line = at_records_line(l->state.step, (double)l->state.step / (double)run->steps_per_epoch);
     at_tally_write(line, &tally, "eval_", &style);
+    if (at_drift_is_wanted(l->config)) {
+        TRY(at_drift_measure(l, &l->state.drift));
+        at_metric_add(line, "eval_", "drift/kl", l->state.drift);
+    }
     cJSON_AddNumberToObject(line, "n", e.rows);
     TRY(at_records_metrics(l->records, line));
     if (pairs)
         TRY(at_records_pairs(l->records, l->state.step, &run->data.eval, l->eval, run->method,
                              at_loop_reward_scale(l)));
     TRY(judge(&value, l, line));
-    TRY(keep_best(l, value));
+    if (!at_drift_is_over(l))
+        TRY(keep_best(l, value));
     if (!before)
         at_plateau_step(&l->state.plateau, &l->schedule, value, lower_is_better(l));
     eval_outcome(l, &tally, &e, before, out);

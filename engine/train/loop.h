@@ -22,6 +22,7 @@ struct at_loop_state {
     struct at_tally tally;
     struct at_plateau plateau;
     double norm_sum, best_metric;
+    double drift;                  /* eval_drift/kl of the last evaluation */
     double elapsed_s, evaluated_s; /* until the checkpoint; in evaluations */
     bool has_best, moved_checked;
 };

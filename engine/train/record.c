@@ -344,9 +344,12 @@ done:
 }
 
 /* "better" when after's interval lies above before's value, "worse" when below, else open. A run
- * that was stopped may have written a state that was never evaluated. */
+ * that was stopped may have written a state that was never evaluated, or the one that went too far.
+ */
 static const char *verdict(const struct at_outcome *o)
 {
+    if (o->too_far && o->best_step == o->steps)
+        return "over budget";
     if (o->evaluated_step != o->best_step)
         return "not judged";
     if (!o->has_eval || !o->has_pairs)
@@ -392,6 +395,12 @@ static AT_CHECKED write_result(struct at_records *r, const struct at_outcome *o)
     if (o->skipped > 0)
         cJSON_AddItemToArray(alarms, cJSON_CreateString("steps were skipped: values were not "
                                                         "finite"));
+    if (o->has_drift)
+        add_change(out, "eval_drift/kl", o->drift_before, o->drift_after);
+    if (o->too_far)
+        cJSON_AddItemToArray(alarms,
+                             cJSON_CreateString("the policy went further from its reference "
+                                                "than max_drift"));
     if (o->has_eval && o->has_rewards) {
         add_shares(out, "eval_accuracy", o->before, o->after);
         add_change(out, "eval_margin", o->margin_before, o->margin_after);
@@ -472,11 +481,13 @@ static bool is_identity(enum at_key key)
     case AT_KEY_device_memory_limit:
     case AT_KEY_eval_dataset:
     case AT_KEY_kernels:
+    case AT_KEY_max_drift: /* ends a run and changes no step */
     case AT_KEY_model_name_or_path:
     case AT_KEY_output_dir:
     case AT_KEY_preset: /* its values are compared */
     case AT_KEY_profile:
     case AT_KEY_ref_model_name_or_path:
+    case AT_KEY_regression_dataset:
     case AT_KEY_report_to:
     case AT_KEY_resume_from_checkpoint:
     case AT_KEY_save_steps:
@@ -509,6 +520,8 @@ AT_CHECKED at_records_identity(cJSON **out, const struct at_run *run)
     cJSON_AddStringToObject(part, "train_dataset", rows_read(run)->digest);
     if (run->data.has_eval && !run->data.was_split)
         cJSON_AddStringToObject(part, "eval_dataset", run->data.eval.digest);
+    if (run->data.regression.n_rows > 0)
+        cJSON_AddStringToObject(part, "regression_dataset", run->data.regression.digest);
     part = cJSON_AddObjectToObject(all, "machine");
     cJSON_AddStringToObject(part, "name", info->name);
     cJSON_AddStringToObject(part, "driver", info->driver);
@@ -538,6 +551,8 @@ static AT_CHECKED write_run(struct at_records *r, const struct at_run *run)
     add_rows(part, "train", rows_read(run));
     if (run->data.has_eval && !run->data.was_split)
         add_rows(part, "eval", &run->data.eval);
+    if (run->data.regression.n_rows > 0)
+        add_rows(part, "regression", &run->data.regression);
     cJSON_AddNumberToObject(part, "train_rows", run->data.train.n_rows);
     cJSON_AddNumberToObject(part, "eval_rows", run->data.eval.n_rows);
     part = cJSON_AddObjectToObject(out, "digests");

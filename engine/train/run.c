@@ -1,3 +1,4 @@
+#include "drift.h"
 #include "kl.h"
 #include "objective.h"
 #include "trainer.h"
@@ -193,6 +194,20 @@ static AT_CHECKED open_packs(struct at_run *run)
                      "this packing_strategy leaves nothing of long rows out");
     if (run->purpose != AT_TO_SCORE && !d->has_eval)
         warn_ignored(run->config, AT_KEY_eval_packing, "no rows are held out");
+done:
+    return st;
+}
+
+static AT_CHECKED open_regression(struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    const struct at_strings *files = &run->config->regression_dataset;
+    struct at_dataset_params p = dataset_params(run, AT_PACKING_NONE);
+
+    p.kind = AT_ROWS_SFT;
+    p.prompt_targets = false;
+    if (files->n > 0)
+        TRY(at_dataset_load(&run->data.regression, files->items, files->n, &p));
 done:
     return st;
 }
@@ -430,6 +445,8 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
         order_by_line(out);
     } else {
         TRY(open_kl(out));
+        TRY(open_regression(out));
+        p.drift = d->has_eval && at_drift_is_wanted(config);
         warn_balance(out);
     }
     p.gpu = (struct at_gpu_params){ .device = config->device,
@@ -438,6 +455,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
                                     .memory_limit_bytes = (uint64_t)config->device_memory_limit };
     rows = longest(d->train_packs.rows, d->train_packs.n_rows, 0);
     rows = longest(d->eval_packs.rows, d->eval_packs.n_rows, rows);
+    rows = longest(d->regression.rows, d->regression.n_rows, rows);
     rows = longest(d->train_kl, d->train.n_rows, rows);
     rows = longest(d->eval_kl, d->eval.n_rows, rows);
     if (out->bundle.config.max_positions > 0 && rows > out->bundle.config.max_positions)
@@ -476,6 +494,7 @@ void at_run_close(struct at_run *run)
 {
     at_engine_close(&run->engine);
     at_reference_close(&run->reference);
+    at_dataset_release(&run->data.regression);
     at_dataset_release(&run->data.train);
     at_dataset_release(&run->data.eval);
     at_dataset_release(&run->data.all);

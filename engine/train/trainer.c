@@ -1,6 +1,7 @@
 #include "trainer.h"
 
 #include "checkpoint.h"
+#include "drift.h"
 #include "evaluate.h"
 #include "finite.h"
 #include "rng.h"
@@ -311,6 +312,11 @@ static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
 
     for (;;) {
         TRY(after_step(l, out));
+        if (at_drift_is_over(l))
+            FAIL(AT_OVER_BUDGET,
+                 "step %llu: the policy is %.4g nats a token from its reference, further than "
+                 "max_drift %g",
+                 (unsigned long long)l->state.step, l->state.drift, l->config->max_drift);
         if (l->state.step == run->total_steps || is_stale(l))
             break;
         TRY(train_step(l, out));
@@ -506,7 +512,8 @@ static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_ou
 {
     enum at_status st = AT_OK, saved = AT_OK;
     char *why = NULL;
-    const bool stopped = trained == AT_INTERRUPTED || trained == AT_TERMINATED;
+    const bool stopped =
+        trained == AT_INTERRUPTED || trained == AT_TERMINATED || trained == AT_OVER_BUDGET;
 
     out->skipped = l->state.skipped;
     if (trained == AT_RETRY)
@@ -515,6 +522,7 @@ static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_ou
     out->best_step =
         l->state.has_best && l->config->load_best_model_at_end ? l->state.best_step : l->state.step;
     out->complete = trained == AT_OK;
+    out->too_far = trained == AT_OVER_BUDGET;
     out->stopped_early = out->complete && is_stale(l) && l->state.step < l->run->total_steps;
     out->time_s = at_now_s() - l->start_s;
     out->tokens_per_s = (double)l->run->engine.tokens_computed / (out->time_s + 1e-9);
@@ -560,6 +568,11 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
         st = at_fail(trained, "%s; the state so far was written to %s%s", why,
                      run->config->output_dir,
                      l.p ? ", go on with --resume_from_checkpoint true" : "");
+    else if (trained == AT_OVER_BUDGET)
+        st =
+            at_fail(trained, "%s; the state of step %llu was written to %s%s", why,
+                    (unsigned long long)out->best_step, run->config->output_dir,
+                    l.p ? ", go on with a higher max_drift and --resume_from_checkpoint true" : "");
     else if (trained == AT_RETRY)
         st = at_fail(trained,
                      "%s; the state of %s was written to %s: start from it in another output_dir, "

@@ -42,6 +42,7 @@ enum at_purpose { AT_TO_TRAIN, AT_TO_SCORE, AT_TO_SHOW };
 
 /* Rows of a run as the trainer will see them. */
 struct at_run_data {
+    struct at_dataset regression;       /* of regression_dataset */
     struct at_dataset train, eval, all; /* `all` owns the arena when eval was split off */
     struct at_row *train_kl,
         *eval_kl; /* mismatched rows of both (kl.h); NULL where none are needed */
@@ -86,6 +87,7 @@ struct at_outcome {
     uint64_t evaluated_step;   /* that the `after` values below are of */
     bool complete;             /* all steps were made, or early stopping ended them */
     bool stopped_early;
+    bool has_drift, too_far;               /* drift was measured; max_drift ended the run */
     uint64_t skipped;                      /* steps without an update, for a value was not finite */
     bool has_eval, has_pairs, has_rewards; /* rewards: the model gives them, and no log-probs */
     double loss_first, loss_last;
@@ -93,6 +95,7 @@ struct at_outcome {
     double eval_loss_before, eval_loss_after;
     double chosen_logp_before, chosen_logp_after; /* mean sum over held-out rows */
     double margin_before, margin_after;           /* of reward models, mean over held-out rows */
+    double drift_before, drift_after;             /* eval_drift/kl */
     double time_s, tokens_per_s;
 };
 /* Trains and writes output_dir. */

@@ -255,6 +255,75 @@ static void head_bad_values_come_out_as_nan(void **state)
     }
 }
 
+/* The states of the reference: those of the policy, most of them moved. */
+static float *moved_states(const struct head_case *c, const float *h)
+{
+    float *out = gt_floats((size_t)c->R * c->C, 0.1f);
+
+    for (size_t i = 0; i < (size_t)c->R * c->C; i++)
+        out[i] = i < c->C ? h[i] : h[i] + out[i];
+    return out;
+}
+
+static void check_kl(struct gt *t, const struct head_case *c)
+{
+    const size_t n_h = (size_t)c->R * c->C;
+    struct head_arrays a = make_arrays(c);
+    float *moved = moved_states(c, a.h), *kl = gt_floats(4 * (size_t)c->R, 1);
+    double *h = gt_doubles(a.h, n_h), *W = gt_doubles(a.W, (size_t)c->V * c->C),
+           *ref_h = gt_doubles(moved, n_h), *want = calloc(c->R, 4 * sizeof *want);
+    double *each = calloc(c->R, sizeof *each);
+    const struct ref_head ref = { c->R, c->C, c->V, h, W, a.targets };
+    struct at_tensor ref_rows, stats, out;
+    struct at_pool *pool;
+    struct device_head d;
+
+    plan_head(t, &d, c, &a);
+    OK(at_pool_create(&pool, t->gpu, "kl"));
+    at_tensor_reserve(pool, &ref_rows, c->R, c->C, "kl");
+    at_tensor_reserve(pool, &stats, c->R, 4, "kl");
+    at_tensor_reserve(pool, &out, c->R, 4, "kl");
+    OK(at_pool_commit(pool));
+    OK(at_tensor_write(t->gpu, ref_rows, moved));
+    at_head_fwd(t->stream, stats.view, d.lse, d.log_p2, (struct at_tensor){ 0 }, ref_rows,
+                d.targets, d.w, &d.scratch);
+    at_head_fwd(t->stream, d.stats, d.lse, d.log_p2, d.u, d.h, d.targets, d.w, &d.scratch);
+    at_head_kl(t->stream, out.view, d.stats, stats.view, d.u, d.h, ref_rows);
+    OK(at_stream_wait(t->stream));
+    OK(at_tensor_read(t->gpu, kl, out));
+    ref_head_kl(each, ref_h, &ref);
+    for (size_t i = 0; i < c->R; i++)
+        want[4 * i] = each[i];
+    assert_true(kl[0] == 0); /* equal states */
+    gt_require_close(t, "kl", kl, want, NULL, 4 * (size_t)c->R, TOL_HEAD_KL);
+    gt_end(t);
+    at_pool_destroy(&pool);
+    double *doubles[] = { h, W, ref_h, want, each };
+    for (size_t i = 0; i < AT_COUNT(doubles); i++)
+        free(doubles[i]);
+    free(moved);
+    free(kl);
+    free_arrays(&a);
+}
+
+static void head_kl_equals_the_definition(void **state)
+{
+    static const struct head_case cases[] = { { AT_F32, 1, 4, 3, 1 },
+                                              { AT_F32, 3, 63, 65, 1 },
+                                              { AT_F32, 65, 64, 4097, 1 },
+                                              { AT_BF16, 64, 130, 576, 2 } };
+
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        for (size_t i = 0; i < AT_COUNT(cases); i++)
+            check_kl(&t, &cases[i]);
+        gt_close(&t);
+    }
+}
+
 static void head_logits_equal_the_product(void **state)
 {
     static const struct head_case c = { AT_BF16, 3, 130, 4999, 1 };
@@ -299,6 +368,7 @@ int main(void)
         cmocka_unit_test(head_any_shape_equals_reference),
         cmocka_unit_test(head_ties_lowest_id_wins),
         cmocka_unit_test(head_bad_values_come_out_as_nan),
+        cmocka_unit_test(head_kl_equals_the_definition),
         cmocka_unit_test(head_logits_equal_the_product),
     };
 

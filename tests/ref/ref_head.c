@@ -66,6 +66,23 @@ void ref_head_log_p2(double *log_p2, const struct ref_head *head)
     }
 }
 
+void ref_head_kl(double *kl, const double *ref_h, const struct ref_head *head)
+{
+    struct ref_head other = *head;
+
+    other.h = ref_h;
+    for (size_t i = 0; i < head->R; i++) {
+        size_t best = 0;
+        const double lse = log_sum_exp(head, i, &best), ref_lse = log_sum_exp(&other, i, &best);
+
+        kl[i] = 0;
+        for (size_t v = 0; v < head->V; v++) {
+            const double log_p = logit(head, i, v) - lse, log_q = logit(&other, i, v) - ref_lse;
+            kl[i] += exp(log_p) * (log_p - log_q);
+        }
+    }
+}
+
 void ref_head_bwd_weight(double *dW, const double *coef, const struct ref_head *head)
 {
     for (size_t i = 0; i < head->R; i++) {

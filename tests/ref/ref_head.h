@@ -15,6 +15,8 @@ struct ref_head {
 void ref_head_fwd(double *stats, double *lse, double *u, const struct ref_head *head);
 /* log_p2 (R): log sum_v p_v^2 */
 void ref_head_log_p2(double *log_p2, const struct ref_head *head);
+/* kl (R): sum_v p_v log(p_v / q_v), p of `head`, q of the states ref_h (R,C) before the same W */
+void ref_head_kl(double *kl, const double *ref_h, const struct ref_head *head);
 /* dW (V,C) += sum_i -coef[i] (p_i - onehot)^T h_i */
 void ref_head_bwd_weight(double *dW, const double *coef, const struct ref_head *head);
 

@@ -363,10 +363,10 @@ static void keys_that_are_not_read_are_errors(void **state)
                 continue;
             const char *words = at_key_range((enum at_key)k);
             snprintf(text, sizeof text, "{\"%s\":%s}", at_key_name((enum at_key)k),
-                     is_type((enum at_key)k, "BOOL")  ? "true"
-                     : is_type((enum at_key)k, "U32") ? "1"
-                     : is_type((enum at_key)k, "STR") ? "\"x\""
-                                                      : "0.25");
+                     is_type((enum at_key)k, "BOOL")                                     ? "true"
+                     : is_type((enum at_key)k, "U32")                                    ? "1"
+                     : is_type((enum at_key)k, "STR") || is_type((enum at_key)k, "LIST") ? "\"x\""
+                                                                                         : "0.25");
             if (is_type((enum at_key)k, "CHOICE"))
                 snprintf(text, sizeof text, "{\"%s\":\"%.*s\"}", at_key_name((enum at_key)k),
                          (int)strcspn(words, "|"), words);

@@ -1,0 +1,93 @@
+#include "drift.h"
+
+#include "os.h"
+
+AT_CHECKED at_drift_check(const struct at_config *c)
+{
+    const char *key = c->is_set[AT_KEY_max_drift]   ? "max_drift"
+                      : c->regression_dataset.n > 0 ? "regression_dataset"
+                                                    : NULL;
+
+    if (!key || !at_key_read_by(AT_KEY_max_drift, c->run_method))
+        return AT_OK;
+    if (!c->use_peft)
+        return at_fail(AT_USAGE,
+                       "%s needs use_peft: true (full fine-tuning keeps the log-probs of its "
+                       "reference, not the model)",
+                       key);
+    if (c->eval_split == 0 && c->eval_dataset.n == 0)
+        return at_fail(AT_USAGE,
+                       "%s is measured in evaluations, which need held-out rows: give eval_dataset "
+                       "or eval_split",
+                       key);
+    return AT_OK;
+}
+
+bool at_drift_is_wanted(const struct at_config *c)
+{
+    return c->use_peft && at_key_read_by(AT_KEY_max_drift, c->run_method) &&
+           (at_method_get(c->run_method)->reference || c->is_set[AT_KEY_max_drift] ||
+            c->regression_dataset.n > 0);
+}
+
+bool at_drift_is_of_eval(const struct at_loop *l)
+{
+    return at_drift_is_wanted(l->config) && l->config->regression_dataset.n == 0;
+}
+
+struct sum {
+    double kl, tokens;
+};
+
+static void add_row(struct sum *sum, const struct at_row_result *r)
+{
+    sum->kl += r->drift;
+    sum->tokens += r->policy[0].n;
+}
+
+static AT_CHECKED measure_rows(struct at_loop *l, struct sum *sum)
+{
+    enum { PIECE = 32 };
+    enum at_status st = AT_OK;
+    const struct at_dataset *d = &l->run->data.regression;
+    const struct at_compute what = { .policy = true, .drift = true };
+    const struct at_row *rows[PIECE];
+    struct at_row_result results[PIECE];
+
+    for (uint32_t begin = 0; begin < d->n_rows; begin += PIECE) {
+        const uint32_t n = d->n_rows - begin < PIECE ? d->n_rows - begin : PIECE;
+        for (uint32_t i = 0; i < n; i++) {
+            rows[i] = &d->rows[begin + i];
+            results[i] = (struct at_row_result){ .n_segments = at_row_sums(rows[i]) };
+        }
+        TRY(at_engine_rows(&l->run->engine, rows, results, n, &what));
+        TRY(at_engine_finish(&l->run->engine));
+        for (uint32_t i = 0; i < n; i++)
+            add_row(sum, &results[i]);
+        if (at_signal_status() != AT_OK)
+            FAIL(at_signal_status(), "stopped by a signal while evaluating at step %llu",
+                 (unsigned long long)l->state.step);
+    }
+done:
+    return st;
+}
+
+AT_CHECKED at_drift_measure(struct at_loop *l, double *kl)
+{
+    enum at_status st = AT_OK;
+    struct sum sum = { 0, 0 };
+
+    if (at_drift_is_of_eval(l))
+        for (uint32_t i = 0; i < l->run->data.eval.n_rows; i++)
+            add_row(&sum, &l->eval[i]);
+    else
+        TRY(measure_rows(l, &sum));
+    *kl = sum.tokens > 0 ? sum.kl / sum.tokens : 0;
+done:
+    return st;
+}
+
+bool at_drift_is_over(const struct at_loop *l)
+{
+    return l->config->is_set[AT_KEY_max_drift] && l->state.drift > l->config->max_drift;
+}

@@ -1,0 +1,25 @@
+/* Drift: how far the policy is from its reference on regression prompts, the mean over completion
+ * tokens of the exact KL(policy || reference) over the vocabulary (nats a token), eval_drift/kl.
+ * Both states of an adapter stand before one frozen head, so that it costs a reference pass and no
+ * logits (at_head_kl()). The reference is the policy's own state at step 0, also where losses have
+ * another model; with sync_ref_model it is the copy that moves. Rows are those of
+ * regression_dataset, else the held-out rows with their chosen completions. */
+#ifndef AT_DRIFT_H
+#define AT_DRIFT_H
+
+#include "loop.h"
+
+/* max_drift and regression_dataset where nothing is measured: AT_USAGE. */
+AT_CHECKED at_drift_check(const struct at_config *config);
+/* Whether evaluations measure it: of adapters, with a method that has a reference anyway, or where
+ * one of the two keys asks for it. */
+bool at_drift_is_wanted(const struct at_config *config);
+
+/* After an evaluation of the held-out rows with at_compute.drift. */
+AT_CHECKED at_drift_measure(struct at_loop *loop, double *kl);
+/* Whether the held-out rows are what is measured on. */
+bool at_drift_is_of_eval(const struct at_loop *loop);
+/* Whether max_drift ends the run: the last evaluation was over it. */
+bool at_drift_is_over(const struct at_loop *loop);
+
+#endif
