@@ -166,6 +166,9 @@ AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
     TRY(evaluate_rows(l, &tally, &e));
     line = at_records_line(l->state.step, (double)l->state.step / (double)run->steps_per_epoch);
     at_tally_write(line, &tally, "eval_", &style);
+    if (pairs)
+        at_metric_lengths(line, "eval_", run->data.eval.rows, l->eval, e.rows,
+                          at_loop_reward_scale(l));
     if (at_drift_is_wanted(l->config)) {
         TRY(at_drift_measure(l, &l->state.drift));
         at_metric_add(line, "eval_", "drift/kl", l->state.drift);

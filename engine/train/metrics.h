@@ -36,6 +36,12 @@ struct at_metric_style {
  * A value that is not finite becomes null and its name is added to "nonfinite". */
 void at_tally_write(cJSON *out, const struct at_tally *tally, const char *prefix,
                     const struct at_metric_style *style);
+/* Margins of pairs by how long their chosen sides are, the mean over those that have at most 32,
+ * 128, 512 tokens and more than the bound before: PREFIXmargins/len_32, len_128, len_512, len_more;
+ * what no pair has is left out. They tell a style that is learned from a length that is. scale: of
+ * scores to rewards. */
+void at_metric_lengths(cJSON *out, const char *prefix, const struct at_row *rows,
+                       const struct at_row_result *results, uint32_t n, double scale);
 /* Adds a number to an object under the rule for non-finite values. */
 void at_metric_add(cJSON *out, const char *prefix, const char *name, double value);
 

@@ -176,6 +176,7 @@ static void fresh_adapter_plans_its_parameters(void **state)
     REQUIRE_OK(at_adapter_plan_fresh(&adapter, &model, &params, &arena));
     assert_true(adapter.trainable);
     assert_null(adapter.reference);
+    assert_true(adapter.zero); /* also where sync_ref_model plans a copy of it */
     assert_int_equal(adapter.n_modules, N_MODULES);
     assert_int_equal(adapter.rank[0], 0);
     assert_int_equal(adapter.rank[1], 4);
@@ -252,6 +253,7 @@ static void folder_is_read(void **state)
     assert_int_equal(adapter.rank[1], 0);
     assert_true(adapter.lora[0].scale == 2);
     assert_null(adapter.reference); /* B is zero: the reference pass skips it */
+    assert_true(adapter.zero);
     assert_int_equal(arena.n, 2);
     at_adapter_release(&adapter);
     at_params_release(&arena);

@@ -127,6 +127,29 @@ static void tally_of_pairs_equals_the_definitions(void **state)
     cJSON_Delete(out);
 }
 
+static void margins_by_length_are_means_of_their_pairs(void **state)
+{
+    static const struct at_row rows[] = { { .segment = { { .n = 1 } } },
+                                          { .segment = { { .n = 32 } } },
+                                          { .segment = { { .n = 33 } } },
+                                          { .segment = { { .n = 513 } } } };
+    static const struct at_row_result results[] = {
+        { .pair = { .score_chosen = 3, .score_rejected = 1 } },
+        { .pair = { .score_chosen = 1, .score_rejected = -3 } },
+        { .pair = { .score_chosen = -1, .score_rejected = 1 } },
+        { .pair = { .score_chosen = 5, .score_rejected = 5 } }
+    };
+    cJSON *out = cJSON_CreateObject();
+
+    (void)state;
+    at_metric_lengths(out, "eval_", rows, results, 4, 0.5);
+    check_near(value(out, "eval_margins/len_32"), 1.5, 0);
+    check_near(value(out, "eval_margins/len_128"), -1, 0);
+    check_near(value(out, "eval_margins/len_more"), 0, 0);
+    assert_null(at_json_find(out, "eval_margins/len_512"));
+    cJSON_Delete(out);
+}
+
 /* Without a reference: the cross-entropy of the chosen side; log-probs as means where asked. */
 static void tally_of_pairs_without_reference(void **state)
 {
@@ -297,6 +320,7 @@ int main(void)
         cmocka_unit_test(share_of_nothing_is_open),
         cmocka_unit_test(metric_add_names_what_is_not_finite),
         cmocka_unit_test(tally_of_pairs_equals_the_definitions),
+        cmocka_unit_test(margins_by_length_are_means_of_their_pairs),
         cmocka_unit_test(tally_of_pairs_without_reference),
         cmocka_unit_test(tally_with_prompt_and_log_odds),
         cmocka_unit_test(tally_of_labelled_rows_is_by_label),
