@@ -59,13 +59,15 @@ static void describe_training(const struct at_run *run)
 {
     const struct at_config *c = run->config;
     const struct at_engine *e = &run->engine;
-    char what[96] = "all weights", losses[192];
+    char what[128] = "all weights", losses[192];
 
     if (c->use_peft)
-        snprintf(what, sizeof what, "LoRA r %u, alpha %g%s",
+        snprintf(what, sizeof what, "LoRA r %u, alpha %g%s%s%s",
                  e->n_adapters ? e->stack[e->n_adapters - 1]->r : c->lora_r,
                  e->n_adapters ? e->stack[e->n_adapters - 1]->alpha : c->lora_alpha,
-                 e->n_adapters > 1 ? " on a frozen adapter" : "");
+                 e->n_adapters > 1 ? " on a frozen adapter" : "",
+                 e->model.saved[AT_SAVED_EMBED].param ? ", embed_tokens in full" : "",
+                 e->model.saved[AT_SAVED_HEAD].param ? ", lm_head in full" : "");
     if (at_params_count(&e->params) < 1000000)
         cli_note("trains   %llu values (%s)", (unsigned long long)at_params_count(&e->params),
                  what);

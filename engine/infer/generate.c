@@ -27,6 +27,7 @@ static AT_CHECKED plan(struct at_generator *g, struct at_weights *weights,
     const struct at_decoder_params decoder = { .capacity = AT_EXTEND_ROWS,
                                                .capacity_rows = AT_EXTEND_ROWS,
                                                .capacity_segments = AT_EXTEND_ROWS };
+    const struct at_source *score = NULL, *saved[AT_SAVED_COUNT] = { NULL };
 
     if (config->value_head)
         FAIL(AT_DATA, "the model is a reward model (score.weight): it cannot write; `attune score` "
@@ -35,11 +36,12 @@ static AT_CHECKED plan(struct at_generator *g, struct at_weights *weights,
         FAIL(AT_USAGE, "at most %d adapters can be stacked", AT_MAX_ADAPTERS);
     TRY(at_pool_create(&g->frozen, g->gpu, "frozen weights"));
     TRY(at_pool_create(&g->work, g->gpu, "decoding"));
-    TRY(at_model_plan(&g->model, config, weights, g->frozen, NULL, p->n_positions));
     for (size_t i = 0; i < p->n_adapters; i++) {
         TRY(at_adapter_plan_load(&g->adapters[i], config, p->adapter_dirs[i], NULL, g->frozen));
         g->stack[g->n_adapters++] = &g->adapters[i];
     }
+    at_adapter_top(saved, &score, (const struct at_adapter *const *)g->stack, g->n_adapters);
+    TRY(at_model_plan(&g->model, config, weights, g->frozen, NULL, p->n_positions, saved));
     TRY(at_decoder_plan(&g->decoder, &g->model, g->stack, g->n_adapters, g->work, &decoder));
     TRY(at_kv_cache_plan(&g->cache, config, p->n_positions, g->work));
     at_tensor_reserve(g->work, &g->last, 1, config->C, "last hidden state");

@@ -80,6 +80,7 @@ AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_c
     out->rslora = params->rslora;
     out->gaussian = params->gaussian;
     out->zero = true;
+    memcpy(out->trains_saved, params->saved, sizeof out->trains_saved);
     TRY(at_adapter_layout(out->rank, out->alphas, model, params));
     TRY(set_scales(out, "lora"));
     TRY(add_params(out, model, arena));
@@ -120,31 +121,38 @@ static AT_CHECKED check_init(bool *gaussian, const cJSON *config, const char *na
                    name, init->valuestring);
 }
 
-/* A value head comes with task_type SEQ_CLS, for which PEFT saves both names that heads have. */
-static AT_CHECKED check_head(const struct at_model_config *model, const cJSON *config,
-                             const char *name)
+/* modules_to_save: the embedding, the head and, with task_type SEQ_CLS, the value head, for which
+ * PEFT saves both names that such heads have. */
+static AT_CHECKED read_saved(struct at_adapter *out, const struct at_model_config *model,
+                             const cJSON *config, const char *name)
 {
     enum at_status st = AT_OK;
-    const cJSON *saved = at_json_find(config, "modules_to_save");
+    const cJSON *list = at_json_find(config, "modules_to_save");
     const char *task = "CAUSAL_LM";
+    bool rewards = false;
 
     TRY(at_json_get_string(&task, config, "task_type", name));
-    if (strcmp(task, "SEQ_CLS") != 0) {
-        TRY(refuse_filled(config, "modules_to_save", name));
-        goto done;
-    }
-    if (!model->value_head)
+    rewards = strcmp(task, "SEQ_CLS") == 0;
+    if (rewards && !model->value_head)
         FAIL(AT_DATA,
              "%s: the adapter of a reward model (task_type SEQ_CLS); it has rewards and no "
              "language: use it with method reward",
              name);
-    for (const cJSON *m = cJSON_IsArray(saved) ? saved->child : NULL; m; m = m->next)
-        if (!cJSON_IsString(m) ||
-            (strcmp(m->valuestring, "score") != 0 && strcmp(m->valuestring, "classifier") != 0))
+    if (list && !cJSON_IsNull(list) && !cJSON_IsArray(list))
+        FAIL(AT_DATA, "%s: modules_to_save must be a list of names", name);
+    for (const cJSON *m = list ? list->child : NULL; m; m = m->next) {
+        const char *module = cJSON_IsString(m) ? m->valuestring : "";
+        const enum at_saved saved = at_saved_find(module);
+        if (rewards && (strcmp(module, "score") == 0 || strcmp(module, "classifier") == 0))
+            continue;
+        if (saved == AT_SAVED_COUNT || (saved == AT_SAVED_HEAD && model->value_head))
             FAIL(AT_DATA,
-                 "%s: modules_to_save holds more than the head of a reward model, which this "
-                 "version does not compute",
-                 name);
+                 "%s: modules_to_save holds \"%.40s\", which this version does not read; it reads "
+                 "%s",
+                 name, module,
+                 model->value_head ? "score and embed_tokens" : "lm_head and embed_tokens");
+        out->trains_saved[saved] = true;
+    }
 done:
     return st;
 }
@@ -210,7 +218,7 @@ static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_conf
         FAIL(AT_DATA, "%s: bias is \"%.40s\"; this version computes \"none\" only", name, bias);
     for (size_t i = 0; i < AT_COUNT(unknown); i++)
         TRY(refuse_filled(config, unknown[i], name));
-    TRY(check_head(model, config, name));
+    TRY(read_saved(out, model, config, name));
     TRY(check_init(&out->gaussian, config, name));
     TRY(at_json_get_u32(&out->r, config, "r", name));
     TRY(at_json_get_double(&out->alpha, config, "lora_alpha", name));
@@ -296,6 +304,29 @@ done:
     return st;
 }
 
+/* The tensors of modules_to_save. */
+static AT_CHECKED find_saved(struct at_adapter *out, const struct at_model_config *model,
+                             bool *known)
+{
+    enum at_status st = AT_OK;
+    bool ignored = true;
+
+    for (uint32_t i = 0; i < AT_SAVED_COUNT; i++) {
+        const struct at_source *s = at_weights_find(out->file, at_saved_tensor(i));
+        if (!out->trains_saved[i])
+            continue;
+        if (!s)
+            FAIL(AT_DATA, "%s: modules_to_save names %s, whose tensor %s is missing",
+                 out->file->shards[0].path, at_saved_name(i), at_saved_tensor(i));
+        TRY(check_tensor(s, model->V, model->C));
+        TRY(scan(s, &ignored));
+        known[s - out->file->sources] = true;
+        out->saved[i] = s;
+    }
+done:
+    return st;
+}
+
 /* Pairs, shapes, ranks, nothing left over. *zero: every B is exactly zero. */
 static AT_CHECKED check_tensors(struct at_adapter *out, const struct at_model_config *model,
                                 bool *zero)
@@ -309,12 +340,15 @@ static AT_CHECKED check_tensors(struct at_adapter *out, const struct at_model_co
     TRY(at_arena_alloc(&arena, &known, n, sizeof *known));
     for (uint32_t k = 0; k < n_modules(model); k++)
         TRY(check_module(out, model, &arena, k, known, zero));
+    TRY(find_saved(out, model, known));
     out->score = model->value_head ? at_weights_find(out->file, AT_ADAPTER_SCORE) : NULL;
     if (out->score)
         known[out->score - out->file->sources] = true;
     for (size_t i = 0; i < n; i++)
         if (!known[i])
-            FAIL(AT_DATA, "%s: tensor %s belongs to no linear layer of this model",
+            FAIL(AT_DATA,
+                 "%s: tensor %s belongs to no linear layer of this model and to no module of "
+                 "modules_to_save",
                  out->file->shards[0].path, at_weights_get(out->file, i)->name);
     if (n == 0)
         FAIL(AT_DATA, "%s: holds no tensor", out->file->shards[0].path);
@@ -449,6 +483,7 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
     TRY(set_scales(out, path));
     TRY(warn_of_gaps(out, model, config, path));
     if (!arena) {
+        memset(out->trains_saved, 0, sizeof out->trains_saved);
         reserve_frozen(out->lora, out, model, frozen, "adapter");
         goto done;
     }
@@ -465,6 +500,16 @@ done:
     if (st != AT_OK)
         at_adapter_release(out);
     return st;
+}
+
+void at_adapter_top(const struct at_source *saved[AT_SAVED_COUNT], const struct at_source **score,
+                    const struct at_adapter *const *stack, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (uint32_t k = 0; k < AT_SAVED_COUNT; k++)
+            saved[k] = stack[i]->saved[k] ? stack[i]->saved[k] : saved[k];
+        *score = stack[i]->score ? stack[i]->score : *score;
+    }
 }
 
 /* ---- upload ---- */

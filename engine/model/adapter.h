@@ -14,7 +14,8 @@ struct at_adapter_params {
     size_t n_layers;
     /* JSON objects of patterns and numbers, or NULL: other r and alpha for modules that match */
     const char *rank_pattern, *alpha_pattern;
-    bool gaussian; /* how A starts */
+    bool gaussian;              /* how A starts */
+    bool saved[AT_SAVED_COUNT]; /* modules that train in full */
     uint64_t seed;
 };
 struct at_adapter {
@@ -33,6 +34,10 @@ struct at_adapter {
         *reference; /* step-0 copy (no gradients), or NULL: skipped in the reference pass */
     struct at_weights *file;       /* what it is loaded from, owned; NULL: fresh */
     const struct at_source *score; /* of a reward model's file: where its value head starts */
+    /* tensors of the file that take the base's place: at_model_plan(), which must have them, or
+     * NULL; and modules that train in full: at_model_plan_saved() */
+    const struct at_source *saved[AT_SAVED_COUNT];
+    bool trains_saved[AT_SAVED_COUNT];
     struct at_arena arena;
 };
 /* A fresh adapter: A ~ U(-1/sqrt(in), 1/sqrt(in)) by Philox (PEFT's kaiming_uniform(a=sqrt 5)), or
@@ -42,15 +47,19 @@ AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_c
                                  const struct at_adapter_params *params, struct at_params *arena);
 /* An adapter from a PEFT folder. trainable: into `arena` with a reference copy in `frozen`;
  * otherwise everything into `frozen`. The copy is left out where B is zero. Wrong rank, shape,
- * missing partner, unknown or left-over tensors, DoRA, biases, modules_to_save: AT_DATA before
- * anything is written, and so are a reward model's adapter without model->value_head, and with it a
- * trainable one of a language model. Warns
+ * missing partner, unknown or left-over tensors, DoRA, biases, modules_to_save beyond head and
+ * embedding: AT_DATA before anything is written, and so are a reward model's adapter without
+ * model->value_head, and with it a trainable one of a language model. Warns
  * ("adapter_gap") when the file lacks modules that its target_modules select. */
 AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_config *model,
                                 const char *dir, struct at_params *arena, struct at_pool *frozen);
 /* Plans a reference copy for a trainable adapter that has none, as its reference will change. */
 AT_CHECKED at_adapter_plan_reference(struct at_adapter *adapter,
                                      const struct at_model_config *model, struct at_pool *frozen);
+/* Tensors that a stack's adapters put in the base's place: of several the topmost one's; what none
+ * has stays as it was. */
+void at_adapter_top(const struct at_source *saved[AT_SAVED_COUNT], const struct at_source **score,
+                    const struct at_adapter *const *stack, size_t n);
 /* selected[L * AT_LINEARS]: modules that target_modules selects, by PEFT's rules. Nothing selected,
  * a name that selects nothing, the head or the embedding: AT_USAGE. */
 AT_CHECKED at_adapter_select(bool *selected, const struct at_model_config *c,
@@ -73,7 +82,8 @@ void at_adapter_release(struct at_adapter *adapter);
 struct at_adapter_record {
     const char *base_model; /* base_model_name_or_path */
     double dropout;
-    const struct at_value_head *value; /* is written with the adapter; NULL: there is none */
+    const struct at_value_head *value;   /* is written with the adapter; NULL: there is none */
+    const struct at_saved_module *saved; /* AT_SAVED_COUNT of the model; NULL: none are written */
 };
 AT_CHECKED at_adapter_save(const char *dir, struct at_gpu *gpu, const struct at_model_config *model,
                            const struct at_adapter *const *stack, size_t n,

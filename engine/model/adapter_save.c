@@ -19,6 +19,7 @@ struct merged {
     struct at_save_tensor *tensors;
     size_t n_tensors;
     const struct at_value_head *value;
+    const struct at_saved_module *saved; /* or NULL */
     struct at_arena arena;
 };
 
@@ -106,6 +107,36 @@ done:
     return st;
 }
 
+static bool is_saved(const struct merged *m, uint32_t module)
+{
+    return m->saved && (m->saved[module].param || m->saved[module].source);
+}
+
+/* Modules that were trained in full, and those that a frozen adapter has put in the base's place.
+ */
+static AT_CHECKED add_saved(struct merged *m, struct at_gpu *gpu)
+{
+    const size_t V = m->model->V, C = m->model->C;
+    enum at_status st = AT_OK;
+
+    for (uint32_t i = 0; i < AT_SAVED_COUNT; i++) {
+        float *values = NULL;
+        if (!is_saved(m, i))
+            continue;
+        TRY(at_arena_alloc(&m->arena, &values, V * C, sizeof *values));
+        if (m->saved[i].param)
+            TRY(at_tensor_read(gpu, values, m->saved[i].param->p));
+        else
+            TRY(at_source_floats(values, m->saved[i].source));
+        TRY(at_check_finite(at_saved_tensor(i), values, V * C));
+        m->tensors[m->n_tensors++] = (struct at_save_tensor){
+            .name = at_saved_tensor(i), .n_dims = 2, .dim = { V, C }, .values = values
+        };
+    }
+done:
+    return st;
+}
+
 static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
 {
     const size_t n = (size_t)m->model->L * AT_LINEARS;
@@ -114,7 +145,7 @@ static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
     TRY(at_arena_alloc(&m->arena, &m->used, n, sizeof *m->used));
     TRY(at_arena_alloc(&m->arena, &m->rank, n, sizeof *m->rank));
     TRY(at_arena_alloc(&m->arena, &m->alphas, n, sizeof *m->alphas));
-    TRY(at_arena_alloc(&m->arena, &m->tensors, 2 * n + 1, sizeof *m->tensors));
+    TRY(at_arena_alloc(&m->arena, &m->tensors, 2 * n + 1 + AT_SAVED_COUNT, sizeof *m->tensors));
     m->alpha = m->stack[0]->alpha;
     m->rslora = m->stack[0]->rslora;
     for (size_t i = 0; i < m->n_stack; i++) {
@@ -144,6 +175,7 @@ static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
         TRY(at_check_finite(m->tensors[m->n_tensors - 1].name, B, (uint64_t)out * r));
     }
     TRY(add_value_head(m, gpu));
+    TRY(add_saved(m, gpu));
 done:
     return st;
 }
@@ -243,6 +275,24 @@ done:
     return st;
 }
 
+static void put_saved(struct at_buf *out, const struct merged *m)
+{
+    const struct {
+        const char *name;
+        bool is_there;
+    } names[] = { { "classifier", m->value },
+                  { at_saved_name(AT_SAVED_EMBED), is_saved(m, AT_SAVED_EMBED) },
+                  { at_saved_name(AT_SAVED_HEAD), is_saved(m, AT_SAVED_HEAD) },
+                  { "score", m->value } };
+    size_t n = 0;
+
+    at_buf_puts(out, "  \"modules_to_save\": ");
+    for (size_t i = 0; i < AT_COUNT(names); i++)
+        if (names[i].is_there)
+            at_buf_printf(out, "%s\n    \"%s\"", n++ ? "," : "[", names[i].name);
+    at_buf_puts(out, n ? "\n  ],\n" : "null,\n");
+}
+
 /* As PEFT writes it: keys sorted, two spaces. */
 static AT_CHECKED make_config(struct at_buf *out, struct merged *m,
                               const struct at_adapter_record *record)
@@ -262,9 +312,8 @@ static AT_CHECKED make_config(struct at_buf *out, struct merged *m,
     at_buf_puts(out, "  \"layers_pattern\": null,\n  \"layers_to_transform\": null,\n");
     put_double(out, "lora_alpha", m->alpha);
     put_double(out, "lora_dropout", record->dropout);
-    at_buf_printf(out, "  \"modules_to_save\": %s,\n  \"peft_type\": \"LORA\",\n",
-                  m->value ? "[\n    \"classifier\",\n    \"score\"\n  ]" : "null");
-    at_buf_printf(out, "  \"r\": %u,\n", m->r);
+    put_saved(out, m);
+    at_buf_printf(out, "  \"peft_type\": \"LORA\",\n  \"r\": %u,\n", m->r);
     TRY(put_pattern(out, m, "rank_pattern", m->rank, m->r));
     at_buf_puts(out, "  \"revision\": null,\n  \"target_modules\": [");
     for (size_t i = 0; i < n; i++)
@@ -282,7 +331,9 @@ AT_CHECKED at_adapter_save(const char *dir, struct at_gpu *gpu, const struct at_
                            const struct at_adapter *const *stack, size_t n,
                            const struct at_adapter_record *record)
 {
-    struct merged m = { .model = model, .stack = stack, .n_stack = n, .value = record->value };
+    struct merged m = {
+        .model = model, .stack = stack, .n_stack = n, .value = record->value, .saved = record->saved
+    };
     enum at_status st = AT_OK;
     struct at_buf config = { 0 };
     char *path = NULL;

@@ -66,7 +66,7 @@ static void plan_inputs(struct at_decoder *d, struct at_pool *pool)
     at_pool_reserve(pool, &d->row_facts, n * 8, what);
     if (d->dropout.p > 0)
         at_pool_reserve(pool, &d->dropout.tokens, T * 8, what);
-    if (d->model->trainable) {
+    if (at_model_trains_embedding(d->model)) {
         at_pool_reserve(pool, &d->embed_ids, T * 4, what);
         at_pool_reserve(pool, &d->embed_begin, (T + 1) * 4, what);
         at_pool_reserve(pool, &d->embed_order, T * 4, what);
@@ -121,11 +121,12 @@ static AT_CHECKED plan_embedding(struct at_decoder *d, struct at_pool *pool)
     const struct at_model_config *c = &d->model->config;
     enum at_status st = AT_OK;
 
-    if (d->model->trainable) {
+    if (at_model_trains_embedding(d->model)) {
         TRY(at_alloc(&d->embed_pairs, d->capacity, sizeof *d->embed_pairs));
         TRY(at_alloc(&d->embed_host, 3 * (size_t)d->capacity + 1, sizeof *d->embed_host));
-        goto done;
     }
+    if (d->model->trainable)
+        goto done;
     at_weight_reserve(pool, &d->embed_rows, d->model->embedding->type, d->capacity, c->C,
                       "embedding rows");
     for (uint32_t i = 0; i < 2; i++) {
@@ -223,25 +224,53 @@ static uint32_t sort_embedding(struct at_decoder *d, const int32_t *ids, uint32_
     return n;
 }
 
-static void upload_embedding(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
+/* Raw rows of these ids, as the file has them. */
+static void upload_rows(struct at_stream *s, struct at_decoder *d, const int32_t *ids, uint32_t T)
 {
-    const uint32_t T = b->T;
-
-    if (d->model->trainable) {
-        if (!d->trains)
-            return;
-        d->n_embed_ids = sort_embedding(d, b->ids, T);
-        at_stream_upload(s, d->embed_ids, d->embed_host, 4ul * d->n_embed_ids);
-        at_stream_upload(s, d->embed_begin, d->embed_host + T, 4ul * (d->n_embed_ids + 1));
-        at_stream_upload(s, d->embed_order, d->embed_host + 2ul * T + 1, 4ul * T);
-        return;
-    }
-    at_model_embed_rows(d->embed_plane[0], d->embed_plane[1], d->model, b->ids, T);
+    at_model_embed_rows(d->embed_plane[0], d->embed_plane[1], d->model, ids, T);
     for (uint32_t i = 0; i < 2; i++) {
         const uint64_t row = at_quant_row_bytes(d->embed_rows.type, i, d->model->config.C);
         if (row > 0)
             at_stream_upload(s, d->embed_rows.plane[i], d->embed_plane[i], T * row);
     }
+}
+
+static void upload_embedding(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
+{
+    const uint32_t T = b->T;
+
+    if (at_model_trains_embedding(d->model) && d->trains) {
+        d->n_embed_ids = sort_embedding(d, b->ids, T);
+        at_stream_upload(s, d->embed_ids, d->embed_host, 4ul * d->n_embed_ids);
+        at_stream_upload(s, d->embed_begin, d->embed_host + T, 4ul * (d->n_embed_ids + 1));
+        at_stream_upload(s, d->embed_order, d->embed_host + 2ul * T + 1, 4ul * T);
+    }
+    if (!d->model->trainable) /* the reference's, where it is trained beside an adapter */
+        upload_rows(s, d, b->ids, T);
+}
+
+AT_CHECKED at_decoder_start_saved(struct at_stream *s, struct at_decoder *d)
+{
+    const struct at_model *model = d->model;
+    const struct at_param *embed = model->saved[AT_SAVED_EMBED].param;
+    enum at_status st = AT_OK;
+    int32_t *ids = NULL;
+
+    if (model->saved[AT_SAVED_HEAD].param)
+        at_dequantise(s, model->saved[AT_SAVED_HEAD].param->p, model->head);
+    TRY(at_alloc(&ids, d->capacity, sizeof *ids));
+    for (uint32_t v = 0, n; embed && v < embed->rows; v += n) {
+        n = embed->rows - v < d->capacity ? embed->rows - v : d->capacity;
+        for (uint32_t i = 0; i < n; i++)
+            ids[i] = (int32_t)(v + i);
+        upload_rows(s, d, ids, n);
+        at_dequantise(s, at_tensor_rows(embed->p, v, n), at_weight_rows(d->embed_rows, 0, n));
+        TRY(at_stream_submit(s));
+    }
+    TRY(at_stream_wait(s));
+done:
+    at_free(&ids);
+    return st;
 }
 
 void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
@@ -407,12 +436,23 @@ static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at
     linear_fwd(s, d, x, m, l, LIN_DOWN, pass, true);
 }
 
-static void embed_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor x)
+/* A trained embedding or head is the policy's alone: the reference has that of the frozen model. */
+static void embed_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor x,
+                      enum at_pass pass)
 {
-    if (d->model->trainable)
+    const bool policy = pass != AT_PASS_REFERENCE;
+
+    if (d->model->trainable || (policy && d->model->saved[AT_SAVED_EMBED].param))
         at_gather_rows(s, x, d->model->embed, words(d->ids, x.dim[0]));
     else
         at_dequantise(s, x, at_weight_rows(d->embed_rows, 0, x.dim[0]));
+}
+
+static struct at_weight head_of(const struct at_model *model, enum at_pass pass)
+{
+    const bool policy = pass != AT_PASS_REFERENCE;
+
+    return policy && model->saved[AT_SAVED_HEAD].param ? model->trained_head : model->head;
 }
 
 void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct at_batch *b,
@@ -424,7 +464,7 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
     const struct at_tensor rows = part(d->rows, R, c->C);
     struct at_tensor u = { .view = { NULL, 0, 0 } };
 
-    embed_fwd(s, d, x);
+    embed_fwd(s, d, x, pass);
     for (uint32_t l = 0; l < c->L; l++)
         layer_fwd(s, d, &d->layers[d->trains ? l : 0], l, T, x, pass, NULL);
     at_rmsnorm_fwd(s, h, words(d->final_rstd, T), x, d->model->final_norm, c->norm_eps);
@@ -436,7 +476,7 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
         at_stream_fill(s, words(d->log_p2, R), 0);
     } else {
         at_head_fwd(s, at_view_part(d->stats, 0, 16ul * R), words(d->lse, R), words(d->log_p2, R),
-                    u, rows, words(d->target, R), d->model->head, &d->head);
+                    u, rows, words(d->target, R), head_of(d->model, pass), &d->head);
     }
     at_segment_sums(s, sums, at_view_part(d->stats, 0, 16ul * R), words(d->row_weight, R),
                     words(d->log_p2, R), d->order, d->segment_begin, b->n_segments);
@@ -510,7 +550,7 @@ void at_decoder_extend(struct at_stream *s, struct at_decoder *d, struct at_kv_c
     at_stream_upload(s, d->positions, positions, 4ul * T);
     at_stream_upload(s, d->intervals, intervals, 16ul * T);
     upload_embedding(s, d, &batch);
-    embed_fwd(s, d, x);
+    embed_fwd(s, d, x, AT_PASS_POLICY_EVAL);
     for (uint32_t l = 0; l < c->L; l++)
         layer_fwd(s, d, &d->layers[0], l, T, x, AT_PASS_POLICY_EVAL, cache);
     cache->n += T;
@@ -609,12 +649,14 @@ static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l,
     at_rmsnorm_bwd(s, dx, dh, x, layer->attn_norm, words(a->rstd1, T));
 }
 
-/* Lowest layer with a trainable adapter; nothing below it needs a gradient. */
+/* Lowest layer with a trainable adapter; nothing below it needs a gradient, unless the embedding
+ * does. */
 static uint32_t lowest_trained(const struct at_decoder *d)
 {
     const struct at_adapter *a = d->n_stack > 0 ? d->stack[d->n_stack - 1] : NULL;
 
-    for (uint32_t i = 0; !d->model->trainable && a && i < d->model->config.L * AT_LINEARS; i++)
+    for (uint32_t i = 0;
+         !at_model_trains_embedding(d->model) && a && i < d->model->config.L * AT_LINEARS; i++)
         if (a->rank[i] > 0)
             return i / AT_LINEARS;
     return 0;
@@ -629,9 +671,10 @@ static void head_bwd(struct at_stream *s, struct at_decoder *d, uint32_t T, uint
 
     if (c->value_head)
         at_value_bwd(s, model->value.dw, part(d->rows, R, c->C), at_view_part(d->coef, 0, 4ul * R));
-    else if (model->trainable)
+    else if (model->d_head.view.buffer)
         at_head_bwd_weight(s, model->d_head, part(d->rows, R, c->C), words(d->target, R),
-                           words(d->lse, R), words(d->coef, R), model->head, &d->head);
+                           words(d->lse, R), words(d->coef, R),
+                           head_of(model, AT_PASS_POLICY_TRAIN), &d->head);
     at_scatter_rows(s, dh, part(d->u, R, c->C), words(d->coef, R), words(d->row_begin, T + 1ul));
     if (model->trainable)
         at_rmsnorm_bwd_weight(s, model->d_final_norm, dh, x, words(d->final_rstd, T));
@@ -649,9 +692,9 @@ void at_decoder_backward(struct at_stream *s, struct at_decoder *d, const struct
     head_bwd(s, d, b->T, b->R, dx);
     for (uint32_t l = c->L; l-- > lowest;) {
         mlp_bwd(s, d, l, b->T, dx);
-        attention_bwd(s, d, l, b->T, dx, l > lowest || d->model->trainable);
+        attention_bwd(s, d, l, b->T, dx, l > lowest || at_model_trains_embedding(d->model));
     }
-    if (d->model->trainable)
+    if (at_model_trains_embedding(d->model))
         at_embed_bwd(s, d->model->d_embed, dx, words(d->embed_ids, d->n_embed_ids),
                      words(d->embed_begin, d->n_embed_ids + 1ul), words(d->embed_order, b->T),
                      d->n_embed_ids);

@@ -42,11 +42,11 @@ struct at_decoder {
     struct at_view final_rstd, attention_scratch;
     struct at_dropout dropout; /* of the trainable adapter in training passes; key: the caller's */
     struct at_tensor dropped;  /* (T, widest input of a linear layer) */
-    struct at_weight embed_rows; /* (capacity, C) raw rows of a frozen embedding */
+    struct at_weight embed_rows; /* (capacity, C) raw rows of the embedding in the file */
     uint8_t *embed_plane[2];     /* host staging of the same */
     struct at_view ids, positions, intervals, query_end;
     struct at_view source, target, row_segment, row_weight, row_begin, order, segment_begin;
-    struct at_view embed_ids, embed_begin, embed_order; /* full fine-tuning: rows sorted by id */
+    struct at_view embed_ids, embed_begin, embed_order; /* trained embedding: rows sorted by id */
     struct id_place *embed_pairs;                       /* host scratch for these */
     int32_t *embed_host;
     uint32_t n_embed_ids;
@@ -70,6 +70,10 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
                            struct at_adapter *const *stack, size_t n_stack, struct at_pool *pool,
                            const struct at_decoder_params *params);
 void at_decoder_release(struct at_decoder *decoder);
+
+/* Once, after the pools' commit and the model's upload: modules that train in full beside an
+ * adapter start from what the frozen model has in their place, as f32. */
+AT_CHECKED at_decoder_start_saved(struct at_stream *s, struct at_decoder *decoder);
 
 /* Uploads a slab's arrays. */
 void at_decoder_begin(struct at_stream *s, struct at_decoder *decoder,

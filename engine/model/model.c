@@ -51,6 +51,8 @@ static size_t place_of(uint32_t role, uint32_t layer)
 static const struct at_source *source_of(const struct at_model *model, uint32_t role,
                                          uint32_t layer)
 {
+    if (role == AT_HEAD && model->saved[AT_SAVED_HEAD].source)
+        return model->saved[AT_SAVED_HEAD].source;
     if (role == AT_HEAD && model->config.tied)
         role = AT_EMBED;
     return model->sources[place_of(role, layer)];
@@ -257,7 +259,8 @@ static void plan_memory(struct at_model *model, struct at_pool *frozen)
 
 AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *config,
                          struct at_weights *weights, struct at_pool *frozen,
-                         struct at_params *params, uint32_t n_positions)
+                         struct at_params *params, uint32_t n_positions,
+                         const struct at_source *const *saved)
 {
     const size_t places = (size_t)config->L * AT_ROLE_COUNT;
     enum at_status st = AT_OK;
@@ -276,6 +279,11 @@ AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *con
         TRY(check_left_over(out, n_found));
         out->embedding = out->sources[AT_EMBED];
     }
+    AT_REQUIRE(!saved || !params);
+    for (uint32_t i = 0; saved && i < AT_SAVED_COUNT; i++)
+        out->saved[i].source = saved[i];
+    if (out->saved[AT_SAVED_EMBED].source)
+        out->embedding = out->saved[AT_SAVED_EMBED].source;
     if (params)
         TRY(plan_params(out, params));
     plan_memory(out, frozen);
@@ -291,6 +299,26 @@ AT_CHECKED at_model_plan_value(struct at_model *model, struct at_params *params,
     if (!source && model->weights && !at_weights_is_gguf(model->weights))
         source = at_weights_find(model->weights, AT_SCORE);
     return at_value_head_plan(&model->value, c->C, c->init_std, params, source);
+}
+
+AT_CHECKED at_model_plan_saved(struct at_model *model, struct at_params *params,
+                               const bool trains[AT_SAVED_COUNT])
+{
+    const struct at_model_config *c = &model->config;
+    enum at_status st = AT_OK;
+
+    AT_REQUIRE(!model->trainable && !(trains[AT_SAVED_HEAD] && c->value_head));
+    for (uint32_t i = 0; i < AT_SAVED_COUNT; i++)
+        if (trains[i])
+            TRY(at_params_add(params, &model->saved[i].param, at_saved_tensor(i), c->V, c->C,
+                              AT_PARAM_MATRIX));
+done:
+    return st;
+}
+
+bool at_model_trains_embedding(const struct at_model *model)
+{
+    return model->trainable || model->saved[AT_SAVED_EMBED].param;
 }
 
 /* ---- upload ---- */
@@ -417,6 +445,22 @@ static void bind_params(struct at_model *model)
     model->d_final_norm = norm->g.view;
 }
 
+/* The same for those that train beside an adapter. */
+static void bind_saved(struct at_model *model)
+{
+    const struct at_param *embed = model->saved[AT_SAVED_EMBED].param;
+    const struct at_param *head = model->saved[AT_SAVED_HEAD].param;
+
+    if (embed) {
+        model->embed = embed->p;
+        model->d_embed = embed->g;
+    }
+    if (head) {
+        model->trained_head = at_weight_of_tensor(head->p);
+        model->d_head = head->g;
+    }
+}
+
 static AT_CHECKED upload_params(struct at_model *model, struct at_gpu *gpu, uint64_t seed)
 {
     enum at_status st = AT_OK;
@@ -471,6 +515,7 @@ AT_CHECKED at_model_upload(struct at_model *model, struct at_gpu *gpu, uint64_t 
         TRY(upload_params(model, gpu, seed));
     else
         TRY(upload_frozen(model, gpu));
+    bind_saved(model);
 done:
     return st;
 }

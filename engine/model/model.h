@@ -5,6 +5,7 @@
 
 #include "linear.h"
 #include "params.h"
+#include "saved.h"
 #include "value_head.h"
 #include "weights.h"
 
@@ -46,10 +47,12 @@ struct at_model {
     struct at_weights *weights; /* borrowed; NULL when initialised at random */
     const struct at_source *embedding;
     struct at_value_head value; /* with config.value_head */
-    /* full fine-tuning */
-    bool trainable;
+    struct at_saved_module saved[AT_SAVED_COUNT];
+    struct at_weight trained_head; /* (V, C) beside the frozen one; no rows: it is not trained */
+    /* full fine-tuning, and modules that are trained in full beside an adapter */
+    bool trainable;                  /* full fine-tuning */
     struct at_tensor embed, d_embed; /* (V, C) */
-    struct at_tensor d_head;         /* (V, C); d_embed's memory when tied */
+    struct at_tensor d_head;         /* (V, C); d_embed's memory when tied and trainable */
     struct at_view d_final_norm;
     struct at_layer_grads *grads; /* (L) */
     /* of role r in layer l at l * AT_ROLE_COUNT + r (layer 0 for those that exist once), or NULL */
@@ -59,10 +62,19 @@ struct at_model {
 };
 
 /* Plans the model's memory: into `frozen` pool, or with `params` not NULL into that arena, as f32.
- * Checks that every tensor exists with the right shape and that none is left over (names them). */
+ * Checks that every tensor exists with the right shape and that none is left over (names them).
+ * saved: NULL, or AT_SAVED_COUNT tensors of the right shape that take the place of the base's
+ * where they are not NULL, of files that stay open (params NULL). */
 AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *config,
                          struct at_weights *weights, struct at_pool *frozen,
-                         struct at_params *params, uint32_t n_positions);
+                         struct at_params *params, uint32_t n_positions,
+                         const struct at_source *const *saved);
+/* Modules that train in full beside an adapter: adds them to the parameters of a model that is
+ * frozen otherwise. They have values from at_decoder_start_saved() on. */
+AT_CHECKED at_model_plan_saved(struct at_model *model, struct at_params *params,
+                               const bool trains[AT_SAVED_COUNT]);
+/* Whether the embedding's gradient is wanted. */
+bool at_model_trains_embedding(const struct at_model *model);
 /* With config.value_head, whose head is a trainable parameter whatever the rest is: from `source`,
  * an adapter's, or NULL: the model's own or random. */
 AT_CHECKED at_model_plan_value(struct at_model *model, struct at_params *params,

@@ -38,11 +38,10 @@ static uint32_t slab_capacity(const struct at_engine *e, const struct at_engine_
     return (uint32_t)at_round_up(capacity, 64);
 }
 
-static AT_CHECKED plan_adapters(struct at_engine *e, const struct at_engine_params *p)
+static AT_CHECKED plan_adapters(struct at_engine *e, const struct at_model_config *config,
+                                const struct at_engine_params *p)
 {
     enum at_status st = AT_OK;
-    const struct at_model_config *config = &e->model.config;
-    const struct at_source *score = NULL; /* of the topmost adapter that has a head */
 
     if (p->n_frozen + 1 > AT_MAX_ADAPTERS)
         FAIL(AT_USAGE, "at most %d adapters can be stacked", AT_MAX_ADAPTERS);
@@ -62,10 +61,47 @@ static AT_CHECKED plan_adapters(struct at_engine *e, const struct at_engine_para
         TRY(at_adapter_plan_reference(&e->adapters[e->n_adapters - 1], config, e->frozen));
     for (size_t i = 0; i < e->n_adapters; i++)
         e->stack[i] = &e->adapters[i];
-    for (size_t i = 0; i < e->n_adapters; i++)
-        score = e->adapters[i].score ? e->adapters[i].score : score;
+done:
+    return st;
+}
+
+/* What trains in full beside the topmost adapter. */
+static AT_CHECKED plan_saved(struct at_engine *e, const struct at_engine_params *p)
+{
+    enum at_status st = AT_OK;
+    const struct at_adapter *a = e->n_adapters > 0 ? e->stack[e->n_adapters - 1] : NULL;
+    bool any = false;
+
+    for (uint32_t i = 0; a && i < AT_SAVED_COUNT; i++)
+        any = any || a->trains_saved[i];
+    if (!any)
+        goto done;
+    if (p->syncs_reference)
+        FAIL(AT_USAGE, "sync_ref_model moves the reference's A and B; it is not built for modules "
+                       "that lora_modules_to_save (or the adapter's modules_to_save) trains in "
+                       "full: leave one of the two out");
+    if (e->model.config.tied)
+        at_warn("tied", "the model's head and embedding are one matrix; modules_to_save trains a "
+                        "copy of its own, as PEFT does: what is not trained stays as it is");
+    TRY(at_model_plan_saved(&e->model, &e->params, a->trains_saved));
+done:
+    return st;
+}
+
+/* The model under the adapters; of what several of them have, the topmost one's counts. */
+static AT_CHECKED plan_model(struct at_engine *e, const struct at_model_config *config,
+                             const struct at_engine_params *p, uint32_t n_positions)
+{
+    enum at_status st = AT_OK;
+    const bool full = p->trainable == AT_TRAIN_FULL;
+    const struct at_source *score = NULL, *saved[AT_SAVED_COUNT] = { NULL };
+
+    at_adapter_top(saved, &score, (const struct at_adapter *const *)e->stack, e->n_adapters);
+    TRY(at_model_plan(&e->model, config, p->from_scratch ? NULL : e->bundle->weights, e->frozen,
+                      full ? &e->params : NULL, n_positions, full ? NULL : saved));
     if (config->value_head)
         TRY(at_model_plan_value(&e->model, &e->params, score));
+    TRY(plan_saved(e, p));
 done:
     return st;
 }
@@ -77,7 +113,6 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
     struct at_decoder_params decoder = { .trains = p->trainable != AT_TRAIN_NOTHING,
                                          .drift = p->drift,
                                          .dropout = p->dropout };
-    const bool full = p->trainable == AT_TRAIN_FULL;
     struct at_model_config config = bundle->config;
     const struct at_gpu_info *info;
 
@@ -100,10 +135,9 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
     decoder.capacity = slab_capacity(out, p);
     decoder.capacity_rows = decoder.capacity;
     decoder.capacity_segments = decoder.capacity;
-    TRY(at_model_plan(&out->model, &config, p->from_scratch ? NULL : bundle->weights, out->frozen,
-                      full ? &out->params : NULL,
-                      p->n_positions > decoder.capacity ? p->n_positions : decoder.capacity));
-    TRY(plan_adapters(out, p));
+    TRY(plan_adapters(out, &config, p));
+    TRY(plan_model(out, &config, p,
+                   p->n_positions > decoder.capacity ? p->n_positions : decoder.capacity));
     TRY(at_params_plan(&out->params, out->state, p->rates));
     TRY(at_slab_init(&out->slab, decoder.capacity));
     TRY(at_decoder_plan(&out->decoder, &out->model, out->stack, out->n_adapters, out->slab_pool,
@@ -146,6 +180,7 @@ AT_CHECKED at_engine_commit(struct at_engine *e)
     for (size_t i = 0; i < e->n_adapters; i++)
         TRY(at_adapter_upload(&e->adapters[i], &e->bundle->config, e->gpu, e->seed));
     TRY(at_stream_create(&e->stream, e->gpu));
+    TRY(at_decoder_start_saved(e->stream, &e->decoder));
 done:
     return st;
 }

@@ -632,7 +632,8 @@ AT_CHECKED at_records_weights(struct at_records *r, struct at_run *run, const ch
         .base_model =
             c->base_model_name_or_path ? c->base_model_name_or_path : c->model_name_or_path,
         .dropout = c->lora_dropout,
-        .value = run->engine.model.config.value_head ? &run->engine.model.value : NULL
+        .value = run->engine.model.config.value_head ? &run->engine.model.value : NULL,
+        .saved = run->engine.model.saved
     };
 
     if (run->engine.model.trainable)

@@ -305,20 +305,41 @@ done:
     return st;
 }
 
+/* lora_modules_to_save: what trains in full beside the adapter. */
+static AT_CHECKED modules_to_save(const struct at_run *run, bool out[AT_SAVED_COUNT])
+{
+    const struct at_strings *list = &run->config->lora_modules_to_save;
+    const bool rewards = at_method_get(run->method)->value_head;
+
+    for (size_t i = 0; i < list->n; i++) {
+        const enum at_saved module = at_saved_find(list->items[i]);
+        if (module == AT_SAVED_HEAD && rewards)
+            return at_fail(
+                AT_USAGE,
+                "lora_modules_to_save: a reward model has no %s; its value head is always "
+                "trained and saved. embed_tokens can be named",
+                list->items[i]);
+        if (module == AT_SAVED_COUNT)
+            return at_fail(
+                AT_USAGE,
+                "lora_modules_to_save: \"%s\" is not trained in full beside an adapter in "
+                "this version; lm_head and embed_tokens are, and use_peft: false trains "
+                "every weight",
+                list->items[i]);
+        out[module] = true;
+    }
+    return AT_OK;
+}
+
 static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p)
 {
-    static const enum at_key of_adapters[] = { AT_KEY_adapter_start,
-                                               AT_KEY_alpha_pattern,
-                                               AT_KEY_base_model_name_or_path,
-                                               AT_KEY_init_lora_weights,
-                                               AT_KEY_layers_to_transform,
-                                               AT_KEY_lora_alpha,
-                                               AT_KEY_lora_dropout,
-                                               AT_KEY_lora_r,
-                                               AT_KEY_lora_target_modules,
-                                               AT_KEY_loraplus_lr_ratio,
-                                               AT_KEY_rank_pattern,
-                                               AT_KEY_use_rslora };
+    static const enum at_key of_adapters[] = {
+        AT_KEY_adapter_start,       AT_KEY_alpha_pattern,        AT_KEY_base_model_name_or_path,
+        AT_KEY_init_lora_weights,   AT_KEY_layers_to_transform,  AT_KEY_lora_alpha,
+        AT_KEY_lora_dropout,        AT_KEY_lora_modules_to_save, AT_KEY_lora_r,
+        AT_KEY_lora_target_modules, AT_KEY_loraplus_lr_ratio,    AT_KEY_rank_pattern,
+        AT_KEY_use_rslora
+    };
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
     const bool stack = strcmp(c->adapter_start, "stack") == 0;
@@ -354,6 +375,7 @@ static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p
                                           .alpha_pattern = c->alpha_pattern,
                                           .gaussian = strcmp(c->init_lora_weights, "gaussian") == 0,
                                           .seed = c->seed };
+    TRY(modules_to_save(run, p->lora.saved));
     TRY(target_modules(run, &p->lora.target_modules));
 done:
     return st;
@@ -379,6 +401,8 @@ static AT_CHECKED warn_continued(struct at_run *run, const struct at_adapter_par
         warn_ignored(c, AT_KEY_lora_alpha, why);
     if (lora->rslora != a->rslora)
         warn_ignored(c, AT_KEY_use_rslora, why);
+    if (memcmp(lora->saved, a->trains_saved, sizeof lora->saved) != 0)
+        warn_ignored(c, AT_KEY_lora_modules_to_save, why);
     TRY(at_arena_alloc(&run->arena, &rank, a->n_modules, sizeof *rank));
     TRY(at_arena_alloc(&run->arena, &alpha, a->n_modules, sizeof *alpha));
     st = at_adapter_layout(rank, alpha, &run->bundle.config, lora);

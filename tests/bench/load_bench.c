@@ -54,7 +54,7 @@ static AT_CHECKED load(struct loaded *m, const char *path, bool measure)
     wall_s[1] = at_now_s();
     TRY(at_gpu_open(&m->gpu, &gpu));
     TRY(at_pool_create(&m->pool, m->gpu, "model"));
-    TRY(at_model_plan(&m->model, &config, m->weights, m->pool, NULL, POSITIONS));
+    TRY(at_model_plan(&m->model, &config, m->weights, m->pool, NULL, POSITIONS, NULL));
     TRY(at_pool_commit(m->pool));
     wall_s[2] = at_now_s();
     cpu_s = at_cpu_s();

@@ -396,6 +396,13 @@ keys_without_effect_are_told() {
     done
     run 0 plan "${sft[@]}" --adapter_start stack
     says err '^attune: warning: adapter_start has no effect'
+    run 2 plan "${sft[@]}" --use_peft true --lora_modules_to_save norm
+    says err '"norm" is not trained in full beside an adapter in this version; lm_head and embed_tokens are'
+    run 2 plan "${sft[@]}" --method reward --use_peft true --lora_modules_to_save lm_head \
+        --train_dataset "$golden/data/pairs.jsonl"
+    says err 'a reward model has no lm_head'
+    run 2 plan "$golden/dpo_modules/config.json" --sync_ref_model true
+    says err 'not built for modules that lora_modules_to_save'
     run 0 plan "${sft[@]}" --use_peft false --lora_alpha 8 --base_model_name_or_path org/base
     says err '^attune: warning: lora_alpha has no effect because use_peft is false'
     says err '^attune: warning: base_model_name_or_path has no effect'

@@ -108,7 +108,10 @@ def step0_is_exact(folder):
     train(folder / "continued", *lora, *parent)
     train(folder / "stacked", *lora, *parent, "--adapter_start", "stack")
     train(folder / "full", "--use_peft", "false", "--max_steps", "2")
-    for name in ("start", "continued", "stacked", "full"):
+    saved = GOLDEN / "dpo_modules" / "init_adapter"  # its head is not the base's
+    train(folder / "saved", *lora, "--lora_modules_to_save", "embed_tokens")
+    train(folder / "stacked_on_saved", *lora, "--adapter_name_or_path", saved, "--adapter_start", "stack")
+    for name in ("start", "continued", "stacked", "full", "saved", "stacked_on_saved"):
         loss, margin = first_loss(folder / name)
         check(f"step 0 ({name}): loss {loss:.9f} is ln 2, rewards {margin} are 0",
               abs(loss - 0.6931471805599453) < 1e-6 and margin == 0)

@@ -80,6 +80,7 @@ OTHER = {
     "logging_steps": 2,
     "lora_alpha": 64,
     "lora_dropout": (0.1, {"SFT": True}),
+    "lora_modules_to_save": "embed_tokens",
     "lora_r": 2,
     "lora_target_modules": "q_proj",
     "loraplus_lr_ratio": 4,

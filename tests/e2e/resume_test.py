@@ -42,6 +42,7 @@ RUNS = {
                      "learning_rate": 0.002}),
     "kto": ("kto", {"train_dataset": str(GOLDEN / "data" / "labelled.jsonl"),
                     "sync_ref_model": True, "ref_model_sync_steps": 2}),
+    "modules": ("dpo", {"lora_modules_to_save": ["lm_head", "embed_tokens"]}),
     "orpo": ("orpo", {}),
     "dropout": ("sft", {"train_dataset": str(GOLDEN / "data" / "sft_messages.jsonl"), "lora_dropout": 0.2,
                         "packing": True, "packing_strategy": "bfd_split", "max_length": 24}),

@@ -67,7 +67,7 @@ NOT_FOR_TRL = {
     "adapter_start", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
     "ref_model_name_or_path", "reward_token",
     "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps",
-    "loraplus_lr_ratio", "use_rslora", "rank_pattern", "alpha_pattern", "layers_to_transform",
+    "lora_modules_to_save", "loraplus_lr_ratio", "use_rslora", "rank_pattern", "alpha_pattern", "layers_to_transform",
 }  # fmt: skip
 COMMON = {
     "preset": "trl",
@@ -254,6 +254,18 @@ RUNS = {
     "dpo_loraplus": short_dpo(
         "tiny_llama", "pairs", loraplus_lr_ratio=4.0, weight_decay=0.1, learning_rate=2e-3
     ),
+    # The reference has the head of the step-0 adapter, which is not the base's.
+    "dpo_modules": short_dpo(
+        "tiny_llama", "pairs", lora_r=2, lora_modules_to_save=["lm_head"], weight_decay=0.1
+    ),
+    # A tied model: its embedding is trained, its head stays.
+    "sft_modules": sft(
+        "tiny_qwen2",
+        "sft_prompt_completion",
+        lora_r=2,
+        lora_modules_to_save=["embed_tokens"],
+        max_grad_norm=1000.0,
+    ),
     # No module matches two patterns: PEFT takes the first one and sorts them when it saves.
     "dpo_patterns": short_dpo(
         "tiny_llama",
@@ -393,7 +405,8 @@ def seed_of(name):
 
 def make_init_adapter(name, config, base, folder):
     """Writes the step-0 adapter: A as PEFT makes it, B zero, or random in dpo_continued; a reward
-    model's head is drawn ten times as large as transformers does, so that rewards differ."""
+    model's head is drawn ten times as large as transformers does, so that rewards differ; other
+    modules that are saved whole are not what the base has."""
     torch.manual_seed(seed_of(name))
     lora = peft.LoraConfig(
         r=config["lora_r"],
@@ -405,6 +418,7 @@ def make_init_adapter(name, config, base, folder):
         rank_pattern=config.get("rank_pattern", {}),
         alpha_pattern=config.get("alpha_pattern", {}),
         layers_to_transform=config.get("layers_to_transform"),
+        modules_to_save=config.get("lora_modules_to_save"),
     )
     model = peft.get_peft_model(base, lora)
     for key, p in model.named_parameters():
@@ -412,6 +426,8 @@ def make_init_adapter(name, config, base, folder):
             p.data = 0.1 * torch.randn(p.shape)
         if "score.modules_to_save" in key:
             p.data = 0.2 * torch.randn(p.shape)
+        elif "modules_to_save" in key:
+            p.data += 0.05 * torch.randn(p.shape)
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     settle_adapter_config(

@@ -174,7 +174,7 @@ static enum at_status plan(struct gt *t, struct loaded *m, const char *path, boo
     REQUIRE_OK(at_pool_create(&m->pool, t->gpu, "model"));
     REQUIRE_OK(at_params_init(&m->params, 1 << 20));
     return at_model_plan(&m->model, &config, m->weights, m->pool, train ? &m->params : NULL,
-                         POSITIONS);
+                         POSITIONS, NULL);
 }
 
 static void finish(struct gt *t, struct loaded *m)
@@ -457,7 +457,7 @@ static void random_start_is_saved_and_loaded(void **state)
     at_json_free(&json);
     REQUIRE_OK(at_pool_create(&m.pool, t.gpu, "model"));
     REQUIRE_OK(at_params_init(&m.params, 1 << 20));
-    REQUIRE_OK(at_model_plan(&m.model, &config, NULL, m.pool, &m.params, POSITIONS));
+    REQUIRE_OK(at_model_plan(&m.model, &config, NULL, m.pool, &m.params, POSITIONS, NULL));
     finish(&t, &m);
     REQUIRE_OK(at_model_save(TMP, t.gpu, &m.model, config_text));
     REQUIRE_OK(plan(&t, &again, TMP, true));

@@ -347,7 +347,9 @@ static void configs_that_change_the_computation_are_refused(void **state)
         const char *text, *part;
     } cases[] = {
         { "\"use_dora\":true", "use_dora is set" },
-        { "\"modules_to_save\":[\"lm_head\"]", "modules_to_save is set" },
+        { "\"modules_to_save\":[\"norm\"]", "holds \"norm\", which this version does not read" },
+        { "\"modules_to_save\":\"lm_head\"", "modules_to_save must be a list" },
+        { "\"modules_to_save\":[\"lm_head\"]", "lm_head.weight is missing" },
         { "\"bias\":\"all\"", "bias is \"all\"" },
         { "\"lora_bias\":true", "lora_bias is set" },
         { "\"rank_pattern\":{\"q_proj\":4}", "3 x 8; expected 4 x 8" },
@@ -424,8 +426,56 @@ static void heads_and_models_belong_together(void **state)
                   t, 3);
     REQUIRE_OK(at_params_init(&arena, 1 << 20));
     assert_int_equal(at_adapter_plan_load(&adapter, &with_head, TMP, &arena, NULL), AT_DATA);
-    require_message("modules_to_save holds more than the head");
+    require_message("modules_to_save holds \"lm_head\"");
     at_params_release(&arena);
+}
+
+/* Head and embedding of an adapter's file, and what a frozen one leaves to train. */
+static void saved_modules_are_read(void **state)
+{
+    static const float table[16 * 8] = { 1 };
+    struct at_save_tensor t[] = {
+        good_tensors[0],
+        good_tensors[1],
+        { .name = "base_model.model.lm_head.weight",
+          .n_dims = 2,
+          .dim = { 16, 8 },
+          .values = table },
+        { .name = "base_model.model.model.embed_tokens.weight",
+          .n_dims = 2,
+          .dim = { 16, 8 },
+          .values = table },
+    };
+    static const char both[] =
+        "\"r\":3,\"lora_alpha\":6,\"modules_to_save\":[\"model.embed_tokens\",\"lm_head\"]";
+    const struct at_source *top[AT_SAVED_COUNT] = { NULL }, *score = NULL;
+    const struct at_adapter *stack[2];
+    struct at_adapter adapter, plain;
+    struct at_params arena;
+
+    (void)state;
+    write_adapter(both, t, 4);
+    REQUIRE_OK(load(&adapter, &arena));
+    assert_true(adapter.trains_saved[AT_SAVED_EMBED] && adapter.trains_saved[AT_SAVED_HEAD]);
+    assert_string_equal(adapter.saved[AT_SAVED_HEAD]->name, t[2].name);
+    assert_string_equal(adapter.saved[AT_SAVED_EMBED]->name, t[3].name);
+    write_adapter(good_config, t, 2);
+    REQUIRE_OK(at_adapter_plan_load(&plain, &model, TMP, &arena, NULL));
+    assert_false(plain.trains_saved[AT_SAVED_EMBED] || plain.trains_saved[AT_SAVED_HEAD]);
+    stack[0] = &adapter;
+    stack[1] = &plain;
+    at_adapter_top(top, &score, stack, 2);
+    assert_ptr_equal(top[AT_SAVED_HEAD], adapter.saved[AT_SAVED_HEAD]);
+    assert_ptr_equal(top[AT_SAVED_EMBED], adapter.saved[AT_SAVED_EMBED]);
+    at_adapter_release(&plain);
+    at_adapter_release(&adapter);
+    at_params_release(&arena);
+    t[3].dim[0] = 8;
+    t[3].dim[1] = 16;
+    write_adapter(both, t, 4);
+    refuse(AT_DATA, "embed_tokens.weight has 2 dimensions of 8 x 16; expected 16 x 8");
+    write_adapter(good_config, t, 3);
+    refuse(AT_DATA, "lm_head.weight belongs to no linear layer");
 }
 
 /* Two outputs are a classifier's. */
@@ -551,6 +601,7 @@ int main(void)
         cmocka_unit_test_setup(missing_targets_are_warned_of, make_folder),
         cmocka_unit_test_setup(configs_that_change_the_computation_are_refused, make_folder),
         cmocka_unit_test_setup(heads_and_models_belong_together, make_folder),
+        cmocka_unit_test_setup(saved_modules_are_read, make_folder),
         cmocka_unit_test_setup(heads_have_one_output, make_folder),
         cmocka_unit_test_setup(reward_config_is_as_transformers_writes_it, make_folder),
         cmocka_unit_test_setup(wrong_tensors_are_refused, make_folder),
