@@ -29,6 +29,9 @@ struct attention_fwd_args { U32 T, n_keys, H, G, ldq, ldk, ldv, ldo; F32 scale; 
 struct attention_sum_args { U32 T, H, ldo, lddo; };
 struct bias_args { U32 T, C, ld; };
 struct dequantise_args { U32 rows, cols, ld, quants_stride, scales_stride; }; /* strides in words */
+struct dora_bwd_args { U32 T, C, lddy, ldu; };
+struct dora_norm_args { U32 rows, cols, ld; };
+struct dora_scale_args { U32 T, C, ldy, ldu; F32 offset; U32 accumulate; }; /* accumulate 0 or 1 */
 /* Keep where Philox >= threshold. accumulate 0 or 1. */
 struct dropout_args { U32 T, C, ldy, ldx, module, threshold, key0, key1; F32 scale; U32 accumulate; };
 struct embed_bwd_args { U32 n_ids, C, v0, V, t0, T, lddw, lddx; };

@@ -15,21 +15,30 @@ static double layer_values(const struct at_model_config *m)
     return m->L * (attention + 3.0 * m->C * m->F);
 }
 
-/* Operations of a forward pass over rows: 2 a weight and token, the head's for target tokens. */
+/* Operations of the layers' products in a forward pass over rows: 2 a weight and token. */
+static double layers_flop(const struct at_model_config *m, const struct at_packs *d)
+{
+    double tokens = 0;
+
+    for (uint32_t i = 0; i < d->n_rows; i++)
+        tokens += at_row_tokens(&d->rows[i]);
+    return 2 * tokens * layer_values(m);
+}
+
+/* Of the whole forward pass: the head's are for target tokens. */
 static double forward_flop(const struct at_model_config *m, const struct at_packs *d)
 {
     const double outputs = m->value_head ? 1 : m->V;
-    double tokens = 0, targets = 0;
+    double targets = 0;
 
-    for (uint32_t i = 0; i < d->n_rows; i++) {
-        tokens += at_row_tokens(&d->rows[i]);
+    for (uint32_t i = 0; i < d->n_rows; i++)
         targets += at_row_targets(&d->rows[i]);
-    }
-    return 2 * (tokens * layer_values(m) + targets * outputs * m->C);
+    return layers_flop(m, d) + 2 * targets * outputs * m->C;
 }
 
 /* Floating-point operations of the run: as much backward as forward (twice with a trainable
- * weight), the reference once a row; mismatched rows of the KL term forward only. */
+ * weight; DoRA computes outputs again), the reference once a row; mismatched rows of the KL term
+ * forward only. */
 static double run_flop(const struct at_run *run)
 {
     const struct at_packs *d = &run->data.train_packs;
@@ -41,8 +50,9 @@ static double run_flop(const struct at_run *run)
     const double once = forward_flop(policy, d);
     const double of_reference =
         at_run_has_other_reference(run) ? forward_flop(&run->reference.bundle.config, d) : once;
+    const double again = run->engine.decoder.dora ? epochs * layers_flop(policy, d) : 0;
 
-    return epochs * (1 + backward + kl) * once + reference * (1 + kl) * of_reference;
+    return epochs * (1 + backward + kl) * once + again + reference * (1 + kl) * of_reference;
 }
 
 static cJSON *rows_json(const struct at_run *run)

@@ -62,7 +62,8 @@ static void describe_training(const struct at_run *run)
     char what[128] = "all weights", losses[192];
 
     if (c->use_peft)
-        snprintf(what, sizeof what, "LoRA r %u, alpha %g%s%s%s",
+        snprintf(what, sizeof what, "%s r %u, alpha %g%s%s%s",
+                 e->n_adapters && e->stack[0]->dora ? "DoRA" : "LoRA",
                  e->n_adapters ? e->stack[e->n_adapters - 1]->r : c->lora_r,
                  e->n_adapters ? e->stack[e->n_adapters - 1]->alpha : c->lora_alpha,
                  e->n_adapters > 1 ? " on a frozen adapter" : "",

@@ -40,6 +40,7 @@ static AT_CHECKED plan(struct at_generator *g, struct at_weights *weights,
         TRY(at_adapter_plan_load(&g->adapters[i], config, p->adapter_dirs[i], NULL, g->frozen));
         g->stack[g->n_adapters++] = &g->adapters[i];
     }
+    TRY(at_adapter_check_stack((const struct at_adapter *const *)g->stack, g->n_adapters));
     at_adapter_top(saved, &score, (const struct at_adapter *const *)g->stack, g->n_adapters);
     TRY(at_model_plan(&g->model, config, weights, g->frozen, NULL, p->n_positions, saved));
     TRY(at_decoder_plan(&g->decoder, &g->model, g->stack, g->n_adapters, g->work, &decoder));
@@ -74,6 +75,7 @@ static AT_CHECKED commit(struct at_generator *g, const struct at_model_config *c
             a->lora[k].scale = (float)(a->lora[k].scale * g->adapter_scale);
     }
     TRY(at_stream_create(&g->stream, g->gpu));
+    TRY(at_decoder_start(g->stream, &g->decoder));
 done:
     return st;
 }

@@ -1,8 +1,6 @@
 #include "adapter.h"
 
-#include "activation.h"
 #include "adapter_file.h"
-#include "rng.h"
 #include "weights_file.h"
 
 #include <math.h>
@@ -27,6 +25,7 @@ static AT_CHECKED init(struct at_adapter *out, const struct at_model_config *c)
     TRY(at_arena_alloc(&out->arena, &out->alphas, n, sizeof *out->alphas));
     TRY(at_arena_alloc(&out->arena, &out->A, n, sizeof *out->A));
     TRY(at_arena_alloc(&out->arena, &out->B, n, sizeof *out->B));
+    TRY(at_arena_alloc(&out->arena, &out->m, n, sizeof *out->m));
 done:
     return st;
 }
@@ -46,7 +45,7 @@ static AT_CHECKED set_scales(struct at_adapter *adapter, const char *name)
     return AT_OK;
 }
 
-/* Adds A and B of the modules with a rank to the arena of trainable parameters. */
+/* Adds A, B and magnitudes of the modules with a rank to the arena of trainable parameters. */
 static AT_CHECKED add_params(struct at_adapter *adapter, const struct at_model_config *c,
                              struct at_params *params)
 {
@@ -56,7 +55,7 @@ static AT_CHECKED add_params(struct at_adapter *adapter, const struct at_model_c
     for (uint32_t k = 0; k < n_modules(c); k++) {
         const uint32_t r = adapter->rank[k];
         uint32_t in = 0, out = 0;
-        char *name_A = NULL, *name_B = NULL;
+        char *name_A = NULL, *name_B = NULL, *name_m = NULL;
         if (r == 0)
             continue;
         at_linear_shape(c, k % AT_LINEARS, &in, &out);
@@ -64,6 +63,10 @@ static AT_CHECKED add_params(struct at_adapter *adapter, const struct at_model_c
         TRY(at_adapter_tensor_name(&adapter->arena, &name_B, k / AT_LINEARS, k % AT_LINEARS, 'B'));
         TRY(at_params_add(params, &adapter->A[k], name_A, r, in, AT_PARAM_MATRIX));
         TRY(at_params_add(params, &adapter->B[k], name_B, out, r, AT_PARAM_LORA_B));
+        if (!adapter->dora)
+            continue;
+        TRY(at_adapter_tensor_name(&adapter->arena, &name_m, k / AT_LINEARS, k % AT_LINEARS, 'm'));
+        TRY(at_params_add(params, &adapter->m[k], name_m, 1, out, AT_PARAM_LORA_B));
     }
 done:
     return st;
@@ -79,6 +82,7 @@ AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_c
     out->alpha = params->alpha;
     out->rslora = params->rslora;
     out->gaussian = params->gaussian;
+    out->dora = params->dora;
     out->zero = true;
     memcpy(out->trains_saved, params->saved, sizeof out->trains_saved);
     TRY(at_adapter_layout(out->rank, out->alphas, model, params));
@@ -200,8 +204,7 @@ static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_conf
         "alora_invocation_tokens", "arrow_config",    "corda_config",      "eva_config",
         "fan_in_fan_out",          "kasa_config",     "layer_replication", "lora_bias",
         "lora_ga_config",          "megatron_config", "monteclora_config", "target_parameters",
-        "trainable_token_indices", "use_bdlora",      "use_dora",          "use_qalora",
-        "velora_config",
+        "trainable_token_indices", "use_bdlora",      "use_qalora",        "velora_config",
     };
     enum at_status st = AT_OK;
     const char *type = "", *bias = "none";
@@ -223,11 +226,20 @@ static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_conf
     TRY(at_json_get_u32(&out->r, config, "r", name));
     TRY(at_json_get_double(&out->alpha, config, "lora_alpha", name));
     TRY(at_json_get_bool(&out->rslora, config, "use_rslora", name));
+    TRY(at_json_get_bool(&out->dora, config, "use_dora", name));
     if (out->r < 1 || out->r > MAX_RANK)
         FAIL(AT_DATA, "%s: r is %u; expected 1 to %d", name, out->r, MAX_RANK);
     TRY(read_patterns(out, config, name));
 done:
     return st;
+}
+
+static AT_CHECKED check_type(const struct at_source *s)
+{
+    if (s->type != AT_F32 && s->type != AT_F16 && s->type != AT_BF16)
+        return at_fail(AT_DATA, "%s: tensor %s is %s; adapters must be F32, F16 or BF16", s->file,
+                       s->name, s->type_name);
+    return AT_OK;
 }
 
 static AT_CHECKED check_tensor(const struct at_source *s, uint32_t rows, uint32_t cols)
@@ -236,15 +248,11 @@ static AT_CHECKED check_tensor(const struct at_source *s, uint32_t rows, uint32_
         return at_fail(AT_DATA, "%s: tensor %s has %u dimensions of %llu x %llu; expected %u x %u",
                        s->file, s->name, s->n_dims, (unsigned long long)s->rows,
                        (unsigned long long)s->cols, rows, cols);
-    if (s->type != AT_F32 && s->type != AT_F16 && s->type != AT_BF16)
-        return at_fail(AT_DATA, "%s: tensor %s is %s; adapters must be F32, F16 or BF16", s->file,
-                       s->name, s->type_name);
-    return AT_OK;
+    return check_type(s);
 }
 
-/* Values of A or B of module k in the file; NULL when it is not there. */
-static AT_CHECKED find_tensor(const struct at_source **out, const struct at_adapter *adapter,
-                              struct at_arena *arena, uint32_t k, char part)
+AT_CHECKED at_adapter_find_tensor(const struct at_source **out, const struct at_adapter *adapter,
+                                  struct at_arena *arena, uint32_t k, char part)
 {
     enum at_status st = AT_OK;
     char *name = NULL;
@@ -275,6 +283,32 @@ done:
     return st;
 }
 
+/* The magnitudes of module k, which has A and B. */
+static AT_CHECKED check_magnitude(const struct at_adapter *a, struct at_arena *arena, uint32_t k,
+                                  uint32_t width, bool *known)
+{
+    const struct at_source *m = NULL;
+    enum at_status st = AT_OK;
+    bool ignored = true;
+    char *name = NULL;
+
+    if (!a->dora)
+        goto done;
+    TRY(at_adapter_tensor_name(arena, &name, k / AT_LINEARS, k % AT_LINEARS, 'm'));
+    TRY(at_adapter_find_tensor(&m, a, arena, k, 'm'));
+    if (!m)
+        FAIL(AT_DATA, "%s: use_dora is set and tensor %s is missing", a->file->shards[0].path,
+             name);
+    if (m->n_dims != 1 || m->cols != width)
+        FAIL(AT_DATA, "%s: tensor %s has %u dimensions of %llu x %llu; expected 1 of %u", m->file,
+             m->name, m->n_dims, (unsigned long long)m->rows, (unsigned long long)m->cols, width);
+    TRY(check_type(m));
+    TRY(scan(m, &ignored));
+    known[m - a->file->sources] = true;
+done:
+    return st;
+}
+
 /* A and B of module k: both or neither (rank[k] becomes 0), of the right shape. *zero: B is exactly
  * zero. */
 static AT_CHECKED check_module(struct at_adapter *out, const struct at_model_config *model,
@@ -285,8 +319,8 @@ static AT_CHECKED check_module(struct at_adapter *out, const struct at_model_con
     uint32_t in = 0, width = 0;
     bool ignored = true;
 
-    TRY(find_tensor(&A, out, arena, k, 'A'));
-    TRY(find_tensor(&B, out, arena, k, 'B'));
+    TRY(at_adapter_find_tensor(&A, out, arena, k, 'A'));
+    TRY(at_adapter_find_tensor(&B, out, arena, k, 'B'));
     if (!A && !B) {
         out->rank[k] = 0;
         goto done;
@@ -299,6 +333,7 @@ static AT_CHECKED check_module(struct at_adapter *out, const struct at_model_con
     TRY(check_tensor(B, width, out->rank[k]));
     TRY(scan(A, &ignored));
     TRY(scan(B, zero));
+    TRY(check_magnitude(out, arena, k, width, known));
     known[A - out->file->sources] = known[B - out->file->sources] = true;
 done:
     return st;
@@ -432,6 +467,8 @@ static void reserve_frozen(struct at_lora *lora, const struct at_adapter *adapte
         at_linear_shape(model, k % AT_LINEARS, &in, &out);
         at_tensor_reserve(frozen, &lora[k].A, adapter->rank[k], in, what);
         at_tensor_reserve(frozen, &lora[k].B, out, adapter->rank[k], what);
+        if (adapter->dora)
+            at_tensor_reserve(frozen, &lora[k].m, 1, out, what);
         lora[k].scale = adapter->lora[k].scale;
     }
 }
@@ -480,6 +517,7 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
     TRY(read_config(out, model, config, path));
     TRY(open_file(out, dir));
     TRY(check_tensors(out, model, &out->zero));
+    out->zero = out->zero && !out->dora; /* its magnitudes may not be the norms */
     TRY(set_scales(out, path));
     TRY(warn_of_gaps(out, model, config, path));
     if (!arena) {
@@ -502,6 +540,18 @@ done:
     return st;
 }
 
+AT_CHECKED at_adapter_check_stack(const struct at_adapter *const *stack, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (stack[i]->dora && n > 1)
+            return at_fail(
+                AT_USAGE, "an adapter with DoRA cannot be stacked with another one: its magnitudes "
+                          "scale whole rows of the weights, which no concatenation along the rank "
+                          "gives; train it further (adapter_start continue), or merge it into the "
+                          "base with PEFT first");
+    return AT_OK;
+}
+
 void at_adapter_top(const struct at_source *saved[AT_SAVED_COUNT], const struct at_source **score,
                     const struct at_adapter *const *stack, size_t n)
 {
@@ -510,150 +560,6 @@ void at_adapter_top(const struct at_source *saved[AT_SAVED_COUNT], const struct 
             saved[k] = stack[i]->saved[k] ? stack[i]->saved[k] : saved[k];
         *score = stack[i]->score ? stack[i]->score : *score;
     }
-}
-
-/* ---- upload ---- */
-
-static void bind_params(struct at_adapter *adapter, size_t n)
-{
-    for (size_t k = 0; k < n; k++) {
-        struct at_lora *lora = &adapter->lora[k];
-        if (!adapter->A[k])
-            continue;
-        lora->A = adapter->A[k]->p;
-        lora->dA = adapter->A[k]->g;
-        lora->B = adapter->B[k]->p;
-        lora->dB = adapter->B[k]->g;
-    }
-}
-
-static AT_CHECKED upload_fresh(struct at_gpu *gpu, const struct at_lora *lora,
-                               const struct at_lora *copy, bool gaussian, uint64_t seed, uint32_t k)
-{
-    struct at_rng rng = at_rng_make(seed, AT_RNG_INIT, k / AT_LINEARS, k % AT_LINEARS);
-    const uint32_t r = lora->A.dim[0], in = lora->A.dim[1], out = lora->B.dim[0];
-    const double bound = 1 / sqrt(in);
-    enum at_status st = AT_OK;
-    float *values = NULL;
-
-    TRY(at_alloc(&values, (size_t)r * (in > out ? in : out), sizeof *values));
-    TRY(at_tensor_write(gpu, lora->B, values));
-    if (copy->B.view.buffer)
-        TRY(at_tensor_write(gpu, copy->B, values));
-    for (size_t i = 0; i < (size_t)r * in; i++)
-        values[i] =
-            (float)(gaussian ? at_rng_normal(&rng) / r : (2 * at_rng_uniform(&rng) - 1) * bound);
-    TRY(at_tensor_write(gpu, lora->A, values));
-    if (copy->A.view.buffer)
-        TRY(at_tensor_write(gpu, copy->A, values));
-done:
-    at_free(&values);
-    return st;
-}
-
-static AT_CHECKED upload_source(struct at_gpu *gpu, struct at_tensor to, struct at_tensor copy,
-                                const struct at_source *from)
-{
-    enum at_status st = AT_OK;
-    float *values = NULL;
-
-    TRY(at_alloc(&values, from->rows * from->cols, sizeof *values));
-    TRY(at_source_floats(values, from));
-    TRY(at_tensor_write(gpu, to, values));
-    if (copy.view.buffer)
-        TRY(at_tensor_write(gpu, copy, values));
-done:
-    at_free(&values);
-    return st;
-}
-
-AT_CHECKED at_adapter_upload(struct at_adapter *adapter, const struct at_model_config *model,
-                             struct at_gpu *gpu, uint64_t seed)
-{
-    static const struct at_lora none;
-    enum at_status st = AT_OK;
-    struct at_arena arena = { 0 };
-
-    bind_params(adapter, n_modules(model));
-    for (uint32_t k = 0; k < n_modules(model); k++) {
-        const struct at_lora *lora = &adapter->lora[k];
-        const struct at_lora *copy = adapter->reference ? &adapter->reference[k] : &none;
-        const struct at_source *A = NULL, *B = NULL;
-        if (adapter->rank[k] == 0)
-            continue;
-        if (!adapter->file) {
-            TRY(upload_fresh(gpu, lora, copy, adapter->gaussian, seed, k));
-            continue;
-        }
-        TRY(find_tensor(&A, adapter, &arena, k, 'A'));
-        TRY(find_tensor(&B, adapter, &arena, k, 'B'));
-        TRY(upload_source(gpu, lora->A, copy->A, A));
-        TRY(upload_source(gpu, lora->B, copy->B, B));
-    }
-done:
-    at_arena_release(&arena);
-    return st;
-}
-
-/* ---- a reference that changes ---- */
-
-void at_adapter_mix_reference(struct at_stream *s, const struct at_adapter *a, float alpha)
-{
-    AT_REQUIRE(a->reference);
-    for (size_t k = 0; k < a->n_modules; k++) {
-        if (a->rank[k] == 0)
-            continue;
-        at_mix(s, a->reference[k].A, a->lora[k].A, alpha);
-        at_mix(s, a->reference[k].B, a->lora[k].B, alpha);
-    }
-}
-
-static size_t tensor_values(struct at_tensor t)
-{
-    return (size_t)t.dim[0] * t.dim[1];
-}
-
-uint64_t at_adapter_reference_bytes(const struct at_adapter *a)
-{
-    uint64_t n = 0;
-
-    for (size_t k = 0; a->reference && k < a->n_modules; k++)
-        if (a->rank[k] > 0)
-            n += tensor_values(a->reference[k].A) + tensor_values(a->reference[k].B);
-    return n * sizeof(float);
-}
-
-AT_CHECKED at_adapter_reference_read(struct at_gpu *gpu, const struct at_adapter *a, float *values)
-{
-    enum at_status st = AT_OK;
-
-    for (size_t k = 0; a->reference && k < a->n_modules; k++) {
-        if (a->rank[k] == 0)
-            continue;
-        TRY(at_tensor_read(gpu, values, a->reference[k].A));
-        values += tensor_values(a->reference[k].A);
-        TRY(at_tensor_read(gpu, values, a->reference[k].B));
-        values += tensor_values(a->reference[k].B);
-    }
-done:
-    return st;
-}
-
-AT_CHECKED at_adapter_reference_write(struct at_gpu *gpu, const struct at_adapter *a,
-                                      const float *values)
-{
-    enum at_status st = AT_OK;
-
-    for (size_t k = 0; a->reference && k < a->n_modules; k++) {
-        if (a->rank[k] == 0)
-            continue;
-        TRY(at_tensor_write(gpu, a->reference[k].A, values));
-        values += tensor_values(a->reference[k].A);
-        TRY(at_tensor_write(gpu, a->reference[k].B, values));
-        values += tensor_values(a->reference[k].B);
-    }
-done:
-    return st;
 }
 
 void at_adapter_release(struct at_adapter *adapter)

@@ -14,7 +14,8 @@ struct at_adapter_params {
     size_t n_layers;
     /* JSON objects of patterns and numbers, or NULL: other r and alpha for modules that match */
     const char *rank_pattern, *alpha_pattern;
-    bool gaussian;              /* how A starts */
+    bool gaussian; /* how A starts */
+    bool dora;     /* magnitudes of the rows, which start as their norms (ops/dora.h) */
     bool saved[AT_SAVED_COUNT]; /* modules that train in full */
     uint64_t seed;
 };
@@ -24,12 +25,12 @@ struct at_adapter {
     size_t n_modules;  /* L * AT_LINEARS */
     double alpha;      /* of modules that no pattern names */
     double *alphas;    /* (L * AT_LINEARS) */
-    bool rslora, trainable;
-    bool zero;                /* it changed nothing when it was made or loaded: every B is 0 */
-    bool gaussian;            /* how A started, for the file's init_lora_weights */
-    struct at_lora *lora;     /* (L * AT_LINEARS); A.view.buffer NULL: not targeted */
-    uint32_t *rank;           /* (L * AT_LINEARS), 0: not targeted; known from plan on */
-    struct at_param **A, **B; /* trainable: (L * AT_LINEARS) or NULL entries */
+    bool rslora, trainable, dora;
+    bool zero;                     /* it changed nothing when it was made or loaded: every B is 0 */
+    bool gaussian;                 /* how A started, for the file's init_lora_weights */
+    struct at_lora *lora;          /* (L * AT_LINEARS); A.view.buffer NULL: not targeted */
+    uint32_t *rank;                /* (L * AT_LINEARS), 0: not targeted; known from plan on */
+    struct at_param **A, **B, **m; /* trainable: (L * AT_LINEARS) or NULL entries */
     struct at_lora
         *reference; /* step-0 copy (no gradients), or NULL: skipped in the reference pass */
     struct at_weights *file;       /* what it is loaded from, owned; NULL: fresh */
@@ -47,8 +48,8 @@ AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_c
                                  const struct at_adapter_params *params, struct at_params *arena);
 /* An adapter from a PEFT folder. trainable: into `arena` with a reference copy in `frozen`;
  * otherwise everything into `frozen`. The copy is left out where B is zero. Wrong rank, shape,
- * missing partner, unknown or left-over tensors, DoRA, biases, modules_to_save beyond head and
- * embedding: AT_DATA before anything is written, and so are a reward model's adapter without
+ * missing partner, unknown or left-over tensors, biases, modules_to_save beyond head and embedding:
+ * AT_DATA before anything is written, and so are a reward model's adapter without
  * model->value_head, and with it a trainable one of a language model. Warns
  * ("adapter_gap") when the file lacks modules that its target_modules select. */
 AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_config *model,
@@ -56,6 +57,8 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
 /* Plans a reference copy for a trainable adapter that has none, as its reference will change. */
 AT_CHECKED at_adapter_plan_reference(struct at_adapter *adapter,
                                      const struct at_model_config *model, struct at_pool *frozen);
+/* AT_USAGE when these cannot be computed and written as one: DoRA is alone. */
+AT_CHECKED at_adapter_check_stack(const struct at_adapter *const *stack, size_t n);
 /* Tensors that a stack's adapters put in the base's place: of several the topmost one's; what none
  * has stays as it was. */
 void at_adapter_top(const struct at_source *saved[AT_SAVED_COUNT], const struct at_source **score,
@@ -70,7 +73,8 @@ AT_CHECKED at_adapter_select(bool *selected, const struct at_model_config *c,
  */
 AT_CHECKED at_adapter_layout(uint32_t *rank, double *alpha, const struct at_model_config *c,
                              const struct at_adapter_params *params);
-/* After commit and at_params_bind(): writes the values. */
+/* After commit and at_params_bind(): writes the values, but for the magnitudes of a fresh DoRA and
+ * all norms, which at_decoder_start() computes. */
 AT_CHECKED at_adapter_upload(struct at_adapter *adapter, const struct at_model_config *model,
                              struct at_gpu *gpu, uint64_t seed);
 void at_adapter_release(struct at_adapter *adapter);

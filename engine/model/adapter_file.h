@@ -5,9 +5,14 @@
 #include "adapter.h"
 #include "json.h"
 
-/* Name of a linear's lora_A (or lora_B) in PEFT files, in `arena`. */
+/* Name of a linear's lora_A, lora_B or, of part 'm', lora_magnitude_vector in PEFT files, in
+ * `arena`.
+ */
 AT_CHECKED at_adapter_tensor_name(struct at_arena *arena, char **out, uint32_t layer,
                                   uint32_t linear, char part);
+/* Values of A, B or m of module k in the adapter's file; NULL when it is not there. */
+AT_CHECKED at_adapter_find_tensor(const struct at_source **out, const struct at_adapter *adapter,
+                                  struct at_arena *arena, uint32_t k, char part);
 /* Inputs and outputs of linear i. */
 void at_linear_shape(const struct at_model_config *c, uint32_t i, uint32_t *in, uint32_t *out);
 

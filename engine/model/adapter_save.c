@@ -89,6 +89,24 @@ done:
     return st;
 }
 
+/* Of an adapter with DoRA, which is alone. */
+static AT_CHECKED add_magnitude(struct merged *m, struct at_gpu *gpu, uint32_t k, uint32_t width)
+{
+    enum at_status st = AT_OK;
+    float *values = NULL;
+
+    if (!m->stack[0]->dora)
+        goto done;
+    AT_REQUIRE(m->n_stack == 1);
+    TRY(add_tensor(m, &values, k, 'm', 1, width));
+    m->tensors[m->n_tensors - 1].n_dims = 1;
+    m->tensors[m->n_tensors - 1].dim[0] = width;
+    TRY(at_tensor_read(gpu, values, m->stack[0]->lora[k].m));
+    TRY(at_check_finite(m->tensors[m->n_tensors - 1].name, values, width));
+done:
+    return st;
+}
+
 static AT_CHECKED add_value_head(struct merged *m, struct at_gpu *gpu)
 {
     enum at_status st = AT_OK;
@@ -145,7 +163,7 @@ static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
     TRY(at_arena_alloc(&m->arena, &m->used, n, sizeof *m->used));
     TRY(at_arena_alloc(&m->arena, &m->rank, n, sizeof *m->rank));
     TRY(at_arena_alloc(&m->arena, &m->alphas, n, sizeof *m->alphas));
-    TRY(at_arena_alloc(&m->arena, &m->tensors, 2 * n + 1 + AT_SAVED_COUNT, sizeof *m->tensors));
+    TRY(at_arena_alloc(&m->arena, &m->tensors, 3 * n + 1 + AT_SAVED_COUNT, sizeof *m->tensors));
     m->alpha = m->stack[0]->alpha;
     m->rslora = m->stack[0]->rslora;
     for (size_t i = 0; i < m->n_stack; i++) {
@@ -173,6 +191,7 @@ static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
         TRY(merge_B(m, gpu, k, B, out));
         TRY(at_check_finite(m->tensors[m->n_tensors - 2].name, A, (uint64_t)r * in));
         TRY(at_check_finite(m->tensors[m->n_tensors - 1].name, B, (uint64_t)out * r));
+        TRY(add_magnitude(m, gpu, k, out));
     }
     TRY(add_value_head(m, gpu));
     TRY(add_saved(m, gpu));
@@ -319,9 +338,10 @@ static AT_CHECKED make_config(struct at_buf *out, struct merged *m,
     for (size_t i = 0; i < n; i++)
         at_buf_printf(out, "%s\n    \"%s\"", i > 0 ? "," : "", targets[i]);
     at_buf_printf(out,
-                  "\n  ],\n  \"task_type\": \"%s\",\n  \"use_dora\": false,\n"
+                  "\n  ],\n  \"task_type\": \"%s\",\n  \"use_dora\": %s,\n"
                   "  \"use_rslora\": %s\n}\n",
-                  m->value ? "SEQ_CLS" : "CAUSAL_LM", m->rslora ? "true" : "false");
+                  m->value ? "SEQ_CLS" : "CAUSAL_LM", m->stack[0]->dora ? "true" : "false",
+                  m->rslora ? "true" : "false");
     TRY(at_buf_status(out));
 done:
     return st;

@@ -25,7 +25,10 @@ AT_CHECKED at_adapter_tensor_name(struct at_arena *arena, char **out, uint32_t l
     char *module = NULL;
 
     TRY(at_arena_printf(arena, &module, at_linear_path(linear), layer));
-    TRY(at_arena_printf(arena, out, "base_model.model.%s.lora_%c.weight", module, part));
+    if (part == 'm')
+        TRY(at_arena_printf(arena, out, "base_model.model.%s.lora_magnitude_vector", module));
+    else
+        TRY(at_arena_printf(arena, out, "base_model.model.%s.lora_%c.weight", module, part));
 done:
     return st;
 }

@@ -1,7 +1,7 @@
 #include "decoder.h"
 
 #include "activation.h"
-#include "adapter_file.h"
+#include "decoder_parts.h"
 #include "norm.h"
 #include "value.h"
 
@@ -73,22 +73,11 @@ static void plan_inputs(struct at_decoder *d, struct at_pool *pool)
     }
 }
 
-static uint32_t widest_input(const struct at_model_config *c)
-{
-    uint32_t widest = 0;
-
-    for (uint32_t i = 0; i < AT_LINEARS; i++) {
-        uint32_t in = 0, out = 0;
-        at_linear_shape(c, i, &in, &out);
-        widest = in > widest ? in : widest;
-    }
-    return widest;
-}
-
 static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *pool)
 {
     const struct at_model_config *c = &d->model->config;
     const uint32_t T = d->capacity;
+    uint32_t in = 0, out = 0;
     static const char what[] = "scratch";
 
     at_tensor_reserve(pool, &d->x, T, c->C, what);
@@ -112,8 +101,9 @@ static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *po
                     "attention scratch");
     if (rank > 0)
         at_tensor_reserve(pool, &d->dz, T, rank, what);
+    at_decoder_widest(c, &in, &out);
     if (d->dropout.p > 0)
-        at_tensor_reserve(pool, &d->dropped, T, widest_input(c), "dropout");
+        at_tensor_reserve(pool, &d->dropped, T, in, "dropout");
 }
 
 static AT_CHECKED plan_embedding(struct at_decoder *d, struct at_pool *pool)
@@ -168,6 +158,7 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
         at_tensor_reserve(pool, &out->ref_rows, out->capacity_rows, model->config.C, "drift");
         at_pool_reserve(pool, &out->ref_stats, out->capacity_rows * 16ul, "drift");
     }
+    at_decoder_plan_dora(out, pool);
     TRY(plan_embedding(out, pool));
 
     TRY(at_alloc(&weights, (size_t)L * AT_LINEARS, sizeof *weights));
@@ -224,17 +215,6 @@ static uint32_t sort_embedding(struct at_decoder *d, const int32_t *ids, uint32_
     return n;
 }
 
-/* Raw rows of these ids, as the file has them. */
-static void upload_rows(struct at_stream *s, struct at_decoder *d, const int32_t *ids, uint32_t T)
-{
-    at_model_embed_rows(d->embed_plane[0], d->embed_plane[1], d->model, ids, T);
-    for (uint32_t i = 0; i < 2; i++) {
-        const uint64_t row = at_quant_row_bytes(d->embed_rows.type, i, d->model->config.C);
-        if (row > 0)
-            at_stream_upload(s, d->embed_rows.plane[i], d->embed_plane[i], T * row);
-    }
-}
-
 static void upload_embedding(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
 {
     const uint32_t T = b->T;
@@ -246,31 +226,7 @@ static void upload_embedding(struct at_stream *s, struct at_decoder *d, const st
         at_stream_upload(s, d->embed_order, d->embed_host + 2ul * T + 1, 4ul * T);
     }
     if (!d->model->trainable) /* the reference's, where it is trained beside an adapter */
-        upload_rows(s, d, b->ids, T);
-}
-
-AT_CHECKED at_decoder_start_saved(struct at_stream *s, struct at_decoder *d)
-{
-    const struct at_model *model = d->model;
-    const struct at_param *embed = model->saved[AT_SAVED_EMBED].param;
-    enum at_status st = AT_OK;
-    int32_t *ids = NULL;
-
-    if (model->saved[AT_SAVED_HEAD].param)
-        at_dequantise(s, model->saved[AT_SAVED_HEAD].param->p, model->head);
-    TRY(at_alloc(&ids, d->capacity, sizeof *ids));
-    for (uint32_t v = 0, n; embed && v < embed->rows; v += n) {
-        n = embed->rows - v < d->capacity ? embed->rows - v : d->capacity;
-        for (uint32_t i = 0; i < n; i++)
-            ids[i] = (int32_t)(v + i);
-        upload_rows(s, d, ids, n);
-        at_dequantise(s, at_tensor_rows(embed->p, v, n), at_weight_rows(d->embed_rows, 0, n));
-        TRY(at_stream_submit(s));
-    }
-    TRY(at_stream_wait(s));
-done:
-    at_free(&ids);
-    return st;
+        at_decoder_upload_rows(s, d, b->ids, T);
 }
 
 void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
@@ -329,6 +285,33 @@ static bool drops(const struct at_decoder *d, const struct at_adapter *adapter, 
     return d->dropout.p > 0 && adapter->trainable && pass == AT_PASS_POLICY_TRAIN;
 }
 
+/* Linear i of layer l under DoRA, as a pass sees it. */
+static struct at_dora_linear dora_of(const struct at_decoder *d, uint32_t l, uint32_t i, uint32_t T,
+                                     enum at_pass pass)
+{
+    const struct at_adapter *a = d->stack[0];
+    const struct at_weight w = d->model->layers[l].linear[i];
+    const uint32_t rank = a->rank[l * AT_LINEARS + i];
+    const bool dropped = drops(d, a, pass);
+
+    return (struct at_dora_linear){
+        .w = w,
+        .scratch = &d->linear,
+        .lora = lora_of(a, l, i, pass),
+        .u = part(d->wide, T, w.rows),
+        .z = z_of(d, &d->layers[d->trains ? l : 0], a, i, T, rank),
+        .dz = d->trains ? part(d->dz, T, rank) : d->dz,
+        .dropped = dropped ? part(d->dropped, T, w.cols) : d->dropped,
+        .dropout = dropped ? &d->dropout : NULL,
+        .module = l * AT_LINEARS + i,
+    };
+}
+
+static bool has_dora(const struct at_decoder *d, uint32_t l, uint32_t i)
+{
+    return d->dora && d->stack[0]->rank[l * AT_LINEARS + i] > 0;
+}
+
 /* y (+)= x W^T + bias + adapters of linear i in layer l. */
 static void linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor y,
                        struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass,
@@ -337,14 +320,19 @@ static void linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tens
     const struct at_layer *layer = &d->model->layers[l];
     const struct at_activations *a = &d->layers[d->trains ? l : 0];
     const bool one_row = x.dim[0] == 1; /* decoding: slabs have multiples of 64 */
+    const bool dora = has_dora(d, l, i);
 
-    if (one_row)
+    if (dora) {
+        const struct at_dora_linear linear = dora_of(d, l, i, x.dim[0], pass);
+        at_dora_fwd(s, y, x, &linear, accumulate);
+    } else if (one_row) {
         at_linear_row(s, y, x, layer->linear[i], 1, accumulate);
-    else
+    } else {
         at_linear_fwd(s, y, x, layer->linear[i], &d->linear, accumulate);
+    }
     if (i <= LIN_V && layer->bias[i].buffer)
         at_bias_fwd(s, y, layer->bias[i]);
-    for (size_t k = 0; k < d->n_stack; k++) {
+    for (size_t k = 0; !dora && k < d->n_stack; k++) {
         const struct at_lora *lora = lora_of(d->stack[k], l, i, pass);
         struct at_tensor z;
         if (!lora)
@@ -569,6 +557,11 @@ static void linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_tens
     const struct at_model *model = d->model;
     const struct at_activations *a = &d->layers[l];
 
+    if (has_dora(d, l, i)) {
+        const struct at_dora_linear linear = dora_of(d, l, i, x.dim[0], AT_PASS_POLICY_TRAIN);
+        at_dora_bwd(s, dx, dy, x, &linear, accumulate);
+        return;
+    }
     if (dx.view.buffer)
         at_linear_bwd(s, dx, dy, model->layers[l].linear[i], &d->linear, accumulate);
     if (model->trainable) {

@@ -5,7 +5,7 @@
 
 #include "adapter.h"
 #include "attention.h"
-#include "dropout.h"
+#include "dora.h"
 #include "logprob.h"
 #include "model.h"
 
@@ -42,6 +42,9 @@ struct at_decoder {
     struct at_view final_rstd, attention_scratch;
     struct at_dropout dropout; /* of the trainable adapter in training passes; key: the caller's */
     struct at_tensor dropped;  /* (T, widest input of a linear layer) */
+    bool dora;                 /* the adapter has magnitudes; it is alone */
+    struct at_tensor wide;     /* DoRA: (T, widest output of a linear layer) */
+    struct at_view panel;      /* DoRA: weights whose norms are computed */
     struct at_weight embed_rows; /* (capacity, C) raw rows of the embedding in the file */
     uint8_t *embed_plane[2];     /* host staging of the same */
     struct at_view ids, positions, intervals, query_end;
@@ -71,9 +74,12 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
                            const struct at_decoder_params *params);
 void at_decoder_release(struct at_decoder *decoder);
 
-/* Once, after the pools' commit and the model's upload: modules that train in full beside an
- * adapter start from what the frozen model has in their place, as f32. */
-AT_CHECKED at_decoder_start_saved(struct at_stream *s, struct at_decoder *decoder);
+/* Once, after the pools' commit and the uploads: modules that train in full beside an adapter start
+ * from what the frozen model has in their place, as f32, and the magnitudes of a fresh DoRA as the
+ * norms. */
+AT_CHECKED at_decoder_start(struct at_stream *s, struct at_decoder *decoder);
+/* The norms of DoRA, of the weights as they are: due after each change of the trainable adapter. */
+void at_decoder_norms(struct at_stream *s, struct at_decoder *decoder);
 
 /* Uploads a slab's arrays. */
 void at_decoder_begin(struct at_stream *s, struct at_decoder *decoder,

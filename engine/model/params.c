@@ -146,6 +146,7 @@ uint64_t at_params_count(const struct at_params *params)
 void at_params_step(struct at_stream *s, struct at_params *params, const struct at_adamw *adamw,
                     float max_norm, float *norm_out)
 {
+    params->changes++;
     at_grad_norm(s, params->norm, params->scratch, params->parts, params->n_parts, max_norm);
     for (size_t i = 0; i < params->n_parts; i++)
         at_adamw_step(s, &params->parts[i], params->norm, adamw);
@@ -178,12 +179,13 @@ done:
     return st;
 }
 
-AT_CHECKED at_params_write(struct at_gpu *gpu, const struct at_params *params, const float *p,
+AT_CHECKED at_params_write(struct at_gpu *gpu, struct at_params *params, const float *p,
                            const float *m, const float *v)
 {
     enum at_status st = AT_OK;
     size_t at = 0;
 
+    params->changes++;
     for (size_t i = 0; i < params->n_parts; i++) {
         const struct at_arena_part *part = &params->parts[i];
         TRY(at_gpu_write(gpu, part->p, p + at, part->n * sizeof(float)));

@@ -35,6 +35,7 @@ struct at_params {
     struct at_view *views;        /* 4 a part: p, g, m, v */
     struct at_view norm, scratch; /* at_grad_norm */
     uint64_t part_bytes;          /* largest part */
+    uint64_t changes;             /* at_params_step() and at_params_write() so far */
 };
 /* `part_bytes`: largest binding to use (device limit). */
 AT_CHECKED at_params_init(struct at_params *params, uint64_t part_bytes);
@@ -59,7 +60,7 @@ void at_params_step(struct at_stream *s, struct at_params *params, const struct 
 uint64_t at_params_bytes(const struct at_params *params);
 AT_CHECKED at_params_read(struct at_gpu *gpu, const struct at_params *params, float *p, float *m,
                           float *v);
-AT_CHECKED at_params_write(struct at_gpu *gpu, const struct at_params *params, const float *p,
+AT_CHECKED at_params_write(struct at_gpu *gpu, struct at_params *params, const float *p,
                            const float *m, const float *v);
 
 #endif

@@ -48,6 +48,10 @@ struct at_lora {
     struct at_tensor A, B;   /* (r, K), (N, r) */
     struct at_tensor dA, dB; /* gradients, accumulated */
     float scale;             /* alpha / r, or alpha / sqrt(r) with rsLoRA */
+    /* DoRA (dora.h): magnitudes (1, N) and their gradient; the norms (N) they are divided by. No
+     * buffers without it. */
+    struct at_tensor m, dm;
+    struct at_view norm;
 };
 /* z (T,r) = x A^T; y += scale * z B^T. */
 void at_lora_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor z, struct at_tensor x,

@@ -57,10 +57,14 @@ static AT_CHECKED plan_adapters(struct at_engine *e, const struct at_model_confi
                                  e->frozen));
         e->n_adapters++;
     }
+    if (p->syncs_reference && e->adapters[e->n_adapters - 1].dora)
+        FAIL(AT_USAGE, "sync_ref_model moves the reference's A and B; it is not built for the "
+                       "magnitudes of DoRA (use_dora): leave one of the two out");
     if (p->syncs_reference)
         TRY(at_adapter_plan_reference(&e->adapters[e->n_adapters - 1], config, e->frozen));
     for (size_t i = 0; i < e->n_adapters; i++)
         e->stack[i] = &e->adapters[i];
+    TRY(at_adapter_check_stack((const struct at_adapter *const *)e->stack, e->n_adapters));
 done:
     return st;
 }
@@ -180,7 +184,7 @@ AT_CHECKED at_engine_commit(struct at_engine *e)
     for (size_t i = 0; i < e->n_adapters; i++)
         TRY(at_adapter_upload(&e->adapters[i], &e->bundle->config, e->gpu, e->seed));
     TRY(at_stream_create(&e->stream, e->gpu));
-    TRY(at_decoder_start_saved(e->stream, &e->decoder));
+    TRY(at_decoder_start(e->stream, &e->decoder));
 done:
     return st;
 }
@@ -411,6 +415,9 @@ AT_CHECKED at_engine_rows(struct at_engine *e, const struct at_row *const *rows,
     memcpy(e->decoder.dropout.key, what->dropout_key, sizeof what->dropout_key);
     h->landing.n_rows = h->landing.n_segments = 0;
     h->pending = true;
+    if (e->norms_of != e->params.changes)
+        at_decoder_norms(e->stream, &e->decoder);
+    e->norms_of = e->params.changes;
     for (uint32_t slab = 0; slab < n_slabs; slab++) {
         uint32_t m = 0;
         for (uint32_t i = 0; i < n; i++) {

@@ -44,6 +44,7 @@ struct at_engine {
     struct at_decoder decoder;
     struct at_slab slab;
     uint64_t seed;
+    uint64_t norms_of; /* params.changes when the norms of DoRA were computed */
     /* counters since open */
     uint64_t tokens_given, tokens_computed, head_rows, ref_forward_tokens;
     struct at_engine_host *host; /* private */

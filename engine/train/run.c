@@ -333,13 +333,20 @@ static AT_CHECKED modules_to_save(const struct at_run *run, bool out[AT_SAVED_CO
 
 static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p)
 {
-    static const enum at_key of_adapters[] = {
-        AT_KEY_adapter_start,       AT_KEY_alpha_pattern,        AT_KEY_base_model_name_or_path,
-        AT_KEY_init_lora_weights,   AT_KEY_layers_to_transform,  AT_KEY_lora_alpha,
-        AT_KEY_lora_dropout,        AT_KEY_lora_modules_to_save, AT_KEY_lora_r,
-        AT_KEY_lora_target_modules, AT_KEY_loraplus_lr_ratio,    AT_KEY_rank_pattern,
-        AT_KEY_use_rslora
-    };
+    static const enum at_key of_adapters[] = { AT_KEY_adapter_start,
+                                               AT_KEY_alpha_pattern,
+                                               AT_KEY_base_model_name_or_path,
+                                               AT_KEY_init_lora_weights,
+                                               AT_KEY_layers_to_transform,
+                                               AT_KEY_lora_alpha,
+                                               AT_KEY_lora_dropout,
+                                               AT_KEY_lora_modules_to_save,
+                                               AT_KEY_lora_r,
+                                               AT_KEY_lora_target_modules,
+                                               AT_KEY_loraplus_lr_ratio,
+                                               AT_KEY_rank_pattern,
+                                               AT_KEY_use_dora,
+                                               AT_KEY_use_rslora };
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
     const bool stack = strcmp(c->adapter_start, "stack") == 0;
@@ -369,6 +376,7 @@ static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p
     p->lora = (struct at_adapter_params){ .r = c->lora_r,
                                           .alpha = c->lora_alpha,
                                           .rslora = c->use_rslora,
+                                          .dora = c->use_dora,
                                           .layers = c->layers_to_transform.items,
                                           .n_layers = c->layers_to_transform.n,
                                           .rank_pattern = c->rank_pattern,
@@ -401,6 +409,8 @@ static AT_CHECKED warn_continued(struct at_run *run, const struct at_adapter_par
         warn_ignored(c, AT_KEY_lora_alpha, why);
     if (lora->rslora != a->rslora)
         warn_ignored(c, AT_KEY_use_rslora, why);
+    if (lora->dora != a->dora)
+        warn_ignored(c, AT_KEY_use_dora, why);
     if (memcmp(lora->saved, a->trains_saved, sizeof lora->saved) != 0)
         warn_ignored(c, AT_KEY_lora_modules_to_save, why);
     TRY(at_arena_alloc(&run->arena, &rank, a->n_modules, sizeof *rank));

@@ -403,6 +403,10 @@ keys_without_effect_are_told() {
     says err 'a reward model has no lm_head'
     run 2 plan "$golden/dpo_modules/config.json" --sync_ref_model true
     says err 'not built for modules that lora_modules_to_save'
+    run 2 plan "$golden/dpo_dora/config.json" --adapter_start stack
+    says err 'an adapter with DoRA cannot be stacked'
+    run 2 plan "$golden/dpo_dora/config.json" --sync_ref_model true
+    says err 'not built for the magnitudes of DoRA'
     run 0 plan "${sft[@]}" --use_peft false --lora_alpha 8 --base_model_name_or_path org/base
     says err '^attune: warning: lora_alpha has no effect because use_peft is false'
     says err '^attune: warning: base_model_name_or_path has no effect'

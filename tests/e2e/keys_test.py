@@ -127,6 +127,7 @@ OTHER = {
     "train_sampling_strategy": "sequential",
     "truncation_mode": "keep_end",
     "undesirable_weight": 2.0,
+    "use_dora": True,
     "use_peft": False,
     "use_rslora": True,
     "use_weighting": True,

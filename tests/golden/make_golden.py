@@ -67,7 +67,7 @@ NOT_FOR_TRL = {
     "adapter_start", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
     "ref_model_name_or_path", "reward_token",
     "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps",
-    "lora_modules_to_save", "loraplus_lr_ratio", "use_rslora", "rank_pattern", "alpha_pattern", "layers_to_transform",
+    "lora_modules_to_save", "loraplus_lr_ratio", "use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "layers_to_transform",
 }  # fmt: skip
 COMMON = {
     "preset": "trl",
@@ -254,6 +254,8 @@ RUNS = {
     "dpo_loraplus": short_dpo(
         "tiny_llama", "pairs", loraplus_lr_ratio=4.0, weight_decay=0.1, learning_rate=2e-3
     ),
+    # The reference has the magnitudes of the step-0 adapter, which are not the norms; so has the model biases.
+    "dpo_dora": short_dpo("tiny_qwen2", "pairs", use_dora=True, lora_r=2, weight_decay=0.1),
     # The reference has the head of the step-0 adapter, which is not the base's.
     "dpo_modules": short_dpo(
         "tiny_llama", "pairs", lora_r=2, lora_modules_to_save=["lm_head"], weight_decay=0.1
@@ -406,7 +408,7 @@ def seed_of(name):
 def make_init_adapter(name, config, base, folder):
     """Writes the step-0 adapter: A as PEFT makes it, B zero, or random in dpo_continued; a reward
     model's head is drawn ten times as large as transformers does, so that rewards differ; other
-    modules that are saved whole are not what the base has."""
+    modules that are saved whole are not what the base has, nor are DoRA's magnitudes the norms."""
     torch.manual_seed(seed_of(name))
     lora = peft.LoraConfig(
         r=config["lora_r"],
@@ -414,6 +416,7 @@ def make_init_adapter(name, config, base, folder):
         lora_dropout=config["lora_dropout"],
         target_modules=ALL_LINEAR,
         task_type="SEQ_CLS" if config["method"] == "reward" else "CAUSAL_LM",
+        use_dora=config.get("use_dora", False),
         use_rslora=config.get("use_rslora", False),
         rank_pattern=config.get("rank_pattern", {}),
         alpha_pattern=config.get("alpha_pattern", {}),
@@ -428,6 +431,8 @@ def make_init_adapter(name, config, base, folder):
             p.data = 0.2 * torch.randn(p.shape)
         elif "modules_to_save" in key:
             p.data += 0.05 * torch.randn(p.shape)
+        if "lora_magnitude_vector" in key:
+            p.data *= 1 + 0.1 * torch.randn(p.shape)
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     settle_adapter_config(

@@ -2,7 +2,7 @@
 """PEFT loads what our runs write, with no key missing and the same log-probs: adapters_peer.py ATTUNE
 
 Runs on a tiny model, each with options of the adapter that a continued golden run does not start from: a
-fresh adapter with patterns, layers and rsLoRA, one with head and embedding, and others stacked on them, which
+fresh adapter with patterns, layers and rsLoRA, one with DoRA, one with head and embedding, and others stacked on them, which
 are written as one.
 """
 import json
@@ -20,6 +20,7 @@ TRAINING = {"preset": "trl", "model_name_or_path": str(MODEL), "use_peft": True,
 RUNS = {
     "patterns": {"use_rslora": True, "layers_to_transform": [1], "rank_pattern": {"mlp.*": 2, "q_proj": 7},
                  "alpha_pattern": {"layers.1.self_attn.(q|k)_proj": 5}},
+    "dora": {"use_dora": True, "use_rslora": True},
     "modules": {"lora_modules_to_save": ["lm_head", "embed_tokens"]},
     "stacked_on_modules": {"adapter_name_or_path": "modules", "adapter_start": "stack"},
     "stacked": {"adapter_name_or_path": "patterns", "adapter_start": "stack",

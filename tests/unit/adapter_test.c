@@ -346,7 +346,7 @@ static void configs_that_change_the_computation_are_refused(void **state)
     static const struct {
         const char *text, *part;
     } cases[] = {
-        { "\"use_dora\":true", "use_dora is set" },
+        { "\"use_dora\":true", "use_dora is set and tensor " Q0 "magnitude_vector is missing" },
         { "\"modules_to_save\":[\"norm\"]", "holds \"norm\", which this version does not read" },
         { "\"modules_to_save\":\"lm_head\"", "modules_to_save must be a list" },
         { "\"modules_to_save\":[\"lm_head\"]", "lm_head.weight is missing" },
@@ -428,6 +428,41 @@ static void heads_and_models_belong_together(void **state)
     assert_int_equal(at_adapter_plan_load(&adapter, &with_head, TMP, &arena, NULL), AT_DATA);
     require_message("modules_to_save holds \"lm_head\"");
     at_params_release(&arena);
+}
+
+static void magnitudes_of_dora_are_read(void **state)
+{
+    struct at_save_tensor t[] = {
+        good_tensors[0],
+        good_tensors[1],
+        { .name = Q0 "magnitude_vector", .n_dims = 1, .dim = { 8 }, .values = values },
+    };
+    static const char config[] = "\"r\":3,\"lora_alpha\":6,\"use_dora\":true";
+    const struct at_adapter *stack[2];
+    struct at_adapter adapter;
+    struct at_params arena;
+
+    (void)state;
+    write_adapter(config, t, 3);
+    REQUIRE_OK(at_params_init(&arena, 1 << 20));
+    REQUIRE_OK(at_adapter_plan_fresh(
+        &adapter, &model,
+        &(struct at_adapter_params){ .r = 2, .alpha = 2, .dora = true, .target_modules = "q_proj" },
+        &arena));
+    assert_int_equal(arena.n, 6); /* A, B, m of two layers */
+    assert_string_equal(adapter.m[0]->name, t[2].name);
+    assert_int_equal(adapter.m[0]->cols, 8);
+    stack[0] = stack[1] = &adapter;
+    REQUIRE_OK(at_adapter_check_stack(stack, 1));
+    assert_int_equal(at_adapter_check_stack(stack, 2), AT_USAGE);
+    require_message("an adapter with DoRA cannot be stacked");
+    at_adapter_release(&adapter);
+    at_params_release(&arena);
+    write_adapter(good_config, t, 3);
+    refuse(AT_DATA, Q0 "magnitude_vector belongs to no linear layer");
+    t[2].dim[0] = 7;
+    write_adapter(config, t, 3);
+    refuse(AT_DATA, "magnitude_vector has 1 dimensions of 1 x 7; expected 1 of 8");
 }
 
 /* Head and embedding of an adapter's file, and what a frozen one leaves to train. */
@@ -601,6 +636,7 @@ int main(void)
         cmocka_unit_test_setup(missing_targets_are_warned_of, make_folder),
         cmocka_unit_test_setup(configs_that_change_the_computation_are_refused, make_folder),
         cmocka_unit_test_setup(heads_and_models_belong_together, make_folder),
+        cmocka_unit_test_setup(magnitudes_of_dora_are_read, make_folder),
         cmocka_unit_test_setup(saved_modules_are_read, make_folder),
         cmocka_unit_test_setup(heads_have_one_output, make_folder),
         cmocka_unit_test_setup(reward_config_is_as_transformers_writes_it, make_folder),
