@@ -84,7 +84,7 @@ static AT_CHECKED plan_saved(struct at_engine *e, const struct at_engine_params 
         FAIL(AT_USAGE, "sync_ref_model moves the reference's A and B; it is not built for modules "
                        "that lora_modules_to_save (or the adapter's modules_to_save) trains in "
                        "full: leave one of the two out");
-    if (e->model.config.tied)
+    if (e->model.config.tied && !e->model.config.value_head)
         at_warn("tied", "the model's head and embedding are one matrix; modules_to_save trains a "
                         "copy of its own, as PEFT does: what is not trained stays as it is");
     TRY(at_model_plan_saved(&e->model, &e->params, a->trains_saved));
