@@ -141,6 +141,7 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
                                 .capacity_rows = params->capacity_rows,
                                 .capacity_segments = params->capacity_segments,
                                 .trains = params->trains,
+                                .drift = params->drift,
                                 .dropout = { .p = params->trains ? params->dropout : 0 },
                                 .n_stack = n_stack };
     AT_REQUIRE(n_stack <= AT_MAX_ADAPTERS);
@@ -154,7 +155,8 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
     plan_inputs(out, pool);
     plan_scratch(out, rank, pool);
     if (params->drift) {
-        AT_REQUIRE(params->trains && !model->trainable && !model->config.value_head);
+        AT_REQUIRE(params->trains && !model->trainable && !model->config.value_head &&
+                   model->trained_head.rows == 0);
         at_tensor_reserve(pool, &out->ref_rows, out->capacity_rows, model->config.C, "drift");
         at_pool_reserve(pool, &out->ref_stats, out->capacity_rows * 16ul, "drift");
     }

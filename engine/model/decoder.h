@@ -34,6 +34,7 @@ struct at_decoder {
     size_t n_stack;
     uint32_t capacity, capacity_rows, capacity_segments; /* of a slab */
     bool trains;                                         /* a backward pass is planned */
+    bool drift;                                          /* at_decoder_drift() is planned */
     struct at_activations *layers;                       /* (L), or 1 when nothing is trained */
     struct at_linear_scratch linear;
     struct at_head_scratch head;

@@ -2,11 +2,16 @@
 
 #include "os.h"
 
+static const char *key_given(const struct at_config *c)
+{
+    return c->is_set[AT_KEY_max_drift]   ? "max_drift"
+           : c->regression_dataset.n > 0 ? "regression_dataset"
+                                         : NULL;
+}
+
 AT_CHECKED at_drift_check(const struct at_config *c)
 {
-    const char *key = c->is_set[AT_KEY_max_drift]   ? "max_drift"
-                      : c->regression_dataset.n > 0 ? "regression_dataset"
-                                                    : NULL;
+    const char *key = key_given(c);
 
     if (!key || !at_key_read_by(AT_KEY_max_drift, c->run_method))
         return AT_OK;
@@ -23,6 +28,19 @@ AT_CHECKED at_drift_check(const struct at_config *c)
     return AT_OK;
 }
 
+AT_CHECKED at_drift_check_planned(const struct at_run *run)
+{
+    const struct at_config *c = run->config;
+
+    if (key_given(c) && at_drift_is_wanted(c) && !run->engine.decoder.drift)
+        return at_fail(
+            AT_USAGE,
+            "%s compares states of the policy before one head, and lm_head is trained in "
+            "full beside the adapter; leave one of them out",
+            key_given(c));
+    return AT_OK;
+}
+
 bool at_drift_is_wanted(const struct at_config *c)
 {
     return c->use_peft && at_key_read_by(AT_KEY_max_drift, c->run_method) &&
@@ -32,7 +50,7 @@ bool at_drift_is_wanted(const struct at_config *c)
 
 bool at_drift_is_of_eval(const struct at_loop *l)
 {
-    return at_drift_is_wanted(l->config) && l->config->regression_dataset.n == 0;
+    return l->run->engine.decoder.drift && l->config->regression_dataset.n == 0;
 }
 
 struct sum {
@@ -89,5 +107,6 @@ done:
 
 bool at_drift_is_over(const struct at_loop *l)
 {
-    return l->config->is_set[AT_KEY_max_drift] && l->state.drift > l->config->max_drift;
+    return l->config->is_set[AT_KEY_max_drift] && l->run->engine.decoder.drift &&
+           l->state.drift > l->config->max_drift;
 }

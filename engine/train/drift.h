@@ -11,8 +11,10 @@
 
 /* max_drift and regression_dataset where nothing is measured: AT_USAGE. */
 AT_CHECKED at_drift_check(const struct at_config *config);
-/* Whether evaluations measure it: of adapters, with a method that has a reference anyway, or where
- * one of the two keys asks for it. */
+/* The same of a run that is planned, in which an adapter trains the head. */
+AT_CHECKED at_drift_check_planned(const struct at_run *run);
+/* Whether evaluations are to measure it (they do where at_decoder.drift is planned): of adapters,
+ * with a method that has a reference anyway, or where one of the two keys asks for it. */
 bool at_drift_is_wanted(const struct at_config *config);
 
 /* After an evaluation of the held-out rows with at_compute.drift. */

@@ -115,7 +115,6 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
 {
     enum at_status st = AT_OK;
     struct at_decoder_params decoder = { .trains = p->trainable != AT_TRAIN_NOTHING,
-                                         .drift = p->drift,
                                          .dropout = p->dropout };
     struct at_model_config config = bundle->config;
     const struct at_gpu_info *info;
@@ -144,6 +143,7 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                    p->n_positions > decoder.capacity ? p->n_positions : decoder.capacity));
     TRY(at_params_plan(&out->params, out->state, p->rates));
     TRY(at_slab_init(&out->slab, decoder.capacity));
+    decoder.drift = p->drift && out->model.trained_head.rows == 0;
     TRY(at_decoder_plan(&out->decoder, &out->model, out->stack, out->n_adapters, out->slab_pool,
                         &decoder));
 done:

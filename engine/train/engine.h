@@ -27,7 +27,8 @@ struct at_engine_params {
     float dropout;                      /* of at_decoder_params */
     uint64_t seed;
     bool from_scratch;
-    bool drift;      /* at_compute.drift will be wanted: of an adapter */
+    bool drift;      /* at_compute.drift will be wanted: of an adapter; not planned (see
+                        at_decoder.drift) where the head is trained */
     bool value_head; /* a reward model: rows give rewards, not log-probs */
 };
 

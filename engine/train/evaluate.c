@@ -68,7 +68,7 @@ static void eval_outcome(const struct at_loop *l, const struct at_tally *t,
                          const struct at_evaluation *e, bool before, struct at_outcome *out)
 {
     out->has_eval = true;
-    out->has_drift = at_drift_is_wanted(l->config);
+    out->has_drift = l->run->engine.decoder.drift;
     if (before) {
         out->before = e->accuracy;
         out->eval_loss_before = e->loss;
@@ -169,7 +169,7 @@ AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
     if (pairs)
         at_metric_lengths(line, "eval_", run->data.eval.rows, l->eval, e.rows,
                           at_loop_reward_scale(l));
-    if (at_drift_is_wanted(l->config)) {
+    if (l->run->engine.decoder.drift) {
         TRY(at_drift_measure(l, &l->state.drift));
         at_metric_add(line, "eval_", "drift/kl", l->state.drift);
     }

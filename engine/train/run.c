@@ -505,6 +505,8 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
         TRY(at_reference_plan(&out->reference, config->ref_model_name_or_path,
                               out->bundle.tokenizer, &p));
     TRY(at_engine_plan(&out->engine, &out->bundle, &p));
+    if (purpose == AT_TO_TRAIN)
+        TRY(at_drift_check_planned(out));
     if (p.trainable == AT_TRAIN_CONTINUE)
         TRY(warn_continued(out, &p.lora));
 done:
