@@ -57,7 +57,8 @@ static void add_tensors(cJSON *out, const struct at_weights *w, bool list)
 
     for (size_t i = 0; i < at_weights_count(w); i++) {
         const struct at_source *s = at_weights_get(w, i);
-        values += (double)s->rows * (double)s->cols;
+        if (!s->is_part)
+            values += (double)s->rows * (double)s->cols;
         bytes += (double)s->n_bytes;
         count_type(types, &n_types, s);
     }

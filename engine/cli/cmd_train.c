@@ -173,6 +173,17 @@ static void show_next(const struct at_config *c, const struct at_outcome *o)
         cli_note("next     attune generate --model_name_or_path %s --prompt TEXT", c->output_dir);
 }
 
+static void show_quantised(const struct at_weights *weights)
+{
+    const struct at_quantise_report r = weights ? at_weights_quantise_report(weights)
+                                                : (struct at_quantise_report){ .matrices = 0 };
+
+    if (r.matrices > 0)
+        cli_note("base     %llu matrices were %s%s: rounding is %.2f %% of their size",
+                 (unsigned long long)r.matrices, r.type_name,
+                 r.nested ? " with double quantisation" : "", 100 * r.error);
+}
+
 static void show_counts(const struct at_engine *e)
 {
     uint64_t launches = 0, submissions = 0;
@@ -213,6 +224,7 @@ AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
     }
     show_table(outcome);
     show_counts(&run.engine);
+    show_quantised(run.bundle.weights);
     if (outcome->has_eval && outcome->best_step == 0)
         at_warn("no_gain", "no evaluation was better than the start: what was written is the model "
                            "as it was; more steps or another learning_rate may help");

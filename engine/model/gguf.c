@@ -7,48 +7,6 @@ enum { DEFAULT_ALIGNMENT = 32, MAX_TENSORS = 65536, MAX_ITEMS = 65536 };
 /* As ggml: a tensor's name has at most 63 bytes. */
 enum { MAX_NAME_BYTES = 63, MAX_DIMS = 4 };
 
-/* Every type of ggml by its number; those without a name were removed from the format. */
-static const struct {
-    const char *name;
-    uint32_t block_cols, block_bytes;
-    enum at_quant_type type;
-} ggml_types[] = {
-    [0] = { "F32", 1, 4, AT_F32 },
-    [1] = { "F16", 1, 2, AT_F16 },
-    [2] = { "Q4_0", 32, 18, AT_Q4_0 },
-    [3] = { "Q4_1", 32, 20, AT_Q4_1 },
-    [6] = { "Q5_0", 32, 22, AT_QUANT_COUNT },
-    [7] = { "Q5_1", 32, 24, AT_QUANT_COUNT },
-    [8] = { "Q8_0", 32, 34, AT_Q8_0 },
-    [9] = { "Q8_1", 32, 36, AT_QUANT_COUNT },
-    [10] = { "Q2_K", 256, 84, AT_QUANT_COUNT },
-    [11] = { "Q3_K", 256, 110, AT_QUANT_COUNT },
-    [12] = { "Q4_K", 256, 144, AT_QUANT_COUNT },
-    [13] = { "Q5_K", 256, 176, AT_QUANT_COUNT },
-    [14] = { "Q6_K", 256, 210, AT_Q6_K },
-    [15] = { "Q8_K", 256, 292, AT_QUANT_COUNT },
-    [16] = { "IQ2_XXS", 256, 66, AT_QUANT_COUNT },
-    [17] = { "IQ2_XS", 256, 74, AT_QUANT_COUNT },
-    [18] = { "IQ3_XXS", 256, 98, AT_QUANT_COUNT },
-    [19] = { "IQ1_S", 256, 50, AT_QUANT_COUNT },
-    [20] = { "IQ4_NL", 32, 18, AT_QUANT_COUNT },
-    [21] = { "IQ3_S", 256, 110, AT_QUANT_COUNT },
-    [22] = { "IQ2_S", 256, 82, AT_QUANT_COUNT },
-    [23] = { "IQ4_XS", 256, 136, AT_QUANT_COUNT },
-    [24] = { "I8", 1, 1, AT_QUANT_COUNT },
-    [25] = { "I16", 1, 2, AT_QUANT_COUNT },
-    [26] = { "I32", 1, 4, AT_QUANT_COUNT },
-    [27] = { "I64", 1, 8, AT_QUANT_COUNT },
-    [28] = { "F64", 1, 8, AT_QUANT_COUNT },
-    [29] = { "IQ1_M", 256, 56, AT_QUANT_COUNT },
-    [30] = { "BF16", 1, 2, AT_BF16 },
-    [34] = { "TQ1_0", 256, 54, AT_QUANT_COUNT },
-    [35] = { "TQ2_0", 256, 66, AT_QUANT_COUNT },
-    [39] = { "MXFP4", 32, 17, AT_QUANT_COUNT },
-    [40] = { "NVFP4", 64, 36, AT_QUANT_COUNT },
-    [41] = { "Q1_0", 128, 18, AT_QUANT_COUNT },
-};
-
 AT_CHECKED at_gguf_take(uint64_t *out, const struct at_shard *shard, size_t *at, size_t n_bytes,
                         const char *what)
 {
@@ -126,9 +84,9 @@ done:
 }
 
 /* Sizes from dimensions (fastest first in the file) and type. */
-static AT_CHECKED set_sizes(struct at_source *s, const uint64_t *ne, uint64_t type)
+static AT_CHECKED set_sizes(struct at_source *s, const uint64_t *ne)
 {
-    const uint64_t block_cols = ggml_types[type].block_cols;
+    const uint64_t block_cols = s->format->block_cols;
     enum at_status st = AT_OK;
     size_t rows = 1, bytes = 0;
 
@@ -147,7 +105,7 @@ static AT_CHECKED set_sizes(struct at_source *s, const uint64_t *ne, uint64_t ty
         FAIL(AT_DATA, "%s: tensor %s: rows of %llu values are not whole blocks of %llu (%s)",
              s->file, s->name, (unsigned long long)s->cols, (unsigned long long)block_cols,
              s->type_name);
-    if (!at_mul_ok(&bytes, s->cols / block_cols, ggml_types[type].block_bytes))
+    if (!at_mul_ok(&bytes, s->cols / block_cols, s->format->block_bytes))
         FAIL(AT_DATA, "%s: tensor %s: its size overflows", s->file, s->name);
     s->row_bytes = bytes;
     if (!at_mul_ok(&bytes, bytes, rows))
@@ -174,12 +132,13 @@ static AT_CHECKED parse_tensor(struct at_weights *weights, const struct at_shard
     for (uint32_t i = 0; i < s->n_dims; i++)
         TRY(at_gguf_take(&ne[i], shard, at, 8, "a tensor's dimensions"));
     TRY(at_gguf_take(&type, shard, at, 4, "a tensor's type"));
-    if (type >= AT_COUNT(ggml_types) || !ggml_types[type].name)
+    s->format = at_format_find_gguf(type);
+    if (!s->format)
         FAIL(AT_DATA, "%s: tensor %s: type %llu is unknown or was removed from the format",
              shard->path, s->name, (unsigned long long)type);
-    s->type = ggml_types[type].type;
-    s->type_name = ggml_types[type].name;
-    TRY(set_sizes(s, ne, type));
+    s->type = s->format->type;
+    s->type_name = s->format->name;
+    TRY(set_sizes(s, ne));
     TRY(at_gguf_take(offset, shard, at, 8, "a tensor's offset"));
 done:
     return st;

@@ -84,8 +84,9 @@ static AT_CHECKED check_source(const struct at_model *model, uint32_t role,
     }
     if (s->type == AT_QUANT_COUNT)
         FAIL(AT_DATA,
-             "%s: tensor %s is %s, which this version does not read; usable: F32, F16, BF16 and in "
-             "GGUF files Q8_0, Q4_0, Q4_1, Q6_K",
+             "%s: tensor %s is %s, which is not read; usable: F32, F16, BF16, in GGUF files also "
+             "Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL, IQ4_XS, in bitsandbytes folders "
+             "NF4 and FP4",
              s->file, s->name, s->type_name);
     if (!is_matrix(role) && at_quant_get(s->type)->block_cols > 1)
         FAIL(AT_DATA, "%s: tensor %s is %s; norms and biases must be F32, F16 or BF16", s->file,
@@ -114,6 +115,8 @@ static AT_CHECKED find_sources(struct at_model *model, size_t *n_found)
             const struct at_source *s = at_weights_find(model->weights, name);
             if (!s)
                 FAIL(AT_DATA, "%s: tensor %s is missing", model->weights->shards[0].path, name);
+            if (role >= AT_Q && role <= AT_DOWN)
+                TRY(at_weights_linear(&s, model->weights, s));
             TRY(check_source(model, role, s));
             model->sources[place_of(role, l)] = s;
             ++*n_found;
@@ -123,12 +126,13 @@ done:
     return st;
 }
 
+/* Names are told apart by where they lie; a tensor to be quantised keeps its name. */
 static int by_address(const void *a, const void *b)
 {
     const struct at_source *x = *(const struct at_source *const *)a;
     const struct at_source *y = *(const struct at_source *const *)b;
 
-    return x < y ? -1 : x > y;
+    return x->name < y->name ? -1 : x->name > y->name;
 }
 
 static void drop_pages(const struct at_source *s)
@@ -178,7 +182,8 @@ static AT_CHECKED check_left_over(const struct at_model *model, size_t n_found)
     qsort(used, n_found, sizeof *used, by_address);
     for (size_t i = 0; i < n; i++) {
         const struct at_source *s = at_weights_get(model->weights, i);
-        if (bsearch(&s, used, n_found, sizeof *used, by_address) || is_harmless(model, s))
+        if (s->is_part || bsearch(&s, used, n_found, sizeof *used, by_address) ||
+            is_harmless(model, s))
             continue;
         FAIL(AT_DATA,
              "%s: tensor %s is not part of a %s model with %u layers, as the configuration "

@@ -110,6 +110,7 @@ static AT_CHECKED refuse_flags(const cJSON *config, const char *name)
     const cJSON *kinds = at_json_find(config, "layer_types");
     const cJSON *quantised = at_json_find(config, "quantization_config");
     enum at_status st = AT_OK;
+    const char *method = "";
     double partial = 1;
 
     TRY(refuse_other_than(config, "hidden_act", "silu", name));
@@ -120,11 +121,15 @@ static AT_CHECKED refuse_flags(const cJSON *config, const char *name)
     if (partial != 1)
         FAIL(AT_DATA, "%s: partial_rotary_factor is %g; this version computes 1 only", name,
              partial);
-    if (quantised && !cJSON_IsNull(quantised))
-        FAIL(AT_DATA,
-             "%s: quantization_config: quantised safetensors are not read; use a GGUF file or the "
-             "model's plain weights",
-             name);
+    if (quantised && !cJSON_IsNull(quantised)) {
+        TRY(at_json_get_string(&method, quantised, "quant_method", name));
+        if (strcmp(method, "bitsandbytes") != 0)
+            FAIL(
+                AT_DATA,
+                "%s: quantization_config has quant_method \"%.40s\"; only bitsandbytes (4 bits) is "
+                "read; use a GGUF file or the model's plain weights",
+                name, method);
+    }
     for (const cJSON *kind = cJSON_IsArray(kinds) ? kinds->child : NULL; kind; kind = kind->next)
         if (!cJSON_IsString(kind) || strcmp(kind->valuestring, "full_attention") != 0)
             FAIL(AT_DATA,

@@ -1,12 +1,11 @@
-/* File blocks to device planes (layouts: quant.h, blocks: ggml-common.h), and plain values to f32.
- */
+/* Tensors of files to device planes, and plain values to f32. */
 #include "weights_file.h"
 
 #include <string.h>
 
 enum { UPLOAD_PIECE_BYTES = 1 << 24, UPLOAD_TASKS = 64 };
 
-static uint16_t get_half(const uint8_t *bytes)
+uint16_t at_get_half(const uint8_t *bytes)
 {
     uint16_t h = 0;
 
@@ -14,8 +13,7 @@ static uint16_t get_half(const uint8_t *bytes)
     return h;
 }
 
-/* Exact: every half is a float. */
-static float widen_half(uint16_t h)
+float at_widen_half(uint16_t h)
 {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31;
     uint32_t mantissa = h & 1023, bits = 0;
@@ -48,97 +46,25 @@ static float widen_bf16(uint16_t h)
     return value;
 }
 
-/* ---- one row of each type; n blocks ---- */
-
-static void row_q8_0(uint8_t *quants, uint8_t *scales, const uint8_t *block, uint64_t n)
-{
-    for (uint64_t b = 0; b < n; b++, block += 34) {
-        memcpy(scales + 2 * b, block, 2);
-        memcpy(quants + 32 * b, block + 2, 32);
-    }
-}
-
-/* In the file byte j holds columns j (low nibble) and j + 16; in the plane columns go up by
- * nibbles. */
-static void nibbles(uint8_t *out, const uint8_t *in)
-{
-    for (uint32_t j = 0; j < 8; j++) {
-        out[j] = (uint8_t)((in[2 * j] & 15) | in[2 * j + 1] << 4);
-        out[j + 8] = (uint8_t)(in[2 * j] >> 4 | (in[2 * j + 1] & 0xf0));
-    }
-}
-
-static void row_q4_0(uint8_t *quants, uint8_t *scales, const uint8_t *block, uint64_t n)
-{
-    for (uint64_t b = 0; b < n; b++, block += 18) {
-        memcpy(scales + 2 * b, block, 2);
-        nibbles(quants + 16 * b, block + 2);
-    }
-}
-
-static void row_q4_1(uint8_t *quants, uint8_t *scales, const uint8_t *block, uint64_t n)
-{
-    for (uint64_t b = 0; b < n; b++, block += 20) {
-        memcpy(scales + 4 * b, block, 4);
-        nibbles(quants + 16 * b, block + 4);
-    }
-}
-
-/* Low four bits in ql[128], high two in qh[64], 16 scales, d. */
-static void row_q6_k(uint8_t *quants, uint8_t *scales, const uint8_t *block, uint64_t n)
-{
-    for (uint64_t b = 0; b < n; b++, block += 210, quants += 256) {
-        const float d = widen_half(get_half(block + 208));
-        for (uint32_t half = 0; half < 2; half++) {
-            const uint8_t *ql = block + 64 * half, *qh = block + 128 + 32 * half;
-            uint8_t *out = quants + 128 * half;
-            for (uint32_t i = 0; i < 32; i++) {
-                out[i] = (uint8_t)((ql[i] & 15) | (qh[i] & 3) << 4);
-                out[i + 32] = (uint8_t)((ql[i + 32] & 15) | (qh[i] >> 2 & 3) << 4);
-                out[i + 64] = (uint8_t)(ql[i] >> 4 | (qh[i] >> 4 & 3) << 4);
-                out[i + 96] = (uint8_t)(ql[i + 32] >> 4 | (qh[i] >> 6) << 4);
-            }
-        }
-        for (uint32_t i = 0; i < 16; i++) {
-            const float scale = d * (float)(int8_t)block[192 + i];
-            memcpy(scales + 4 * (16 * b + i), &scale, sizeof scale);
-        }
-    }
-}
-
 static uint8_t *present(uint8_t *plane)
 {
     AT_REQUIRE(plane);
     return plane;
 }
 
-static void repack_row(uint8_t *plane0, uint8_t *plane1, const struct at_source *s,
-                       const uint8_t *row)
+static void repack_row(uint8_t *plane0, uint8_t *plane1, const struct at_source *s, uint64_t row)
 {
-    const uint64_t n = s->cols / at_quant_get(s->type)->block_cols;
+    const uint8_t *data = s->data + row * s->row_bytes;
 
-    switch (s->type) {
-    case AT_F32:
-    case AT_F16:
-    case AT_BF16:
-        memcpy(plane0, row, s->row_bytes);
+    if (s->repack) {
+        s->repack(plane0, present(plane1), s, row);
         return;
-    case AT_Q8_0:
-        row_q8_0(plane0, present(plane1), row, n);
-        return;
-    case AT_Q4_0:
-        row_q4_0(plane0, present(plane1), row, n);
-        return;
-    case AT_Q4_1:
-        row_q4_1(plane0, present(plane1), row, n);
-        return;
-    case AT_Q6_K:
-        row_q6_k(plane0, present(plane1), row, n);
-        return;
-    case AT_QUANT_COUNT:
-        break;
     }
-    AT_BUG("%s: type %s has no planes", s->name, s->type_name);
+    AT_REQUIRE(s->format && s->format->type == s->type);
+    if (s->format->repack)
+        s->format->repack(plane0, present(plane1), data, s->cols / s->format->block_cols);
+    else
+        memcpy(plane0, data, s->row_bytes);
 }
 
 void at_repack_rows(uint8_t *plane0, uint8_t *plane1, const struct at_source *source,
@@ -157,8 +83,7 @@ void at_repack_rows(uint8_t *plane0, uint8_t *plane1, const struct at_source *so
     for (uint64_t i = 0; i < n; i++) {
         const uint64_t row = row_of ? row_of(context, begin + i) : begin + i;
         AT_REQUIRE(row < source->rows);
-        repack_row(plane0 + i * stride0, stride1 > 0 ? plane1 + i * stride1 : NULL, source,
-                   source->data + row * source->row_bytes);
+        repack_row(plane0 + i * stride0, stride1 > 0 ? plane1 + i * stride1 : NULL, source, row);
     }
 }
 
@@ -204,6 +129,7 @@ AT_CHECKED at_weight_upload(struct at_gpu *gpu, struct at_weight weight,
     rows = rows < weight.rows ? rows : weight.rows;
     for (uint32_t i = 0; i < n_planes; i++)
         TRY(at_alloc(&p.plane[i], rows, p.stride[i]));
+    TRY(at_quantise_begin(source));
     for (p.begin = 0; p.begin < weight.rows; p.begin += p.n) {
         const uint64_t left = weight.rows - p.begin;
         p.n = left < rows ? left : rows;
@@ -217,6 +143,7 @@ AT_CHECKED at_weight_upload(struct at_gpu *gpu, struct at_weight weight,
                 gpu, at_view_part(weight.plane[i], p.begin * p.stride[i], p.n * p.stride[i]),
                 p.plane[i], p.n * p.stride[i]));
     }
+    TRY(at_quantise_end(source));
 done:
     at_free(&p.plane[0]);
     at_free(&p.plane[1]);
@@ -234,11 +161,11 @@ AT_CHECKED at_source_floats(float *out, const struct at_source *source)
         return AT_OK;
     case AT_F16:
         for (uint64_t i = 0; i < n; i++)
-            out[i] = widen_half(get_half(source->data + 2 * i));
+            out[i] = at_widen_half(at_get_half(source->data + 2 * i));
         return AT_OK;
     case AT_BF16:
         for (uint64_t i = 0; i < n; i++)
-            out[i] = widen_bf16(get_half(source->data + 2 * i));
+            out[i] = widen_bf16(at_get_half(source->data + 2 * i));
         return AT_OK;
     default:
         return at_fail(AT_DATA, "%s: tensor %s is %s; F32, F16 or BF16 is needed here",

@@ -143,6 +143,7 @@ static AT_CHECKED parse_tensor(struct at_source *s, const cJSON *entry, uint64_t
     for (size_t i = 0; i < AT_COUNT(dtypes); i++)
         if (strcmp(dtypes[i].name, dtype->valuestring) == 0) {
             s->type = dtypes[i].type;
+            s->format = s->type != AT_QUANT_COUNT ? at_format_find(dtypes[i].name) : NULL;
             s->type_name = dtypes[i].name;
             element_bytes = dtypes[i].bytes;
         }

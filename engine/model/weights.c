@@ -59,6 +59,8 @@ void at_weights_close(struct at_weights **weights)
     at_free(&w->items_by_key);
     at_json_free(&w->config);
     at_json_free(&w->metadata);
+    at_free(&w->quantise.errors);
+    at_free(&w->quantise.scales);
     if (w->arena)
         at_arena_release(w->arena);
     at_free(&w->arena);
@@ -320,6 +322,7 @@ static AT_CHECKED open_folder(struct at_weights **out, const char *dir)
     }
     TRY(at_json_load(&weights->config, config));
     TRY(at_arena_strdup(weights->arena, &weights->config_path, config));
+    TRY(at_bnb_attach(weights));
     *out = weights;
     weights = NULL;
 done:

@@ -11,6 +11,21 @@
 #include "quant.h"
 #include "tensor.h"
 
+/* How blocks of a file become planes. */
+struct at_format {
+    const char *name; /* as files call it: "F32", "Q4_K" */
+    uint32_t block_cols, block_bytes;
+    enum at_quant_type type; /* AT_QUANT_COUNT when it cannot be used */
+    /* A row of n blocks into a row of each zeroed plane; NULL: values as they are, in plane 0. */
+    void (*repack)(uint8_t *plane0, uint8_t *plane1, const uint8_t *blocks, uint64_t n);
+};
+const struct at_format *at_format_find(const char *name); /* or NULL */
+
+struct at_source;
+/* A row of a tensor into a row of each zeroed plane. */
+typedef void at_repack_row(uint8_t *plane0, uint8_t *plane1, const struct at_source *source,
+                           uint64_t row);
+
 /* A tensor in a file. Rows are outputs: a matrix W (rows, cols) as PyTorch's [out, in]. */
 struct at_source {
     const char *name;         /* as in the file */
@@ -23,6 +38,11 @@ struct at_source {
     uint64_t rows, cols; /* all but the last dimension multiplied; the last */
     const uint8_t *data;
     uint64_t n_bytes, row_bytes; /* bytes of a row in the file */
+    bool is_part;                /* belongs to a quantised matrix: its scales, its codebook */
+    /* how rows become planes: by the blocks of a format, or with `repack` and what it needs */
+    const struct at_format *format;
+    at_repack_row *repack;
+    const void *context;
 };
 
 struct at_weights;
@@ -43,6 +63,27 @@ const cJSON *at_weights_config(const struct at_weights *weights);
 AT_CHECKED at_weights_digest(struct at_weights *weights, char hex[65]);
 /* safetensors __metadata__ value or NULL. */
 const char *at_weights_metadata(const struct at_weights *weights, const char *key);
+
+/* ---- quantising at load ---- */
+struct at_quantise_params {
+    enum at_quant_type type; /* AT_NF4, AT_FP4 or AT_INT8; AT_F32: as the file has them */
+    bool nested;             /* 4 bits: scales are quantised, too */
+};
+struct at_quantise_report {
+    const char *type_name; /* "NF4", "FP4", "INT8" */
+    bool nested;
+    uint64_t matrices;
+    double error; /* root of the summed squares of rounding over that of all values */
+};
+/* Plain matrices of linear layers are to be quantised when they are uploaded, as bitsandbytes does
+ * it. */
+void at_weights_quantise(struct at_weights *weights, const struct at_quantise_params *params);
+/* The source to upload for a linear layer's `source`: itself, or one that quantises its rows.
+ * AT_USAGE when it is quantised already. */
+AT_CHECKED at_weights_linear(const struct at_source **out, struct at_weights *weights,
+                             const struct at_source *source);
+/* Of what was uploaded so far. */
+struct at_quantise_report at_weights_quantise_report(const struct at_weights *weights);
 
 /* ---- GGUF metadata ---- */
 enum at_gguf_type {

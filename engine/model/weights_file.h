@@ -18,6 +18,14 @@ struct at_gguf_item {
     uint64_t n;                /* elements of an array, bytes of a string, or 1 */
     const uint8_t *value;
 };
+/* Quantising at load; arrays are those of the matrix being uploaded. */
+struct at_quantise {
+    struct at_quantise_params params;
+    float *scales;       /* a block, of double quantisation; or NULL */
+    double *errors;      /* (rows, 2): squares of roundings, of values */
+    double error, total; /* of all matrices */
+    struct at_quantise_report report;
+};
 struct at_weights {
     struct at_arena *arena;  /* a pointer, so that getters of a const file can keep copies */
     struct at_shard *shards; /* fixed after open: sources point into it */
@@ -32,11 +40,23 @@ struct at_weights {
     const struct at_gguf_item **items_by_key;
     size_t n_items;
     struct at_digest digest; /* "" until asked for */
+    struct at_quantise quantise;
 };
+
+/* By ggml's number of the type, or NULL. */
+const struct at_format *at_format_find_gguf(uint64_t type);
+uint16_t at_get_half(const uint8_t *bytes);
+/* Exact: every half is a float. */
+float at_widen_half(uint16_t half);
 
 /* Each parses one mapped shard and appends its tensors to weights->sources. */
 AT_CHECKED at_safetensors_parse(struct at_weights *weights, const struct at_shard *shard);
 AT_CHECKED at_gguf_parse(struct at_weights *weights, const struct at_shard *shard);
+/* Turns tensors of bitsandbytes (4 bits) of a folder, whose config is read, into matrices. */
+AT_CHECKED at_bnb_attach(struct at_weights *weights);
+/* Around the upload of a matrix, whose rows may be quantised. AT_NUMERIC for what is not finite. */
+AT_CHECKED at_quantise_begin(const struct at_source *source);
+AT_CHECKED at_quantise_end(const struct at_source *source);
 /* Metadata of a GGUF file from *at on; *at is left behind it. *alignment: general.alignment. */
 AT_CHECKED at_gguf_parse_items(struct at_weights *weights, const struct at_shard *shard, size_t *at,
                                uint64_t n, uint32_t *alignment);

@@ -259,7 +259,12 @@ void at_linear_row(struct at_stream *s, struct at_tensor y, struct at_tensor x,
         [AT_F32] = AT_KERNEL_gemv_f32,   [AT_F16] = AT_KERNEL_gemv_f16,
         [AT_BF16] = AT_KERNEL_gemv_bf16, [AT_Q8_0] = AT_KERNEL_gemv_q8_0,
         [AT_Q4_0] = AT_KERNEL_gemv_q4_0, [AT_Q4_1] = AT_KERNEL_gemv_q4_1,
-        [AT_Q6_K] = AT_KERNEL_gemv_q6_k,
+        [AT_Q5_0] = AT_KERNEL_gemv_q5_0, [AT_Q5_1] = AT_KERNEL_gemv_q5_1,
+        [AT_Q2_K] = AT_KERNEL_gemv_q2_k, [AT_Q3_K] = AT_KERNEL_gemv_q3_k,
+        [AT_Q4_K] = AT_KERNEL_gemv_q4_k, [AT_Q5_K] = AT_KERNEL_gemv_q5_k,
+        [AT_Q6_K] = AT_KERNEL_gemv_q6_k, [AT_IQ4] = AT_KERNEL_gemv_iq4,
+        [AT_NF4] = AT_KERNEL_gemv_nf4,   [AT_FP4] = AT_KERNEL_gemv_fp4,
+        [AT_INT8] = AT_KERNEL_gemv_int8,
     };
     const struct at_weight w = at_weight_rows(weight, 0, weight.rows);
     const bool scales = at_quant_get(w.type)->n_planes > 1;

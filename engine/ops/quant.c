@@ -2,35 +2,45 @@
 
 #include "kernels.h"
 
-static const struct at_quant quants[AT_QUANT_COUNT] = {
-    [AT_F32] = { "f32", 1, 1, 32 },     [AT_F16] = { "f16", 1, 1, 16 },
-    [AT_BF16] = { "bf16", 1, 1, 16 },   [AT_Q8_0] = { "q8_0", 32, 2, 8.5 },
-    [AT_Q4_0] = { "q4_0", 32, 2, 4.5 }, [AT_Q4_1] = { "q4_1", 32, 2, 5 },
-    [AT_Q6_K] = { "q6_k", 256, 2, 10 },
+/* Columns that a plane packs together and the bytes they take; no columns: once a row. */
+struct plane {
+    uint32_t cols, bytes;
 };
-/* Bits a column in plane 0; bits a group and columns a group in plane 1. */
 static const struct {
-    uint32_t bits, scale_bits, scale_cols;
-} planes[AT_QUANT_COUNT] = {
-    [AT_F32] = { 32, 0, 1 },   [AT_F16] = { 16, 0, 1 },   [AT_BF16] = { 16, 0, 1 },
-    [AT_Q8_0] = { 8, 16, 32 }, [AT_Q4_0] = { 4, 16, 32 }, [AT_Q4_1] = { 4, 32, 32 },
-    [AT_Q6_K] = { 8, 32, 16 },
+    struct at_quant quant;
+    struct plane plane[2];
+} types[AT_QUANT_COUNT] = {
+    [AT_F32] = { { "f32", 1, 1 }, { { 1, 4 } } },
+    [AT_F16] = { { "f16", 1, 1 }, { { 1, 2 } } },
+    [AT_BF16] = { { "bf16", 1, 1 }, { { 1, 2 } } },
+    [AT_Q8_0] = { { "q8_0", 32, 2 }, { { 1, 1 }, { 32, 2 } } },
+    [AT_Q4_0] = { { "q4_0", 32, 2 }, { { 32, 16 }, { 32, 2 } } },
+    [AT_Q4_1] = { { "q4_1", 32, 2 }, { { 32, 16 }, { 32, 4 } } },
+    [AT_Q5_0] = { { "q5_0", 32, 2 }, { { 128, 80 }, { 32, 2 } } },
+    [AT_Q5_1] = { { "q5_1", 32, 2 }, { { 128, 80 }, { 32, 4 } } },
+    [AT_Q2_K] = { { "q2_k", 256, 2 }, { { 64, 16 }, { 256, 20 } } },
+    [AT_Q3_K] = { { "q3_k", 256, 2 }, { { 128, 48 }, { 256, 20 } } },
+    [AT_Q4_K] = { { "q4_k", 256, 2 }, { { 32, 16 }, { 256, 20 } } },
+    [AT_Q5_K] = { { "q5_k", 256, 2 }, { { 128, 80 }, { 256, 20 } } },
+    [AT_Q6_K] = { { "q6_k", 256, 2 }, { { 1, 1 }, { 256, 20 } } },
+    [AT_IQ4] = { { "iq4", 32, 2 }, { { 32, 16 }, { 32, 4 } } },
+    [AT_NF4] = { { "nf4", 64, 2 }, { { 32, 16 }, { 64, 4 } } },
+    [AT_FP4] = { { "fp4", 64, 2 }, { { 32, 16 }, { 64, 4 } } },
+    [AT_INT8] = { { "int8", 32, 2 }, { { 1, 1 }, { 0, 4 } } },
 };
 
 const struct at_quant *at_quant_get(enum at_quant_type type)
 {
     AT_REQUIRE((uint32_t)type < AT_QUANT_COUNT);
-    return &quants[type];
+    return &types[type].quant;
 }
 
 uint64_t at_quant_row_bytes(enum at_quant_type type, uint32_t plane, uint32_t cols)
 {
-    const uint64_t groups = at_div_up(cols, planes[type].scale_cols);
-    const uint64_t bits =
-        plane == 0 ? (uint64_t)cols * planes[type].bits : groups * planes[type].scale_bits;
+    const struct plane *p = &types[type].plane[plane];
 
     AT_REQUIRE((uint32_t)type < AT_QUANT_COUNT && plane < 2);
-    return at_round_up(at_div_up(bits, 8), 16);
+    return at_round_up((p->cols > 0 ? at_div_up(cols, p->cols) : 1) * p->bytes, 16);
 }
 
 void at_weight_reserve(struct at_pool *pool, struct at_weight *weight, enum at_quant_type type,
@@ -68,7 +78,12 @@ void at_dequantise(struct at_stream *stream, struct at_tensor out, struct at_wei
     static const uint32_t kernels[AT_QUANT_COUNT] = {
         [AT_F16] = AT_KERNEL_dequantise_f16,   [AT_BF16] = AT_KERNEL_dequantise_bf16,
         [AT_Q8_0] = AT_KERNEL_dequantise_q8_0, [AT_Q4_0] = AT_KERNEL_dequantise_q4_0,
-        [AT_Q4_1] = AT_KERNEL_dequantise_q4_1, [AT_Q6_K] = AT_KERNEL_dequantise_q6_k,
+        [AT_Q4_1] = AT_KERNEL_dequantise_q4_1, [AT_Q5_0] = AT_KERNEL_dequantise_q5_0,
+        [AT_Q5_1] = AT_KERNEL_dequantise_q5_1, [AT_Q2_K] = AT_KERNEL_dequantise_q2_k,
+        [AT_Q3_K] = AT_KERNEL_dequantise_q3_k, [AT_Q4_K] = AT_KERNEL_dequantise_q4_k,
+        [AT_Q5_K] = AT_KERNEL_dequantise_q5_k, [AT_Q6_K] = AT_KERNEL_dequantise_q6_k,
+        [AT_IQ4] = AT_KERNEL_dequantise_iq4,   [AT_NF4] = AT_KERNEL_dequantise_nf4,
+        [AT_FP4] = AT_KERNEL_dequantise_fp4,   [AT_INT8] = AT_KERNEL_dequantise_int8,
     };
     const struct at_weight w = at_weight_rows(weight, 0, weight.rows);
     const struct at_view views[] = { at_tensor_view(out), w.plane[0], w.plane[1] };

@@ -2,25 +2,65 @@
  * start at multiples of 16 bytes: plane 0 the values or quants, plane 1 the scales. One GLSL file
  * shaders/lib/dq_<name>.glsl (row, column / 4 -> vec4, `precise`) serves every consumer;
  * lib/dq_texel.glsl gives CPU devices the same bits by whole texels.
- *   f32   plane 0: floats                    f16, bf16  plane 0: halves, two a word, low half first
- *   q8_0  plane 0: signed bytes, 4 a word    plane 1: f16 d per 32 columns, two a word
- *   q4_0  plane 0: nibbles, 8 a word, column 8i+j at bit 4j; value d * (nibble - 8); plane 1 as
- * q8_0 q4_1  plane 0 as q4_0; value d * nibble + m; plane 1: a word per 32 columns, d low, m high
- *   q6_k  plane 0: 6-bit quants as bytes q + 0..63, 4 a word; plane 1: f32 d * scale per 16 columns
- *         (the product d * scale is one f32 rounding, as the reference does it) */
+ * Quants ("words" are 32 bits; lower bits hold lower columns):
+ *   nibbles   8 columns a word
+ *   bytes     4 columns a word
+ *   two bits  16 columns a word
+ *   three bits, five bits   a run of 128 columns has its lower two or four bits as above, then 4
+ *             words with the highest bit of 32 columns each
+ * Scales:
+ *   super     of 256 columns: a word with f16 d low and m high, then 16 bytes, which are one for
+ *             every 16 columns, or a scale and a minimum for every 32
+ *
+ *   f32       plane 0: floats
+ *   f16, bf16 plane 0: halves, two a word
+ *   q8_0      signed bytes; f16 d per 32 columns, two a word: d * q
+ *   q4_0      nibbles; as q8_0: d * (q - 8)
+ *   q4_1      nibbles; a word per 32 columns, f16 d low, m high: d * q + m
+ *   q5_0      five bits; as q8_0: d * (q - 16)
+ *   q5_1      five bits; as q4_1: d * q + m
+ *   q2_k      two bits; super, a byte has the scale in its low, the minimum in its high nibble:
+ *             d * scale * q - m * minimum
+ *   q3_k      three bits; super, signed bytes: d * scale * (q - 4)
+ *   q4_k, q5_k nibbles, five bits; super by 32 columns: d * scale * q - m * minimum
+ *   q6_k      bytes 0..63; as q3_k: d * scale * (q - 32)
+ *   iq4       nibbles; f32 d per 32 columns: d * code[q], the whole numbers of GGUF's IQ4_NL and
+ *             IQ4_XS (d is exact: an f16 times a number of six bits)
+ *   nf4, fp4  nibbles; f32 d per 64 columns: d * code[q] (QLoRA, Dettmers et al. 2023, arXiv
+ *             2305.14314)
+ *   int8      signed bytes; an f32 d a row: q * d * (1 / 127) (LLM.int8, Dettmers et al. 2022,
+ *             arXiv 2208.07339, without its outliers: products are in f32) */
 #ifndef AT_QUANT_H
 #define AT_QUANT_H
 
 #include "gpu.h"
 #include "tensor.h"
 
-enum at_quant_type { AT_F32, AT_F16, AT_BF16, AT_Q8_0, AT_Q4_0, AT_Q4_1, AT_Q6_K, AT_QUANT_COUNT };
+enum at_quant_type {
+    AT_F32,
+    AT_F16,
+    AT_BF16,
+    AT_Q8_0,
+    AT_Q4_0,
+    AT_Q4_1,
+    AT_Q5_0,
+    AT_Q5_1,
+    AT_Q2_K,
+    AT_Q3_K,
+    AT_Q4_K,
+    AT_Q5_K,
+    AT_Q6_K,
+    AT_IQ4,
+    AT_NF4,
+    AT_FP4,
+    AT_INT8,
+    AT_QUANT_COUNT
+};
 
 struct at_quant {
     const char *name;
     uint32_t block_cols; /* columns a block covers; 1 for plain types */
     uint32_t n_planes;
-    double bits; /* per weight on the device */
 };
 const struct at_quant *at_quant_get(enum at_quant_type type);
 /* Bytes of one row of a plane (multiple of 16; 0 for a plane that the type lacks). */

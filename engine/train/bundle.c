@@ -67,6 +67,7 @@ static AT_CHECKED open_model(struct at_bundle *b, const struct at_bundle_params 
         goto done;
     }
     TRY(at_weights_open(&b->weights, p->path));
+    at_weights_quantise(b->weights, &p->quantise);
     TRY(at_model_config_read(&b->config, b->weights));
 done:
     at_json_free(&config);

@@ -13,6 +13,7 @@ struct at_bundle_params {
     const char *chat_template_path; /* file; NULL: the model's own */
     bool no_weights;                /* sizes from config.json only (init_from_scratch, tokenize) */
     bool tokenizer_only;            /* nothing of the model itself is looked at */
+    struct at_quantise_params quantise;
 };
 struct at_bundle {
     struct at_arena arena;

@@ -119,10 +119,35 @@ done:
     return st;
 }
 
+/* ---- quantising at load ---- */
+
+static AT_CHECKED check_quantising(const struct at_config *c)
+{
+    static const enum at_key knobs[] = { AT_KEY_bnb_4bit_quant_type,
+                                         AT_KEY_bnb_4bit_use_double_quant,
+                                         AT_KEY_use_bnb_nested_quant };
+
+    if (c->load_in_4bit && c->load_in_8bit)
+        return at_fail(AT_USAGE, "load_in_4bit and load_in_8bit exclude each other; remove one");
+    if ((c->load_in_4bit || c->load_in_8bit) && !c->use_peft)
+        return at_fail(AT_USAGE, "%s needs use_peft: true (quantised weights cannot be trained)",
+                       c->load_in_4bit ? "load_in_4bit" : "load_in_8bit");
+    for (size_t i = 0; !c->load_in_4bit && i < AT_COUNT(knobs); i++)
+        if (c->origin[knobs[i]] >= AT_FROM_FILE)
+            return at_fail(AT_USAGE,
+                           "%s is not read without load_in_4bit; set that to true or remove it",
+                           at_key_name(knobs[i]));
+    return AT_OK;
+}
+
 /* ---- adapters ---- */
 
 AT_CHECKED at_config_check_adapters(const struct at_config *c)
 {
+    enum at_status st = check_quantising(c);
+
+    if (st != AT_OK)
+        return st;
     if (!c->use_peft && c->adapter_name_or_path)
         return at_fail(AT_USAGE, "adapter_name_or_path needs use_peft: true (full fine-tuning "
                                  "starts from the model alone)");

@@ -531,6 +531,23 @@ done:
     return st;
 }
 
+/* What became of the base that adapter_config.json names, where it was quantised at load. */
+static void add_quantised(cJSON *out, const struct at_run *run)
+{
+    const struct at_quantise_report r = run->bundle.weights
+                                            ? at_weights_quantise_report(run->bundle.weights)
+                                            : (struct at_quantise_report){ .matrices = 0 };
+    cJSON *part = NULL;
+
+    if (r.matrices == 0)
+        return;
+    part = cJSON_AddObjectToObject(out, "quantised");
+    cJSON_AddStringToObject(part, "type", r.type_name);
+    cJSON_AddBoolToObject(part, "double", r.nested);
+    cJSON_AddNumberToObject(part, "matrices", (double)r.matrices);
+    cJSON_AddNumberToObject(part, "relative_error", r.error);
+}
+
 static AT_CHECKED write_run(struct at_records *r, const struct at_run *run)
 {
     enum at_status st = AT_OK;
@@ -557,6 +574,7 @@ static AT_CHECKED write_run(struct at_records *r, const struct at_run *run)
     cJSON_AddNumberToObject(part, "eval_rows", run->data.eval.n_rows);
     part = cJSON_AddObjectToObject(out, "digests");
     TRY(add_digests(&r->arena, part, run));
+    add_quantised(out, run);
     part = cJSON_AddObjectToObject(out, "device_bytes");
     cJSON_AddNumberToObject(part, "frozen", (double)bytes.frozen);
     cJSON_AddNumberToObject(part, "state", (double)bytes.state);

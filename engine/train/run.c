@@ -229,6 +229,16 @@ static void count_steps(struct at_run *run)
                            : (uint64_t)ceil(c->num_train_epochs * (double)run->steps_per_epoch);
 }
 
+static struct at_quantise_params quantise_params(const struct at_config *c)
+{
+    const enum at_quant_type four = strcmp(c->bnb_4bit_quant_type, "fp4") == 0 ? AT_FP4 : AT_NF4;
+
+    return (struct at_quantise_params){
+        .type = c->load_in_4bit ? four : (c->load_in_8bit ? AT_INT8 : AT_F32),
+        .nested = c->load_in_4bit && (c->bnb_4bit_use_double_quant || c->use_bnb_nested_quant),
+    };
+}
+
 static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
                             const struct at_events *events, enum at_purpose purpose)
 {
@@ -236,6 +246,7 @@ static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
     struct at_bundle_params b = { .path = config->model_name_or_path,
                                   .chat_template_path = config->chat_template_path,
                                   .tokenizer_dir = config->tokenizer,
+                                  .quantise = quantise_params(config),
                                   .no_weights = config->init_from_scratch };
 
     *out = (struct at_run){ .config = config, .method = config->run_method, .purpose = purpose };

@@ -25,7 +25,23 @@ uint dq_scales(uint row, uint i) { return scales[row * p.scales_stride + i]; }
 #include "lib/dq_q4_0.glsl"
 #elif defined DQ_Q4_1
 #include "lib/dq_q4_1.glsl"
+#elif defined DQ_Q5_0
+#include "lib/dq_q5_0.glsl"
+#elif defined DQ_Q5_1
+#include "lib/dq_q5_1.glsl"
+#elif defined DQ_Q2_K
+#include "lib/dq_q2_k.glsl"
+#elif defined DQ_Q3_K
+#include "lib/dq_q3_k.glsl"
+#elif defined DQ_Q4_K
+#include "lib/dq_q4_k.glsl"
+#elif defined DQ_Q5_K
+#include "lib/dq_q5_k.glsl"
 #elif defined DQ_Q6_K
 #include "lib/dq_q6_k.glsl"
+#elif defined DQ_INT8
+#include "lib/dq_int8.glsl"
+#else
+#include "lib/dq_codebook.glsl"
 #endif
 #endif

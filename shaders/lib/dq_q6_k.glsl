@@ -1,9 +1,10 @@
-// q6_k: 6-bit quants as bytes 0..63, 4 a word; an f32 d * scale per 16 columns. Value that * (q - 32).
+// q6_k: 6-bit quants as bytes 0..63, 4 a word; super-blocks of groups of 16. Value d * scale * (q - 32).
+#include "lib/dq_bits.glsl"
+#include "lib/dq_super.glsl"
+
 vec4 dq(uint row, uint col4)
 {
-    const uint q = dq_quants(row, col4);
-    const float d = uintBitsToFloat(dq_scales(row, col4 / 4));
-    const precise vec4 v = d * vec4(ivec4(q & 63u, q >> 8 & 63u, q >> 16 & 63u, q >> 24 & 63u) - 32);
+    const precise vec4 v = super_signed(row, col4) * vec4(ivec4(quants_8(row, col4)) - 32);
 
     return v;
 }

@@ -1,6 +1,6 @@
 // Weights by whole 16-byte texels of quants, for CPU devices: dq_texel(row, i) -> COUNT4 vec4s, columns
-// 4 * COUNT4 * i and on of a row, bit for bit the values of lib/dq_<name>.glsl. A lane decodes a texel:
-// one fetch, one scale, no test a value. Needs quants_stride and scales_stride in p.
+// 4 * COUNT4 * i and on of a row, bit for bit the values of lib/dq_<name>.glsl. A lane decodes a texel (half
+// a one of two bits): no test a value. Needs quants_stride and scales_stride in p.
 #ifdef DQ_F32
 layout(binding = 1) uniform samplerBuffer quants;
 #else
@@ -16,20 +16,48 @@ layout(binding = 2) uniform isamplerBuffer scales;
 #define COUNT4 1
 #elif defined DQ_F16 || defined DQ_BF16
 #define COUNT4 2
-#elif defined DQ_Q8_0 || defined DQ_Q6_K
+#elif defined DQ_Q8_0 || defined DQ_Q6_K || defined DQ_INT8
 #define COUNT4 4
 #else
 #define COUNT4 8
 #endif
 
-#if defined DQ_Q4_0 || defined DQ_Q8_0
+#ifndef DQ_F32
+ivec4 texel(int row, int i) { return texelFetch(quants, row * int(p.quants_stride) / 4 + i); }
+#endif
+#ifdef DQ_SCALES
+int scale_word(int row, int i) { return texelFetch(scales, row * int(p.scales_stride) + i).x; }
+#endif
+
+// A word has the two or three bits of 16 columns, the nibbles of 8, the bytes of 4; whole texels hold the
+// third or fifth bits, a word per 32 columns, behind those of 128 columns.
+const ivec4 PLACE = ivec4(0, 1, 2, 3);
+ivec4 bytes_of(int word) { return ivec4(word) >> 8 * PLACE & 255; }
+ivec4 nibbles_of(ivec4 q, int e) { return ivec4(q[e / 2]) >> (4 * PLACE + 16 * (e & 1)) & 15; }
+ivec4 pairs_of(ivec2 q, int e) { return ivec4(q[e / 4]) >> (2 * PLACE + 8 * (e & 3)) & 3; }
+ivec4 bits_of(int word, int e) { return ivec4(word) >> (PLACE + 4 * e) & 1; }
+ivec2 half_of(ivec4 q, int i) { return (i & 1) == 0 ? q.xy : q.zw; }
+
+#if defined DQ_Q2_K || defined DQ_Q3_K || defined DQ_Q4_K || defined DQ_Q5_K || defined DQ_Q6_K
+#define SUPER_TEXELS (64 / COUNT4) // of a super-block of 256 columns
+// d and m; word w of the scales behind them
+uint super_halves(int row, int i) { return uint(scale_word(row, i / SUPER_TEXELS * 5)); }
+int super_word(int row, int i, int w) { return scale_word(row, i / SUPER_TEXELS * 5 + 1 + w); }
+// 32 columns: a pair of bytes
+ivec2 super_bytes(int row, int i)
+{
+    return ivec2(super_word(row, i, (i & 7) / 2)) >> (ivec2(0, 8) + 16 * (i & 1)) & 255;
+}
+#elif defined DQ_Q4_0 || defined DQ_Q5_0 || defined DQ_Q8_0
 // f16 of a block of 32 columns, two a word
 float block_scale(int row, int block)
 {
-    const uint word = uint(texelFetch(scales, row * int(p.scales_stride) + block / 2).x);
+    const uint word = uint(scale_word(row, block / 2));
 
     return half_to_float((block & 1) == 0 ? word & 0xffffu : word >> 16);
 }
+#elif defined DQ_IQ4 || defined DQ_NF4 || defined DQ_FP4
+#include "lib/dq_code.glsl"
 #endif
 
 vec4[COUNT4] dq_texel(int row, int i)
@@ -38,36 +66,91 @@ vec4[COUNT4] dq_texel(int row, int i)
 
 #ifdef DQ_F32
     w[0] = texelFetch(quants, row * int(p.quants_stride) / 4 + i);
-#else
-    const ivec4 q = texelFetch(quants, row * int(p.quants_stride) / 4 + i);
-#ifdef DQ_F16
+#elif defined DQ_F16
+    const ivec4 q = texel(row, i);
     [[unroll]] for (int e = 0; e < 4; e++) {
         w[e / 2][2 * e & 3] = half_to_float(uint(q[e]) & 0xffffu);
         w[e / 2][(2 * e & 3) + 1] = half_to_float(uint(q[e]) >> 16);
     }
 #elif defined DQ_BF16
+    const ivec4 q = texel(row, i);
     [[unroll]] for (int e = 0; e < 4; e++) {
         w[e / 2][2 * e & 3] = intBitsToFloat(q[e] << 16);
         w[e / 2][(2 * e & 3) + 1] = intBitsToFloat(q[e] & ~0xffff);
     }
 #elif defined DQ_Q8_0
+    const ivec4 q = texel(row, i);
     const float d = block_scale(row, i / 2);
     [[unroll]] for (int e = 0; e < 4; e++)
         w[e] = d * vec4(q[e] << 24 >> 24, q[e] << 16 >> 24, q[e] << 8 >> 24, q[e] >> 24);
-#elif defined DQ_Q6_K
-    const float d = intBitsToFloat(texelFetch(scales, row * int(p.scales_stride) + i).x);
+#elif defined DQ_INT8
+    const ivec4 q = texel(row, i);
+    const float largest = intBitsToFloat(scale_word(row, 0));
     [[unroll]] for (int e = 0; e < 4; e++)
-        w[e] = d * vec4((ivec4(q[e], q[e] >> 8, q[e] >> 16, q[e] >> 24) & 63) - 32);
+        w[e] = vec4(q[e] << 24 >> 24, q[e] << 16 >> 24, q[e] << 8 >> 24, q[e] >> 24) * largest *
+               0.007874015718698502;
+#elif defined DQ_Q6_K
+    const ivec4 q = texel(row, i);
+    const int scale = super_word(row, i, (i & 15) / 4) << (24 - 8 * (i & 3)) >> 24;
+    const float d = half_to_float(super_halves(row, i) & 0xffffu) * scale;
+    [[unroll]] for (int e = 0; e < 4; e++)
+        w[e] = d * vec4(bytes_of(q[e]) - 32);
 #elif defined DQ_Q4_0
+    const ivec4 q = texel(row, i);
     const float d = block_scale(row, i);
     [[unroll]] for (int e = 0; e < 8; e++)
-        w[e] = d * vec4((ivec4(q[e / 2]) >> (ivec4(0, 4, 8, 12) + 16 * (e & 1)) & 15) - 8);
-#else
-    const uint scale = uint(texelFetch(scales, row * int(p.scales_stride) + i).x);
-    const float d = half_to_float(scale & 0xffffu), m = half_to_float(scale >> 16);
+        w[e] = d * vec4(nibbles_of(q, e) - 8);
+#elif defined DQ_Q5_0
+    const ivec4 q = texel(row, i / 4 * 5 + (i & 3));
+    const int high = texel(row, i / 4 * 5 + 4)[i & 3];
+    const float d = block_scale(row, i);
     [[unroll]] for (int e = 0; e < 8; e++)
-        w[e] = d * vec4(ivec4(q[e / 2]) >> (ivec4(0, 4, 8, 12) + 16 * (e & 1)) & 15) + m;
+        w[e] = d * vec4((nibbles_of(q, e) | bits_of(high, e) << 4) - 16);
+#elif defined DQ_Q4_1 || defined DQ_Q5_1
+    const uint scale = uint(scale_word(row, i));
+    const float d = half_to_float(scale & 0xffffu), m = half_to_float(scale >> 16);
+#ifdef DQ_Q4_1
+    const ivec4 q = texel(row, i);
+    [[unroll]] for (int e = 0; e < 8; e++)
+        w[e] = d * vec4(nibbles_of(q, e)) + m;
+#else
+    const ivec4 q = texel(row, i / 4 * 5 + (i & 3));
+    const int high = texel(row, i / 4 * 5 + 4)[i & 3];
+    [[unroll]] for (int e = 0; e < 8; e++)
+        w[e] = d * vec4(nibbles_of(q, e) | bits_of(high, e) << 4) + m;
 #endif
+#elif defined DQ_Q2_K
+    const ivec2 q = half_of(texel(row, i / 2), i), both = super_bytes(row, i);
+    const uint halves = super_halves(row, i);
+    const precise vec2 d = half_to_float(halves & 0xffffu) * vec2(both & 15);
+    const precise vec2 m = half_to_float(halves >> 16) * vec2(both >> 4);
+    [[unroll]] for (int e = 0; e < 8; e++)
+        w[e] = d[e / 4] * vec4(pairs_of(q, e)) - m[e / 4];
+#elif defined DQ_Q3_K
+    const ivec2 q = half_of(texel(row, i / 4 * 3 + (i & 3) / 2), i);
+    const int high = texel(row, i / 4 * 3 + 2)[i & 3];
+    const vec2 d = half_to_float(super_halves(row, i) & 0xffffu) * vec2(super_bytes(row, i) << 24 >> 24);
+    [[unroll]] for (int e = 0; e < 8; e++)
+        w[e] = d[e / 4] * vec4((pairs_of(q, e) | bits_of(high, e) << 2) - 4);
+#elif defined DQ_Q4_K || defined DQ_Q5_K
+    const vec2 both = vec2(super_bytes(row, i));
+    const uint halves = super_halves(row, i);
+    const precise float d = half_to_float(halves & 0xffffu) * both.x, m = half_to_float(halves >> 16) * both.y;
+#ifdef DQ_Q4_K
+    const ivec4 q = texel(row, i);
+    [[unroll]] for (int e = 0; e < 8; e++)
+        w[e] = d * vec4(nibbles_of(q, e)) - m;
+#else
+    const ivec4 q = texel(row, i / 4 * 5 + (i & 3));
+    const int high = texel(row, i / 4 * 5 + 4)[i & 3];
+    [[unroll]] for (int e = 0; e < 8; e++)
+        w[e] = d * vec4(nibbles_of(q, e) | bits_of(high, e) << 4) - m;
+#endif
+#else
+    const ivec4 q = texel(row, i);
+    const float d = intBitsToFloat(scale_word(row, i / (CODE_GROUP4 / 8)));
+    [[unroll]] for (int e = 0; e < 8; e++)
+        w[e] = d * code_value(nibbles_of(q, e));
 #endif
     return w;
 }

@@ -135,6 +135,32 @@ static void one_row(struct bench *b)
     at_linear_row(b->stream, C, A, weight, 1, false);
 }
 
+/* A layer of a slab: what a quantised matrix costs over an f32 one. */
+static struct at_linear_scratch panel;
+static struct at_tensor slab_x, slab_y;
+
+static void slab(struct bench *b)
+{
+    at_linear_fwd(b->stream, slab_y, slab_x, weight, &panel, false);
+}
+
+static void whole_slab(struct bench *b, enum at_quant_type type)
+{
+    const uint32_t M = 256, N = 1536, K = 768;
+    const struct at_weight *weights[] = { &weight };
+    char what[64];
+
+    begin(b);
+    at_weight_reserve(b->pool, &weight, type, N, K, "weight");
+    at_linear_scratch_reserve(b->pool, &panel, weights, 1);
+    at_tensor_reserve(b->pool, &slab_x, M, K, "x");
+    at_tensor_reserve(b->pool, &slab_y, M, N, "y");
+    need(at_pool_commit(b->pool));
+    fill(b, slab_x.view);
+    snprintf(what, sizeof what, "  %u rows %s", M, at_quant_get(type)->name);
+    measure(b, what, 2.0 * M * N * K, slab);
+}
+
 static void dequantisation(struct bench *b, enum at_quant_type type)
 {
     const uint32_t rows = 1536, cols = 768;
@@ -356,9 +382,11 @@ int main(int argc, char **argv)
         product(&b, 2, 576, 16, 512);
         product(&b, 0, 512, 576, 16);
     }
-    for (int type = AT_F16; type < AT_QUANT_COUNT; type++)
-        if (!only || strcmp(only, "quant") == 0)
-            dequantisation(&b, (enum at_quant_type)type);
+    for (int type = AT_F32; type < AT_QUANT_COUNT && (!only || strcmp(only, "quant") == 0);
+         type++) {
+        dequantisation(&b, (enum at_quant_type)type);
+        whole_slab(&b, (enum at_quant_type)type);
+    }
     if (!only || strcmp(only, "head") == 0) {
         whole_head(&b, AT_F32);
         whole_head(&b, AT_Q8_0);

@@ -16,6 +16,8 @@ import sys
 import tempfile
 import zlib
 
+import tiny_model
+
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
 METHODS = {letter: name for name, letter in re.findall(
@@ -44,6 +46,8 @@ OTHER = {
     "assistant_only_loss": (True, {"preset": "trl"}),
     "base_model_name_or_path": "org/base",
     "beta": 0.5,
+    "bnb_4bit_quant_type": ("fp4", {"model_name_or_path": "WIDE", "load_in_4bit": True}),
+    "bnb_4bit_use_double_quant": (True, {"model_name_or_path": "WIDE", "load_in_4bit": True}),
     "center_rewards_coefficient": 0.5,
     "chat_template_path": "TEMPLATE",
     "completion_only_loss": (False, {"train_dataset": "completion.jsonl"}),
@@ -77,6 +81,8 @@ OTHER = {
     "learning_rate": 0.02,
     "load_best_model_at_end": (True, {"preset": "trl", "learning_rate": {"dpo": 0.3, "sft": 0.1},
                                       "max_steps": 0, "num_train_epochs": {"dpo": 2, "sft": 1}}),
+    "load_in_4bit": (True, {"model_name_or_path": "WIDE"}),
+    "load_in_8bit": (True, {"model_name_or_path": "WIDE"}),
     "logging_steps": 2,
     "lora_alpha": 64,
     "lora_dropout": (0.1, {"SFT": True}),
@@ -127,6 +133,7 @@ OTHER = {
     "train_sampling_strategy": "sequential",
     "truncation_mode": "keep_end",
     "undesirable_weight": 2.0,
+    "use_bnb_nested_quant": (True, {"model_name_or_path": "WIDE", "load_in_4bit": True}),
     "use_dora": True,
     "use_peft": False,
     "use_rslora": True,
@@ -176,6 +183,7 @@ def make_data(folder):
     plain = [{"prompt": f"where is {w}", "chosen": f"here is {w}", "rejected": f"no {w}"} for w in "abcdefgh"]
     dump(folder / "plain.jsonl", plain)
     (folder / "template.jinja").write_text("{{ messages }}")
+    tiny_model.plain_folder(folder / "wide", GOLDEN / "models" / "tiny_llama")
 
 
 def resolve(value, folder, method):
@@ -183,6 +191,8 @@ def resolve(value, folder, method):
         value = value.get(method, value.get("dpo"))  # other methods of pairs as dpo
     if value == "ADAPTER":
         return str(folder / "adapter")
+    if value == "WIDE":
+        return str(folder / "wide")
     if value == "TEMPLATE":
         return str(folder / "template.jinja")
     return value

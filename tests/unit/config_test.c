@@ -383,8 +383,7 @@ static void keys_that_are_not_read_are_errors(void **state)
 
 static void words_of_trl_are_classified(void **state)
 {
-    static const char *const come_later[] = { "bnb_4bit_quant_type", "bnb_4bit_use_double_quant",
-                                              "use_bnb_nested_quant" };
+    static const char *const come_later[] = { "loraplus_lr_embedding" };
     struct at_config c;
     const size_t before = at_warn_count("no_effect");
     const char *text = NULL, *name = NULL;

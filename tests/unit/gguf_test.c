@@ -441,11 +441,11 @@ static void unknown_and_removed_types_are_refused_others_are_named(void **state)
         put_file(&file, "t", 1, ne, unknown[i], 0, 4096);
         refuse(&file, "is unknown or was removed from the format");
     }
-    put_file(&file, "t", 1, ne, 12, 0, 160);
+    put_file(&file, "t", 1, ne, 16, 0, 96);
     weights = open_file(&file);
-    assert_string_equal(at_weights_get(weights, 0)->type_name, "Q4_K");
+    assert_string_equal(at_weights_get(weights, 0)->type_name, "IQ2_XXS");
     assert_int_equal(at_weights_get(weights, 0)->type, AT_QUANT_COUNT);
-    assert_int_equal(at_weights_get(weights, 0)->n_bytes, 144);
+    assert_int_equal(at_weights_get(weights, 0)->n_bytes, 66);
     at_weights_close(&weights);
 }
 

@@ -39,7 +39,7 @@ static void ref_quant_fixture_equals_gguf_py(void **state)
         free(want);
         free(got);
     }
-    assert_int_equal(n_types, 6);
+    assert_int_equal(n_types, 14);
     fclose(file);
 }
 

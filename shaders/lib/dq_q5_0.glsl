@@ -1,0 +1,12 @@
+// q5_0: five bits; an f16 scale d per 32 columns, two a word. Value d * (q - 16).
+#include "lib/dq_bits.glsl"
+#include "lib/half.glsl"
+
+vec4 dq(uint row, uint col4)
+{
+    const uint scales = dq_scales(row, col4 / 16);
+    const float d = half_to_float((col4 & 8u) == 0u ? scales & 0xffffu : scales >> 16);
+    const precise vec4 v = d * vec4(ivec4(quants_5(row, col4)) - 16);
+
+    return v;
+}
