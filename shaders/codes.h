@@ -1,5 +1,6 @@
-/* Codebooks of 4 bits, as C and GLSL read them: the value of code 0, 1, ..., 15. nf4 and fp4 (QLoRA,
- * Dettmers et al. 2023, arXiv 2305.14314; bitsandbytes), and GGUF's IQ4 (ggml, Gerganov et al.). */
+/* Codebooks of 4 bits, as C and GLSL read them: the value of code 0, 1, ..., 15. nf4 and fp4
+ * (QLoRA, Dettmers et al. 2023, arXiv 2305.14314; bitsandbytes), and GGUF's IQ4 (ggml, Gerganov et
+ * al.). */
 #ifndef CODES_H
 #define CODES_H
 

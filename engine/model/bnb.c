@@ -128,6 +128,8 @@ static AT_CHECKED read_matrix(struct at_source *s, struct at_weights *weights,
     struct at_source *part = NULL;
     double dim[2] = { 0 };
 
+    if (s->repack || s->is_part)
+        FAIL(AT_DATA, "%s: tensor %s has two quant_states", s->file, s->name);
     TRY(at_arena_alloc(weights->arena, &b, 1, sizeof *b));
     TRY(at_json_need_u32(&b->block, state, "blocksize", s->name));
     for (int i = 0; i < 2 && cJSON_IsArray(shape) && cJSON_GetArraySize(shape) == 2; i++)

@@ -122,7 +122,8 @@ const char *at_gguf_key(const struct at_weights *weights, size_t i);
 
 /* Repacks rows [begin, begin + n) of the result, of which row i is row `row_of(context, i)` of the
  * source (NULL: i), into plane bytes (at_quant_row_bytes() each, zero padding): bit movement only,
- * but for q6_k's d * scale. plane1 may be NULL for types that lack it. */
+ * but for the exact d * scale of IQ4_XS, the scales of double quantisation, and what quantises.
+ * plane1 may be NULL for types that lack it. */
 typedef uint64_t at_row_order(const void *context, uint64_t i);
 void at_repack_rows(uint8_t *plane0, uint8_t *plane1, const struct at_source *source,
                     uint64_t begin, uint64_t n, at_row_order *row_of, const void *context);

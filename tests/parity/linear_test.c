@@ -17,7 +17,7 @@ struct layer {
 /* f32 values rounded to what a q8_0 or f16 plane holds, with the planes. */
 static float *make_weight(uint8_t **plane0, uint8_t **plane1, const struct layer *l)
 {
-    const struct ref_quant *quant = ref_quant_find(at_quant_get(l->type)->name);
+    const struct ref_quant *quant = ref_quant_of_device(at_quant_get(l->type)->name);
     const size_t n = (size_t)l->N * l->K, stride0 = at_quant_row_bytes(l->type, 0, l->K),
                  stride1 = at_quant_row_bytes(l->type, 1, l->K);
     float *values = gt_floats(n, 1);
@@ -36,16 +36,15 @@ static float *make_weight(uint8_t **plane0, uint8_t **plane1, const struct layer
 
         for (size_t j = 0; j < quant->block_bytes; j++)
             block[j] = (uint8_t)(gt_random() & 0xff);
-        if (quant->block_cols == 32) {
-            block[0] = 0;
-            block[1] = 0x20; /* d = 2^-7 */
-            if (quant->block_bytes == 20)
-                block[3] = 0x30; /* m about 1/8 */
-        } else if (quant->block_cols == 256) {
-            block[208] = 0;
-            block[209] = 0x10; /* d = 2^-11, scales of up to 127 */
-        } else
+        for (size_t k = 0; k < quant->n_halves && quant->block_cols > 1; k++) {
+            /* 2^-7; before scales of up to 127 2^-11; a minimum without a scale about 1/8 */
+            block[quant->half[k]] = 0;
+            block[quant->half[k] + 1] = quant->block_cols == 256 ? 0x10 : k == 0 ? 0x20 : 0x30;
+        }
+        if (quant->block_cols == 1)
             block[1] = (uint8_t)(block[1] & 0xbb); /* halves below 1 */
+        else if (quant->n_halves == 0)
+            memcpy(block, &(float){ 0.125f }, sizeof(float));
     }
     ref_quant_values(values, quant, blocks, n);
     ref_quant_planes(*plane0, stride0, *plane1, stride1, quant, blocks, l->N, l->K);
@@ -197,7 +196,10 @@ static void linear_one_row_equals_reference(void **state)
         { AT_F32, 1, 1, 1 },      { AT_F32, 1, 63, 65 },    { AT_F32, 1, 576, 700 },
         { AT_F16, 1, 130, 63 },   { AT_BF16, 1, 577, 300 }, { AT_Q8_0, 1, 576, 700 },
         { AT_Q4_0, 1, 160, 200 }, { AT_Q4_1, 1, 32, 3 },    { AT_Q4_1, 1, 1536, 577 },
-        { AT_Q6_K, 1, 768, 130 },
+        { AT_Q6_K, 1, 768, 130 }, { AT_Q5_0, 1, 160, 70 },  { AT_Q5_1, 1, 96, 70 },
+        { AT_Q2_K, 1, 512, 70 },  { AT_Q3_K, 1, 512, 70 },  { AT_Q4_K, 1, 768, 70 },
+        { AT_Q5_K, 1, 512, 70 },  { AT_IQ4, 1, 96, 70 },    { AT_NF4, 1, 192, 70 },
+        { AT_FP4, 1, 64, 70 },    { AT_INT8, 1, 96, 70 },
     };
 
     (void)state;

@@ -93,7 +93,7 @@ static void dequantise_every_type_equals_definition(void **state)
                 check(&t, quant, 700, block == 1 ? 1000 : 1024);
         }
         /* more workgroups than many devices dispatch */
-        check(&t, ref_quant_find("f16"), 65535 * 16 + 40, 1);
+        check(&t, ref_quant_find("F16"), 65535 * 16 + 40, 1);
         gt_close(&t);
     }
 }

@@ -48,6 +48,7 @@ case $parts in *weights*)
     [ -f .build/dev/build.ninja ] || cmake --preset dev >/dev/null
     build .build/dev bench_load
     run weights "$peers/bin/python" tests/peers/weights_peer.py .build/dev/tests/bench_load "$peers"
+    run quants "$peers/bin/python" tests/peers/quants_peer.py .build/dev/tests/bench_load
     ;;
 esac
 case $parts in *real*) run real "$peers/bin/python" tests/peers/real_model.py .build/release/attune "$peers" ;; esac

@@ -311,23 +311,23 @@ static void scale_row(uint8_t *row, const uint8_t *block, size_t col)
 
 #define BITS_16 16, word
 const struct ref_quant ref_quants[] = {
-    { "bf16", "bf16", 1, 2, { 0 }, 1, BITS_16, bf16_value, NULL },
-    { "f16", "f16", 1, 2, { 0 }, 1, BITS_16, f16_value, NULL },
-    { "fp4", "fp4", 64, 36, { 0 }, 0, 4, code_quant, fp4_value, scale_code },
-    { "int8", "int8", 32, 36, { 0 }, 0, 8, int8_quant, int8_value, scale_row },
-    { "iq4_nl", "iq4", 32, 18, { 0 }, 1, 4, q4_0_quant, iq4_nl_value, scale_widened },
-    { "iq4_xs", "iq4", 256, 136, { 0 }, 1, 4, iq4_xs_quant, iq4_xs_value, scales_iq4_xs },
-    { "nf4", "nf4", 64, 36, { 0 }, 0, 4, code_quant, nf4_value, scale_code },
-    { "q2_k", "q2_k", 256, 84, { 80, 82 }, 2, 2, q2_k_quant, q2_k_value, scales_q2_k },
-    { "q3_k", "q3_k", 256, 110, { 108 }, 1, 3, q3_k_quant, q3_k_value, scales_q3_k },
-    { "q4_0", "q4_0", 32, 18, { 0 }, 1, 4, q4_0_quant, q4_0_value, scale_half },
-    { "q4_1", "q4_1", 32, 20, { 0, 2 }, 2, 4, q4_1_quant, q4_1_value, scale_halves },
-    { "q4_k", "q4_k", 256, 144, { 0, 2 }, 2, 4, q4_k_quant, q4_k_value, scales_k },
-    { "q5_0", "q5_0", 32, 22, { 0 }, 1, 5, q5_0_quant, q5_0_value, scale_half },
-    { "q5_1", "q5_1", 32, 24, { 0, 2 }, 2, 5, q5_1_quant, q5_1_value, scale_halves },
-    { "q5_k", "q5_k", 256, 176, { 0, 2 }, 2, 5, q5_k_quant, q5_k_value, scales_k },
-    { "q6_k", "q6_k", 256, 210, { 208 }, 1, 8, q6_k_quant, q6_k_value, scales_q6_k },
-    { "q8_0", "q8_0", 32, 34, { 0 }, 1, 8, q8_0_quant, q8_0_value, scale_half },
+    { "BF16", "bf16", 1, 2, { 0 }, 1, BITS_16, bf16_value, NULL },
+    { "F16", "f16", 1, 2, { 0 }, 1, BITS_16, f16_value, NULL },
+    { "FP4", "fp4", 64, 36, { 0 }, 0, 4, code_quant, fp4_value, scale_code },
+    { "INT8", "int8", 32, 36, { 0 }, 0, 8, int8_quant, int8_value, scale_row },
+    { "IQ4_NL", "iq4", 32, 18, { 0 }, 1, 4, q4_0_quant, iq4_nl_value, scale_widened },
+    { "IQ4_XS", "iq4", 256, 136, { 0 }, 1, 4, iq4_xs_quant, iq4_xs_value, scales_iq4_xs },
+    { "NF4", "nf4", 64, 36, { 0 }, 0, 4, code_quant, nf4_value, scale_code },
+    { "Q2_K", "q2_k", 256, 84, { 80, 82 }, 2, 2, q2_k_quant, q2_k_value, scales_q2_k },
+    { "Q3_K", "q3_k", 256, 110, { 108 }, 1, 3, q3_k_quant, q3_k_value, scales_q3_k },
+    { "Q4_0", "q4_0", 32, 18, { 0 }, 1, 4, q4_0_quant, q4_0_value, scale_half },
+    { "Q4_1", "q4_1", 32, 20, { 0, 2 }, 2, 4, q4_1_quant, q4_1_value, scale_halves },
+    { "Q4_K", "q4_k", 256, 144, { 0, 2 }, 2, 4, q4_k_quant, q4_k_value, scales_k },
+    { "Q5_0", "q5_0", 32, 22, { 0 }, 1, 5, q5_0_quant, q5_0_value, scale_half },
+    { "Q5_1", "q5_1", 32, 24, { 0, 2 }, 2, 5, q5_1_quant, q5_1_value, scale_halves },
+    { "Q5_K", "q5_k", 256, 176, { 0, 2 }, 2, 5, q5_k_quant, q5_k_value, scales_k },
+    { "Q6_K", "q6_k", 256, 210, { 208 }, 1, 8, q6_k_quant, q6_k_value, scales_q6_k },
+    { "Q8_0", "q8_0", 32, 34, { 0 }, 1, 8, q8_0_quant, q8_0_value, scale_half },
 };
 const size_t ref_n_quants = sizeof ref_quants / sizeof ref_quants[0];
 
@@ -335,6 +335,14 @@ const struct ref_quant *ref_quant_find(const char *name)
 {
     for (size_t i = 0; i < ref_n_quants; i++)
         if (strcmp(ref_quants[i].name, name) == 0)
+            return &ref_quants[i];
+    return NULL;
+}
+
+const struct ref_quant *ref_quant_of_device(const char *device)
+{
+    for (size_t i = 0; i < ref_n_quants; i++)
+        if (strcmp(ref_quants[i].device, device) == 0)
             return &ref_quants[i];
     return NULL;
 }
@@ -402,7 +410,7 @@ void ref_quant_tame(const struct ref_quant *quant, uint8_t *blocks, size_t n)
             block[quant->half[k] + 1] &= quant->bits == 16 ? 0xbf : 0xa7;
         if (is_float)
             block[3] &= 0xbf;
-        if (strcmp(quant->name, "int8") == 0)
+        if (strcmp(quant->name, "INT8") == 0)
             memcpy(block, blocks, 4);
     }
 }

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 struct ref_quant {
-    const char *name;   /* as gguf-py names it, in lower case */
+    const char *name;   /* as files call it */
     const char *device; /* at_quant's name */
     size_t block_cols, block_bytes;
     size_t half[2], n_halves; /* byte offsets of f16 fields */
@@ -21,6 +21,8 @@ struct ref_quant {
 extern const struct ref_quant ref_quants[];
 extern const size_t ref_n_quants;
 const struct ref_quant *ref_quant_find(const char *name); /* or NULL */
+/* The first whose device type has that name. */
+const struct ref_quant *ref_quant_of_device(const char *device);
 
 /* n values (a multiple of block_cols) from blocks. */
 void ref_quant_values(float *values, const struct ref_quant *quant, const uint8_t *blocks,

@@ -3,8 +3,6 @@
  * and parity.quant), in any row order. */
 #include "model_files.h"
 
-#include <ctype.h>
-
 #include "ref_quant.h"
 #include "weights.h"
 
@@ -26,16 +24,6 @@ static uint8_t *random_bytes(size_t n)
 static uint64_t reversed(const void *context, uint64_t i)
 {
     return *(const uint64_t *)context - 1 - i;
-}
-
-/* NULL for what no GGUF file holds. */
-static const struct at_format *format_of(const struct ref_quant *quant)
-{
-    char name[16] = { 0 };
-
-    for (size_t i = 0; quant->name[i]; i++)
-        name[i] = (char)toupper(quant->name[i]);
-    return at_format_find(name);
 }
 
 static struct at_source source_of(const struct at_format *format, uint64_t cols,
@@ -61,7 +49,7 @@ static void check(const struct ref_quant *quant, uint32_t cols)
 {
     const size_t n_blocks = ROWS * cols / quant->block_cols;
     uint8_t *blocks = random_bytes(n_blocks * quant->block_bytes);
-    const struct at_source source = source_of(format_of(quant), cols, blocks);
+    const struct at_source source = source_of(at_format_find(quant->name), cols, blocks);
     const size_t stride0 = at_quant_row_bytes(source.type, 0, cols);
     const size_t stride1 =
         quant->scales ? at_quant_row_bytes(source.type, 1, cols) : 0; /* plain types have none */
@@ -95,7 +83,7 @@ static void planes_equal_the_reference(void **state)
         const struct ref_quant *quant = &ref_quants[i];
         const uint32_t block = (uint32_t)quant->block_cols;
 
-        if (!format_of(quant))
+        if (!at_format_find(quant->name)) /* no GGUF file holds it */
             continue;
         check(quant, block);
         check(quant, block == 1 ? 37 : 3 * block);
