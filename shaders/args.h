@@ -23,9 +23,9 @@ struct add_args { U32 n; };
 /* A block of queries from t0 and of keys from key0 on: all views but ds begin there. ds: see
  * attention_cpu_bwd_kv.comp. g0: first kv head. accumulate 0 or 1. */
 struct attention_bwd_args {
-    U32 n_t, n_keys, t0, key0, g0, H, G, ldq, ldk, ldv, lddo, lddq, lddk, lddv, ldds, accumulate; F32 scale;
+    U32 n_t, n_keys, t0, key0, g0, H, G, ldq, ldk, ldv, lddo, lddq, lddk, lddv, ldds, accumulate, window; F32 scale, cap;
 };
-struct attention_fwd_args { U32 T, n_keys, H, G, ldq, ldk, ldv, ldo; F32 scale; };
+struct attention_fwd_args { U32 T, n_keys, H, G, ldq, ldk, ldv, ldo, window; F32 scale, cap; };
 struct attention_sum_args { U32 T, H, ldo, lddo; };
 struct bias_args { U32 T, C, ld; };
 struct dequantise_args { U32 rows, cols, ld, quants_stride, scales_stride; }; /* strides in words */
@@ -39,9 +39,9 @@ struct embed_bwd_args { U32 n_ids, C, v0, V, t0, T, lddw, lddx; };
 struct gemm_args { U32 M, N, K, lda, ldb, ldc, a_col, b_col, c_col; F32 alpha; U32 accumulate; };
 /* y[N] (+)= alpha * W[N,K] x[K]; strides of W's planes in words. */
 struct gemv_args { U32 N, K, quants_stride, scales_stride; F32 alpha; U32 accumulate; };
-struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; };
-struct head_finish_args { U32 R, C, V, ldu, ldy, with_u; };
-struct head_grad_args { U32 R, n, v0, ldz; };
+struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; F32 cap; };
+struct head_finish_args { U32 R, C, V, ldu, ldy, with_u; F32 cap; };
+struct head_grad_args { U32 R, n, v0, ldz; F32 cap; };
 struct head_kl_args { U32 R, C, ldu, ldh, ldr; };
 struct head_target_args { U32 R, C, n, v0, ldy, ldw; };
 struct mix_args { U32 n; F32 alpha; };
@@ -54,8 +54,10 @@ struct rmsnorm_bwd_args { U32 T, C, lddx, lddy, ldx; };
 struct rmsnorm_bwd_weight_args { U32 T, C, lddy, ldx; };
 struct rope_args { U32 T, heads, ld, p0, n, ldtable; F32 sign; };
 struct row_loss_args { U32 n_rows; F32 weight, beta, desirable_weight, undesirable_weight; };
+struct scale_args { U32 n; F32 factor; };
 struct scatter_rows_args { U32 T, t0, C, R, i0, lddx, ldu; };
 struct segment_sum_args { U32 n_segments; };
+struct softcap_args { U32 n; F32 cap; };
 struct sqnorm_part_args { U32 n, first_slot; };
 struct sqnorm_total_args { U32 n; F32 max_norm; };
 struct swiglu_args { U32 T, F, ldm, ldgate, ldup; };

@@ -1,8 +1,8 @@
 // Interval attention, gradients of keys and values, which the queries j <= t < query_end[j] read, from
 // one block of queries. With s, lse of attention_fwd.comp:
-//   p = exp(s - lse);  ds = scale p (d_o v^T - dsum);  dv[j] = sum p[t][j] d_o[t];  dk[j] = sum ds[t][j] q[t]
+//   p = exp(s - lse);  ds = scale p (d_o v^T - dsum) [slope of the cap];  dv[j] = sum p[t][j] d_o[t];  dk[j] = sum ds[t][j] q[t]
 // q, d_o (n_t, H * D) and lse, dsum (n_t, H) from query t0 on; k, v, dk, dv (n_keys, G * D) and query_end
-// (n_keys) from key key0 on. ds is not written: attention_bwd_q.comp computes the scores again.
+// (n_keys) from key key0 on; intervals (n_t) are read with WINDOW. ds is not written: attention_bwd_q.comp computes the scores again.
 // Mapping: workgroup (x, y, z) = TILE keys, a kv head, a slice of D. The columns of its score tiles are
 // the (query, head) pairs of the kv head in stream order. Shared: 18 KiB.
 // FlashAttention-2, arXiv 2307.08691. Each output belongs to one workgroup, so no atomics.
@@ -22,6 +22,7 @@ layout(binding = 5, std430) readonly buffer in_do { vec4 d_o[]; };
 layout(binding = 6, std430) readonly buffer in_lse { float lse[]; };
 layout(binding = 7, std430) readonly buffer in_dsum { float dsum[]; };
 layout(binding = 8, std430) readonly buffer in_query_end { int query_end[]; };
+layout(binding = 10, std430) readonly buffer in_intervals { ivec4 intervals[]; };
 
 shared float weight_v[TILE][TILE + 1], weight_k[TILE][TILE + 1];
 shared int ends[TILE];
@@ -30,6 +31,15 @@ uint g, keys_begin, keys_end, col0, cols_end; // columns count (query, head) pai
 
 uint query_at(uint col) { return col / R; }
 uint head_at(uint col) { return g * R + col % R; }
+
+// Of a query of the block and one of the keys that it may read.
+bool in_window(uint query, int key)
+{
+    if (WINDOW == 0)
+        return true;
+    const ivec4 i = intervals[min(query, p.n_t - 1)];
+    return key >= window_begin(i, key < i.y ? 0 : 1, p.window);
+}
 
 #define KEY_OR_0(x, ld, r, d) \
     (keys_begin + (r) < keys_end ? x[((keys_begin + (r)) * (ld) + g * D) / 4 + (d)] : vec4(0))
@@ -70,10 +80,11 @@ void main()
 
             FOR(i, 2) {
                 const uint r = 2 * ty + i;
-                const bool on = p.t0 + query >= p.key0 + keys_begin + r && int(p.t0 + query) < ends[r];
-                const float e = exp2_neg(on ? s[i][j] * p.scale * LOG2E - lse2 : MASKED);
+                const int key = int(p.key0 + keys_begin + r);
+                const bool on = int(p.t0 + query) >= key && int(p.t0 + query) < ends[r] && in_window(query, key);
+                const float e = exp2_neg(on ? CAPPED(s[i][j]) - lse2 : MASKED);
                 weight_v[r][tx + 8 * j] = e;
-                weight_k[r][tx + 8 * j] = e * (t[i][j] - sums) * p.scale;
+                weight_k[r][tx + 8 * j] = e * (t[i][j] - sums) * p.scale * SLOPE(s[i][j]);
             }
         }
         barrier();

@@ -1,5 +1,5 @@
 // Interval attention, gradient of the queries, from one block of keys. With s, lse of attention_fwd.comp:
-//   p = exp(s - lse);  ds = scale p (d_o v^T - dsum);  dq[t] = sum_j ds[t][j] k[j]
+//   p = exp(s - lse);  ds = scale p (d_o v^T - dsum) [slope of the cap];  dq[t] = sum_j ds[t][j] k[j]
 // q, d_o, dq (n_t, H * D), lse, dsum (n_t, H) and intervals (n_t) ivec4 from query t0 on; k, v (n_keys,
 // G * D) from key key0 on. An empty interval gives 0. ds is not read.
 // Mapping and masks as in attention_fwd.comp. Shared: 14 KiB.
@@ -62,19 +62,23 @@ void main()
     barrier();
     while (next_segment(tile, pos, n, first, last)) {
         for (uint part = 0; part < 2; part++) {
-            int row_end[2];
+            int row_begin[2], row_end[2], from = part == 0 ? first.x : first.z;
 
             FOR(i, 2) row_end[i] = row_stop(tile, 2 * ty + i, pos, n, part) - int(p.key0);
+            FOR(i, 2) row_begin[i] = row_start(tile, 2 * ty + i, part, p.window) - int(p.key0);
+            if (WINDOW != 0) // the segment's first row in the tile reaches furthest back
+                from = window_begin(tile_intervals[pos - tile.pos0], part, p.window);
             stop = min((part == 0 ? first.y : last) - int(p.key0), int(p.n_keys));
-            for (base = max((part == 0 ? first.x : first.z) - int(p.key0), 0); base < stop; base += TILE) {
+            for (base = max(from - int(p.key0), 0); base < stop; base += TILE) {
                 vec4 s[2], t[2];
 
                 SCORES(s, load_q, LOAD_K)
                 SCORES(t, load_do, LOAD_V)
                 FOR(i, 2) FOR(j, 4) {
-                    const bool on = base + int(tx + 8 * j) < row_end[i];
-                    const float e = exp2_neg(on ? s[i][j] * p.scale * LOG2E - lse2[i] : MASKED);
-                    weight[2 * ty + i][tx + 8 * j] = e * (t[i][j] - sums[i]) * p.scale;
+                    const int key = base + int(tx + 8 * j);
+                    const bool on = key < row_end[i] && key >= row_begin[i];
+                    const float e = exp2_neg(on ? CAPPED(s[i][j]) - lse2[i] : MASKED);
+                    weight[2 * ty + i][tx + 8 * j] = e * (t[i][j] - sums[i]) * p.scale * SLOPE(s[i][j]);
                 }
                 barrier();
                 WEIGHTED_SUM(sum, weight, min(TILE, uint(stop - base)), LOAD_K)

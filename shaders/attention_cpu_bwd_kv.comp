@@ -94,8 +94,14 @@ void main()
             const int end = subgroupShuffle(ends[r / LANES], r % LANES);
             FOR(j, J) {
                 const bool on = query[j] >= key0 + r + ahead && query[j] < end;
+                float slope = 1.0;
+                if (CAP != 0) {
+                    const float y = SOFTCAP(s[r][j] * p.scale, p.cap);
+                    slope = SOFTCAP_SLOPE(y, p.cap);
+                    s[r][j] = y / p.scale;
+                }
                 s[r][j] = exp2_neg(on ? s[r][j] * scale2 - lse2[j] : MASKED);
-                t[r][j] = s[r][j] * (t[r][j] - sums[j]);
+                t[r][j] = s[r][j] * (t[r][j] - sums[j]) * slope;
             }
         }
         [[unroll]] for (int j = 0; j < J; j += 4) {

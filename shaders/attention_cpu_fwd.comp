@@ -121,6 +121,8 @@ void main()
                     if (r < ROWS) {
                         const int allowed = subgroupShuffle(stop, i) - (base + lane * J);
                         FOR(j, J) {
+                            if (CAP != 0)
+                                s[r][j] = SOFTCAP(s[r][j] * p.scale, p.cap) / p.scale;
                             s[r][j] = j < allowed ? s[r][j] * scale2 : MASKED;
                             t[i] = max(t[i], s[r][j]);
                         }

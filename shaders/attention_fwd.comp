@@ -1,5 +1,5 @@
 // Interval attention, forward. For the keys j in [prefix_begin, prefix_end) and [seg_begin, key_end):
-//   s[t][j] = scale q[t] . k[j];  p = softmax_j(s);  o[t] = sum_j p v[j];  lse[t] = ln sum_j exp(s[t][j])
+//   s[t][j] = scale q[t] . k[j], soft-capped with CAP;  p = softmax_j(s);  o[t] = sum_j p v[j];  lse[t] = ln sum_j exp(s[t][j])
 // q, o (T, H * D), k, v (n_keys, G * D), lse (T, H), intervals (T) ivec4; empty: o and lse are 0.
 // Mapping: workgroup (x, y, z) = positions, a part of a kv head's query heads, a slice of D; key tiles
 // begin at prefix_begin and seg_begin. Rows of a tile's other segments are masked, which is exact
@@ -84,16 +84,21 @@ void main()
         for (uint part = 0; part < 2; part++) {
             const int low = row_stop(tile, 2 * ty, pos, n, part);
             const int high = row_stop(tile, 2 * ty + 1, pos, n, part);
+            const int low0 = row_start(tile, 2 * ty, part, p.window);
+            const int high0 = row_start(tile, 2 * ty + 1, part, p.window);
+            int from = part == 0 ? first.x : first.z;
 
             stop = part == 0 ? first.y : last;
-            for (base = part == 0 ? first.x : first.z; base < stop; base += TILE) {
+            if (WINDOW != 0) // the segment's first row in the tile reaches furthest back
+                from = window_begin(tile_intervals[pos - tile.pos0], part, p.window);
+            for (base = from; base < stop; base += TILE) {
                 vec4 s[2];
 
                 SCORES(s, load_q, load_k)
                 FOR(j, 4) {
                     const int key = base + int(tx + 8 * j);
-                    weight[2 * ty][tx + 8 * j] = key < low ? s[0][j] * p.scale * LOG2E : MASKED;
-                    weight[2 * ty + 1][tx + 8 * j] = key < high ? s[1][j] * p.scale * LOG2E : MASKED;
+                    weight[2 * ty][tx + 8 * j] = key < low && key >= low0 ? CAPPED(s[0][j]) : MASKED;
+                    weight[2 * ty + 1][tx + 8 * j] = key < high && key >= high0 ? CAPPED(s[1][j]) : MASKED;
                 }
                 barrier();
                 update_softmax(m, l);

@@ -11,7 +11,9 @@
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
 #include "lib/reduce.glsl"
+#include "lib/softcap.glsl"
 
+layout(constant_id = 1) const uint CAP = 0; // 1: logits are soft-capped at p.cap
 layout(push_constant) uniform push { head_chunk_args p; };
 layout(binding = 0, std430) buffer inout_z { vec4 z[]; };
 layout(binding = 1, std430) buffer inout_u { vec4 u[]; };
@@ -19,10 +21,11 @@ layout(binding = 2, std430) buffer inout_state { float state[]; };
 layout(binding = 3, std430) readonly buffer in_targets { int targets[]; };
 #ifdef TEXELS
 layout(binding = 4) uniform samplerBuffer z4; // z for reading
-#define LOAD_Z(i) texelFetch(z4, int(i))
+#define RAW_Z(i) texelFetch(z4, int(i))
 #else
-#define LOAD_Z(i) z[i]
+#define RAW_Z(i) z[i]
 #endif
+#define LOAD_Z(i) (CAP != 0 ? SOFTCAP(RAW_Z(i), p.cap) : RAW_Z(i))
 
 #define INF uintBitsToFloat(0x7f800000u)
 
@@ -46,8 +49,8 @@ vec2 row_max(uint begin, uint end)
     return vec2(top, -reduce_max(best == top ? -id : -INF));
 }
 
-// Sums over the row of e, (z - m) e, z and e^2, where e = e^(z - m) replaces z; the target's z goes to
-// state[at + 5].
+// Sums over the row of e, (z - m) e, z and e^2, where e = e^(z - m), times the slope of the cap,
+// replaces z; the target's z goes to state[at + 5].
 vec4 row_sums(uint begin, uint end, float m, uint target, uint at)
 {
     vec4 sums = vec4(0);
@@ -56,7 +59,7 @@ vec4 row_sums(uint begin, uint end, float m, uint target, uint at)
         const vec4 raw = mix(vec4(0), LOAD_Z(begin + c), used(c)), v = raw - m;
         const vec4 e = mix(vec4(0), exp(v), used(c));
 
-        z[begin + c] = e;
+        z[begin + c] = CAP != 0 ? e * SOFTCAP_SLOPE(raw, p.cap) : e;
         sums += vec4(dot(e, vec4(1)), dot(v, e), dot(raw, vec4(1)), dot(e, e));
         if (target / 4 == c)
             state[at + 5] = raw[target % 4];

@@ -1,5 +1,5 @@
 // Results of the fused head from the running values of head_chunk.comp:
-//   lse = m + log l; logp = z_y - lse; entropy = log l - t / l; u = U / l - W_y;
+//   lse = m + log l; logp = z_y - lse; entropy = log l - t / l; u = U / l - W_y (times the slope of the cap at z_y);
 //   log_p2 = log(sum of p^2) = log q - 2 log l
 // stats (R, 4): logp of the target, entropy, 1 if the target is the arg-max, mean raw logit over V.
 // A row that met a NaN or an infinity gives NaN everywhere, never a number.
@@ -7,8 +7,10 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/softcap.glsl"
 
 layout(local_size_x = 64) in;
+layout(constant_id = 1) const uint CAP = 0; // 1: logits are soft-capped at p.cap
 layout(push_constant) uniform push { head_finish_args p; };
 layout(binding = 0, std430) writeonly buffer out_stats { vec4 stats[]; };
 layout(binding = 1, std430) writeonly buffer out_lse { float lse[]; };
@@ -39,7 +41,8 @@ void main()
         if (p.with_u != 0)
             for (uint c = gl_LocalInvocationIndex; c < (p.C + 3) / 4; c += 64) {
                 const uint i = row * p.ldu / 4 + c;
-                const vec4 v = u[i] / l - wy[row * p.ldy / 4 + c];
+                const float slope = CAP != 0 ? SOFTCAP_SLOPE(state[at + 5], p.cap) : 1.0;
+                const vec4 v = u[i] / l - slope * wy[row * p.ldy / 4 + c];
 
                 u[i] = bad ? vec4(NAN) : v;
             }

@@ -1,12 +1,14 @@
 // Logits of a vocabulary chunk -> their loss gradient, in place, for a trainable head:
-//   z[i,v] = -coef[i] * (e^(z[i,v] - lse[i]) - [v + v0 = target[i]])
+//   z[i,v] = -coef[i] * (e^(z[i,v] - lse[i]) - [v + v0 = target[i]]) (times the slope of the cap)
 // z (R, n): ids v0 ... v0 + n; targets, lse, coef (R). The columns from n to the next multiple of 4 are
 // written as zeros. Mapping: a workgroup takes a row at a time. No shared memory.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/softcap.glsl"
 
 layout(local_size_x = 64) in;
+layout(constant_id = 1) const uint CAP = 0; // 1: logits are soft-capped at p.cap
 layout(push_constant) uniform push { head_grad_args p; };
 layout(binding = 0, std430) buffer inout_z { vec4 z[]; };
 layout(binding = 1, std430) readonly buffer in_targets { int targets[]; };
@@ -21,7 +23,9 @@ void main()
         for (uint c = gl_LocalInvocationIndex; c < (p.n + 3) / 4; c += 64) {
             const uvec4 id = 4 * c + uvec4(0, 1, 2, 3);
             const vec4 hit = mix(vec4(0), vec4(1), equal(id, uvec4(target)));
-            const vec4 v = -coef[row] * (exp(z[row * p.ldz / 4 + c] - lse[row]) - hit);
+            const vec4 raw = z[row * p.ldz / 4 + c], y = CAP != 0 ? SOFTCAP(raw, p.cap) : raw;
+            const vec4 slope = CAP != 0 ? SOFTCAP_SLOPE(y, p.cap) : vec4(1);
+            const vec4 v = -coef[row] * (exp(y - lse[row]) - hit) * slope;
 
             z[row * p.ldz / 4 + c] = mix(vec4(0), v, lessThan(id, uvec4(p.n)));
         }

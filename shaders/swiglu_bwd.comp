@@ -1,14 +1,17 @@
 // Gradients of m = silu(gate) * up; s = 1 / (1 + e^-gate):
 //   dgate = dm * up * s * (1 + gate * (1 - s));  dup = dm * gate * s
+// or, with GELU, of gelu(gate) * up.
 // All (T, F). A workgroup takes a row at a time; an element is read and written by one invocation, so
 // dgate may be gate and dup may be up. No shared memory.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
 #include "lib/sigmoid.glsl"
+#include "lib/gelu.glsl"
 #include "lib/source.glsl"
 
 layout(local_size_x = 64) in;
+layout(constant_id = 1) const uint GELU = 0; // 1: GELU by tanh in place of silu
 layout(push_constant) uniform push { swiglu_bwd_args p; };
 layout(binding = 0, std430) writeonly buffer out_dgate { vec4 dgate[]; };
 layout(binding = 1, std430) writeonly buffer out_dup { vec4 dup[]; };
@@ -22,6 +25,12 @@ void main()
         for (uint c = gl_LocalInvocationIndex; c < (p.F + 3) / 4; c += 64) {
             const vec4 g = LOAD(gate, t * p.ldgate / 4 + c), u = LOAD(up, t * p.ldup / 4 + c);
             const vec4 d = LOAD(dm, t * p.lddm / 4 + c);
+
+            if (GELU != 0) {
+                dgate[t * p.lddgate / 4 + c] = d * u * gelu_slope(g);
+                dup[t * p.lddup / 4 + c] = d * gelu(g);
+                continue;
+            }
             const sigmoids s = sigmoid(g);
             const vec4 silu = g * s.value;
 

@@ -1,12 +1,14 @@
-// m = silu(gate) * up, silu(g) = g / (1 + e^-g). All (T, F). A workgroup takes a row at a time. No
+// m = silu(gate) * up, silu(g) = g / (1 + e^-g), or gelu(gate) * up. All (T, F). A workgroup takes a row at a time. No
 // shared memory. Shazeer 2020, arXiv 2002.05202.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
 #include "lib/sigmoid.glsl"
+#include "lib/gelu.glsl"
 #include "lib/source.glsl"
 
 layout(local_size_x = 64) in;
+layout(constant_id = 1) const uint GELU = 0; // 1: GELU by tanh in place of silu
 layout(push_constant) uniform push { swiglu_args p; };
 layout(binding = 0, std430) writeonly buffer out_m { vec4 m[]; };
 SOURCE(1, gate);
@@ -17,7 +19,8 @@ void main()
     for (uint t = gl_WorkGroupID.x; t < p.T; t += gl_NumWorkGroups.x)
         for (uint c = gl_LocalInvocationIndex; c < (p.F + 3) / 4; c += 64) {
             const vec4 g = LOAD(gate, t * p.ldgate / 4 + c), u = LOAD(up, t * p.ldup / 4 + c);
-            const precise vec4 product = g * sigmoid(g).value * u;
+            const precise vec4 value = GELU != 0 ? gelu(g) : g * sigmoid(g).value;
+            const precise vec4 product = value * u;
 
             m[t * p.ldm / 4 + c] = product;
         }

@@ -304,6 +304,7 @@ static AT_CHECKED open_generator(struct session *s, uint32_t max_new)
                  positions);
         p.n_positions = positions;
     }
+    TRY(at_model_check_length(&s->bundle.config, p.n_positions));
     TRY(at_generator_open(&s->generator, s->bundle.weights, &s->bundle.config, &p));
     cli_note("device   %s, driver %s", at_generator_get_info(s->generator)->name,
              at_generator_get_info(s->generator)->driver);

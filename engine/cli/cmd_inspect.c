@@ -93,7 +93,7 @@ static void add_model(cJSON *out, const struct at_model_config *m)
     cJSON_AddNumberToObject(model, "feed_forward", m->F);
     cJSON_AddNumberToObject(model, "vocabulary", m->V);
     cJSON_AddNumberToObject(model, "positions", m->max_positions);
-    cJSON_AddNumberToObject(model, "rope_theta", m->rope_theta);
+    cJSON_AddNumberToObject(model, "rope_theta", m->rope.theta);
     cJSON_AddBoolToObject(model, "tied", m->tied);
     cJSON_AddBoolToObject(model, "value_head", m->value_head);
     cJSON_AddBoolToObject(model, "qkv_bias", m->qkv_bias);

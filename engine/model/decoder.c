@@ -34,6 +34,18 @@ static void plan_layer(struct at_activations *a, const struct at_model_config *c
     at_pool_reserve(pool, &a->rstd1, T * sizeof(float), "saved norms");
     at_pool_reserve(pool, &a->rstd2, T * sizeof(float), "saved norms");
     at_pool_reserve(pool, &a->lse, (uint64_t)T * c->H * sizeof(float), "saved norms");
+    if (c->family->qk_norm) {
+        at_tensor_reserve(pool, &a->raw_q, T, c->H * c->D, "saved queries");
+        at_tensor_reserve(pool, &a->raw_k, T, c->G * c->D, "saved keys");
+        at_pool_reserve(pool, &a->rstd_q, (uint64_t)T * c->H * sizeof(float), "saved norms");
+        at_pool_reserve(pool, &a->rstd_k, (uint64_t)T * c->G * sizeof(float), "saved norms");
+    }
+    if (c->family->post_norms) {
+        at_tensor_reserve(pool, &a->attn_out, T, c->C, "saved outputs");
+        at_tensor_reserve(pool, &a->mlp_out, T, c->C, "saved outputs");
+        at_pool_reserve(pool, &a->rstd_attn, T * sizeof(float), "saved norms");
+        at_pool_reserve(pool, &a->rstd_mlp, T * sizeof(float), "saved norms");
+    }
     for (size_t i = 0; i < AT_LINEARS && rank > 0; i++)
         at_tensor_reserve(pool, &a->z[i], T, width[i], "adapter activations");
 }
@@ -169,6 +181,7 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
     at_linear_scratch_reserve(pool, &out->linear, weights, (size_t)L * AT_LINEARS);
     if (!model->config.value_head)
         at_head_reserve(pool, &out->head, out->capacity_rows, model->head);
+    out->head.cap = model->config.final_cap;
 done:
     at_free(&weights);
     return st;
@@ -231,10 +244,20 @@ static void upload_embedding(struct at_stream *s, struct at_decoder *d, const st
         at_decoder_upload_rows(s, d, b->ids, T);
 }
 
+static uint32_t longest_row(const struct at_batch *b)
+{
+    int32_t last = 0;
+
+    for (uint32_t t = 0; t < b->T; t++)
+        last = b->positions[t] > last ? b->positions[t] : last;
+    return (uint32_t)last + 1;
+}
+
 void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
 {
     AT_REQUIRE(b->T <= d->capacity && b->R <= d->capacity_rows);
     AT_REQUIRE(b->n_segments <= d->capacity_segments && b->n_order <= b->R);
+    d->longest = longest_row(b);
     at_stream_upload(s, d->ids, b->ids, 4ul * b->T);
     at_stream_upload(s, d->positions, b->positions, 4ul * b->T);
     at_stream_upload(s, d->intervals, b->intervals, 16ul * b->T);
@@ -267,9 +290,11 @@ static const struct at_lora *lora_of(const struct at_adapter *a, uint32_t l, uin
     return &a->lora[at];
 }
 
-/* The first rows and columns of a planned tensor. */
+/* The first rows and columns of a planned tensor; nothing of one that this family does not have. */
 static struct at_tensor part(struct at_tensor t, uint32_t rows, uint32_t cols)
 {
+    if (!t.view.buffer)
+        return t;
     return at_tensor_make(t.view, rows, cols);
 }
 
@@ -350,16 +375,19 @@ static void linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tens
     }
 }
 
-static struct at_attention attention_of(const struct at_decoder *d, uint32_t T)
+static struct at_attention attention_of(const struct at_decoder *d, uint32_t l, uint32_t T)
 {
     const struct at_model_config *c = &d->model->config;
+    const uint32_t window = at_layer_window(c, l);
 
     return (struct at_attention){ .T = T,
                                   .n_keys = T,
                                   .H = c->H,
                                   .G = c->G,
                                   .D = c->D,
-                                  .scale = (float)(1 / sqrt(c->D)),
+                                  .scale = c->attention_scale,
+                                  .cap = c->attention_cap,
+                                  .window = window < d->longest ? window : 0,
                                   .intervals = at_view_part(d->intervals, 0, 16ul * T),
                                   .query_end = at_view_part(d->query_end, 0, 4ul * T) };
 }
@@ -388,6 +416,62 @@ static struct at_tensor cache_put(struct at_stream *s, struct at_tensor cache, u
     return at_tensor_rows(cache, 0, n_keys);
 }
 
+/* q or k of T rows as one row a head. */
+static struct at_tensor heads_of(const struct at_decoder *d, struct at_tensor t)
+{
+    const uint32_t D = d->model->config.D;
+
+    return at_tensor_make(t.view, t.dim[0] * (t.dim[1] / D), D);
+}
+
+/* Turns q and k of layer l, or turns gradients back. */
+static void turn(struct at_stream *s, const struct at_decoder *d, uint32_t l, struct at_tensor q,
+                 struct at_tensor k, bool backward)
+{
+    const struct at_model_config *c = &d->model->config;
+    const bool local = c->family->local_rope && at_layer_window(c, l) > 0;
+    const struct at_tensor table = local ? d->model->local_rope : d->model->rope;
+    const uint32_t T = q.dim[0];
+
+    if (!at_layer_turns(c, l))
+        return;
+    at_rope(s, q, words(d->positions, T), table, c->H, backward);
+    at_rope(s, k, words(d->positions, T), table, c->G, backward);
+}
+
+/* x += the post-norm of y. h: scratch. */
+static void add_output(struct at_stream *s, struct at_tensor x, struct at_tensor y,
+                       struct at_tensor h, struct at_view rstd, struct at_view norm, float eps)
+{
+    at_rmsnorm_fwd(s, h, rstd, y, norm, eps);
+    at_add(s, x, h);
+}
+
+/* q and k of h, normed where the family does, and turned. */
+static void queries_and_keys(struct at_stream *s, struct at_decoder *d,
+                             const struct at_activations *a, uint32_t l, struct at_tensor q,
+                             struct at_tensor k, struct at_tensor h, enum at_pass pass)
+{
+    const struct at_model_config *c = &d->model->config;
+    const struct at_layer *layer = &d->model->layers[l];
+    const uint32_t T = h.dim[0];
+
+    if (c->family->qk_norm) {
+        const struct at_tensor raw_q = part(a->raw_q, T, q.dim[1]);
+        const struct at_tensor raw_k = part(a->raw_k, T, k.dim[1]);
+        linear_fwd(s, d, raw_q, h, l, LIN_Q, pass, false);
+        linear_fwd(s, d, raw_k, h, l, LIN_K, pass, false);
+        at_rmsnorm_fwd(s, heads_of(d, q), words(a->rstd_q, (uint64_t)T * c->H), heads_of(d, raw_q),
+                       layer->q_norm, c->norm_eps);
+        at_rmsnorm_fwd(s, heads_of(d, k), words(a->rstd_k, (uint64_t)T * c->G), heads_of(d, raw_k),
+                       layer->k_norm, c->norm_eps);
+    } else {
+        linear_fwd(s, d, q, h, l, LIN_Q, pass, false);
+        linear_fwd(s, d, k, h, l, LIN_K, pass, false);
+    }
+    turn(s, d, l, q, k, false);
+}
+
 /* x (T,C) -> x: one decoder layer, saving into `a`. With a cache its keys come before the T rows'
  * own. */
 static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
@@ -401,29 +485,33 @@ static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at
     const struct at_tensor q = part(a->q, T, c->H * c->D), o = part(a->o, T, c->H * c->D);
     const struct at_tensor gate = part(a->gate, T, c->F), up = part(a->up, T, c->F);
     struct at_tensor k = part(a->k, T, c->G * c->D), v = part(a->v, T, c->G * c->D);
-    struct at_attention attention = attention_of(d, T);
+    const struct at_tensor attn_out = part(a->attn_out, T, c->C);
+    const struct at_tensor mlp_out = part(a->mlp_out, T, c->C);
+    const bool post = c->family->post_norms;
+    struct at_attention attention = attention_of(d, l, T);
     const uint64_t bytes = at_tensor_bytes(T, c->C);
 
     at_stream_copy(s, ax.view, x.view, bytes);
     at_rmsnorm_fwd(s, h, words(a->rstd1, T), ax, layer->attn_norm, c->norm_eps);
-    linear_fwd(s, d, q, h, l, LIN_Q, pass, false);
-    linear_fwd(s, d, k, h, l, LIN_K, pass, false);
+    queries_and_keys(s, d, a, l, q, k, h, pass);
     linear_fwd(s, d, v, h, l, LIN_V, pass, false);
-    at_rope(s, q, words(d->positions, T), d->model->rope, c->H, false);
-    at_rope(s, k, words(d->positions, T), d->model->rope, c->G, false);
     if (cache) {
         attention.n_keys = bound_keys(cache, cache->n + T);
         k = cache_put(s, cache->k[l], cache->n, k, attention.n_keys);
         v = cache_put(s, cache->v[l], cache->n, v, attention.n_keys);
     }
     at_attention_fwd(s, o, words(a->lse, (uint64_t)T * c->H), q, k, v, &attention);
-    linear_fwd(s, d, x, o, l, LIN_O, pass, true);
+    linear_fwd(s, d, post ? attn_out : x, o, l, LIN_O, pass, !post);
+    if (post)
+        add_output(s, x, attn_out, h, words(a->rstd_attn, T), layer->attn_post_norm, c->norm_eps);
     at_stream_copy(s, mid.view, x.view, bytes);
     at_rmsnorm_fwd(s, h, words(a->rstd2, T), mid, layer->mlp_norm, c->norm_eps);
     linear_fwd(s, d, gate, h, l, LIN_GATE, pass, false);
     linear_fwd(s, d, up, h, l, LIN_UP, pass, false);
-    at_swiglu_fwd(s, m, gate, up);
-    linear_fwd(s, d, x, m, l, LIN_DOWN, pass, true);
+    at_swiglu_fwd(s, m, gate, up, c->family->gelu);
+    linear_fwd(s, d, post ? mlp_out : x, m, l, LIN_DOWN, pass, !post);
+    if (post)
+        add_output(s, x, mlp_out, h, words(a->rstd_mlp, T), layer->mlp_post_norm, c->norm_eps);
 }
 
 /* A trained embedding or head is the policy's alone: the reference has that of the frozen model. */
@@ -436,6 +524,8 @@ static void embed_fwd(struct at_stream *s, struct at_decoder *d, struct at_tenso
         at_gather_rows(s, x, d->model->embed, words(d->ids, x.dim[0]));
     else
         at_dequantise(s, x, at_weight_rows(d->embed_rows, 0, x.dim[0]));
+    if (d->model->config.embed_scale != 1)
+        at_scale(s, x, d->model->config.embed_scale);
 }
 
 static struct at_weight head_of(const struct at_model *model, enum at_pass pass)
@@ -536,6 +626,7 @@ void at_decoder_extend(struct at_stream *s, struct at_decoder *d, struct at_kv_c
         intervals[t][0] = intervals[t][1] = intervals[t][2] = 0;
         intervals[t][3] = positions[t] + 1;
     }
+    d->longest = cache->n + T;
     at_stream_upload(s, d->ids, ids, 4ul * T);
     at_stream_upload(s, d->positions, positions, 4ul * T);
     at_stream_upload(s, d->intervals, intervals, 16ul * T);
@@ -549,6 +640,8 @@ void at_decoder_extend(struct at_stream *s, struct at_decoder *d, struct at_kv_c
 }
 
 /* ---- backward ---- */
+
+static const struct at_layer_grads none; /* of a frozen layer */
 
 /* dx += dy W and the adapters' part; gradients of what trains. dx without a buffer is not needed.
  */
@@ -586,6 +679,37 @@ static void linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_tens
     }
 }
 
+/* The gradient of a post-norm's input y into dh (scratch), where the family has one; else dx. */
+static struct at_tensor output_bwd(struct at_stream *s, struct at_decoder *d, struct at_tensor dx,
+                                   struct at_tensor y, struct at_view rstd, struct at_view norm,
+                                   struct at_view dnorm)
+{
+    const struct at_tensor dh = part(d->dh, dx.dim[0], dx.dim[1]);
+
+    if (!d->model->config.family->post_norms)
+        return dx;
+    rstd = words(rstd, dx.dim[0]);
+    if (d->model->trainable)
+        at_rmsnorm_bwd_weight(s, dnorm, dx, y, rstd);
+    at_stream_fill(s, at_tensor_view(dh), 0);
+    at_rmsnorm_bwd(s, dh, dx, y, norm, rstd);
+    return dh;
+}
+
+/* The gradient of a head norm's input into `out`. */
+static void head_norm_bwd(struct at_stream *s, struct at_decoder *d, struct at_tensor out,
+                          struct at_tensor dy, struct at_tensor raw, struct at_view rstd,
+                          struct at_view norm, struct at_view dnorm)
+{
+    const struct at_tensor rows = heads_of(d, raw);
+    const struct at_view saved = words(rstd, rows.dim[0]);
+
+    if (d->model->trainable)
+        at_rmsnorm_bwd_weight(s, dnorm, heads_of(d, dy), rows, saved);
+    at_stream_fill(s, at_tensor_view(out), 0);
+    at_rmsnorm_bwd(s, heads_of(d, out), heads_of(d, dy), rows, norm, saved);
+}
+
 /* dx holds the gradient of the layer's output and becomes that of x_mid. */
 static void mlp_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
                     struct at_tensor dx)
@@ -598,15 +722,18 @@ static void mlp_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint3
     const struct at_tensor gate = part(a->gate, T, c->F), up = part(a->up, T, c->F);
     const struct at_tensor mid = part(a->mid, T, c->C), h = part(d->h, T, c->C);
     const struct at_tensor dh = part(d->dh, T, c->C);
+    const struct at_layer_grads *grads = model->trainable ? &model->grads[l] : &none;
+    const struct at_tensor dy = output_bwd(s, d, dx, part(a->mlp_out, T, c->C), a->rstd_mlp,
+                                           layer->mlp_post_norm, grads->mlp_post_norm);
 
-    at_swiglu_fwd(s, m, gate, up);
-    linear_bwd(s, d, dm, dx, m, l, LIN_DOWN, false);
-    at_swiglu_bwd(s, gate, up, dm, gate, up);
+    at_swiglu_fwd(s, m, gate, up, c->family->gelu);
+    linear_bwd(s, d, dm, dy, m, l, LIN_DOWN, false);
+    at_swiglu_bwd(s, gate, up, dm, gate, up, c->family->gelu);
     at_rmsnorm_again(s, h, mid, layer->mlp_norm, words(a->rstd2, T));
     linear_bwd(s, d, dh, gate, h, l, LIN_GATE, false);
     linear_bwd(s, d, dh, up, h, l, LIN_UP, true);
     if (model->trainable)
-        at_rmsnorm_bwd_weight(s, model->grads[l].mlp_norm, dh, mid, words(a->rstd2, T));
+        at_rmsnorm_bwd_weight(s, grads->mlp_norm, dh, mid, words(a->rstd2, T));
     at_rmsnorm_bwd(s, dx, dh, mid, layer->mlp_norm, words(a->rstd2, T));
 }
 
@@ -623,24 +750,34 @@ static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l,
     const struct at_tensor dq = part(d->dq, T, HD), dk = part(d->dk, T, GD);
     const struct at_tensor dv = part(d->dv, T, GD), x = part(a->x, T, c->C);
     const struct at_tensor h = part(d->h, T, c->C);
-    const struct at_attention attention = attention_of(d, T);
-    struct at_tensor dh = { .view = { NULL, 0, 0 } };
+    const struct at_attention attention = attention_of(d, l, T);
+    struct at_tensor dh = { .view = { NULL, 0, 0 } }, dlinear_q = dq, dlinear_k = dk;
+    const struct at_layer_grads *grads = model->trainable ? &model->grads[l] : &none;
+    const struct at_tensor dy = output_bwd(s, d, dx, part(a->attn_out, T, c->C), a->rstd_attn,
+                                           layer->attn_post_norm, grads->attn_post_norm);
 
-    linear_bwd(s, d, d_o, dx, o, l, LIN_O, false);
+    linear_bwd(s, d, d_o, dy, o, l, LIN_O, false);
     at_attention_bwd(s, dq, dk, dv, d_o, part(a->q, T, HD), part(a->k, T, GD), part(a->v, T, GD), o,
                      words(a->lse, (uint64_t)T * c->H), d->attention_scratch, &attention);
-    at_rope(s, dq, words(d->positions, T), model->rope, c->H, true);
-    at_rope(s, dk, words(d->positions, T), model->rope, c->G, true);
+    turn(s, d, l, dq, dk, true);
+    if (c->family->qk_norm) { /* through memory that is free by now: d_o, then dq's */
+        dlinear_q = d_o;
+        head_norm_bwd(s, d, dlinear_q, dq, part(a->raw_q, T, HD), a->rstd_q, layer->q_norm,
+                      grads->q_norm);
+        dlinear_k = part(d->dq, T, GD);
+        head_norm_bwd(s, d, dlinear_k, dk, part(a->raw_k, T, GD), a->rstd_k, layer->k_norm,
+                      grads->k_norm);
+    }
     at_rmsnorm_again(s, h, x, layer->attn_norm, words(a->rstd1, T));
     if (deeper)
         dh = part(d->dh, T, c->C);
-    linear_bwd(s, d, dh, dq, h, l, LIN_Q, false);
-    linear_bwd(s, d, dh, dk, h, l, LIN_K, true);
+    linear_bwd(s, d, dh, dlinear_q, h, l, LIN_Q, false);
+    linear_bwd(s, d, dh, dlinear_k, h, l, LIN_K, true);
     linear_bwd(s, d, dh, dv, h, l, LIN_V, true);
     if (!deeper)
         return;
     if (model->trainable)
-        at_rmsnorm_bwd_weight(s, model->grads[l].attn_norm, dh, x, words(a->rstd1, T));
+        at_rmsnorm_bwd_weight(s, grads->attn_norm, dh, x, words(a->rstd1, T));
     at_rmsnorm_bwd(s, dx, dh, x, layer->attn_norm, words(a->rstd1, T));
 }
 
@@ -689,6 +826,8 @@ void at_decoder_backward(struct at_stream *s, struct at_decoder *d, const struct
         mlp_bwd(s, d, l, b->T, dx);
         attention_bwd(s, d, l, b->T, dx, l > lowest || at_model_trains_embedding(d->model));
     }
+    if (at_model_trains_embedding(d->model) && c->embed_scale != 1)
+        at_scale(s, dx, c->embed_scale);
     if (at_model_trains_embedding(d->model))
         at_embed_bwd(s, d->model->d_embed, dx, words(d->embed_ids, d->n_embed_ids),
                      words(d->embed_begin, d->n_embed_ids + 1ul), words(d->embed_order, b->T),

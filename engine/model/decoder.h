@@ -24,6 +24,9 @@ struct at_batch {
 struct at_activations { /* of one layer, saved by the forward pass */
     struct at_tensor x, q, k, v, o, mid, gate, up;
     struct at_view rstd1, rstd2, lse;
+    /* with qk_norm: q and k before it; with post-norms: what attention and MLP give to them */
+    struct at_tensor raw_q, raw_k, attn_out, mlp_out;
+    struct at_view rstd_q, rstd_k, rstd_attn, rstd_mlp;
     struct at_tensor z[AT_LINEARS];
 };
 
@@ -54,6 +57,7 @@ struct at_decoder {
     struct id_place *embed_pairs;                       /* host scratch for these */
     int32_t *embed_host;
     uint32_t n_embed_ids;
+    uint32_t longest; /* positions of the slab's longest row: windows of as many hide nothing */
     struct at_tensor rows, u; /* (R, C) gathered hidden states; gradient rows */
     struct at_view stats, lse, log_p2, coef, sums, ref_sums;
     struct at_view pair_match, pair_out, row_loss, row_facts;

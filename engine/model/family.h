@@ -21,24 +21,58 @@ enum at_role {
     AT_Q_BIAS,
     AT_K_BIAS,
     AT_V_BIAS,
+    AT_Q_NORM,
+    AT_K_NORM,
+    AT_ATTN_POST_NORM,
+    AT_MLP_POST_NORM,
     AT_ROLE_COUNT
 };
 /* Linear layers of a decoder layer, as indices from 0: role AT_Q + i. */
 enum { AT_LINEARS = AT_DOWN - AT_Q + 1 };
+
+/* Which layers see a window of keys alone where the configuration has a window. */
+enum at_windows {
+    AT_WINDOWS_NONE, /* a window is refused */
+    AT_WINDOWS_ALL,
+    AT_WINDOWS_SWITCHED,  /* with use_sliding_window: layer_types, or from max_window_layers on */
+    AT_WINDOWS_ALTERNATE, /* layer_types, or all but every n-th layer, n = window_pattern */
+};
 
 struct at_family {
     const char *name;      /* model_type of config.json */
     const char *gguf;      /* general.architecture */
     bool qkv_bias;         /* biases on q, k, v, unless the config says otherwise */
     bool gguf_permutes_qk; /* GGUF holds q and k rows in the interleaved rotary order */
+    bool qk_norm;          /* RMSNorm of each head of q and k, before they are turned */
+    bool norm_offset;      /* safetensors hold norm weights less 1 */
+    bool post_norms;       /* RMSNorm of what attention and MLP add to the residual */
+    bool embed_scaled;     /* embeddings times sqrt(C) */
+    bool gelu;             /* gate: GELU by tanh; else SiLU */
+    bool local_rope; /* layers with a window have their own rope_theta, rope_local_base_freq */
+    enum at_windows windows;
+    uint32_t window_pattern;
+    uint32_t no_rope_interval; /* every n-th layer turns nothing; 0: none */
+    const char *activation;    /* hidden_act or hidden_activation: the one value that is computed */
+    /* what transformers assumes where config.json is silent */
+    struct at_family_defaults {
+        double rope_theta;
+        uint32_t head_width; /* 0: hidden size / heads */
+        uint32_t max_positions, window;
+        double attention_cap, final_cap, query_scalar; /* 0: none; query_scalar: head width */
+        bool tied;
+    } defaults;
 };
 const struct at_family *at_family_find(const char *model_type); /* or NULL */
-const struct at_family *at_family_find_gguf(const char *architecture);
+/* By general.architecture, which llama and mistral share: windowed asks for one with windows. */
+const struct at_family *at_family_find_gguf(const char *architecture, bool windowed);
 /* "llama, qwen2": for messages. */
 const char *at_family_names(void);
+/* What a model that is not known has in common with the nearest known one and what not, as the end
+ * of a sentence; "" where nothing is known about it. */
+const char *at_family_nearest(const char *model_type);
 
 /* Names of a role's tensor, with "%u" for the layer: Hugging Face's and GGUF's. */
-const char *at_role_name(enum at_role role);
+const char *at_role_name(const struct at_family *family, enum at_role role);
 const char *at_role_gguf_name(enum at_role role);
 /* PEFT's module name of linear i: "q_proj", ..., and its path "model.layers.%u.self_attn.q_proj".
  */

@@ -4,6 +4,7 @@
 #include "weights_file.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,13 +18,17 @@ static bool is_matrix(uint32_t role)
 
 static bool is_bias(uint32_t role)
 {
-    return role >= AT_Q_BIAS;
+    return role >= AT_Q_BIAS && role <= AT_V_BIAS;
 }
 
 static bool is_present(const struct at_model_config *c, uint32_t role, uint32_t layer)
 {
     if (role < AT_ATTN_NORM)
         return layer == 0 && !(role == AT_HEAD && (c->tied || c->value_head));
+    if (role == AT_Q_NORM || role == AT_K_NORM)
+        return c->family->qk_norm;
+    if (role == AT_ATTN_POST_NORM || role == AT_MLP_POST_NORM)
+        return c->family->post_norms;
     return !is_bias(role) || c->qkv_bias;
 }
 
@@ -32,11 +37,25 @@ static void shape_of(const struct at_model_config *c, uint32_t role, uint32_t *r
 {
     const uint32_t HD = c->H * c->D, GD = c->G * c->D;
     const uint32_t shape[AT_ROLE_COUNT][2] = {
-        [AT_EMBED] = { c->V, c->C },  [AT_FINAL_NORM] = { 1, c->C }, [AT_HEAD] = { c->V, c->C },
-        [AT_ATTN_NORM] = { 1, c->C }, [AT_MLP_NORM] = { 1, c->C },   [AT_Q] = { HD, c->C },
-        [AT_K] = { GD, c->C },        [AT_V] = { GD, c->C },         [AT_O] = { c->C, HD },
-        [AT_GATE] = { c->F, c->C },   [AT_UP] = { c->F, c->C },      [AT_DOWN] = { c->C, c->F },
-        [AT_Q_BIAS] = { 1, HD },      [AT_K_BIAS] = { 1, GD },       [AT_V_BIAS] = { 1, GD },
+        [AT_EMBED] = { c->V, c->C },
+        [AT_FINAL_NORM] = { 1, c->C },
+        [AT_HEAD] = { c->V, c->C },
+        [AT_ATTN_NORM] = { 1, c->C },
+        [AT_MLP_NORM] = { 1, c->C },
+        [AT_Q] = { HD, c->C },
+        [AT_K] = { GD, c->C },
+        [AT_V] = { GD, c->C },
+        [AT_O] = { c->C, HD },
+        [AT_GATE] = { c->F, c->C },
+        [AT_UP] = { c->F, c->C },
+        [AT_DOWN] = { c->C, c->F },
+        [AT_Q_BIAS] = { 1, HD },
+        [AT_K_BIAS] = { 1, GD },
+        [AT_V_BIAS] = { 1, GD },
+        [AT_Q_NORM] = { 1, c->D },
+        [AT_K_NORM] = { 1, c->D },
+        [AT_ATTN_POST_NORM] = { 1, c->C },
+        [AT_MLP_POST_NORM] = { 1, c->C },
     };
 
     *rows = shape[role][0];
@@ -110,8 +129,9 @@ static AT_CHECKED find_sources(struct at_model *model, size_t *n_found)
             char *name = NULL;
             if (!is_present(&model->config, role, l))
                 continue;
-            TRY(at_arena_printf(&arena, &name, gguf ? at_role_gguf_name(role) : at_role_name(role),
-                                l));
+            TRY(at_arena_printf(
+                &arena, &name,
+                gguf ? at_role_gguf_name(role) : at_role_name(model->config.family, role), l));
             const struct at_source *s = at_weights_find(model->weights, name);
             if (!s)
                 FAIL(AT_DATA, "%s: tensor %s is missing", model->weights->shards[0].path, name);
@@ -151,14 +171,16 @@ static bool is_harmless(const struct at_model *model, const struct at_source *s)
     bool equal = false;
 
     if (model->config.value_head &&
-        (strcmp(s->name, AT_SCORE) == 0 || strcmp(s->name, at_role_name(AT_HEAD)) == 0 ||
+        (strcmp(s->name, AT_SCORE) == 0 ||
+         strcmp(s->name, at_role_name(model->config.family, AT_HEAD)) == 0 ||
          strcmp(s->name, at_role_gguf_name(AT_HEAD)) == 0))
         return true;
     if (at_weights_is_gguf(model->weights))
-        return false;
+        return s == model->config.rope.factors;
     if (n > m && strcmp(s->name + n - m, suffix) == 0)
         return true;
-    if (!model->config.tied || !embed || strcmp(s->name, at_role_name(AT_HEAD)) != 0 ||
+    if (!model->config.tied || !embed ||
+        strcmp(s->name, at_role_name(model->config.family, AT_HEAD)) != 0 ||
         s->type != embed->type || s->n_bytes != embed->n_bytes)
         return false;
     equal = memcmp(s->data, embed->data, s->n_bytes) == 0;
@@ -210,13 +232,41 @@ static AT_CHECKED plan_params(struct at_model *model, struct at_params *params)
             if (!is_present(&model->config, role, l))
                 continue;
             shape_of(&model->config, role, &rows, &cols);
-            TRY(at_arena_printf(&arena, &name, at_role_name(role), l));
+            TRY(at_arena_printf(&arena, &name, at_role_name(model->config.family, role), l));
             TRY(at_params_add(params, &model->params[place_of(role, l)], name, rows, cols,
                               is_matrix(role) ? AT_PARAM_MATRIX : AT_PARAM_VECTOR));
         }
 done:
     at_arena_release(&arena);
     return st;
+}
+
+/* The norms of a layer. */
+static const struct {
+    uint32_t role;
+    size_t weight, grad; /* where they lie in at_layer and at_layer_grads */
+} norms[] = {
+#define NORM(role, field)                                                              \
+    {                                                                                  \
+        role, offsetof(struct at_layer, field), offsetof(struct at_layer_grads, field) \
+    }
+    NORM(AT_ATTN_NORM, attn_norm),
+    NORM(AT_MLP_NORM, mlp_norm),
+    NORM(AT_Q_NORM, q_norm),
+    NORM(AT_K_NORM, k_norm),
+    NORM(AT_ATTN_POST_NORM, attn_post_norm),
+    NORM(AT_MLP_POST_NORM, mlp_post_norm),
+#undef NORM
+};
+
+static struct at_view *norm_of(struct at_layer *layer, size_t i)
+{
+    return (struct at_view *)(void *)((char *)layer + norms[i].weight);
+}
+
+static struct at_view *norm_grad_of(struct at_layer_grads *grads, size_t i)
+{
+    return (struct at_view *)(void *)((char *)grads + norms[i].grad);
 }
 
 /* Reserves when the model is frozen; otherwise only type and shape are known until upload. */
@@ -253,13 +303,16 @@ static void plan_memory(struct at_model *model, struct at_pool *frozen)
             plan_matrix(model, frozen, &layer->linear[i], AT_Q + i, l);
         for (uint32_t i = 0; i < 3 && c->qkv_bias; i++)
             plan_vector(model, frozen, &layer->bias[i], AT_Q_BIAS + i);
-        plan_vector(model, frozen, &layer->attn_norm, AT_ATTN_NORM);
-        plan_vector(model, frozen, &layer->mlp_norm, AT_MLP_NORM);
+        for (size_t i = 0; i < AT_COUNT(norms); i++)
+            if (is_present(c, norms[i].role, l))
+                plan_vector(model, frozen, norm_of(layer, i), norms[i].role);
     }
     if (!c->value_head)
         plan_matrix(model, frozen, &model->head, AT_HEAD, 0);
     plan_vector(model, frozen, &model->final_norm, AT_FINAL_NORM);
     at_tensor_reserve(frozen, &model->rope, model->n_positions, c->D, "rotary table");
+    if (c->family->local_rope)
+        at_tensor_reserve(frozen, &model->local_rope, model->n_positions, c->D, "rotary table");
 }
 
 AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *config,
@@ -346,11 +399,18 @@ static at_row_order *order_of(const struct at_model *model, uint32_t role)
                : NULL;
 }
 
+/* Whether safetensors hold this tensor, a norm's weight, less 1. */
+static bool is_offset(const struct at_model *model, uint32_t role)
+{
+    return model->config.family->norm_offset && !is_matrix(role) && !is_bias(role);
+}
+
 /* Values of a tensor in the model's row order: from the file, or drawn. out: rows * cols floats. */
 static AT_CHECKED host_values(float *out, const struct at_model *model, uint32_t role,
                               uint32_t layer, uint64_t seed)
 {
     at_row_order *order = order_of(model, role);
+    const bool gguf = model->weights && at_weights_is_gguf(model->weights);
     enum at_status st = AT_OK;
     uint32_t rows = 0, cols = 0;
     size_t n = 0, width = 0;
@@ -366,6 +426,8 @@ static AT_CHECKED host_values(float *out, const struct at_model *model, uint32_t
     }
     if (!order) {
         TRY(at_source_floats(out, source_of(model, role, layer)));
+        for (size_t i = 0; i < cols && is_offset(model, role) && !gguf; i++)
+            out[i] += 1;
         goto done;
     }
     TRY(at_alloc(&plain, (size_t)rows * cols, sizeof *plain));
@@ -401,14 +463,15 @@ static AT_CHECKED upload_frozen(struct at_model *model, struct at_gpu *gpu)
     enum at_status st = AT_OK;
 
     for (uint32_t l = 0; l < model->config.L; l++) {
-        const struct at_layer *layer = &model->layers[l];
+        struct at_layer *layer = &model->layers[l];
         for (uint32_t i = 0; i < AT_LINEARS; i++)
             TRY(at_weight_upload(gpu, layer->linear[i], source_of(model, AT_Q + i, l),
                                  order_of(model, AT_Q + i), D));
         for (uint32_t i = 0; i < 3 && model->config.qkv_bias; i++)
             TRY(upload_vector(gpu, model, layer->bias[i], AT_Q_BIAS + i, l));
-        TRY(upload_vector(gpu, model, layer->attn_norm, AT_ATTN_NORM, l));
-        TRY(upload_vector(gpu, model, layer->mlp_norm, AT_MLP_NORM, l));
+        for (size_t i = 0; i < AT_COUNT(norms); i++)
+            if (is_present(&model->config, norms[i].role, l))
+                TRY(upload_vector(gpu, model, *norm_of(layer, i), norms[i].role, l));
     }
     if (!model->config.value_head)
         TRY(at_weight_upload(gpu, model->head, source_of(model, AT_HEAD, 0), NULL, NULL));
@@ -435,10 +498,13 @@ static void bind_params(struct at_model *model)
             layer->bias[i] = param_of(model, AT_Q_BIAS + i, l)->p.view;
             grads->bias[i] = param_of(model, AT_Q_BIAS + i, l)->g.view;
         }
-        layer->attn_norm = param_of(model, AT_ATTN_NORM, l)->p.view;
-        grads->attn_norm = param_of(model, AT_ATTN_NORM, l)->g.view;
-        layer->mlp_norm = param_of(model, AT_MLP_NORM, l)->p.view;
-        grads->mlp_norm = param_of(model, AT_MLP_NORM, l)->g.view;
+        for (size_t i = 0; i < AT_COUNT(norms); i++) {
+            const struct at_param *param = param_of(model, norms[i].role, l);
+            if (!param)
+                continue;
+            *norm_of(layer, i) = param->p.view;
+            *norm_grad_of(grads, i) = param->g.view;
+        }
     }
     if (!model->config.value_head) {
         model->head = at_weight_of_tensor(head->p);
@@ -488,24 +554,27 @@ done:
     return st;
 }
 
-/* Row p: the cosines of p * theta^(-2i / D) for i < D / 2, then the sines. */
-static AT_CHECKED upload_rope(const struct at_model *model, struct at_gpu *gpu)
+/* Row p: the cosines of p times each of the D / 2 frequencies, then the sines. */
+static AT_CHECKED upload_rope(const struct at_model *model, struct at_gpu *gpu,
+                              struct at_tensor out, const struct at_rope *rope)
 {
     const uint32_t D = model->config.D, half = D / 2;
     enum at_status st = AT_OK;
+    double *frequencies = NULL, scale = 1;
     float *table = NULL;
 
+    TRY(at_alloc(&frequencies, half, sizeof *frequencies));
     TRY(at_alloc(&table, (size_t)model->n_positions * D, sizeof *table));
-    for (uint32_t i = 0; i < half; i++) {
-        const double frequency = pow(model->config.rope_theta, -2.0 * i / D);
+    TRY(at_rope_frequencies(frequencies, &scale, rope, D));
+    for (uint32_t i = 0; i < half; i++)
         for (uint32_t p = 0; p < model->n_positions; p++) {
-            table[(size_t)p * D + i] = (float)cos(p * frequency);
-            table[(size_t)p * D + half + i] = (float)sin(p * frequency);
+            table[(size_t)p * D + i] = (float)(scale * cos(p * frequencies[i]));
+            table[(size_t)p * D + half + i] = (float)(scale * sin(p * frequencies[i]));
         }
-    }
-    TRY(at_tensor_write(gpu, model->rope, table));
+    TRY(at_tensor_write(gpu, out, table));
 done:
     at_free(&table);
+    at_free(&frequencies);
     return st;
 }
 
@@ -513,7 +582,9 @@ AT_CHECKED at_model_upload(struct at_model *model, struct at_gpu *gpu, uint64_t 
 {
     enum at_status st = AT_OK;
 
-    TRY(upload_rope(model, gpu));
+    TRY(upload_rope(model, gpu, model->rope, &model->config.rope));
+    if (model->config.family->local_rope)
+        TRY(upload_rope(model, gpu, model->local_rope, &model->config.local_rope));
     if (model->config.value_head)
         TRY(at_value_head_upload(&model->value, gpu, seed));
     if (model->trainable)
@@ -547,13 +618,17 @@ void at_model_embed_rows(uint8_t *plane0, uint8_t *plane1, const struct at_model
 struct save_context {
     struct at_gpu *gpu;
     struct at_param **params;
+    bool *offset; /* norms that are saved less 1 */
 };
 
 static enum at_status read_param(void *context, size_t i, float *out)
 {
     const struct save_context *c = context;
+    const enum at_status st = at_tensor_read(c->gpu, out, c->params[i]->p);
 
-    return at_tensor_read(c->gpu, out, c->params[i]->p);
+    for (uint32_t k = 0; c->offset[i] && k < c->params[i]->cols; k++)
+        out[k] -= 1;
+    return st;
 }
 
 AT_CHECKED at_model_save(const char *dir, struct at_gpu *gpu, const struct at_model *model,
@@ -570,6 +645,7 @@ AT_CHECKED at_model_save(const char *dir, struct at_gpu *gpu, const struct at_mo
     AT_REQUIRE(model->trainable);
     TRY(at_arena_alloc(&arena, &tensors, places + 1, sizeof *tensors));
     TRY(at_arena_alloc(&arena, &context.params, places + 1, sizeof *context.params));
+    TRY(at_arena_alloc(&arena, &context.offset, places + 1, sizeof *context.offset));
     for (size_t i = 0; i <= places; i++) {
         struct at_param *param = i < places ? model->params[i] : model->value.param;
         if (!param)
@@ -581,6 +657,7 @@ AT_CHECKED at_model_save(const char *dir, struct at_gpu *gpu, const struct at_mo
         else
             tensors[n] =
                 (struct at_save_tensor){ .name = param->name, .n_dims = 1, .dim = { param->cols } };
+        context.offset[n] = i < places && is_offset(model, (uint32_t)(i % AT_ROLE_COUNT));
         context.params[n++] = param;
     }
     TRY(at_dir_create(dir));

@@ -5,15 +5,22 @@
 
 #include "linear.h"
 #include "params.h"
+#include "rope.h"
 #include "saved.h"
 #include "value_head.h"
 #include "weights.h"
 
+enum { AT_MAX_LAYERS = 4096 };
 struct at_model_config {
     const struct at_family *family;
     uint32_t C, H, G, D, F, V, L;
     uint32_t max_positions;
-    double rope_theta;
+    struct at_rope rope, local_rope; /* local: of layers with a window, with family->local_rope */
+    uint32_t window;                 /* a key is read from less than this many positions away */
+    uint64_t windowed[AT_MAX_LAYERS / 64], unturned[AT_MAX_LAYERS / 64]; /* bits of layers */
+    float attention_scale;
+    float attention_cap, final_cap; /* cap * tanh(score / cap); 0: none */
+    float embed_scale;              /* 1: none */
     float norm_eps;
     bool tied; /* head = embedding */
     bool qkv_bias;
@@ -25,23 +32,37 @@ struct at_model_config {
 AT_CHECKED at_model_config_read(struct at_model_config *out, const struct at_weights *weights);
 AT_CHECKED at_model_config_from_json(struct at_model_config *out, const cJSON *config,
                                      const char *name);
+AT_CHECKED at_model_config_from_gguf(struct at_model_config *out, const struct at_weights *weights);
+/* Sizes within what products of two of them and the kernels allow. name: for messages. */
+AT_CHECKED at_model_config_check(const struct at_model_config *config, const char *name);
+/* The bits of layers as the family has them where nothing is said: with a window every pattern-th
+ * layer but, or those from `from` on. */
+void at_layers_default(struct at_model_config *config, uint32_t pattern, uint32_t from);
+/* Window of layer l, 0: none; whether its queries and keys are turned. */
+uint32_t at_layer_window(const struct at_model_config *config, uint32_t layer);
+bool at_layer_turns(const struct at_model_config *config, uint32_t layer);
+/* AT_DATA when a sequence of n tokens cannot be computed as the reference would. */
+AT_CHECKED at_model_check_length(const struct at_model_config *config, uint32_t n);
 
 struct at_layer {
     struct at_weight linear[AT_LINEARS];
-    struct at_view bias[3];             /* q, k, v (f32); no buffer when absent */
-    struct at_view attn_norm, mlp_norm; /* (C) */
+    struct at_view bias[3];                       /* q, k, v (f32); no buffer when absent */
+    struct at_view attn_norm, mlp_norm;           /* (C) */
+    struct at_view q_norm, k_norm;                /* (D); no buffer when absent */
+    struct at_view attn_post_norm, mlp_post_norm; /* (C); no buffer when absent */
 };
 /* Gradients of a layer under full fine-tuning; tensors without buffer are frozen. */
 struct at_layer_grads {
     struct at_tensor linear[AT_LINEARS];
-    struct at_view bias[3], attn_norm, mlp_norm;
+    struct at_view bias[3], attn_norm, mlp_norm, q_norm, k_norm, attn_post_norm, mlp_post_norm;
 };
 struct at_model {
     struct at_model_config config;
-    struct at_layer *layers;   /* (L) */
-    struct at_weight head;     /* (V, C); nothing with a value head */
-    struct at_view final_norm; /* (C) */
-    struct at_tensor rope;     /* (positions, D) table */
+    struct at_layer *layers;     /* (L) */
+    struct at_weight head;       /* (V, C); nothing with a value head */
+    struct at_view final_norm;   /* (C) */
+    struct at_tensor rope;       /* (positions, D) table */
+    struct at_tensor local_rope; /* the same of layers with a window, with family->local_rope */
     uint32_t n_positions;
     /* frozen embedding: gathered on the host from the file, raw rows */
     struct at_weights *weights; /* borrowed; NULL when initialised at random */

@@ -1,14 +1,14 @@
-/* Sizes of a model from config.json or GGUF metadata; what is not computed is refused by name. */
+/* Sizes and flags of a model from config.json; what is not computed is refused by name. */
 #include "model.h"
 #include "weights_file.h"
 
-#include <stdio.h>
+#include <math.h>
 #include <string.h>
 
 /* transformers' initializer_range where a config does not give it. */
 static const double INIT_STD = 0.02;
 /* Limits far above any model; they keep every product of two of these below 2^64. */
-enum { MAX_WIDTH = 1 << 20, MAX_VOCABULARY = 1 << 24, MAX_LAYERS = 4096, MAX_HEAD_WIDTH = 1024 };
+enum { MAX_WIDTH = 1 << 20, MAX_VOCABULARY = 1 << 24, MAX_HEAD_WIDTH = 1024 };
 
 static AT_CHECKED check_range(const char *name, const char *what, uint32_t value, uint32_t most)
 {
@@ -17,14 +17,14 @@ static AT_CHECKED check_range(const char *name, const char *what, uint32_t value
     return AT_OK;
 }
 
-static AT_CHECKED check(const struct at_model_config *c, const char *name)
+AT_CHECKED at_model_config_check(const struct at_model_config *c, const char *name)
 {
     enum at_status st = AT_OK;
 
     TRY(check_range(name, "hidden size", c->C, MAX_WIDTH));
     TRY(check_range(name, "feed-forward size", c->F, MAX_WIDTH));
     TRY(check_range(name, "vocabulary size", c->V, MAX_VOCABULARY));
-    TRY(check_range(name, "number of layers", c->L, MAX_LAYERS));
+    TRY(check_range(name, "number of layers", c->L, AT_MAX_LAYERS));
     TRY(check_range(name, "number of attention heads", c->H, MAX_WIDTH));
     TRY(check_range(name, "number of key-value heads", c->G, c->H));
     TRY(check_range(name, "head width", c->D, MAX_HEAD_WIDTH));
@@ -36,8 +36,18 @@ static AT_CHECKED check(const struct at_model_config *c, const char *name)
         FAIL(AT_DATA, "%s: head width %u is not a multiple of 4, which the kernels need", name,
              c->D);
     TRY(check_range(name, "attention width", c->H * c->D, MAX_WIDTH));
-    if (!(c->rope_theta >= 1 && c->rope_theta <= 1e15))
-        FAIL(AT_DATA, "%s: rope_theta is %g; expected 1 to 1e15", name, c->rope_theta);
+    if (c->family->local_rope && c->window == 0)
+        FAIL(AT_DATA,
+             "%s: sliding_window is missing or 0, without which a %s model has no layers "
+             "with local angles",
+             name, c->family->name);
+    if (!(c->attention_scale > 0 && c->attention_scale < 1e6f))
+        FAIL(AT_DATA, "%s: attention scores are multiplied by %g; expected 0 to 1e6", name,
+             (double)c->attention_scale);
+    if (!(c->attention_cap >= 0 && c->attention_cap < 1e6f && c->final_cap >= 0 &&
+          c->final_cap < 1e6f))
+        FAIL(AT_DATA, "%s: soft-caps are %g and %g; expected 0 to 1e6", name,
+             (double)c->attention_cap, (double)c->final_cap);
     if (!(c->init_std >= 0 && c->init_std < 1e3))
         FAIL(AT_DATA, "%s: initializer_range is %g; expected 0 to 1000", name, c->init_std);
     if (!(c->norm_eps > 0 && c->norm_eps < 1))
@@ -76,47 +86,60 @@ done:
 }
 
 /* `rope_parameters` of transformers 5 and `rope_scaling` of those before; both may hold the base.
- */
+ * With local_rope the former holds an object a kind of layer, the latter is of layers without a
+ * window. */
 static AT_CHECKED read_rope(struct at_model_config *out, const cJSON *config, const char *key,
                             const char *name)
 {
     const cJSON *rope = at_json_find(config, key);
+    const cJSON *global = rope, *local = NULL;
     enum at_status st = AT_OK;
-    const char *kind = "default";
-    double partial = 1;
 
     if (!rope || cJSON_IsNull(rope))
         return AT_OK;
-    if (!cJSON_IsObject(rope))
-        FAIL(AT_DATA, "%s: %s must be an object", name, key);
-    TRY(at_json_get_string(&kind, rope, "type", name));
-    TRY(at_json_get_string(&kind, rope, "rope_type", name));
-    if (strcmp(kind, "default") != 0)
-        FAIL(
-            AT_DATA,
-            "%s: %s has kind \"%.40s\"; this version computes \"default\" only (others come later)",
-            name, key, kind);
-    TRY(at_json_get_double(&out->rope_theta, rope, "rope_theta", name));
-    TRY(at_json_get_double(&partial, rope, "partial_rotary_factor", name));
-    if (partial != 1)
-        FAIL(AT_DATA, "%s: partial_rotary_factor is %g; this version computes 1 only", name,
-             partial);
+    if (out->family->local_rope && at_json_find(rope, "full_attention")) {
+        global = at_json_find(rope, "full_attention");
+        local = at_json_find(rope, "sliding_attention");
+    }
+    TRY(at_rope_from_json(&out->rope, global, key, name, out->max_positions));
+    if (local && !cJSON_IsNull(local))
+        TRY(at_rope_from_json(&out->local_rope, local, key, name, out->max_positions));
 done:
     return st;
 }
 
-static AT_CHECKED refuse_flags(const cJSON *config, const char *name)
+static AT_CHECKED read_ropes(struct at_model_config *out, const cJSON *config, const char *name)
 {
-    const cJSON *kinds = at_json_find(config, "layer_types");
+    enum at_status st = AT_OK;
+
+    out->rope.theta = out->family->defaults.rope_theta;
+    out->local_rope.theta = 10000;
+    TRY(at_json_get_double(&out->rope.theta, config, "rope_theta", name));
+    TRY(at_json_get_double(&out->local_rope.theta, config, "rope_local_base_freq", name));
+    TRY(read_rope(out, config, "rope_scaling", name));
+    TRY(read_rope(out, config, "rope_parameters", name));
+    if (!(out->rope.theta >= 1 && out->rope.theta <= 1e15))
+        FAIL(AT_DATA, "%s: rope_theta is %g; expected 1 to 1e15", name, out->rope.theta);
+    if (!(out->local_rope.theta >= 1 && out->local_rope.theta <= 1e15))
+        FAIL(AT_DATA, "%s: rope_local_base_freq is %g; expected 1 to 1e15", name,
+             out->local_rope.theta);
+done:
+    return st;
+}
+
+static AT_CHECKED refuse_flags(const struct at_family *family, const cJSON *config,
+                               const char *name)
+{
     const cJSON *quantised = at_json_find(config, "quantization_config");
     enum at_status st = AT_OK;
     const char *method = "";
     double partial = 1;
 
-    TRY(refuse_other_than(config, "hidden_act", "silu", name));
+    TRY(refuse_other_than(config, "hidden_act", family->activation, name));
+    TRY(refuse_other_than(config, "hidden_activation", family->activation, name));
     TRY(refuse_true(config, "mlp_bias", name));
-    TRY(refuse_true(config, "use_sliding_window", name));
     TRY(refuse_true(config, "use_mrope", name));
+    TRY(refuse_true(config, "use_bidirectional_attention", name));
     TRY(at_json_get_double(&partial, config, "partial_rotary_factor", name));
     if (partial != 1)
         FAIL(AT_DATA, "%s: partial_rotary_factor is %g; this version computes 1 only", name,
@@ -130,11 +153,6 @@ static AT_CHECKED refuse_flags(const cJSON *config, const char *name)
                 "read; use a GGUF file or the model's plain weights",
                 name, method);
     }
-    for (const cJSON *kind = cJSON_IsArray(kinds) ? kinds->child : NULL; kind; kind = kind->next)
-        if (!cJSON_IsString(kind) || strcmp(kind->valuestring, "full_attention") != 0)
-            FAIL(AT_DATA,
-                 "%s: layer_types holds \"%.40s\"; this version computes full_attention only", name,
-                 cJSON_IsString(kind) ? kind->valuestring : "?");
 done:
     return st;
 }
@@ -153,162 +171,215 @@ done:
     return st;
 }
 
-AT_CHECKED at_model_config_from_json(struct at_model_config *out, const cJSON *config,
-                                     const char *name)
+/* ---- layers ---- */
+
+static bool bit(const uint64_t *bits, uint32_t i)
+{
+    return bits[i / 64] >> i % 64 & 1;
+}
+
+uint32_t at_layer_window(const struct at_model_config *c, uint32_t layer)
+{
+    return bit(c->windowed, layer) ? c->window : 0;
+}
+
+bool at_layer_turns(const struct at_model_config *c, uint32_t layer)
+{
+    return !bit(c->unturned, layer);
+}
+
+AT_CHECKED at_model_check_length(const struct at_model_config *c, uint32_t n)
+{
+    return at_rope_check_length(&c->rope, n);
+}
+
+static AT_CHECKED read_layer_types(struct at_model_config *out, const cJSON *kinds,
+                                   const char *name)
 {
     enum at_status st = AT_OK;
-    const char *type = "";
-    double eps = 1e-6;
+    uint32_t l = 0;
 
-    *out = (struct at_model_config){ .rope_theta = 10000,
-                                     .max_positions = 2048,
-                                     .init_std = INIT_STD };
-    if (!cJSON_IsObject(config))
-        FAIL(AT_DATA, "%s: must be an object", name);
-    TRY(at_json_need_string(&type, config, "model_type", name));
-    out->family = at_family_find(type);
-    if (!out->family)
-        FAIL(AT_DATA, "%s: model_type \"%.80s\" is not known; known: %s", name, type,
-             at_family_names());
-    TRY(refuse_flags(config, name));
+    if (!cJSON_IsArray(kinds) || cJSON_GetArraySize(kinds) != (int)out->L)
+        FAIL(AT_DATA, "%s: layer_types must be an array of %u entries, one a layer", name, out->L);
+    memset(out->windowed, 0, sizeof out->windowed);
+    for (const cJSON *kind = kinds->child; kind; kind = kind->next, l++) {
+        const char *text = cJSON_IsString(kind) ? kind->valuestring : "?";
+        if (strcmp(text, "sliding_attention") == 0)
+            out->windowed[l / 64] |= 1ull << l % 64;
+        else if (strcmp(text, "full_attention") != 0)
+            FAIL(AT_DATA,
+                 "%s: layer_types holds \"%.40s\"; this version computes full_attention and "
+                 "sliding_attention",
+                 name, text);
+    }
+done:
+    return st;
+}
+
+void at_layers_default(struct at_model_config *out, uint32_t pattern, uint32_t from)
+{
+    const enum at_windows windows = out->family->windows;
+    const uint32_t interval = out->family->no_rope_interval;
+
+    for (uint32_t l = 0; l < out->L; l++) {
+        const bool windowed = windows == AT_WINDOWS_ALL ||
+                              (windows == AT_WINDOWS_SWITCHED && l >= from) ||
+                              (windows == AT_WINDOWS_ALTERNATE && (l + 1) % pattern != 0);
+        if (windowed)
+            out->windowed[l / 64] |= 1ull << l % 64;
+        if (interval > 0 && (l + 1) % interval == 0)
+            out->unturned[l / 64] |= 1ull << l % 64;
+    }
+}
+
+/* no_rope_layers has 1 where a layer does turn. */
+static AT_CHECKED read_no_rope(struct at_model_config *out, const cJSON *config, const char *name)
+{
+    const cJSON *list = at_json_find(config, "no_rope_layers");
+    enum at_status st = AT_OK;
+    uint32_t l = 0;
+
+    if (out->family->no_rope_interval == 0 || !list || cJSON_IsNull(list))
+        goto done;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != (int)out->L)
+        FAIL(AT_DATA, "%s: no_rope_layers must be an array of %u entries, one a layer", name,
+             out->L);
+    memset(out->unturned, 0, sizeof out->unturned);
+    for (const cJSON *turns = list->child; turns; turns = turns->next, l++) {
+        if (!cJSON_IsNumber(turns))
+            FAIL(AT_DATA, "%s: no_rope_layers must hold 0 and 1", name);
+        if (turns->valuedouble == 0)
+            out->unturned[l / 64] |= 1ull << l % 64;
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED read_layers(struct at_model_config *out, const cJSON *config, const char *name)
+{
+    const struct at_family *family = out->family;
+    const cJSON *kinds = at_json_find(config, "layer_types");
+    const cJSON *window = at_json_find(config, "sliding_window");
+    enum at_status st = AT_OK;
+    uint32_t pattern = family->window_pattern, from = 28; /* transformers' max_window_layers */
+    bool use = family->windows != AT_WINDOWS_SWITCHED;
+
+    out->window = family->defaults.window;
+    TRY(at_json_get_u32(&out->window, config, "sliding_window", name));
+    TRY(at_json_get_bool(&use, config, "use_sliding_window", name));
+    TRY(at_json_get_u32(&from, config, "max_window_layers", name));
+    TRY(at_json_get_u32(&pattern, config, "sliding_window_pattern", name));
+    if (use && family->windows == AT_WINDOWS_NONE && at_json_find(config, "use_sliding_window"))
+        FAIL(AT_DATA, "%s: use_sliding_window is true, which this version does not compute for %s",
+             name, family->name);
+    if (family->windows == AT_WINDOWS_ALTERNATE && pattern == 0)
+        FAIL(AT_DATA, "%s: sliding_window_pattern is 0; expected at least 1", name);
+    at_layers_default(out, pattern, from);
+    TRY(read_no_rope(out, config, name));
+    if (family->no_rope_interval > 0)
+        memcpy(out->windowed, out->unturned, sizeof out->windowed);
+    if (kinds && !cJSON_IsNull(kinds))
+        TRY(read_layer_types(out, kinds, name));
+    if (family->windows == AT_WINDOWS_NONE)
+        for (uint32_t l = 0; l < out->L; l++)
+            if (bit(out->windowed, l))
+                FAIL(AT_DATA,
+                     "%s: layer_types holds \"sliding_attention\", which this version does not "
+                     "compute for %s",
+                     name, family->name);
+    if (!use || (window && cJSON_IsNull(window)) || out->window == 0)
+        memset(out->windowed, 0, sizeof out->windowed);
+done:
+    return st;
+}
+
+/* ---- all of it ---- */
+
+static AT_CHECKED read_sizes(struct at_model_config *out, const cJSON *config, const char *name)
+{
+    const struct at_family_defaults *d = &out->family->defaults;
+    enum at_status st = AT_OK;
+
     TRY(at_json_need_u32(&out->C, config, "hidden_size", name));
     TRY(at_json_need_u32(&out->H, config, "num_attention_heads", name));
     out->G = out->H;
     TRY(at_json_get_u32(&out->G, config, "num_key_value_heads", name));
-    out->D = out->H > 0 ? out->C / out->H : 0;
+    out->D = d->head_width > 0 ? d->head_width : out->H > 0 ? out->C / out->H : 0;
     TRY(at_json_get_u32(&out->D, config, "head_dim", name));
     TRY(at_json_need_u32(&out->F, config, "intermediate_size", name));
     TRY(at_json_need_u32(&out->V, config, "vocab_size", name));
     TRY(at_json_need_u32(&out->L, config, "num_hidden_layers", name));
+    if (out->L > AT_MAX_LAYERS)
+        FAIL(AT_DATA, "%s: number of layers is %u; expected 1 to %d", name, out->L, AT_MAX_LAYERS);
+    out->max_positions = d->max_positions;
     TRY(at_json_get_u32(&out->max_positions, config, "max_position_embeddings", name));
+done:
+    return st;
+}
+
+/* Keys that this family does not have in its configuration are not read. A cap that is null is
+ * none. */
+static AT_CHECKED read_scales(struct at_model_config *out, const cJSON *config, const char *name)
+{
+    const struct at_family_defaults *d = &out->family->defaults;
+    const cJSON *attention = at_json_find(config, "attn_logit_softcapping");
+    const cJSON *final = at_json_find(config, "final_logit_softcapping");
+    enum at_status st = AT_OK;
+    double scalar = d->query_scalar > 0 ? d->query_scalar : out->D;
+    double attention_cap = d->attention_cap, final_cap = d->final_cap;
+
+    if (d->query_scalar > 0) {
+        TRY(at_json_get_double(&scalar, config, "query_pre_attn_scalar", name));
+        TRY(at_json_get_double(&attention_cap, config, "attn_logit_softcapping", name));
+        TRY(at_json_get_double(&final_cap, config, "final_logit_softcapping", name));
+    }
+    out->attention_scale = (float)(1 / sqrt(scalar));
+    out->attention_cap = attention && cJSON_IsNull(attention) ? 0 : (float)attention_cap;
+    out->final_cap = final && cJSON_IsNull(final) ? 0 : (float)final_cap;
+    out->embed_scale = out->family->embed_scaled ? (float)sqrt(out->C) : 1;
+done:
+    return st;
+}
+
+static AT_CHECKED find_family(const struct at_family **out, const cJSON *config, const char *name)
+{
+    enum at_status st = AT_OK;
+    const char *type = "", *nearest;
+
+    TRY(at_json_need_string(&type, config, "model_type", name));
+    *out = at_family_find(type);
+    if (*out)
+        goto done;
+    nearest = at_family_nearest(type);
+    FAIL(AT_DATA, "%s: model_type \"%.80s\" is not known; known: %s%s%s", name, type,
+         at_family_names(), nearest[0] ? ". The nearest is " : "", nearest);
+done:
+    return st;
+}
+
+AT_CHECKED at_model_config_from_json(struct at_model_config *out, const cJSON *config,
+                                     const char *name)
+{
+    enum at_status st = AT_OK;
+    double eps = 1e-6;
+
+    *out = (struct at_model_config){ .init_std = INIT_STD };
+    if (!cJSON_IsObject(config))
+        FAIL(AT_DATA, "%s: must be an object", name);
+    TRY(find_family(&out->family, config, name));
+    TRY(refuse_flags(out->family, config, name));
+    TRY(read_sizes(out, config, name));
     TRY(at_json_get_double(&eps, config, "rms_norm_eps", name));
     out->norm_eps = (float)eps;
-    TRY(at_json_get_double(&out->rope_theta, config, "rope_theta", name));
-    TRY(read_rope(out, config, "rope_scaling", name));
-    TRY(read_rope(out, config, "rope_parameters", name));
+    TRY(read_ropes(out, config, name));
+    TRY(read_layers(out, config, name));
+    TRY(read_scales(out, config, name));
+    out->tied = out->family->defaults.tied;
     TRY(at_json_get_bool(&out->tied, config, "tie_word_embeddings", name));
     TRY(read_attention_bias(out, config, name));
     TRY(at_json_get_double(&out->init_std, config, "initializer_range", name));
     out->value_head = at_value_head_is_in(config);
-    TRY(check(out, name));
-done:
-    return st;
-}
-
-/* ---- GGUF ---- */
-
-struct gguf_reader {
-    const struct at_weights *weights;
-    const char *architecture, *path;
-    char key[128];
-};
-
-static const char *full_key(struct gguf_reader *r, const char *key)
-{
-    snprintf(r->key, sizeof r->key, "%s.%s", r->architecture, key);
-    return r->key;
-}
-
-static AT_CHECKED need_u32(uint32_t *out, struct gguf_reader *r, const char *key)
-{
-    if (!at_gguf_has(r->weights, full_key(r, key)))
-        return at_fail(AT_DATA, "%s: key %s is missing", r->path, r->key);
-    return at_gguf_get_u32(out, r->weights, r->key);
-}
-
-static AT_CHECKED get_u32(uint32_t *out, struct gguf_reader *r, const char *key)
-{
-    return at_gguf_get_u32(out, r->weights, full_key(r, key));
-}
-
-static AT_CHECKED get_double(double *out, struct gguf_reader *r, const char *key)
-{
-    return at_gguf_get_double(out, r->weights, full_key(r, key));
-}
-
-/* A key that must be absent or have this value. */
-static AT_CHECKED expect_u32(struct gguf_reader *r, const char *key, uint32_t expected)
-{
-    enum at_status st = AT_OK;
-    uint32_t value = expected;
-
-    TRY(get_u32(&value, r, key));
-    if (value != expected)
-        FAIL(AT_DATA, "%s: key %s is %u; this version computes %u only", r->path, r->key, value,
-             expected);
-done:
-    return st;
-}
-
-static AT_CHECKED refuse_gguf_keys(struct gguf_reader *r, const struct at_model_config *c)
-{
-    enum at_status st = AT_OK;
-    const char *scaling = "none";
-    double factor = 1, linear = 1;
-    bool causal = true;
-
-    TRY(at_gguf_get_string(&scaling, r->weights, full_key(r, "rope.scaling.type")));
-    if (strcmp(scaling, "none") != 0)
-        FAIL(AT_DATA, "%s: key %s is \"%.40s\"; this version computes \"none\" only", r->path,
-             r->key, scaling);
-    TRY(get_double(&factor, r, "rope.scaling.factor"));
-    if (factor != 1 && factor != 0)
-        FAIL(AT_DATA, "%s: key %s is %g; this version computes 1 only", r->path, r->key, factor);
-    TRY(get_double(&linear, r, "rope.scale_linear"));
-    if (linear != 1)
-        FAIL(AT_DATA, "%s: key %s is %g; this version computes 1 only", r->path, r->key, linear);
-    TRY(at_gguf_get_bool(&causal, r->weights, full_key(r, "attention.causal")));
-    if (!causal)
-        FAIL(AT_DATA, "%s: key %s is false; this version computes causal attention only", r->path,
-             r->key);
-    TRY(expect_u32(r, "rope.dimension_count", c->D));
-    TRY(expect_u32(r, "attention.value_length", c->D));
-    TRY(expect_u32(r, "attention.sliding_window", 0));
-    TRY(expect_u32(r, "expert_count", 0));
-done:
-    return st;
-}
-
-static AT_CHECKED config_from_gguf(struct at_model_config *out, const struct at_weights *weights)
-{
-    struct gguf_reader r = { .weights = weights, .path = weights->shards[0].path };
-    const struct at_source *embedding = at_weights_find(weights, at_role_gguf_name(AT_EMBED));
-    enum at_status st = AT_OK;
-    uint32_t n_parts = 0;
-    double eps = 0;
-
-    *out = (struct at_model_config){ .rope_theta = 10000, .init_std = INIT_STD };
-    TRY(at_gguf_get_u32(&n_parts, weights, "split.count"));
-    if (n_parts > 1)
-        FAIL(AT_DATA, "%s: one of %u parts of a model; join them first (gguf-split --merge)",
-             r.path, n_parts);
-    TRY(at_gguf_get_string(&r.architecture, weights, "general.architecture"));
-    if (!r.architecture)
-        FAIL(AT_DATA, "%s: key general.architecture is missing", r.path);
-    out->family = at_family_find_gguf(r.architecture);
-    if (!out->family)
-        FAIL(AT_DATA, "%s: general.architecture \"%.80s\" is not known; known: %s", r.path,
-             r.architecture, at_family_names());
-    TRY(need_u32(&out->C, &r, "embedding_length"));
-    TRY(need_u32(&out->L, &r, "block_count"));
-    TRY(need_u32(&out->F, &r, "feed_forward_length"));
-    TRY(need_u32(&out->H, &r, "attention.head_count"));
-    TRY(need_u32(&out->max_positions, &r, "context_length"));
-    out->G = out->H;
-    TRY(get_u32(&out->G, &r, "attention.head_count_kv"));
-    out->D = out->H > 0 ? out->C / out->H : 0;
-    TRY(get_u32(&out->D, &r, "attention.key_length"));
-    TRY(get_double(&out->rope_theta, &r, "rope.freq_base"));
-    TRY(get_double(&eps, &r, "attention.layer_norm_rms_epsilon"));
-    out->norm_eps = (float)eps;
-    if (!embedding || embedding->n_dims != 2)
-        FAIL(AT_DATA, "%s: tensor %s is missing or not a matrix", r.path,
-             at_role_gguf_name(AT_EMBED));
-    out->V = embedding->rows < UINT32_MAX ? (uint32_t)embedding->rows : UINT32_MAX;
-    out->tied = !at_weights_find(weights, at_role_gguf_name(AT_HEAD));
-    out->qkv_bias = out->family->qkv_bias;
-    TRY(check(out, r.path));
-    TRY(refuse_gguf_keys(&r, out));
+    TRY(at_model_config_check(out, name));
 done:
     return st;
 }
@@ -316,7 +387,7 @@ done:
 AT_CHECKED at_model_config_read(struct at_model_config *out, const struct at_weights *weights)
 {
     if (at_weights_is_gguf(weights))
-        return config_from_gguf(out, weights);
+        return at_model_config_from_gguf(out, weights);
     AT_REQUIRE(weights->config);
     return at_model_config_from_json(out, weights->config, weights->config_path);
 }

@@ -19,8 +19,37 @@ static uint32_t least(uint32_t a, uint32_t b)
 
 /* ---- elementwise ---- */
 
+static struct at_work gated_work(uint32_t rows, uint32_t cols, bool gelu)
+{
+    return (struct at_work){ cols > 0 ? rows : 0, 1, 1, 1, { gelu } };
+}
+
+static uint32_t elements(struct at_tensor y)
+{
+    const uint64_t n = (uint64_t)y.dim[0] * y.ld; /* with the padding, which is zero and stays so */
+
+    AT_REQUIRE(n <= UINT32_MAX);
+    return (uint32_t)n;
+}
+
+void at_scale(struct at_stream *s, struct at_tensor y, float factor)
+{
+    const struct scale_bufs bufs = { .y = at_tensor_view(y) };
+    const struct scale_args args = { .n = elements(y), .factor = factor };
+
+    at_launch_scale(s, &bufs, &args, (struct at_work){ args.n, 1, 1, 0, { 0 } });
+}
+
+void at_softcap(struct at_stream *s, struct at_tensor y, float cap)
+{
+    const struct softcap_bufs bufs = { .y = at_tensor_view(y) };
+    const struct softcap_args args = { .n = elements(y), .cap = cap };
+
+    at_launch_softcap(s, &bufs, &args, (struct at_work){ args.n, 1, 1, 0, { 0 } });
+}
+
 void at_swiglu_fwd(struct at_stream *s, struct at_tensor m, struct at_tensor gate,
-                   struct at_tensor up)
+                   struct at_tensor up, bool gelu)
 {
     const uint32_t T = m.dim[0], F = m.dim[1];
     const struct swiglu_fwd_bufs bufs = { .m = at_tensor_view(m),
@@ -32,11 +61,11 @@ void at_swiglu_fwd(struct at_stream *s, struct at_tensor m, struct at_tensor gat
 
     at_require_shape(gate, T, F);
     at_require_shape(up, T, F);
-    at_launch_swiglu_fwd(s, &bufs, &args, rows_work(T, F));
+    at_launch_swiglu_fwd(s, &bufs, &args, gated_work(T, F, gelu));
 }
 
 void at_swiglu_bwd(struct at_stream *s, struct at_tensor dgate, struct at_tensor dup,
-                   struct at_tensor dm, struct at_tensor gate, struct at_tensor up)
+                   struct at_tensor dm, struct at_tensor gate, struct at_tensor up, bool gelu)
 {
     const uint32_t T = gate.dim[0], F = gate.dim[1];
     const struct swiglu_bwd_bufs bufs = { .dgate = at_tensor_view(dgate),
@@ -58,7 +87,7 @@ void at_swiglu_bwd(struct at_stream *s, struct at_tensor dgate, struct at_tensor
     at_require_shape(dup, T, F);
     at_require_shape(dm, T, F);
     at_require_shape(up, T, F);
-    at_launch_swiglu_bwd(s, &bufs, &args, rows_work(T, F));
+    at_launch_swiglu_bwd(s, &bufs, &args, gated_work(T, F, gelu));
 }
 
 void at_add(struct at_stream *s, struct at_tensor y, struct at_tensor x)

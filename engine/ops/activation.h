@@ -4,12 +4,17 @@
 
 #include "tensor.h"
 
-/* m = silu(gate) * up; all (T,F). Shazeer 2020, arXiv 2002.05202. */
+/* m = silu(gate) * up, or with `gelu` GELU (by tanh) in place of silu; all (T,F). Shazeer 2020,
+ * arXiv 2002.05202. */
 void at_swiglu_fwd(struct at_stream *s, struct at_tensor m, struct at_tensor gate,
-                   struct at_tensor up);
+                   struct at_tensor up, bool gelu);
 /* dgate and dup from dm. All (T,F); dgate may be gate, dup may be up. */
 void at_swiglu_bwd(struct at_stream *s, struct at_tensor dgate, struct at_tensor dup,
-                   struct at_tensor dm, struct at_tensor gate, struct at_tensor up);
+                   struct at_tensor dm, struct at_tensor gate, struct at_tensor up, bool gelu);
+/* y *= factor. */
+void at_scale(struct at_stream *s, struct at_tensor y, float factor);
+/* y = cap * tanh(y / cap); the same. */
+void at_softcap(struct at_stream *s, struct at_tensor y, float cap);
 /* y += x; equal shapes and leading dimensions. */
 void at_add(struct at_stream *s, struct at_tensor y, struct at_tensor x);
 /* y = (1 - alpha) y + alpha x; the same. */

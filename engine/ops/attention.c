@@ -67,7 +67,8 @@ static struct at_view rows_view(struct at_view view, uint32_t begin, uint32_t n,
 /* x: queries or keys; y: kv heads, in parts where they serve many query heads; z: columns. */
 static struct at_work work_of(const struct at_attention *p, uint32_t x, uint32_t kv_heads)
 {
-    return (struct at_work){ x, kv_heads, p->D, 2, { p->D, p->H / p->G } };
+    return (
+        struct at_work){ x, kv_heads, p->D, 4, { p->D, p->H / p->G, p->window > 0, p->cap > 0 } };
 }
 
 /* ---- forward ---- */
@@ -84,7 +85,9 @@ void at_attention_fwd(struct at_stream *s, struct at_tensor o, struct at_view ls
                                              .ldk = k.ld,
                                              .ldv = v.ld,
                                              .ldo = o.ld,
-                                             .scale = p->scale };
+                                             .window = p->window,
+                                             .scale = p->scale,
+                                             .cap = p->cap };
 
     require_shapes(p, q, k, v);
     at_require_shape(o, p->T, p->H * p->D);
@@ -193,6 +196,7 @@ static void launch_block(struct at_stream *s, const struct backward *b, uint32_t
         .dk = at_tensor_view(at_tensor_rows(b->dk, key0, n_keys)),
         .dv = at_tensor_view(at_tensor_rows(b->dv, key0, n_keys)),
         .query_end = rows_view(p->query_end, key0, n_keys, sizeof(int32_t)),
+        .intervals = rows_view(p->intervals, t0, n_t, sizeof(int32_t[4])),
         .q = q,
         .k = k,
         .v = v,
@@ -227,7 +231,9 @@ static void launch_block(struct at_stream *s, const struct backward *b, uint32_t
         .lddk = b->dk.ld,
         .lddv = b->dv.ld,
         .ldds = (uint32_t)at_round_up((size_t)n_t * (p->H / p->G), 4),
+        .window = p->window,
         .scale = p->scale,
+        .cap = p->cap,
     };
 
     for (args.g0 = 0; args.g0 < p->G; args.g0 += b->block.heads) {

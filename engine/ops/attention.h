@@ -16,6 +16,9 @@ struct at_attention {
     uint32_t n_keys;          /* rows of k and v (T in training; more when decoding) */
     uint32_t H, G, D;         /* H a multiple of G; D a multiple of 4 */
     float scale;              /* 1 / sqrt(D) usually */
+    float cap;                /* soft-cap of the scaled scores, cap * tanh(s / cap); 0: none */
+    uint32_t window;          /* a key is read from less than this many positions away; 0: from any.
+                               * Positions count from a row's prefix, or segment without one */
     struct at_view intervals; /* (T) 4 x int32: prefix_begin, prefix_end, seg_begin, key_end */
     struct at_view query_end; /* (T) int32, for the backward pass (see slab.h) */
 };

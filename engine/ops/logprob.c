@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "activation.h"
 #include "kernels.h"
 
 /* Fixed, so that the order of a row's sums depends on nothing but the vocabulary. */
@@ -10,6 +11,11 @@ enum { HEAD_CHUNK = 4096, STATE_FLOATS = 8 };
 static struct at_work rows_work(uint32_t n)
 {
     return (struct at_work){ n, 1, 1, 0, { 0 } };
+}
+
+static struct at_work logits_work(uint32_t n, const struct at_head_scratch *scratch)
+{
+    return (struct at_work){ n, 1, 1, 1, { scratch->cap > 0 } };
 }
 
 void at_head_reserve(struct at_pool *pool, struct at_head_scratch *scratch, uint32_t R,
@@ -122,9 +128,10 @@ void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse,
             .ldu = u.ld,
             .first = v0 == 0,
             .with_u = with_u,
+            .cap = scratch->cap,
         };
 
-        at_launch_head_chunk(s, &bufs, &args, rows_work(R));
+        at_launch_head_chunk(s, &bufs, &args, logits_work(R, scratch));
         if (with_u) {
             copy_target_rows(s, wy, W, ids, v0);
             at_matmul_nn(s, u, z, W, 1, v0 > 0);
@@ -138,9 +145,15 @@ void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse,
                                            .wy = with_u ? at_tensor_view(wy) : state,
                                            .targets = ids };
     const struct head_finish_args args = {
-        .R = R, .C = C, .V = V, .ldu = u.ld, .ldy = wy.ld, .with_u = with_u
+        .R = R,
+        .C = C,
+        .V = V,
+        .ldu = u.ld,
+        .ldy = wy.ld,
+        .with_u = with_u,
+        .cap = scratch->cap,
     };
-    at_launch_head_finish(s, &bufs, &args, rows_work(R));
+    at_launch_head_finish(s, &bufs, &args, logits_work(R, scratch));
 }
 
 void at_head_kl(struct at_stream *s, struct at_view kl, struct at_view stats,
@@ -177,9 +190,11 @@ void at_head_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tens
                                              .targets = row_view(targets, R, 1),
                                              .lse = row_view(lse, R, 1),
                                              .coef = row_view(coef, R, 1) };
-        const struct head_grad_args args = { .R = R, .n = n, .v0 = v0, .ldz = z.ld };
+        const struct head_grad_args args = {
+            .R = R, .n = n, .v0 = v0, .ldz = z.ld, .cap = scratch->cap
+        };
 
-        at_launch_head_grad(s, &bufs, &args, rows_work(R));
+        at_launch_head_grad(s, &bufs, &args, logits_work(R, scratch));
         at_matmul_tn(s, at_tensor_rows(dW, v0, n), z, h, 1, true);
     }
 }
@@ -194,6 +209,8 @@ void at_head_logits(struct at_stream *s, struct at_tensor logits, struct at_tens
         at_linear_row(s, logits, h, w, 1, false);
     else
         at_linear_fwd(s, logits, h, w, &panel, false);
+    if (scratch->cap > 0)
+        at_softcap(s, logits, scratch->cap);
 }
 
 void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view stats,

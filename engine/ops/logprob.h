@@ -1,6 +1,7 @@
 /* The fused head: log-probs of target tokens without ever holding (rows, vocabulary) values.
- * Per vocabulary chunk: z = h W^T; m' = max; U = e^(m-m') U + e^(z-m') W; sums likewise; at the end
- * U/l - W_y is the unscaled gradient row -dlogp/dh. DESIGN.md 1.4. */
+ * Per vocabulary chunk: z = h W^T, soft-capped where the scratch says so; m' = max; U = e^(m-m') U
+ * + e^(z-m') W; sums likewise; at the end U/l - W_y is the unscaled gradient row -dlogp/dh.
+ * DESIGN.md 1.4. */
 #ifndef AT_LOGPROB_H
 #define AT_LOGPROB_H
 
@@ -11,13 +12,14 @@ struct at_head_scratch {
     struct at_view logits;         /* (R, chunk) */
     struct at_view state;          /* running values of each row */
     struct at_view panel;          /* dequantised chunk of W */
+    float cap; /* soft-cap of the logits, cap * tanh(z / cap), which the caller sets; 0: none */
 };
 /* Plans scratch for up to R rows (rounded to 64) on a head (V, C); chunk chosen from limits. */
 void at_head_reserve(struct at_pool *pool, struct at_head_scratch *scratch, uint32_t R,
                      struct at_weight head);
 
 /* stats (R,4) f32 a row: logp of the target (nats), entropy, 1 if the target is the arg-max (lowest
- * id wins ties) else 0, mean over the vocabulary of the raw logit. lse (R): log-sum-exp; log_p2
+ * id wins ties) else 0, mean over the vocabulary of the logit. lse (R): log-sum-exp; log_p2
  * (R): log of the sum over the vocabulary of p^2. h (R,C): gathered, normed hidden states; targets
  * (R) int32. u (R,C) = (p - onehot(target)) W, not computed when u has no buffer (reference pass;
  * stats have the same bits either way). */

@@ -506,6 +506,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     if (out->bundle.config.max_positions > 0 && rows > out->bundle.config.max_positions)
         at_warn("positions", "the longest row has %u tokens, the model was made for %u positions",
                 rows, out->bundle.config.max_positions);
+    TRY(at_model_check_length(&out->bundle.config, rows));
     p.syncs_reference = config->sync_ref_model;
     p.longest_row = rows;
     p.n_positions = rows;

@@ -6,9 +6,12 @@
 // over the lanes (and storage texels are inlined, uniform ones a call), and a fetch outside a view gives
 // 0. Loops over registers must be unrolled: a dynamic index costs a factor of 50.
 #include "exp2.glsl"
+#include "softcap.glsl"
 
 layout(constant_id = 1) const int D = 64; // head width, a multiple of 8
 layout(constant_id = 2) const int R = 1;  // query heads a kv head
+layout(constant_id = 3) const uint WINDOW = 0; // windows have the portable kernels
+layout(constant_id = 4) const uint CAP = 0;    // 1: scores are soft-capped at p.cap
 #define D4 (D / 4)
 #define CG ((D4 + LANES - 1) / LANES) // groups of 4 columns a lane
 #define HAS_COLUMN(c) (D4 % LANES == 0 || lane * CG + (c) < D4) // else what it computes is not stored

@@ -45,6 +45,15 @@ bool next_segment(row_tile t, inout uint pos, out uint n, out ivec4 first, out i
     return true;
 }
 
+// Begin of the keys that row r reads in this part, with a window; 0 without.
+int row_start(row_tile t, uint r, uint part, uint window)
+{
+    uint at, head;
+
+    return WINDOW == 0 || !row_at(t, r, at, head) ? 0
+                                                  : window_begin(tile_intervals[at - t.pos0], part, window);
+}
+
 // End of the keys that row r reads in this part (0: prefix, 1: segment) of the segment at pos.
 int row_stop(row_tile t, uint r, uint pos, uint n, uint part)
 {

@@ -96,7 +96,8 @@ static AT_CHECKED print_matrix(struct loaded *m, struct at_weight weight, uint32
     at_dequantise(stream, out, weight);
     TRY(at_stream_wait(stream));
     TRY(at_tensor_read(m->gpu, values, out));
-    print_hash(at_role_name(role), layer, values, (size_t)weight.rows * weight.cols);
+    print_hash(at_role_name(at_family_find("llama"), role), layer, values,
+               (size_t)weight.rows * weight.cols);
 done:
     at_stream_destroy(&stream);
     at_pool_destroy(&pool);
@@ -112,7 +113,7 @@ static AT_CHECKED print_vector(struct loaded *m, struct at_view view, uint32_t n
 
     TRY(at_alloc(&values, n, sizeof *values));
     TRY(at_gpu_read(m->gpu, values, view, n * sizeof *values));
-    print_hash(at_role_name(role), layer, values, n);
+    print_hash(at_role_name(at_family_find("llama"), role), layer, values, n);
 done:
     at_free(&values);
     return st;

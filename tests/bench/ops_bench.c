@@ -313,11 +313,11 @@ static void norm_bwd_weight(struct bench *b)
 }
 static void swiglu_fwd(struct bench *b)
 {
-    at_swiglu_fwd(b->stream, m, gate, up);
+    at_swiglu_fwd(b->stream, m, gate, up, false);
 }
 static void swiglu_bwd(struct bench *b)
 {
-    at_swiglu_bwd(b->stream, gate, up, m, gate, up);
+    at_swiglu_bwd(b->stream, gate, up, m, gate, up, false);
 }
 static void turn(struct bench *b)
 {

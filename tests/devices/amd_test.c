@@ -30,27 +30,41 @@ static int n_compiled; /* families */
 static unsigned mesa;  /* its major version, once a family has been opened */
 
 /* Specialisation constants in use: head width (64 in small models, 128 in large ones, 96 and 256
- * for what is special) and, in attention, query heads a kv head. */
+ * for what is special) and, in attention, query heads a kv head, windows and soft-caps; soft-caps
+ * of logits; GELU. */
 static const struct spec {
     const char *kernel;
-    uint32_t n, value[2];
+    uint32_t n, value[4];
 } specs[] = {
-    { "attention_bwd_kv", 2, { 64, 3 } },
-    { "attention_bwd_kv", 2, { 96, 1 } },
-    { "attention_bwd_kv", 2, { 128, 7 } },
-    { "attention_bwd_kv", 2, { 256, 8 } },
-    { "attention_bwd_q", 2, { 64, 3 } },
-    { "attention_bwd_q", 2, { 96, 1 } },
-    { "attention_bwd_q", 2, { 128, 7 } },
-    { "attention_bwd_q", 2, { 256, 8 } },
+    { "attention_bwd_kv", 4, { 64, 3, 0, 0 } },
+    { "attention_bwd_kv", 4, { 96, 1, 0, 0 } },
+    { "attention_bwd_kv", 4, { 128, 7, 0, 0 } },
+    { "attention_bwd_kv", 4, { 256, 8, 0, 0 } },
+    { "attention_bwd_kv", 4, { 256, 2, 1, 1 } },
+    { "attention_bwd_q", 4, { 64, 3, 0, 0 } },
+    { "attention_bwd_q", 4, { 96, 1, 0, 0 } },
+    { "attention_bwd_q", 4, { 128, 7, 0, 0 } },
+    { "attention_bwd_q", 4, { 256, 8, 0, 0 } },
+    { "attention_bwd_q", 4, { 256, 2, 1, 1 } },
     { "attention_bwd_sum", 1, { 64 } },
     { "attention_bwd_sum", 1, { 128 } },
-    { "attention_fwd", 2, { 64, 3 } },
-    { "attention_fwd", 2, { 96, 1 } },
-    { "attention_fwd", 2, { 128, 7 } },
-    { "attention_fwd", 2, { 256, 8 } },
+    { "attention_fwd", 4, { 64, 3, 0, 0 } },
+    { "attention_fwd", 4, { 96, 1, 0, 0 } },
+    { "attention_fwd", 4, { 128, 7, 0, 0 } },
+    { "attention_fwd", 4, { 256, 8, 0, 0 } },
+    { "attention_fwd", 4, { 256, 2, 1, 1 } },
+    { "head_chunk", 1, { 0 } },
+    { "head_chunk", 1, { 1 } },
+    { "head_finish", 1, { 0 } },
+    { "head_finish", 1, { 1 } },
+    { "head_grad", 1, { 0 } },
+    { "head_grad", 1, { 1 } },
     { "rope", 1, { 64 } },
     { "rope", 1, { 128 } },
+    { "swiglu_bwd", 1, { 0 } },
+    { "swiglu_bwd", 1, { 1 } },
+    { "swiglu_fwd", 1, { 0 } },
+    { "swiglu_fwd", 1, { 1 } },
 };
 
 static const char *const kernel_names[] = {

@@ -34,6 +34,29 @@ static void swiglu_backward_equals_differences(void **state)
     gd_check("dup", swiglu_value, up, dup, N);
 }
 
+static double geglu_value(void)
+{
+    double m[N];
+
+    ref_geglu_fwd(m, gate, up, N);
+    return gd_dot(dm, m, N);
+}
+
+static void geglu_backward_equals_differences(void **state)
+{
+    double dgate[N], dup[N];
+
+    (void)state;
+    gd_fill(gate, N);
+    gd_fill(up, N);
+    gd_fill(dm, N);
+    for (size_t i = 0; i < N; i++)
+        gate[i] *= i % 2 == 0 ? 1 : 3;
+    ref_geglu_bwd(dgate, dup, dm, gate, up, N);
+    gd_check("dgate", geglu_value, gate, dgate, N);
+    gd_check("dup", geglu_value, up, dup, N);
+}
+
 /* ---- rows ---- */
 
 static const int32_t tokens[T] = { 4, 0, 4, 1, 0, 4, 4 };
@@ -90,6 +113,7 @@ static void scatter_equals_differences(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(geglu_backward_equals_differences),
         cmocka_unit_test(swiglu_backward_equals_differences),
         cmocka_unit_test(embed_backward_equals_differences),
         cmocka_unit_test(scatter_equals_differences),

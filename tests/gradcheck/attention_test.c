@@ -10,7 +10,9 @@ static double q[T * H * D], k[T * G * D], v[T * G * D], d_o[T * H * D];
 static const int32_t intervals[T][4] = { { 0, 0, 0, 1 }, { 0, 0, 0, 2 }, { 0, 0, 0, 3 },
                                          { 0, 3, 3, 4 }, { 0, 3, 3, 5 }, { 0, 3, 5, 6 },
                                          { 0, 3, 5, 7 }, { 0, 3, 5, 8 }, { 0, 0, 0, 0 } };
-static const struct ref_attention attention = { T, T, H, G, D, 0.7, &intervals[0][0] };
+static struct ref_attention attention = {
+    .T = T, .n_keys = T, .H = H, .G = G, .D = D, .scale = 0.7, .intervals = &intervals[0][0]
+};
 
 /* sum d_o * o */
 static double value(void)
@@ -38,9 +40,19 @@ static void attention_backward_equals_differences(void **state)
     gd_check("dv", value, v, dv, T * G * D);
 }
 
+static void capped_attention_in_a_window_equals_differences(void **state)
+{
+    attention.cap = 0.6;
+    attention.window = 3;
+    attention_backward_equals_differences(state);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(attention_backward_equals_differences) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(attention_backward_equals_differences),
+        cmocka_unit_test(capped_attention_in_a_window_equals_differences),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,7 @@ enum { R = 4, C = 5, V = 9 };
 
 static double h[R * C], W[V * C], coef[R];
 static const int32_t targets[R] = { 0, 8, 3, 3 };
-static const struct ref_head head = { R, C, V, h, W, targets };
+static struct ref_head head = { .R = R, .C = C, .V = V, .h = h, .W = W, .targets = targets };
 
 /* sum coef[i] log p_i */
 static double value(void)
@@ -36,9 +36,18 @@ static void head_backward_equals_differences(void **state)
     gd_check("dW", value, W, dW, V * C);
 }
 
+static void capped_head_backward_equals_differences(void **state)
+{
+    head.cap = 1.5;
+    head_backward_equals_differences(state);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(head_backward_equals_differences) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(head_backward_equals_differences),
+        cmocka_unit_test(capped_head_backward_equals_differences),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

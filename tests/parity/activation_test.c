@@ -27,14 +27,14 @@ static void put_gates(float *gate, size_t n)
 
 /* Writes the inputs, runs both passes, reads; in place dgate is gate and dup is up. */
 static void run_swiglu(struct gt *t, const struct at_tensor v[], float *const in[], float *got[],
-                       bool in_place)
+                       bool gelu, bool in_place)
 {
     const int dgate = in_place ? GATE : DGATE, dup = in_place ? UP : DUP;
 
     for (int i = 0; i < TENSORS; i++)
         OK(at_tensor_write(t->gpu, v[i], in[i]));
-    at_swiglu_fwd(t->stream, v[M], v[GATE], v[UP]);
-    at_swiglu_bwd(t->stream, v[dgate], v[dup], v[DM], v[GATE], v[UP]);
+    at_swiglu_fwd(t->stream, v[M], v[GATE], v[UP], gelu);
+    at_swiglu_bwd(t->stream, v[dgate], v[dup], v[DM], v[GATE], v[UP], gelu);
     OK(at_stream_wait(t->stream));
     for (int i = 0; i < TENSORS; i++)
         gt_require_padding(t, names[i], v[i]);
@@ -43,7 +43,7 @@ static void run_swiglu(struct gt *t, const struct at_tensor v[], float *const in
     OK(at_tensor_read(t->gpu, got[DUP], v[dup]));
 }
 
-static void check_swiglu(struct gt *t, uint32_t T, uint32_t F)
+static void check_swiglu(struct gt *t, uint32_t T, uint32_t F, bool gelu)
 {
     const size_t n = (size_t)T * F;
     struct at_tensor v[TENSORS];
@@ -64,10 +64,11 @@ static void check_swiglu(struct gt *t, uint32_t T, uint32_t F)
         v[i] = gt_tensor(t, ids[i], T, F, extras[i]);
         want[i] = gt_doubles(in[i], n);
     }
-    run_swiglu(t, v, in, got, false);
-    run_swiglu(t, v, in, again, true);
-    ref_swiglu_fwd(want[M], want[GATE], want[UP], n);
-    ref_swiglu_bwd(want[DGATE], want[DUP], want[DM], want[GATE], want[UP], n);
+    run_swiglu(t, v, in, got, gelu, false);
+    run_swiglu(t, v, in, again, gelu, true);
+    (gelu ? ref_geglu_fwd : ref_swiglu_fwd)(want[M], want[GATE], want[UP], n);
+    (gelu ? ref_geglu_bwd : ref_swiglu_bwd)(want[DGATE], want[DUP], want[DM], want[GATE], want[UP],
+                                            n);
     gt_require_close(t, names[M], got[M], want[M], NULL, n, TOL_ROW);
     gt_require_close(t, names[DGATE], got[DGATE], want[DGATE], NULL, n, TOL_ROW);
     gt_require_close(t, names[DUP], got[DUP], want[DUP], NULL, n, TOL_ROW);
@@ -89,10 +90,10 @@ static void swiglu_any_shape_equals_reference(void **state)
         struct gt t;
 
         gt_open(&t, setting);
-        check_swiglu(&t, 1, 1);
-        check_swiglu(&t, 3, 63);
-        check_swiglu(&t, 300, 1537); /* longer than a binding of 1 MiB */
-        check_swiglu(&t, 70000, 3);
+        check_swiglu(&t, 1, 1, false);
+        check_swiglu(&t, 3, 63, false);
+        check_swiglu(&t, 300, 1537, false); /* longer than a binding of 1 MiB */
+        check_swiglu(&t, 70000, 3, false);
         gt_close(&t);
     }
 }
@@ -350,6 +351,56 @@ static void rows_any_shape_equal_reference(void **state)
     }
 }
 
+static void geglu_any_shape_equals_reference(void **state)
+{
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        check_swiglu(&t, 3, 63, true);
+        check_swiglu(&t, 300, 130, true);
+        gt_close(&t);
+    }
+}
+
+/* y times a factor; y = cap tanh(y / cap), far out too. */
+static void scaled_and_capped_values_are_close(void **state)
+{
+    enum { ROWS = 5, COLS = 70 };
+
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        float *x = gt_floats(ROWS * COLS, 12), *got = gt_floats(ROWS * COLS, 1);
+        double *want = gt_doubles(x, ROWS * COLS);
+        struct gt t;
+        size_t id;
+
+        x[3] = 1e4f;
+        x[4] = -1e4f;
+        gt_open(&t, setting);
+        gt_begin(&t);
+        id = gt_plan_tensor(&t, ROWS, COLS, 4);
+        gt_commit(&t);
+        const struct at_tensor Y = gt_tensor(&t, id, ROWS, COLS, 4);
+
+        OK(at_tensor_write(t.gpu, Y, x));
+        at_scale(t.stream, Y, 0.75f);
+        at_softcap(t.stream, Y, 3);
+        OK(at_stream_wait(t.stream));
+        OK(at_tensor_read(t.gpu, got, Y));
+        for (size_t i = 0; i < ROWS * COLS; i++)
+            want[i] = 3 * tanh(0.75 * (double)x[i] / 3);
+        gt_require_close(&t, "capped", got, want, NULL, ROWS * COLS, TOL_ROW);
+        gt_require_padding(&t, "capped", Y);
+        gt_end(&t);
+        gt_close(&t);
+        free(x);
+        free(got);
+        free(want);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,6 +408,8 @@ int main(void)
         cmocka_unit_test(add_any_shape_is_exact),
         cmocka_unit_test(mix_any_shape_is_between),
         cmocka_unit_test(rows_any_shape_equal_reference),
+        cmocka_unit_test(geglu_any_shape_equals_reference),
+        cmocka_unit_test(scaled_and_capped_values_are_close),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

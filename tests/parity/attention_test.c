@@ -82,7 +82,8 @@ static int close_devices(void **state)
 }
 
 struct shape {
-    uint32_t H, G, D;
+    uint32_t H, G, D, window;
+    float cap;
 };
 struct run {
     struct shape shape;
@@ -153,6 +154,8 @@ static void run_upload(struct gt *t, struct run *r, const struct slab *slab)
                                           .G = s.G,
                                           .D = s.D,
                                           .scale = (float)(1 / sqrt(s.D)),
+                                          .cap = s.cap,
+                                          .window = s.window,
                                           .intervals = gt_view(t, r->id_intervals),
                                           .query_end = gt_view(t, r->id_ends) };
 }
@@ -184,6 +187,8 @@ static void run_reference(struct run *r, const struct slab *slab, bool backward)
                                        .G = r->shape.G,
                                        .D = r->shape.D,
                                        .scale = (double)r->attention.scale,
+                                       .cap = (double)r->shape.cap,
+                                       .window = (int32_t)r->shape.window,
                                        .intervals = &slab->intervals[0][0] };
 
     ref_attention_fwd(r->want[O], r->want_lse, r->want[Q], r->want[K], r->want[V], &ref);
@@ -224,16 +229,20 @@ struct test_case {
 };
 /* clang-format off */
 static const struct test_case cases[] = {
-    { { 1, 1, 4 }, { 1 }, 1 },
-    { { 6, 3, 12 }, { 5, 3, 1, 0, 2, 0, 33, 31, 40, -7 }, 10 },        /* R 2, D no multiple of 8 */
-    { { 9, 3, 64 }, { 100, 60, 60, 0, 100, 60, 60, -72 }, 8 },         /* q above 1 MiB */
-    { { 8, 1, 32 }, { 3, 0, 1, 1, 1, 0, -5, 70, 9, -3, 17, -31 }, 12 }, /* R 8, gaps */
-    { { 4, 4, 128 }, { 7, 8, 9, 0, 64, -40 }, 6 },
-    { { 14, 2, 64 }, { 90, 23, 31, -1 }, 4 },                          /* R 7 */
-    { { 40, 1, 36 }, { 20, 9, 14 }, 3 },                               /* R 40: heads in parts */
-    { { 2, 1, 160 }, { 33, 20, 20, -2 }, 4 },                          /* D in slices */
-    { { 2, 1, 32 }, { 1100, -20 }, 2 },                                /* blocks of queries, keys */
-    { { 4, 1, 16 }, { 600, 300, 131, 0, 60, -40 }, 6 },                /* a prefix over blocks */
+    { { 1, 1, 4, 0, 0 }, { 1 }, 1 },
+    { { 6, 3, 12, 0, 0 }, { 5, 3, 1, 0, 2, 0, 33, 31, 40, -7 }, 10 },        /* R 2, D no multiple of 8 */
+    { { 9, 3, 64, 0, 0 }, { 100, 60, 60, 0, 100, 60, 60, -72 }, 8 },         /* q above 1 MiB */
+    { { 8, 1, 32, 0, 0 }, { 3, 0, 1, 1, 1, 0, -5, 70, 9, -3, 17, -31 }, 12 }, /* R 8, gaps */
+    { { 4, 4, 128, 0, 0 }, { 7, 8, 9, 0, 64, -40 }, 6 },
+    { { 14, 2, 64, 0, 0 }, { 90, 23, 31, -1 }, 4 },                          /* R 7 */
+    { { 40, 1, 36, 0, 0 }, { 20, 9, 14 }, 3 },                               /* R 40: heads in parts */
+    { { 2, 1, 160, 0, 0 }, { 33, 20, 20, -2 }, 4 },                          /* D in slices */
+    { { 2, 1, 32, 0, 0 }, { 1100, -20 }, 2 },                                /* blocks of queries, keys */
+    { { 4, 1, 16, 0, 0 }, { 600, 300, 131, 0, 60, -40 }, 6 },                /* a prefix over blocks */
+    { { 6, 2, 16, 0, 1.5f }, { 40, 33, 20, -3 }, 4 },                  /* soft-capped scores */
+    { { 4, 2, 12, 0, 0.5f }, { 40, 33, 20, -3 }, 4 },
+    { { 6, 2, 8, 7, 0 }, { 40, 33, 20, 0, 50, -1 }, 6 },               /* windows */
+    { { 2, 1, 16, 100, 1 }, { 600, 300, 31, 0, 150, -7 }, 6 },         /* ... over blocks */
 };
 /* clang-format on */
 
@@ -272,7 +281,9 @@ static void attention_decoding_equals_reference(void **state)
     static const int32_t reads[][4] = { { 0, 90, 90, 101 },  { 0, 90, 120, 121 }, { 0, 0, 0, 0 },
                                         { 0, 90, 130, 171 }, { 0, 90, 130, 172 }, { 0, 0, 0, 200 },
                                         { 0, 90, 172, 173 } };
-    static const struct shape shapes[] = { { 9, 3, 64 }, { 2, 1, 8 }, { 5, 5, 32 } };
+    static const struct shape shapes[] = {
+        { 9, 3, 64, 0, 0 }, { 2, 1, 8, 0, 0 }, { 5, 5, 32, 0, 0 }, { 4, 2, 8, 50, 2 }
+    };
 
     (void)state;
     for (size_t setting = 0; setting < 2; setting++) {
@@ -331,7 +342,9 @@ static void check_packed(struct gt *t, struct shape shape, int before, float *fi
 
 static void attention_row_has_the_same_bits_in_any_slab(void **state)
 {
-    static const struct shape shapes[] = { { 9, 3, 64 }, { 2, 2, 32 }, { 7, 1, 20 } };
+    static const struct shape shapes[] = {
+        { 9, 3, 64, 0, 0 }, { 2, 2, 32, 0, 0 }, { 7, 1, 20, 0, 0 }, { 4, 2, 16, 9, 3 }
+    };
     static const int before[] = { 0, 1, 3, 10, 31, 32, 33, 64, 201 };
 
     (void)state;
@@ -382,7 +395,7 @@ static void attention_run_twice_has_the_same_bits(void **state)
 
 static void attention_large_scores_stay_finite(void **state)
 {
-    static const struct shape shapes[] = { { 3, 1, 64 }, { 2, 2, 8 } };
+    static const struct shape shapes[] = { { 3, 1, 64, 0, 0 }, { 2, 2, 8, 0, 0 } };
     static const int lengths[] = { 40, 30, 50, -8 };
 
     (void)state;

@@ -11,6 +11,7 @@ struct head_case {
     enum at_quant_type type; /* f32 or bf16 */
     uint32_t R, C, V;
     float scale; /* of h */
+    float cap;
 };
 struct head_arrays {
     float *h, *W, *stats, *lse, *log_p2, *u;
@@ -90,6 +91,7 @@ static void plan_head(struct gt *t, struct device_head *d, const struct head_cas
     b[8] = gt_plan(t, c->R * 4);
     b[7] = gt_plan(t, c->V * at_quant_row_bytes(c->type, 0, c->C));
     at_head_reserve(t->pool, &d->scratch, c->R, d->w);
+    d->scratch.cap = c->cap;
     gt_commit(t);
     d->h = gt_tensor(t, b[0], c->R, c->C, 4);
     d->u = gt_tensor(t, b[1], c->R, c->C, 0);
@@ -140,7 +142,7 @@ static void check_head(struct gt *t, const struct head_case *c)
     float *coef = gt_floats(c->R, 1), *dW = gt_floats(n_w, 1);
     double *coef64 = gt_doubles(coef, c->R), *dW64 = gt_doubles(dW, n_w);
     const struct ref_head ref = {
-        .R = c->R, .C = c->C, .V = c->V, .h = h, .W = W, .targets = a.targets
+        .R = c->R, .C = c->C, .V = c->V, .h = h, .W = W, .targets = a.targets, .cap = (double)c->cap
     };
 
     const double grow = c->scale > 4 ? (double)c->scale / 4 : 1; /* rounding of larger logits */
@@ -171,9 +173,11 @@ static void check_head(struct gt *t, const struct head_case *c)
 static void head_any_shape_equals_reference(void **state)
 {
     static const struct head_case cases[] = {
-        { AT_F32, 1, 4, 3, 1 },      { AT_F32, 3, 63, 65, 1 },    { AT_F32, 64, 130, 1000, 1 },
-        { AT_F32, 65, 64, 4097, 1 }, { AT_BF16, 7, 64, 8300, 1 }, { AT_BF16, 64, 130, 576, 2 },
-        { AT_F32, 6, 64, 9000, 40 }, /* logits to several hundred */
+        { AT_F32, 1, 4, 3, 1, 0 },       { AT_F32, 3, 63, 65, 1, 0 },
+        { AT_F32, 64, 130, 1000, 1, 0 }, { AT_F32, 65, 64, 4097, 1, 0 },
+        { AT_BF16, 7, 64, 8300, 1, 0 },  { AT_BF16, 64, 130, 576, 2, 0 },
+        { AT_F32, 6, 64, 9000, 40, 0 }, /* logits to several hundred */
+        { AT_F32, 7, 63, 65, 2, 3 },     { AT_BF16, 7, 64, 4200, 2, 4 },
     };
 
     (void)state;
@@ -190,7 +194,7 @@ static void head_any_shape_equals_reference(void **state)
 /* Equal rows of W in two chunks: the lowest id is the arg-max. */
 static void head_ties_lowest_id_wins(void **state)
 {
-    static const struct head_case c = { AT_F32, 4, 8, 5000, 1 };
+    static const struct head_case c = { AT_F32, 4, 8, 5000, 1, 0 };
 
     (void)state;
     for (size_t setting = 0; setting < 2; setting++) {
@@ -221,7 +225,7 @@ static void head_ties_lowest_id_wins(void **state)
 /* What enters as NaN or infinity leaves as NaN in its row, and in no other. */
 static void head_bad_values_come_out_as_nan(void **state)
 {
-    static const struct head_case c = { AT_F32, 8, 8, 5000, 1 };
+    static const struct head_case c = { AT_F32, 8, 8, 5000, 1, 0 };
 
     (void)state;
     for (size_t setting = 0; setting < 2; setting++) {
@@ -326,7 +330,7 @@ static void head_kl_equals_the_definition(void **state)
 
 static void head_logits_equal_the_product(void **state)
 {
-    static const struct head_case c = { AT_BF16, 3, 130, 4999, 1 };
+    static const struct head_case c = { AT_BF16, 3, 130, 4999, 1, 0 };
 
     (void)state;
     for (size_t setting = 0; setting < GT_SETTINGS; setting++) {

@@ -46,7 +46,7 @@ static void make_tensors(struct tensors *t, bool head, bool biases)
 
             shape_of(role, &rows, &cols);
             if ((role < AT_ATTN_NORM && l > 0) || (role == AT_HEAD && !head) ||
-                (role >= AT_Q_BIAS && !biases))
+                (role >= AT_Q_BIAS && !biases) || role > AT_V_BIAS)
                 continue;
             t->values[l * AT_ROLE_COUNT + role] = gt_floats((size_t)rows * cols, 1);
         }
@@ -71,7 +71,8 @@ static void write_folder(const struct tensors *t, const char *config, const char
         uint32_t rows, cols;
 
         shape_of(role, &rows, &cols);
-        snprintf(names[i], sizeof names[i], at_role_name(role), i / AT_ROLE_COUNT);
+        snprintf(names[i], sizeof names[i], at_role_name(at_family_find("qwen2"), role),
+                 i / AT_ROLE_COUNT);
         if (!t->values[i] || (without && strcmp(names[i], without) == 0))
             continue;
         list[n++] = (struct at_save_tensor){ .name = names[i],

@@ -13,6 +13,30 @@ void ref_swiglu_fwd(double *m, const double *gate, const double *up, size_t n)
         m[i] = gate[i] * sigmoid(gate[i]) * up[i];
 }
 
+/* The argument of GELU's tanh. */
+static double gelu_argument(double x)
+{
+    return sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x);
+}
+
+void ref_geglu_fwd(double *m, const double *gate, const double *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        m[i] = gate[i] * sigmoid(2 * gelu_argument(gate[i])) * up[i]; /* (1 + tanh u) / 2 */
+}
+
+void ref_geglu_bwd(double *dgate, double *dup, const double *dm, const double *gate,
+                   const double *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double x = gate[i], u = gelu_argument(x), s = sigmoid(2 * u), rest = sigmoid(-2 * u);
+        const double du = sqrt(2 / 3.14159265358979323846) * (1 + 3 * 0.044715 * x * x);
+
+        dgate[i] = dm[i] * up[i] * (s + x * 2 * s * rest * du);
+        dup[i] = dm[i] * x * s;
+    }
+}
+
 void ref_swiglu_bwd(double *dgate, double *dup, const double *dm, const double *gate,
                     const double *up, size_t n)
 {

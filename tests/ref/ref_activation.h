@@ -9,6 +9,10 @@
 void ref_swiglu_fwd(double *m, const double *gate, const double *up, size_t n);
 void ref_swiglu_bwd(double *dgate, double *dup, const double *dm, const double *gate,
                     const double *up, size_t n);
+/* The same with GELU by tanh (Hendrycks and Gimpel 2016, arXiv 1606.08415) in place of silu. */
+void ref_geglu_fwd(double *m, const double *gate, const double *up, size_t n);
+void ref_geglu_bwd(double *dgate, double *dup, const double *dm, const double *gate,
+                   const double *up, size_t n);
 /* out (R,C): out[i,:] = x[index[i],:] */
 void ref_gather_rows(double *out, const double *x, const int32_t *index, size_t R, size_t C);
 /* dx (T,C): dx[t,:] = -sum of coef[i] * u[i,:] over i in [row_begin[t], row_begin[t+1]) */

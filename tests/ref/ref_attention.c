@@ -8,7 +8,11 @@
 static bool reads(const struct ref_attention *a, size_t t, size_t j)
 {
     const int32_t *i = a->intervals + 4 * t, key = (int32_t)j;
+    const int32_t prefix = i[1] - i[0], query_at = prefix + i[3] - 1 - i[2];
+    const int32_t key_at = key >= i[0] && key < i[1] ? key - i[0] : prefix + key - i[2];
 
+    if (a->window > 0 && query_at - key_at >= a->window)
+        return false;
     return (key >= i[0] && key < i[1]) || (key >= i[2] && key < i[3]);
 }
 
@@ -26,6 +30,22 @@ static double dot(const double *x, const double *y, size_t n)
     return sum;
 }
 
+/* The score of a query and a key, capped. */
+static double score(const struct ref_attention *a, const double *q, const double *k)
+{
+    const double s = a->scale * dot(q, k, a->D);
+
+    return a->cap > 0 ? a->cap * tanh(s / a->cap) : s;
+}
+
+/* Derivative of the score by q.k. */
+static double slope(const struct ref_attention *a, const double *q, const double *k)
+{
+    const double y = a->cap > 0 ? tanh(a->scale * dot(q, k, a->D) / a->cap) : 0;
+
+    return a->scale * (1 - y * y);
+}
+
 /* p[j] = softmax of the scores of query t and head h, 0 outside its keys; returns log-sum-exp. */
 static double softmax(double *p, const double *q, const double *k, size_t t, size_t h,
                       const struct ref_attention *a)
@@ -35,7 +55,7 @@ static double softmax(double *p, const double *q, const double *k, size_t t, siz
     double most = -INFINITY, sum = 0;
 
     for (size_t j = 0; j < a->n_keys; j++) {
-        p[j] = reads(a, t, j) ? a->scale * dot(x, head(k, j, a->G, g, a->D), a->D) : -INFINITY;
+        p[j] = reads(a, t, j) ? score(a, x, head(k, j, a->G, g, a->D)) : -INFINITY;
         most = p[j] > most ? p[j] : most;
     }
     if (most == -INFINITY) {
@@ -87,14 +107,16 @@ void ref_attention_bwd(double *dq, double *dk, double *dv, const double *d_o, co
                 dp[j] = p[j] != 0 ? dot(dy, head(v, j, a->G, g, D), D) : 0;
                 mean += p[j] * dp[j];
             }
-            for (size_t j = 0; j < a->n_keys; j++)
-                for (size_t d = 0; p[j] != 0 && d < D; d++) {
-                    const double ds = a->scale * p[j] * (dp[j] - mean);
+            for (size_t j = 0; j < a->n_keys; j++) {
+                const double bent = p[j] != 0 ? slope(a, x, head(k, j, a->G, g, D)) : 0;
+                const double ds = bent * p[j] * (dp[j] - mean);
 
+                for (size_t d = 0; p[j] != 0 && d < D; d++) {
                     dq[(t * a->H + h) * D + d] += ds * head(k, j, a->G, g, D)[d];
                     dk[(j * a->G + g) * D + d] += ds * x[d];
                     dv[(j * a->G + g) * D + d] += p[j] * dy[d];
                 }
+            }
         }
     free(p);
     free(dp);

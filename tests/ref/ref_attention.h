@@ -11,6 +11,8 @@ struct ref_attention {
     size_t T, n_keys, H, G, D;
     double scale;
     const int32_t *intervals; /* (T) prefix_begin, prefix_end, seg_begin, key_end */
+    double cap;               /* cap * tanh(score / cap); 0: none */
+    int32_t window;           /* keys at less than this many positions' distance; 0: all */
 };
 /* o and lse are 0 for queries without keys. */
 void ref_attention_fwd(double *o, double *lse, const double *q, const double *k, const double *v,

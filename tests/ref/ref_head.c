@@ -8,7 +8,15 @@ static double logit(const struct ref_head *head, size_t i, size_t v)
 
     for (size_t c = 0; c < head->C; c++)
         z += head->h[i * head->C + c] * head->W[v * head->C + c];
-    return z;
+    return head->cap > 0 ? head->cap * tanh(z / head->cap) : z;
+}
+
+/* Derivative of the logit by h W^T. */
+static double slope(const struct ref_head *head, size_t i, size_t v)
+{
+    const double y = head->cap > 0 ? logit(head, i, v) / head->cap : 0;
+
+    return 1 - y * y;
 }
 
 static double log_sum_exp(const struct ref_head *head, size_t i, size_t *best)
@@ -37,14 +45,14 @@ void ref_head_fwd(double *stats, double *lse, double *u, const struct ref_head *
 
         lse[i] = log_sum_exp(head, i, &best);
         for (size_t c = 0; c < head->C; c++)
-            u[i * head->C + c] = -head->W[y * head->C + c];
+            u[i * head->C + c] = -slope(head, i, y) * head->W[y * head->C + c];
         for (size_t v = 0; v < head->V; v++) {
-            const double z = logit(head, i, v), p = exp(z - lse[i]);
+            const double z = logit(head, i, v), p = exp(z - lse[i]), bent = slope(head, i, v);
 
             entropy -= p * (z - lse[i]);
             mean += z / (double)head->V;
             for (size_t c = 0; c < head->C; c++)
-                u[i * head->C + c] += p * head->W[v * head->C + c];
+                u[i * head->C + c] += p * bent * head->W[v * head->C + c];
         }
         stats[4 * i] = logit(head, i, y) - lse[i];
         stats[4 * i + 1] = entropy;
@@ -91,7 +99,7 @@ void ref_head_bwd_weight(double *dW, const double *coef, const struct ref_head *
 
         for (size_t v = 0; v < head->V; v++) {
             const double hit = v == (size_t)head->targets[i];
-            const double d = -coef[i] * (exp(logit(head, i, v) - lse) - hit);
+            const double d = -coef[i] * (exp(logit(head, i, v) - lse) - hit) * slope(head, i, v);
 
             for (size_t c = 0; c < head->C; c++)
                 dW[v * head->C + c] += d * head->h[i * head->C + c];

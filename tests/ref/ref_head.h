@@ -1,4 +1,5 @@
-/* The head by definition: z = h W^T, p = softmax(z), all of it in memory, dense double. */
+/* The head by definition: z = h W^T, capped or not, p = softmax(z), all of it in memory, dense
+ * double. */
 #ifndef REF_HEAD_H
 #define REF_HEAD_H
 
@@ -9,9 +10,10 @@ struct ref_head {
     size_t R, C, V;
     const double *h, *W; /* (R,C), (V,C) */
     const int32_t *targets;
+    double cap; /* z = cap * tanh(h W^T / cap); 0: none */
 };
 /* stats (R,4): log p of the target, entropy, 1 if the target is the arg-max (lowest id wins ties),
- * mean logit; lse (R); u (R,C) = (p - onehot) W, the negative gradient of log p by h. */
+ * mean logit; lse (R); u (R,C) = (p - onehot) slope W, the negative gradient of log p by h. */
 void ref_head_fwd(double *stats, double *lse, double *u, const struct ref_head *head);
 /* log_p2 (R): log sum_v p_v^2 */
 void ref_head_log_p2(double *log_p2, const struct ref_head *head);

@@ -19,21 +19,26 @@ static void every_family_is_found_by_both_names(void **state)
     static const struct {
         const char *name, *gguf;
         bool qkv_bias, permutes;
-    } want[] = { { "llama", "llama", false, true }, { "qwen2", "qwen2", true, false } };
+    } want[] = {
+        { "gemma2", "gemma2", false, false },  { "gemma3_text", "gemma3", false, false },
+        { "llama", "llama", false, true },     { "mistral", "llama", false, true },
+        { "qwen2", "qwen2", true, false },     { "qwen3", "qwen3", false, false },
+        { "smollm3", "smollm3", false, true },
+    };
 
     (void)state;
     for (size_t i = 0; i < AT_COUNT(want); i++) {
         const struct at_family *family = at_family_find(want[i].name);
 
         assert_non_null(family);
-        assert_ptr_equal(family, at_family_find_gguf(want[i].gguf));
+        assert_ptr_equal(family, at_family_find_gguf(want[i].gguf, family->windows != 0));
         assert_string_equal(family->name, want[i].name);
         assert_int_equal(family->qkv_bias, want[i].qkv_bias);
         assert_int_equal(family->gguf_permutes_qk, want[i].permutes);
         assert_non_null(strstr(at_family_names(), want[i].name));
     }
     assert_null(at_family_find("gpt2"));
-    assert_null(at_family_find_gguf("gpt2"));
+    assert_null(at_family_find_gguf("gpt2", false));
 }
 
 static void roles_and_linears_have_their_names(void **state)
@@ -42,14 +47,15 @@ static void roles_and_linears_have_their_names(void **state)
     for (uint32_t role = 0; role < AT_ROLE_COUNT; role++) {
         const bool layered = role >= AT_ATTN_NORM;
 
-        assert_int_equal(strstr(at_role_name(role), "%u") != NULL, layered);
+        assert_int_equal(strstr(at_role_name(at_family_find("llama"), role), "%u") != NULL,
+                         layered);
         assert_int_equal(strstr(at_role_gguf_name(role), "%u") != NULL, layered);
     }
     for (uint32_t i = 0; i < AT_LINEARS; i++) {
         const size_t n = strlen(at_linear_path(i));
 
-        assert_memory_equal(at_role_name(AT_Q + i), at_linear_path(i), n);
-        assert_string_equal(at_role_name(AT_Q + i) + n, ".weight");
+        assert_memory_equal(at_role_name(at_family_find("llama"), AT_Q + i), at_linear_path(i), n);
+        assert_string_equal(at_role_name(at_family_find("llama"), AT_Q + i) + n, ".weight");
         assert_string_equal(at_linear_path(i) + n - strlen(at_linear_name(i)), at_linear_name(i));
     }
     assert_string_equal(at_linear_name(3), "o_proj");
@@ -96,13 +102,13 @@ static void llama_config_is_read(void **state)
     assert_int_equal(c.V, 77);
     assert_int_equal(c.max_positions, 99);
     assert_true(c.norm_eps == 1e-5f);
-    assert_true(c.rope_theta == 500000);
+    assert_true(c.rope.theta == 500000);
     assert_true(c.tied);
     assert_false(c.qkv_bias);
     REQUIRE_OK(read_json(&c, "llama", ",\"head_dim\":16"));
     assert_int_equal(c.D, 16);
     assert_int_equal(c.max_positions, 2048);
-    assert_true(c.rope_theta == 10000);
+    assert_true(c.rope.theta == 10000);
     assert_false(c.tied);
 }
 
@@ -111,13 +117,49 @@ static void qwen2_config_is_read(void **state)
     struct at_model_config c;
 
     (void)state;
-    REQUIRE_OK(read_json(&c, "qwen2",
-                         ",\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":1e6},"
-                         "\"use_sliding_window\":false,\"sliding_window\":4096,"
-                         "\"layer_types\":[\"full_attention\",\"full_attention\"]"));
+    REQUIRE_OK(
+        read_json(&c, "qwen2",
+                  ",\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":1e6},"
+                  "\"use_sliding_window\":false,\"sliding_window\":4096,"
+                  "\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\"]"));
     assert_string_equal(c.family->name, "qwen2");
     assert_true(c.qkv_bias);
-    assert_true(c.rope_theta == 1e6);
+    assert_true(c.rope.theta == 1e6);
+}
+
+/* Which layers have windows and turn, what a silent config.json means. */
+static void layers_and_defaults_of_families_are_read(void **state)
+{
+    struct at_model_config c;
+
+    (void)state;
+    REQUIRE_OK(read_json(&c, "mistral", ""));
+    assert_int_equal(at_layer_window(&c, 2), 4096);
+    REQUIRE_OK(read_json(&c, "mistral", ",\"sliding_window\":null"));
+    assert_int_equal(at_layer_window(&c, 0), 0);
+    REQUIRE_OK(read_json(&c, "gemma2", ""));
+    assert_int_equal(c.D, 256);
+    assert_true(c.tied && c.attention_cap == 50 && c.final_cap == 30);
+    assert_true(c.attention_scale == 1.0f / 16);
+    assert_int_equal(at_layer_window(&c, 0), 4096);
+    assert_int_equal(at_layer_window(&c, 1), 0);
+    REQUIRE_OK(read_json(&c, "gemma3_text", ",\"final_logit_softcapping\":null"));
+    assert_true(c.final_cap == 0 && c.rope.theta == 1e6 && c.local_rope.theta == 10000);
+    assert_int_equal(at_layer_window(&c, 2), 4096);
+    REQUIRE_OK(read_json(&c, "smollm3", ",\"no_rope_layers\":[0,1,1]"));
+    assert_false(at_layer_turns(&c, 0));
+    assert_true(at_layer_turns(&c, 1) && c.tied);
+    REQUIRE_OK(read_json(&c, "qwen3", ""));
+    assert_int_equal(c.D, 128);
+    assert_int_equal(at_layer_window(&c, 2), 0);
+    REQUIRE_OK(read_json(&c, "llama",
+                         ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2},"
+                         "\"max_position_embeddings\":99"));
+    REQUIRE_OK(at_model_check_length(&c, 99));
+    assert_int_equal(at_model_check_length(&c, 100), AT_DATA);
+    require_message("100 tokens");
+    assert_int_equal(read_json(&c, "mixtral", ""), AT_DATA);
+    require_message("The nearest is mistral, from which it differs by a mixture of experts");
 }
 
 static void json_that_is_not_computed_is_refused_by_name(void **state)
@@ -129,12 +171,18 @@ static void json_that_is_not_computed_is_refused_by_name(void **state)
         { ",\"mlp_bias\":true", "mlp_bias is true" },
         { ",\"attention_bias\":true", "attention_bias is true, which" },
         { ",\"use_sliding_window\":true", "use_sliding_window is true" },
-        { ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]",
+        { ",\"layer_types\":[\"full_attention\",\"full_attention\",\"sliding_attention\"]",
           "layer_types holds \"sliding_attention\"" },
-        { ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}",
-          "rope_scaling has kind \"linear\"" },
-        { ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}", "kind \"llama3\"" },
-        { ",\"rope_parameters\":{\"rope_type\":\"yarn\"}", "rope_parameters has kind \"yarn\"" },
+        { ",\"layer_types\":[\"full_attention\"]", "layer_types must be an array of 3 entries" },
+        { ",\"layer_types\":[\"a\",\"b\",\"c\"]", "layer_types holds \"a\"" },
+        { ",\"rope_scaling\":{\"type\":\"linear\"}", "rope_scaling: factor is 0" },
+        { ",\"rope_scaling\":{\"type\":\"longrope\",\"factor\":2}",
+          "rope_scaling has kind \"longrope\"" },
+        { ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}", "low_freq_factor is 0" },
+        { ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,"
+          "\"high_freq_factor\":1}",
+          "high_freq_factor is 1; expected more than low_freq_factor, 4" },
+        { ",\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":0.5}", "factor is 0.5" },
         { ",\"rope_scaling\":[1]", "rope_scaling must be an object" },
         { ",\"rope_parameters\":{\"partial_rotary_factor\":0.5}", "partial_rotary_factor is 0.5" },
         { ",\"partial_rotary_factor\":0.5", "partial_rotary_factor is 0.5" },
@@ -157,7 +205,7 @@ static void json_that_is_not_computed_is_refused_by_name(void **state)
         require_message("c.json");
     }
     assert_int_equal(read_json(&c, "gpt2", ""), AT_DATA);
-    require_message("model_type \"gpt2\" is not known; known: llama, qwen2");
+    require_message("model_type \"gpt2\" is not known; known: gemma2, gemma3_text, llama");
     assert_int_equal(read_json(&c, "qwen2", ",\"attention_bias\":false"), AT_DATA);
     require_message("attention_bias is false");
     REQUIRE_OK(at_json_parse(&config, "[]", 2, "c.json", 1));
@@ -287,7 +335,7 @@ static void gguf_config_is_read(void **state)
     assert_int_equal(c.V, 77);
     assert_int_equal(c.max_positions, 99);
     assert_true(c.norm_eps == 1e-5f);
-    assert_true(c.rope_theta == 100000);
+    assert_true(c.rope.theta == 100000);
     assert_true(c.tied);
     assert_false(c.qkv_bias);
     REQUIRE_OK(read_gguf(&c, "qwen2", &(struct change){ .head = true }));
@@ -304,14 +352,12 @@ static void gguf_that_is_not_computed_is_refused_by_name(void **state)
         struct change change;
         const char *part;
     } cases[] = {
-        { { .key = "llama.rope.scaling.type", .type = 8, .text = "yarn" },
-          "llama.rope.scaling.type is \"yarn\"" },
+        { { .key = "llama.rope.scaling.type", .type = 8, .text = "longrope" },
+          "llama.rope.scaling.type is \"longrope\"" },
         { { .key = "llama.rope.scaling.factor", .type = 6, .u32 = 4 }, "scaling.factor is 4" },
-        { { .key = "llama.rope.scale_linear", .type = 6, .u32 = 2 }, "scale_linear is 2" },
         { { .key = "llama.attention.causal", .type = 7 }, "attention.causal is false" },
         { { .key = "llama.attention.value_length", .u32 = 16 }, "value_length is 16" },
         { { .key = "llama.attention.key_length", .u32 = 16 }, "dimension_count is 8" },
-        { { .key = "llama.attention.sliding_window", .u32 = 512 }, "sliding_window is 512" },
         { { .key = "llama.expert_count", .u32 = 8 }, "llama.expert_count is 8" },
         { { .key = "split.count", .u32 = 2 }, "one of 2 parts of a model" },
         { { .without = "llama.block_count" }, "key llama.block_count is missing" },
@@ -327,7 +373,8 @@ static void gguf_that_is_not_computed_is_refused_by_name(void **state)
         require_message(FILE_PATH);
     }
     assert_int_equal(read_gguf(&c, "gpt2", &(struct change){ 0 }), AT_DATA);
-    require_message("general.architecture \"gpt2\" is not known; known: llama, qwen2");
+    require_message(
+        "general.architecture \"gpt2\" is not known; known: gemma2, gemma3_text, llama");
     REQUIRE_OK(
         read_gguf(&c, "llama",
                   &(struct change){ .key = "llama.rope.scaling.type", .type = 8, .text = "none" }));
@@ -340,6 +387,7 @@ int main(void)
         cmocka_unit_test_setup(roles_and_linears_have_their_names, make_folder),
         cmocka_unit_test_setup(llama_config_is_read, make_folder),
         cmocka_unit_test_setup(qwen2_config_is_read, make_folder),
+        cmocka_unit_test_setup(layers_and_defaults_of_families_are_read, make_folder),
         cmocka_unit_test_setup(json_that_is_not_computed_is_refused_by_name, make_folder),
         cmocka_unit_test_setup(sizes_out_of_range_are_refused, make_folder),
         cmocka_unit_test_setup(gguf_config_is_read, make_folder),

@@ -1,0 +1,193 @@
+/* Sizes and flags of a model from GGUF metadata; what is not computed is refused by name. */
+#include "model.h"
+#include "weights_file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* transformers' initializer_range, which GGUF files do not have. */
+static const double INIT_STD = 0.02;
+
+struct gguf_reader {
+    const struct at_weights *weights;
+    const char *architecture, *path;
+    char key[128];
+};
+
+static const char *full_key(struct gguf_reader *r, const char *key)
+{
+    snprintf(r->key, sizeof r->key, "%s.%s", r->architecture, key);
+    return r->key;
+}
+
+static AT_CHECKED need_u32(uint32_t *out, struct gguf_reader *r, const char *key)
+{
+    if (!at_gguf_has(r->weights, full_key(r, key)))
+        return at_fail(AT_DATA, "%s: key %s is missing", r->path, r->key);
+    return at_gguf_get_u32(out, r->weights, r->key);
+}
+
+static AT_CHECKED get_u32(uint32_t *out, struct gguf_reader *r, const char *key)
+{
+    return at_gguf_get_u32(out, r->weights, full_key(r, key));
+}
+
+static AT_CHECKED get_double(double *out, struct gguf_reader *r, const char *key)
+{
+    return at_gguf_get_double(out, r->weights, full_key(r, key));
+}
+
+/* A key that must be absent or have this value. */
+static AT_CHECKED expect_u32(struct gguf_reader *r, const char *key, uint32_t expected)
+{
+    enum at_status st = AT_OK;
+    uint32_t value = expected;
+
+    TRY(get_u32(&value, r, key));
+    if (value != expected)
+        FAIL(AT_DATA, "%s: key %s is %u; this version computes %u only", r->path, r->key, value,
+             expected);
+done:
+    return st;
+}
+
+static AT_CHECKED refuse_gguf_keys(struct gguf_reader *r, const struct at_model_config *c)
+{
+    enum at_status st = AT_OK;
+    bool causal = true;
+
+    TRY(at_gguf_get_bool(&causal, r->weights, full_key(r, "attention.causal")));
+    if (!causal)
+        FAIL(AT_DATA, "%s: key %s is false; this version computes causal attention only", r->path,
+             r->key);
+    TRY(expect_u32(r, "rope.dimension_count", c->D));
+    TRY(expect_u32(r, "attention.value_length", c->D));
+    TRY(expect_u32(r, "expert_count", 0));
+done:
+    return st;
+}
+
+/* Layers with windows and without rotation, which llama.cpp knows by the architecture; a window
+ * pattern may be named as a number. */
+static AT_CHECKED read_layers(struct at_model_config *out, struct gguf_reader *r)
+{
+    enum at_status st = AT_OK;
+    uint32_t pattern = out->family->window_pattern;
+
+    TRY(get_u32(&out->window, r, "attention.sliding_window"));
+    if (out->family->windows == AT_WINDOWS_ALTERNATE)
+        TRY(get_u32(&pattern, r, "attention.sliding_window_pattern"));
+    if (out->window > 0 && out->family->windows == AT_WINDOWS_SWITCHED)
+        FAIL(AT_DATA,
+             "%s: key %s.attention.sliding_window is %u; which layers of a %s model have windows "
+             "is not in GGUF files: use the model's safetensors",
+             r->path, r->architecture, out->window, out->family->name);
+    if (out->family->windows == AT_WINDOWS_ALTERNATE && pattern == 0)
+        FAIL(AT_DATA, "%s: key %s.attention.sliding_window_pattern is 0; expected at least 1",
+             r->path, r->architecture);
+    at_layers_default(out, pattern, out->L);
+    if (out->window == 0)
+        memset(out->windowed, 0, sizeof out->windowed);
+done:
+    return st;
+}
+
+/* llama.cpp scales by the head width but in the two models of 27 billion parameters, which it knows
+ * by their number of layers. */
+static double query_scalar(const struct at_model_config *c)
+{
+    static const struct {
+        const char *family;
+        uint32_t layers;
+    } wide[] = { { "gemma2", 46 }, { "gemma3_text", 62 } };
+
+    for (size_t i = 0; i < AT_COUNT(wide); i++)
+        if (strcmp(wide[i].family, c->family->name) == 0 && wide[i].layers == c->L)
+            return (double)c->C / c->H;
+    return c->D;
+}
+
+static AT_CHECKED read_scales(struct at_model_config *out, struct gguf_reader *r)
+{
+    const struct at_family_defaults *d = &out->family->defaults;
+    enum at_status st = AT_OK;
+    double attention_cap = d->attention_cap, final_cap = d->final_cap;
+
+    if (d->query_scalar > 0) {
+        TRY(get_double(&attention_cap, r, "attn_logit_softcapping"));
+        TRY(get_double(&final_cap, r, "final_logit_softcapping"));
+    }
+    out->attention_cap = (float)attention_cap;
+    out->final_cap = (float)final_cap;
+    out->attention_scale = (float)(1 / sqrt(query_scalar(out)));
+    out->embed_scale = out->family->embed_scaled ? (float)sqrt(out->C) : 1;
+done:
+    return st;
+}
+
+static AT_CHECKED find_family(const struct at_family **out, struct gguf_reader *r)
+{
+    enum at_status st = AT_OK;
+    const char *nearest;
+    uint32_t window = 0;
+
+    TRY(at_gguf_get_string(&r->architecture, r->weights, "general.architecture"));
+    if (!r->architecture)
+        FAIL(AT_DATA, "%s: key general.architecture is missing", r->path);
+    TRY(get_u32(&window, r, "attention.sliding_window"));
+    *out = at_family_find_gguf(r->architecture, window > 0);
+    if (*out)
+        goto done;
+    nearest = at_family_nearest(r->architecture);
+    FAIL(AT_DATA, "%s: general.architecture \"%.80s\" is not known; known: %s%s%s", r->path,
+         r->architecture, at_family_names(), nearest[0] ? ". The nearest is " : "", nearest);
+done:
+    return st;
+}
+
+AT_CHECKED at_model_config_from_gguf(struct at_model_config *out, const struct at_weights *weights)
+{
+    struct gguf_reader r = { .weights = weights, .path = weights->shards[0].path };
+    const struct at_source *embedding = at_weights_find(weights, at_role_gguf_name(AT_EMBED));
+    enum at_status st = AT_OK;
+    uint32_t n_parts = 0;
+    double eps = 0;
+
+    *out = (struct at_model_config){ .init_std = INIT_STD };
+    TRY(at_gguf_get_u32(&n_parts, weights, "split.count"));
+    if (n_parts > 1)
+        FAIL(AT_DATA, "%s: one of %u parts of a model; join them first (gguf-split --merge)",
+             r.path, n_parts);
+    TRY(find_family(&out->family, &r));
+    TRY(need_u32(&out->C, &r, "embedding_length"));
+    TRY(need_u32(&out->L, &r, "block_count"));
+    TRY(need_u32(&out->F, &r, "feed_forward_length"));
+    TRY(need_u32(&out->H, &r, "attention.head_count"));
+    TRY(need_u32(&out->max_positions, &r, "context_length"));
+    out->G = out->H;
+    TRY(get_u32(&out->G, &r, "attention.head_count_kv"));
+    out->D = out->H > 0 ? out->C / out->H : 0;
+    TRY(get_u32(&out->D, &r, "attention.key_length"));
+    if (out->L > AT_MAX_LAYERS)
+        FAIL(AT_DATA, "%s: number of layers is %u; expected 1 to %d", r.path, out->L,
+             AT_MAX_LAYERS);
+    out->rope.theta = 10000;
+    TRY(at_rope_from_gguf(&out->rope, weights, r.architecture, out->max_positions));
+    out->local_rope.theta = 10000;
+    TRY(get_double(&out->local_rope.theta, &r, "rope.freq_base_swa"));
+    TRY(read_layers(out, &r));
+    TRY(get_double(&eps, &r, "attention.layer_norm_rms_epsilon"));
+    out->norm_eps = (float)eps;
+    if (!embedding || embedding->n_dims != 2)
+        FAIL(AT_DATA, "%s: tensor %s is missing or not a matrix", r.path,
+             at_role_gguf_name(AT_EMBED));
+    out->V = embedding->rows < UINT32_MAX ? (uint32_t)embedding->rows : UINT32_MAX;
+    out->tied = !at_weights_find(weights, at_role_gguf_name(AT_HEAD));
+    out->qkv_bias = out->family->qkv_bias;
+    TRY(read_scales(out, &r));
+    TRY(at_model_config_check(out, r.path));
+    TRY(refuse_gguf_keys(&r, out));
+done:
+    return st;
+}
