@@ -39,7 +39,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-need_packages build-essential cmake ninja-build pkg-config glslang-tools spirv-tools libvulkan-dev \
+need_packages build-essential cmake ninja-build pkg-config glslang-tools glslang-dev spirv-tools libvulkan-dev \
     mesa-vulkan-drivers libcjson-dev libsodium-dev libyaml-dev libpcre2-dev libutf8proc-dev \
     zlib1g-dev libzstd-dev
 if [ ! -f .build/release/build.ninja ]; then

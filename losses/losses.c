@@ -5,9 +5,11 @@
 #include <string.h>
 
 static const struct at_loss losses[] = {
-#define PAIR_LOSS_ROW(name, methods, reads, source) { #name, AT_LOSS_PAIR, methods, reads, source },
-#define ROW_LOSS_ROW(name, methods, reads, source) { #name, AT_LOSS_ROW, methods, reads, source },
-#define TOKEN_LOSS_ROW(name, methods, source) { #name, AT_LOSS_TOKEN, methods, "", source },
+#define PAIR_LOSS_ROW(name, methods, reads, source) \
+    { #name, AT_LOSS_PAIR, methods, reads, source, NULL },
+#define ROW_LOSS_ROW(name, methods, reads, source) \
+    { #name, AT_LOSS_ROW, methods, reads, source, NULL },
+#define TOKEN_LOSS_ROW(name, methods, source) { #name, AT_LOSS_TOKEN, methods, "", source, NULL },
 #include "losses.def"
 #undef PAIR_LOSS_ROW
 #undef ROW_LOSS_ROW

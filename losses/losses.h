@@ -11,9 +11,10 @@ enum at_loss_kind { AT_LOSS_PAIR, AT_LOSS_ROW, AT_LOSS_TOKEN };
 struct at_loss {
     const char *name; /* what `loss_type` accepts */
     enum at_loss_kind kind;
-    const char *methods; /* letters of losses.def */
-    const char *reads;   /* letters of losses.def; "" for a token loss */
-    const char *source;  /* for help: paper and remarks */
+    const char *methods;             /* letters of losses.def */
+    const char *reads;               /* letters of losses.def; "" for a token loss */
+    const char *source;              /* for help: paper and remarks */
+    const struct at_loss_file *file; /* where it is of a user's file (loss_file.h), else NULL */
 };
 /* NULL when there is no such loss. */
 const struct at_loss *at_loss_find(const char *name);

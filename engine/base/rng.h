@@ -12,7 +12,8 @@ enum at_rng_use {
     AT_RNG_SPLIT,
     AT_RNG_DROPOUT,
     AT_RNG_SAMPLE,
-    AT_RNG_TEST
+    AT_RNG_TEST,
+    AT_RNG_LOSS_CHECK
 };
 
 struct at_rng {

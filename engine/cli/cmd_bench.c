@@ -167,11 +167,11 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
     struct at_objective objective;
     cJSON *out = cJSON_CreateObject();
 
-    at_objective_make(&objective, run->config);
+    at_objective_make(&objective, run->config, run->own);
     b.what.losses = objective.terms;
     b.what.n_losses = objective.n;
     b.what.loss_params = objective.params;
-    b.what.kind = at_loss_find(objective.terms[0].name)->kind;
+    b.what.kind = objective.kind;
     TRY(at_kl_init(&b.kl, run->data.train_kl, run->data.train_packs.n_rows, run->window));
     TRY(at_alloc(&b.index, run->window, sizeof *b.index));
     b.what.tail_discount = objective.tail_discount;

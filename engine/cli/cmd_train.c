@@ -44,7 +44,7 @@ static void losses_text(char *out, size_t size, const struct at_config *c)
     struct at_objective o;
     size_t n = 0;
 
-    at_objective_make(&o, c);
+    at_objective_make(&o, c, NULL);
     out[0] = 0;
     for (size_t i = 0; i < o.n && n < size; i++) {
         char factor[32] = "";

@@ -128,6 +128,12 @@ uint64_t at_stream_barriers(const struct at_stream *stream); /* that hazards hav
 const char *at_kernel_variant(const struct at_gpu *gpu, uint32_t kernel, struct at_work work);
 /* Number of a kernel by its name ("loss_ipo" is a loss's), or UINT32_MAX. */
 uint32_t at_kernel_find(const char *name);
+enum { AT_MAX_ADDED = 8 };
+/* A further kernel with the arguments, buffers and units of kernel `like`, made of SPIR-V that
+ * comes at run time (glsl.h) and is copied; at most AT_MAX_ADDED. *out is its number for
+ * at_stream_launch(). */
+AT_CHECKED at_kernel_add(uint32_t *out, struct at_gpu *gpu, uint32_t like, const char *name,
+                         const uint32_t *spirv, size_t spirv_bytes);
 
 /* ---- compiled code ---- */
 

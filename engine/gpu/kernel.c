@@ -171,8 +171,7 @@ uint64_t at_binding_reach(const struct at_gpu *gpu, const struct at_binding *bin
 
 /* ---- modules ---- */
 
-static AT_CHECKED create_module(struct at_module *module, struct at_gpu *gpu, const uint32_t *spirv,
-                                size_t spirv_bytes)
+static AT_CHECKED create_module(struct at_module *module, struct at_gpu *gpu)
 {
     static const VkDescriptorType types[] = {
         [AT_BIND_STORAGE] = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
@@ -197,8 +196,8 @@ static AT_CHECKED create_module(struct at_module *module, struct at_gpu *gpu, co
                                                 .pushConstantRangeCount = 1,
                                                 .pPushConstantRanges = &range };
     const VkShaderModuleCreateInfo shader = { .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
-                                              .codeSize = spirv_bytes,
-                                              .pCode = spirv };
+                                              .codeSize = module->spirv_bytes,
+                                              .pCode = module->spirv };
     enum at_status st;
 
     for (uint32_t i = 0; i < module->n_bindings; i++)
@@ -217,28 +216,41 @@ done:
     return st;
 }
 
+/* Kernels, variants, and those that at_kernel_add() makes. */
+enum { N_TABLE = AT_COUNT(kernels) + AT_COUNT(variants), N_MODULES = N_TABLE + AT_MAX_ADDED };
+
+/* Every buffer as a storage buffer, in the kernel's order. */
+static void bind_storage(struct at_module *m)
+{
+    m->n_bindings = m->kernel->n_buffers;
+    AT_REQUIRE(m->n_bindings <= AT_MAX_BINDINGS);
+    for (uint32_t b = 0; b < m->n_bindings; b++)
+        m->bindings[b] = (struct at_binding){ .kind = AT_BIND_STORAGE, .buffer = b };
+}
+
 AT_CHECKED at_modules_create(struct at_gpu *gpu)
 {
     enum at_status st;
 
-    TRY(at_alloc(&gpu->modules, AT_COUNT(kernels) + AT_COUNT(variants), sizeof *gpu->modules));
+    TRY(at_alloc(&gpu->modules, N_MODULES, sizeof *gpu->modules));
     for (uint32_t i = 0; i < AT_COUNT(kernels); i++) {
         struct at_module *m = &gpu->modules[i];
 
         *m = (struct at_module){ .kernel = &kernels[i].def,
                                  .variant = "baseline",
                                  .units = kernels[i].units,
-                                 .n_bindings = kernels[i].def.n_buffers };
-        AT_REQUIRE(m->n_bindings <= AT_MAX_BINDINGS);
-        for (uint32_t b = 0; b < m->n_bindings; b++)
-            m->bindings[b] = (struct at_binding){ .kind = AT_BIND_STORAGE, .buffer = b };
+                                 .spirv = kernels[i].spirv,
+                                 .spirv_bytes = kernels[i].spirv_bytes };
+        bind_storage(m);
     }
     for (uint32_t i = 0; i < AT_COUNT(variants); i++) {
         struct at_module *m = &gpu->modules[AT_COUNT(kernels) + i];
 
         *m = (struct at_module){ .kernel = &kernels[variants[i].kernel].def,
                                  .variant = variants[i].name,
-                                 .units = variants[i].units };
+                                 .units = variants[i].units,
+                                 .spirv = variants[i].spirv,
+                                 .spirv_bytes = variants[i].spirv_bytes };
         parse_bindings(m, variants[i].bindings);
     }
 done:
@@ -249,7 +261,7 @@ void at_modules_destroy(struct at_gpu *gpu)
 {
     if (!gpu->modules)
         return;
-    for (size_t i = 0; i < AT_COUNT(kernels) + AT_COUNT(variants); i++) {
+    for (size_t i = 0; i < N_MODULES; i++) {
         struct at_module *m = &gpu->modules[i];
 
         while (m->pipelines) {
@@ -264,6 +276,33 @@ void at_modules_destroy(struct at_gpu *gpu)
         vkDestroyDescriptorSetLayout(gpu->device, m->set_layout, NULL);
     }
     at_free(&gpu->modules);
+    at_arena_release(&gpu->added);
+}
+
+AT_CHECKED at_kernel_add(uint32_t *out, struct at_gpu *gpu, uint32_t like, const char *name,
+                         const uint32_t *spirv, size_t spirv_bytes)
+{
+    enum at_status st = AT_OK;
+    struct at_kernel_def *def = NULL;
+    uint32_t *copy = NULL;
+    char *its_name = NULL;
+
+    AT_REQUIRE(like < AT_COUNT(kernels) && gpu->n_added < AT_MAX_ADDED);
+    TRY(at_arena_alloc(&gpu->added, &def, 1, sizeof *def));
+    TRY(at_arena_alloc(&gpu->added, &copy, spirv_bytes, 1));
+    TRY(at_arena_strdup(&gpu->added, &its_name, name));
+    memcpy(copy, spirv, spirv_bytes);
+    *def = kernels[like].def;
+    def->name = its_name;
+    *out = AT_COUNT(kernels) + gpu->n_added;
+    gpu->modules[N_TABLE + gpu->n_added] = (struct at_module){ .kernel = def,
+                                                               .variant = "baseline",
+                                                               .units = kernels[like].units,
+                                                               .spirv = copy,
+                                                               .spirv_bytes = spirv_bytes };
+    bind_storage(&gpu->modules[N_TABLE + gpu->n_added++]);
+done:
+    return st;
 }
 
 /* Whether texel bindings reach as far as storage bindings do (they may be as short as 1 MiB): the
@@ -279,7 +318,9 @@ static bool reaches(const struct at_gpu *gpu, const struct at_module *module)
 struct at_module *at_module_select(const struct at_gpu *gpu, uint32_t kernel,
                                    const struct at_work *work)
 {
-    AT_REQUIRE(kernel < AT_COUNT(kernels));
+    AT_REQUIRE(kernel < AT_COUNT(kernels) + gpu->n_added);
+    if (kernel >= AT_COUNT(kernels))
+        return &gpu->modules[N_TABLE + kernel - AT_COUNT(kernels)];
     for (size_t i = 0; i < AT_COUNT(variants) && !gpu->baseline_only; i++) {
         struct at_module *m = &gpu->modules[AT_COUNT(kernels) + i];
 
@@ -335,7 +376,6 @@ static AT_CHECKED create_pipeline(VkPipeline *out, const struct at_gpu *gpu,
 AT_CHECKED at_module_pipeline(VkPipeline *out, struct at_gpu *gpu, struct at_module *module,
                               const struct at_work *work)
 {
-    const size_t index = (size_t)(module - gpu->modules), n_kernels = AT_COUNT(kernels);
     const size_t spec_bytes = work->n_spec * sizeof work->spec[0];
     struct at_pipeline *made = NULL;
     enum at_status st = AT_OK;
@@ -346,11 +386,8 @@ AT_CHECKED at_module_pipeline(VkPipeline *out, struct at_gpu *gpu, struct at_mod
             return AT_OK;
         }
     AT_REQUIRE(work->n_spec <= AT_MAX_SPEC);
-    if (!module->shader && index < n_kernels)
-        TRY(create_module(module, gpu, kernels[index].spirv, kernels[index].spirv_bytes));
-    else if (!module->shader)
-        TRY(create_module(module, gpu, variants[index - n_kernels].spirv,
-                          variants[index - n_kernels].spirv_bytes));
+    if (!module->shader)
+        TRY(create_module(module, gpu));
     TRY(at_alloc(&made, 1, sizeof *made));
     made->n_spec = work->n_spec;
     memcpy(made->spec, work->spec, spec_bytes);

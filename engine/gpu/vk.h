@@ -30,11 +30,14 @@ struct at_kernel_def {
     bool loops; /* not cut, and right with any number of workgroups along x */
 };
 
-/* A module: a KERNEL line or one of its VARIANT lines, with what was made of it so far. */
+/* A module: a KERNEL line, one of its VARIANT lines or an added kernel, with what was made of it so
+ * far. */
 struct at_module {
     const struct at_kernel_def *kernel;
     const char *variant;
     void (*units)(const uint32_t *s, uint32_t units[3]);
+    const uint32_t *spirv;
+    size_t spirv_bytes;
     struct at_binding bindings[AT_MAX_BINDINGS];
     uint32_t n_bindings;
     VkShaderModule shader;
@@ -65,8 +68,10 @@ struct at_gpu {
     uint32_t family, timestamp_bits;
     PFN_vkCmdPushDescriptorSetKHR push_descriptors; /* NULL: the descriptor ring is used */
     uint32_t memory_type, staging_type;
-    struct at_buffer *nothing;  /* bound where a view has no buffer */
-    struct at_module *modules;  /* the kernels, then the variants */
+    struct at_buffer *nothing; /* bound where a view has no buffer */
+    struct at_module *modules; /* the kernels, the variants, then the added ones */
+    struct at_arena added;     /* what those are made of */
+    uint32_t n_added;
     struct at_stream *transfer; /* of at_gpu_write(), at_gpu_read() and zero fills */
 };
 

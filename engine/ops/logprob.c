@@ -258,6 +258,20 @@ static const struct loss_row *loss_find(const char *name, enum loss_kind kind)
     AT_BUG("no loss \"%s\" of this kind", name);
 }
 
+AT_CHECKED at_own_loss_make(struct at_own_loss *out, struct at_gpu *gpu, const char *name,
+                            const char *reads, const uint32_t *spirv, size_t spirv_bytes)
+{
+    *out = (struct at_own_loss){ .reads = reads };
+    return at_kernel_add(&out->kernel, gpu, AT_KERNEL_loss_sigmoid, name, spirv, spirv_bytes);
+}
+
+static struct at_own_loss find_pair_loss(const struct at_loss_term *term)
+{
+    const struct loss_row *row = term->own ? NULL : loss_find(term->name, LOSS_PAIR);
+
+    return row ? (struct at_own_loss){ row->reads, row->kernel } : *term->own;
+}
+
 void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_t n,
                     struct at_view coef, struct at_view out, const struct at_pair_batch *pairs,
                     const struct at_loss_params *params, float weight)
@@ -272,11 +286,11 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
         return;
     at_stream_fill(s, row_view(out, pairs->n_pairs, 4), 0);
     for (size_t i = 0; i < n; i++) {
-        const struct loss_row *loss = loss_find(terms[i].name, LOSS_PAIR);
+        const struct at_own_loss loss = find_pair_loss(&terms[i]);
         const struct pair_loss_args args = {
             .n_pairs = pairs->n_pairs,
             .segments = pairs->segments,
-            .whole = pairs->segments > 2 && strchr(loss->reads, 'w'),
+            .whole = pairs->segments > 2 && strchr(loss.reads, 'w'),
             .weight = weight * terms[i].weight,
             .loss_weight = terms[i].weight,
             .beta = params->beta,
@@ -287,11 +301,11 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
             .alphapo_alpha = params->alphapo_alpha,
             .center_rewards_coefficient = params->center_rewards_coefficient,
             .alpha = params->alpha,
-            .divergence = strchr(loss->reads, 'f') ? params->divergence : 0,
-            .log_ratios = strchr(loss->reads, 'p') == NULL,
+            .divergence = strchr(loss.reads, 'f') ? params->divergence : 0,
+            .log_ratios = strchr(loss.reads, 'p') == NULL,
             .use_weighting = params->use_weighting,
         };
-        at_stream_launch(s, loss->kernel, views, &args, sizeof args, rows_work(pairs->n_pairs));
+        at_stream_launch(s, loss.kernel, views, &args, sizeof args, rows_work(pairs->n_pairs));
     }
 }
 

@@ -61,10 +61,19 @@ struct at_loss_params {
     float center_rewards_coefficient;
     bool use_weighting; /* WPO: losses/pair.comp */
 };
-/* A loss of a list: a row of losses.def and its factor. */
+/* A pair loss that was compiled at run time. */
+struct at_own_loss {
+    const char *reads; /* as in losses.def; borrowed */
+    uint32_t kernel;
+};
+/* Makes one of the SPIR-V of losses/pair.comp with a loss in it. */
+AT_CHECKED at_own_loss_make(struct at_own_loss *out, struct at_gpu *gpu, const char *name,
+                            const char *reads, const uint32_t *spirv, size_t spirv_bytes);
+/* A loss of a list: a row of losses.def, or one's own, and its factor. */
 struct at_loss_term {
     const char *name;
     float weight;
+    const struct at_own_loss *own; /* NULL: `name` is a row of losses.def */
 };
 /* Pairs on the device. A pair has `segments` segments: chosen, rejected, and its prompt when they
  * are three. */

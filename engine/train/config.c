@@ -306,12 +306,19 @@ done:
     return st;
 }
 
+static bool is_loss_file(const char *word)
+{
+    return strncmp(word, AT_LOSS_FILE_PREFIX, sizeof AT_LOSS_FILE_PREFIX - 1) == 0;
+}
+
 /* The word is one of the key's. */
 static AT_CHECKED check_word(enum at_key key, const char *word, const cJSON *value)
 {
     char want[512];
 
     if (in_words(keys[key].range, word))
+        return AT_OK;
+    if (key == AT_KEY_loss_type && is_loss_file(word))
         return AT_OK;
     if (key == AT_KEY_loss_type && strcmp(word, "aot_pair") == 0) /* TRL up to 0.27 */
         return at_fail(AT_USAGE, "loss_type aot_pair: write aot_unpaired");
@@ -639,6 +646,25 @@ done:
     return st;
 }
 
+/* The rows of loss_type; a path in the configuration's file starts from its folder. */
+static AT_CHECKED read_losses(struct at_config *c)
+{
+    enum at_status st = AT_OK;
+    const struct at_strings *list = &c->loss_type;
+    char *dir = NULL;
+
+    if (c->file && c->origin[AT_KEY_loss_type] == AT_FROM_FILE)
+        TRY(at_path_dir(&c->arena, &dir, c->file));
+    TRY(at_arena_alloc(&c->arena, &c->losses, list->n + 1, sizeof *c->losses));
+    for (size_t i = 0; i < list->n; i++)
+        if (is_loss_file(list->items[i]))
+            TRY(at_loss_file_read(&c->arena, &c->losses[i], list->items[i], dir ? dir : ""));
+        else
+            c->losses[i] = at_loss_find(list->items[i]);
+done:
+    return st;
+}
+
 /* Keys that were given but that the method does not read, and values that only some methods take.
  */
 static AT_CHECKED check_method(const struct at_config *c)
@@ -668,6 +694,7 @@ AT_CHECKED at_config_read(struct at_config *out, const cJSON *document, const ch
     TRY(read_flags(out, flags, n_flags));
     TRY(choose_method(out, method));
     TRY(fill_defaults(out));
+    TRY(read_losses(out));
     TRY(check_method(out));
 done:
     if (st != AT_OK)

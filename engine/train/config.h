@@ -4,6 +4,7 @@
 #define AT_CONFIG_H
 
 #include "json.h"
+#include "loss_file.h"
 #include "mem.h"
 #include "row.h"
 #include "status.h"
@@ -87,7 +88,8 @@ struct at_config {
 #undef RENAMED
     bool is_set[AT_KEY_COUNT]; /* has a value (of any origin) */
     enum at_origin origin[AT_KEY_COUNT];
-    const char *file; /* path it was read from, or NULL */
+    const char *file;              /* path it was read from, or NULL */
+    const struct at_loss **losses; /* of loss_type, one a word; those of files were read */
 };
 
 /* A flag as given: key without "--", value text. */
@@ -97,7 +99,8 @@ struct at_flag {
 /* Reads a document (an object; NULL: empty), then the flags, then fills in the preset's defaults
  * for the method (the command's, or with NULL the key's). Relative paths of train_dataset,
  * eval_dataset, model_name_or_path, adapter_name_or_path, output_dir, tokenizer, chat_template_path
- * in the file are taken from the file's folder; those of flags from the working directory. Unknown
+ * in the file are taken from the file's folder; those of flags from the working directory; so are
+ * the files of loss_type, which are read. Unknown
  * keys suggest the nearest (AT_USAGE). */
 AT_CHECKED at_config_read(struct at_config *out, const cJSON *document, const char *path,
                           const struct at_flag *flags, size_t n_flags,

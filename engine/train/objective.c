@@ -32,7 +32,16 @@ static bool any_reads(const struct at_config *c, const char *letters)
     bool found = false;
 
     for (size_t i = 0; i < c->loss_type.n; i++)
-        found = found || strpbrk(at_loss_find(c->loss_type.items[i])->reads, letters);
+        found = found || strpbrk(c->losses[i]->reads, letters);
+    return found;
+}
+
+static bool has_file(const struct at_config *c)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < c->loss_type.n; i++)
+        found = found || c->losses[i]->file;
     return found;
 }
 
@@ -63,6 +72,12 @@ static void list_losses(struct at_buf *out, const struct at_config *c, const cha
 
 /* ---- the list ---- */
 
+/* Files of one name would be one in output_dir. */
+static bool is_same(const struct at_loss *a, const struct at_loss *b)
+{
+    return a->file && b->file ? strcmp(a->file->name, b->file->name) == 0 : a == b;
+}
+
 static AT_CHECKED check_list(const struct at_config *c)
 {
     enum at_status st = AT_OK;
@@ -77,14 +92,14 @@ static AT_CHECKED check_list(const struct at_config *c)
         FAIL(AT_USAGE, "loss_type: %s takes one loss", m->name);
     for (size_t i = 0; i < c->loss_type.n; i++) {
         const char *name = c->loss_type.items[i];
-        if (!strchr(at_loss_find(name)->methods, m->letter)) {
+        if (!strchr(c->losses[i]->methods, m->letter)) {
             list_losses(&names, c, "");
             TRY(at_buf_status(&names));
             FAIL(AT_USAGE, "loss_type %s does not fit %s, which takes %s", name, m->name,
                  names.data);
         }
         for (size_t j = 0; j < i; j++)
-            if (strcmp(c->loss_type.items[j], name) == 0)
+            if (is_same(c->losses[i], c->losses[j]))
                 FAIL(AT_USAGE, "loss_type names %s twice: give it once, with its loss_weights",
                      name);
     }
@@ -115,8 +130,9 @@ static AT_CHECKED check_read(const struct at_config *c, enum at_key key, const c
         goto done;
     list_losses(&names, c, letters);
     TRY(at_buf_status(&names));
-    FAIL(AT_USAGE, "%s is not read by loss_type %s%s: use %s, or remove it", at_key_name(key),
-         c->loss_type.items[0], c->loss_type.n > 1 ? " and those with it" : "", names.data);
+    FAIL(AT_USAGE, "%s is not read by loss_type %s%s: use %s%s%s, or remove it", at_key_name(key),
+         c->loss_type.items[0], c->loss_type.n > 1 ? " and those with it" : "", names.data,
+         has_file(c) ? ", let the file read p." : "", has_file(c) ? at_key_name(key) : "");
 done:
     at_buf_release(&names);
     return st;
@@ -129,7 +145,7 @@ static AT_CHECKED check_smoothing(const struct at_config *c)
     TRY(check_read(c, AT_KEY_label_smoothing, "so", c->label_smoothing > 0));
     for (size_t i = 0; i < c->loss_type.n; i++) {
         const char *name = c->loss_type.items[i];
-        const char *reads = at_loss_find(name)->reads;
+        const char *reads = c->losses[i]->reads;
         if (!strpbrk(reads, "so"))
             continue;
         if (strchr(reads, 's') && c->label_smoothing <= 0)
@@ -153,7 +169,7 @@ static AT_CHECKED check_tail(const struct at_config *c)
     if (!given(c, AT_KEY_ld_alpha))
         return AT_OK;
     for (size_t i = 0; i < c->loss_type.n; i++)
-        if (!strchr(at_loss_find(c->loss_type.items[i])->reads, 'p'))
+        if (!strchr(c->losses[i]->reads, 'p'))
             return AT_OK;
     return at_fail(AT_USAGE,
                    "ld_alpha is not read by loss_type %s, which compares nothing with the "
@@ -166,7 +182,7 @@ static AT_CHECKED check_coupled(const struct at_config *c)
 {
     for (size_t i = 0; i < c->loss_type.n; i++) {
         const char *name = c->loss_type.items[i];
-        if (!strchr(at_loss_find(name)->reads, 'b'))
+        if (!strchr(c->losses[i]->reads, 'b'))
             continue;
         if (c->use_weighting)
             return at_fail(AT_USAGE,
@@ -202,7 +218,7 @@ static AT_CHECKED check_divergence(const struct at_config *c)
     struct at_buf names = { 0 };
 
     for (size_t i = 0; divergence != DIVERGENCE_REVERSE_KL && i < c->loss_type.n; i++) {
-        const char *reads = at_loss_find(c->loss_type.items[i])->reads;
+        const char *reads = c->losses[i]->reads;
         if (strchr(reads, 'f') || strchr(reads, 'p'))
             continue;
         list_losses(&names, c, "f");
@@ -275,19 +291,23 @@ static double anchor_weight(const struct at_config *c)
     return at_key_read_by(AT_KEY_cpo_alpha, c->run_method) && !any_reads(c, "a") ? c->cpo_alpha : 0;
 }
 
-void at_objective_make(struct at_objective *out, const struct at_config *c)
+void at_objective_make(struct at_objective *out, const struct at_config *c,
+                       const struct at_own_loss *own)
 {
     const struct at_method_row *m = at_method_get(c->run_method);
 
-    *out = (struct at_objective){ .n = c->loss_type.n };
-    for (size_t i = 0; i < out->n; i++)
+    *out = (struct at_objective){ .n = c->loss_type.n, .kind = c->losses[0]->kind };
+    for (size_t i = 0; i < out->n; i++) {
+        const float weight = c->loss_weights.n > 0 ? (float)c->loss_weights.items[i] : 1;
+        const bool is_own = c->losses[i]->file && own;
         out->terms[i] =
-            (struct at_loss_term){ c->loss_type.items[i],
-                                   c->loss_weights.n > 0 ? (float)c->loss_weights.items[i] : 1 };
+            (struct at_loss_term){ c->loss_type.items[i], weight, is_own ? &own[i] : NULL };
+    }
+    out->own = has_file(c);
     if (m->rows == AT_ROWS_SFT)
         return;
     if (anchor_weight(c) > 0)
-        out->terms[out->n++] = (struct at_loss_term){ "sft", (float)anchor_weight(c) };
+        out->terms[out->n++] = (struct at_loss_term){ "sft", (float)anchor_weight(c), NULL };
     out->params =
         (struct at_loss_params){ .beta = (float)c->beta,
                                  .label_smoothing = (float)c->label_smoothing,

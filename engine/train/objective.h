@@ -10,6 +10,8 @@ enum { AT_MAX_LOSSES = 8 };
 struct at_objective {
     struct at_loss_term terms[AT_MAX_LOSSES + 1]; /* the list and an anchor */
     size_t n;
+    enum at_loss_kind kind;       /* of the list */
+    bool own;                     /* one is of a file: its value is the device's to tell */
     struct at_loss_params params; /* mean_n_chosen: at_objective_mean_chosen() of the step's rows */
     bool token_means;             /* no reference, and means over tokens are compared */
     bool log_odds;                /* they are logged */
@@ -22,12 +24,14 @@ struct at_objective {
  * knob that no loss of the list reads or whose value has no meaning for one that does: AT_USAGE
  * with the nearest valid choice. */
 AT_CHECKED at_objective_check(const struct at_config *config);
-/* Of a checked configuration. */
-void at_objective_make(struct at_objective *out, const struct at_config *config);
+/* Of a checked configuration. own: what was compiled, one a word of loss_type and read for those of
+ * files (own_loss.h); NULL: to be looked at only. */
+void at_objective_make(struct at_objective *out, const struct at_config *config,
+                       const struct at_own_loss *own);
 /* Chosen target tokens a row of these pairs. */
 float at_objective_mean_chosen(const struct at_row *const *rows, uint32_t n);
-/* What the loss of a row is while policy and reference are the same. `params` as it was computed
- * with. */
+/* What the loss of a row is while policy and reference are the same, of an objective without losses
+ * of one's own. `params` as it was computed with. */
 double at_objective_at_start(const struct at_objective *objective,
                              const struct at_loss_params *params, const struct at_row *row,
                              const struct at_row_result *result);

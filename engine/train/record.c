@@ -134,6 +134,23 @@ done:
     return st;
 }
 
+/* Losses of files, as they were compiled. */
+static AT_CHECKED write_losses(struct at_records *r, const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+    char *path = NULL;
+
+    for (size_t i = 0; i < c->loss_type.n; i++) {
+        const struct at_loss_file *file = c->losses[i]->file;
+        if (!file)
+            continue;
+        TRY(path_in(r, &path, file->name));
+        TRY(at_file_write_atomic(path, file->text, file->n_bytes));
+    }
+done:
+    return st;
+}
+
 static bool reports_to(const struct at_config *c, const char *name)
 {
     bool found = false;
@@ -193,6 +210,7 @@ AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run,
         TRY(at_log_open(&r->pairs, path, keep.pairs));
     }
     TRY(write_split(r, run));
+    TRY(write_losses(r, run->config));
     *out = r;
     r = NULL;
 done:
@@ -466,6 +484,10 @@ static AT_CHECKED add_digests(struct at_arena *arena, cJSON *digests, const stru
         TRY(at_hash_file(&file, path));
         cJSON_AddStringToObject(digests, "parent_adapter", file.hex);
     }
+    for (size_t i = 0; i < run->config->loss_type.n; i++)
+        if (run->config->losses[i]->file)
+            cJSON_AddStringToObject(digests, run->config->losses[i]->file->name,
+                                    run->config->losses[i]->file->digest.hex);
 done:
     return st;
 }
@@ -481,6 +503,7 @@ static bool is_identity(enum at_key key)
     case AT_KEY_device_memory_limit:
     case AT_KEY_eval_dataset:
     case AT_KEY_kernels:
+    case AT_KEY_loss_type: /* losses below */
     case AT_KEY_max_drift: /* ends a run and changes no step */
     case AT_KEY_model_name_or_path:
     case AT_KEY_output_dir:
@@ -501,6 +524,17 @@ static bool is_identity(enum at_key key)
     }
 }
 
+/* loss_type without the folders of files, which may be read from elsewhere. */
+static cJSON *losses(const struct at_config *c)
+{
+    cJSON *list = cJSON_CreateArray();
+
+    for (size_t i = 0; i < c->loss_type.n; i++)
+        cJSON_AddItemToArray(list, cJSON_CreateString(c->losses[i]->file ? c->losses[i]->file->name
+                                                                         : c->losses[i]->name));
+    return list;
+}
+
 AT_CHECKED at_records_identity(cJSON **out, const struct at_run *run)
 {
     enum at_status st = AT_OK;
@@ -515,6 +549,7 @@ AT_CHECKED at_records_identity(cJSON **out, const struct at_run *run)
         if (is_identity((enum at_key)k) && at_key_read_by((enum at_key)k, run->method))
             cJSON_AddItemToObject(part, at_key_name((enum at_key)k),
                                   at_config_value(run->config, (enum at_key)k));
+    cJSON_AddItemToObject(part, at_key_name(AT_KEY_loss_type), losses(run->config));
     part = cJSON_AddObjectToObject(all, "inputs");
     TRY(add_digests(&arena, part, run));
     cJSON_AddStringToObject(part, "train_dataset", rows_read(run)->digest);

@@ -1,6 +1,7 @@
 #include "drift.h"
 #include "kl.h"
 #include "objective.h"
+#include "own_loss.h"
 #include "trainer.h"
 
 #include <math.h>
@@ -521,6 +522,8 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
         TRY(at_drift_check_planned(out));
     if (p.trainable == AT_TRAIN_CONTINUE)
         TRY(warn_continued(out, &p.lora));
+    if (purpose != AT_TO_SCORE)
+        TRY(at_own_losses_build(out));
 done:
     if (st != AT_OK)
         at_run_close(out);

@@ -69,8 +69,7 @@ static AT_CHECKED check_step0(const struct at_loop *l, uint32_t n)
     }
     for (uint32_t i = 0; i < n; i++) {
         const struct at_row_result *r = &l->window[i];
-        const double want =
-            at_objective_at_start(&l->objective, &l->what.loss_params, l->window_rows[i], r);
+        double want = r->pair.loss;
         for (uint32_t k = 0; k < l->window_rows[i]->n_segments; k++)
             // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-*): bits are meant
             if (memcmp(&r->policy[k].logp, &r->reference[k].logp, sizeof(float)) != 0)
@@ -79,6 +78,8 @@ static AT_CHECKED check_step0(const struct at_loop *l, uint32_t n)
                      "reference would be wrong",
                      l->window_rows[i]->line, (double)r->policy[k].logp,
                      (double)r->reference[k].logp);
+        if (!l->objective.own)
+            want = at_objective_at_start(&l->objective, &l->what.loss_params, l->window_rows[i], r);
         if (fabs((double)r->pair.loss - want) > tolerance * fmax(1, fabs(want)))
             FAIL(AT_INTERNAL, "step 0, line %u: the loss is %.9g and should be %.9g",
                  l->window_rows[i]->line, (double)r->pair.loss, want);
@@ -345,13 +346,13 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
     TRY(at_schedule_make(&l->schedule, c->lr_scheduler_type, c->learning_rate, c->warmup_steps,
                          run->total_steps, c->lr_scheduler_kwargs));
     l->state.plateau = at_plateau_begin(&l->schedule);
-    at_objective_make(&l->objective, c);
+    at_objective_make(&l->objective, c, run->own);
     l->what = (struct at_compute){ .train = true,
                                    .policy = true,
                                    .reference = at_method_get(run->method)->reference,
                                    .losses = l->objective.terms,
                                    .n_losses = l->objective.n,
-                                   .kind = at_loss_find(l->objective.terms[0].name)->kind,
+                                   .kind = l->objective.kind,
                                    .loss_params = l->objective.params,
                                    .tail_discount = l->objective.tail_discount };
     if (l->objective.coupled)

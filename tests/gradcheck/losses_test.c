@@ -121,7 +121,7 @@ static void check(struct gt *t, const struct at_loss *loss, const struct setting
                                            .divergence = with->divergence,
                                            .alpha = (float)with->alpha,
                                            .use_weighting = with->use_weighting };
-    const struct at_loss_term term = { loss->name, 0.5f };
+    const struct at_loss_term term = { .name = loss->name, .weight = 0.5f };
     float *logp = gt_floats(4 * ROWS, 2), *ref = gt_floats(4 * ROWS, 2), coef[ROWS];
     double want[ROWS];
     struct at_view v[BUFFERS];

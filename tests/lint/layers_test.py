@@ -1,5 +1,5 @@
-"""Layers: includes follow the table in CMakeLists.txt, header names are unique, vulkan.h stays in
-engine/gpu, the operating system in os_*.c, and only engine/cli prints.
+"""Layers: includes follow the table in CMakeLists.txt, header names are unique, vulkan.h and glslang
+stay in engine/gpu, the operating system in os_*.c, and only engine/cli prints.
 
     layers_test.py SOURCE_DIR BUILD_DIR
 """
@@ -78,7 +78,7 @@ def check_file(path, text, layers, owner):
             yield at(match.start(), f'"{name}": no ../ in includes')
         elif kind == '"' and owner.get(name) not in layers[layer][1] | {None}:
             yield at(match.start(), f"{layer} may not include {name} of {owner[name]}")
-        if name.startswith("vulkan/") and layer != "gpu":
+        if name.startswith(("glslang/", "vulkan/")) and layer != "gpu":
             yield at(match.start(), f"{name} belongs to engine/gpu")
         if kind == "<" and OS_HEADER.match(name) and not is_os:
             yield at(match.start(), f"{name} belongs to engine/base/os_*.c")

@@ -54,7 +54,7 @@ static void close_fixture(struct fixture *f)
 /* Cross-entropy of rows [begin, begin + n). */
 static double compute(struct fixture *f, uint32_t begin, uint32_t n, bool train, uint32_t key)
 {
-    static const struct at_loss_term nll = { "nll", 1 };
+    static const struct at_loss_term nll = { .name = "nll", .weight = 1 };
     const struct at_compute what = { .train = train,
                                      .policy = true,
                                      .losses = &nll,

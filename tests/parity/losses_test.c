@@ -353,12 +353,14 @@ static void losses_every_row_equals_its_double(void **state)
             for (size_t k = 0; k < AT_COUNT(settings) && list[i].kind == AT_LOSS_ROW; k++)
                 check_row_loss(&t, list[i].name, v, &b, &settings[k]);
             for (size_t k = 0; k < AT_COUNT(settings) && list[i].kind == AT_LOSS_PAIR; k++)
-                check_pair_losses(&t, &(struct at_loss_term){ list[i].name, 1 }, 1, v, &b,
-                                  &settings[k]);
+                check_pair_losses(&t, &(struct at_loss_term){ .name = list[i].name, .weight = 1 },
+                                  1, v, &b, &settings[k]);
         }
-        check_pair_losses(
-            &t, (struct at_loss_term[]){ { "sigmoid", 0.75f }, { "sft", 2 }, { "hinge", 0.5f } }, 3,
-            v, &b, &settings[4]);
+        check_pair_losses(&t,
+                          (struct at_loss_term[]){ { "sigmoid", 0.75f, NULL },
+                                                   { "sft", 2, NULL },
+                                                   { "hinge", 0.5f, NULL } },
+                          3, v, &b, &settings[4]);
         gt_end(&t);
         gt_close(&t);
         free(b.stats);
@@ -392,8 +394,8 @@ static void pair_loss_bad_score_gives_nan(void **state)
         OK(at_gpu_write(t.gpu, v[REF_SUMS], sums, sizeof sums));
         sums[8 * 5] = bad[i % 3]; /* rejected of pair 2 */
         OK(at_gpu_write(t.gpu, v[SUMS], sums, sizeof sums));
-        at_pair_losses(t.stream, &(struct at_loss_term){ list[i / 3].name, 1 }, 1, v[COEF], v[OUT],
-                       &pairs, &params, 1);
+        at_pair_losses(t.stream, &(struct at_loss_term){ .name = list[i / 3].name, .weight = 1 }, 1,
+                       v[COEF], v[OUT], &pairs, &params, 1);
         OK(at_stream_wait(t.stream));
         OK(at_gpu_read(t.gpu, coef, v[COEF], sizeof coef));
         OK(at_gpu_read(t.gpu, out, v[OUT], sizeof out));
