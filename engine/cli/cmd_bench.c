@@ -49,6 +49,17 @@ static void kernel_json(cJSON *list, const struct at_kernel_time *t, double tota
     cJSON_AddItemToArray(list, row);
 }
 
+/* Seconds from sums over segments to coefficients of rows: what depends on the loss. */
+static double loss_time(const struct at_kernel_time *rows, size_t n)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (strncmp(rows[i].kernel, "loss_", 5) == 0 || strcmp(rows[i].kernel, "segment_sum") == 0)
+            sum += rows[i].time_s;
+    return sum;
+}
+
 AT_CHECKED cli_kernel_table(FILE *file, cJSON *json, struct at_stream *stream)
 {
     enum at_status st = AT_OK;
@@ -69,6 +80,7 @@ AT_CHECKED cli_kernel_table(FILE *file, cJSON *json, struct at_stream *stream)
             kernel_json(list, &rows[i], total_s);
         cJSON_AddNumberToObject(json, "kernel_time_s", total_s);
         cJSON_AddStringToObject(json, "biggest", rows[0].kernel);
+        cJSON_AddNumberToObject(json, "loss_share", loss_time(rows, n) / total_s);
         goto done;
     }
     fprintf(file, "%-20s %-10s %8s %10s %7s %9s %8s\n", "kernel", "variant", "calls", "time ms",
@@ -80,6 +92,8 @@ AT_CHECKED cli_kernel_table(FILE *file, cJSON *json, struct at_stream *stream)
                 rows[i].bytes / rows[i].time_s / 1e9);
     fprintf(file, "biggest: %s, %.1f %% of %.2f s in kernels\n", rows[0].kernel,
             100 * rows[0].time_s / total_s, total_s);
+    if (loss_time(rows, n) > 0)
+        fprintf(file, "losses: %.3f %%\n", 100 * loss_time(rows, n) / total_s);
 done:
     at_arena_release(&arena);
     return st;

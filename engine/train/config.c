@@ -322,7 +322,10 @@ static AT_CHECKED check_word(enum at_key key, const char *word, const cJSON *val
         return AT_OK;
     if (key == AT_KEY_loss_type && strcmp(word, "aot_pair") == 0) /* TRL up to 0.27 */
         return at_fail(AT_USAGE, "loss_type aot_pair: write aot_unpaired");
-    snprintf(want, sizeof want, "one of %s", keys[key].range);
+    if (key == AT_KEY_loss_type && strcmp(word, "kto_pair") == 0) /* TRL up to 0.11 */
+        return at_fail(AT_USAGE, "loss_type kto_pair: write method kto, which takes pairs apart");
+    snprintf(want, sizeof want, "one of %s%s", keys[key].range,
+             key == AT_KEY_loss_type ? ", or file:PATH.h," : "");
     return bad_value(keys[key].name, want, value);
 }
 

@@ -6,13 +6,66 @@
 
 /* ---- evaluations ---- */
 
+static bool given(const struct at_config *c, enum at_key key)
+{
+    return c->is_set[key] && c->origin[key] >= AT_FROM_FILE;
+}
+
+/* What the evaluations before and after training decide, too. */
+static AT_CHECKED need_held_out(const struct at_config *c, const char *what)
+{
+    if (c->eval_split == 0 && c->eval_dataset.n == 0)
+        return at_fail(AT_USAGE, "%s needs held-out rows: give eval_dataset or eval_split", what);
+    return AT_OK;
+}
+
 /* Something that only evaluations can decide needs them. */
 static AT_CHECKED need_evaluations(const struct at_config *c, const char *what)
 {
     if (strcmp(c->eval_strategy, "no") == 0)
         return at_fail(AT_USAGE, "%s needs evaluations: set eval_strategy to steps or epoch", what);
-    if (c->eval_split == 0 && c->eval_dataset.n == 0)
-        return at_fail(AT_USAGE, "%s needs held-out rows: give eval_dataset or eval_split", what);
+    return need_held_out(c, what);
+}
+
+static AT_CHECKED check_best(const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+
+    if (given(c, AT_KEY_load_best_model_at_end) && c->load_best_model_at_end)
+        TRY(need_held_out(c, "load_best_model_at_end"));
+    if (given(c, AT_KEY_metric_for_best_model))
+        TRY(need_held_out(c, "metric_for_best_model"));
+done:
+    return st;
+}
+
+/* A key that another one leaves without meaning. A flag may do so to the file's keys. */
+static AT_CHECKED check_unread(const struct at_config *c)
+{
+    const bool evaluates_by_step = strcmp(c->eval_strategy, "steps") == 0;
+    const bool saves_by_step = strcmp(c->save_strategy, "steps") == 0;
+    const bool saves = strcmp(c->save_strategy, "no") != 0;
+    const struct {
+        enum at_key key, by;
+        bool unread;
+        const char *value, *instead;
+    } rows[] = {
+        { AT_KEY_eval_steps, AT_KEY_eval_strategy, !evaluates_by_step, c->eval_strategy,
+          "set that to steps" },
+        { AT_KEY_save_steps, AT_KEY_save_strategy, !saves_by_step, c->save_strategy,
+          "set that to steps" },
+        { AT_KEY_save_total_limit, AT_KEY_save_strategy, !saves && c->save_total_limit > 0,
+          c->save_strategy, "set that to steps or epoch" },
+    };
+
+    if (given(c, AT_KEY_eval_split) && c->eval_split > 0 && c->eval_dataset.n > 0)
+        at_warn("ignored", "eval_split has no effect because eval_dataset is given");
+    for (size_t i = 0; i < AT_COUNT(rows); i++)
+        if (rows[i].unread && given(c, rows[i].key) &&
+            c->origin[rows[i].key] >= c->origin[rows[i].by])
+            return at_fail(AT_USAGE, "%s is not read with %s %s: %s, or remove %s",
+                           at_key_name(rows[i].key), at_key_name(rows[i].by), rows[i].value,
+                           rows[i].instead, at_key_name(rows[i].key));
     return AT_OK;
 }
 
@@ -46,8 +99,7 @@ static AT_CHECKED check_schedule(const struct at_config *c)
                          c->lr_scheduler_kwargs));
     if (at_schedule_has_plateau(&s))
         TRY(need_evaluations(c, "lr_scheduler_type reduce_lr_on_plateau"));
-    if (!at_schedule_warms_up(&s) && c->warmup_steps > 0 &&
-        c->origin[AT_KEY_warmup_steps] >= AT_FROM_FILE)
+    if (!at_schedule_warms_up(&s) && c->warmup_steps > 0 && given(c, AT_KEY_warmup_steps))
         at_warn("ignored", "warmup_steps has no effect because lr_scheduler_type %s has no warm-up",
                 c->lr_scheduler_type);
 done:
@@ -112,6 +164,8 @@ AT_CHECKED at_config_check_running(const struct at_config *c)
     check_reports(c);
     TRY(check_schedule(c));
     TRY(check_early_stopping(c));
+    TRY(check_best(c));
+    TRY(check_unread(c));
     TRY(check_sync(c));
     TRY(check_packing(c));
     TRY(at_drift_check(c));

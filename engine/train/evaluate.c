@@ -11,32 +11,67 @@ bool at_loop_has_row_loss(const struct at_loop *l)
     return l->what.kind != AT_LOSS_TOKEN;
 }
 
-static const char *best_key(const struct at_loop *l)
+static const char *best_key(const struct at_config *c)
 {
-    return l->config->metric_for_best_model ? l->config->metric_for_best_model : "eval_loss";
+    return c->metric_for_best_model ? c->metric_for_best_model : "eval_loss";
 }
 
 static bool lower_is_better(const struct at_loop *l)
 {
-    return strstr(best_key(l), "loss") != NULL;
+    return strstr(best_key(l->config), "loss") != NULL;
+}
+
+/* The entry of an evaluation's line that says how good the state is, and its name. */
+static const cJSON *find_best(char with_prefix[128], const struct at_config *c, const cJSON *line)
+{
+    const char *key = best_key(c);
+
+    snprintf(with_prefix, 128, "%s%s", strncmp(key, "eval_", 5) ? "eval_" : "", key);
+    return at_json_find(line, with_prefix);
+}
+
+AT_CHECKED at_evaluation_check(const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+    struct at_metric_style style = { .method = c->run_method, .beta = 1 };
+    const struct at_tally one = { .rows = 1, .labelled = { 1, 1 } };
+    cJSON *line = cJSON_CreateObject();
+    struct at_buf names = { 0 };
+    struct at_objective objective;
+    char with_prefix[128];
+
+    at_objective_make(&objective, c, NULL);
+    style.log_odds = objective.log_odds;
+    style.kl = objective.kl;
+    at_tally_write(line, &one, "eval_", &style);
+    if (find_best(with_prefix, c, line))
+        goto done;
+    for (const cJSON *item = line->child; item; item = item->next)
+        at_buf_printf(&names, "%s%s", item == line->child ? "" : ", ", item->string);
+    TRY(at_buf_status(&names));
+    FAIL(AT_USAGE, "metric_for_best_model: evaluations have no %s; they have %s", with_prefix,
+         names.data);
+done:
+    at_buf_release(&names);
+    cJSON_Delete(line);
+    return st;
 }
 
 /* The value of an evaluation's line that says how good the state is. */
 static AT_CHECKED judge(double *out, const struct at_loop *l, const cJSON *line)
 {
     enum at_status st = AT_OK;
-    const char *key = best_key(l);
-    const cJSON *value = NULL;
     char with_prefix[128];
+    const cJSON *value = find_best(with_prefix, l->config, line);
 
-    snprintf(with_prefix, sizeof with_prefix, "%s%s", strncmp(key, "eval_", 5) ? "eval_" : "", key);
-    value = at_json_find(line, with_prefix);
     if (cJSON_IsNull(value)) /* a state that was trained may have a checkpoint behind it */
         FAIL(l->state.step > l->state.skipped ? AT_RETRY : AT_NUMERIC,
              "step %llu: %s of the held-out rows is not finite", (unsigned long long)l->state.step,
              with_prefix);
     if (!cJSON_IsNumber(value))
-        FAIL(AT_USAGE, "metric_for_best_model: the evaluation has no value %s", with_prefix);
+        FAIL(AT_USAGE,
+             "metric_for_best_model: the held-out rows have no %s, for none has its label",
+             with_prefix);
     *out = value->valuedouble;
 done:
     return st;

@@ -4,9 +4,12 @@
 
 #include "loop.h"
 
+/* AT_USAGE with the names that evaluations have when metric_for_best_model is none of them. */
+AT_CHECKED at_evaluation_check(const struct at_config *config);
 /* Computes the held-out rows, writes their line and pairs, keeps the best state and tells the
  * schedule; `before`: the state at step 0. A value of metric_for_best_model that is not finite is
- * AT_NUMERIC, after an update AT_RETRY; one that the evaluation does not have AT_USAGE. */
+ * AT_NUMERIC, after an update AT_RETRY; one that these rows leave
+ * out AT_USAGE. */
 AT_CHECKED at_evaluate(struct at_loop *loop, bool before, struct at_outcome *out);
 /* Rows that are evaluated at once: micro-batches of `batch` rows, 32 rows or little more. */
 uint32_t at_evaluation_piece(uint32_t batch);

@@ -290,10 +290,12 @@ static AT_CHECKED build(struct at_run *run, const struct at_loss *loss, struct a
     struct at_buf text = { 0 };
     uint32_t *spirv = NULL;
     size_t spirv_bytes = 0;
+    char *kernel = NULL;
 
     TRY(at_loss_file_shader(&text, loss->file));
     TRY(at_glsl_compile(&run->arena, &spirv, &spirv_bytes, text.data));
-    TRY(at_own_loss_make(out, run->engine.gpu, loss->name, loss->reads, spirv, spirv_bytes));
+    TRY(at_arena_printf(&run->arena, &kernel, "loss_%s", loss->file->name));
+    TRY(at_own_loss_make(out, run->engine.gpu, kernel, loss->reads, spirv, spirv_bytes));
     TRY(check(run, loss, out));
 done:
     if (st != AT_OK)

@@ -1,4 +1,5 @@
 #include "drift.h"
+#include "evaluate.h"
 #include "kl.h"
 #include "objective.h"
 #include "own_loss.h"
@@ -487,6 +488,8 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
 
     p.rates = rates;
     TRY(open_rows(out, config, events, purpose));
+    if (purpose != AT_TO_SCORE)
+        TRY(at_evaluation_check(config));
     if (purpose == AT_TO_SCORE) {
         order_by_line(out);
     } else {

@@ -178,10 +178,12 @@ static AT_CHECKED set_ramp(enum at_ramp *out, const cJSON *value)
 
 static AT_CHECKED set_knob(struct at_schedule *s, const cJSON *value)
 {
+    const char *knobs = s->row->knobs; /* " a b " */
+    const int length = (int)strlen(knobs) - 1;
+
     if (!has_knob(s->row, value->string))
-        return at_fail(AT_USAGE, "lr_scheduler_kwargs: schedule %s has no %s%s%s", s->row->name,
-                       value->string, s->row->knobs[1] ? "; it has" : "",
-                       s->row->knobs[1] ? s->row->knobs : "");
+        return at_fail(AT_USAGE, "lr_scheduler_kwargs: schedule %s has no %s%s%.*s", s->row->name,
+                       value->string, length > 0 ? "; it has" : "", length, knobs);
     if (strcmp(value->string, "warmup_type") == 0)
         return set_ramp(&s->warmup_type, value);
     if (strcmp(value->string, "decay_type") == 0)

@@ -122,7 +122,7 @@ OTHER = {
     "resume_from_checkpoint": "nosuchfolder",
     "reward_token": ("last_not_pad", {"train_dataset": "plain.jsonl"}),
     "save_steps": (1, {"save_steps": 2}),
-    "save_strategy": ("no", {"save_steps": 2}),
+    "save_strategy": ("epoch", {"max_steps": 0, "num_train_epochs": 2}),
     "save_total_limit": (1, {"save_steps": 1}),
     "seed": 2,
     "simpo_gamma": (1.0, {"loss_type": "simpo"}),
