@@ -93,7 +93,7 @@ static bool holds_something(const cJSON *item)
            !((cJSON_IsArray(item) || cJSON_IsObject(item)) && !item->child);
 }
 
-static AT_CHECKED push_message(struct at_record_side *side, const char *role, const char *content)
+static AT_CHECKED push_message(struct at_record_side *side, struct at_message message)
 {
     enum at_status st = AT_OK;
 
@@ -102,9 +102,22 @@ static AT_CHECKED push_message(struct at_record_side *side, const char *role, co
         TRY(at_realloc(&side->messages, side->capacity, capacity, sizeof *side->messages));
         side->capacity = capacity;
     }
-    side->messages[side->n++] = (struct at_message){ role, content };
+    side->messages[side->n++] = message;
 done:
     return st;
+}
+
+static bool calls_tools(const cJSON *message)
+{
+    return holds_something(at_json_find(message, "tool_calls"));
+}
+
+/* "" of a message that only calls tools. */
+static const char *content_of(const cJSON *message)
+{
+    const cJSON *content = at_json_find(message, "content");
+
+    return cJSON_IsString(content) ? content->valuestring : "";
 }
 
 static AT_CHECKED check_message(const struct at_line *line, const char *key, const cJSON *m,
@@ -122,13 +135,12 @@ static AT_CHECKED check_message(const struct at_line *line, const char *key, con
         const cJSON *item = at_json_find(m, names[i]);
         if (cJSON_IsString(item))
             continue;
+        if (i == 1 && (cJSON_IsNull(item) || !item) && calls_tools(m))
+            continue;
         st = at_line_fail(line, key, "\"%s\": message %zu: \"%s\" %s", key, number, names[i],
                           item ? "must be a string" : "is missing");
         goto done;
     }
-    if (holds_something(at_json_find(m, "tool_calls")))
-        st = at_line_fail(line, key, "\"%s\": message %zu has tool calls, which are not supported",
-                          key, number);
 done:
     return st;
 }
@@ -142,8 +154,8 @@ static AT_CHECKED push_messages(struct at_record_side *side, const cJSON *list, 
 
     for (const cJSON *m = list->child; m && i < end; m = m->next, i++)
         if (i >= begin)
-            TRY(push_message(side, at_json_find(m, "role")->valuestring,
-                             at_json_find(m, "content")->valuestring));
+            TRY(push_message(side, (struct at_message){ at_json_find(m, "role")->valuestring,
+                                                        content_of(m), m }));
 done:
     return st;
 }
@@ -320,10 +332,16 @@ static AT_CHECKED choose_kind(struct form *out, struct at_record *r, const struc
     return choose_sft(out, r, line);
 }
 
+/* Of texts nothing is rendered, so what a template would get is of no use. */
+static bool is_chat(const struct at_record *r, const struct form *form)
+{
+    return cJSON_IsArray(find(r, form->side[0]));
+}
+
 static AT_CHECKED choose_form(struct form *out, struct at_record *r, const struct at_line *line,
                               enum at_row_kind kind, uint32_t half)
 {
-    static const char *const unsupported[] = { "chat_template_kwargs", "image", "images", "tools" };
+    static const char *const unsupported[] = { "image", "images", "chat_template_kwargs", "tools" };
     enum at_status st = AT_OK;
     const char *first = NULL;
 
@@ -334,7 +352,7 @@ static AT_CHECKED choose_form(struct form *out, struct at_record *r, const struc
     }
     TRY(choose_kind(out, r, line, kind, half));
     for (size_t i = 0; i < AT_COUNT(unsupported); i++)
-        if (holds_something(find(r, unsupported[i]))) {
+        if (holds_something(find(r, unsupported[i])) && !(i >= 2 && is_chat(r, out))) {
             st = at_line_fail(line, unsupported[i], "\"%s\" is not supported; remove it",
                               unsupported[i]);
             goto done;
@@ -373,7 +391,8 @@ static void judge_messages(struct at_record *r, const struct form *f)
         if (s->n == r->n_prompt)
             doubt(r, AT_DOUBT_EMPTY, f->side[k], "\"%s\" is empty", f->side[k]);
         for (size_t i = r->n_prompt; i < s->n; i++)
-            if (strcmp(s->messages[i].role, "assistant") == 0 && is_blank(s->messages[i].content))
+            if (strcmp(s->messages[i].role, "assistant") == 0 && is_blank(s->messages[i].content) &&
+                !calls_tools(s->messages[i].json))
                 doubt(r, AT_DOUBT_EMPTY, f->side[k], "\"%s\": an assistant message is empty",
                       f->side[k]);
         if (r->has_prompt && strcmp(role_at(s, r->n_prompt), "assistant") != 0)
@@ -395,6 +414,29 @@ static bool has_system(const cJSON *list, size_t n)
         if (strcmp(at_json_find(m, "role")->valuestring, "system") == 0)
             return true;
     return false;
+}
+
+/* What the row gives its template: tools, a list or the text of one, and variables. */
+static AT_CHECKED read_extras(struct at_record *r, const struct at_line *line)
+{
+    enum at_status st = AT_OK;
+
+    r->tools = find(r, "tools");
+    r->variables = find(r, "chat_template_kwargs");
+    if (cJSON_IsString(r->tools)) {
+        TRY(at_json_parse(&r->parsed_tools, r->tools->valuestring, strlen(r->tools->valuestring),
+                          "\"tools\"", 1));
+        r->tools = cJSON_IsNull(r->parsed_tools) ? NULL : r->parsed_tools;
+    }
+    if (r->tools && !cJSON_IsArray(r->tools))
+        return at_line_fail(line, "tools", "\"tools\" must be a list of schemas");
+    if (r->variables && !cJSON_IsObject(r->variables))
+        return at_line_fail(line, "chat_template_kwargs",
+                            "\"chat_template_kwargs\" must be an object");
+done:
+    if (st == AT_DATA)
+        at_context("%s:%u", line->path, line->number);
+    return st;
 }
 
 static AT_CHECKED fill_messages(struct at_record *r, const struct form *f,
@@ -422,7 +464,7 @@ static AT_CHECKED fill_messages(struct at_record *r, const struct form *f,
     }
     for (size_t k = 0; k < r->n_sides; k++) {
         if (system && !has_system(head, r->has_prompt ? n : SIZE_MAX))
-            TRY(push_message(&r->side[k], "system", system));
+            TRY(push_message(&r->side[k], (struct at_message){ "system", system, NULL }));
         TRY(push_messages(&r->side[k], head, 0, n));
         r->n_prompt = r->has_prompt ? r->side[k].n : 0;
         TRY(push_messages(&r->side[k], find(r, f->side[k]), skip, SIZE_MAX));
@@ -516,6 +558,8 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     struct form form;
 
     at_json_free(&record->json);
+    at_json_free(&record->parsed_tools);
+    record->tools = record->variables = NULL;
     for (size_t k = 0; k < AT_MAX_SIDES; k++) {
         record->side[k].n = 0;
         at_buf_clear(&record->side[k].text);
@@ -540,6 +584,8 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     if (params->reads_last)
         TRY(read_margin(record, line));
     if (record->chat)
+        TRY(read_extras(record, line));
+    if (record->chat)
         TRY(fill_messages(record, &form, line, params->system_prompt));
     else
         TRY(fill_text(record, &form, eos));
@@ -551,6 +597,7 @@ done:
 void at_record_release(struct at_record *record)
 {
     at_json_free(&record->json);
+    at_json_free(&record->parsed_tools);
     for (size_t k = 0; k < AT_MAX_SIDES; k++) {
         at_free(&record->side[k].messages);
         at_buf_release(&record->side[k].text);

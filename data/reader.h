@@ -18,11 +18,13 @@ struct at_record_side {
 };
 /* Its memory is used again by the next line. */
 struct at_record {
-    cJSON *json;                /* in TRL's keys */
-    const struct at_form *form; /* that the line had; NULL: TRL's */
-    bool chat;                  /* messages, otherwise plain text */
-    bool has_prompt;            /* false: {messages} and {text} */
-    bool desirable;             /* labelled rows */
+    cJSON *json;                    /* in TRL's keys */
+    const struct at_form *form;     /* that the line had; NULL: TRL's */
+    cJSON *parsed_tools;            /* of a row whose "tools" are a text */
+    const cJSON *tools, *variables; /* chat: for the template, or NULL */
+    bool chat;                      /* messages, otherwise plain text */
+    bool has_prompt;                /* false: {messages} and {text} */
+    bool desirable;                 /* labelled rows */
     uint32_t n_halves; /* rows that the line makes: 2 of a pair that labelled rows are made of */
     uint32_t n_sides;
     struct at_record_side side[AT_MAX_SIDES];
@@ -57,6 +59,7 @@ struct at_rendering {
     bool moved; /* the prompt alone has other ids at its end than in front of the completion */
     struct at_ids part;
     struct at_buf text, part_text;
+    struct at_spans spans; /* of side 0 that the template marks as the assistant's */
 };
 AT_CHECKED at_record_render(struct at_rendering *out, const struct at_record *record,
                             const struct at_dataset_params *params);

@@ -19,15 +19,25 @@ static AT_CHECKED encode(struct at_ids *out, const struct at_dataset_params *p, 
     return at_tokenizer_encode(p->tokenizer, out, text ? text : "", n, special);
 }
 
+static struct at_chat_request request_of(const struct at_record *r, size_t k, size_t n,
+                                         bool generation)
+{
+    return (struct at_chat_request){ .messages = r->side[k].messages,
+                                     .n = n,
+                                     .add_generation_prompt = generation,
+                                     .tools = r->tools,
+                                     .variables = r->variables };
+}
+
 /* Renders messages to `text` and encodes them. Templates write special tokens themselves. */
 static AT_CHECKED encode_chat(struct at_ids *out, struct at_buf *text,
-                              const struct at_dataset_params *p, const struct at_message *messages,
-                              size_t n, bool generation)
+                              const struct at_dataset_params *p,
+                              const struct at_chat_request *request)
 {
     enum at_status st = AT_OK;
 
     at_buf_clear(text);
-    TRY(at_chat_render(p->chat, text, messages, n, generation));
+    TRY(at_chat_render(p->chat, text, request));
     TRY(at_buf_status(text));
     TRY(encode(out, p, text->data, text->n, false));
 done:
@@ -37,21 +47,33 @@ done:
 static AT_CHECKED encode_side(struct at_rendering *out, const struct at_record *r, size_t k,
                               const struct at_dataset_params *p)
 {
+    enum at_status st = AT_OK;
     const struct at_record_side *s = &r->side[k];
+    const struct at_ids *ids = &out->side[k];
+    const int32_t bos = at_tokenizer_bos(p->tokenizer);
+    struct at_chat_request request = request_of(r, k, s->n, false);
 
+    if (k == 0 && p->assistant_only && r->chat && at_chat_marks_generation(p->chat))
+        request.spans = &out->spans;
+    out->spans.n = 0;
     if (r->chat)
-        return encode_chat(&out->side[k], &out->text, p, s->messages, s->n, false);
-    return encode(&out->side[k], p, s->text.data, s->text.n, true);
+        TRY(encode_chat(&out->side[k], &out->text, p, &request));
+    else
+        TRY(encode(&out->side[k], p, s->text.data, s->text.n, true));
+    if (bos >= 0 && ids->n > 1 && ids->data[0] == bos && ids->data[1] == bos)
+        FAIL(AT_DATA, "the row begins with two BOS tokens: the text has one of its own; remove it");
+done:
+    return st;
 }
 
 static AT_CHECKED encode_prompt(struct at_rendering *out, const struct at_record *r,
                                 const struct at_dataset_params *p)
 {
-    const struct at_record_side *s = &r->side[0];
+    const struct at_chat_request request = request_of(r, 0, r->n_prompt, true);
 
     if (r->chat)
-        return encode_chat(&out->part, &out->part_text, p, s->messages, r->n_prompt, true);
-    return encode(&out->part, p, s->text.data, r->n_prompt, true);
+        return encode_chat(&out->part, &out->part_text, p, &request);
+    return encode(&out->part, p, r->side[0].text.data, r->n_prompt, true);
 }
 
 /* Bytes of the whole conversation, `out->text`, that its first n messages are (with the header of
@@ -60,10 +82,11 @@ static AT_CHECKED turn_bytes(size_t *bytes, struct at_rendering *out, const stru
                              const struct at_dataset_params *p, size_t n, bool generation)
 {
     enum at_status st = AT_OK;
+    const struct at_chat_request request = request_of(r, 0, n, generation);
     struct at_buf *part = &out->part_text;
 
     at_buf_clear(part);
-    TRY(at_chat_render(p->chat, part, r->side[0].messages, n, generation));
+    TRY(at_chat_render(p->chat, part, &request));
     TRY(at_buf_status(part));
     *bytes = part->n;
     if (part->n > out->text.n || (part->n > 0 && memcmp(out->text.data, part->data, part->n) != 0))
@@ -77,7 +100,7 @@ static size_t end_of_turn(const struct at_rendering *out, const struct at_datase
                           size_t begin)
 {
     const char *mark = at_chat_end_of_turn(p->chat);
-    const char *end = strstr(out->text.data + begin, mark);
+    const char *end = mark ? strstr(out->text.data + begin, mark) : NULL;
 
     if (!end)
         return out->text.n;
@@ -96,13 +119,40 @@ done:
     return st;
 }
 
-/* Clears the mask but for what the assistant writes: from behind its header to behind its turn. */
+/* Keeps the mask of bytes [begin, end) of the text; before them it is cleared from id *kept on. */
+static AT_CHECKED keep_bytes(size_t *kept, struct at_rendering *out,
+                             const struct at_dataset_params *p, size_t begin, size_t end)
+{
+    enum at_status st = AT_OK;
+
+    TRY(ids_before(&begin, out, p, begin));
+    TRY(ids_before(&end, out, p, end));
+    if (begin > *kept)
+        memset(out->mask[0].data + *kept, 0, begin - *kept);
+    *kept = end > *kept ? end : *kept;
+done:
+    return st;
+}
+
+/* Clears the mask but for what the template says that the assistant writes. */
+static AT_CHECKED keep_marked(struct at_rendering *out, const struct at_dataset_params *p)
+{
+    enum at_status st = AT_OK;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < out->spans.n; i++)
+        TRY(keep_bytes(&kept, out, p, out->spans.data[i].begin, out->spans.data[i].end));
+    memset(out->mask[0].data + kept, 0, out->side[0].n - kept);
+done:
+    return st;
+}
+
+/* The same where it does not say: from behind the assistant's header to behind its turn. */
 static AT_CHECKED keep_assistant(struct at_rendering *out, const struct at_record *r,
                                  const struct at_dataset_params *p)
 {
     enum at_status st = AT_OK;
     const struct at_record_side *s = &r->side[0];
-    char *mask = out->mask[0].data;
     size_t kept = 0, begin = 0, end = 0;
 
     for (size_t i = p->completion_only ? r->n_prompt : 0; i < s->n; i++) {
@@ -118,13 +168,9 @@ static AT_CHECKED keep_assistant(struct at_rendering *out, const struct at_recor
         TRY(turn_bytes(&end, out, r, p, i + 1, false));
         if (end == SIZE_MAX || end < begin) /* templates that drop thoughts of earlier turns */
             end = end_of_turn(out, p, begin);
-        TRY(ids_before(&begin, out, p, begin));
-        TRY(ids_before(&end, out, p, end));
-        if (begin > kept)
-            memset(mask + kept, 0, begin - kept);
-        kept = end > kept ? end : kept;
+        TRY(keep_bytes(&kept, out, p, begin, end));
     }
-    memset(mask + kept, 0, out->side[0].n - kept);
+    memset(out->mask[0].data + kept, 0, out->side[0].n - kept);
 done:
     return st;
 }
@@ -157,7 +203,8 @@ AT_CHECKED at_record_render(struct at_rendering *out, const struct at_record *re
         TRY(at_buf_status(&out->mask[k]));
     }
     if (sft && params->assistant_only && record->chat && out->side[0].n > 0)
-        TRY(keep_assistant(out, record, params));
+        TRY(at_chat_marks_generation(params->chat) ? keep_marked(out, params)
+                                                   : keep_assistant(out, record, params));
     out->first_counts = sft && out->side[0].n > 0 && out->mask[0].data[0];
     for (size_t k = 0; k < record->n_sides; k++)
         if (out->side[k].n > 0)
@@ -175,6 +222,7 @@ void at_rendering_release(struct at_rendering *rendering)
     at_ids_release(&rendering->part);
     at_buf_release(&rendering->text);
     at_buf_release(&rendering->part_text);
+    at_spans_release(&rendering->spans);
 }
 
 AT_CHECKED at_eos_text(char **out, struct at_arena *arena, const struct at_tokenizer *tokenizer,

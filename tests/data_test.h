@@ -26,7 +26,7 @@
 static char path[] = "/tmp/attune_dataset_XXXXXX";
 static struct at_tokenizer *tokenizer;
 static struct at_arena arena;
-static const struct at_chat *chatml;
+static struct at_chat *chatml;
 static char warnings[8192]; /* "kind: text\n" of each */
 
 static inline void keep_warning(const char *kind, const char *text)
@@ -44,7 +44,8 @@ static inline int open_model(void **state)
     (void)state;
     if (file < 0 || close(file) != 0 || at_tokenizer_load(&tokenizer, MODEL) != AT_OK ||
         at_chat_template_load(&arena, &text, MODEL) != AT_OK ||
-        at_chat_recognise(&chatml, text, MODEL) != AT_OK)
+        at_chat_compile(&chatml, text, MODEL, &(struct at_chat_tokens){ .bos = "<|im_start|>" }) !=
+            AT_OK)
         return -1;
     at_warn_set_sink(keep_warning);
     return 0;
@@ -53,6 +54,7 @@ static inline int open_model(void **state)
 static inline int close_model(void **state)
 {
     (void)state;
+    at_chat_destroy(&chatml);
     at_tokenizer_destroy(&tokenizer);
     at_arena_release(&arena);
     return unlink(path);

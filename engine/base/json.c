@@ -6,7 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_DEPTH = 64, MAX_NUMBER = 63 /* cJSON's own buffer */, FEW_KEYS = 16 };
+enum {
+    MAX_DEPTH = 64,
+    MAX_NUMBER = 63 /* cJSON's own buffer */,
+    MAX_EXACT_DIGITS = 15,
+    FEW_KEYS = 16
+};
 
 /* A text being parsed and what its errors call it. */
 struct document {
@@ -148,9 +153,16 @@ static enum at_status scan_number(const struct document *doc, size_t *i)
     return AT_OK;
 }
 
+/* Whether the number's double does not tell how it was written. */
+static bool keeps_text(const char *text, size_t n)
+{
+    return n > MAX_EXACT_DIGITS || memchr(text, '.', n) || memchr(text, 'e', n) ||
+           memchr(text, 'E', n);
+}
+
 /* What cJSON does not check: depth, numbers' form and range, control characters, zero bytes. Keys
  * too, whose place it reports one byte late. */
-static enum at_status scan(const struct document *doc)
+static enum at_status scan(bool *keeps_texts, const struct document *doc)
 {
     enum at_status st = AT_OK;
     size_t depth = 0, i = 0;
@@ -167,7 +179,9 @@ static enum at_status scan(const struct document *doc)
         if (c == '"') {
             TRY(scan_string(doc, &i));
         } else if (c == '-' || is_digit(c)) {
+            const size_t begin = i;
             TRY(scan_number(doc, &i));
+            *keeps_texts |= keeps_text(doc->text + begin, i - begin);
         } else {
             if ((c == '[' || c == '{') && ++depth > MAX_DEPTH)
                 return fail_at(doc, i, "nested deeper than %d levels", MAX_DEPTH);
@@ -181,6 +195,33 @@ static enum at_status scan(const struct document *doc)
         }
         previous = c;
     }
+done:
+    return st;
+}
+
+/* Gives the numbers below `node` their texts; *i is in front of the first. */
+static enum at_status keep_texts(cJSON *node, const struct document *doc, size_t *i)
+{
+    enum at_status st = AT_OK;
+    size_t begin;
+    if (cJSON_IsNumber(node)) {
+        while (doc->text[*i] != '-' && !is_digit(doc->text[*i]))
+            if (doc->text[*i] != '"')
+                (*i)++;
+            else
+                TRY(scan_string(doc, i));
+        begin = *i;
+        TRY(scan_number(doc, i));
+        if (keeps_text(doc->text + begin, *i - begin)) {
+            node->valuestring = cJSON_malloc(*i - begin + 1);
+            if (!node->valuestring)
+                return AT_MEMORY;
+            memcpy(node->valuestring, doc->text + begin, *i - begin);
+            node->valuestring[*i - begin] = 0;
+        }
+    }
+    for (cJSON *child = node->child; child; child = child->next)
+        TRY(keep_texts(child, doc, i));
 done:
     return st;
 }
@@ -294,11 +335,12 @@ enum at_status at_json_parse(cJSON **out, const char *text, size_t n, const char
     char *copy = NULL;
     const char *end = NULL;
     cJSON *root = NULL;
-    size_t bad = at_utf8_check(text, n), size;
+    size_t bad = at_utf8_check(text, n), size, at = 0;
+    bool keeps_texts = false;
     if (bad < n)
         return fail_at(&doc, bad, "the text is not valid UTF-8 (byte 0x%02x)",
                        (unsigned char)text[bad]);
-    TRY(scan(&doc));
+    TRY(scan(&keeps_texts, &doc));
 
     /* cJSON reads one byte past a text that ends behind a comma: give it a 0 there. */
     if (!at_add_ok(&size, n, 1))
@@ -317,6 +359,8 @@ enum at_status at_json_parse(cJSON **out, const char *text, size_t n, const char
         goto done;
     }
     TRY(check_duplicates(&doc, root));
+    if (keeps_texts)
+        TRY(keep_texts(root, &doc, &at));
     *out = root;
     root = NULL;
 done:

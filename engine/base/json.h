@@ -3,6 +3,8 @@
  * column (in characters). Strings are 0-terminated in the tree, so \u0000 is an error, too.
  * YAML (libyaml) gives the same tree: plain scalars by YAML 1.2's JSON schema, other words are
  * strings, an empty value is null; anchors, aliases, tags, merge keys, second documents are errors.
+ * Numbers of JSON with a fraction, an exponent or more than 15 characters keep their text in
+ * valuestring; others have NULL there.
  * Writing: doubles with the fewest of 15 to 17 significant digits that read back, whole numbers up
  * to 2^53 without exponent, non-finite as null. Key order is kept. */
 #ifndef AT_JSON_H

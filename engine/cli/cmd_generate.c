@@ -57,16 +57,18 @@ static AT_CHECKED add_messages(struct session *s, const struct at_message *messa
 {
     enum at_status st = AT_OK;
     struct at_message all[MAX_MESSAGES + 1];
+    struct at_chat_request request = { .messages = all, .add_generation_prompt = true };
     const bool system = s->system && (n == 0 || strcmp(messages[0].role, "system") != 0);
     struct at_buf text = { 0 };
 
     if (!s->bundle.chat)
         FAIL(AT_DATA, "%s; --raw takes prompts as plain text, --chat_template names a template",
              s->bundle.chat_problem ? s->bundle.chat_problem : "the model has no chat template");
-    all[0] = (struct at_message){ "system", s->system };
+    all[0] = (struct at_message){ "system", s->system, NULL };
     for (size_t i = 0; i < n; i++)
         all[system + i] = messages[i];
-    TRY(at_chat_render(s->bundle.chat, &text, all, n + system, true));
+    request.n = n + system;
+    TRY(at_chat_render(s->bundle.chat, &text, &request));
     TRY(at_buf_status(&text));
     TRY(add_text(s, text.data, text.n, false));
 done:
@@ -76,7 +78,7 @@ done:
 
 static AT_CHECKED add_user(struct session *s, const char *text)
 {
-    const struct at_message message = { "user", text };
+    const struct at_message message = { "user", text, NULL };
 
     if (s->raw || (!s->bundle.chat && !s->bundle.chat_problem))
         return add_text(s, text, strlen(text), true);
@@ -94,6 +96,7 @@ static AT_CHECKED add_list(struct session *s, const cJSON *list, const char *nam
     for (const cJSON *m = list->child; m; m = m->next, n++) {
         TRY(at_json_need_string(&messages[n].role, m, "role", name));
         TRY(at_json_need_string(&messages[n].content, m, "content", name));
+        messages[n].json = m;
     }
     if (n > 0 && strcmp(messages[n - 1].role, "assistant") == 0)
         n--; /* the reply that a training row has */
@@ -249,17 +252,23 @@ done:
 
 /* ---- opening ---- */
 
-static void find_stops(struct session *s)
+static AT_CHECKED find_stops(struct session *s)
 {
+    enum at_status st = AT_OK;
     const struct at_tokenizer *t = s->bundle.tokenizer;
     const int32_t eos = at_tokenizer_eos(t);
     const char *turn = s->bundle.chat ? at_chat_end_of_turn(s->bundle.chat) : NULL;
-    const int32_t id = turn ? at_tokenizer_find(t, turn) : -1;
+    struct at_ids ids = { .n = 0 };
 
     if (eos >= 0)
         s->stop[s->n_stop++] = eos;
-    if (id >= 0 && id != eos)
-        s->stop[s->n_stop++] = id;
+    if (turn)
+        TRY(at_tokenizer_encode(t, &ids, turn, strlen(turn), false));
+    if (ids.n > 0 && ids.data[0] != eos && at_tokenizer_is_special(t, ids.data[0]))
+        s->stop[s->n_stop++] = ids.data[0];
+done:
+    at_ids_release(&ids);
+    return st;
 }
 
 static AT_CHECKED open_bundle(struct session *s)
@@ -275,7 +284,7 @@ static AT_CHECKED open_bundle(struct session *s)
     if (a->n_positional > 0)
         p.path = a->positional[0];
     TRY(at_bundle_open(&s->bundle, &p));
-    find_stops(s);
+    TRY(find_stops(s));
 done:
     return st;
 }

@@ -75,7 +75,8 @@ static AT_CHECKED render(const struct job *j, const cJSON *object, size_t line)
 {
     enum at_status st = AT_OK;
     const cJSON *list = at_json_find(object, "messages"), *tools = at_json_find(object, "tools");
-    const int n = cJSON_GetArraySize(list);
+    const cJSON *variables = at_json_find(object, "chat_template_kwargs");
+    struct at_chat_request request = { .add_generation_prompt = j->generation };
     struct at_message *messages = NULL;
     struct at_buf text = { 0 };
     char name[64];
@@ -83,15 +84,19 @@ static AT_CHECKED render(const struct job *j, const cJSON *object, size_t line)
     snprintf(name, sizeof name, "%s: line %zu", j->name, line);
     if (!cJSON_IsArray(list))
         FAIL(AT_DATA, "%s: {\"messages\":[...]} expected", name);
-    if (tools && !cJSON_IsNull(tools) && cJSON_GetArraySize(tools) > 0)
-        FAIL(AT_DATA, "%s: tools are not built in this version", name);
-    TRY(at_alloc(&messages, (size_t)n + 1, sizeof *messages));
-    for (int i = 0; i < n; i++) {
-        const cJSON *m = cJSON_GetArrayItem(list, i);
-        TRY(at_json_need_string(&messages[i].role, m, "role", name));
-        TRY(at_json_need_string(&messages[i].content, m, "content", name));
+    if (tools && !cJSON_IsNull(tools) && !cJSON_IsArray(tools))
+        FAIL(AT_DATA, "%s: \"tools\" must be a list of schemas", name);
+    if (variables && !cJSON_IsNull(variables) && !cJSON_IsObject(variables))
+        FAIL(AT_DATA, "%s: \"chat_template_kwargs\" must be an object", name);
+    TRY(at_alloc(&messages, (size_t)cJSON_GetArraySize(list) + 1, sizeof *messages));
+    for (const cJSON *m = list->child; m; m = m->next, request.n++) {
+        TRY(at_json_need_string(&messages[request.n].role, m, "role", name));
+        messages[request.n].json = m;
     }
-    TRY(at_chat_render(j->bundle.chat, &text, messages, (size_t)n, j->generation));
+    request.messages = messages;
+    request.tools = cJSON_IsNull(tools) ? NULL : tools;
+    request.variables = variables;
+    TRY(at_chat_render(j->bundle.chat, &text, &request));
     TRY(at_buf_status(&text));
     if (j->render)
         TRY(print_text(&text));

@@ -1,34 +1,49 @@
-/* Chat templates, exactly recognised: a template's text is looked up in a table of known ones and
- * rendered by the row's function, byte for byte as transformers does. Any other is AT_DATA with the
- * list of what is known. */
+/* Chat templates: conversations as text, byte for byte as transformers' apply_chat_template writes
+ * them, by the template's own text (jinja.h). */
 #ifndef AT_CHAT_H
 #define AT_CHAT_H
 
-#include "mem.h"
-#include "status.h"
+#include "jinja.h"
 
 struct at_message {
     const char *role;    /* "system", "user", "assistant", ... */
     const char *content; /* UTF-8 */
+    const cJSON *json;   /* the whole message with all its keys; NULL: role and content are all */
 };
-struct at_chat; /* a known template */
+struct at_chat; /* a template; read-only, may be used by several threads */
 
-/* Finds the template by its text; `name` is what errors call its place. */
-AT_CHECKED at_chat_recognise(const struct at_chat **out, const char *template_text,
-                             const char *name);
-/* The template whose text (without a newline at its end) has this digest of hash.h, or NULL. */
-const struct at_chat *at_chat_find(const char *hex);
-const char *at_chat_name(const struct at_chat *chat);
-/* End-of-turn marker of the template's assistant turns, such as "<|im_end|>". */
+/* The tokenizer's special tokens as text; NULL where it has none. */
+struct at_chat_tokens {
+    const char *bos, *eos, *pad;
+};
+/* Parses the template; `name` is what errors call its place. AT_DATA with line and construct when
+ * it is wrong or uses what is not supported. Texts are copied. */
+AT_CHECKED at_chat_compile(struct at_chat **out, const char *template_text, const char *name,
+                           const struct at_chat_tokens *tokens);
+void at_chat_destroy(struct at_chat **chat);
+/* What the template writes behind an assistant's message, up to the first blank, such as
+ * "<|im_end|>"; NULL when it writes nothing there, so that a model would not learn to end. */
 const char *at_chat_end_of_turn(const struct at_chat *chat);
-/* What the template writes as bos_token, which the tokenizer's BOS has to be; NULL: it has none. */
-const char *at_chat_bos(const struct at_chat *chat);
+/* Whether what it writes begins with the tokenizer's BOS. */
+bool at_chat_writes_bos(const struct at_chat *chat);
+bool at_chat_writes_date(const struct at_chat *chat); /* it asks for today's */
+/* Whether {% generation %} says what the assistant writes. */
+bool at_chat_marks_generation(const struct at_chat *chat);
 /* Reads the template of a folder: chat_template.jinja, else chat_template of tokenizer_config.json
  * (a text, or a list, of which "default" is taken); *out NULL if none. */
 AT_CHECKED at_chat_template_load(struct at_arena *arena, const char **out, const char *dir);
-/* Appends the rendered text. No messages, and roles that the template refuses, would leave out or
- * takes for tools, are AT_DATA. */
+
+struct at_chat_request {
+    const struct at_message *messages;
+    size_t n;
+    bool add_generation_prompt;
+    const cJSON *tools;     /* a list of schemas, or NULL */
+    const cJSON *variables; /* an object with more of the template's variables, or NULL */
+    struct at_spans *spans; /* appended: what {% generation %} blocks wrote; or NULL */
+};
+/* Appends the rendered text. No messages, invalid UTF-8 and what the template itself refuses are
+ * AT_DATA. */
 AT_CHECKED at_chat_render(const struct at_chat *chat, struct at_buf *out,
-                          const struct at_message *messages, size_t n, bool add_generation_prompt);
+                          const struct at_chat_request *request);
 
 #endif

@@ -74,17 +74,35 @@ done:
     return st;
 }
 
-/* A template that writes a BOS which is not the tokenizer's belongs to another model. */
-static AT_CHECKED check_bos(const struct at_bundle *b, const char *name)
+/* The text of a special token; NULL when there is none. */
+static AT_CHECKED token_text(struct at_bundle *b, const char **out, int32_t id)
 {
-    const char *bos = at_chat_bos(b->chat);
-    const int32_t id = bos ? at_tokenizer_find(b->tokenizer, bos) : -1;
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+    char *copy = NULL;
 
-    if (!bos || (id >= 0 && id == at_tokenizer_bos(b->tokenizer)))
-        return AT_OK;
-    return at_fail(AT_DATA,
-                   "%s: the chat template begins with %s, which is not the tokenizer's BOS", name,
-                   bos);
+    if (id < 0)
+        goto done;
+    TRY(at_tokenizer_decode(b->tokenizer, &text, &id, 1, false));
+    TRY(at_buf_status(&text));
+    TRY(at_arena_strndup(&b->arena, &copy, text.data, text.n));
+    *out = copy;
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+static AT_CHECKED compile_template(struct at_bundle *b, const char *name)
+{
+    enum at_status st = AT_OK;
+    struct at_chat_tokens tokens = { .bos = NULL };
+
+    TRY(token_text(b, &tokens.bos, at_tokenizer_bos(b->tokenizer)));
+    TRY(token_text(b, &tokens.eos, at_tokenizer_eos(b->tokenizer)));
+    TRY(token_text(b, &tokens.pad, at_tokenizer_pad(b->tokenizer)));
+    TRY(at_chat_compile(&b->chat, b->template_text, name, &tokens));
+done:
+    return st;
 }
 
 static AT_CHECKED open_template(struct at_bundle *b, const struct at_bundle_params *p)
@@ -107,12 +125,9 @@ static AT_CHECKED open_template(struct at_bundle *b, const struct at_bundle_para
     }
     if (!b->template_text)
         goto done;
-    st = at_chat_recognise(&b->chat, b->template_text, name);
-    if (st == AT_OK)
-        st = check_bos(b, name);
+    st = compile_template(b, name);
     if (st == AT_DATA && !p->chat_template_path) {
         TRY(at_arena_strdup(&b->arena, &copy, at_message()));
-        b->chat = NULL;
         b->chat_problem = copy;
     }
 done:
@@ -156,6 +171,7 @@ done:
 
 void at_bundle_close(struct at_bundle *bundle)
 {
+    at_chat_destroy(&bundle->chat);
     at_tokenizer_destroy(&bundle->tokenizer);
     at_weights_close(&bundle->weights);
     at_arena_release(&bundle->arena);

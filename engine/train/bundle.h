@@ -21,13 +21,13 @@ struct at_bundle {
     struct at_weights *weights; /* NULL with no_weights or tokenizer_only */
     struct at_model_config config;
     struct at_tokenizer *tokenizer;
-    const char *template_text;  /* NULL when the model has none */
-    const struct at_chat *chat; /* NULL when there is none, or it is not known */
-    const char *chat_problem;   /* why a template that is there is not known, or NULL */
-    const char *tokenizer_dir;  /* folder with tokenizer files, NULL for GGUF */
+    const char *template_text; /* NULL when the model has none */
+    struct at_chat *chat;      /* NULL when there is none, or it is of no use */
+    const char *chat_problem;  /* why a template that is there is of no use, or NULL */
+    const char *tokenizer_dir; /* folder with tokenizer files, NULL for GGUF */
 };
-/* A chat template of the model that is missing or not known is not an error here (plain rows need
- * none); one given by chat_template_path must be known (AT_DATA). */
+/* A chat template of the model that is missing or not supported is not an error here (plain rows
+ * need none); one given by chat_template_path must be good (AT_DATA). */
 AT_CHECKED at_bundle_open(struct at_bundle *out, const struct at_bundle_params *params);
 void at_bundle_close(struct at_bundle *bundle);
 

@@ -124,8 +124,8 @@ def faults():
     yield "an empty completion", 65, r"pairs\.jsonl:1.*(empty|no token)", \
         lambda c: c.write_rows([{"prompt": "a", "chosen": "", "rejected": "b"}] + c.rows), ()
     yield "an unknown architecture", 65, r"mamba.*(llama|qwen2)", lambda c: c.config(model_type="mamba"), ()
-    yield "an unknown chat template", 65, r"template", \
-        lambda c: (c.model / "chat_template.jinja").write_text("{{ messages | tojson }}"), ()
+    yield "a chat template with an unknown filter", 65, r"chat template: line 1: the filter \"pprint\"", \
+        lambda c: (c.model / "chat_template.jinja").write_text("{{ messages | pprint }}"), ()
     yield "identical sides", 65, r"pairs\.jsonl:1.*same", \
         lambda c: c.write_rows([{"prompt": user("a"), "chosen": assistant("b"), "rejected": assistant("b")}]), ()
     yield "infinity in a weight", 70, r"step 1.*(line \d+|log-probs).*not finite", \

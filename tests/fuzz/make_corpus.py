@@ -193,7 +193,20 @@ def form_seeds():
         yield f"{name}.json", json.dumps(row)
 
 
-TARGETS = {"forms": form_seeds, "json": json_seeds, "tokenizer": tokenizer_seeds}
+def jinja_seeds():
+    """Some of the unit test's templates with its variables, and those of families."""
+    fixtures = HERE.parents[1] / "unit/fixtures"
+    data = json.loads((fixtures / "jinja.json").read_text())
+    variables = json.dumps(data["variables"])
+    for i, (text, _) in enumerate(data["cases"]):
+        if i % 40 == 0 or (i > 640 and i % 6 == 0):
+            yield f"case{i:03}", f"{text}\n%%\n{variables}"
+    for path in sorted((fixtures / "chats").glob("*.jinja")):
+        if path.stat().st_size < MAX_BYTES:
+            yield path.stem, path.read_text()
+
+
+TARGETS = {"forms": form_seeds, "jinja": jinja_seeds, "json": json_seeds, "tokenizer": tokenizer_seeds}
 
 
 def main():

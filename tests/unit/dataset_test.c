@@ -396,16 +396,18 @@ static void dataset_with_other_eos_appends_that(void **state)
 }
 
 /* The text that is trained on of a conversation with two replies. */
-static void check_assistant_text(const char *digest, const char *want)
+static void check_assistant_text(const char *template_text, const char *want)
 {
     static const char text[] =
         "{\"messages\":[" SYSTEM("s") "," USER("a") "," SAID("b") "," USER("c") "," SAID("d") "]}";
     struct at_dataset_params p = strict(AT_ROWS_SFT);
     struct at_ids ids = { 0 };
     struct at_buf trained = { 0 };
+    struct at_chat *chat;
     struct at_dataset d;
 
-    p.chat = at_chat_find(digest);
+    OK(at_chat_compile(&chat, template_text, "own", &(struct at_chat_tokens){ .bos = NULL }));
+    p.chat = chat;
     p.assistant_only = true;
     OK(load_text(&d, text, &p));
     const struct at_segment *s = &d.rows[0].segment[0];
@@ -415,30 +417,57 @@ static void check_assistant_text(const char *digest, const char *want)
     OK(at_tokenizer_decode(tokenizer, &trained, ids.data, ids.n, false));
     assert_string_equal(trained.data, want);
     at_dataset_release(&d);
+    at_chat_destroy(&chat);
     at_buf_release(&trained);
     at_ids_release(&ids);
 }
 
 static void dataset_with_assistant_only_trains_on_replies_and_their_ends(void **state)
 {
-    cJSON *file;
-    size_t n = 0;
+    static const char chats[] = TEST_DIR "/unit/fixtures/chats/";
+    static const char marked[] = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+                                 "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+                                 "{% endgeneration %}{% else %}{{ m.content }}{% endif %}"
+                                 "{{ '<|im_end|>\n' }}{% endfor %}";
+    struct at_buf text = { 0 };
+    char file[256];
 
     (void)state;
-    OK(at_json_load(&file, TEST_DIR "/unit/fixtures/chats.json"));
-    for (const cJSON *t = at_json_find(file, "templates")->child; t; t = t->next) {
-        const char *name = at_json_find(t, "name")->valuestring;
-        if (strcmp(at_json_find(t, "end_of_turn")->valuestring, "<|im_end|>") != 0)
-            continue; /* no tokens of this tokenizer */
-        /* Qwen3 leaves the thoughts of earlier turns out, so their rendering changes. */
-        check_assistant_text(at_json_find(t, "digest")->valuestring,
-                             strcmp(name, "Qwen3") == 0
-                                 ? "b<|im_end|>\n<think>\n\n</think>\n\nd<|im_end|>\n"
-                                 : "b<|im_end|>\nd<|im_end|>\n");
-        n++;
-    }
-    assert_true(n >= 6);
-    at_json_free(&file);
+    snprintf(file, sizeof file, "%sqwen3.jinja", chats);
+    OK(at_file_read(&text, file));
+    /* Qwen3 leaves the thoughts of earlier turns out, so their rendering changes. */
+    check_assistant_text(text.data, "b<|im_end|>\n<think>\n\n</think>\n\nd<|im_end|>\n");
+    at_buf_release(&text);
+    check_assistant_text("{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + "
+                         "'<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}"
+                         "{{ '<|im_start|>assistant\n' }}{% endif %}",
+                         "b<|im_end|>\nd<|im_end|>\n");
+    check_assistant_text(marked, "bd");
+}
+
+static void dataset_renders_tools_and_variables_of_rows(void **state)
+{
+    static const char text[] =
+        "{\"messages\":[" USER("a") ",{\"role\":\"assistant\",\"content\":null,\"tool_calls\":"
+                                    "[{\"name\":\"f\"}]}],\"tools\":\"[{\\\"x\\\":1}]\","
+                                    "\"chat_template_kwargs\":{\"mode\":\"on\"}}";
+    static const char shown[] = "{{ mode }}{{ tools[0].x }}{{ messages[1].tool_calls[0].name }}"
+                                "{{ messages[1].content is defined }}";
+    struct at_dataset_params p = strict(AT_ROWS_SFT);
+    struct at_buf out = { 0 };
+    struct at_chat *chat;
+    struct at_dataset d;
+
+    (void)state;
+    OK(at_chat_compile(&chat, shown, "own", &(struct at_chat_tokens){ .bos = NULL }));
+    p.chat = chat;
+    OK(load_text(&d, text, &p));
+    const struct at_segment *s = &d.rows[0].segment[0];
+    OK(at_tokenizer_decode(tokenizer, &out, s->ids, s->n, false));
+    assert_string_equal(out.data, "on1fFalse");
+    at_dataset_release(&d);
+    at_chat_destroy(&chat);
+    at_buf_release(&out);
 }
 
 /* ---- samples ---- */
@@ -486,6 +515,7 @@ int main(void)
         cmocka_unit_test(dataset_with_system_prompt_puts_it_where_none_is),
         cmocka_unit_test(dataset_with_other_eos_appends_that),
         cmocka_unit_test(dataset_with_assistant_only_trains_on_replies_and_their_ends),
+        cmocka_unit_test(dataset_renders_tools_and_variables_of_rows),
         cmocka_unit_test(dataset_of_samples_has_no_question_on_both_sides),
     };
 
