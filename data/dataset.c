@@ -29,6 +29,7 @@ struct batch {
     struct at_arena arena;
     struct at_record record;
     struct at_rendering rendering;
+    bool chat; /* a row was a conversation */
     enum at_status st;
     char failure[1024]; /* at_message() of a status that ends the reading */
 };
@@ -244,6 +245,7 @@ static AT_CHECKED take_line(struct batch *b, const struct at_line *line, struct 
                             "template; name one with chat_template_path");
     if (b->record.doubt[0] && b->params->on_bad != AT_BAD_KEEP)
         return refuse_row(b, line, out, b->record.doubt);
+    b->chat |= b->record.chat;
     st = at_record_render(&b->rendering, &b->record, b->params);
     if (st == AT_DATA)
         at_context("%s:%u", line->path, line->number);
@@ -470,6 +472,22 @@ done:
 
 /* ---- the data set ---- */
 
+/* What a template does to every conversation of the data set. */
+static void warn_template(const struct loader *l)
+{
+    const struct at_chat *chat = l->params->chat;
+    bool used = false;
+
+    for (size_t i = 0; i < WAVE_BATCHES; i++)
+        used |= l->batches[i].chat;
+    if (used && !at_chat_end_of_turn(chat))
+        at_warn("no_end_of_turn", "the chat template writes nothing behind a message of the "
+                                  "assistant: the model does not learn to end its replies");
+    if (used && at_chat_writes_date(chat))
+        at_warn("template_date", "the chat template may write today's date: another day's rows "
+                                 "differ, and a run does not go on from its checkpoint");
+}
+
 /* One wrong line is the error; of several each is a warning first. */
 static AT_CHECKED judge_file(const struct loader *l)
 {
@@ -564,6 +582,7 @@ AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, siz
     for (; l.file < n_paths; l.file++)
         TRY(read_file(&l, paths[l.file]));
     TRY(judge_file(&l));
+    warn_template(&l);
     put_in_order(&l);
     TRY(at_arena_alloc(&out->arena, &out->rows, out->n_rows, sizeof *out->rows));
     memcpy(out->rows, l.rows, out->n_rows * sizeof *out->rows);

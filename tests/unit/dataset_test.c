@@ -443,6 +443,7 @@ static void dataset_with_assistant_only_trains_on_replies_and_their_ends(void **
                          "{{ '<|im_start|>assistant\n' }}{% endif %}",
                          "b<|im_end|>\nd<|im_end|>\n");
     check_assistant_text(marked, "bd");
+    assert_null(strstr(warnings, "no_end_of_turn"));
 }
 
 static void dataset_renders_tools_and_variables_of_rows(void **state)
@@ -465,6 +466,7 @@ static void dataset_renders_tools_and_variables_of_rows(void **state)
     const struct at_segment *s = &d.rows[0].segment[0];
     OK(at_tokenizer_decode(tokenizer, &out, s->ids, s->n, false));
     assert_string_equal(out.data, "on1fFalse");
+    assert_non_null(strstr(warnings, "no_end_of_turn: "));
     at_dataset_release(&d);
     at_chat_destroy(&chat);
     at_buf_release(&out);
