@@ -33,11 +33,13 @@ AT_CHECKED at_drift_check_planned(const struct at_run *run)
     const struct at_config *c = run->config;
 
     if (key_given(c) && at_drift_is_wanted(c) && !run->engine.decoder.drift)
-        return at_fail(
-            AT_USAGE,
-            "%s compares states of the policy before one head, and lm_head is trained in "
-            "full beside the adapter; leave one of them out",
-            key_given(c));
+        return at_fail(AT_USAGE,
+                       "%s compares states of the policy before one linear head, and here the head "
+                       "%s; leave it out",
+                       key_given(c),
+                       run->engine.model.trained_head.rows > 0
+                           ? "is trained in full beside the adapter"
+                           : "caps its logits (final_logit_softcapping)");
     return AT_OK;
 }
 

@@ -11,7 +11,7 @@
 
 /* max_drift and regression_dataset where nothing is measured: AT_USAGE. */
 AT_CHECKED at_drift_check(const struct at_config *config);
-/* The same of a run that is planned, in which an adapter trains the head. */
+/* The same of a run that is planned: its head is trained, or caps its logits. */
 AT_CHECKED at_drift_check_planned(const struct at_run *run);
 /* Whether evaluations are to measure it (they do where at_decoder.drift is planned): of adapters,
  * with a method that has a reference anyway, or where one of the two keys asks for it. */

@@ -28,7 +28,8 @@ struct at_engine_params {
     uint64_t seed;
     bool from_scratch;
     bool drift;      /* at_compute.drift will be wanted: of an adapter; not planned (see
-                        at_decoder.drift) where the head is trained */
+                        at_decoder.drift) where the head is trained or its
+                        logits are capped */
     bool value_head; /* a reward model: rows give rewards, not log-probs */
 };
 

@@ -277,7 +277,7 @@ static void check_kl(struct gt *t, const struct head_case *c)
     double *h = gt_doubles(a.h, n_h), *W = gt_doubles(a.W, (size_t)c->V * c->C),
            *ref_h = gt_doubles(moved, n_h), *want = calloc(c->R, 4 * sizeof *want);
     double *each = calloc(c->R, sizeof *each);
-    const struct ref_head ref = { c->R, c->C, c->V, h, W, a.targets };
+    const struct ref_head ref = { c->R, c->C, c->V, h, W, a.targets, 0 };
     struct at_tensor ref_rows, stats, out;
     struct at_pool *pool;
     struct device_head d;
@@ -312,10 +312,10 @@ static void check_kl(struct gt *t, const struct head_case *c)
 
 static void head_kl_equals_the_definition(void **state)
 {
-    static const struct head_case cases[] = { { AT_F32, 1, 4, 3, 1 },
-                                              { AT_F32, 3, 63, 65, 1 },
-                                              { AT_F32, 65, 64, 4097, 1 },
-                                              { AT_BF16, 64, 130, 576, 2 } };
+    static const struct head_case cases[] = { { AT_F32, 1, 4, 3, 1, 0 },
+                                              { AT_F32, 3, 63, 65, 1, 0 },
+                                              { AT_F32, 65, 64, 4097, 1, 0 },
+                                              { AT_BF16, 64, 130, 576, 2, 0 } };
 
     (void)state;
     for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
