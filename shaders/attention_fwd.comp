@@ -89,8 +89,10 @@ void main()
             int from = part == 0 ? first.x : first.z;
 
             stop = part == 0 ? first.y : last;
-            if (WINDOW != 0) // the segment's first row in the tile reaches furthest back
-                from = window_begin(tile_intervals[pos - tile.pos0], part, p.window);
+            // The segment's first row in the tile reaches furthest back. Key tiles lie at multiples of
+            // TILE from the interval's begin, so that a row's sums do not depend on the others'.
+            if (WINDOW != 0)
+                from += (window_begin(tile_intervals[pos - tile.pos0], part, p.window) - from) / TILE * TILE;
             for (base = from; base < stop; base += TILE) {
                 vec4 s[2];
 

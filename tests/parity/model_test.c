@@ -436,8 +436,8 @@ static void types_that_cannot_be_used_are_named(void **state)
     assert_int_equal(m.model.head.type, AT_Q8_0);
     close_model(&m);
     refuse(&t, GGUF, true, "is Q8_0; full fine-tuning needs F32, F16 or BF16");
-    write_typed_gguf(12, 144, 0);
-    refuse(&t, GGUF, false, "token_embd.weight is Q4_K, which this version does not read");
+    write_typed_gguf(16, 66, 0);
+    refuse(&t, GGUF, false, "token_embd.weight is IQ2_XXS");
     write_typed_gguf(8, 272, 8);
     refuse(&t, GGUF, false, "output_norm.weight is Q8_0; norms and biases must be");
     gt_close(&t);
