@@ -4,6 +4,11 @@
 
 #include "decoder.h"
 
+/* A token of the slab, for sorting by id. */
+struct id_place {
+    int32_t id, place;
+};
+
 /* Most inputs and outputs of a linear layer. */
 void at_decoder_widest(const struct at_model_config *c, uint32_t *most_in, uint32_t *most_out);
 /* Scratch and norms of an adapter with DoRA; sets d->dora. */

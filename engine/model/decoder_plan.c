@@ -1,0 +1,181 @@
+#include "decoder_parts.h"
+#include "value.h"
+
+static void plan_layer(struct at_activations *a, const struct at_model_config *c, uint32_t T,
+                       uint32_t rank, struct at_pool *pool)
+{
+    const uint32_t width[AT_LINEARS] = { rank, rank, rank, rank, rank, rank, rank };
+
+    at_tensor_reserve(pool, &a->x, T, c->C, "saved residual");
+    at_tensor_reserve(pool, &a->q, T, c->H * c->D, "saved queries");
+    at_tensor_reserve(pool, &a->k, T, c->G * c->D, "saved keys");
+    at_tensor_reserve(pool, &a->v, T, c->G * c->D, "saved values");
+    at_tensor_reserve(pool, &a->o, T, c->H * c->D, "saved attention");
+    at_tensor_reserve(pool, &a->mid, T, c->C, "saved residual");
+    at_tensor_reserve(pool, &a->gate, T, c->F, "saved gate");
+    at_tensor_reserve(pool, &a->up, T, c->F, "saved up");
+    at_pool_reserve(pool, &a->rstd1, T * sizeof(float), "saved norms");
+    at_pool_reserve(pool, &a->rstd2, T * sizeof(float), "saved norms");
+    at_pool_reserve(pool, &a->lse, (uint64_t)T * c->H * sizeof(float), "saved norms");
+    if (c->family->qk_norm) {
+        at_tensor_reserve(pool, &a->raw_q, T, c->H * c->D, "saved queries");
+        at_tensor_reserve(pool, &a->raw_k, T, c->G * c->D, "saved keys");
+        at_pool_reserve(pool, &a->rstd_q, (uint64_t)T * c->H * sizeof(float), "saved norms");
+        at_pool_reserve(pool, &a->rstd_k, (uint64_t)T * c->G * sizeof(float), "saved norms");
+    }
+    if (c->family->post_norms) {
+        at_tensor_reserve(pool, &a->attn_out, T, c->C, "saved outputs");
+        at_tensor_reserve(pool, &a->mlp_out, T, c->C, "saved outputs");
+        at_pool_reserve(pool, &a->rstd_attn, T * sizeof(float), "saved norms");
+        at_pool_reserve(pool, &a->rstd_mlp, T * sizeof(float), "saved norms");
+    }
+    for (size_t i = 0; i < AT_LINEARS && rank > 0; i++)
+        at_tensor_reserve(pool, &a->z[i], T, width[i], "adapter activations");
+}
+
+static void plan_inputs(struct at_decoder *d, struct at_pool *pool)
+{
+    const uint64_t T = d->capacity, R = d->capacity_rows, n = d->capacity_segments;
+    static const char what[] = "slab arrays";
+
+    at_pool_reserve(pool, &d->ids, T * 4, what);
+    at_pool_reserve(pool, &d->positions, T * 4, what);
+    at_pool_reserve(pool, &d->intervals, T * 16, what);
+    at_pool_reserve(pool, &d->query_end, T * 4, what);
+    at_pool_reserve(pool, &d->source, R * 4, what);
+    at_pool_reserve(pool, &d->target, R * 4, what);
+    at_pool_reserve(pool, &d->row_segment, R * 4, what);
+    at_pool_reserve(pool, &d->row_weight, R * 4, what);
+    at_pool_reserve(pool, &d->row_begin, (T + 1) * 4, what);
+    at_pool_reserve(pool, &d->order, R * 4, what);
+    at_pool_reserve(pool, &d->segment_begin, (n + 1) * 4, what);
+    at_pool_reserve(pool, &d->stats, R * 16, what);
+    at_pool_reserve(pool, &d->lse, R * 4, what);
+    at_pool_reserve(pool, &d->log_p2, R * 4, what);
+    at_pool_reserve(pool, &d->coef, R * 4, what);
+    at_pool_reserve(pool, &d->row_loss, R * 16, what);
+    at_pool_reserve(pool, &d->sums, n * 32, what);
+    at_pool_reserve(pool, &d->ref_sums, n * 32, what);
+    at_pool_reserve(pool, &d->pair_match, (n / 2 + 1) * 16, what);
+    at_pool_reserve(pool, &d->pair_out, n * 16, what);
+    at_pool_reserve(pool, &d->row_facts, n * 8, what);
+    if (d->dropout.p > 0)
+        at_pool_reserve(pool, &d->dropout.tokens, T * 8, what);
+    if (at_model_trains_embedding(d->model)) {
+        at_pool_reserve(pool, &d->embed_ids, T * 4, what);
+        at_pool_reserve(pool, &d->embed_begin, (T + 1) * 4, what);
+        at_pool_reserve(pool, &d->embed_order, T * 4, what);
+    }
+}
+
+static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *pool)
+{
+    const struct at_model_config *c = &d->model->config;
+    const uint32_t T = d->capacity;
+    uint32_t in = 0, out = 0;
+    static const char what[] = "scratch";
+
+    at_tensor_reserve(pool, &d->x, T, c->C, what);
+    at_tensor_reserve(pool, &d->h, T, c->C, what);
+    at_tensor_reserve(pool, &d->m, T, c->F, what);
+    at_tensor_reserve(pool, &d->rows, d->capacity_rows, c->C, what);
+    at_pool_reserve(pool, &d->final_rstd, T * sizeof(float), what);
+    if (rank > 0)
+        at_tensor_reserve(pool, &d->z_frozen, T, rank, what);
+    if (!d->trains)
+        return;
+    at_tensor_reserve(pool, &d->dx, T, c->C, what);
+    at_tensor_reserve(pool, &d->dh, T, c->C, what);
+    at_tensor_reserve(pool, &d->dm, T, c->F, what);
+    at_tensor_reserve(pool, &d->d_o, T, c->H * c->D, what);
+    at_tensor_reserve(pool, &d->dq, T, c->H * c->D, what);
+    at_tensor_reserve(pool, &d->dk, T, c->G * c->D, what);
+    at_tensor_reserve(pool, &d->dv, T, c->G * c->D, what);
+    at_tensor_reserve(pool, &d->u, d->capacity_rows, c->C, what);
+    at_pool_reserve(pool, &d->attention_scratch, at_attention_scratch_bytes(T, c->H, c->G, c->D),
+                    "attention scratch");
+    if (rank > 0)
+        at_tensor_reserve(pool, &d->dz, T, rank, what);
+    at_decoder_widest(c, &in, &out);
+    if (d->dropout.p > 0)
+        at_tensor_reserve(pool, &d->dropped, T, in, "dropout");
+}
+
+static AT_CHECKED plan_embedding(struct at_decoder *d, struct at_pool *pool)
+{
+    const struct at_model_config *c = &d->model->config;
+    enum at_status st = AT_OK;
+
+    if (at_model_trains_embedding(d->model)) {
+        TRY(at_alloc(&d->embed_pairs, d->capacity, sizeof *d->embed_pairs));
+        TRY(at_alloc(&d->embed_host, 3 * (size_t)d->capacity + 1, sizeof *d->embed_host));
+    }
+    if (d->model->trainable)
+        goto done;
+    at_weight_reserve(pool, &d->embed_rows, d->model->embedding->type, d->capacity, c->C,
+                      "embedding rows");
+    for (uint32_t i = 0; i < 2; i++) {
+        const uint64_t row = at_quant_row_bytes(d->model->embedding->type, i, c->C);
+        TRY(at_alloc(&d->embed_plane[i], d->capacity, row));
+    }
+done:
+    return st;
+}
+
+AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
+                           struct at_adapter *const *stack, size_t n_stack, struct at_pool *pool,
+                           const struct at_decoder_params *params)
+{
+    enum at_status st = AT_OK;
+    const struct at_weight **weights = NULL;
+    const uint32_t L = model->config.L, saved = params->trains ? L : 1;
+    uint32_t rank = 0;
+
+    *out = (struct at_decoder){ .model = model,
+                                .capacity = params->capacity,
+                                .capacity_rows = params->capacity_rows,
+                                .capacity_segments = params->capacity_segments,
+                                .trains = params->trains,
+                                .drift = params->drift,
+                                .dropout = { .p = params->trains ? params->dropout : 0 },
+                                .n_stack = n_stack };
+    AT_REQUIRE(n_stack <= AT_MAX_ADAPTERS);
+    for (size_t i = 0; i < n_stack; i++) {
+        out->stack[i] = stack[i];
+        rank = stack[i]->max_rank > rank ? stack[i]->max_rank : rank;
+    }
+    TRY(at_alloc(&out->layers, saved, sizeof *out->layers));
+    for (uint32_t l = 0; l < saved; l++)
+        plan_layer(&out->layers[l], &model->config, out->capacity, rank, pool);
+    plan_inputs(out, pool);
+    plan_scratch(out, rank, pool);
+    if (params->drift) {
+        AT_REQUIRE(params->trains && !model->trainable && !model->config.value_head &&
+                   model->trained_head.rows == 0);
+        at_tensor_reserve(pool, &out->ref_rows, out->capacity_rows, model->config.C, "drift");
+        at_pool_reserve(pool, &out->ref_stats, out->capacity_rows * 16ul, "drift");
+    }
+    at_decoder_plan_dora(out, pool);
+    TRY(plan_embedding(out, pool));
+
+    TRY(at_alloc(&weights, (size_t)L * AT_LINEARS, sizeof *weights));
+    for (size_t i = 0; i < (size_t)L * AT_LINEARS; i++)
+        weights[i] = &model->layers[i / AT_LINEARS].linear[i % AT_LINEARS];
+    at_linear_scratch_reserve(pool, &out->linear, weights, (size_t)L * AT_LINEARS);
+    if (!model->config.value_head)
+        at_head_reserve(pool, &out->head, out->capacity_rows, model->head);
+    out->head.cap = model->config.final_cap;
+done:
+    at_free(&weights);
+    return st;
+}
+
+void at_decoder_release(struct at_decoder *decoder)
+{
+    at_free(&decoder->layers);
+    at_free(&decoder->embed_plane[0]);
+    at_free(&decoder->embed_plane[1]);
+    at_free(&decoder->embed_pairs);
+    at_free(&decoder->embed_host);
+    *decoder = (struct at_decoder){ 0 };
+}
