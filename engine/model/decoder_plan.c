@@ -151,7 +151,7 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
     plan_scratch(out, rank, pool);
     if (params->drift) {
         AT_REQUIRE(params->trains && !model->trainable && !model->config.value_head &&
-                   model->trained_head.rows == 0);
+                   !model->saved[AT_SAVED_HEAD].param);
         at_tensor_reserve(pool, &out->ref_rows, out->capacity_rows, model->config.C, "drift");
         at_pool_reserve(pool, &out->ref_stats, out->capacity_rows * 16ul, "drift");
     }

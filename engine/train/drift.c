@@ -37,7 +37,7 @@ AT_CHECKED at_drift_check_planned(const struct at_run *run)
                        "%s compares states of the policy before one linear head, and here the head "
                        "%s; leave it out",
                        key_given(c),
-                       run->engine.model.trained_head.rows > 0
+                       run->engine.model.saved[AT_SAVED_HEAD].param
                            ? "is trained in full beside the adapter"
                            : "caps its logits (final_logit_softcapping)");
     return AT_OK;

@@ -143,8 +143,7 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                    p->n_positions > decoder.capacity ? p->n_positions : decoder.capacity));
     TRY(at_params_plan(&out->params, out->state, p->rates));
     TRY(at_slab_init(&out->slab, decoder.capacity));
-    decoder.drift =
-        p->drift && out->model.trained_head.rows == 0 && out->model.config.final_cap == 0;
+    decoder.drift = p->drift && !out->model.saved[AT_SAVED_HEAD].param && config.final_cap == 0;
     TRY(at_decoder_plan(&out->decoder, &out->model, out->stack, out->n_adapters, out->slab_pool,
                         &decoder));
 done:

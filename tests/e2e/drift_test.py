@@ -70,6 +70,10 @@ def test_measured(folder):
     check("with another model as reference it is from the own start", drifts(folder, "other")[0] == 0)
     train(folder, "stacked", adapter_start="stack", adapter_name_or_path=str(folder / "run"), max_steps=1)
     check("an adapter below is part of the reference", drifts(folder, "stacked")[0] == 0)
+    train(folder, "head", lora_modules_to_save=["lm_head"], max_steps=1)
+    check("a head that is trained gives none", drifts(folder, "head") == [None] * 2)
+    stderr = train(folder, "head_limit", 2, lora_modules_to_save=["lm_head"], max_drift=1)
+    check("a limit is refused there", "max_drift" in stderr and "trained in full" in stderr, stderr)
     train(folder, "further", adapter_name_or_path=str(folder / "run"), max_steps=1)
     check("so is an adapter that is trained further", drifts(folder, "further")[0] == 0)
     return kl
