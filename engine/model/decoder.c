@@ -8,6 +8,13 @@
 #include <math.h>
 #include <stdlib.h>
 
+uint32_t at_decoder_window(const struct at_decoder *d, uint32_t l)
+{
+    const uint32_t window = at_layer_window(&d->model->config, l);
+
+    return window < d->model->n_positions ? window : 0;
+}
+
 /* Linear layers by what they are in the decoder. */
 enum { LIN_Q, LIN_K, LIN_V, LIN_O, LIN_GATE, LIN_UP, LIN_DOWN };
 
@@ -58,20 +65,10 @@ static void upload_embedding(struct at_stream *s, struct at_decoder *d, const st
         at_decoder_upload_rows(s, d, b->ids, T);
 }
 
-static uint32_t longest_row(const struct at_batch *b)
-{
-    int32_t last = 0;
-
-    for (uint32_t t = 0; t < b->T; t++)
-        last = b->positions[t] > last ? b->positions[t] : last;
-    return (uint32_t)last + 1;
-}
-
 void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
 {
     AT_REQUIRE(b->T <= d->capacity && b->R <= d->capacity_rows);
     AT_REQUIRE(b->n_segments <= d->capacity_segments && b->n_order <= b->R);
-    d->longest = longest_row(b);
     at_stream_upload(s, d->ids, b->ids, 4ul * b->T);
     at_stream_upload(s, d->positions, b->positions, 4ul * b->T);
     at_stream_upload(s, d->intervals, b->intervals, 16ul * b->T);
@@ -192,7 +189,6 @@ static void linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tens
 static struct at_attention attention_of(const struct at_decoder *d, uint32_t l, uint32_t T)
 {
     const struct at_model_config *c = &d->model->config;
-    const uint32_t window = at_layer_window(c, l);
 
     return (struct at_attention){ .T = T,
                                   .n_keys = T,
@@ -201,7 +197,7 @@ static struct at_attention attention_of(const struct at_decoder *d, uint32_t l, 
                                   .D = c->D,
                                   .scale = c->attention_scale,
                                   .cap = c->attention_cap,
-                                  .window = window < d->longest ? window : 0,
+                                  .window = at_decoder_window(d, l),
                                   .intervals = at_view_part(d->intervals, 0, 16ul * T),
                                   .query_end = at_view_part(d->query_end, 0, 4ul * T) };
 }
@@ -440,7 +436,6 @@ void at_decoder_extend(struct at_stream *s, struct at_decoder *d, struct at_kv_c
         intervals[t][0] = intervals[t][1] = intervals[t][2] = 0;
         intervals[t][3] = positions[t] + 1;
     }
-    d->longest = cache->n + T;
     at_stream_upload(s, d->ids, ids, 4ul * T);
     at_stream_upload(s, d->positions, positions, 4ul * T);
     at_stream_upload(s, d->intervals, intervals, 16ul * T);

@@ -57,7 +57,6 @@ struct at_decoder {
     struct id_place *embed_pairs;                       /* host scratch for these */
     int32_t *embed_host;
     uint32_t n_embed_ids;
-    uint32_t longest; /* positions of the slab's longest row: windows of as many hide nothing */
     struct at_tensor rows, u; /* (R, C) gathered hidden states; gradient rows */
     struct at_view stats, lse, log_p2, coef, sums, ref_sums;
     struct at_view pair_match, pair_out, row_loss, row_facts;
@@ -78,6 +77,9 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
                            struct at_adapter *const *stack, size_t n_stack, struct at_pool *pool,
                            const struct at_decoder_params *params);
 void at_decoder_release(struct at_decoder *decoder);
+/* Window that layer l computes with: 0 where none of the planned positions is out of it. The same
+ * for every slab, since kernels are chosen by it and a row's bits must not depend on its slab. */
+uint32_t at_decoder_window(const struct at_decoder *decoder, uint32_t layer);
 
 /* Once, after the pools' commit and the uploads: modules that train in full beside an adapter start
  * from what the frozen model has in their place, as f32, and the magnitudes of a fresh DoRA as the

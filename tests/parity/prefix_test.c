@@ -99,10 +99,51 @@ static void prompt_computed_once_equals_prompt_repeated(void **state)
     }
 }
 
+/* Kernels are chosen by the window: hidden states of a row that it does not cut have the same bits
+ * beside rows that it cuts. */
+static void rows_with_windows_do_not_depend_on_their_slab(void **state)
+{
+    enum { SHORT = 1, STATES = 10, C = 36 };
+    struct at_bundle_params params = { .path = TEST_DIR "/golden/models/tiny_llama" };
+    struct at_engine_params plan = { .gpu = { .validate = true },
+                                     .capacity = 320,
+                                     .trainable = AT_TRAIN_FULL,
+                                     .from_scratch = true,
+                                     .seed = 1 };
+    const struct at_row *order[2];
+    float sums[4], hidden[2][STATES * C];
+    struct at_bundle bundle;
+    struct at_engine engine;
+    struct rows rows;
+
+    (void)state;
+    at_gpu_close(&(struct at_gpu *){ gt_open_device(plan.gpu) });
+    OK(at_bundle_open(&bundle, &params));
+    bundle.config.family = at_family_find("mistral");
+    bundle.config.D = 16; /* of which there are kernels without windows alone */
+    bundle.config.window = 12;
+    at_layers_default(&bundle.config, 0, 0);
+    OK(at_engine_plan(&engine, &bundle, &plan));
+    OK(at_engine_commit(&engine));
+    make_rows(&rows, bundle.config.V);
+    order[0] = rows.pointers[SHORT];
+    order[1] = rows.pointers[0];
+    for (uint32_t n = 1; n <= 2; n++) {
+        forward(&engine, order, n, true, sums);
+        assert_int_equal(engine.decoder.rows.ld, C);
+        at_stream_download(engine.stream, hidden[n - 1], engine.decoder.rows.view, sizeof *hidden);
+        OK(at_stream_wait(engine.stream));
+    }
+    assert_memory_equal(hidden[0], hidden[1], sizeof *hidden);
+    at_engine_close(&engine);
+    at_bundle_close(&bundle);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompt_computed_once_equals_prompt_repeated),
+        cmocka_unit_test(rows_with_windows_do_not_depend_on_their_slab),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
