@@ -24,8 +24,9 @@ struct at_model_config {
     float norm_eps;
     bool tied; /* head = embedding */
     bool qkv_bias;
-    bool value_head; /* a reward model: one output in place of the language-model head */
-    double init_std; /* of a head that starts at random (initializer_range) */
+    bool value_head;          /* a reward model: one output in place of the language-model head */
+    double init_std;          /* of a head that starts at random (initializer_range) */
+    double attention_dropout; /* that transformers trains with; it is not computed */
 };
 /* From config.json or GGUF metadata. Unknown families, rope kinds, activations and every flag that
  * this build does not compute are AT_DATA, by name. */
@@ -36,8 +37,9 @@ AT_CHECKED at_model_config_from_gguf(struct at_model_config *out, const struct a
 /* Sizes within what products of two of them and the kernels allow. name: for messages. */
 AT_CHECKED at_model_config_check(const struct at_model_config *config, const char *name);
 /* The bits of layers as the family has them where nothing is said: with a window every pattern-th
- * layer but, or those from `from` on. */
-void at_layers_default(struct at_model_config *config, uint32_t pattern, uint32_t from);
+ * layer but, or those from `from` on; without rotation every `unturned`-th (0: none). */
+void at_layers_default(struct at_model_config *config, uint32_t pattern, uint32_t from,
+                       uint32_t unturned);
 /* Window of layer l, 0: none; whether its queries and keys are turned. */
 uint32_t at_layer_window(const struct at_model_config *config, uint32_t layer);
 bool at_layer_turns(const struct at_model_config *config, uint32_t layer);

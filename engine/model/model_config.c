@@ -190,7 +190,9 @@ bool at_layer_turns(const struct at_model_config *c, uint32_t layer)
 
 AT_CHECKED at_model_check_length(const struct at_model_config *c, uint32_t n)
 {
-    return at_rope_check_length(&c->rope, n);
+    const enum at_status st = at_rope_check_length(&c->rope, n);
+
+    return st == AT_OK ? at_rope_check_length(&c->local_rope, n) : st;
 }
 
 static AT_CHECKED read_layer_types(struct at_model_config *out, const cJSON *kinds,
@@ -216,10 +218,10 @@ done:
     return st;
 }
 
-void at_layers_default(struct at_model_config *out, uint32_t pattern, uint32_t from)
+void at_layers_default(struct at_model_config *out, uint32_t pattern, uint32_t from,
+                       uint32_t unturned)
 {
     const enum at_windows windows = out->family->windows;
-    const uint32_t interval = out->family->no_rope_interval;
 
     for (uint32_t l = 0; l < out->L; l++) {
         const bool windowed = windows == AT_WINDOWS_ALL ||
@@ -227,7 +229,7 @@ void at_layers_default(struct at_model_config *out, uint32_t pattern, uint32_t f
                               (windows == AT_WINDOWS_ALTERNATE && (l + 1) % pattern != 0);
         if (windowed)
             out->windowed[l / 64] |= 1ull << l % 64;
-        if (interval > 0 && (l + 1) % interval == 0)
+        if (unturned > 0 && (l + 1) % unturned == 0)
             out->unturned[l / 64] |= 1ull << l % 64;
     }
 }
@@ -262,19 +264,24 @@ static AT_CHECKED read_layers(struct at_model_config *out, const cJSON *config, 
     const cJSON *window = at_json_find(config, "sliding_window");
     enum at_status st = AT_OK;
     uint32_t pattern = family->window_pattern, from = 28; /* transformers' max_window_layers */
-    bool use = family->windows != AT_WINDOWS_SWITCHED;
+    uint32_t unturned = family->no_rope_interval;
+    bool use = false;
 
     out->window = family->defaults.window;
     TRY(at_json_get_u32(&out->window, config, "sliding_window", name));
     TRY(at_json_get_bool(&use, config, "use_sliding_window", name));
     TRY(at_json_get_u32(&from, config, "max_window_layers", name));
     TRY(at_json_get_u32(&pattern, config, "sliding_window_pattern", name));
-    if (use && family->windows == AT_WINDOWS_NONE && at_json_find(config, "use_sliding_window"))
+    if (use && family->windows == AT_WINDOWS_NONE)
         FAIL(AT_DATA, "%s: use_sliding_window is true, which this version does not compute for %s",
              name, family->name);
     if (family->windows == AT_WINDOWS_ALTERNATE && pattern == 0)
         FAIL(AT_DATA, "%s: sliding_window_pattern is 0; expected at least 1", name);
-    at_layers_default(out, pattern, from);
+    if (unturned > 0)
+        TRY(at_json_get_u32(&unturned, config, "no_rope_layer_interval", name));
+    if (family->no_rope_interval > 0 && unturned == 0)
+        FAIL(AT_DATA, "%s: no_rope_layer_interval is 0; expected at least 1", name);
+    at_layers_default(out, pattern, from, unturned);
     TRY(read_no_rope(out, config, name));
     if (family->no_rope_interval > 0)
         memcpy(out->windowed, out->unturned, sizeof out->windowed);
@@ -287,7 +294,9 @@ static AT_CHECKED read_layers(struct at_model_config *out, const cJSON *config, 
                      "%s: layer_types holds \"sliding_attention\", which this version does not "
                      "compute for %s",
                      name, family->name);
-    if (!use || (window && cJSON_IsNull(window)) || out->window == 0)
+    if (window && cJSON_IsNull(window))
+        out->window = 0;
+    if ((family->windows == AT_WINDOWS_SWITCHED && !use) || out->window == 0)
         memset(out->windowed, 0, sizeof out->windowed);
 done:
     return st;
@@ -317,8 +326,8 @@ done:
     return st;
 }
 
-/* Keys that this family does not have in its configuration are not read. A cap that is null is
- * none. */
+/* Keys that this family does not have in its configuration are not read, but for a cap of attention
+ * scores, which is refused. A cap that is null is none. */
 static AT_CHECKED read_scales(struct at_model_config *out, const cJSON *config, const char *name)
 {
     const struct at_family_defaults *d = &out->family->defaults;
@@ -328,9 +337,15 @@ static AT_CHECKED read_scales(struct at_model_config *out, const cJSON *config, 
     double scalar = d->query_scalar > 0 ? d->query_scalar : out->D;
     double attention_cap = d->attention_cap, final_cap = d->final_cap;
 
+    TRY(at_json_get_double(&attention_cap, config, "attn_logit_softcapping", name));
+    if (d->attention_cap == 0 && attention_cap != 0)
+        FAIL(
+            AT_DATA,
+            "%s: attn_logit_softcapping is %g, which transformers does not apply to %s models: set "
+            "it to null",
+            name, attention_cap, out->family->name);
     if (d->query_scalar > 0) {
         TRY(at_json_get_double(&scalar, config, "query_pre_attn_scalar", name));
-        TRY(at_json_get_double(&attention_cap, config, "attn_logit_softcapping", name));
         TRY(at_json_get_double(&final_cap, config, "final_logit_softcapping", name));
     }
     out->attention_scale = (float)(1 / sqrt(scalar));
@@ -378,6 +393,7 @@ AT_CHECKED at_model_config_from_json(struct at_model_config *out, const cJSON *c
     TRY(at_json_get_bool(&out->tied, config, "tie_word_embeddings", name));
     TRY(read_attention_bias(out, config, name));
     TRY(at_json_get_double(&out->init_std, config, "initializer_range", name));
+    TRY(at_json_get_double(&out->attention_dropout, config, "attention_dropout", name));
     out->value_head = at_value_head_is_in(config);
     TRY(at_model_config_check(out, name));
 done:

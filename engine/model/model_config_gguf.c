@@ -75,6 +75,8 @@ static AT_CHECKED read_layers(struct at_model_config *out, struct gguf_reader *r
     enum at_status st = AT_OK;
     uint32_t pattern = out->family->window_pattern;
 
+    if (out->family->windows == AT_WINDOWS_ALTERNATE && !out->family->local_rope)
+        out->window = out->family->defaults.window; /* llama.cpp's, too */
     TRY(get_u32(&out->window, r, "attention.sliding_window"));
     if (out->family->windows == AT_WINDOWS_ALTERNATE)
         TRY(get_u32(&pattern, r, "attention.sliding_window_pattern"));
@@ -86,7 +88,7 @@ static AT_CHECKED read_layers(struct at_model_config *out, struct gguf_reader *r
     if (out->family->windows == AT_WINDOWS_ALTERNATE && pattern == 0)
         FAIL(AT_DATA, "%s: key %s.attention.sliding_window_pattern is 0; expected at least 1",
              r->path, r->architecture);
-    at_layers_default(out, pattern, out->L);
+    at_layers_default(out, pattern, out->L, out->family->no_rope_interval);
     if (out->window == 0)
         memset(out->windowed, 0, sizeof out->windowed);
 done:
@@ -114,14 +116,31 @@ static AT_CHECKED read_scales(struct at_model_config *out, struct gguf_reader *r
     enum at_status st = AT_OK;
     double attention_cap = d->attention_cap, final_cap = d->final_cap;
 
-    if (d->query_scalar > 0) {
-        TRY(get_double(&attention_cap, r, "attn_logit_softcapping"));
+    TRY(get_double(&attention_cap, r, "attn_logit_softcapping"));
+    if (d->attention_cap == 0 && attention_cap != 0)
+        FAIL(AT_DATA,
+             "%s: key %s is %g; %s models have no cap of attention scores: leave the key out",
+             r->path, r->key, attention_cap, out->family->name);
+    if (d->query_scalar > 0)
         TRY(get_double(&final_cap, r, "final_logit_softcapping"));
-    }
     out->attention_cap = (float)attention_cap;
     out->final_cap = (float)final_cap;
     out->attention_scale = (float)(1 / sqrt(query_scalar(out)));
     out->embed_scale = out->family->embed_scaled ? (float)sqrt(out->C) : 1;
+done:
+    return st;
+}
+
+static AT_CHECKED read_ropes(struct at_model_config *out, struct gguf_reader *r)
+{
+    enum at_status st = AT_OK;
+
+    out->rope.theta = out->local_rope.theta = 10000;
+    TRY(at_rope_from_gguf(&out->rope, r->weights, r->architecture, out->max_positions));
+    TRY(get_double(&out->local_rope.theta, r, "rope.freq_base_swa"));
+    if (!(out->local_rope.theta >= 1 && out->local_rope.theta <= 1e15))
+        FAIL(AT_DATA, "%s: key %s is %g; expected 1 to 1e15", r->path, r->key,
+             out->local_rope.theta);
 done:
     return st;
 }
@@ -172,10 +191,7 @@ AT_CHECKED at_model_config_from_gguf(struct at_model_config *out, const struct a
     if (out->L > AT_MAX_LAYERS)
         FAIL(AT_DATA, "%s: number of layers is %u; expected 1 to %d", r.path, out->L,
              AT_MAX_LAYERS);
-    out->rope.theta = 10000;
-    TRY(at_rope_from_gguf(&out->rope, weights, r.architecture, out->max_positions));
-    out->local_rope.theta = 10000;
-    TRY(get_double(&out->local_rope.theta, &r, "rope.freq_base_swa"));
+    TRY(read_ropes(out, &r));
     TRY(read_layers(out, &r));
     TRY(get_double(&eps, &r, "attention.layer_norm_rms_epsilon"));
     out->norm_eps = (float)eps;

@@ -116,6 +116,34 @@ done:
     return st == AT_OK ? check(out, key, name) : st;
 }
 
+/* What llama.cpp multiplies cosines and sines by, beside YaRN's own scale. ext_factor mixes the two
+ * kinds of angles: less than 0, or none, is what the kind of scaling has. */
+static AT_CHECKED gguf_scale(double *out, const struct at_weights *weights,
+                             const char *architecture, bool yarn)
+{
+    const char *path = weights->shards[0].path;
+    enum at_status st = AT_OK;
+    const double usual = yarn ? 1 : 0;
+    double scale = 1, yarn_factor = 1, mix = -1;
+    char key[128];
+
+#define KEY(text) (snprintf(key, sizeof key, "%s.rope.scaling.%s", architecture, text), key)
+    TRY(at_gguf_get_double(&scale, weights, KEY("attn_factor")));
+    TRY(at_gguf_get_double(&yarn_factor, weights, KEY("yarn_attn_factor")));
+    *out = scale * yarn_factor;
+    if (!yarn && *out != 1)
+        FAIL(AT_DATA,
+             "%s: keys %s.rope.scaling.attn_factor and .yarn_attn_factor multiply to %g; "
+             "this version computes them with a rope.scaling.type of yarn only",
+             path, architecture, *out);
+    TRY(at_gguf_get_double(&mix, weights, KEY("yarn_ext_factor")));
+    if (mix >= 0 && mix != usual)
+        FAIL(AT_DATA, "%s: key %s is %g; this version computes %g only", path, key, mix, usual);
+#undef KEY
+done:
+    return st;
+}
+
 AT_CHECKED at_rope_from_gguf(struct at_rope *out, const struct at_weights *weights,
                              const char *architecture, uint32_t max_positions)
 {
@@ -130,9 +158,9 @@ AT_CHECKED at_rope_from_gguf(struct at_rope *out, const struct at_weights *weigh
     TRY(at_gguf_get_double(&out->theta, weights, KEY("freq_base")));
     TRY(at_gguf_get_double(&linear, weights, KEY("scale_linear")));
     TRY(at_gguf_get_double(&out->factor, weights, KEY("scaling.factor")));
-    TRY(at_gguf_get_double(&scale, weights, KEY("scaling.attn_factor")));
     TRY(at_gguf_get_u32(&out->original, weights, KEY("scaling.original_context_length")));
     TRY(at_gguf_get_string(&kind, weights, KEY("scaling.type")));
+    TRY(gguf_scale(&scale, weights, architecture, strcmp(kind, "yarn") == 0));
     if (strcmp(kind, "yarn") == 0) {
         out->kind = AT_ROPE_YARN;
         out->beta_fast = 32;

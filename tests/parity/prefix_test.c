@@ -122,7 +122,7 @@ static void rows_with_windows_do_not_depend_on_their_slab(void **state)
     bundle.config.family = at_family_find("mistral");
     bundle.config.D = 16; /* of which there are kernels without windows alone */
     bundle.config.window = 12;
-    at_layers_default(&bundle.config, 0, 0);
+    at_layers_default(&bundle.config, 0, 0, 0);
     OK(at_engine_plan(&engine, &bundle, &plan));
     OK(at_engine_commit(&engine));
     make_rows(&rows, bundle.config.V);

@@ -137,6 +137,8 @@ static void layers_and_defaults_of_families_are_read(void **state)
     assert_int_equal(at_layer_window(&c, 2), 4096);
     REQUIRE_OK(read_json(&c, "mistral", ",\"sliding_window\":null"));
     assert_int_equal(at_layer_window(&c, 0), 0);
+    REQUIRE_OK(read_json(&c, "mistral", ",\"use_sliding_window\":false"));
+    assert_int_equal(at_layer_window(&c, 0), 4096); /* transformers reads it for Qwen and SmolLM3 */
     REQUIRE_OK(read_json(&c, "gemma2", ""));
     assert_int_equal(c.D, 256);
     assert_true(c.tied && c.attention_cap == 50 && c.final_cap == 30);
@@ -149,6 +151,8 @@ static void layers_and_defaults_of_families_are_read(void **state)
     REQUIRE_OK(read_json(&c, "smollm3", ",\"no_rope_layers\":[0,1,1]"));
     assert_false(at_layer_turns(&c, 0));
     assert_true(at_layer_turns(&c, 1) && c.tied);
+    REQUIRE_OK(read_json(&c, "smollm3", ",\"no_rope_layer_interval\":2"));
+    assert_true(at_layer_turns(&c, 0) && !at_layer_turns(&c, 1) && at_layer_turns(&c, 2));
     REQUIRE_OK(read_json(&c, "qwen3", ""));
     assert_int_equal(c.D, 128);
     assert_int_equal(at_layer_window(&c, 2), 0);
@@ -158,6 +162,13 @@ static void layers_and_defaults_of_families_are_read(void **state)
     REQUIRE_OK(at_model_check_length(&c, 99));
     assert_int_equal(at_model_check_length(&c, 100), AT_DATA);
     require_message("100 tokens");
+    REQUIRE_OK(read_json(&c, "gemma3_text",
+                         ",\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"},"
+                         "\"sliding_attention\":{\"rope_type\":\"dynamic\",\"factor\":2}},"
+                         "\"max_position_embeddings\":99,\"attention_dropout\":0.25"));
+    assert_true(c.attention_dropout == 0.25);
+    REQUIRE_OK(at_model_check_length(&c, 99));
+    assert_int_equal(at_model_check_length(&c, 100), AT_DATA);
     assert_int_equal(read_json(&c, "mixtral", ""), AT_DATA);
     require_message("The nearest is mistral, from which it differs by a mixture of experts");
 }
@@ -206,6 +217,12 @@ static void json_that_is_not_computed_is_refused_by_name(void **state)
     }
     assert_int_equal(read_json(&c, "gpt2", ""), AT_DATA);
     require_message("model_type \"gpt2\" is not known; known: gemma2, gemma3_text, llama");
+    assert_int_equal(read_json(&c, "gemma3_text", ",\"sliding_window\":null"), AT_DATA);
+    require_message("sliding_window is missing or 0");
+    assert_int_equal(read_json(&c, "gemma3_text", ",\"attn_logit_softcapping\":50"), AT_DATA);
+    require_message("attn_logit_softcapping is 50, which transformers does not apply to gemma3");
+    assert_int_equal(read_json(&c, "smollm3", ",\"no_rope_layer_interval\":0"), AT_DATA);
+    require_message("no_rope_layer_interval is 0");
     assert_int_equal(read_json(&c, "qwen2", ",\"attention_bias\":false"), AT_DATA);
     require_message("attention_bias is false");
     REQUIRE_OK(at_json_parse(&config, "[]", 2, "c.json", 1));
@@ -263,7 +280,7 @@ static void sizes_out_of_range_are_refused(void **state)
 struct change { /* of the file: a key more, a key left out, an output head */
     const char *key, *text, *without;
     uint32_t u32, type; /* of the key: 4 u32, 6 f32 (of u32), 7 bool, 8 text */
-    bool head;
+    bool head, yarn;    /* yarn: scaled so, by 1 */
 };
 
 static enum at_status read_gguf(struct at_model_config *out, const char *architecture,
@@ -279,8 +296,8 @@ static enum at_status read_gguf(struct at_model_config *out, const char *archite
         { "attention.head_count_kv", 2 },
     };
     static const uint64_t ne[] = { 48, 77 };
-    const uint32_t n_keys =
-        (uint32_t)AT_COUNT(keys) + 3 + (change->key != NULL) - (change->without != NULL);
+    const uint32_t n_keys = (uint32_t)AT_COUNT(keys) + 3 + (change->key != NULL) -
+                            (change->without != NULL) + change->yarn;
     struct at_weights *weights = NULL;
     struct at_buf file = { 0 };
     enum at_status st;
@@ -297,6 +314,9 @@ static enum at_status read_gguf(struct at_model_config *out, const char *archite
     put_key_float(&file, name, 1e-5f);
     snprintf(name, sizeof name, "%s.rope.freq_base", architecture);
     put_key_float(&file, name, 100000);
+    snprintf(name, sizeof name, "%s.rope.scaling.type", architecture);
+    if (change->yarn)
+        put_key_string(&file, name, "yarn");
     if (change->key && change->type == 8)
         put_key_string(&file, change->key, change->text);
     else if (change->key && change->type == 7)
@@ -346,6 +366,31 @@ static void gguf_config_is_read(void **state)
     assert_int_equal(c.G, 6);
 }
 
+/* What llama.cpp takes where a key is absent, and factors of angles. */
+static void gguf_defaults_are_those_of_llama_cpp(void **state)
+{
+    struct at_model_config c;
+
+    (void)state;
+    REQUIRE_OK(read_gguf(&c, "gemma2", &(struct change){ 0 }));
+    assert_int_equal(at_layer_window(&c, 0), 4096);
+    assert_int_equal(at_layer_window(&c, 1), 0);
+    REQUIRE_OK(read_gguf(&c, "gemma2",
+                         &(struct change){ .key = "gemma2.attention.sliding_window", .u32 = 9 }));
+    assert_int_equal(at_layer_window(&c, 0), 9);
+    REQUIRE_OK(read_gguf(&c, "llama", &(struct change){ .yarn = true }));
+    assert_true(c.rope.attention_factor == 1);
+    REQUIRE_OK(read_gguf(
+        &c, "llama",
+        &(struct change){
+            .yarn = true, .key = "llama.rope.scaling.yarn_attn_factor", .type = 6, .u32 = 3 }));
+    assert_true(c.rope.attention_factor == 3);
+    REQUIRE_OK(read_gguf(
+        &c, "llama",
+        &(struct change){
+            .yarn = true, .key = "llama.rope.scaling.yarn_ext_factor", .type = 6, .u32 = 1 }));
+}
+
 static void gguf_that_is_not_computed_is_refused_by_name(void **state)
 {
     static const struct {
@@ -355,6 +400,14 @@ static void gguf_that_is_not_computed_is_refused_by_name(void **state)
         { { .key = "llama.rope.scaling.type", .type = 8, .text = "longrope" },
           "llama.rope.scaling.type is \"longrope\"" },
         { { .key = "llama.rope.scaling.factor", .type = 6, .u32 = 4 }, "scaling.factor is 4" },
+        { { .key = "llama.rope.scaling.yarn_attn_factor", .type = 6, .u32 = 4 }, "multiply to 4" },
+        { { .key = "llama.rope.scaling.yarn_ext_factor", .type = 6, .u32 = 1 },
+          "yarn_ext_factor is 1; this version computes 0 only" },
+        { { .yarn = true, .key = "llama.rope.scaling.yarn_ext_factor", .type = 6 },
+          "yarn_ext_factor is 0; this version computes 1 only" },
+        { { .key = "llama.attn_logit_softcapping", .type = 6, .u32 = 50 },
+          "attn_logit_softcapping is 50" },
+        { { .key = "llama.rope.freq_base_swa", .type = 6 }, "freq_base_swa is 0; expected 1" },
         { { .key = "llama.attention.causal", .type = 7 }, "attention.causal is false" },
         { { .key = "llama.attention.value_length", .u32 = 16 }, "value_length is 16" },
         { { .key = "llama.attention.key_length", .u32 = 16 }, "dimension_count is 8" },
@@ -391,6 +444,7 @@ int main(void)
         cmocka_unit_test_setup(json_that_is_not_computed_is_refused_by_name, make_folder),
         cmocka_unit_test_setup(sizes_out_of_range_are_refused, make_folder),
         cmocka_unit_test_setup(gguf_config_is_read, make_folder),
+        cmocka_unit_test_setup(gguf_defaults_are_those_of_llama_cpp, make_folder),
         cmocka_unit_test_setup(gguf_that_is_not_computed_is_refused_by_name, make_folder),
     };
 
