@@ -2,6 +2,7 @@
 
 #include "kernels.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Host side of one at_engine_rows() call: slab by slab, where downloads land and whose they are. */
@@ -126,6 +127,11 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
              "it with method reward",
              bundle->path);
     config.value_head = p->value_head;
+    if (decoder.trains && config.attention_dropout > 0)
+        at_warn("no_effect",
+                "attention_dropout %g of the model's config.json has no effect: attention is "
+                "computed whole here, also in training",
+                config.attention_dropout);
     TRY(at_alloc(&out->host, 1, sizeof *out->host));
     TRY(at_gpu_open(&out->gpu, &p->gpu));
     TRY(at_pool_create(&out->frozen, out->gpu, "frozen weights"));
@@ -478,13 +484,24 @@ cJSON *at_engine_kernels(const struct at_engine *e)
 #undef VARIANT
     };
     const struct at_model_config *c = &e->bundle->config;
-    /* attention kernels choose by head width and heads a kv head */
-    const struct at_work work = {
-        .x = 1, .y = 1, .z = 1, .n_spec = 2, .spec = { c->D, c->H / c->G }
-    };
+    /* attention kernels choose by head width, heads a kv head, windows and caps */
+    struct at_work work = { 1, 1, 1, 4, { c->D, c->H / c->G, 0, c->attention_cap > 0 } };
     cJSON *out = cJSON_CreateObject();
+    uint32_t windowed = 0;
 
-    for (uint32_t i = 0; i < AT_COUNT(names); i++)
-        cJSON_AddStringToObject(out, names[i], at_kernel_variant(e->gpu, i, work));
+    for (uint32_t l = 0; l < c->L; l++)
+        windowed += at_decoder_window(&e->decoder, l) > 0;
+    for (uint32_t i = 0; i < AT_COUNT(names); i++) {
+        const char *variant[2];
+        char name[64];
+        for (uint32_t k = 0; k < 2; k++) {
+            work.spec[2] = k;
+            variant[k] = at_kernel_variant(e->gpu, i, work);
+        }
+        cJSON_AddStringToObject(out, names[i], variant[windowed == c->L]);
+        snprintf(name, sizeof name, "%s/window", names[i]);
+        if (windowed > 0 && windowed < c->L && strcmp(variant[0], variant[1]) != 0)
+            cJSON_AddStringToObject(out, name, variant[1]);
+    }
     return out;
 }

@@ -118,7 +118,8 @@ AT_CHECKED at_engine_finish(struct at_engine *engine);
  * an engine planned with syncs_reference. Reference values computed before are stale. Waits. */
 AT_CHECKED at_engine_sync_reference(struct at_engine *engine, float alpha);
 
-/* {"kernel": "variant", ...} of every kernel used for this model, for run.json. */
+/* {"kernel": "variant", ...} of every kernel used for this model, for run.json; where layers with a
+ * window use another variant than those without, theirs is "kernel/window". */
 cJSON *at_engine_kernels(const struct at_engine *engine);
 
 #endif
