@@ -50,7 +50,7 @@ static const struct cli_flag data_show_flags[] = {
 };
 static const struct cli_flag generate_flags[] = {
     { "adapter", "DIR", "PEFT folder; may be given several times, bottom first" },
-    { "adapter_scale", "X", "multiplies the adapters' strength (default 1)" },
+    { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" },
     { "chat_template", "FILE", "chat template instead of the model's" },
     DEVICE,
     { "json", NULL, "one JSON object a reply" },

@@ -11,7 +11,7 @@ struct at_generator_params {
     struct at_gpu_params gpu;
     const char *const *adapter_dirs; /* PEFT folders, bottom first */
     size_t n_adapters;
-    double adapter_scale; /* multiplies every adapter's own scale */
+    double adapter_scale; /* multiplies every adapter's own scale; 1 with DoRA and saved modules */
     uint32_t n_positions; /* tokens of prompt and reply together, at most */
 };
 struct at_generator;
