@@ -222,6 +222,9 @@ static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_conf
     for (size_t i = 0; i < AT_COUNT(unknown); i++)
         TRY(refuse_filled(config, unknown[i], name));
     TRY(read_saved(out, model, config, name));
+    for (uint32_t i = 0; i < AT_SAVED_COUNT; i++)
+        if (out->trains_saved[i])
+            TRY(refuse_filled(config, "ensure_weight_tying", name));
     TRY(check_init(&out->gaussian, config, name));
     TRY(at_json_get_u32(&out->r, config, "r", name));
     TRY(at_json_get_double(&out->alpha, config, "lora_alpha", name));

@@ -323,7 +323,8 @@ static void harmless_configs_are_read(void **state)
         "\"use_dora\":false,\"modules_to_save\":null,\"rank_pattern\":{},\"bias\":\"none\"",
         "\"init_lora_weights\":true,\"loftq_config\":{},\"qalora_group_size\":16",
         "\"init_lora_weights\":\"gaussian\",\"layers_to_transform\":[0],\"lora_dropout\":0.1",
-        "\"auto_mapping\":null,\"peft_version\":\"0.21.2\",\"target_modules\":[\"q_proj\"]",
+        "\"ensure_weight_tying\":false,\"auto_mapping\":null,\"peft_version\":\"0.21.2\",\"target_"
+        "modules\":[\"q_proj\"]",
         "\"trainable_token_indices\":null,\"megatron_core\":\"megatron.core\"",
     };
 
@@ -350,6 +351,8 @@ static void configs_that_change_the_computation_are_refused(void **state)
         { "\"modules_to_save\":[\"norm\"]", "holds \"norm\", which this version does not read" },
         { "\"modules_to_save\":\"lm_head\"", "modules_to_save must be a list" },
         { "\"modules_to_save\":[\"lm_head\"]", "lm_head.weight is missing" },
+        { "\"modules_to_save\":[\"embed_tokens\"],\"ensure_weight_tying\":true",
+          "ensure_weight_tying is set" },
         { "\"bias\":\"all\"", "bias is \"all\"" },
         { "\"lora_bias\":true", "lora_bias is set" },
         { "\"rank_pattern\":{\"q_proj\":4}", "3 x 8; expected 4 x 8" },
