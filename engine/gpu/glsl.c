@@ -46,6 +46,8 @@ static AT_CHECKED generate(struct at_arena *arena, uint32_t **out, size_t *out_b
         TRY(fail_with(glslang_program_get_info_log(program)));
     glslang_program_SPIRV_generate(program, GLSLANG_STAGE_COMPUTE);
     n = glslang_program_SPIRV_get_size(program);
+    if (n == 0)
+        FAIL(AT_INTERNAL, "glslang made no code of a shader that it had accepted");
     TRY(at_arena_alloc(arena, out, n, sizeof **out));
     glslang_program_SPIRV_get(program, *out);
     *out_bytes = n * sizeof **out;
