@@ -364,7 +364,7 @@ static void geglu_any_shape_equals_reference(void **state)
     }
 }
 
-/* y times a factor; y = cap tanh(y / cap), far out too. */
+/* y times a factor; y = cap tanh(y / cap), far out too, and with all its digits near 0. */
 static void scaled_and_capped_values_are_close(void **state)
 {
     enum { ROWS = 5, COLS = 70 };
@@ -378,6 +378,8 @@ static void scaled_and_capped_values_are_close(void **state)
 
         x[3] = 1e4f;
         x[4] = -1e4f;
+        for (uint32_t i = 0; i < COLS; i++) /* a row from 1e-6 to 1 */
+            x[COLS + i] = (i % 2 ? -1.0f : 1.0f) * powf(10, -6.0f * (float)i / (COLS - 1));
         gt_open(&t, setting);
         gt_begin(&t);
         id = gt_plan_tensor(&t, ROWS, COLS, 4);
@@ -392,6 +394,9 @@ static void scaled_and_capped_values_are_close(void **state)
         for (size_t i = 0; i < ROWS * COLS; i++)
             want[i] = 3 * tanh(0.75 * (double)x[i] / 3);
         gt_require_close(&t, "capped", got, want, NULL, ROWS * COLS, TOL_ROW);
+        for (size_t i = COLS; i < 2ul * COLS; i++)
+            if (!(fabs((double)got[i] - want[i]) <= 1e-6 * fabs(want[i])))
+                fail_msg("capped near 0: %.9g, expected %.9g", (double)got[i], want[i]);
         gt_require_padding(&t, "capped", Y);
         gt_end(&t);
         gt_close(&t);
