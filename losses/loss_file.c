@@ -229,6 +229,7 @@ AT_CHECKED at_loss_file_read(struct at_arena *arena, const struct at_loss **out,
     };
     TRY(at_arena_strdup(arena, &code, file->text));
     blank_comments(code);
+    file->code = code;
     TRY(check_text(file, code));
     TRY(read_letters(&letters, code, file->name));
     TRY(at_arena_strdup(arena, &reads, letters.data));
@@ -274,13 +275,15 @@ static struct text included(const char *line, const struct at_loss_file *file)
     return (struct text){ NULL, NULL };
 }
 
-/* The lines of a text, with those that it includes in their place; a file guards itself. */
+/* The lines of a text, with those that it includes in their place; a file guards itself. In the
+ * user's own check_includes() has left prelude.h, outside comments. */
 static void put_lines(struct at_buf *out, struct text from, const struct at_loss_file *file)
 {
     unsigned number = 1;
 
     for (const char *line = from.text; *line; line = next_line(line), number++) {
-        const struct text inner = included(line, file);
+        const char *seen = from.text == file->text ? file->code + (line - from.text) : line;
+        const struct text inner = included(seen, file);
         if (!inner.name) {
             at_buf_put(out, line, strcspn(line, "\n"));
             at_buf_puts(out, "\n");

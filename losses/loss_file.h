@@ -11,8 +11,8 @@
 #define AT_LOSS_FILE_PREFIX "file:"
 
 struct at_loss_file {
-    const char *name; /* of the file, without its folder */
-    const char *text;
+    const char *name;        /* of the file, without its folder */
+    const char *text, *code; /* the text; the same with blanks for comments */
     size_t n_bytes;
     struct at_digest digest;
 };

@@ -75,6 +75,18 @@ def trains_as_built_in(folder):
         need(written(built_in) == written(mine), loss, "as a file gives other metrics or weights")
 
 
+def comments_include_nothing(folder):
+    (folder / "plain.h").write_text(PAIR)
+    (folder / "noted.h").write_text('/* not\n#include "loss.h"\n#include "prelude.h"\n#include "args.h" */\n'
+                                    '// #include "loss.h"\n' + PAIR)
+    outs = []
+    for name in ("plain", "noted"):
+        code, error, out = run(folder, name, given={"loss_type": f"file:{name}.h"})
+        need(code == 0, name, code, error)
+        outs.append(written(out))
+    need(outs[0] == outs[1], "comments change what a loss gives")
+
+
 def is_recorded(folder):
     out = folder / "own0"
     text = (LOSSES / "sigmoid.h").read_bytes()
@@ -168,7 +180,7 @@ def main():
         return 125
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for test in (trains_as_built_in, is_recorded, resumes_with_the_same_file_only, examples_train,
+            for test in (trains_as_built_in, comments_include_nothing, is_recorded, resumes_with_the_same_file_only, examples_train,
                          faults_are_told, kinks_pass):
                 test(pathlib.Path(folder))
         except Failure as failure:
