@@ -2,6 +2,7 @@
 #include "couple.h"
 #include "kl.h"
 #include "objective.h"
+#include "os.h"
 
 #include <string.h>
 
@@ -139,6 +140,8 @@ static AT_CHECKED step(struct bench *b, uint32_t number)
                          run->config->per_device_train_batch_size, &b->what));
     at_params_step(run->engine.stream, &run->engine.params, &adamw, 1, norm);
     TRY(at_engine_finish(&run->engine));
+    if (at_signal_status() != AT_OK)
+        FAIL(at_signal_status(), "stopped by a signal after %u steps", number + 1);
 done:
     return st;
 }

@@ -471,6 +471,11 @@ bench_names_the_biggest() {
     json 'all(a["time_s"] >= b["time_s"] for a, b in zip(d["kernels"], d["kernels"][1:]))'
     run 0 sft "$golden/sft_messages/config.json" --output_dir "$work/profile" --profile
     says err '^biggest: '
+    local code=0
+    timeout --foreground --preserve-status --kill-after=20 3 "$attune" bench "$golden/dpo_sigmoid/config.json" \
+        --steps 100000 >"$work/out" 2>"$work/err" || code=$?
+    [ "$code" = 143 ] || fail "bench terminated: exit code $code"
+    says err '^attune: error: stopped by a signal after'
 }
 
 # A reward model is trained, gives the rewards it had at the end, goes on from its files, and is refused
