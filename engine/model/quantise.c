@@ -281,7 +281,10 @@ AT_CHECKED at_weights_linear(const struct at_source **out, struct at_weights *we
     *out = source;
     if (weights->quantise.params.type == AT_F32)
         return AT_OK;
-    if (source->type != AT_F32 && source->type != AT_F16 && source->type != AT_BF16)
+    const bool plain = source->type == AT_F32 || source->type == AT_F16 || source->type == AT_BF16;
+    if (!plain && weights->quantise.params.if_plain)
+        return AT_OK;
+    if (!plain)
         FAIL(AT_USAGE,
              "%s: tensor %s is %s: the model is quantised already; remove load_in_4bit or "
              "load_in_8bit",

@@ -68,6 +68,7 @@ const char *at_weights_metadata(const struct at_weights *weights, const char *ke
 struct at_quantise_params {
     enum at_quant_type type; /* AT_NF4, AT_FP4 or AT_INT8; AT_F32: as the file has them */
     bool nested;             /* 4 bits: scales are quantised, too */
+    bool if_plain;           /* matrices that are quantised already stay as they are */
 };
 struct at_quantise_report {
     const char *type_name; /* "NF4", "FP4", "INT8" */
@@ -79,7 +80,7 @@ struct at_quantise_report {
  * it. */
 void at_weights_quantise(struct at_weights *weights, const struct at_quantise_params *params);
 /* The source to upload for a linear layer's `source`: itself, or one that quantises its rows.
- * AT_USAGE when it is quantised already. */
+ * AT_USAGE when it is quantised already, unless if_plain. */
 AT_CHECKED at_weights_linear(const struct at_source **out, struct at_weights *weights,
                              const struct at_source *source);
 /* Of what was uploaded so far. */

@@ -169,6 +169,14 @@ done:
     return st;
 }
 
+AT_CHECKED at_bundle_check_length(const struct at_bundle *b, uint32_t n)
+{
+    if (b->config.max_positions > 0 && n > b->config.max_positions)
+        at_warn("positions", "the longest row has %u tokens, %s was made for %u positions", n,
+                b->path, b->config.max_positions);
+    return at_model_check_length(&b->config, n);
+}
+
 void at_bundle_close(struct at_bundle *bundle)
 {
     at_chat_destroy(&bundle->chat);

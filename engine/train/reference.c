@@ -5,11 +5,12 @@
 #include <string.h>
 
 AT_CHECKED at_reference_plan(struct at_reference *out, const char *path,
+                             const struct at_quantise_params *quantise,
                              const struct at_tokenizer *policy,
                              const struct at_engine_params *params)
 {
     enum at_status st = AT_OK;
-    const struct at_bundle_params b = { .path = path };
+    const struct at_bundle_params b = { .path = path, .quantise = *quantise };
     const struct at_engine_params p = { .gpu = params->gpu,
                                         .capacity = params->capacity,
                                         .longest_row = params->longest_row,
@@ -26,6 +27,7 @@ AT_CHECKED at_reference_plan(struct at_reference *out, const char *path,
              "%s has another vocabulary than the policy: id %d is \"%s\" there and \"%s\" here; "
              "its log-probs would be of other text, name a model with the same tokenizer",
              path, id, there ? there : "(nothing)", here ? here : "(nothing)");
+    TRY(at_bundle_check_length(&out->bundle, p.longest_row));
     TRY(at_engine_plan(&out->engine, &out->bundle, &p));
     out->device_bytes = at_engine_get_bytes(&out->engine).total;
 done:

@@ -13,8 +13,10 @@ struct at_reference {
     uint64_t device_bytes;   /* of its plan */
 };
 /* Opens and plans it. `params`: device, capacity and longest row of the policy's engine. AT_DATA
- * with the first token that differs when an id of `policy` means another text there. */
+ * with the first token that differs when an id of `policy` means another text there, and as of
+ * at_bundle_check_length(). */
 AT_CHECKED at_reference_plan(struct at_reference *out, const char *path,
+                             const struct at_quantise_params *quantise,
                              const struct at_tokenizer *policy,
                              const struct at_engine_params *params);
 /* AT_DEVICE_MEMORY when it does not fit. */

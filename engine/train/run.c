@@ -484,8 +484,10 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
                                   .value_head = at_method_get(config->run_method)->value_head };
     const struct at_run_data *d = &out->data;
     struct at_param_rates rates[AT_PARAM_GROUPS];
+    struct at_quantise_params quantise = quantise_params(config);
     uint32_t rows = 0;
 
+    quantise.if_plain = true; /* of a reference, which the user may have quantised otherwise */
     p.rates = rates;
     TRY(open_rows(out, config, events, purpose));
     if (purpose != AT_TO_SCORE)
@@ -507,10 +509,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     rows = longest(d->regression.rows, d->regression.n_rows, rows);
     rows = longest(d->train_kl, d->train.n_rows, rows);
     rows = longest(d->eval_kl, d->eval.n_rows, rows);
-    if (out->bundle.config.max_positions > 0 && rows > out->bundle.config.max_positions)
-        at_warn("positions", "the longest row has %u tokens, the model was made for %u positions",
-                rows, out->bundle.config.max_positions);
-    TRY(at_model_check_length(&out->bundle.config, rows));
+    TRY(at_bundle_check_length(&out->bundle, rows));
     p.syncs_reference = config->sync_ref_model;
     p.longest_row = rows;
     p.n_positions = rows;
@@ -518,7 +517,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     choose_rates(rates, config);
     p.dropout = dropout_of(config);
     if (config->ref_model_name_or_path)
-        TRY(at_reference_plan(&out->reference, config->ref_model_name_or_path,
+        TRY(at_reference_plan(&out->reference, config->ref_model_name_or_path, &quantise,
                               out->bundle.tokenizer, &p));
     TRY(at_engine_plan(&out->engine, &out->bundle, &p));
     if (purpose == AT_TO_TRAIN)

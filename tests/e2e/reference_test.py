@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 
+import tiny_model
+
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
 OTHER = str(GOLDEN / "models" / "tiny_reference")
@@ -77,11 +79,28 @@ def test_train(folder):
 
 def test_others(folder):
     data = str(GOLDEN / "data" / "labelled.jsonl")
-    _, kto = train(folder, "kto", "kto", train_dataset=data, max_steps=1, eval_split=0, eval_strategy="no")
+    _, kto = train(folder, "kto", "kto", train_dataset=data, max_steps=1, eval_split=0, eval_strategy="no",
+                   eval_steps=None)
     check("KTO takes it", abs(json.loads(kto.splitlines()[0])["rewards/chosen"]) > 0.01, kto)
     _, full = train(folder, "full", use_peft=False, lora_r=None, lora_target_modules=None, max_steps=1,
-                    eval_split=0, eval_strategy="no", precompute_ref_log_probs=True)
+                    eval_split=0, eval_strategy="no", eval_steps=None, precompute_ref_log_probs=True)
     check("full fine-tuning takes it", abs(json.loads(full.splitlines()[0])["rewards/chosen"]) > 0.01, full)
+
+
+def test_loaded(folder):
+    model = str(tiny_model.plain_folder(folder / "plain", GOLDEN / "models" / "tiny_llama"))
+    short = folder / "short"
+    shutil.copytree(OTHER, short)
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8}))
+    said = attune(folder, "plan", method="dpo", ref_model_name_or_path=str(short)).stderr
+    check("its positions are looked at", f"{short} was made for 8 positions" in said, said)
+    keys = {"method": "dpo", "model_name_or_path": model, "ref_model_name_or_path": model}
+    plain, bytes4 = (json.loads(attune(folder, "plan", **keys, load_in_4bit=four).stdout)["reference"]["device_bytes"]
+                     for four in (False, True))
+    check("load_in_4bit is for it, too", bytes4 < plain - 64 * 64 * 4 * 3, (plain, bytes4))
+    code = attune(folder, "plan", **{**keys, "ref_model_name_or_path": str(short)}, load_in_4bit=True, want=65)
+    check("what cannot be quantised is told", "ref_model_name_or_path" in code.stderr, code.stderr)
 
 
 def test_refused(folder):
@@ -99,7 +118,7 @@ def test_refused(folder):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        for test in (test_score, test_train, test_others, test_refused):
+        for test in (test_score, test_train, test_others, test_loaded, test_refused):
             test(folder)
     sys.exit(1 if failures else 0)
 
