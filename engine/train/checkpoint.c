@@ -36,6 +36,8 @@ static const struct field state_fields[] = {
     FIELD(at_loop_state, BOOL, moved_checked),
     FIELD(at_loop_state, F64, norm_sum),
     FIELD(at_loop_state, U64, num_tokens),
+    FIELD(at_loop_state, F64, passed_metric),
+    FIELD(at_loop_state, BOOL, passed_over),
     FIELD(at_loop_state, F64, plateau.best),
     FIELD(at_loop_state, U64, plateau.cooling),
     FIELD(at_loop_state, BOOL, plateau.has_best),
@@ -164,6 +166,7 @@ static AT_CHECKED write_state(struct at_arena *arena, const char *dir, const str
     cJSON_AddNumberToObject(out, "format_version", AT_CHECKPOINT_VERSION);
     fields_write(out, "state", state_fields, AT_COUNT(state_fields), &state);
     fields_write(out, "outcome", outcome_fields, AT_COUNT(outcome_fields), outcome);
+    fields_write(out, "passed", outcome_fields, AT_COUNT(outcome_fields), &l->passed);
     fields_write(out, "engine", engine_fields, AT_COUNT(engine_fields), &l->run->engine);
     fields_write(out, "logs", log_fields, AT_COUNT(log_fields), &logs);
     TRY(write_json(arena, dir, "trainer_state.json", out));
@@ -560,6 +563,8 @@ AT_CHECKED at_checkpoint_restore(struct at_loop *l, struct at_outcome *outcome,
 
     TRY(fields_read(&l->state, c->state, "state", state_fields, AT_COUNT(state_fields)));
     TRY(fields_read(outcome, c->state, "outcome", outcome_fields, AT_COUNT(outcome_fields)));
+    l->passed = *outcome;
+    TRY(fields_read(&l->passed, c->state, "passed", outcome_fields, AT_COUNT(outcome_fields)));
     TRY(fields_read(e, c->state, "engine", engine_fields, AT_COUNT(engine_fields)));
     TRY(at_path_join(&arena, &path, c->path, "optimizer.bin"));
     TRY(at_checkpoint_arrays_read(&arena, l, path));

@@ -98,7 +98,7 @@ AT_CHECKED at_drift_measure(struct at_loop *l, double *kl)
     struct sum sum = { 0, 0 };
 
     if (at_drift_is_of_eval(l))
-        for (uint32_t i = 0; i < l->run->data.eval.n_rows; i++)
+        for (uint32_t i = 0; i < l->run->data.eval_packs.n_rows; i++)
             add_row(&sum, &l->eval[i]);
     else
         TRY(measure_rows(l, &sum));

@@ -3,7 +3,8 @@
  * Both states of an adapter stand before one frozen head, so that it costs a reference pass and no
  * logits (at_head_kl()). The reference is the policy's own state at step 0, also where losses have
  * another model; with sync_ref_model it is the copy that moves. Rows are those of
- * regression_dataset, else the held-out rows with their chosen completions. */
+ * regression_dataset, else the held-out rows with their chosen completions (KTO: with those of
+ * either kind), packed where evaluation packs them. */
 #ifndef AT_DRIFT_H
 #define AT_DRIFT_H
 

@@ -44,8 +44,15 @@ AT_CHECKED at_evaluation_check(const struct at_config *c)
     style.log_odds = objective.log_odds;
     style.kl = objective.kl;
     at_tally_write(line, &one, "eval_", &style);
+    if (at_method_get(c->run_method)->rows == AT_ROWS_PAIR)
+        at_metric_length_names(line, "eval_");
     if (find_best(with_prefix, c, line))
         goto done;
+    if (strcmp(with_prefix, "eval_drift/kl") == 0)
+        FAIL(AT_USAGE,
+             "metric_for_best_model: %s is 0 before the first step, and no later state "
+             "would be better; max_drift is a limit for it",
+             with_prefix);
     for (const cJSON *item = line->child; item; item = item->next)
         at_buf_printf(&names, "%s%s", item == line->child ? "" : ", ", item->string);
     TRY(at_buf_status(&names));
@@ -69,15 +76,16 @@ static AT_CHECKED judge(double *out, const struct at_loop *l, const cJSON *line)
              "step %llu: %s of the held-out rows is not finite", (unsigned long long)l->state.step,
              with_prefix);
     if (!cJSON_IsNumber(value))
-        FAIL(AT_USAGE,
-             "metric_for_best_model: the held-out rows have no %s, for none has its label",
-             with_prefix);
+        FAIL(
+            AT_USAGE,
+            "metric_for_best_model: the held-out rows have no %s, for none has its label or length",
+            with_prefix);
     *out = value->valuedouble;
 done:
     return st;
 }
 
-/* Keeps the parameters when this evaluation is the best so far. */
+/* Keeps the parameters when this evaluation, of the step that the run is at, is the best so far. */
 static AT_CHECKED keep_best(struct at_loop *l, double value)
 {
     enum at_status st = AT_OK;
@@ -99,6 +107,17 @@ done:
     return st;
 }
 
+static void set_after(const struct at_loop *l, const struct at_tally *t,
+                      const struct at_evaluation *e, struct at_outcome *out)
+{
+    out->evaluated_step = l->state.step;
+    out->after = e->accuracy;
+    out->eval_loss_after = e->loss;
+    out->chosen_logp_after = t->logp[0] / t->rows;
+    out->margin_after = (t->score[0] - t->score[1]) / t->rows;
+    out->drift_after = l->state.drift;
+}
+
 static void eval_outcome(const struct at_loop *l, const struct at_tally *t,
                          const struct at_evaluation *e, bool before, struct at_outcome *out)
 {
@@ -111,14 +130,8 @@ static void eval_outcome(const struct at_loop *l, const struct at_tally *t,
         out->margin_before = (t->score[0] - t->score[1]) / t->rows;
         out->drift_before = l->state.drift;
     }
-    if (before || !l->config->load_best_model_at_end || l->state.best_step == l->state.step) {
-        out->evaluated_step = l->state.step;
-        out->after = e->accuracy;
-        out->eval_loss_after = e->loss;
-        out->chosen_logp_after = t->logp[0] / t->rows;
-        out->margin_after = (t->score[0] - t->score[1]) / t->rows;
-        out->drift_after = l->state.drift;
-    }
+    if (before || !l->config->load_best_model_at_end || l->state.best_step == l->state.step)
+        set_after(l, t, e, out);
 }
 
 uint32_t at_evaluation_piece(uint32_t batch)
@@ -214,14 +227,32 @@ AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
         TRY(at_records_pairs(l->records, l->state.step, &run->data.eval, l->eval, run->method,
                              at_loop_reward_scale(l)));
     TRY(judge(&value, l, line));
-    if (!at_drift_is_over(l))
+    l->state.passed_over = at_drift_is_over(l);
+    if (!l->state.passed_over)
         TRY(keep_best(l, value));
     if (!before)
         at_plateau_step(&l->state.plateau, &l->schedule, value, lower_is_better(l));
     eval_outcome(l, &tally, &e, before, out);
+    l->state.passed_metric = value;
+    l->passed = *out;
+    set_after(l, &tally, &e, &l->passed);
     l->state.evaluated = l->state.step;
 done:
     l->state.evaluated_s += at_now_s() - begin_s;
     cJSON_Delete(line);
+    return st;
+}
+
+AT_CHECKED at_evaluation_resume(struct at_loop *l, struct at_outcome *out)
+{
+    enum at_status st = AT_OK;
+
+    if (!l->state.passed_over || at_drift_is_over(l))
+        goto done;
+    l->state.passed_over = false;
+    TRY(keep_best(l, l->state.passed_metric));
+    if (l->state.best_step == l->state.step)
+        *out = l->passed;
+done:
     return st;
 }

@@ -11,6 +11,9 @@ AT_CHECKED at_evaluation_check(const struct at_config *config);
  * AT_NUMERIC, after an update AT_RETRY; one that these rows leave
  * out AT_USAGE. */
 AT_CHECKED at_evaluate(struct at_loop *loop, bool before, struct at_outcome *out);
+/* Where a checkpoint left the loop: an evaluation that max_drift passed over counts when the limit
+ * is higher now, as it would have at that step. */
+AT_CHECKED at_evaluation_resume(struct at_loop *loop, struct at_outcome *out);
 /* Rows that are evaluated at once: micro-batches of `batch` rows, 32 rows or little more. */
 uint32_t at_evaluation_piece(uint32_t batch);
 

@@ -23,8 +23,10 @@ struct at_loop_state {
     struct at_plateau plateau;
     double norm_sum, best_metric;
     double drift;                  /* eval_drift/kl of the last evaluation */
+    double passed_metric;          /* of the last evaluation; see passed_over */
     double elapsed_s, evaluated_s; /* until the checkpoint; in evaluations */
     bool has_best, moved_checked;
+    bool passed_over; /* the last evaluation was over max_drift: its state was not kept as best */
 };
 
 struct at_loop {
@@ -44,6 +46,7 @@ struct at_loop {
     uint32_t *order, *picked;     /* packed rows of the epoch; rows of the step */
     uint32_t *eval_order;         /* (eval rows) 0, 1, ... */
     struct at_loop_state state;
+    struct at_outcome passed; /* the outcome with the last evaluation as `after` */
     float norm[8];
     float *reference; /* host copy of a reference that changes (at_adapter_reference_bytes()) */
     /* host copies of at_params_bytes() each: what was best, and room for a read; NULL where

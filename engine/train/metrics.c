@@ -95,16 +95,23 @@ static void write_sft(cJSON *out, const struct at_tally *t, const char *prefix)
     at_metric_add(out, prefix, "mean_token_accuracy", share(t->hits, t->tokens[0]));
 }
 
+static const struct {
+    uint32_t most;
+    const char *name;
+} buckets[] = { { 32, "margins/len_32" },
+                { 128, "margins/len_128" },
+                { 512, "margins/len_512" },
+                { UINT32_MAX, "margins/len_more" } };
+
+void at_metric_length_names(cJSON *out, const char *prefix)
+{
+    for (size_t k = 0; k < AT_COUNT(buckets); k++)
+        at_metric_add(out, prefix, buckets[k].name, 0);
+}
+
 void at_metric_lengths(cJSON *out, const char *prefix, const struct at_row *rows,
                        const struct at_row_result *results, uint32_t n, double scale)
 {
-    static const struct {
-        uint32_t most;
-        const char *name;
-    } buckets[] = { { 32, "margins/len_32" },
-                    { 128, "margins/len_128" },
-                    { 512, "margins/len_512" },
-                    { UINT32_MAX, "margins/len_more" } };
     double sum[AT_COUNT(buckets)] = { 0 }, count[AT_COUNT(buckets)] = { 0 };
 
     for (uint32_t i = 0; i < n; i++) {

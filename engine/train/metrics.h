@@ -42,6 +42,8 @@ void at_tally_write(cJSON *out, const struct at_tally *tally, const char *prefix
  * scores to rewards. */
 void at_metric_lengths(cJSON *out, const char *prefix, const struct at_row *rows,
                        const struct at_row_result *results, uint32_t n, double scale);
+/* Every name that at_metric_lengths() may write, with 0. */
+void at_metric_length_names(cJSON *out, const char *prefix);
 /* Adds a number to an object under the rule for non-finite values. */
 void at_metric_add(cJSON *out, const char *prefix, const char *name, double value);
 

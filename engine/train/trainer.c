@@ -481,6 +481,7 @@ static AT_CHECKED start(struct at_loop *l, const struct at_checkpoint *from, str
         goto done;
     }
     TRY(at_checkpoint_restore(l, out, from));
+    TRY(at_evaluation_resume(l, out));
     cursor = l->state.cursor;
     start_epoch(l);
     l->state.cursor = cursor;
@@ -500,6 +501,7 @@ static AT_CHECKED roll_back(struct at_loop *l, struct at_outcome *out, const cha
     if (!last)
         goto done;
     TRY(at_checkpoint_restore(l, out, last));
+    TRY(at_evaluation_resume(l, out));
     TRY(at_arena_strdup(&l->run->arena, &path, at_checkpoint_path(last)));
     *where = path;
 done:

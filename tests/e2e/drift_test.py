@@ -3,7 +3,8 @@
 
 eval_drift/kl is 0 at step 0 and grows; on the chosen sides as regression_dataset it is what the held-out
 pairs give; max_drift ends a run with exit code 1, an alarm and a checkpoint, from which a higher limit
-goes on to the bytes of the undisturbed run; a reference-free method measures it when asked.
+goes on to the bytes of the undisturbed run; a reference-free method measures it when asked; of packed
+held-out rows it is of all pieces.
 """
 # labels: slow
 import json
@@ -96,6 +97,35 @@ def test_limit(folder, kl):
     train(folder, "best", 1, max_drift=limit, load_best_model_at_end=True)
     got = result(folder, "best")
     check("a state over the limit is not the best", got["best_step"] == 1 and got["verdict"] != "over budget", got)
+    for name, metric in ("whole", None), ("again", None), ("margin", "margins/len_more"), ("start", "drift/kl"):
+        end = (kl[2] + kl[3]) / 2 if name == "again" else None
+        stderr = train(folder, name, {"again": 1, "whole": 0}.get(name, 2), max_drift=end, load_best_model_at_end=True,
+                       metric_for_best_model=metric)
+    check("drift is no metric for the best", "0 before the first step" in stderr, stderr)
+    train(folder, "again", max_drift=100, load_best_model_at_end=True, resume_from_checkpoint=True)
+    one, other = result(folder, "whole"), result(folder, "again")
+    check("what was over the limit can be the best under a higher one", one["best_step"] == 3 and all(
+        one[key] == other[key] for key in one if not key.startswith(("time", "tokens"))) and
+          (folder / "again" / "adapter_model.safetensors").read_bytes() ==
+          (folder / "whole" / "adapter_model.safetensors").read_bytes(), (one, other))
+
+
+def test_packed(folder):
+    rows = (folder / "chosen.jsonl").read_text().splitlines(keepends=True)
+    (folder / "reversed.jsonl").write_text("".join(reversed(rows)))
+    (folder / "short.jsonl").write_text("".join('{"text": "%s"}\n' % word for word in "a b c d e f g h i j k l".split()))
+    keys = dict(method="sft", train_dataset="chosen.jsonl", max_drift=100, eval_packing=True, max_length=16, max_steps=1)
+    kl = []
+    for name in ("chosen", "reversed"):  # pieces do not see each other: their order is nothing to the mean
+        train(folder, f"split_{name}", eval_dataset=f"{name}.jsonl", packing_strategy="bfd_split", **keys)
+        lines = (folder / f"split_{name}" / "metrics.jsonl").read_text().splitlines()
+        kl += [json.loads(line) for line in lines if KL in line]
+    check("bfd_split: more pieces than rows, all measured", kl[1]["n"] > len(rows) and kl[1][KL] > 0 and
+          abs(kl[1][KL] - kl[3][KL]) <= 1e-6 + 1e-5 * kl[1][KL], kl)
+    for name, split in ("chosen", "wrapped"), ("short", "wrapped"):
+        train(folder, f"{split}_{name}", eval_dataset=f"{name}.jsonl", packing_strategy=split, **keys)
+        kl = drifts(folder, f"{split}_{name}")
+        check(f"{split}, {name} rows", kl[0] == 0 < kl[1] < 10, kl)
 
 
 def test_methods(folder):
@@ -114,6 +144,7 @@ def main():
         folder = pathlib.Path(folder)
         make_data(folder)
         test_limit(folder, test_measured(folder))
+        test_packed(folder)
         test_methods(folder)
     sys.exit(1 if failures else 0)
 
