@@ -472,7 +472,7 @@ done:
 
 /* ---- the data set ---- */
 
-/* What a template does to every conversation of the data set. */
+/* What a template does to every conversation; said once, not for each data set of a run. */
 static void warn_template(const struct loader *l)
 {
     const struct at_chat *chat = l->params->chat;
@@ -480,10 +480,10 @@ static void warn_template(const struct loader *l)
 
     for (size_t i = 0; i < WAVE_BATCHES; i++)
         used |= l->batches[i].chat;
-    if (used && !at_chat_end_of_turn(chat))
+    if (used && at_chat_ends_no_turn(chat) && at_warn_count("no_end_of_turn") == 0)
         at_warn("no_end_of_turn", "the chat template writes nothing behind a message of the "
                                   "assistant: the model does not learn to end its replies");
-    if (used && at_chat_writes_date(chat))
+    if (used && at_chat_writes_date(chat) && at_warn_count("template_date") == 0)
         at_warn("template_date", "the chat template may write today's date: another day's rows "
                                  "differ, and a run does not go on from its checkpoint");
 }

@@ -10,7 +10,7 @@ struct at_chat {
     struct at_jinja *jinja;
     struct at_chat_tokens tokens;
     const char *end_of_turn;
-    bool writes_bos;
+    bool ends_no_turn, writes_bos;
 };
 
 /* ---- messages as a document, which borrows from them ---- */
@@ -146,11 +146,17 @@ done:
 
 /* ---- rendering ---- */
 
+/* Adds what a row sets, but nothing that the conversation itself is given by. */
 static AT_CHECKED add_variables(struct at_jinja_variable *out, size_t *n, const cJSON *variables)
 {
+    static const char *const reserved[] = { "add_generation_prompt", "messages", "tools" };
     enum at_status st = AT_OK;
 
     for (const cJSON *v = variables ? variables->child : NULL; v; v = v->next) {
+        for (size_t i = 0; i < AT_COUNT(reserved); i++)
+            if (strcmp(v->string, reserved[i]) == 0)
+                FAIL(AT_DATA, "\"chat_template_kwargs\" may not set \"%s\"; remove it there",
+                     v->string);
         if (*n == MAX_VARIABLES)
             FAIL(AT_DATA, "a chat template gets %d variables at most", MAX_VARIABLES);
         out[(*n)++] = (struct at_jinja_variable){ v->string, v, NULL };
@@ -222,7 +228,8 @@ static AT_CHECKED find_end_of_turn(struct at_chat *chat)
     found += sizeof answer - 1;
     found += strspn(found, " \t\r\n");
     end = found + strcspn(found, " \t\r\n");
-    if (end == found)
+    chat->ends_no_turn = end == found;
+    if (chat->ends_no_turn)
         goto done;
     TRY(at_arena_strndup(&chat->arena, &copy, found, (size_t)(end - found)));
     chat->end_of_turn = copy;
@@ -296,6 +303,11 @@ const char *at_chat_end_of_turn(const struct at_chat *chat)
     return chat->end_of_turn;
 }
 
+bool at_chat_ends_no_turn(const struct at_chat *chat)
+{
+    return chat->ends_no_turn;
+}
+
 bool at_chat_writes_bos(const struct at_chat *chat)
 {
     return chat->writes_bos;
@@ -308,7 +320,7 @@ bool at_chat_writes_date(const struct at_chat *chat)
 
 bool at_chat_marks_generation(const struct at_chat *chat)
 {
-    return at_jinja_mentions(chat->jinja, "generation");
+    return at_jinja_marks_generation(chat->jinja);
 }
 
 /* ---- files ---- */

@@ -22,8 +22,11 @@ AT_CHECKED at_chat_compile(struct at_chat **out, const char *template_text, cons
                            const struct at_chat_tokens *tokens);
 void at_chat_destroy(struct at_chat **chat);
 /* What the template writes behind an assistant's message, up to the first blank, such as
- * "<|im_end|>"; NULL when it writes nothing there, so that a model would not learn to end. */
+ * "<|im_end|>"; NULL when it writes nothing there, or does not show the message of the question and
+ * answer that are tried. */
 const char *at_chat_end_of_turn(const struct at_chat *chat);
+/* Whether it is known to write nothing there, so that a model would not learn to end. */
+bool at_chat_ends_no_turn(const struct at_chat *chat);
 /* Whether what it writes begins with the tokenizer's BOS. */
 bool at_chat_writes_bos(const struct at_chat *chat);
 bool at_chat_writes_date(const struct at_chat *chat); /* it asks for today's */
@@ -38,7 +41,8 @@ struct at_chat_request {
     size_t n;
     bool add_generation_prompt;
     const cJSON *tools;     /* a list of schemas, or NULL */
-    const cJSON *variables; /* an object with more of the template's variables, or NULL */
+    const cJSON *variables; /* an object with more of the template's variables, or NULL; not
+                             * "messages", "tools", "add_generation_prompt": AT_DATA */
     struct at_spans *spans; /* appended: what {% generation %} blocks wrote; or NULL */
 };
 /* Appends the rendered text. No messages, invalid UTF-8 and what the template itself refuses are

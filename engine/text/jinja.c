@@ -611,8 +611,12 @@ bool at_jinja_mentions(const struct at_jinja *jinja, const char *name)
 {
     uint32_t symbol;
 
-    return find_symbol(&symbol, jinja, name) ||
-           (jinja->has_generation && strcmp(name, "generation") == 0);
+    return find_symbol(&symbol, jinja, name);
+}
+
+bool at_jinja_marks_generation(const struct at_jinja *jinja)
+{
+    return jinja->has_generation;
 }
 
 void at_spans_release(struct at_spans *spans)

@@ -16,8 +16,9 @@ struct at_jinja; /* read-only once parsed; may be rendered by several threads */
  * line for what is wrong or not supported. */
 AT_CHECKED at_jinja_parse(struct at_jinja **out, const char *text, size_t n, const char *name);
 void at_jinja_destroy(struct at_jinja **jinja);
-/* Whether the text has a variable, function or {% generation %} block of this name somewhere. */
+/* Whether the text has a variable or function of this name somewhere. */
 bool at_jinja_mentions(const struct at_jinja *jinja, const char *name);
+bool at_jinja_marks_generation(const struct at_jinja *jinja); /* it has {% generation %} blocks */
 
 /* A variable: a document, or a text when it is NULL; with neither it is None. */
 struct at_jinja_variable {

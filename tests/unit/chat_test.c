@@ -129,6 +129,29 @@ static void compile_finds_bos_date_and_marks(void **state)
     assert_string_equal(at_chat_end_of_turn(chat), "<e>");
     assert_true(at_chat_writes_date(chat) && at_chat_marks_generation(chat));
     at_chat_destroy(&chat);
+    chat = compile("{% macro f(generation) %}{{ generation }}{% endmacro %}{{ generation }}");
+    assert_false(at_chat_marks_generation(chat)); /* a variable, no block */
+    at_chat_destroy(&chat);
+}
+
+static void compile_tells_no_end_of_turn_from_an_unknown_one(void **state)
+{
+    static const struct {
+        const char *text;
+        bool ends_no_turn;
+    } cases[] = {
+        { "{% for m in messages %}{{ m.content }}\n{% endfor %}", true },
+        { "{% for m in messages %}{{ m.content }}<e>{% endfor %}", false },
+        { "{{ raise_exception('one system message is needed') }}", false },
+        { "{{ messages[0].content }}", false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        struct at_chat *chat = compile(cases[i].text);
+        assert_int_equal(at_chat_ends_no_turn(chat), cases[i].ends_no_turn);
+        at_chat_destroy(&chat);
+    }
 }
 
 static void compile_of_what_is_wrong_names_line_and_construct(void **state)
@@ -168,6 +191,36 @@ static void render_of_what_cannot_be_says_why(void **state)
     check_refused("{{ messages }}", &bad, 1, "message 1 is not valid UTF-8");
     check_refused("\n{{ raise_exception('No ' ~ messages[0].role) }}", &good, 1,
                   "here: chat template: line 2: the template refuses the conversation: No user");
+}
+
+static void check_variable(const char *name, enum at_status want)
+{
+    static const struct at_message message = { "user", "x", NULL };
+    struct at_chat *chat = compile("{{ messages }}");
+    cJSON *variables = cJSON_CreateObject();
+    const struct at_chat_request request = { .messages = &message, .n = 1, .variables = variables };
+    struct at_buf out = { 0 }, sentence = { 0 };
+
+    assert_non_null(cJSON_AddNullToObject(variables, name));
+    assert_int_equal(at_chat_render(chat, &out, &request), want);
+    at_buf_printf(&sentence, "\"chat_template_kwargs\" may not set \"%s\"; remove it there", name);
+    if (want != AT_OK)
+        assert_string_equal(at_message(), sentence.data);
+    cJSON_Delete(variables);
+    at_buf_release(&out);
+    at_buf_release(&sentence);
+    at_chat_destroy(&chat);
+}
+
+/* transformers: TypeError, got multiple values for the argument. */
+static void render_refuses_variables_in_place_of_the_conversation(void **state)
+{
+    (void)state;
+    check_variable("messages", AT_DATA);
+    check_variable("tools", AT_DATA);
+    check_variable("add_generation_prompt", AT_DATA);
+    check_variable("documents", AT_OK);
+    check_variable("bos_token", AT_OK);
 }
 
 /* ---- files ---- */
@@ -261,8 +314,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(render_equals_transformers),
         cmocka_unit_test(compile_finds_bos_date_and_marks),
+        cmocka_unit_test(compile_tells_no_end_of_turn_from_an_unknown_one),
         cmocka_unit_test(compile_of_what_is_wrong_names_line_and_construct),
         cmocka_unit_test(render_of_what_cannot_be_says_why),
+        cmocka_unit_test(render_refuses_variables_in_place_of_the_conversation),
         cmocka_unit_test(load_of_tokenizer_config_takes_a_text_or_default),
         cmocka_unit_test(load_takes_the_jinja_file_first),
         cmocka_unit_test(load_of_a_folder_without_files_gives_none),
