@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-enum { MAX_BYTES = 1 << 29, DEFAULT_WORK_S = 4 };
+enum { MAX_TEMPLATE = 1 << 20, MAX_BYTES = 1 << 29, DEFAULT_WORK_S = 4 };
 
 /* ---- a run ---- */
 
@@ -61,20 +61,33 @@ done:
     return st;
 }
 
+AT_CHECKED at_run_find(struct at_value **out, struct at_jinja_run *r, struct at_scope *scope,
+                       const struct at_scope *end, uint32_t symbol)
+{
+    size_t seen = 0;
+
+    *out = NULL;
+    for (; scope != end && !*out; scope = scope->parent)
+        for (struct at_binding *b = scope->first; b && !*out; b = b->next, seen++)
+            if (b->symbol == symbol)
+                *out = &b->value;
+    return at_run_work(r, seen * 2);
+}
+
 AT_CHECKED at_run_bind(struct at_jinja_run *r, uint32_t symbol, struct at_value value)
 {
     enum at_status st = AT_OK;
-    struct at_binding *b = r->scope->first;
+    struct at_value *old = NULL;
+    struct at_binding *b = NULL;
 
-    while (b && b->symbol != symbol)
-        b = b->next;
-    if (!b) {
-        TRY(at_run_alloc(r, &b, 1, sizeof *b));
-        b->symbol = symbol;
-        b->next = r->scope->first;
-        r->scope->first = b;
+    TRY(at_run_find(&old, r, r->scope, r->scope->parent, symbol));
+    if (old) {
+        *old = value;
+        goto done;
     }
-    b->value = value;
+    TRY(at_run_alloc(r, &b, 1, sizeof *b));
+    *b = (struct at_binding){ symbol, value, r->scope->first };
+    r->scope->first = b;
 done:
     return st;
 }
@@ -85,12 +98,9 @@ static AT_CHECKED assign_member(struct at_jinja_run *r, const struct at_node *ta
                                 const struct at_value *value)
 {
     enum at_status st = AT_OK;
-    const struct at_value *space = NULL;
+    struct at_value *space = NULL;
 
-    for (const struct at_scope *s = r->scope; s && !space; s = s->parent)
-        for (const struct at_binding *b = s->first; b && !space; b = b->next)
-            if (b->symbol == target->symbol)
-                space = &b->value;
+    TRY(at_run_find(&space, r, r->scope, NULL, target->symbol));
     if (!space || space->type != AT_V_NAMESPACE)
         TRY(at_run_fail(r, "cannot assign attribute on non-namespace object"));
     if (target->name[0] == '_')
@@ -294,6 +304,7 @@ static AT_CHECKED bind_keywords(struct at_jinja_run *r, const struct at_node *no
             p = p->next;
             position++;
         }
+        TRY(at_run_work(r, position * 2));
         if (p && position < args->n)
             TRY(at_run_fail(r, "macro '%.*s' got two values for '%.*s'", (int)node->n_name,
                             node->name, (int)k->n_name, k->name));
@@ -311,19 +322,11 @@ done:
     return st;
 }
 
-static bool is_bound(const struct at_scope *scope, uint32_t symbol)
-{
-    for (const struct at_binding *b = scope->first; b; b = b->next)
-        if (b->symbol == symbol)
-            return true;
-    return false;
-}
-
 static AT_CHECKED bind_arguments(struct at_jinja_run *r, const struct at_node *node,
                                  const struct at_args *args)
 {
     enum at_status st = AT_OK;
-    struct at_value more, keywords, v;
+    struct at_value more, keywords, v, *bound = NULL;
     size_t i = 0;
 
     TRY(at_value_list(&more, r, AT_V_TUPLE, 0));
@@ -336,7 +339,8 @@ static AT_CHECKED bind_arguments(struct at_jinja_run *r, const struct at_node *n
         TRY(at_items_push(r, more.items, args->data[i]));
     TRY(bind_keywords(r, node, args, &keywords));
     for (const struct at_node *p = node->a; p; p = p->next) {
-        if (is_bound(r->scope, p->symbol))
+        TRY(at_run_find(&bound, r, r->scope, r->scope->parent, p->symbol));
+        if (bound)
             continue;
         v = at_v_undefined("a parameter of the macro was not provided");
         if (p->a)
@@ -347,7 +351,8 @@ static AT_CHECKED bind_arguments(struct at_jinja_run *r, const struct at_node *n
         TRY(at_run_bind(r, AT_SYMBOL_VARARGS, more));
     if (node->takes.kwargs)
         TRY(at_run_bind(r, AT_SYMBOL_KWARGS, keywords));
-    if (node->takes.caller && !is_bound(r->scope, AT_SYMBOL_CALLER))
+    TRY(at_run_find(&bound, r, r->scope, r->scope->parent, AT_SYMBOL_CALLER));
+    if (node->takes.caller && !bound)
         TRY(at_run_bind(r, AT_SYMBOL_CALLER,
                         at_v_undefined("no caller defined: the macro is called without a block")));
 done:
@@ -576,6 +581,9 @@ AT_CHECKED at_jinja_parse(struct at_jinja **out, const char *text, size_t n, con
     struct at_jinja *jinja = NULL;
 
     *out = NULL;
+    if (n > MAX_TEMPLATE)
+        FAIL(AT_DATA, "%s: the template has %zu bytes; %d MiB are the most that is supported", name,
+             n, MAX_TEMPLATE >> 20);
     TRY(at_alloc(&jinja, 1, sizeof *jinja));
     TRY(at_arena_strdup(&jinja->arena, &jinja->name, name));
     TRY(at_jinja_lex(&lexemes, &jinja->arena, text, n, name));

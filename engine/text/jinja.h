@@ -12,8 +12,8 @@
 
 struct at_jinja; /* read-only once parsed; may be rendered by several threads */
 
-/* Parses n bytes of UTF-8; `name` is what errors call the text, and is copied. AT_DATA with the
- * line for what is wrong or not supported. */
+/* Parses n bytes of UTF-8, up to 1 MiB with 1000 different names; `name` is what errors call the
+ * text, and is copied. AT_DATA with the line for what is wrong or not supported. */
 AT_CHECKED at_jinja_parse(struct at_jinja **out, const char *text, size_t n, const char *name);
 void at_jinja_destroy(struct at_jinja **jinja);
 /* Whether the text has a variable or function of this name somewhere. */

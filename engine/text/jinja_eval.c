@@ -382,14 +382,14 @@ static AT_CHECKED eval_name(struct at_value *out, struct at_jinja_run *r,
     static const char *const not_built[] = { "cycler", "joiner", "lipsum", "self", "super" };
     enum at_status st = AT_OK;
     const size_t size = node->n_name + 24;
+    struct at_value *found = NULL;
     char *why = NULL;
 
-    for (const struct at_scope *s = r->scope; s; s = s->parent)
-        for (const struct at_binding *b = s->first; b; b = b->next)
-            if (b->symbol == node->symbol) {
-                *out = b->value;
-                goto done;
-            }
+    TRY(at_run_find(&found, r, r->scope, NULL, node->symbol));
+    if (found) {
+        *out = *found;
+        goto done;
+    }
     out->type = AT_V_FUNCTION;
     out->function = at_global_find(node->name, node->n_name);
     if (out->function)
@@ -424,10 +424,10 @@ static AT_CHECKED push_keyword(struct at_jinja_run *r, struct at_args *args, con
     enum at_status st = AT_OK;
     struct at_keyword *keywords = NULL;
 
+    TRY(at_run_work(r, args->n_keywords * (1 + n / 8)));
     for (size_t i = 0; i < args->n_keywords; i++)
         if (args->keywords[i].n_name == n && memcmp(args->keywords[i].name, name, n) == 0)
             TRY(at_run_fail(r, "got multiple values for keyword argument '%.*s'", (int)n, name));
-    TRY(at_run_work(r, args->n_keywords));
     TRY(at_run_alloc(r, &keywords, args->n_keywords + 1, sizeof *keywords));
     if (args->n_keywords > 0)
         memcpy(keywords, args->keywords, args->n_keywords * sizeof *keywords);

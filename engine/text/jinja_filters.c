@@ -72,16 +72,11 @@ done:
 static AT_CHECKED trim(struct at_value *out, struct at_jinja_run *r, const struct at_value *self,
                        const struct at_args *args)
 {
-    static const char *const names[] = { "chars", NULL };
     enum at_status st = AT_OK;
-    struct at_value text, chars = at_v_none();
+    struct at_value text;
 
-    TRY(at_args_take(&chars, r, args, names, 0));
-    if (chars.type != AT_V_NONE && chars.type != AT_V_STRING)
-        TRY(at_run_fail(r, "strip arg must be None or str"));
     TRY(at_value_text(&text, r, self));
-    TRY(at_run_work(r, text.n));
-    *out = at_text_strip(&text, &chars, true, true);
+    TRY(at_value_method(&text, "strip", 5)->call(out, r, &text, args));
 done:
     return st;
 }

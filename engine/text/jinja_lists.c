@@ -210,6 +210,7 @@ static AT_CHECKED extreme(struct at_value *out, struct at_jinja_run *r, const st
     TRY(at_value_items(&items, r, self));
     *out = at_v_undefined("No aggregated item, sequence was empty.");
     for (size_t i = 0; i < items->n; i++) {
+        TRY(at_run_work(r, AT_STEP_WORK / 4));
         TRY(sort_key(&key, r, &items->data[i], &v[1], at_value_true(&v[0])));
         if (i > 0)
             TRY(at_value_compare(&order, r, &key, &best, sign < 0 ? "<" : ">"));
@@ -249,6 +250,7 @@ AT_CHECKED at_filter_sum(struct at_value *out, struct at_jinja_run *r, const str
         TRY(at_run_fail(r, "sum() can't sum strings [use ''.join(seq) instead]"));
     for (size_t i = 0; i < items->n; i++) {
         const struct at_value so_far = *out;
+        TRY(at_run_work(r, AT_STEP_WORK / 4));
         item = items->data[i];
         if (v[0].type != AT_V_NONE)
             TRY(follow(&item, r, &items->data[i], &v[0]));
@@ -449,6 +451,7 @@ static AT_CHECKED choose(struct at_value *out, struct at_jinja_run *r, const str
     TRY(at_value_items(&items, r, self));
     TRY(at_value_list(out, r, AT_V_GENERATOR, 0));
     for (size_t i = 0; i < items->n; i++) {
+        TRY(at_run_work(r, AT_STEP_WORK / 4));
         seen = items->data[i];
         if (by_attribute)
             TRY(follow(&seen, r, &items->data[i], &args->data[0]));

@@ -38,7 +38,7 @@ static AT_CHECKED strip(struct at_value *out, struct at_jinja_run *r, const stru
     TRY(at_args_take(&chars, r, args, names, 0));
     if (chars.type != AT_V_NONE)
         TRY(need_text(r, &chars, "strip"));
-    TRY(at_run_work(r, self->n));
+    TRY(at_run_work(r, self->n * (AT_CODE_WORK / 2 + chars.n)));
     *out = at_text_strip(self, &chars, left, right);
 done:
     return st;
@@ -94,10 +94,10 @@ static AT_CHECKED split_at(struct at_jinja_run *r, struct at_items *items,
                            const struct at_value *text, const struct at_value *mark, int64_t most)
 {
     enum at_status st = AT_OK;
-    size_t begin = 0;
+    size_t begin = 0, end;
 
     while (most < 0 || (int64_t)items->n < most) {
-        const size_t end = at_text_find(text->s, text->n, mark->s, mark->n, begin);
+        TRY(at_text_find(&end, r, text, mark, begin));
         if (end == SIZE_MAX)
             break;
         TRY(put_piece(r, items, text->s + begin, end - begin));
@@ -113,10 +113,10 @@ static AT_CHECKED rsplit_at(struct at_jinja_run *r, struct at_items *items,
                             const struct at_value *text, const struct at_value *mark, int64_t most)
 {
     enum at_status st = AT_OK;
-    size_t end = text->n;
+    size_t end = text->n, begin;
 
     while (most < 0 || (int64_t)items->n < most) {
-        const size_t begin = at_text_rfind(text->s, end, mark->s, mark->n);
+        TRY(at_text_rfind(&begin, r, text, mark, end));
         if (begin == SIZE_MAX)
             break;
         TRY(put_piece(r, items, text->s + begin + mark->n, end - begin - mark->n));
@@ -146,7 +146,6 @@ static AT_CHECKED split(struct at_value *out, struct at_jinja_run *r, const stru
     TRY(at_args_take(v, r, args, names, 0));
     if (!at_v_is_integer(&v[1]))
         TRY(at_run_fail(r, "split() takes a number as maxsplit"));
-    TRY(at_run_work(r, self->n));
     TRY(at_value_list(out, r, AT_V_LIST, 4));
     if (v[0].type != AT_V_NONE) {
         TRY(need_text(r, &v[0], "split"));
@@ -156,6 +155,7 @@ static AT_CHECKED split(struct at_value *out, struct at_jinja_run *r, const stru
     } else {
         if (from_right && v[1].i >= 0)
             TRY(at_run_fail(r, "rsplit() at blanks with maxsplit is not supported"));
+        TRY(at_run_work(r, self->n * AT_CODE_WORK / 2));
         TRY(split_blanks(r, out->items, self, v[1].i));
     }
 done:
@@ -182,7 +182,7 @@ static AT_CHECKED str_splitlines(struct at_value *out, struct at_jinja_run *r,
     struct at_value keep = at_v_bool(false);
 
     TRY(at_args_take(&keep, r, args, names, 0));
-    TRY(at_run_work(r, self->n));
+    TRY(at_run_work(r, self->n * AT_CODE_WORK / 2));
     TRY(at_value_list(out, r, AT_V_LIST, 4));
     for (size_t i = 0, end = 0; i < self->n; i += end) {
         const size_t n = at_text_line(self->s + i, self->n - i, &end);
@@ -204,10 +204,8 @@ static AT_CHECKED str_partition(struct at_value *out, struct at_jinja_run *r,
     TRY(need_text(r, &mark, "partition"));
     if (mark.n == 0)
         TRY(at_run_fail(r, "empty separator"));
-    TRY(at_run_work(r, self->n));
     TRY(at_value_list(out, r, AT_V_TUPLE, 3));
-    at = last ? at_text_rfind(self->s, self->n, mark.s, mark.n)
-              : at_text_find(self->s, self->n, mark.s, mark.n, 0);
+    TRY(last ? at_text_rfind(&at, r, self, &mark, self->n) : at_text_find(&at, r, self, &mark, 0));
     if (at == SIZE_MAX) {
         TRY(put_piece(r, out->items, last ? "" : self->s, last ? 0 : self->n));
         TRY(put_piece(r, out->items, "", 0));
@@ -290,8 +288,10 @@ static AT_CHECKED with_affix(struct at_value *out, struct at_jinja_run *r,
         goto done;
     }
     for (size_t i = 0; i < v[0].items->n && !out->i; i++) {
-        TRY(need_text(r, &v[0].items->data[i], end ? "endswith" : "startswith"));
-        *out = at_v_bool(has_affix(&part, &v[0].items->data[i], end));
+        const struct at_value *affix = &v[0].items->data[i];
+        TRY(need_text(r, affix, end ? "endswith" : "startswith"));
+        TRY(at_run_work(r, 4 + affix->n / 8));
+        *out = at_v_bool(has_affix(&part, affix, end));
     }
 done:
     return st;
@@ -324,8 +324,8 @@ static AT_CHECKED locate(struct at_value *out, struct at_jinja_run *r, const str
     TRY(at_run_work(r, self->n));
     TRY(take_part(&part, r, self, v + 1, &first));
     if (part.type == AT_V_STRING)
-        at = last ? at_text_rfind(part.s, part.n, v[0].s, v[0].n)
-                  : at_text_find(part.s, part.n, v[0].s, v[0].n, 0);
+        TRY(last ? at_text_rfind(&at, r, &part, &v[0], part.n)
+                 : at_text_find(&at, r, &part, &v[0], 0));
     if (at == SIZE_MAX && must)
         TRY(at_run_fail(r, "substring not found"));
     *out = at_v_int(at == SIZE_MAX ? -1 : first + (int64_t)at_text_length(part.s, at));
@@ -372,7 +372,7 @@ static AT_CHECKED str_count(struct at_value *out, struct at_jinja_run *r,
     if (part.type == AT_V_STRING && v[0].n == 0)
         n = (int64_t)at_text_length(part.s, part.n) + 1;
     for (size_t i = 0; part.type == AT_V_STRING && v[0].n > 0; i += v[0].n, n++) {
-        i = at_text_find(part.s, part.n, v[0].s, v[0].n, i);
+        TRY(at_text_find(&i, r, &part, &v[0], i));
         if (i == SIZE_MAX)
             break;
     }
@@ -397,11 +397,10 @@ static AT_CHECKED str_replace(struct at_value *out, struct at_jinja_run *r,
         TRY(at_run_fail(r, "replace() takes a number as count"));
     TRY(at_run_work(r, self->n));
     for (int64_t left = v[2].i; left != 0; left--) {
-        size_t at = v[0].n > 0 ? at_text_find(self->s, self->n, v[0].s, v[0].n, begin)
-                               : begin; /* an empty text stands before every character */
+        size_t at;
+        TRY(at_text_find(&at, r, self, &v[0], begin)); /* an empty text: before every character */
         if (at == SIZE_MAX)
             break;
-        TRY(at_run_work(r, 1));
         at_buf_put(&text, self->s + begin, at - begin);
         TRY(at_value_put(&text, r, &v[1]));
         begin = at + v[0].n;
@@ -460,6 +459,7 @@ static AT_CHECKED remove_affix(struct at_value *out, struct at_jinja_run *r,
 
     TRY(at_args_take(&affix, r, args, names, 1));
     TRY(need_text(r, &affix, end ? "removesuffix" : "removeprefix"));
+    TRY(at_run_work(r, affix.n / 8));
     *out = *self;
     if (!has_affix(self, &affix, end))
         goto done;
@@ -490,7 +490,7 @@ static AT_CHECKED all_are(struct at_value *out, struct at_jinja_run *r, const st
     enum at_status st = AT_OK;
 
     TRY(at_args_take(NULL, r, args, names, 0));
-    TRY(at_run_work(r, self->n));
+    TRY(at_run_work(r, self->n * AT_CODE_WORK));
     *out = at_v_bool(self->n > 0);
     for (size_t i = 0, n = 0; i < self->n && out->i; i += n)
         *out = at_v_bool(is(at_utf8_get(self->s + i, &n)));
@@ -612,6 +612,7 @@ static AT_CHECKED list_count(struct at_value *out, struct at_jinja_run *r,
     int64_t n = 0;
 
     TRY(at_args_take(&wanted, r, args, names, 1));
+    TRY(at_run_work(r, self->items->n * 4));
     for (size_t i = 0; i < self->items->n; i++) {
         bool same = false;
         TRY(at_value_equal(&same, r, &self->items->data[i], &wanted));
@@ -633,6 +634,7 @@ static AT_CHECKED list_index(struct at_value *out, struct at_jinja_run *r,
 
     TRY(at_args_take(&wanted, r, args, names, 1));
     for (; i < self->items->n; i++) {
+        TRY(at_run_work(r, 4));
         TRY(at_value_equal(&same, r, &self->items->data[i], &wanted));
         if (same)
             break;

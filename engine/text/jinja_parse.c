@@ -50,6 +50,8 @@ AT_CHECKED at_parse_symbol(uint32_t *out, struct at_parser *p, const char *s, si
             *out = (uint32_t)i;
             goto done;
         }
+    if (jinja->n_symbols == AT_MAX_NAMES)
+        TRY(at_parse_fail(p, "more than %d different names are not supported", AT_MAX_NAMES));
     if (jinja->n_symbols == jinja->symbol_capacity) {
         const size_t capacity = jinja->symbol_capacity ? 2 * jinja->symbol_capacity : 64;
         TRY(at_realloc(&jinja->symbols, jinja->symbol_capacity, capacity, sizeof *jinja->symbols));

@@ -9,7 +9,9 @@ enum {
     AT_MAX_NESTING = 100, /* of expressions and blocks in a text */
     AT_MAX_DEPTH = 1000,  /* of evaluation */
     AT_STEP_WORK = 64,    /* what a node costs; a byte that is looked at costs 1 */
+    AT_CODE_WORK = 8,     /* what a character costs whose kind is looked up */
     AT_MAX_PARAMS = 8,    /* of a built-in function */
+    AT_MAX_NAMES = 1000,  /* different ones in a template */
     AT_MAX_TEXT = 1 << 28 /* bytes of one text, the rendered one too */
 };
 
@@ -261,6 +263,9 @@ AT_CHECKED at_exec(struct at_jinja_run *r, const struct at_node *list);
 AT_CHECKED at_run_assign(struct at_jinja_run *r, const struct at_node *target,
                          const struct at_value *value);
 AT_CHECKED at_run_bind(struct at_jinja_run *r, uint32_t symbol, struct at_value value);
+/* A name's value in the scopes from `scope` outwards, before `end`; NULL when it has none. */
+AT_CHECKED at_run_find(struct at_value **out, struct at_jinja_run *r, struct at_scope *scope,
+                       const struct at_scope *end, uint32_t symbol);
 AT_CHECKED at_run_push(struct at_jinja_run *r, struct at_scope **out_saved,
                        struct at_scope *parent);
 
@@ -379,7 +384,8 @@ AT_CHECKED at_dict_put(struct at_jinja_run *r, struct at_dict *dict, struct at_v
                        struct at_value value);
 AT_CHECKED at_dict_find(struct at_value **out, struct at_jinja_run *r, const struct at_dict *dict,
                         const struct at_value *key);
-struct at_value *at_dict_find_text(const struct at_dict *dict, const char *s, size_t n);
+AT_CHECKED at_dict_find_text(struct at_value **out, struct at_jinja_run *r,
+                             const struct at_dict *dict, const char *s, size_t n);
 /* What iteration gives; of a generator only once. */
 AT_CHECKED at_value_items(struct at_items **out, struct at_jinja_run *r, const struct at_value *v);
 AT_CHECKED at_value_length(int64_t *out, struct at_jinja_run *r, const struct at_value *v);
@@ -402,10 +408,14 @@ AT_CHECKED at_loop_attr(struct at_value *out, struct at_jinja_run *r, const stru
 bool at_is_python_space(uint32_t code);
 size_t at_text_length(const char *s, size_t n);
 size_t at_text_offset(const char *s, size_t n, size_t index); /* bytes before a code point */
-/* Offset at or behind `from`, or SIZE_MAX. */
-size_t at_text_find(const char *s, size_t n, const char *part, size_t n_part, size_t from);
-size_t at_text_rfind(const char *s, size_t n, const char *part, size_t n_part);
-/* Strips blanks, or the characters of `chars` when it is a string. */
+/* The first offset of `part` at or behind `from`, and the last that ends at or before `end`; or
+ * SIZE_MAX. */
+AT_CHECKED at_text_find(size_t *out, struct at_jinja_run *r, const struct at_value *text,
+                        const struct at_value *part, size_t from);
+AT_CHECKED at_text_rfind(size_t *out, struct at_jinja_run *r, const struct at_value *text,
+                         const struct at_value *part, size_t end);
+/* Strips blanks, or the characters of `chars` when it is a string. Each byte of the text is at most
+ * compared with all of `chars`. */
 struct at_value at_text_strip(const struct at_value *text, const struct at_value *chars, bool left,
                               bool right);
 size_t at_text_line(const char *s, size_t n, size_t *end); /* bytes of a line; *end: and its end */

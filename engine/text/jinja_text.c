@@ -32,19 +32,42 @@ size_t at_text_offset(const char *s, size_t n, size_t index)
     return i;
 }
 
-size_t at_text_find(const char *s, size_t n, const char *part, size_t n_part, size_t from)
+/* memmem() is linear for long parts; at each byte it may compare up to SHORT of a short one. */
+AT_CHECKED at_text_find(size_t *out, struct at_jinja_run *r, const struct at_value *text,
+                        const struct at_value *part, size_t from)
 {
-    const char *found = from <= n ? memmem(s + from, n - from, part, n_part) : NULL;
+    enum { SHORT = 256, SETUP = 32 };
+    const size_t compared = part->n < SHORT ? part->n : SHORT;
+    const char *found = NULL;
+    size_t seen;
 
-    return found ? (size_t)(found - s) : SIZE_MAX;
+    *out = SIZE_MAX;
+    if (from > text->n || part->n > text->n - from)
+        return AT_OK;
+    found = memmem(text->s + from, text->n - from, part->s, part->n);
+    seen = found ? (size_t)(found - text->s) - from : text->n - from;
+    if (found)
+        *out = from + seen;
+    return at_run_work(r, SETUP + part->n + seen * (2 + compared / 16));
 }
 
-size_t at_text_rfind(const char *s, size_t n, const char *part, size_t n_part)
+AT_CHECKED at_text_rfind(size_t *out, struct at_jinja_run *r, const struct at_value *text,
+                         const struct at_value *part, size_t end)
 {
-    for (size_t i = n_part <= n ? n - n_part + 1 : 0; i-- > 0;)
-        if (memcmp(s + i, part, n_part) == 0)
-            return i;
-    return SIZE_MAX;
+    enum at_status st = AT_OK;
+    size_t starts = part->n <= end ? end - part->n + 1 : 0; /* places that are left */
+
+    *out = part->n == 0 ? end : SIZE_MAX;
+    while (*out == SIZE_MAX && starts > 0) {
+        const char *found = memrchr(text->s, part->s[0], starts);
+        const size_t at = found ? (size_t)(found - text->s) : 0;
+        TRY(at_run_work(r, 4 + starts - at + part->n / 8));
+        if (found && memcmp(found, part->s, part->n) == 0)
+            *out = at;
+        starts = at;
+    }
+done:
+    return st;
 }
 
 static bool is_stripped(uint32_t code, const struct at_value *chars)
@@ -131,7 +154,7 @@ AT_CHECKED at_text_case(struct at_value *out, struct at_jinja_run *r, const stru
     struct at_buf result = { 0 };
     bool inside = false; /* of a word */
 
-    TRY(at_run_work(r, text->n));
+    TRY(at_run_work(r, text->n * AT_CODE_WORK));
     for (size_t i = 0, n = 0; i < text->n; i += n) {
         const uint32_t code = at_utf8_get(text->s + i, &n);
         char to = how[0];
@@ -217,9 +240,9 @@ static AT_CHECKED put_conversion(struct at_buf *out, struct at_jinja_run *r,
         at_buf_printf(&text, c->plus ? "%+.*f" : "%.*f", c->precision < 0 ? 6 : c->precision,
                       at_v_number(v));
     } else {
-        const int64_t i = v->type == AT_V_FLOAT ? (int64_t)v->f : v->i;
         if (c->precision >= 0 || (v->type == AT_V_FLOAT && !(v->f > -0x1p62 && v->f < 0x1p62)))
             TRY(at_run_fail(r, "this conversion of a number is not supported"));
+        const int64_t i = v->type == AT_V_FLOAT ? (int64_t)v->f : v->i;
         if (c->type == 'x' || c->type == 'X')
             at_buf_printf(&text, c->type == 'x' ? "%s%" PRIx64 : "%s%" PRIX64, i < 0 ? "-" : "",
                           i < 0 ? -(uint64_t)i : (uint64_t)i);
@@ -245,6 +268,7 @@ AT_CHECKED at_text_percent(struct at_value *out, struct at_jinja_run *r,
 
     for (size_t i = 0; i < format->n; i += n) {
         const char *s = format->s + i, *mark = memchr(s, '%', format->n - i);
+        struct at_value *found = NULL;
         const struct at_value *v = NULL;
         n = mark ? (size_t)(mark - s) : format->n - i;
         at_buf_put(&text, s, n);
@@ -261,7 +285,8 @@ AT_CHECKED at_text_percent(struct at_value *out, struct at_jinja_run *r,
             const char *close = memchr(s, ')', format->n - i);
             if (!close || !mapping || mapping->type != AT_V_DICT)
                 TRY(at_run_fail(r, "format requires a mapping"));
-            v = at_dict_find_text(mapping->dict, s + 1, (size_t)(close - s) - 1);
+            TRY(at_dict_find_text(&found, r, mapping->dict, s + 1, (size_t)(close - s) - 1));
+            v = found;
             i += (size_t)(close - s) + 1;
         } else if (used < n_values) {
             v = &values[used++];
@@ -328,6 +353,7 @@ AT_CHECKED at_text_format(struct at_value *out, struct at_jinja_run *r,
             if (memchr(".[!:{", s[1 + k], 5))
                 TRY(at_run_fail(r, "the field {%.*s} of format() is not supported",
                                 (int)(n < 40 ? n : 40), s + 1));
+        TRY(at_run_work(r, args->n_keywords * (1 + n / 8)));
         v = find_field(args, s + 1, n, &next);
         if (!v)
             TRY(at_run_fail(r, "format() has no value for the field {%.*s}", (int)(n < 40 ? n : 40),

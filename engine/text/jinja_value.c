@@ -77,14 +77,23 @@ done:
     return st;
 }
 
-struct at_value *at_dict_find_text(const struct at_dict *dict, const char *s, size_t n)
+AT_CHECKED at_dict_find_text(struct at_value **out, struct at_jinja_run *r,
+                             const struct at_dict *dict, const char *s, size_t n)
 {
-    for (size_t i = 0; i < dict->n; i++) {
+    enum at_status st = AT_OK;
+
+    *out = NULL;
+    TRY(at_run_work(r, dict->n));
+    for (size_t i = 0; i < dict->n && !*out; i++) {
         const struct at_value *key = &dict->data[i].key;
-        if (key->type == AT_V_STRING && key->n == n && memcmp(key->s, s, n) == 0)
-            return &dict->data[i].value;
+        if (key->type != AT_V_STRING || key->n != n)
+            continue;
+        TRY(at_run_work(r, n / 8));
+        if (memcmp(key->s, s, n) == 0)
+            *out = &dict->data[i].value;
     }
-    return NULL;
+done:
+    return st;
 }
 
 static AT_CHECKED check_key(struct at_jinja_run *r, const struct at_value *key)
@@ -110,11 +119,9 @@ AT_CHECKED at_dict_find(struct at_value **out, struct at_jinja_run *r, const str
     bool same = false;
 
     *out = NULL;
+    if (key->type == AT_V_STRING)
+        return at_dict_find_text(out, r, dict, key->s, key->n);
     TRY(at_run_work(r, dict->n));
-    if (key->type == AT_V_STRING) {
-        *out = at_dict_find_text(dict, key->s, key->n);
-        goto done;
-    }
     TRY(check_key(r, key));
     for (size_t i = 0; i < dict->n && !*out; i++) {
         TRY(at_value_equal(&same, r, &dict->data[i].key, key));
@@ -328,14 +335,15 @@ AT_CHECKED at_value_contains(bool *out, struct at_jinja_run *r, const struct at_
     enum at_status st = AT_OK;
     struct at_items *items = NULL;
     struct at_value *found = NULL;
+    size_t at;
 
     *out = false;
     if (container->type == AT_V_STRING) {
         if (item->type != AT_V_STRING)
             return at_run_fail(r, "'in <string>' requires string as left operand, not %s",
                                at_value_type_name(item));
-        TRY(at_run_work(r, container->n));
-        *out = at_text_find(container->s, container->n, item->s, item->n, 0) != SIZE_MAX;
+        TRY(at_text_find(&at, r, container, item, 0));
+        *out = at != SIZE_MAX;
         goto done;
     }
     if (container->type == AT_V_DICT) {
@@ -344,7 +352,7 @@ AT_CHECKED at_value_contains(bool *out, struct at_jinja_run *r, const struct at_
         goto done;
     }
     TRY(at_value_items(&items, r, container));
-    TRY(at_run_work(r, items->n));
+    TRY(at_run_work(r, items->n * 4));
     for (size_t i = 0; i < items->n && !*out; i++)
         TRY(at_value_equal(out, r, &items->data[i], item));
 done:
@@ -415,7 +423,7 @@ AT_CHECKED at_value_length(int64_t *out, struct at_jinja_run *r, const struct at
         return AT_OK;
     case AT_V_STRING:
         *out = (int64_t)at_text_length(v->s, v->n);
-        return at_run_work(r, v->n / 8);
+        return at_run_work(r, v->n);
     case AT_V_LIST:
     case AT_V_TUPLE:
     case AT_V_RANGE:
@@ -470,7 +478,7 @@ AT_CHECKED at_value_attr(struct at_value *out, struct at_jinja_run *r, const str
 {
     enum at_status st = AT_OK;
     const struct at_function *method = at_value_method(v, name, n);
-    const struct at_value *found = NULL;
+    struct at_value *found = NULL;
 
     TRY(at_value_need(r, v));
     if (v->type == AT_V_LOOP) {
@@ -481,10 +489,8 @@ AT_CHECKED at_value_attr(struct at_value *out, struct at_jinja_run *r, const str
         TRY(bound_method(out, r, v, method));
         goto done;
     }
-    if (v->type == AT_V_DICT || v->type == AT_V_NAMESPACE) {
-        TRY(at_run_work(r, v->dict->n));
-        found = at_dict_find_text(v->dict, name, n);
-    }
+    if (v->type == AT_V_DICT || v->type == AT_V_NAMESPACE)
+        TRY(at_dict_find_text(&found, r, v->dict, name, n));
     if (found)
         *out = *found;
     else
@@ -511,6 +517,7 @@ static AT_CHECKED item_at(struct at_value *out, struct at_jinja_run *r, const st
         *out = v->items->data[index];
         goto done;
     }
+    TRY(at_run_work(r, v->n));
     begin = at_text_offset(v->s, v->n, (size_t)index);
     *out = at_v_text(v->s + begin, at_text_offset(v->s + begin, v->n - begin, 1));
     out->safe = v->safe;
@@ -584,6 +591,7 @@ AT_CHECKED at_value_slice(struct at_value *out, struct at_jinja_run *r, const st
     TRY(at_value_length(&length, r, v));
     TRY(slice_bounds(at, r, bounds, length));
     if (v->type == AT_V_STRING && at[2] == 1) {
+        TRY(at_run_work(r, v->n));
         const size_t begin = at_text_offset(v->s, v->n, (size_t)at[0]);
         const size_t n = at[1] > at[0] ? (size_t)(at[1] - at[0]) : 0;
         *out = at_v_text(v->s + begin, at_text_offset(v->s + begin, v->n - begin, n));

@@ -1,5 +1,6 @@
 /* links: base text */
 #include "jinja.h"
+#include "os.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -117,7 +118,77 @@ static void render_of_too_much_work_is_stopped(void **state)
     at_buf_release(&out);
 }
 
+/* Each would take minutes if only the text's length were charged. */
+static void render_is_stopped_by_the_work_that_is_done(void **state)
+{
+    static const char *const loops[] = {
+        "{% if s.rfind(p) > 0 %}{% endif %}",       "{% if s.rpartition(p) %}{% endif %}",
+        "{% if s.rsplit(p) %}{% endif %}",          "{% if b.strip(p) %}{% endif %}",
+        "{% if b | trim(p) %}{% endif %}",          "{% if d[q] %}{% endif %}",
+        "{% if s.count('aa') %}{% endif %}",        "{% if l.count(1) %}{% endif %}",
+        "{% if l | select('string') %}{% endif %}",
+    };
+    const struct at_jinja_params few = { .max_work = 30000000 };
+    struct at_buf text = { 0 }, out = { 0 };
+    const double begin = at_cpu_s();
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(loops); i++) {
+        at_buf_clear(&text);
+        at_buf_puts(
+            &text,
+            "{% set s = 'a' * 1000000 %}{% set b = 'b' * 1000000 %}{% set p = 'a' * 500000 ~ 'b' %}"
+            "{% set q = 'a' * 500001 %}{% set d = {p: 1} %}{% set l = [2] * 1000000 %}"
+            "{% for i in range(100000) %}");
+        at_buf_puts(&text, loops[i]);
+        at_buf_puts(&text, "{% endfor %}");
+        assert_int_equal(render_with(&out, text.data, &few), AT_DATA);
+        if (!strstr(at_message(), "works too long"))
+            fail_msg("%s: %s", loops[i], at_message());
+    }
+    assert_true(at_cpu_s() - begin < 60);
+    at_buf_release(&text);
+    at_buf_release(&out);
+}
+
+static void render_is_stopped_by_the_names_that_are_passed(void **state)
+{
+    const struct at_jinja_params few = { .max_work = 10000000 };
+    struct at_buf text = { 0 }, out = { 0 };
+
+    (void)state;
+    at_buf_puts(&text, "{% set first = 1 %}");
+    for (int i = 0; i < 900; i++)
+        at_buf_printf(&text, "{%% set x%d = 1 %%}", i);
+    at_buf_puts(&text, "{% for i in range(20000) %}{{ first }}{% endfor %}");
+    assert_int_equal(render_with(&out, text.data, &few), AT_DATA);
+    assert_non_null(strstr(at_message(), "works too long"));
+    at_buf_release(&text);
+    at_buf_release(&out);
+}
+
+static void parse_of_what_is_too_large_says_the_limit(void **state)
+{
+    struct at_buf text = { 0 };
+
+    (void)state;
+    for (int i = 0; i < 1001; i++)
+        at_buf_printf(&text, "{{ x%d }}\n", i);
+    check_stopped(text.data, "here: line 997: more than 1000 different names are not supported");
+    while (text.n <= 1 << 20)
+        at_buf_puts(&text, "                                                               .");
+    check_stopped(text.data, "bytes; 1 MiB are the most that is supported");
+    at_buf_release(&text);
+}
+
 /* ---- what jinja2 does not tell ---- */
+
+static void render_of_a_large_number_as_whole_is_refused(void **state)
+{
+    (void)state;
+    check_stopped("{{ '%d' % 1e300 }}", "this conversion of a number is not supported");
+    check_stopped("{{ '%x' % -1e300 }}", "this conversion of a number is not supported");
+}
 
 static void render_gives_spans_of_generation_blocks(void **state)
 {
@@ -158,6 +229,10 @@ int main(void)
         cmocka_unit_test(render_equals_jinja2),
         cmocka_unit_test(render_of_endless_templates_is_stopped),
         cmocka_unit_test(render_of_too_much_work_is_stopped),
+        cmocka_unit_test(render_is_stopped_by_the_work_that_is_done),
+        cmocka_unit_test(render_is_stopped_by_the_names_that_are_passed),
+        cmocka_unit_test(parse_of_what_is_too_large_says_the_limit),
+        cmocka_unit_test(render_of_a_large_number_as_whole_is_refused),
         cmocka_unit_test(render_gives_spans_of_generation_blocks),
         cmocka_unit_test(render_writes_the_date_it_is_given),
     };
