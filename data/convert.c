@@ -3,6 +3,7 @@
 #include "forms.h"
 #include "lines.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct job {
@@ -154,7 +155,15 @@ static AT_CHECKED put_cell(cJSON *row, const char *key, const char *text, bool p
                                             { "rejected", "assistant" },
                                             { "completion", "assistant" } };
     cJSON *list = NULL;
+    char *end = NULL;
 
+    if (strcmp(key, "margin") == 0) {
+        cJSON_AddNumberToObject(row, key, strtod(text, &end));
+        if (end == text || *end)
+            return at_fail(AT_DATA, "%s:%u: \"margin\" is \"%.40s\"; a number is expected",
+                           cells->path, cells->line, text);
+        return AT_OK;
+    }
     for (size_t i = 0; strcmp(key, "label") == 0 && i < AT_COUNT(yes); i++)
         if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
             cJSON_AddBoolToObject(row, key, strcmp(text, yes[i]) == 0);
@@ -195,6 +204,8 @@ static void move_system(cJSON *row)
 
 static AT_CHECKED check_columns(const char *const *keys, size_t n, const char *path)
 {
+    enum at_status st = AT_OK;
+    struct at_buf found = { 0 };
     bool prompt = false, pair = false, other = false, completion = false;
 
     for (size_t i = 0; i < n; i++) {
@@ -204,11 +215,17 @@ static AT_CHECKED check_columns(const char *const *keys, size_t n, const char *p
         completion = completion || strcmp(keys[i], "completion") == 0;
     }
     if (prompt && ((pair && other) || completion))
-        return AT_OK;
-    return at_fail(AT_DATA,
-                   "%s: the columns prompt, chosen and rejected (or prompt and completion) are "
-                   "needed; name yours with --columns prompt=NAME,chosen=NAME,rejected=NAME",
-                   path);
+        goto done;
+    for (size_t i = 0; i < n; i++)
+        at_buf_printf(&found, "%s%s", i > 0 ? ", " : "", keys[i]);
+    TRY(at_buf_status(&found));
+    FAIL(AT_DATA,
+         "%s: the columns prompt, chosen and rejected (or prompt and completion) are needed, found "
+         "%s; name yours with --columns prompt=NAME,chosen=NAME,rejected=NAME",
+         path, found.data);
+done:
+    at_buf_release(&found);
+    return st;
 }
 
 static AT_CHECKED convert_table(struct job *job, const char *path, char separator)
@@ -225,7 +242,7 @@ static AT_CHECKED convert_table(struct job *job, const char *path, char separato
     TRY(read_head(&arena, &keys, &cells, job->params));
     n_keys = cells.n;
     TRY(check_columns(keys, n_keys, path));
-    count_form(job->counts, separator == ',' ? "csv" : "tsv");
+    count_form(job->counts, separator == '\t' ? "tsv" : "csv");
     for (;;) {
         TRY(at_cells_next(&cells, &found));
         if (!found)
@@ -264,27 +281,9 @@ static bool ends_with(const char *path, const char *end)
     return false;
 }
 
-static AT_CHECKED check_paths(struct at_arena *arena, const struct at_convert_params *p)
-{
-    enum at_status st = AT_OK;
-    char *to = NULL, *from = NULL;
-
-    if (!at_path_exists(p->to))
-        goto done;
-    TRY(at_path_real(arena, &to, p->to));
-    for (size_t i = 0; i < p->n_from; i++) {
-        TRY(at_path_real(arena, &from, p->from[i]));
-        if (strcmp(from, to) == 0)
-            FAIL(AT_USAGE, "%s is read; write to another file", p->to);
-    }
-done:
-    return st;
-}
-
 AT_CHECKED at_convert(struct at_convert_counts *out, const struct at_convert_params *params)
 {
     enum at_status st = AT_OK;
-    struct at_arena arena = { .last = NULL };
     struct job job = { .params = params, .counts = out };
 
     *out = (struct at_convert_counts){ .n_rows = 0 };
@@ -295,12 +294,14 @@ AT_CHECKED at_convert(struct at_convert_counts *out, const struct at_convert_par
     if (params->from_form && !job.from)
         FAIL(AT_USAGE, "form \"%s\": one of %s is expected", params->from_form,
              at_form_names(false));
-    TRY(check_paths(&arena, params));
+    if (at_path_exists(params->to))
+        FAIL(AT_CANNOT_WRITE,
+             "%s exists, and nothing is overwritten; remove it or name another file", params->to);
     TRY(at_writer_open(&job.writer, params->to));
     for (size_t i = 0; i < params->n_from; i++) {
         const char *path = params->from[i];
         if (ends_with(path, ".csv"))
-            TRY(convert_table(&job, path, ','));
+            TRY(convert_table(&job, path, 0));
         else if (ends_with(path, ".tsv"))
             TRY(convert_table(&job, path, '\t'));
         else
@@ -312,6 +313,5 @@ AT_CHECKED at_convert(struct at_convert_counts *out, const struct at_convert_par
 done:
     at_writer_close(&job.writer);
     at_buf_release(&job.line);
-    at_arena_release(&arena);
     return st;
 }

@@ -12,7 +12,7 @@ struct at_convert_params {
     const char *const *from; /* files: JSON Lines in any form of forms.h, .csv, .tsv; gzip and
                                 Zstandard are unpacked */
     size_t n_from;
-    const char *to;                  /* a file that is none of them */
+    const char *to;                  /* a file that does not exist */
     const char *from_form;           /* of JSON Lines; NULL: told by the keys of each row */
     const char *form;                /* NULL: "trl" */
     const struct at_column *columns; /* of tables; others keep their names */
@@ -24,7 +24,7 @@ struct at_convert_counts {
     const char *forms[8]; /* that were read, of the first file first; NULL behind the last */
 };
 /* Writes one JSON object a line, in the order of the files. Wrong rows are AT_DATA with their
- * place; then nothing is written. */
+ * place; then nothing is written. AT_CANNOT_WRITE when `to` exists. */
 AT_CHECKED at_convert(struct at_convert_counts *out, const struct at_convert_params *params);
 /* "alpaca, hh-rlhf, ...": names of forms, of those only that are written with `written`. Valid
  * until the thread's next call. */

@@ -62,14 +62,23 @@ AT_CHECKED at_form_messages(cJSON **out, const cJSON *item, const char *key)
     return AT_OK;
 }
 
-AT_CHECKED at_form_check(const cJSON *list, const char *key)
+AT_CHECKED at_form_check(const cJSON *list, const char *key, bool whole)
 {
     size_t number = 1;
 
-    for (const cJSON *m = list ? list->child : NULL; m; m = m->next, number++)
-        if (!at_form_has_text(m, "role") || !at_form_has_text(m, "content"))
+    for (const cJSON *m = list ? list->child : NULL; m; m = m->next, number++) {
+        const cJSON *content = at_json_find(m, "content");
+        const bool calls = at_form_has_list(m, "tool_calls");
+        if (!at_form_has_text(m, "role") ||
+            !(cJSON_IsString(content) || (whole && (calls || cJSON_IsArray(content)))))
             return at_fail(AT_DATA, "\"%s\": message %zu is not an object with role and content",
                            key, number);
+        for (const cJSON *item = m->child; !whole && item; item = item->next)
+            if (strcmp(item->string, "role") != 0 && strcmp(item->string, "content") != 0)
+                return at_fail(AT_DATA,
+                               "\"%s\": message %zu has \"%.40s\", which this form cannot hold",
+                               key, number, item->string);
+    }
     return AT_OK;
 }
 
@@ -99,6 +108,7 @@ static AT_CHECKED keep(cJSON *row)
 const struct at_form at_form_trl = {
     .name = "trl",
     .what = "prompt, chosen, rejected; prompt, completion, label; messages; text",
+    .whole_messages = true,
     .is = is_object,
     .take = keep,
     .give = keep,
@@ -164,11 +174,61 @@ void at_form_part(cJSON *row)
 
 /* ---- rewriting ---- */
 
+/* Tables with many kinds of rows are written with nulls: they are missing keys. */
+static void drop_nulls(cJSON *row)
+{
+    for (cJSON *item = row->child, *next = NULL; item; item = next) {
+        next = item->next;
+        if (cJSON_IsNull(item))
+            cJSON_Delete(cJSON_DetachItemViaPointer(row, item));
+    }
+}
+
+/* Whether TRL would take the row as it is, whatever other keys it has: parts of one kind. A pair
+ * without a prompt of its own is complete as lists; as texts it may be a transcript. */
+static bool is_complete(const cJSON *row)
+{
+    static const char *const parts[][3] = { { "prompt", "chosen", "rejected" },
+                                            { "prompt", "completion", "completion" } };
+
+    for (size_t i = 0; i < AT_COUNT(parts); i++) {
+        bool texts = true, lists = true;
+        for (size_t k = 0; k < 3; k++) {
+            texts = texts && at_form_has_text(row, parts[i][k]);
+            lists = lists && at_form_has_list(row, parts[i][k]);
+        }
+        if (texts || lists)
+            return true;
+    }
+    return (at_form_has_list(row, "messages") && !at_json_find(row, "rejected_message") &&
+            !at_json_find(row, "generations")) ||
+           at_form_has_text(row, "text");
+}
+
+/* One of TRL's forms, or of what is close enough for the reader to say what is missing. */
+static AT_CHECKED check_row(const cJSON *row)
+{
+    static const char *const needed[][2] = { { "chosen", "rejected" },
+                                             { "completion", "prompt" },
+                                             { "messages", "messages" },
+                                             { "text", "text" },
+                                             { "prompt", "chosen" } };
+
+    for (size_t i = 0; i < AT_COUNT(needed); i++)
+        if (at_json_find(row, needed[i][0]) && at_json_find(row, needed[i][1]))
+            return AT_OK;
+    return at_fail(AT_DATA, "the row has none of the forms that are known (attune data convert "
+                            "--help lists them)");
+}
+
 AT_CHECKED at_form_take(const struct at_form **form, cJSON *row)
 {
     enum at_status st = AT_OK;
 
     *form = NULL;
+    drop_nulls(row);
+    if (is_complete(row))
+        goto done;
     for (size_t i = 0; cJSON_IsObject(row) && i < AT_COUNT(forms); i++)
         if (forms[i] != &at_form_trl && forms[i]->is(row)) {
             *form = forms[i];
@@ -181,14 +241,19 @@ done:
 
 AT_CHECKED at_form_give(const struct at_form *form, cJSON *row)
 {
+    static const char *const others[] = { "chat_template_kwargs", "tools" };
     static const char *const lists[] = { "prompt", "chosen", "rejected", "completion", "messages" };
     enum at_status st = AT_OK;
 
     if (!form->give)
         FAIL(AT_DATA, "rows are only read in the form %s, not written", form->name);
+    TRY(check_row(row));
+    for (size_t i = 0; !form->whole_messages && i < AT_COUNT(others); i++)
+        if (at_json_find(row, others[i]))
+            FAIL(AT_DATA, "rows of the form %s have no \"%s\"", form->name, others[i]);
     for (size_t i = 0; i < AT_COUNT(lists); i++)
         if (at_form_has_list(row, lists[i]))
-            TRY(at_form_check(at_json_find(row, lists[i]), lists[i]));
+            TRY(at_form_check(at_json_find(row, lists[i]), lists[i], form->whole_messages));
     TRY(form->give(row));
 done:
     return st;

@@ -7,7 +7,8 @@
 
 struct at_form {
     const char *name;
-    const char *what; /* its keys, for people */
+    const char *what;    /* its keys, for people */
+    bool whole_messages; /* messages are written as they are, with all their keys */
     bool (*is)(const cJSON *row);
     AT_CHECKED (*take)(cJSON *row);
     AT_CHECKED (*give)(cJSON *row); /* NULL: it is only read */
@@ -16,8 +17,9 @@ struct at_form {
 const struct at_form *at_form_get(size_t i);
 const struct at_form *at_form_find(const char *name); /* or NULL */
 /* Rewrites an object in TRL's keys: {prompt, chosen, rejected}, {prompt, completion}, {messages} or
- * {chosen, rejected}; *form is what it was, NULL when it was nothing of the table. Other keys stay.
- * AT_DATA with a sentence that names no place. */
+ * {chosen, rejected}; *form is what it was, NULL when it was nothing of the table. Other keys stay,
+ * nulls go. A row that is one of TRL's already is left alone, whatever else it holds. AT_DATA with
+ * a sentence that names no place. */
 AT_CHECKED at_form_take(const struct at_form **form, cJSON *row);
 /* Messages that both lists begin with; a list that goes no further keeps its last one. */
 size_t at_form_shared(const cJSON *a, const cJSON *b);

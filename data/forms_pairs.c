@@ -15,7 +15,7 @@ static AT_CHECKED take_openai(cJSON *row)
     const cJSON *input = at_json_find(row, "input"), *tools = at_json_find(input, "tools");
 
     if (cJSON_IsArray(tools) && tools->child)
-        FAIL(AT_DATA, "\"input\": tools are not supported; remove them");
+        at_form_set(row, "tools", cJSON_Duplicate(tools, true));
     TRY(at_form_messages(&part, at_json_find(input, "messages"), "messages"));
     at_form_set(row, "prompt", part);
     TRY(at_form_messages(&part, at_json_find(row, "preferred_output"), "preferred_output"));
@@ -40,6 +40,9 @@ static AT_CHECKED give_openai(cJSON *row)
     input = cJSON_CreateObject();
     cJSON_AddItemToObject(input, "messages",
                           cJSON_DetachItemFromObjectCaseSensitive(row, "prompt"));
+    if (at_json_find(row, "tools"))
+        cJSON_AddItemToObject(input, "tools",
+                              cJSON_DetachItemFromObjectCaseSensitive(row, "tools"));
     at_form_set(row, "input", input);
     at_form_set(row, "preferred_output", cJSON_DetachItemFromObjectCaseSensitive(row, "chosen"));
     at_form_set(row, "non_preferred_output",
@@ -50,6 +53,7 @@ done:
 
 const struct at_form at_form_openai = {
     .name = "openai",
+    .whole_messages = true,
     .what = "input.messages, preferred_output, non_preferred_output (Azure, Fireworks, Together)",
     .is = is_openai,
     .take = take_openai,
@@ -108,6 +112,7 @@ done:
 
 const struct at_form at_form_openpipe = {
     .name = "openpipe",
+    .whole_messages = true,
     .what = "messages, rejected_message",
     .is = is_openpipe,
     .take = take_openpipe,
@@ -244,6 +249,7 @@ done:
 
 const struct at_form at_form_ultrafeedback = {
     .name = "ultrafeedback",
+    .whole_messages = true,
     .what = "prompt as text, chosen and rejected as whole conversations (distilabel)",
     .is = is_ultrafeedback,
     .take = take_ultrafeedback,

@@ -18,8 +18,9 @@ void at_form_set(cJSON *row, const char *key, cJSON *item);
 void at_form_drop(cJSON *row, const char *key);
 /* A copy of a message or a list of messages as a list; `key` is for the error. */
 AT_CHECKED at_form_messages(cJSON **out, const cJSON *item, const char *key);
-/* Messages have a role and a content. */
-AT_CHECKED at_form_check(const cJSON *list, const char *key);
+/* Messages have a role and a content, and nothing else; where they go out as they are (`whole`),
+ * tool calls may stand for the content, and other keys beside it. */
+AT_CHECKED at_form_check(const cJSON *list, const char *key, bool whole);
 /* The content of a list that is one message of the assistant; borrowed. */
 AT_CHECKED at_form_reply(const char **out, const cJSON *list, const char *key);
 

@@ -123,21 +123,28 @@ static bool is_hh(const cJSON *row)
            is_transcript(at_json_find(row, "rejected"));
 }
 
+/* Where a mark stands next at or behind `from`; it is looked for again only once it lies before. */
+static const char *next_mark(const char **last, const char *mark, const char *from)
+{
+    if (*last < from) {
+        const char *found = strstr(from, mark);
+        *last = found ? found : from + strlen(from);
+    }
+    return *last;
+}
+
 static AT_CHECKED take_transcript(cJSON *row, const char *key)
 {
     enum at_status st = AT_OK;
     cJSON *list = cJSON_CreateArray();
     struct at_buf text = { 0 };
-    const char *at = at_form_text(row, key);
+    const char *at = at_form_text(row, key), *ask = NULL, *answer = NULL;
 
     while (at[0]) {
         const bool asks = strncmp(at, human, sizeof human - 1) == 0;
         const char *begin = at + (asks ? sizeof human : sizeof assistant) - 1;
-        const char *next = strstr(begin, human), *other = strstr(begin, assistant);
-        if (!next || (other && other < next))
-            next = other;
-        if (!next)
-            next = begin + strlen(begin);
+        const char *a = next_mark(&ask, human, begin), *b = next_mark(&answer, assistant, begin);
+        const char *next = a < b ? a : b;
         at = next;
         while (begin < next && strchr(" \t\r\n", begin[0]))
             begin++;
@@ -191,7 +198,7 @@ static AT_CHECKED give_hh(cJSON *row)
 
     for (size_t i = 0; i < AT_COUNT(sides); i++) {
         const cJSON *side = at_json_find(row, sides[i]);
-        if (!cJSON_IsArray(side) || (prompt && !cJSON_IsArray(prompt)))
+        if (!cJSON_IsArray(side) || !side->child || (prompt && !cJSON_IsArray(prompt)))
             FAIL(AT_DATA, "hh-rlhf rows are pairs of conversations");
         at_buf_clear(&text);
         if (prompt)
@@ -296,7 +303,7 @@ static AT_CHECKED give_sharegpt(cJSON *row)
     cJSON *turns = cJSON_CreateArray(), *turn = NULL;
     const char *reply = NULL;
 
-    if (!cJSON_IsArray(list))
+    if (!cJSON_IsArray(list) || (rest && !cJSON_IsArray(rest)))
         FAIL(AT_DATA, "sharegpt rows are conversations");
     for (const cJSON *m = list->child; m; m = m->next) {
         TRY(give_turn(&turn, m));

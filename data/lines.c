@@ -29,12 +29,14 @@ static AT_CHECKED unpack_gzip(struct at_text *out, const char *path)
         stream.next_out = piece;
         stream.avail_out = sizeof piece;
         state = inflate(&stream, Z_NO_FLUSH);
+        if (state == Z_MEM_ERROR)
+            FAIL(AT_MEMORY, "%s cannot be unpacked: out of memory", path);
         if (state != Z_OK && state != Z_STREAM_END)
             FAIL(AT_DATA, "%s is damaged: gzip says %s", path,
                  state == Z_BUF_ERROR ? "that its end is missing" : stream.msg);
         at_buf_put(&out->unpacked, piece, sizeof piece - stream.avail_out);
+        TRY(at_buf_status(&out->unpacked));
     }
-    TRY(at_buf_status(&out->unpacked));
 done:
     if (begun)
         (void)inflateEnd(&stream);
@@ -60,8 +62,8 @@ static AT_CHECKED unpack_zstd(struct at_text *out, const char *path)
         if (left > 0 && in.pos == before && to.pos == 0)
             FAIL(AT_DATA, "%s is damaged: its end is missing", path);
         at_buf_put(&out->unpacked, piece, to.pos);
+        TRY(at_buf_status(&out->unpacked));
     }
-    TRY(at_buf_status(&out->unpacked));
 done:
     ZSTD_freeDStream(stream);
     return st;
@@ -155,6 +157,18 @@ void at_lines_close(struct at_lines *lines)
 
 /* ---- tables ---- */
 
+/* Spreadsheets write semicolons where the comma is a decimal one. */
+static char guess_separator(const struct at_cells *c)
+{
+    size_t commas = 0, semicolons = 0;
+
+    for (size_t i = c->at; i < c->file.n && c->file.data[i] != '\n'; i++) {
+        commas += c->file.data[i] == ',';
+        semicolons += c->file.data[i] == ';';
+    }
+    return semicolons > commas ? ';' : ',';
+}
+
 AT_CHECKED at_cells_open(struct at_cells *out, const char *path, char separator)
 {
     enum at_status st = AT_OK;
@@ -162,6 +176,8 @@ AT_CHECKED at_cells_open(struct at_cells *out, const char *path, char separator)
     *out = (struct at_cells){ .path = path, .separator = separator, .number = 1 };
     TRY(at_text_open(&out->file, path));
     out->at = skip_bom(&out->file);
+    if (separator == 0)
+        out->separator = guess_separator(out);
     if (at_utf8_check(out->file.data, out->file.n) < out->file.n)
         FAIL(AT_DATA, "%s is not UTF-8; save it as CSV UTF-8", path);
     if (memchr(out->file.data, 0, out->file.n))

@@ -50,9 +50,12 @@ struct at_cells {
     size_t *starts;        /* (capacity) of each in `text` */
     size_t n, capacity;    /* cells of the row */
 };
+/* separator 0: the comma, or the semicolon where the first line has more of these. AT_DATA for text
+ * that is no UTF-8. */
 AT_CHECKED at_cells_open(struct at_cells *out, const char *path, char separator);
 /* The next row that is not empty; *found is false behind the last. AT_DATA with the place for a
- * quote that is not closed or stands inside a cell, and for text that is no UTF-8. */
+ * quote that is not closed and for what stands behind a closing one; within a cell that does not
+ * begin with a quote, quotes are as they are. */
 AT_CHECKED at_cells_next(struct at_cells *cells, bool *found);
 const char *at_cells_get(const struct at_cells *cells, size_t i); /* valid until the next row */
 void at_cells_close(struct at_cells *cells);

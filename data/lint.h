@@ -9,6 +9,7 @@
 #define AT_LINT_H
 
 #include "chat.h"
+#include "row.h"
 #include "tokenizer.h"
 
 enum at_lint_level { AT_LINT_NOTE, AT_LINT_WARNING, AT_LINT_ERROR, AT_LINT_LEVELS };
@@ -30,8 +31,10 @@ struct at_lint_params {
     size_t n_train, n_held;
     const struct at_tokenizer *tokenizer; /* NULL: lengths and templates are not looked at */
     const struct at_chat *chat;           /* NULL: the model has none */
-    const char *eos, *system_prompt;      /* of at_dataset_params */
-    uint32_t max_length;                  /* tokens; 0: no limit */
+    bool has_kind;                        /* rows are of `kind`; else their keys tell */
+    enum at_row_kind kind;
+    const char *eos, *system_prompt; /* of at_dataset_params */
+    uint32_t max_length;             /* tokens; 0: no limit */
 };
 struct at_lint_finding {
     enum at_lint_check check;

@@ -40,6 +40,7 @@ static AT_CHECKED AT_PRINTF(5, 6) find(struct at_lint_batch *b, size_t i, enum a
     /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): clang-tidy 14 forgets va_start() */
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    text[at_utf8_check(text, strlen(text))] = 0; /* cut within a character */
     TRY(at_arena_strdup(&b->arena, &copy, text));
     finding.text = copy;
     if (key)
@@ -147,13 +148,17 @@ static bool equal_but_for_blanks(const char *a, const char *b)
 
 /* ---- a row by itself ---- */
 
-/* By its keys: a pair, a labelled row, or another. */
-static AT_CHECKED kind_of(enum at_row_kind *out, const struct at_line *line)
+/* What the method takes, or by its keys: a pair, a labelled row, or another. */
+static AT_CHECKED kind_of(enum at_row_kind *out, const struct at_lint_params *p,
+                          const struct at_line *line)
 {
     enum at_status st = AT_OK;
     cJSON *json = NULL;
     const struct at_form *form = NULL;
 
+    *out = p->kind;
+    if (p->has_kind)
+        goto done;
     *out = AT_ROWS_SFT;
     TRY(at_json_parse(&json, line->text, line->n, line->path, line->number));
     st = at_form_take(&form, json);
@@ -161,7 +166,7 @@ static AT_CHECKED kind_of(enum at_row_kind *out, const struct at_line *line)
         st = AT_OK;
     if (at_json_find(json, "chosen") || at_json_find(json, "rejected"))
         *out = AT_ROWS_PAIR;
-    else if (at_json_find(json, "label"))
+    else if (at_json_find(json, "label") && at_json_find(json, "completion"))
         *out = AT_ROWS_LABELLED;
 done:
     at_json_free(&json);
@@ -343,8 +348,9 @@ static AT_CHECKED take_line(struct at_lint_batch *b, size_t i)
     if (b->lines[i].n > INT32_MAX)
         return find(b, i, AT_LINT_BROKEN, NULL, "the line has %zu bytes; no row is that long",
                     b->lines[i].n);
-    st = kind_of(&row->kind, &b->lines[i]);
+    st = kind_of(&row->kind, b->params, &b->lines[i]);
     read.kind = row->kind;
+    read.reads_last = row->kind == AT_ROWS_PAIR; /* margins are looked at */
     if (st == AT_OK)
         st = at_record_read(r, &b->lines[i], &read, "", 0);
     if (st == AT_DATA)

@@ -190,13 +190,30 @@ static bool is_card(const char *digits, size_t n)
            passes_luhn(digits, n);
 }
 
+/* 212-555-0187 or 212) 555-0187 */
+static bool is_grouped(const char *text)
+{
+    static const size_t groups[] = { 3, 3, 4 };
+
+    for (size_t i = 0; i < AT_COUNT(groups); i++) {
+        const size_t gap = strspn(text, ") .-");
+        if ((gap > 0) != (i > 0))
+            return false;
+        text += gap;
+        if (strspn(text, "0123456789") != groups[i])
+            return false;
+        text += groups[i];
+    }
+    return true;
+}
+
 /* A national number begins with 0 and is written in groups, an international one with +. */
 static bool is_phone(const char *before, const char *text, size_t n, size_t n_separators)
 {
     const bool plus = before && *before == '+';
 
     return n >= 8 && n <= 15 &&
-           (plus ||
+           (plus || (n == 10 && is_grouped(text)) ||
             (text[0] == '0' && isdigit((unsigned char)text[1]) && n >= 9 && n_separators >= 1));
 }
 

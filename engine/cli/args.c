@@ -62,6 +62,18 @@ static bool is_bare(const char *name, const char *next)
     }
 }
 
+/* A word that is no key at all is said to be that, whatever follows it. */
+static AT_CHECKED check_known(const struct cli_flag *own, const char *name)
+{
+    enum at_key key = AT_KEY_seed;
+    const char *text = NULL, *near = at_config_suggest(name);
+
+    if (own || at_key_classify(name, &key, &text) != AT_CLASS_UNKNOWN)
+        return AT_OK;
+    return at_fail(AT_USAGE, "unknown flag --%s%s%s%s", name, near ? "; did you mean --" : "",
+                   near ? near : "", near ? "?" : "; `attune config keys` lists the keys");
+}
+
 /* Takes the flag argv[*at]; *at is moved past its value. */
 static AT_CHECKED read_flag(struct cli_args *a, int argc, char **argv, int *at)
 {
@@ -87,6 +99,7 @@ static AT_CHECKED read_flag(struct cli_args *a, int argc, char **argv, int *at)
     } else if (!own && is_bare(name, next)) {
         value = "true";
     } else if (!next || is_flag(next)) {
+        TRY(check_known(own, name));
         FAIL(AT_USAGE, "--%s needs a value", name);
     } else {
         value = next;
@@ -198,6 +211,48 @@ AT_CHECKED cli_config_read(struct at_config *out, const struct cli_args *args,
     TRY(at_config_read(out, document, path, args->keys, args->n_keys, method));
 done:
     at_json_free(&document);
+    return st;
+}
+
+bool cli_is_data(const char *path)
+{
+    static const char *const ends[] = { ".json", ".yaml", ".yml" };
+    const size_t n = strlen(path);
+
+    for (size_t i = 0; i < AT_COUNT(ends); i++) {
+        const size_t length = strlen(ends[i]);
+        if (n > length && strcmp(path + n - length, ends[i]) == 0)
+            return false;
+    }
+    return true;
+}
+
+AT_CHECKED cli_data_config_read(struct at_config *out, struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    const enum at_method pairs = AT_DPO;
+    const enum at_method *method = &pairs;
+    const bool data = args->n_positional > 0 && cli_is_data(args->positional[0]);
+    struct at_flag *keys = NULL;
+
+    for (size_t i = 0; i < args->n_keys; i++)
+        if (strcmp(args->keys[i].key, "method") == 0)
+            method = NULL;
+    if (!data) {
+        TRY(cli_config_read(out, args, args->n_positional > 0 ? NULL : method));
+    } else {
+        TRY(at_arena_alloc(&args->arena, &keys, args->n_keys + 1, sizeof *keys));
+        keys[0] = (struct at_flag){ "train_dataset", args->positional[0] };
+        for (size_t i = 0; i < args->n_keys; i++)
+            keys[i + 1] = args->keys[i];
+        TRY(at_config_read(out, NULL, NULL, keys, args->n_keys + 1, method));
+    }
+    if (out->train_dataset.n == 0)
+        FAIL(AT_USAGE,
+             "no data: name a file, or a configuration with train_dataset; usage: attune "
+             "data lint %s",
+             args->command->usage);
+done:
     return st;
 }
 

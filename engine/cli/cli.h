@@ -75,6 +75,11 @@ AT_CHECKED cli_flag_f64(double *out, const struct cli_args *args, const char *na
 /* The configuration from the first positional argument (if any) and the flags. */
 AT_CHECKED cli_config_read(struct at_config *out, const struct cli_args *args,
                            const enum at_method *method);
+/* The same of commands that take a data file in a configuration's place: it is their
+ * train_dataset, and the method is --method or dpo. AT_USAGE without train_dataset. */
+AT_CHECKED cli_data_config_read(struct at_config *out, struct cli_args *args);
+/* Whether a path is that of data: its name does not end as a configuration's. */
+bool cli_is_data(const char *path);
 /* --device and --kernels of commands without configuration. */
 struct at_gpu_params cli_gpu_params(const struct cli_args *args);
 AT_CHECKED cli_gpu_check(const struct cli_args *args); /* --kernels is auto or baseline */

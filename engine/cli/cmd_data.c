@@ -146,7 +146,7 @@ enum at_status cli_data_show(struct cli_args *args)
     uint32_t n = 3;
 
     TRY(cli_flag_u32(&n, args, "n", 1, UINT32_MAX));
-    TRY(cli_config_read(&config, args, NULL));
+    TRY(cli_data_config_read(&config, args));
     TRY(at_run_open_rows(&run, &config, NULL));
     d = run.data.was_split ? &run.data.all : &run.data.train;
     if (run.data.train_packs.how != AT_PACKING_NONE)

@@ -5,49 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A data file instead of a configuration. */
-static bool is_data(const char *path)
-{
-    static const char *const ends[] = { ".json", ".yaml", ".yml" };
-    const size_t n = strlen(path);
-
-    for (size_t i = 0; i < AT_COUNT(ends); i++) {
-        const size_t length = strlen(ends[i]);
-        if (n > length && strcmp(path + n - length, ends[i]) == 0)
-            return false;
-    }
-    return true;
-}
-
-static AT_CHECKED read_config(struct at_config *out, struct cli_args *args)
-{
-    enum at_status st = AT_OK;
-    const enum at_method pairs = AT_DPO;
-    const enum at_method *method = &pairs;
-    const bool data = args->n_positional > 0 && is_data(args->positional[0]);
-    struct at_flag *keys = NULL;
-
-    for (size_t i = 0; i < args->n_keys; i++)
-        if (strcmp(args->keys[i].key, "method") == 0)
-            method = NULL;
-    if (!data) {
-        TRY(cli_config_read(out, args, args->n_positional > 0 ? NULL : method));
-    } else {
-        TRY(at_arena_alloc(&args->arena, &keys, args->n_keys + 1, sizeof *keys));
-        keys[0] = (struct at_flag){ "train_dataset", args->positional[0] };
-        for (size_t i = 0; i < args->n_keys; i++)
-            keys[i + 1] = args->keys[i];
-        TRY(at_config_read(out, NULL, NULL, keys, args->n_keys + 1, method));
-    }
-    if (out->train_dataset.n == 0)
-        FAIL(AT_USAGE,
-             "no data: name a file, or a configuration with train_dataset; usage: attune "
-             "data lint %s",
-             args->command->usage);
-done:
-    return st;
-}
-
 /* ---- output ---- */
 
 static const char *path_of(const struct at_lint_params *p, uint32_t file)
@@ -198,7 +155,21 @@ done:
 
 /* ---- the command ---- */
 
-static AT_CHECKED verdict(const struct at_lint *lint, bool strict)
+/* The likely next command, of a file or of a configuration. */
+static void say_next(const struct at_lint *lint, const struct cli_args *args)
+{
+    const char *path = args->n_positional > 0 ? args->positional[0] : "CONFIG";
+
+    if (!cli_is_data(path))
+        cli_note("next       attune data show %s", path);
+    else
+        cli_note("next       attune data show %s --method %s --model_name_or_path MODEL", path,
+                 lint->n_singles > 0    ? "sft"
+                 : lint->n_labelled > 0 ? "kto"
+                                        : "dpo");
+}
+
+static AT_CHECKED verdict(const struct at_lint *lint, const struct cli_args *args, bool strict)
 {
     uint32_t n_warnings = 0;
 
@@ -209,7 +180,7 @@ static AT_CHECKED verdict(const struct at_lint *lint, bool strict)
                        lint->n_bad, lint->n_rows);
     if (strict && n_warnings > 0)
         return at_fail(AT_DATA, "%u warnings, and --strict was given", n_warnings);
-    cli_note("next       attune data show CONFIG --n 3   shows rows as the trainer sees them");
+    say_next(lint, args);
     return AT_OK;
 }
 
@@ -221,11 +192,14 @@ enum at_status cli_data_lint(struct cli_args *args)
     struct at_lint_params p = { .n_train = 0 };
     struct at_lint lint = { .n_findings = 0 };
 
-    TRY(read_config(&config, args));
+    TRY(cli_data_config_read(&config, args));
     p.train = config.train_dataset.items;
     p.n_train = config.train_dataset.n;
     p.held = config.eval_dataset.items;
     p.n_held = config.eval_dataset.n;
+    p.has_kind = !cli_is_data(args->n_positional > 0 ? args->positional[0] : "") &&
+                 at_method_get(config.run_method)->rows == AT_ROWS_SFT;
+    p.kind = AT_ROWS_SFT;
     p.eos = config.eos_token;
     p.system_prompt = config.system_prompt;
     p.max_length = at_run_row_limit(&config);
@@ -237,13 +211,15 @@ enum at_status cli_data_lint(struct cli_args *args)
         TRY(at_bundle_open(&bundle, &open));
         p.tokenizer = bundle.tokenizer;
         p.chat = bundle.chat;
+        if (bundle.chat_problem)
+            at_warn("chat_template", "%s", bundle.chat_problem);
     }
     TRY(at_lint_run(&lint, &p));
     if (cli_flag_on(args, "json"))
         TRY(print_json(&lint, &p));
     else
         TRY(print_text(&lint, &p, &args->arena, cli_flag_on(args, "all")));
-    TRY(verdict(&lint, cli_flag_on(args, "strict")));
+    TRY(verdict(&lint, args, cli_flag_on(args, "strict")));
 done:
     at_lint_release(&lint);
     at_bundle_close(&bundle);

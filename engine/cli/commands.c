@@ -150,7 +150,7 @@ static const struct cli_command commands[] = {
       .config = true,
       .run = cli_data_lint },
     { .name = "data show",
-      .usage = "CONFIG [--json] [--n N] [--key value ...]",
+      .usage = "CONFIG|FILE.jsonl [--json] [--n N] [--key value ...]",
       .help = "rows as the trainer will see them",
       FLAGS(data_show_flags),
       .n_positional = 1,

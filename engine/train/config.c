@@ -500,6 +500,11 @@ static AT_CHECKED unknown_key(const char *name, const char *where)
     reason = word_find(renamed, AT_COUNT(renamed), name);
     if (reason)
         return at_fail(AT_USAGE, "%s%s: write %s%s", where, name, flag ? "--" : "", reason);
+    if (strcmp(name, "stages") == 0)
+        return at_fail(AT_USAGE,
+                       "%sthis is a pipeline of several stages: `attune run` takes it, with "
+                       "--dry_run to check it",
+                       where);
     near = at_config_suggest(name);
     if (near)
         return at_fail(AT_USAGE, "%s%s%s; did you mean %s%s?", flag ? "" : where, kind, name,

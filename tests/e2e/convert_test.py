@@ -76,6 +76,8 @@ HOLDS["orca"] = [SINGLE, SYSTEM]  # one turn
 
 
 def run(*arguments, code=0):
+    if arguments[:2] == ("data", "convert") and code == 0:
+        pathlib.Path(arguments[arguments.index("--output") + 1]).unlink(missing_ok=True)
     out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True)
     assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
     return out
@@ -162,10 +164,41 @@ def check_tables(folder):
     again = folder / "again.jsonl"
     run("data", "convert", packed, "--output", again, *columns)
     assert again.read_bytes() == out.read_bytes()
+    (folder / "semicolons.csv").write_text('prompt;chosen;rejected;margin\n"a;1";b, c;d;0.5\n')
+    run("data", "convert", folder / "semicolons.csv", "--output", out, "--plain")
+    assert rows_of(out) == [{"prompt": "a;1", "chosen": "b, c", "rejected": "d", "margin": 0.5}]
     (folder / "labels.tsv").write_text('prompt\tcompletion\tlabel\na\t"b\t""c"""\tTRUE\nd\te\t0\n')
     run("data", "convert", folder / "labels.tsv", "--output", out, "--plain")
     assert rows_of(out) == [{"prompt": "a", "completion": 'b\t"c"', "label": True},
                             {"prompt": "d", "completion": "e", "label": False}]
+
+
+def check_complete(folder):
+    """A row of TRL's own stays what it is, whatever other keys and nulls it has."""
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "b", "instruction": "i"},
+            {"prompt": [message("user", "p")], "chosen": [message("assistant", "a")], "generations": ["x", "y"],
+             "rejected": [message("assistant", "b")], "ratings": [1, 1], "instruction": "i"}]
+    out = folder / "out.jsonl"
+    said = run("data", "convert", write(folder / "in.jsonl", rows), "--output", out).stderr
+    assert rows_of(out) == rows and "trl to trl" in said
+    orca = {"prompt": None, "question": "q", "chosen": "a", "rejected": "b", "completion": None}
+    run("data", "convert", write(folder / "in.jsonl", [orca]), "--output", out)
+    assert rows_of(out) == [pair([message("user", "q")], "a", "b")], rows_of(out)
+    sft = {"conversations": turns([message("user", "p"), message("assistant", "a")]), "chosen": None, "rejected": None}
+    run("data", "convert", write(folder / "in.jsonl", [sft]), "--output", out)
+    assert rows_of(out) == [{"messages": [message("user", "p"), message("assistant", "a")]}]
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    calls = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    row = {"prompt": [message("user", "p")], "chosen": [calls], "rejected": [message("assistant", "b")], "tools": tools}
+    made = folder / "made.jsonl"
+    run("data", "convert", write(folder / "in.jsonl", [row]), "--output", made, "--to", "openai")
+    assert rows_of(made)[0]["input"]["tools"] == tools
+    run("data", "convert", made, "--output", out)
+    assert rows_of(out) == [{**row, "chosen": [without(calls, "content")]}] or rows_of(out) == [row], rows_of(out)
+    out.unlink()
+    run("data", "convert", folder / "in.jsonl", "--output", out, "--to", "sharegpt", code=65)
+    run("data", "convert", write(folder / "in.jsonl", [{"question": "q", "answer": "a"}]), "--output", out, code=65)
+    assert not out.exists()
 
 
 def check_faults(folder):
@@ -190,18 +223,19 @@ def check_faults(folder):
     before = good.read_bytes()
     for name, (content, flags, code, text) in faults.items():
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-        said = run("data", "convert", folder / name, "--output", good, *flags, code=code).stderr
+        said = run("data", "convert", folder / name, "--output", folder / "never.jsonl", *flags, code=code).stderr
         assert text in said.splitlines()[-1] and said.splitlines()[-1].startswith("attune: error: "), (name, said)
-        assert good.read_bytes() == before, f"{name}: the good file was touched"
-    run("data", "convert", good, "--output", good, code=2)
+        assert not (folder / "never.jsonl").exists(), f"{name}: something was written"
+    run("data", "convert", good, "--output", good, code=73)
     assert good.read_bytes() == before
     run("data", "convert", good, "--output", folder / "none" / "x.jsonl", code=73)
-    run("data", "convert", folder / "none.jsonl", "--output", good, code=66)
+    run("data", "convert", folder / "none.jsonl", "--output", folder / "never.jsonl", code=66)
 
 
 with tempfile.TemporaryDirectory() as name:
     check_forms(pathlib.Path(name))
     check_singles(pathlib.Path(name))
     check_tables(pathlib.Path(name))
+    check_complete(pathlib.Path(name))
     check_faults(pathlib.Path(name))
 print("convert: the same rows in every form")

@@ -43,7 +43,7 @@ static void personal_numbers_with_check_digits_are_found(void **state)
     static const char *const personal[] = {
         "a.b+c@mail.co",     "to Jo@x-y.org.",   "+49 (0)30 901820",  "0171 2345678",
         "020-7946-0958",     "5555555555554444", "3782-822463-10005", "GB82 WEST 1234 5698 7654 32",
-        "(+1) 212 555 0187",
+        "(+1) 212 555 0187", "415-301-8812",
     };
     static const char *const fine[] = {
         "me@example.com",
