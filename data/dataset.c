@@ -241,8 +241,10 @@ static AT_CHECKED take_line(struct batch *b, const struct at_line *line, struct 
     TRY(at_record_read(&b->record, line, b->params, b->eos, out->half));
     if (lacks_template(b))
         return at_line_fail(line, NULL,
-                            "the row is a conversation, but the model has no chat "
-                            "template; name one with chat_template_path");
+                            "the row is a conversation, but %s; name another chat template with "
+                            "chat_template_path",
+                            b->params->chat_problem ? b->params->chat_problem
+                                                    : "the model has no chat template");
     if (b->record.doubt[0] && b->params->on_bad != AT_BAD_KEEP)
         return refuse_row(b, line, out, b->record.doubt);
     b->chat |= b->record.chat;

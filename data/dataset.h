@@ -20,6 +20,7 @@ struct at_dataset_params {
     enum at_row_kind kind;
     const struct at_tokenizer *tokenizer;
     const struct at_chat *chat; /* NULL: conversational rows are AT_DATA */
+    const char *chat_problem;   /* why there is none, for the message; or NULL */
     const char *eos;            /* appended to plain completions that lack it; NULL: tokenizer's */
     const char *system_prompt;  /* put before conversations that have no system message; or NULL */
     uint32_t max_length;        /* tokens of prompt + completion; 0: no limit */

@@ -107,7 +107,8 @@ static AT_CHECKED put_token(struct at_buf *out, const struct at_tokenizer *t,
     struct at_buf text = { 0 };
 
     if (token->is_byte) {
-        at_buf_put(out, &(char){ (char)at_byte_token(token->text, token->n_text) }, 1);
+        const char byte = (char)at_byte_token(token->text, token->n_text);
+        at_buf_put(out, &byte, 1);
     } else {
         at_buf_put(&text, token->text, token->n_text);
         TRY(apply_ops(&t->decoder, &text, first));

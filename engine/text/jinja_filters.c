@@ -273,7 +273,7 @@ static AT_CHECKED to_int(struct at_value *out, struct at_jinja_run *r, const str
         goto done;
     if (whole)
         *out = at_v_int(i);
-    else if (x > -0x1p63 && x < 0x1p63)
+    else if (fabs(x) < 0x1p63)
         *out = at_v_int((int64_t)x);
     else if (isfinite(x))
         TRY(at_run_fail(r, "the number %.17g is too large", x));

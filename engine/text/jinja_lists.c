@@ -446,7 +446,7 @@ static AT_CHECKED choose(struct at_value *out, struct at_jinja_run *r, const str
 
     if (by_attribute && args->n == 0)
         TRY(at_run_fail(r, "Missing parameter for attribute name"));
-    if (args->n > by_attribute)
+    if (args->n > (by_attribute ? 1u : 0u))
         TRY(take_function(&test, &rest, r, args, by_attribute, at_test_find, "test"));
     TRY(at_value_items(&items, r, self));
     TRY(at_value_list(out, r, AT_V_GENERATOR, 0));

@@ -61,6 +61,7 @@ static struct at_dataset_params dataset_params(const struct at_run *run, enum at
         .kind = at_method_get(run->method)->rows,
         .tokenizer = run->bundle.tokenizer,
         .chat = run->bundle.chat,
+        .chat_problem = run->bundle.chat_problem,
         .eos = c->eos_token,
         .system_prompt = c->system_prompt,
         .max_length = takes_long_rows(packing) ? 0 : c->max_length,
@@ -255,11 +256,7 @@ static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
     if (events)
         out->events = *events;
     TRY(at_bundle_open(&out->bundle, &b));
-    st = open_data(out);
-    if (st == AT_DATA && out->bundle.chat_problem)
-        at_warn("chat_template", "%s", out->bundle.chat_problem);
-    if (st != AT_OK)
-        goto done;
+    TRY(open_data(out));
     TRY(open_packs(out));
     count_steps(out);
 done:
