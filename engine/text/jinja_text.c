@@ -240,7 +240,7 @@ static AT_CHECKED put_conversion(struct at_buf *out, struct at_jinja_run *r,
         at_buf_printf(&text, c->plus ? "%+.*f" : "%.*f", c->precision < 0 ? 6 : c->precision,
                       at_v_number(v));
     } else {
-        if (c->precision >= 0 || (v->type == AT_V_FLOAT && !(v->f > -0x1p62 && v->f < 0x1p62)))
+        if (c->precision >= 0 || (v->type == AT_V_FLOAT && !(fabs(v->f) < 0x1p62)))
             TRY(at_run_fail(r, "this conversion of a number is not supported"));
         const int64_t i = v->type == AT_V_FLOAT ? (int64_t)v->f : v->i;
         if (c->type == 'x' || c->type == 'X')
@@ -283,8 +283,10 @@ AT_CHECKED at_text_percent(struct at_value *out, struct at_jinja_run *r,
         }
         if (i < format->n && *s == '(') {
             const char *close = memchr(s, ')', format->n - i);
-            if (!close || !mapping || mapping->type != AT_V_DICT)
-                TRY(at_run_fail(r, "format requires a mapping"));
+            if (!close || !mapping || mapping->type != AT_V_DICT) {
+                st = at_run_fail(r, "format requires a mapping");
+                goto done;
+            }
             TRY(at_dict_find_text(&found, r, mapping->dict, s + 1, (size_t)(close - s) - 1));
             v = found;
             i += (size_t)(close - s) + 1;
