@@ -469,7 +469,7 @@ void at_lint_words_init(struct at_lint_words *out)
             while (out->hashes[at] != 0 && out->hashes[at] != hash)
                 at = (at + 1) % AT_LINT_WORDS;
             out->hashes[at] = hash;
-            out->languages[at] |= 1u << k;
+            out->languages[at] = (uint8_t)(out->languages[at] | 1u << k);
         }
 }
 

@@ -3,6 +3,7 @@
 #include "tokenizer_parts.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <utf8proc.h>

@@ -125,7 +125,8 @@ static void quantising_gives_the_codes_and_scales_of_bitsandbytes(void **state)
     (void)state;
     REQUIRE_OK(at_weights_open(&published, FIXTURE));
     for (size_t i = 0; i < AT_COUNT(cases); i++) {
-        const struct at_quantise_params params = { cases[i].type, cases[i].nested };
+        const struct at_quantise_params params = { .type = cases[i].type,
+                                                   .nested = cases[i].nested };
         const uint8_t *packed = at_weights_find(published, cases[i].name)->data;
         struct at_weights *weights = open_plain(&params);
         const struct at_source *s = NULL;
@@ -163,7 +164,7 @@ static void quantising_gives_the_codes_and_scales_of_bitsandbytes(void **state)
 
 static void bytes_are_those_of_llm_int8(void **state)
 {
-    const struct at_quantise_params params = { AT_INT8, false };
+    const struct at_quantise_params params = { .type = AT_INT8 };
     const size_t stride0 = at_quant_row_bytes(AT_INT8, 0, COLS),
                  stride1 = at_quant_row_bytes(AT_INT8, 1, COLS);
     uint8_t *plane0 = malloc(ROWS * stride0), *plane1 = malloc(ROWS * stride1);
