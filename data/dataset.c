@@ -241,7 +241,7 @@ static AT_CHECKED take_line(struct batch *b, const struct at_line *line, struct 
     TRY(at_record_read(&b->record, line, b->params, b->eos, out->half));
     if (lacks_template(b))
         return at_line_fail(line, NULL,
-                            "the row is a conversation, but %s; name another chat template with "
+                            "the row is a conversation, but %s; name one with "
                             "chat_template_path",
                             b->params->chat_problem ? b->params->chat_problem
                                                     : "the model has no chat template");

@@ -349,8 +349,10 @@ AT_CHECKED at_text_format(struct at_value *out, struct at_jinja_run *r,
             continue;
         }
         close = *s == '{' ? memchr(s, '}', format->n - i) : NULL;
-        if (!close)
-            TRY(at_run_fail(r, "single '%c' encountered in format string", *s));
+        if (!close) {
+            st = at_run_fail(r, "single '%c' encountered in format string", *s);
+            goto done;
+        }
         const size_t n = (size_t)(close - s) - 1;
         for (size_t k = 0; k < n; k++)
             if (memchr(".[!:{", s[1 + k], 5))
