@@ -90,8 +90,9 @@ struct at_lint_batch {
     const char *keys[AT_MAX_SIDES];
 };
 AT_CHECKED at_lint_push(struct at_lint_batch *batch, const struct at_lint_finding *finding);
-/* Reads and checks the lines of batch `index` of an array, for at_parallel_for(); sets `st`. */
-void at_lint_batch_run(void *batches, size_t index);
+/* Reads and checks the lines of batch `index` of the array `context`, for at_parallel_for(); sets
+ * `st`. */
+void at_lint_batch_run(void *context, size_t index);
 void at_lint_batch_release(struct at_lint_batch *batch);
 
 #endif

@@ -115,7 +115,8 @@ static AT_CHECKED add_words(struct at_buf *reads, const char *at, const char *na
     while (at < end) {
         const size_t n = strcspn(at, " \t,\r\n");
         size_t i = 0;
-        while (i < AT_COUNT(words) && (strlen(words[i].word) != n || memcmp(words[i].word, at, n)))
+        while (i < AT_COUNT(words) &&
+               (strlen(words[i].word) != n || memcmp(words[i].word, at, n) != 0))
             i++;
         if (n > 0 && i == AT_COUNT(words))
             return at_fail(AT_DATA,

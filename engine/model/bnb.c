@@ -220,6 +220,7 @@ AT_CHECKED at_bnb_attach(struct at_weights *weights)
                 TRY(read_state(weights, &weights->sources[i], &kinds[k]));
                 n_found++;
             }
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): what fails never returns AT_OK */
     if (n_found == 0 && cJSON_IsString(method) && strcmp(method->valuestring, "bitsandbytes") == 0)
         FAIL(AT_DATA,
              "%s: quantization_config names bitsandbytes, but no tensor has a quant_state of 4 "

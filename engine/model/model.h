@@ -38,7 +38,7 @@ AT_CHECKED at_model_config_from_gguf(struct at_model_config *out, const struct a
 AT_CHECKED at_model_config_check(const struct at_model_config *config, const char *name);
 /* The bits of layers as the family has them where nothing is said: with a window every pattern-th
  * layer but, or those from `from` on; without rotation every `unturned`-th (0: none). */
-void at_layers_default(struct at_model_config *config, uint32_t pattern, uint32_t from,
+void at_layers_default(struct at_model_config *out, uint32_t pattern, uint32_t from,
                        uint32_t unturned);
 /* Window of layer l, 0: none; whether its queries and keys are turned. */
 uint32_t at_layer_window(const struct at_model_config *config, uint32_t layer);

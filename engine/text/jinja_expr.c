@@ -118,6 +118,7 @@ static AT_CHECKED parse_items(struct at_node **out, struct at_parser *p, enum at
         if (at_parse_is(p, close))
             break;
         TRY(at_parse_expression(last, p));
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): what fails never returns AT_OK */
         last = &(*last)->next;
         if (kind != AT_N_DICT)
             continue;
@@ -187,10 +188,12 @@ static AT_CHECKED parse_argument(struct at_node **out, struct at_parser *p,
     *latest = kind;
     TRY(at_parse_node(out, p, kind));
     if (kind == AT_N_KEYWORD) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): what fails never returns AT_OK */
         (*out)->name = name->s;
         (*out)->n_name = name->n;
         p->at += 2;
     }
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): what fails never returns AT_OK */
     TRY(at_parse_expression(&(*out)->a, p));
 done:
     return st;
@@ -210,6 +213,7 @@ static AT_CHECKED parse_arguments(struct at_node **out, struct at_parser *p)
         if (at_parse_is(p, ")"))
             break;
         TRY(parse_argument(last, p, &latest));
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): what fails never returns AT_OK */
         last = &(*last)->next;
     }
     TRY(at_parse_expect(p, ")"));

@@ -127,6 +127,7 @@ static AT_CHECKED lex_raw(struct lexer *x, size_t begin)
         size_t end;
         if (!looking_at(x, i, "{%"))
             continue;
+        /* NOLINTNEXTLINE(bugprone-narrowing-conversions): ASCII */
         const char sign = is_sign(x, i + 2) ? x->s[i + 2] : 0;
         end = word_tag_end(x, i + 2 + (sign != 0), "endraw", true);
         if (end == 0)
@@ -146,6 +147,7 @@ static AT_CHECKED lex_comment(struct lexer *x)
 
     for (size_t i = begin; i + 2 <= x->n; i++)
         if (looking_at(x, i, "#}")) {
+            /* NOLINTNEXTLINE(bugprone-narrowing-conversions): ASCII */
             const char sign = i > begin && is_sign(x, i - 1) ? x->s[i - 1] : 0;
             move_behind(x, behind_tag(x, i, sign, true));
             return AT_OK;
@@ -167,6 +169,7 @@ static int hex_digit(char c)
 static size_t read_code(uint32_t *code, const char *s, size_t n)
 {
     const char *const kinds = "xuU";
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes with a length */
     const char *kind = n > 0 ? memchr(kinds, s[0], 3) : NULL;
     size_t i = 0;
 
@@ -305,11 +308,14 @@ static AT_CHECKED lex_operator(struct lexer *x)
         (void)at_utf8_get(x->s + x->i, &length);
         TRY(fail(x, "the character '%.*s' is not expected here", (int)length, x->s + x->i));
     }
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes with a length */
     if (memchr(opening, c, 3)) {
         if (x->n_open == AT_MAX_NESTING)
             TRY(fail(x, "brackets are nested deeper than %d", AT_MAX_NESTING));
         x->open[x->n_open++] = c;
+        /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes with a length */
     } else if (memchr(closing, c, 3)) {
+        /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes with a length */
         const char *own = memchr(closing, c, 3);
         if (x->n_open == 0 || x->open[x->n_open - 1] != opening[own - closing])
             TRY(fail(x, "'%c' closes nothing that is open", c));
@@ -352,6 +358,7 @@ static AT_CHECKED lex_tag(struct lexer *x, bool block)
             TRY(fail(x, "a tag does not end"));
         if (x->n_open == 0 && looking_at(x, x->i + sign, end)) {
             TRY(push(x, block ? AT_LEX_BLOCK_END : AT_LEX_VARIABLE_END, x->s + x->i, 2));
+            /* NOLINTNEXTLINE(bugprone-narrowing-conversions): ASCII */
             move_behind(x, behind_tag(x, x->i + sign, sign ? x->s[x->i] : 0, block));
             goto done;
         }
@@ -367,12 +374,14 @@ static AT_CHECKED lex_text(struct lexer *x)
 
     while (x->i < x->n) {
         size_t at = x->i, end = 0;
+        /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes with a length */
         while (at < x->n && !(x->s[at] == '{' && at + 1 < x->n && memchr("{%#", x->s[at + 1], 3)))
             at++;
         if (at == x->n) {
             TRY(push(x, AT_LEX_DATA, x->s + x->i, x->n - x->i));
             break;
         }
+        /* NOLINTNEXTLINE(bugprone-narrowing-conversions): ASCII */
         const char kind = x->s[at + 1], sign = is_sign(x, at + 2) ? x->s[at + 2] : 0;
         TRY(push_data(x, at, sign, kind != '{'));
         advance(x, at + 2 + (sign != 0));
@@ -398,6 +407,7 @@ static AT_CHECKED normalise(char **out, size_t *out_n, struct at_arena *arena, c
 
     TRY(at_arena_strndup(arena, out, text, n));
     for (size_t i = 0; i < n; i++) {
+        /* NOLINTNEXTLINE(bugprone-narrowing-conversions): ASCII */
         (*out)[length++] = text[i] == '\r' ? '\n' : text[i];
         if (text[i] == '\r' && i + 1 < n && text[i + 1] == '\n')
             i++;

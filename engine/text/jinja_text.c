@@ -206,6 +206,7 @@ static size_t read_conversion(struct conversion *c, const char *s, size_t n)
     size_t i = 0;
 
     *c = (struct conversion){ .precision = -1 };
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes with a length */
     for (; i < n && memchr("-0+ #", s[i], 5); i++) {
         c->left |= s[i] == '-';
         c->zeros |= s[i] == '0';
@@ -218,6 +219,7 @@ static size_t read_conversion(struct conversion *c, const char *s, size_t n)
     if (i < n && s[i] == '.')
         for (i++, c->precision = 0; i < n && s[i] >= '0' && s[i] <= '9' && c->precision < 100; i++)
             c->precision = c->precision * 10 + (s[i] - '0');
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes with a length */
     if (i >= n || !memchr("sdifFrxX", s[i], 8))
         return 0;
     c->type = s[i];
@@ -355,6 +357,7 @@ AT_CHECKED at_text_format(struct at_value *out, struct at_jinja_run *r,
         }
         const size_t n = (size_t)(close - s) - 1;
         for (size_t k = 0; k < n; k++)
+            /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes with a length */
             if (memchr(".[!:{", s[1 + k], 5))
                 TRY(at_run_fail(r, "the field {%.*s} of format() is not supported",
                                 (int)(n < 40 ? n : 40), s + 1));

@@ -625,9 +625,11 @@ static AT_CHECKED number_from_json(struct at_value *out, struct at_jinja_run *r,
     const char *text = json->valuestring;
 
     if (text && strpbrk(text, ".eE"))
+        /* NOLINTNEXTLINE(bugprone-branch-clone): the order matters */
         *out = at_v_float(x);
     else if (x == floor(x) && fabs(x) < 0x1p53)
         *out = at_v_int((int64_t)x);
+    /* NOLINTNEXTLINE(cert-err34-c): digits were checked */
     else if (text && sscanf(text, "%" SCNd64, &out->i) == 1 && fabs(x) < 0x1p63)
         out->type = AT_V_INT;
     else if (x == floor(x))

@@ -524,6 +524,7 @@ static enum at_status read_decode_strip(struct at_tokenizer *t, const cJSON *ite
                  "%s: decoder: Strip behind Fuse is not built in this version for more than one "
                  "ASCII character at the start",
                  name);
+        /* NOLINTNEXTLINE(bugprone-narrowing-conversions): ASCII */
         t->decoder.strip = op.start > 0 ? text[0] : 0;
         goto done;
     }
