@@ -249,9 +249,8 @@ AT_CHECKED cli_data_config_read(struct at_config *out, struct cli_args *args)
     }
     if (out->train_dataset.n == 0)
         FAIL(AT_USAGE,
-             "no data: name a file, or a configuration with train_dataset; usage: attune "
-             "data lint %s",
-             args->command->usage);
+             "no data: name a file, or a configuration with train_dataset; usage: attune %s %s",
+             args->command->name, args->command->usage);
 done:
     return st;
 }

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -76,7 +77,7 @@ HOLDS["orca"] = [SINGLE, SYSTEM]  # one turn
 
 
 def run(*arguments, code=0):
-    if arguments[:2] == ("data", "convert") and code == 0:
+    if "--output" in arguments and code == 0:
         pathlib.Path(arguments[arguments.index("--output") + 1]).unlink(missing_ok=True)
     out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True)
     assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
@@ -232,7 +233,18 @@ def check_faults(folder):
     run("data", "convert", folder / "none.jsonl", "--output", folder / "never.jsonl", code=66)
 
 
+def check_names():
+    """Every form of the table stands in --help and in data/README.md."""
+    table = set(re.findall(r'\.name = "([\w-]+)"', "".join(
+        path.read_text() for path in (SOURCE / "data").glob("forms*.c"))))
+    assert table == {*FORMS, *READ_ONLY, "trl"}, table
+    texts = run("data", "convert", "--help").stdout, (SOURCE / "data" / "README.md").read_text()
+    for text in texts:
+        assert all(re.search(rf"(?<![\w-]){form}(?![\w-])", text) for form in table - {"trl"}), (table, text)
+
+
 with tempfile.TemporaryDirectory() as name:
+    check_names()
     check_forms(pathlib.Path(name))
     check_singles(pathlib.Path(name))
     check_tables(pathlib.Path(name))

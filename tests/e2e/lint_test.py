@@ -9,6 +9,7 @@ import copy
 import json
 import pathlib
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -241,7 +242,18 @@ def check_text(folder):
         assert run.returncode == code and run.stderr.startswith("attune: error: "), (arguments, run)
 
 
+def check_names():
+    """Every check of the table is planted here and stands in data/README.md."""
+    table = set(re.findall(r'^CHECK\(\w+, \w+, "(\w+)"', (SOURCE / "data" / "lint.def").read_text(), re.M))
+    readme, test = (SOURCE / "data" / "README.md").read_text(), pathlib.Path(__file__).read_text()
+    assert len(table) > 20
+    for check in table:
+        assert f"`{check}`" in readme, f"{check} is not in data/README.md"
+        assert test.count(f'"{check}"') > 0, f"{check} is not planted"
+
+
 with tempfile.TemporaryDirectory() as name:
+    check_names()
     check_clean()
     check_planted(pathlib.Path(name))
     check_held(pathlib.Path(name))

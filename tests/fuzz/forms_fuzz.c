@@ -4,18 +4,25 @@
 #include "fuzz.h"
 #include "json.h"
 
+/* A refusal has a sentence. */
+static bool is_said(enum at_status st)
+{
+    AT_REQUIRE(st == AT_OK || (st == AT_DATA && at_message()[0] != 0));
+    return st == AT_OK;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     const struct at_form *form = NULL;
     cJSON *row = NULL;
 
     if (at_json_parse(&row, (const char *)data, n, "fuzz", 1) == AT_OK &&
-        at_form_take(&form, row) == AT_OK) {
+        is_said(at_form_take(&form, row))) {
         at_form_part(row);
         for (size_t i = 0; at_form_get(i); i++) {
             cJSON *copy = cJSON_Duplicate(row, true);
-            if (at_form_give(at_form_get(i), copy) == AT_OK)
-                (void)(at_form_take(&form, copy) == AT_OK);
+            if (is_said(at_form_give(at_form_get(i), copy)))
+                (void)is_said(at_form_take(&form, copy));
             cJSON_Delete(copy);
         }
     }

@@ -7,16 +7,28 @@
 
 enum { N = 40, V = 5, T = 7, R = 9, C = 3, IDS = 3 };
 
-/* ---- SwiGLU ---- */
+/* ---- SwiGLU, GeGLU ---- */
 
 static double gate[N], up[N], dm[N];
 
-static double swiglu_value(void)
+static void (*gated_fwd)(double *m, const double *gate, const double *up, size_t n);
+
+static double gated_value(void)
 {
     double m[N];
 
-    ref_swiglu_fwd(m, gate, up, N);
+    gated_fwd(m, gate, up, N);
     return gd_dot(dm, m, N);
+}
+
+/* Every other gate is `bent` times as large: flat and bent parts of the curve. */
+static void fill_gated(double bent)
+{
+    gd_fill(gate, N);
+    gd_fill(up, N);
+    gd_fill(dm, N);
+    for (size_t i = 1; i < N; i += 2)
+        gate[i] *= bent;
 }
 
 static void swiglu_backward_equals_differences(void **state)
@@ -24,22 +36,11 @@ static void swiglu_backward_equals_differences(void **state)
     double dgate[N], dup[N];
 
     (void)state;
-    gd_fill(gate, N);
-    gd_fill(up, N);
-    gd_fill(dm, N);
-    for (size_t i = 0; i < N; i++)
-        gate[i] *= i % 2 == 0 ? 1 : 20; /* flat and bent parts of the sigmoid */
+    fill_gated(20);
+    gated_fwd = ref_swiglu_fwd;
     ref_swiglu_bwd(dgate, dup, dm, gate, up, N);
-    gd_check("dgate", swiglu_value, gate, dgate, N);
-    gd_check("dup", swiglu_value, up, dup, N);
-}
-
-static double geglu_value(void)
-{
-    double m[N];
-
-    ref_geglu_fwd(m, gate, up, N);
-    return gd_dot(dm, m, N);
+    gd_check("dgate", gated_value, gate, dgate, N);
+    gd_check("dup", gated_value, up, dup, N);
 }
 
 static void geglu_backward_equals_differences(void **state)
@@ -47,14 +48,11 @@ static void geglu_backward_equals_differences(void **state)
     double dgate[N], dup[N];
 
     (void)state;
-    gd_fill(gate, N);
-    gd_fill(up, N);
-    gd_fill(dm, N);
-    for (size_t i = 0; i < N; i++)
-        gate[i] *= i % 2 == 0 ? 1 : 3;
+    fill_gated(3);
+    gated_fwd = ref_geglu_fwd;
     ref_geglu_bwd(dgate, dup, dm, gate, up, N);
-    gd_check("dgate", geglu_value, gate, dgate, N);
-    gd_check("dup", geglu_value, up, dup, N);
+    gd_check("dgate", gated_value, gate, dgate, N);
+    gd_check("dup", gated_value, up, dup, N);
 }
 
 /* ---- rows ---- */
