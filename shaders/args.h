@@ -37,6 +37,8 @@ struct dropout_args { U32 T, C, ldy, ldx, module, threshold, key0, key1; F32 sca
 struct embed_bwd_args { U32 n_ids, C, v0, V, t0, T, lddw, lddx; };
 /* C[M,N] (+)= alpha * op(A) op(B); accumulate 0 or 1; *_col: first column of a matrix in its rows. */
 struct gemm_args { U32 M, N, K, lda, ldb, ldc, a_col, b_col, c_col; F32 alpha; U32 accumulate; };
+/* The same of halves with an exponent a row (gemm_matrix.comp); lda, ldb in halves, multiples of 8. */
+struct gemm_half_args { U32 M, N, K, lda, ldb, ldc, c_col, accumulate; };
 /* y[N] (+)= alpha * W[N,K] x[K]; strides of W's planes in words. */
 struct gemv_args { U32 N, K, quants_stride, scales_stride; F32 alpha; U32 accumulate; };
 struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; F32 cap; };
@@ -45,6 +47,7 @@ struct head_grad_args { U32 R, n, v0, ldz; F32 cap; };
 struct head_kl_args { U32 R, C, ldu, ldh, ldr; };
 struct head_target_args { U32 R, C, n, v0, ldy, ldw; };
 struct mix_args { U32 n; F32 alpha; };
+struct pack_rows_args { U32 rows, cols, ldx, x_col, ldh; }; /* ldh in halves, a multiple of 8 */
 /* weight: loss_weight over the pairs of the step. divergence: losses/divergence.h; log_ratios 0 or 1. */
 struct pair_loss_args {
     U32 n_pairs, segments, whole; F32 weight, loss_weight, beta, label_smoothing, discopop_tau, mean_n_chosen, simpo_gamma, alphapo_alpha, center_rewards_coefficient, alpha; I32 divergence, log_ratios, use_weighting;

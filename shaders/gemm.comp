@@ -3,7 +3,8 @@
 //   0 NN (backward)  C[M,N] = alpha * A[M,K] * B[K,N]    (+ C)
 //   2 TN (gradient)  C[M,N] = alpha * A[K,M]^T * B[K,N]  (+ C)
 // Row-major f32; ld* and *_col (first column of the matrix in its rows) are multiples of 4. The sum over
-// k runs in order in one invocation, so an element's bits do not depend on M, N or the tile.
+// k runs in order in one invocation, so an element's bits do not depend on M, N or the tile. With
+// -DHALVES A and B are halves with an exponent a row, alpha is 1: see gemm_matrix.comp.
 //
 // Mapping: workgroup (x, y) = row tile, column tile of 64 x 64; 128 invocations own 8 x 4 each, in groups
 // of 4 rows that lie 32 rows apart, so that neighbours read successive vec4 of shared memory. The next
@@ -18,13 +19,38 @@
 const uint BM = 64, BN = 64, BK = 16, TM = 8, TN = 4, THREADS = 128;
 
 layout(local_size_x = 128) in;
+layout(binding = 2, std430) buffer out_c { vec4 c[]; };
+#ifdef HALVES
+layout(push_constant) uniform push { gemm_half_args p; };
+layout(binding = 0, std430) readonly buffer in_a { uvec2 a[]; };
+layout(binding = 1, std430) readonly buffer in_b { uvec2 b[]; };
+layout(binding = 3, std430) readonly buffer in_a_exp { int a_exp[]; };
+#if FORM == 1
+layout(binding = 4, std430) readonly buffer in_b_exp { int b_exp[]; };
+#endif
+
+vec4 widen(uvec2 h) { return vec4(unpackHalf2x16(h.x), unpackHalf2x16(h.y)); }
+vec4 load_a(uint r, uint i) { return widen(a[(r * p.lda + i) / 4]); }
+vec4 load_b(uint r, uint i) { return widen(b[(r * p.ldb + i) / 4]); }
+float power(int e) { return uintBitsToFloat(uint(e + 127) << 23); }
+vec4 scaled(vec4 v, uint row, uint col)
+{
+    v *= power(a_exp[row]);
+#if FORM == 1
+    for (uint e = 0; e < 4; e++)
+        v[e] *= power(b_exp[min(col + e, p.N - 1)]);
+#endif
+    return v;
+}
+#else
 layout(push_constant) uniform push { gemm_args p; };
 layout(binding = 0, std430) readonly buffer in_a { vec4 a[]; };
 layout(binding = 1, std430) readonly buffer in_b { vec4 b[]; };
-layout(binding = 2, std430) buffer out_c { vec4 c[]; };
 
 vec4 load_a(uint r, uint i) { return a[(r * p.lda + p.a_col + i) / 4]; }
 vec4 load_b(uint r, uint i) { return b[(r * p.ldb + p.b_col + i) / 4]; }
+vec4 scaled(vec4 v, uint row, uint col) { return p.alpha * v; }
+#endif
 
 // In shared memory a row is one k. Where memory has k along its rows, 4 values spread over 4 rows.
 const bool A_FLIP = FORM != 2, B_FLIP = FORM == 1;
@@ -121,7 +147,7 @@ void main()
         const uint row = row0 + (i / 4 * (BM / TM) + tm) * 4 + i % 4;
         const uint at = (row * p.ldc + p.c_col + col) / 4;
         if (row < p.M) {
-            vec4 v = p.alpha * sum[i];
+            vec4 v = scaled(sum[i], row, col);
             if (p.accumulate != 0)
                 v += c[at];
             c[at] = mix(vec4(0), v, used);

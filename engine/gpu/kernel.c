@@ -228,6 +228,18 @@ static void bind_storage(struct at_module *m)
         m->bindings[b] = (struct at_binding){ .kind = AT_BIND_STORAGE, .buffer = b };
 }
 
+/* Whether the SPIR-V has the capability of matrix units: it is among the first instructions. */
+static bool uses_matrices(const struct at_module *module)
+{
+    enum { HEADER = 5, CAPABILITY = 17, MATRIX = 6022 };
+    const size_t n = module->spirv_bytes / sizeof *module->spirv;
+
+    for (size_t i = HEADER; i + 1 < n && module->spirv[i] == (2u << 16 | CAPABILITY); i += 2)
+        if (module->spirv[i + 1] == MATRIX)
+            return true;
+    return false;
+}
+
 AT_CHECKED at_modules_create(struct at_gpu *gpu)
 {
     enum at_status st;
@@ -251,6 +263,7 @@ AT_CHECKED at_modules_create(struct at_gpu *gpu)
                                  .units = variants[i].units,
                                  .spirv = variants[i].spirv,
                                  .spirv_bytes = variants[i].spirv_bytes };
+        m->matrix = uses_matrices(m);
         parse_bindings(m, variants[i].bindings);
     }
 done:
@@ -315,6 +328,12 @@ static bool reaches(const struct at_gpu *gpu, const struct at_module *module)
     return true;
 }
 
+/* shaders.cmake leaves one word of a module that the build's glslang cannot compile. */
+static bool is_compiled(const struct at_module *module)
+{
+    return module->spirv_bytes > sizeof *module->spirv;
+}
+
 struct at_module *at_module_select(const struct at_gpu *gpu, uint32_t kernel,
                                    const struct at_work *work)
 {
@@ -324,8 +343,8 @@ struct at_module *at_module_select(const struct at_gpu *gpu, uint32_t kernel,
     for (size_t i = 0; i < AT_COUNT(variants) && !gpu->baseline_only; i++) {
         struct at_module *m = &gpu->modules[AT_COUNT(kernels) + i];
 
-        if (variants[i].kernel == kernel && variants[i].needs(&gpu->info, work->spec) &&
-            reaches(gpu, m))
+        if (variants[i].kernel == kernel && is_compiled(m) &&
+            variants[i].needs(&gpu->info, work->spec) && reaches(gpu, m))
             return m;
     }
     return &gpu->modules[kernel];
@@ -334,6 +353,16 @@ struct at_module *at_module_select(const struct at_gpu *gpu, uint32_t kernel,
 const char *at_kernel_variant(const struct at_gpu *gpu, uint32_t kernel, struct at_work work)
 {
     return at_module_select(gpu, kernel, &work)->variant;
+}
+
+struct at_digest at_kernels_digest(const struct at_gpu *gpu)
+{
+    struct at_hash hash;
+
+    at_hash_init(&hash);
+    for (size_t i = 0; i < N_TABLE; i++)
+        at_hash_put(&hash, gpu->modules[i].spirv, gpu->modules[i].spirv_bytes);
+    return at_hash_end(&hash);
 }
 
 uint32_t at_kernel_find(const char *name)
@@ -354,10 +383,18 @@ static AT_CHECKED create_pipeline(VkPipeline *out, const struct at_gpu *gpu,
                                         .pMapEntries = entries,
                                         .dataSize = work->n_spec * sizeof work->spec[0],
                                         .pData = work->spec };
+    const VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT lanes = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
+        .requiredSubgroupSize = gpu->info.matrix.lanes
+    };
     const VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .flags = gpu->compile_only ? VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR : 0,
         .stage = { .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                   .pNext = module->matrix ? &lanes : NULL,
+                   .flags = module->matrix
+                                ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT
+                                : 0,
                    .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                    .module = module->shader,
                    .pName = "main",

@@ -278,6 +278,11 @@ void at_pool_reserve(struct at_pool *pool, struct at_view *slot, uint64_t bytes,
     pool->bytes += bytes;
 }
 
+struct at_gpu *at_pool_gpu(const struct at_pool *pool)
+{
+    return pool->gpu;
+}
+
 uint64_t at_pool_bytes(const struct at_pool *pool)
 {
     return pool->bytes;

@@ -5,6 +5,30 @@
 #include "gpu.h"
 #include <vulkan/vulkan.h>
 
+/* VK_KHR_cooperative_matrix for headers before 1.3.255. */
+#ifndef VK_KHR_cooperative_matrix
+#define VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME "VK_KHR_cooperative_matrix"
+#define VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR \
+    ((VkStructureType)1000506000)
+#define VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR ((VkStructureType)1000506001)
+enum { VK_COMPONENT_TYPE_FLOAT16_KHR, VK_COMPONENT_TYPE_FLOAT32_KHR, VK_SCOPE_SUBGROUP_KHR = 3 };
+typedef struct VkPhysicalDeviceCooperativeMatrixFeaturesKHR {
+    VkStructureType sType;
+    void *pNext;
+    VkBool32 cooperativeMatrix, cooperativeMatrixRobustBufferAccess;
+} VkPhysicalDeviceCooperativeMatrixFeaturesKHR;
+typedef struct VkCooperativeMatrixPropertiesKHR {
+    VkStructureType sType;
+    void *pNext;
+    uint32_t MSize, NSize, KSize;
+    int AType, BType, CType, ResultType;
+    VkBool32 saturatingAccumulation;
+    int scope;
+} VkCooperativeMatrixPropertiesKHR;
+typedef VkResult(VKAPI_PTR *PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)(
+    VkPhysicalDevice, uint32_t *, VkCooperativeMatrixPropertiesKHR *);
+#endif
+
 enum { AT_VIEW_ALIGNMENT = 16 };
 
 enum at_binding_kind { AT_BIND_STORAGE, AT_BIND_UNIFORM_TEXEL, AT_BIND_STORAGE_TEXEL };
@@ -38,6 +62,7 @@ struct at_module {
     void (*units)(const uint32_t *s, uint32_t units[3]);
     const uint32_t *spirv;
     size_t spirv_bytes;
+    bool matrix; /* wants subgroups of info.matrix.lanes */
     struct at_binding bindings[AT_MAX_BINDINGS];
     uint32_t n_bindings;
     VkShaderModule shader;
@@ -55,7 +80,8 @@ struct at_messages {
 struct at_gpu {
     struct at_gpu_info info;
     bool baseline_only, profile, has_budget;
-    bool compile_only; /* no memory, no streams: at_kernel_statistics() only */
+    bool has_matrix, hides_matrix; /* the extensions; a validation layer that is older than them */
+    bool compile_only;             /* no memory, no streams: at_kernel_statistics() only */
     uint64_t memory_limit_bytes, pool_bytes; /* of pools: the limit, and what they have */
     double submission_flop;
     VkInstance instance;

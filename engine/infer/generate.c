@@ -111,6 +111,7 @@ AT_CHECKED at_generator_open(struct at_generator **out, struct at_weights *weigh
     TRY(at_alloc(&g, 1, sizeof *g));
     g->adapter_scale = p->adapter_scale;
     TRY(at_gpu_open(&g->gpu, &p->gpu));
+    TRY(at_model_choose_halves(config, g->gpu));
     TRY(plan(g, weights, config, p));
     TRY(commit(g, config));
     *out = g;

@@ -36,6 +36,8 @@ AT_CHECKED at_model_config_from_json(struct at_model_config *out, const cJSON *c
 AT_CHECKED at_model_config_from_gguf(struct at_model_config *out, const struct at_weights *weights);
 /* Sizes within what products of two of them and the kernels allow. name: for messages. */
 AT_CHECKED at_model_config_check(const struct at_model_config *config, const char *name);
+/* at_halves_choose() for the shapes of this model's layers. */
+AT_CHECKED at_model_choose_halves(const struct at_model_config *config, struct at_gpu *gpu);
 /* The bits of layers as the family has them where nothing is said: with a window every pattern-th
  * layer but, or those from `from` on; without rotation every `unturned`-th (0: none). */
 void at_layers_default(struct at_model_config *out, uint32_t pattern, uint32_t from,

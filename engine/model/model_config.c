@@ -1,4 +1,5 @@
 /* Sizes and flags of a model from config.json; what is not computed is refused by name. */
+#include "halves_choice.h"
 #include "model.h"
 #include "weights_file.h"
 
@@ -15,6 +16,15 @@ static AT_CHECKED check_range(const char *name, const char *what, uint32_t value
     if (value < 1 || value > most)
         return at_fail(AT_DATA, "%s: %s is %u; expected 1 to %u", name, what, value, most);
     return AT_OK;
+}
+
+AT_CHECKED at_model_choose_halves(const struct at_model_config *c, struct at_gpu *gpu)
+{
+    const struct at_weight_shape shapes[] = { { c->H * c->D, c->C },
+                                              { c->F, c->C },
+                                              { c->C, c->F } };
+
+    return at_halves_choose(gpu, shapes, AT_COUNT(shapes));
 }
 
 AT_CHECKED at_model_config_check(const struct at_model_config *c, const char *name)

@@ -174,17 +174,21 @@ void at_matmul_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, s
 /* ---- weights ---- */
 
 void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *scratch,
-                               const struct at_weight *const *weights, size_t n)
+                               const struct at_weight *const *weights, size_t n, uint32_t T)
 {
+    struct at_halves_need need = { 0 };
     uint64_t most = 0;
 
     for (size_t i = 0; i < n; i++) {
-        const uint64_t row_bytes = at_tensor_bytes(1, weights[i]->cols);
-        const uint64_t bytes = rows_in(panel_bytes, row_bytes, weights[i]->rows) * row_bytes;
+        const struct at_weight *w = weights[i];
+        const uint64_t row_bytes = at_tensor_bytes(1, w->cols);
+        const uint32_t panel = rows_in(panel_bytes, row_bytes, w->rows);
 
-        if (weights[i]->type != AT_F32 && bytes > most)
-            most = bytes;
+        if (w->type != AT_F32 && panel * row_bytes > most)
+            most = panel * row_bytes;
+        at_halves_add(&need, T, w->type == AT_F32 ? w->rows : panel, w->cols);
     }
+    at_halves_reserve(pool, &scratch->halves, &need);
     scratch->panel = (struct at_view){ 0 };
     if (most > 0)
         at_pool_reserve(pool, &scratch->panel, most, "dequantised weights");
@@ -223,8 +227,12 @@ void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, 
         return;
     for (uint32_t n = 0; n < w.rows; n += panel) {
         const struct at_weight part = at_weight_rows(w, n, least(panel, w.rows - n));
+        const struct at_tensor values = panel_values(s, part, scratch);
 
-        nt_columns(s, y, n, x, panel_values(s, part, scratch), 1, accumulate);
+        if (scratch->halves.a.buffer)
+            at_halves_nt(s, y, n, x, values, accumulate, &scratch->halves);
+        else
+            nt_columns(s, y, n, x, values, 1, accumulate);
     }
 }
 
@@ -239,8 +247,12 @@ void at_linear_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy
         return;
     for (uint32_t n = 0; n < w.rows; n += panel) {
         const struct at_weight part = at_weight_rows(w, n, least(panel, w.rows - n));
+        const struct at_tensor values = panel_values(s, part, scratch);
 
-        nn_columns(s, dx, dy, n, panel_values(s, part, scratch), 1, accumulate || n > 0);
+        if (scratch->halves.a.buffer)
+            at_halves_nn(s, dx, dy, n, values, accumulate || n > 0, &scratch->halves);
+        else
+            nn_columns(s, dx, dy, n, values, 1, accumulate || n > 0);
     }
 }
 

@@ -4,6 +4,7 @@
 #ifndef AT_LINEAR_H
 #define AT_LINEAR_H
 
+#include "halves.h"
 #include "quant.h"
 #include "tensor.h"
 
@@ -17,13 +18,15 @@ void at_matmul_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, s
 void at_matmul_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
                   float alpha, bool accumulate);
 
-/* Device scratch shared by all linear layers: one dequantised panel of a weight. */
+/* Device scratch shared by all linear layers: one dequantised panel of a weight, and the operands
+ * of its product where those are halves. */
 struct at_linear_scratch {
     struct at_view panel;
+    struct at_halves halves;
 };
-/* Largest panel that any of the n weights needs (0 bytes when all are f32). */
+/* Largest panel that any of the n weights needs (0 bytes when all are f32), for up to T rows. */
 void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *scratch,
-                               const struct at_weight *const *weights, size_t n);
+                               const struct at_weight *const *weights, size_t n, uint32_t T);
 
 /* y (T,N) = x (T,K) W^T, added to y with `accumulate`. */
 void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,

@@ -23,6 +23,7 @@ void at_head_reserve(struct at_pool *pool, struct at_head_scratch *scratch, uint
 {
     const uint32_t rows = (uint32_t)at_round_up(R, 64);
     const uint64_t state = (uint64_t)rows * STATE_FLOATS * sizeof(float);
+    struct at_halves_need need = { 0 };
 
     *scratch = (struct at_head_scratch){ .capacity_rows = rows, .chunk = HEAD_CHUNK };
     if (head.rows < HEAD_CHUNK)
@@ -32,6 +33,8 @@ void at_head_reserve(struct at_pool *pool, struct at_head_scratch *scratch, uint
     if (head.type != AT_F32)
         at_pool_reserve(pool, &scratch->panel, at_tensor_bytes(scratch->chunk, head.cols),
                         "dequantised head chunk");
+    at_halves_add(&need, rows, scratch->chunk, head.cols);
+    at_halves_reserve(pool, &scratch->halves, &need);
 }
 
 static struct at_view state_view(const struct at_head_scratch *scratch, uint32_t R)
@@ -68,7 +71,10 @@ static struct at_tensor chunk_logits(struct at_stream *s, struct at_tensor h, st
     struct at_tensor z = at_tensor_make(scratch->logits, h.dim[0], scratch->chunk);
 
     z.dim[1] = W.dim[0];
-    at_matmul_nt(s, z, h, W, 1, false);
+    if (scratch->halves.a.buffer)
+        at_halves_nt(s, z, 0, h, W, false, &scratch->halves);
+    else
+        at_matmul_nt(s, z, h, W, 1, false);
     return z;
 }
 
@@ -134,7 +140,10 @@ void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse,
         at_launch_head_chunk(s, &bufs, &args, logits_work(R, scratch));
         if (with_u) {
             copy_target_rows(s, wy, W, ids, v0);
-            at_matmul_nn(s, u, z, W, 1, v0 > 0);
+            if (scratch->halves.a.buffer)
+                at_halves_nn(s, u, z, 0, W, v0 > 0, &scratch->halves);
+            else
+                at_matmul_nn(s, u, z, W, 1, v0 > 0);
         }
     }
     const struct head_finish_bufs bufs = { .stats = row_view(stats, R, 4),
@@ -202,7 +211,7 @@ void at_head_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tens
 void at_head_logits(struct at_stream *s, struct at_tensor logits, struct at_tensor h,
                     struct at_weight w, const struct at_head_scratch *scratch)
 {
-    const struct at_linear_scratch panel = { scratch->panel };
+    const struct at_linear_scratch panel = { scratch->panel, scratch->halves };
 
     AT_REQUIRE(h.dim[0] <= 64);
     if (h.dim[0] == 1)

@@ -12,6 +12,7 @@ struct at_head_scratch {
     struct at_view logits;         /* (R, chunk) */
     struct at_view state;          /* running values of each row */
     struct at_view panel;          /* dequantised chunk of W */
+    struct at_halves halves;       /* operands of the products, where those are halves */
     float cap; /* soft-cap of the logits, cap * tanh(z / cap), which the caller sets; 0: none */
 };
 /* Plans scratch for up to R rows (rounded to 64) on a head (V, C); chunk chosen from limits. */

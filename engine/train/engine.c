@@ -134,6 +134,7 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                 config.attention_dropout);
     TRY(at_alloc(&out->host, 1, sizeof *out->host));
     TRY(at_gpu_open(&out->gpu, &p->gpu));
+    TRY(at_model_choose_halves(&config, out->gpu));
     TRY(at_pool_create(&out->frozen, out->gpu, "frozen weights"));
     TRY(at_pool_create(&out->state, out->gpu, "trainable state"));
     TRY(at_pool_create(&out->slab_pool, out->gpu, "slab"));

@@ -152,7 +152,7 @@ static void whole_slab(struct bench *b, enum at_quant_type type)
 
     begin(b);
     at_weight_reserve(b->pool, &weight, type, N, K, "weight");
-    at_linear_scratch_reserve(b->pool, &panel, weights, 1);
+    at_linear_scratch_reserve(b->pool, &panel, weights, 1, M);
     at_tensor_reserve(b->pool, &slab_x, M, K, "x");
     at_tensor_reserve(b->pool, &slab_y, M, N, "y");
     need(at_pool_commit(b->pool));

@@ -227,12 +227,12 @@ static void linear_scratch_holds_the_largest_panel(void **state)
     (void)state;
     gt_open(&t, 0);
     gt_begin(&t);
-    at_linear_scratch_reserve(t.pool, &scratch, all, 1);
+    at_linear_scratch_reserve(t.pool, &scratch, all, 1, 64);
     assert_int_equal(at_pool_bytes(t.pool), 0);
-    at_linear_scratch_reserve(t.pool, &scratch, all, 2);
+    at_linear_scratch_reserve(t.pool, &scratch, all, 2, 64);
     assert_int_equal(at_pool_bytes(t.pool), 100 * 32 * 4);
     gt_begin(&t);
-    at_linear_scratch_reserve(t.pool, &scratch, all, 3);
+    at_linear_scratch_reserve(t.pool, &scratch, all, 3, 64);
     assert_int_equal(at_pool_bytes(t.pool), 64 << 20);
     gt_close(&t);
 }

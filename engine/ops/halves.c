@@ -1,0 +1,147 @@
+#include "halves.h"
+
+#include "kernels.h"
+
+/* Halves (rows, cols) as pack_rows.comp writes them. */
+struct packed {
+    struct at_view view, exps;
+    uint32_t rows, ld;
+};
+
+static uint32_t half_ld(uint32_t cols)
+{
+    return (uint32_t)at_round_up(cols, 8);
+}
+
+static uint64_t half_bytes(uint32_t rows, uint32_t cols)
+{
+    return (uint64_t)rows * half_ld(cols) * 2;
+}
+
+static uint64_t exps_bytes(uint32_t rows)
+{
+    return at_round_up((uint64_t)rows * 4, 16);
+}
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+void at_halves_add(struct at_halves_need *need, uint32_t a_rows, uint32_t rows, uint32_t cols)
+{
+    need->a = most(need->a, most(half_bytes(a_rows, rows), half_bytes(a_rows, cols)));
+    need->a_exp = most(need->a_exp, exps_bytes(a_rows));
+    need->b = most(need->b, half_bytes(rows, cols));
+    need->b_exp = most(need->b_exp, exps_bytes(rows));
+}
+
+void at_halves_reserve(struct at_pool *pool, struct at_halves *halves,
+                       const struct at_halves_need *need)
+{
+    *halves = (struct at_halves){ 0 };
+    if (!at_gpu_get_info(at_pool_gpu(pool))->halves || need->a == 0)
+        return;
+    at_pool_reserve(pool, &halves->a, need->a, "halves");
+    at_pool_reserve(pool, &halves->a_exp, need->a_exp, "halves");
+    at_pool_reserve(pool, &halves->b, need->b, "halves of weights");
+    at_pool_reserve(pool, &halves->b_exp, need->b_exp, "halves of weights");
+}
+
+/* Columns [col, col + cols) of x times 2^col_exp (none: 1), in the scratch `view`, `exps`. */
+static struct packed pack(struct at_stream *s, struct at_tensor x, uint32_t col, uint32_t cols,
+                          struct at_view col_exp, struct at_view view, struct at_view exps)
+{
+    const struct packed out = { at_view_part(view, 0, half_bytes(x.dim[0], cols)),
+                                at_view_part(exps, 0, exps_bytes(x.dim[0])), x.dim[0],
+                                half_ld(cols) };
+    const struct pack_rows_bufs bufs = {
+        .h = out.view, .exps = out.exps, .x = at_tensor_view(x), .col_exp = col_exp
+    };
+    const struct pack_rows_args args = {
+        .rows = x.dim[0], .cols = cols, .ldx = x.ld, .x_col = col, .ldh = out.ld
+    };
+
+    at_launch_pack_rows(s, &bufs, &args,
+                        (struct at_work){ args.rows, 1, 1, 1, { col_exp.buffer != NULL } });
+    return out;
+}
+
+/* gemm_matrix.comp's constants: the device's shape of matrices, the workgroup's size and what a
+ * subgroup owns, as little as possible where a CPU compiles it. */
+static struct at_work product_work(struct at_stream *s, uint32_t M, uint32_t N)
+{
+    const struct at_gpu_info *info = at_gpu_get_info(at_stream_gpu(s));
+    const struct at_matrix_shape m = info->matrix;
+    const bool cpu = info->type == AT_GPU_CPU;
+
+    return (struct at_work){
+        M, N, 1, 7, { m.lanes, m.m, m.n, m.k, 8 * m.lanes, cpu ? 2 * m.m : 64, cpu ? m.n : 32 }
+    };
+}
+
+/* Rows of B that one binding holds in halves. */
+static uint32_t part_rows(struct at_stream *s, struct at_tensor B)
+{
+    const uint64_t limit = at_gpu_get_info(at_stream_gpu(s))->max_range_bytes;
+    const uint64_t fit = limit / most(half_bytes(1, B.dim[1]), B.ld * sizeof(float)) / 64 * 64;
+
+    AT_REQUIRE(fit > 0);
+    return fit < B.dim[0] ? (uint32_t)fit : B.dim[0];
+}
+
+void at_halves_nt(struct at_stream *s, struct at_tensor C, uint32_t c_col, struct at_tensor A,
+                  struct at_tensor B, bool accumulate, const struct at_halves *halves)
+{
+    const uint32_t step = part_rows(s, B), M = A.dim[0], K = A.dim[1];
+    const struct at_view none = { 0 };
+    const struct packed a = pack(s, A, 0, K, none, halves->a, halves->a_exp);
+
+    AT_REQUIRE(B.dim[1] == K);
+    for (uint32_t n = 0; n < B.dim[0]; n += step) {
+        const uint32_t N = B.dim[0] - n < step ? B.dim[0] - n : step;
+        const struct packed b =
+            pack(s, at_tensor_rows(B, n, N), 0, K, none, halves->b, halves->b_exp);
+        const struct gemm_half_nt_bufs bufs = {
+            .a = a.view, .b = b.view, .c = at_tensor_view(C), .a_exp = a.exps, .b_exp = b.exps
+        };
+        const struct gemm_half_args args = { .M = M,
+                                             .N = N,
+                                             .K = K,
+                                             .lda = a.ld,
+                                             .ldb = b.ld,
+                                             .ldc = C.ld,
+                                             .c_col = c_col + n,
+                                             .accumulate = accumulate };
+
+        at_launch_gemm_half_nt(s, &bufs, &args, product_work(s, M, N));
+    }
+}
+
+void at_halves_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, uint32_t a_col,
+                  struct at_tensor B, bool accumulate, const struct at_halves *halves)
+{
+    const uint32_t step = part_rows(s, B), M = A.dim[0], N = B.dim[1];
+    const struct at_view none = { 0 };
+
+    AT_REQUIRE(a_col + B.dim[0] <= A.dim[1] && C.dim[0] == M && C.dim[1] == N);
+    for (uint32_t k = 0; k < B.dim[0]; k += step) {
+        const uint32_t K = B.dim[0] - k < step ? B.dim[0] - k : step;
+        const struct packed b =
+            pack(s, at_tensor_rows(B, k, K), 0, N, none, halves->b, halves->b_exp);
+        /* a row of B is a step of the sum: its exponent goes into A's column */
+        const struct packed a = pack(s, A, a_col + k, K, b.exps, halves->a, halves->a_exp);
+        const struct gemm_half_nn_bufs bufs = {
+            .a = a.view, .b = b.view, .c = at_tensor_view(C), .a_exp = a.exps
+        };
+        const struct gemm_half_args args = { .M = M,
+                                             .N = N,
+                                             .K = K,
+                                             .lda = a.ld,
+                                             .ldb = b.ld,
+                                             .ldc = C.ld,
+                                             .accumulate = accumulate || k > 0 };
+
+        at_launch_gemm_half_nn(s, &bufs, &args, product_work(s, M, N));
+    }
+}

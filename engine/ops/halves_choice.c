@@ -1,0 +1,249 @@
+#include "halves_choice.h"
+
+#include "hash.h"
+#include "json.h"
+#include "linear.h"
+#include "os.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { VERSION = 1, ROWS = 512, ROUNDS = 3 };
+/* Of a product's norm: rounding to halves gives 4e-4 at random, wrong units give 1. */
+static const double apart = 2e-3;
+
+/* What is multiplied: x (ROWS, cols) with w (rows, cols) and y (ROWS, rows) with w, both ways. */
+struct trial {
+    struct at_pool *pool;
+    struct at_stream *stream;
+    struct at_tensor x, w, y, dx, y_half, dx_half;
+    struct at_halves halves;
+};
+
+struct verdict {
+    bool halves;
+    double f32_s, halves_s; /* of all shapes */
+};
+
+/* ---- measuring ---- */
+
+static AT_CHECKED fill(struct at_gpu *gpu, struct at_tensor t, uint64_t seed)
+{
+    const size_t n = (size_t)t.dim[0] * t.dim[1];
+    enum at_status st = AT_OK;
+    float *values = NULL;
+
+    TRY(at_alloc(&values, n, sizeof *values));
+    for (size_t i = 0; i < n; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        values[i] = (float)(seed >> 40) / (float)(1u << 24) - 0.5f;
+    }
+    TRY(at_tensor_write(gpu, t, values));
+done:
+    at_free(&values);
+    return st;
+}
+
+static AT_CHECKED prepare(struct trial *t, struct at_gpu *gpu, struct at_weight_shape shape)
+{
+    struct at_halves_need need = { 0 };
+    enum at_status st;
+
+    *t = (struct trial){ 0 };
+    TRY(at_pool_create(&t->pool, gpu, "timing of kernels"));
+    TRY(at_stream_create(&t->stream, gpu));
+    at_tensor_reserve(t->pool, &t->x, ROWS, shape.cols, "x");
+    at_tensor_reserve(t->pool, &t->w, shape.rows, shape.cols, "w");
+    at_tensor_reserve(t->pool, &t->y, ROWS, shape.rows, "y");
+    at_tensor_reserve(t->pool, &t->dx, ROWS, shape.cols, "dx");
+    at_tensor_reserve(t->pool, &t->y_half, ROWS, shape.rows, "y");
+    at_tensor_reserve(t->pool, &t->dx_half, ROWS, shape.cols, "dx");
+    at_halves_add(&need, ROWS, shape.rows, shape.cols);
+    at_halves_reserve(t->pool, &t->halves, &need);
+    TRY(at_pool_commit(t->pool));
+    TRY(fill(gpu, t->x, 1));
+    TRY(fill(gpu, t->w, 2));
+done:
+    return st;
+}
+
+static void products(struct trial *t, bool halves)
+{
+    if (halves) {
+        at_halves_nt(t->stream, t->y_half, 0, t->x, t->w, false, &t->halves);
+        at_halves_nn(t->stream, t->dx_half, t->y, 0, t->w, false, &t->halves);
+    } else {
+        at_matmul_nt(t->stream, t->y, t->x, t->w, 1, false);
+        at_matmul_nn(t->stream, t->dx, t->y, t->w, 1, false);
+    }
+}
+
+/* Seconds of one round, the first of which (compilation) does not count. */
+static AT_CHECKED time_products(double *out_s, struct trial *t, bool halves)
+{
+    enum at_status st;
+    double begin;
+
+    products(t, halves);
+    TRY(at_stream_wait(t->stream));
+    begin = at_now_s();
+    for (int i = 0; i < ROUNDS; i++)
+        products(t, halves);
+    TRY(at_stream_wait(t->stream));
+    *out_s = (at_now_s() - begin) / ROUNDS;
+done:
+    return st;
+}
+
+/* Whether `got` lies within `apart` of `want`, by norms. */
+static AT_CHECKED check(bool *out, struct at_gpu *gpu, struct at_tensor want, struct at_tensor got)
+{
+    const size_t n = (size_t)want.dim[0] * want.dim[1];
+    double difference = 0, norm = 0;
+    float *a = NULL, *b = NULL;
+    enum at_status st;
+
+    TRY(at_alloc(&a, n, sizeof *a));
+    TRY(at_alloc(&b, n, sizeof *b));
+    TRY(at_tensor_read(gpu, a, want));
+    TRY(at_tensor_read(gpu, b, got));
+    for (size_t i = 0; i < n; i++) {
+        difference += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        norm += (double)a[i] * a[i];
+    }
+    *out = sqrt(difference) <= apart * sqrt(norm); /* false of a NaN */
+done:
+    at_free(&a);
+    at_free(&b);
+    return st;
+}
+
+/* Adds one shape's times to the verdict, or ends it where the products are wrong. */
+static AT_CHECKED try_shape(struct verdict *v, struct at_gpu *gpu, struct at_weight_shape shape)
+{
+    double f32_s = 0, halves_s = 0;
+    bool y_right = false, dx_right = false;
+    enum at_status st;
+    struct trial t;
+
+    TRY(prepare(&t, gpu, shape));
+    TRY(time_products(&f32_s, &t, false));
+    TRY(time_products(&halves_s, &t, true));
+    TRY(check(&y_right, gpu, t.y, t.y_half));
+    TRY(check(&dx_right, gpu, t.dx, t.dx_half));
+    v->f32_s += f32_s;
+    v->halves_s += halves_s;
+    if (!y_right || !dx_right) {
+        v->halves = false;
+        at_warn("wrong_matrix_units",
+                "%s, driver %s: its matrix units multiply %u x %u matrices wrongly; they are not "
+                "used",
+                at_gpu_get_info(gpu)->name, at_gpu_get_info(gpu)->driver, shape.rows, shape.cols);
+    }
+done:
+    at_stream_destroy(&t.stream);
+    at_pool_destroy(&t.pool);
+    return st;
+}
+
+static AT_CHECKED measure(struct verdict *out, struct at_gpu *gpu,
+                          const struct at_weight_shape *shapes, size_t n)
+{
+    enum at_status st = AT_OK;
+
+    *out = (struct verdict){ .halves = true };
+    at_gpu_use_halves(gpu, true);
+    for (size_t i = 0; i < n && out->halves; i++)
+        TRY(try_shape(out, gpu, shapes[i]));
+    out->halves = out->halves && out->halves_s < out->f32_s;
+done:
+    at_gpu_use_halves(gpu, false);
+    return st;
+}
+
+/* ---- the cache ---- */
+
+/* What a verdict holds for, as text. */
+static AT_CHECKED describe(struct at_buf *out, struct at_gpu *gpu,
+                           const struct at_weight_shape *shapes, size_t n)
+{
+    const struct at_gpu_info *info = at_gpu_get_info(gpu);
+    const struct at_digest build = at_kernels_digest(gpu);
+
+    at_buf_printf(out, "%s; %s; %s", info->name, info->driver, build.hex);
+    for (size_t i = 0; i < n; i++)
+        at_buf_printf(out, "; %u x %u", shapes[i].rows, shapes[i].cols);
+    return at_buf_status(out);
+}
+
+static AT_CHECKED cache_path(struct at_arena *arena, char **out, const char *key)
+{
+    const struct at_digest name = at_hash_bytes(key, strlen(key));
+    enum at_status st;
+    char *dir = NULL;
+
+    TRY(at_cache_dir(arena, &dir));
+    TRY(at_arena_printf(arena, out, "%s/kernels-%.16s.json", dir, name.hex));
+done:
+    return st;
+}
+
+/* Whether the file has a verdict of this key; what cannot be read is made again. */
+static bool load(bool *out, const char *path, const char *key)
+{
+    const char *found = NULL;
+    uint32_t version = 0;
+    cJSON *json = NULL;
+    bool ok = false;
+
+    if (at_path_exists(path) && at_json_load(&json, path) == AT_OK)
+        ok = at_json_need_u32(&version, json, "format_version", path) == AT_OK &&
+             version == VERSION && at_json_need_string(&found, json, "for", path) == AT_OK &&
+             strcmp(found, key) == 0 && cJSON_IsBool(at_json_find(json, "halves"));
+    if (ok)
+        *out = cJSON_IsTrue(at_json_find(json, "halves"));
+    at_json_free(&json);
+    return ok;
+}
+
+static AT_CHECKED save(const char *path, const char *key, const struct verdict *v)
+{
+    cJSON *json = cJSON_CreateObject();
+    enum at_status st;
+
+    cJSON_AddNumberToObject(json, "format_version", VERSION);
+    cJSON_AddStringToObject(json, "for", key);
+    cJSON_AddBoolToObject(json, "halves", v->halves);
+    cJSON_AddNumberToObject(json, "f32_s", v->f32_s);
+    cJSON_AddNumberToObject(json, "halves_s", v->halves_s);
+    st = at_json_save(path, json);
+    at_json_free(&json);
+    return st;
+}
+
+AT_CHECKED at_halves_choose(struct at_gpu *gpu, const struct at_weight_shape *shapes, size_t n)
+{
+    const struct at_gpu_info *info = at_gpu_get_info(gpu);
+    const char *asked = at_env("ATTUNE_HALVES");
+    const bool timed = asked && strcmp(asked, "time") == 0;
+    struct at_arena arena = { 0 };
+    struct at_buf key = { 0 };
+    struct verdict v = { 0 };
+    enum at_status st = AT_OK;
+    char *path = NULL;
+
+    if ((asked && !timed) || info->matrix.lanes == 0 || (info->type == AT_GPU_CPU && !timed))
+        goto done;
+    TRY(describe(&key, gpu, shapes, n));
+    TRY(cache_path(&arena, &path, key.data));
+    if (!load(&v.halves, path, key.data)) {
+        TRY(measure(&v, gpu, shapes, n));
+        if (save(path, key.data, &v) != AT_OK)
+            at_warn("no_cache", "%s; the next run measures again", at_message());
+    }
+    at_gpu_use_halves(gpu, v.halves);
+done:
+    at_buf_release(&key);
+    at_arena_release(&arena);
+    return st;
+}

@@ -1,0 +1,267 @@
+/* links: base gpu ops */
+/* at_halves_* = ref_matmul_* as far as halves allow: awkward shapes, rows of very unlike magnitude,
+ * NaN, small bindings; matrix units give what the portable kernels give, the same bits twice and
+ * whatever the number of rows. */
+#include "gpu_test.h"
+
+#include "halves.h"
+#include "ref_gemm.h"
+#include "tolerances.h"
+
+static const struct at_gpu_params settings[] = {
+    { .halves = true, .validate = true },
+    { .halves = true, .baseline_only = true },
+    { .halves = true, .max_range_bytes = 1 << 20 },
+};
+static const char *const setting_names[] = { "variants", "baseline", "variants, 1 MiB bindings" };
+
+/* nt: B (N,K) at columns c_col of C; else B (K,N) and A's columns from a_col. */
+static const struct shape {
+    bool nt;
+    uint32_t M, N, K, col, extra;
+    bool accumulate;
+} shapes[] = {
+    { true, 1, 1, 1, 0, 0, false },       { true, 1, 3, 63, 0, 4, true },
+    { true, 64, 65, 63, 4, 0, true },     { true, 65, 130, 5, 0, 4, false },
+    { true, 130, 70, 576, 0, 0, true },   { true, 129, 300, 33, 64, 0, false },
+    { true, 3, 700, 1030, 0, 0, false },  { false, 1, 1, 1, 0, 0, false },
+    { false, 3, 63, 1, 0, 4, true },      { false, 64, 65, 63, 4, 0, true },
+    { false, 65, 130, 5, 0, 4, false },   { false, 130, 70, 576, 64, 0, true },
+    { false, 129, 300, 33, 0, 0, false }, { false, 3, 1030, 700, 0, 0, false },
+};
+
+struct product {
+    float *A, *B, *C;
+    uint32_t a_cols, b_rows, b_cols, c_cols;
+};
+
+/* Rows of A and B as far apart as activations of 1e5 and gradients of 1e-7. */
+static void spread(float *x, uint32_t rows, uint32_t cols)
+{
+    static const float factors[] = { 1, 1e5f, 1e-7f, 1e-2f };
+
+    for (uint32_t r = 0; r < rows; r++)
+        for (uint32_t c = 0; c < cols; c++)
+            x[(size_t)r * cols + c] *= factors[r % 4];
+}
+
+static void make_product(struct product *p, const struct shape *s)
+{
+    p->a_cols = s->nt ? s->K : s->K + s->col + 3;
+    p->b_rows = s->nt ? s->N : s->K;
+    p->b_cols = s->nt ? s->K : s->N;
+    p->c_cols = s->nt ? s->N + s->col : s->N;
+    p->A = gt_floats((size_t)s->M * p->a_cols, 1);
+    p->B = gt_floats((size_t)p->b_rows * p->b_cols, 1);
+    p->C = gt_floats((size_t)s->M * p->c_cols, 1);
+    spread(p->A, s->M, p->a_cols);
+    spread(p->B, p->b_rows, p->b_cols);
+}
+
+static void free_product(struct product *p)
+{
+    free(p->A);
+    free(p->B);
+    free(p->C);
+}
+
+/* The first `rows` rows of C. */
+static float *run(struct gt *t, const struct shape *s, const struct product *p, uint32_t rows)
+{
+    float *out = gt_floats((size_t)rows * p->c_cols, 1);
+    struct at_halves_need need = { 0 };
+    struct at_tensor A, B, C;
+    struct at_halves halves;
+    size_t a, b, c;
+
+    gt_begin(t);
+    at_halves_add(&need, rows, p->b_rows, p->b_cols);
+    at_halves_reserve(t->pool, &halves, &need);
+    a = gt_plan_tensor(t, rows, p->a_cols, s->extra);
+    b = gt_plan_tensor(t, p->b_rows, p->b_cols, s->extra);
+    c = gt_plan_tensor(t, rows, p->c_cols, s->extra);
+    gt_commit(t);
+    A = gt_tensor(t, a, rows, p->a_cols, s->extra);
+    B = gt_tensor(t, b, p->b_rows, p->b_cols, s->extra);
+    C = gt_tensor(t, c, rows, p->c_cols, s->extra);
+    OK(at_tensor_write(t->gpu, A, p->A));
+    OK(at_tensor_write(t->gpu, B, p->B));
+    OK(at_tensor_write(t->gpu, C, p->C));
+    if (s->nt)
+        at_halves_nt(t->stream, C, s->col, A, B, s->accumulate, &halves);
+    else
+        at_halves_nn(t->stream, C, A, s->col, B, s->accumulate, &halves);
+    OK(at_stream_wait(t->stream));
+    OK(at_tensor_read(t->gpu, out, C));
+    gt_end(t);
+    return out;
+}
+
+/* want (M, c_cols) and what its errors are relative to: sum |a||b| + |c|. */
+static void reference(double *want, double *scale, const struct shape *s, const struct product *p)
+{
+    for (uint32_t m = 0; m < s->M; m++)
+        for (uint32_t c = 0; c < p->c_cols; c++) {
+            const size_t at = (size_t)m * p->c_cols + c;
+            const bool inside = !s->nt || (c >= s->col && c < s->col + s->N);
+            double sum = 0, magnitude = 0;
+
+            for (uint32_t k = 0; k < s->K && inside; k++) {
+                const size_t i =
+                    s->nt ? (size_t)m * p->a_cols + k : (size_t)m * p->a_cols + s->col + k;
+                const size_t j = s->nt ? (size_t)(c - s->col) * s->K + k : (size_t)k * s->N + c;
+
+                sum += (double)p->A[i] * p->B[j];
+                magnitude += fabs((double)p->A[i] * p->B[j]);
+            }
+            want[at] = sum + (s->accumulate || !inside ? p->C[at] : 0);
+            scale[at] = magnitude + (s->accumulate || !inside ? fabs((double)p->C[at]) : 0);
+        }
+}
+
+static void open_setting(struct gt *t, size_t setting)
+{
+    *t = (struct gt){ .setting = setting_names[setting], .gpu = gt_open_device(settings[setting]) };
+    OK(at_stream_create(&t->stream, t->gpu));
+}
+
+static void check_shape(struct gt *t, const struct shape *s)
+{
+    struct product p;
+    char what[96];
+
+    make_product(&p, s);
+    const size_t n = (size_t)s->M * p.c_cols;
+    double *want = malloc(n * sizeof *want), *scale = malloc(n * sizeof *scale);
+    float *out = run(t, s, &p, s->M), *again = run(t, s, &p, s->M);
+
+    assert_non_null(want);
+    assert_non_null(scale);
+    reference(want, scale, s, &p);
+    snprintf(what, sizeof what, "%s %s %u x %u x %u", t->setting, s->nt ? "nt" : "nn", s->M, s->N,
+             s->K);
+    gt_require_close(t, what, out, want, scale, n, TOL_HALVES);
+    assert_memory_equal(out, again, n * sizeof *again);
+    free(want);
+    free(scale);
+    free(out);
+    free(again);
+    free_product(&p);
+}
+
+static void halves_any_shape_equals_reference(void **state)
+{
+    (void)state;
+    for (size_t setting = 0; setting < AT_COUNT(settings); setting++) {
+        struct gt t;
+
+        open_setting(&t, setting);
+        for (size_t i = 0; i < AT_COUNT(shapes); i++)
+            check_shape(&t, &shapes[i]);
+        gt_close(&t);
+    }
+}
+
+/* The matrix units multiply what the portable kernels multiply: only the order of sums differs. */
+static void halves_variant_equals_baseline(void **state)
+{
+    static const struct shape products[] = { { true, 130, 200, 300, 0, 0, false },
+                                             { false, 130, 200, 300, 0, 0, false } };
+    const struct at_matrix_shape *m;
+    struct gt t[2];
+
+    (void)state;
+    open_setting(&t[0], 0);
+    open_setting(&t[1], 1);
+    m = &at_gpu_get_info(t[0].gpu)->matrix;
+    for (size_t i = 0; i < AT_COUNT(products); i++) {
+        const struct shape *s = &products[i];
+        const size_t n = (size_t)s->M * s->N;
+        struct product p;
+
+        make_product(&p, s);
+        float *out = run(&t[0], s, &p, s->M), *other = run(&t[1], s, &p, s->M);
+        double *want = gt_doubles(other, n), *scale = malloc(n * sizeof *scale);
+        double *unused = malloc(n * sizeof *unused);
+
+        assert_non_null(scale);
+        assert_non_null(unused);
+        reference(unused, scale, s, &p);
+        gt_require_close(&t[0], "against the baseline", out, want, scale, n, TOL_GEMM);
+        free(out);
+        free(other);
+        free(want);
+        free(scale);
+        free(unused);
+        free_product(&p);
+    }
+    printf("matrices of %u x %u x %u by %u lanes\n", m->m, m->n, m->k, m->lanes);
+    gt_close(&t[0]);
+    gt_close(&t[1]);
+}
+
+static void halves_fewer_rows_same_bits(void **state)
+{
+    static const uint32_t rows[] = { 1, 7, 64, 65, 128 };
+    static const struct shape products[] = { { true, 200, 70, 300, 0, 0, false },
+                                             { false, 200, 70, 300, 0, 0, false } };
+
+    (void)state;
+    for (size_t setting = 0; setting < AT_COUNT(settings); setting++) {
+        struct gt t;
+
+        open_setting(&t, setting);
+        for (size_t i = 0; i < AT_COUNT(products); i++) {
+            struct product p;
+
+            make_product(&p, &products[i]);
+            float *all = run(&t, &products[i], &p, products[i].M);
+            for (size_t j = 0; j < AT_COUNT(rows); j++) {
+                float *part = run(&t, &products[i], &p, rows[j]);
+
+                assert_memory_equal(part, all, rows[j] * p.c_cols * sizeof *part);
+                free(part);
+            }
+            free(all);
+            free_product(&p);
+        }
+        gt_close(&t);
+    }
+}
+
+/* What is not finite stays in its row. */
+static void halves_nan_and_infinity_stay_in_their_rows(void **state)
+{
+    static const struct shape s = { true, 9, 20, 40, 0, 0, false };
+
+    (void)state;
+    for (size_t setting = 0; setting < AT_COUNT(settings); setting++) {
+        struct product p;
+        struct gt t;
+
+        make_product(&p, &s);
+        p.A[2 * s.K + 5] = NAN;
+        p.A[4 * s.K + 39] = INFINITY;
+        open_setting(&t, setting);
+        float *out = run(&t, &s, &p, s.M);
+        for (uint32_t m = 0; m < s.M; m++)
+            for (uint32_t n = 0; n < s.N; n++)
+                if (isfinite(out[m * s.N + n]) != (m != 2 && m != 4))
+                    fail_msg("%s: row %u column %u: %g", t.setting, m, n, (double)out[m * s.N + n]);
+        free(out);
+        free_product(&p);
+        gt_close(&t);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(halves_any_shape_equals_reference),
+        cmocka_unit_test(halves_variant_equals_baseline),
+        cmocka_unit_test(halves_fewer_rows_same_bits),
+        cmocka_unit_test(halves_nan_and_infinity_stay_in_their_rows),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
