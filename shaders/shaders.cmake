@@ -5,7 +5,8 @@ if(ATTUNE_GLSLANG)
 else()
     find_program(glslang NAMES glslangValidator glslang REQUIRED)
 endif()
-find_program(spirv_val spirv-val)
+get_filename_component(glslang_dir "${glslang}" DIRECTORY)
+find_program(spirv_val spirv-val HINTS ${glslang_dir}) # the one of glslang's age
 
 set(shader_dir ${PROJECT_SOURCE_DIR}/shaders)
 set(spirv_dir ${PROJECT_BINARY_DIR}/spirv)

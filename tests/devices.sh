@@ -1,11 +1,14 @@
 #!/bin/sh
 # Runs the GPU tests on unlike devices that need no hardware and prints one table.
 #   sh tests/devices.sh            every device
-#   sh tests/devices.sh NAME ...   llvmpipe, llvmpipe-128, llvmpipe-256, llvmpipe-512, swiftshader
+#   sh tests/devices.sh NAME ...   llvmpipe, llvmpipe-128, llvmpipe-256, llvmpipe-512, llvmpipe-forky,
+#                                  swiftshader
 # llvmpipe is as `attune` opens it; the numbers are its vectors' bits: subgroups of 4, 8 and 16 lanes,
 # each with kernels of its own. SwiftShader is a second compiler and scheduler with
 # subgroups of 4 and without 16-bit types; Debian has it in the package chromium-common, of which two
 # files are kept in ~/.cache/attune/swiftshader (ATTUNE_SWIFTSHADER: another folder with them).
+# llvmpipe-forky is Debian testing's, which has matrix units of 8 x 8 x 8 (tests/forky.sh): what the tests
+# of halves compute there comes from the kernels for such units.
 # The dev preset must be built (sh tests/run.sh). Its validation layer is on: a message fails the test.
 # Ends with one line: N passed, N failed, N skipped.
 set -eu
@@ -62,6 +65,38 @@ COUNT
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
+# The tests of halves with Debian testing's loader, libraries and driver.
+forky_device() {
+    forky=$(sh tests/forky.sh 2>"$build/forky.log") || {
+        skip llvmpipe-forky "$(tail -n 1 "$build/forky.log")"
+        return 0
+    }
+    mkdir -p "$build/forky"
+    printf '#!/bin/sh\nexec %s %s "$@"\n' "$forky/run" "$(pwd)/$build/attune" >"$build/forky/attune"
+    chmod +x "$build/forky/attune"
+    found=$("$build/forky/attune" devices --quiet 2>&1 | head -n 2 | tr -s ' \n' ' ' || true)
+    begin=$(date +%s)
+    p=0 f=0
+    for test in parity.halves e2e.halves; do
+        case $test in
+        parity.halves) set -- "$forky/run" "$build/tests/parity_halves" ;;
+        *) set -- python3 tests/e2e/halves_test.py . "$build/forky" ;;
+        esac
+        log=$build/devices-llvmpipe-forky-$test.log
+        status=0
+        env CI=1 "$@" >"$log" 2>&1 || status=$?
+        if [ $status = 0 ] && grep -q "^products by matrix units" "$log"; then
+            p=$((p + 1))
+        else
+            f=$((f + 1))
+            echo "FAIL $test on llvmpipe-forky (exit status $status, or not by matrix units):" >&2
+            tail -n 20 "$log" >&2
+        fi
+    done
+    printf '%-14s %6s %6s %7s %7s   %s\n' llvmpipe-forky $p $f 0 $(($(date +%s) - begin)) "$found" >>"$table"
+    passed=$((passed + p)) failed=$((failed + f))
+}
+
 wanted() {
     case " $names " in
     "  " | *" $1 "*) return 0 ;;
@@ -72,7 +107,7 @@ wanted() {
 names=$*
 for name in $names; do
     case $name in
-    llvmpipe | llvmpipe-128 | llvmpipe-256 | llvmpipe-512 | swiftshader) ;;
+    llvmpipe | llvmpipe-128 | llvmpipe-256 | llvmpipe-512 | llvmpipe-forky | swiftshader) ;;
     *) echo "tests/devices.sh: unknown device $name" >&2; exit 2 ;;
     esac
 done
@@ -95,6 +130,7 @@ for bits in 128 256 512; do
         device llvmpipe-$bits "subgroup $((bits / 32))" "$lanes" "LP_NATIVE_VECTOR_WIDTH=$bits"
     fi
 done
+if wanted llvmpipe-forky; then forky_device; fi
 if ! wanted swiftshader; then
     :
 elif fetch_swiftshader; then

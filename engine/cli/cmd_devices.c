@@ -11,6 +11,30 @@ static const char *type_name(enum at_gpu_type type)
     return names[type];
 }
 
+/* null: the device or its driver has no matrix units. */
+static cJSON *matrix_json(const struct at_matrix_shape *m)
+{
+    cJSON *out = m->lanes > 0 ? cJSON_CreateObject() : cJSON_CreateNull();
+
+    if (m->lanes > 0) {
+        cJSON_AddNumberToObject(out, "m", m->m);
+        cJSON_AddNumberToObject(out, "n", m->n);
+        cJSON_AddNumberToObject(out, "k", m->k);
+        cJSON_AddNumberToObject(out, "lanes", m->lanes);
+    }
+    return out;
+}
+
+static void print_device(const struct at_gpu_info *d)
+{
+    printf("%u  %s\n   %s, %s, Vulkan %u.%u, %.0f MiB, subgroup %u", d->index, d->name,
+           type_name(d->type), d->driver, d->vulkan_major, d->vulkan_minor,
+           (double)d->memory_bytes / (1 << 20), d->subgroup);
+    if (d->matrix.lanes > 0)
+        printf(", matrices %ux%ux%u", d->matrix.m, d->matrix.n, d->matrix.k);
+    printf("\n");
+}
+
 static cJSON *device_json(const struct at_gpu_info *d)
 {
     cJSON *out = cJSON_CreateObject();
@@ -27,6 +51,7 @@ static cJSON *device_json(const struct at_gpu_info *d)
     cJSON_AddNumberToObject(out, "max_range_bytes", (double)d->max_range_bytes);
     cJSON_AddNumberToObject(out, "max_shared_bytes", d->max_shared_bytes);
     cJSON_AddNumberToObject(out, "subgroup", d->subgroup);
+    cJSON_AddItemToObject(out, "matrix", matrix_json(&d->matrix));
     cJSON_AddBoolToObject(out, "push_descriptors", d->push_descriptors);
     cJSON_AddBoolToObject(out, "timestamps", d->timestamps);
     return out;
@@ -58,10 +83,7 @@ enum at_status cli_devices(struct cli_args *args)
         goto done;
     }
     for (size_t i = 0; i < n; i++)
-        printf("%u  %s\n   %s, %s, Vulkan %u.%u, %.0f MiB, subgroup %u\n", devices[i].index,
-               devices[i].name, type_name(devices[i].type), devices[i].driver,
-               devices[i].vulkan_major, devices[i].vulkan_minor,
-               (double)devices[i].memory_bytes / (1 << 20), devices[i].subgroup);
+        print_device(&devices[i]);
     cli_note("the first is taken unless --device names another (number or part of its name)");
 done:
     at_arena_release(&arena);

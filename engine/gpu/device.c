@@ -110,7 +110,7 @@ static bool wants_halves(bool asked)
 {
     const char *env = at_env("ATTUNE_HALVES");
 
-    return env ? strcmp(env, "1") == 0 : asked;
+    return asked || (env && strcmp(env, "1") == 0);
 }
 
 static AT_CHECKED create_instance(struct at_gpu *gpu, bool validate)

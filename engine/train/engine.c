@@ -504,5 +504,7 @@ cJSON *at_engine_kernels(const struct at_engine *e)
         if (windowed > 0 && windowed < c->L && strcmp(variant[0], variant[1]) != 0)
             cJSON_AddStringToObject(out, name, variant[1]);
     }
+    cJSON_AddStringToObject(out, "products_with_weights",
+                            at_gpu_get_info(e->gpu)->halves ? "halves" : "f32");
     return out;
 }

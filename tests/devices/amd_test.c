@@ -34,7 +34,7 @@ static unsigned mesa;  /* its major version, once a family has been opened */
  * of logits; GELU. */
 static const struct spec {
     const char *kernel;
-    uint32_t n, value[4];
+    uint32_t n, value[7];
 } specs[] = {
     { "attention_bwd_kv", 4, { 64, 3, 0, 0 } },
     { "attention_bwd_kv", 4, { 96, 1, 0, 0 } },
@@ -53,6 +53,8 @@ static const struct spec {
     { "attention_fwd", 4, { 128, 7, 0, 0 } },
     { "attention_fwd", 4, { 256, 8, 0, 0 } },
     { "attention_fwd", 4, { 256, 2, 1, 1 } },
+    { "gemm_half_nn", 7, { 32, 16, 16, 16, 256, 64, 32 } },
+    { "gemm_half_nt", 7, { 32, 16, 16, 16, 256, 64, 32 } },
     { "head_chunk", 1, { 0 } },
     { "head_chunk", 1, { 1 } },
     { "head_finish", 1, { 0 } },

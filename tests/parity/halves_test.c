@@ -5,6 +5,7 @@
 #include "gpu_test.h"
 
 #include "halves.h"
+#include "kernels.h"
 #include "ref_gemm.h"
 #include "tolerances.h"
 
@@ -195,7 +196,9 @@ static void halves_variant_equals_baseline(void **state)
         free(unused);
         free_product(&p);
     }
-    printf("matrices of %u x %u x %u by %u lanes\n", m->m, m->n, m->k, m->lanes);
+    if (strcmp(at_kernel_variant(t[0].gpu, AT_KERNEL_gemm_half_nt, (struct at_work){ 0 }),
+               "matrix") == 0)
+        printf("products by matrix units of %u x %u x %u, %u lanes\n", m->m, m->n, m->k, m->lanes);
     gt_close(&t[0]);
     gt_close(&t[1]);
 }

@@ -73,7 +73,7 @@ static void check_layer(struct gt *t, const struct layer *l, uint64_t scratch_by
     double *dx64 = gt_doubles(dx, x_n), *xabs = absolute(x, x_n), *dyabs = absolute(dy, y_n);
     double *yscale = absolute(y, y_n), *dxscale = absolute(dx, x_n);
     struct at_weight w = { .type = l->type, .rows = l->N, .cols = l->K };
-    struct at_linear_scratch scratch = { { 0 } };
+    struct at_linear_scratch scratch = { 0 };
     size_t b[7] = { 0 };
 
     gt_begin(t);

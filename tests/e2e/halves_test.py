@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+# labels: gpu;quick
+"""DPO with products in halves (ATTUNE_HALVES), beside the same run in f32. halves_test.py SOURCE_DIR BUILD_DIR
+
+At step 0 policy and reference have the same bits: rewards are 0 and the loss is ln 2. Log-probs lie
+within a hundredth a token of those in f32, and a second run writes the same bytes. run.json says which
+numbers were used. Where the device has matrix units, the choice by time is kept in a file, and one that
+is damaged is made again; where it has none, ATTUNE_HALVES=time stays with f32.
+"""
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+GOLDEN = SOURCE / "tests" / "golden"
+ROWS = ["--model_name_or_path", GOLDEN / "models" / "tiny_llama", "--train_dataset", GOLDEN / "data" / "pairs.jsonl",
+        "--preset", "trl"]
+RUN = [*ROWS, "--use_peft", "true", "--lora_dropout", 0, "--lora_target_modules", "all-linear", "--max_steps", 3,
+       "--logging_steps", 1, "--learning_rate", 0.01]
+failures = 0
+
+
+def check(what, good):
+    global failures
+    print(f"{'ok  ' if good else 'FAIL'} {what}")
+    failures += not good
+
+
+def attune(halves, *arguments, **environment):
+    run = subprocess.run([BUILD / "attune", *map(str, arguments)], capture_output=True, text=True,
+                         env={**os.environ, **environment, "ATTUNE_HALVES": halves})
+    if run.returncode != 0:
+        sys.exit(f"ATTUNE_HALVES={halves} attune {' '.join(map(str, arguments))}: {run.stderr[-600:]}")
+    return run.stdout
+
+
+def numbers(folder):
+    return json.loads((folder / "run.json").read_text())["kernels"]["products_with_weights"]
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def scores(halves):
+    lines = attune(halves, "score", "--method", "dpo", *ROWS, "--json").splitlines()
+    return [row[side] for row in map(json.loads, lines) for side in ("chosen", "rejected")]
+
+
+def check_choice(folder):
+    cache = folder / "cache"
+    has_matrices = json.loads(attune("0", "devices", "--json"))["devices"][0]["matrix"] is not None
+    choose = lambda name: attune("time", "dpo", *RUN, "--output_dir", folder / name, XDG_CACHE_HOME=str(cache))
+
+    choose("timed")
+    files = sorted((cache / "attune").glob("kernels-*.json"))
+    check("a choice is kept where there is one", len(files) == has_matrices)
+    check("no matrix units, no halves", has_matrices or numbers(folder / "timed") == "f32")
+    if not files:
+        return
+    first = json.loads(files[0].read_text())
+    check("the faster way is taken", first["halves"] == (first["halves_s"] < first["f32_s"]) and
+          numbers(folder / "timed") == ("halves" if first["halves"] else "f32"))
+    files[0].write_text(json.dumps({**first, "halves": not first["halves"]}))
+    choose("kept")
+    check("the kept choice is taken", numbers(folder / "kept") != numbers(folder / "timed"))
+    for name, text in {"cut": files[0].read_text()[:40], "old": json.dumps({**first, "format_version": 0}),
+                       "another": json.dumps({**first, "for": "another device"})}.items():
+        files[0].write_text(text)
+        choose(name)
+        check(f"a {name} file is made again", json.loads(files[0].read_text())["for"] == first["for"])
+
+
+with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    for run in ("half", "again"):
+        attune("1", "dpo", *RUN, "--output_dir", folder / run)
+    attune("0", "dpo", *RUN, "--output_dir", folder / "f32")
+    check("run.json says it", numbers(folder / "half") == "halves" and numbers(folder / "f32") == "f32")
+    if json.loads((folder / "half" / "run.json").read_text())["kernels"]["gemm_half_nt"] == "matrix":
+        print("products by matrix units")
+    first = metrics(folder / "half")[0]
+    check("the loss begins at ln 2", abs(first["loss"] - math.log(2)) < 1e-6)
+    check("rewards begin at 0", first["rewards/chosen"] == 0 and first["rewards/rejected"] == 0)
+    same = all((folder / "half" / file).read_bytes() == (folder / "again" / file).read_bytes()
+               for file in ("adapter_model.safetensors", "metrics.jsonl"))
+    check("the same bytes twice", same)
+    exact, rounded = scores("0"), scores("1")
+    apart = max(abs(a["logp"] - b["logp"]) / a["n_tokens"] for a, b in zip(exact, rounded))
+    print(f"log-probs: {apart:.1e} a token apart")
+    check("log-probs are those of f32, but for rounding", 0 < apart < 1e-2)
+    last = [metrics(folder / run)[2]["rewards/margins"] for run in ("half", "f32")]
+    print(f"margins after three steps: {last[0]:.5f}, in f32 {last[1]:.5f}")
+    check("so is the margin after three steps", abs(last[0] - last[1]) < 0.05 * abs(last[1]))
+    check_choice(folder)
+sys.exit(failures > 0)
