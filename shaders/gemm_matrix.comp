@@ -107,18 +107,25 @@ void main()
 #define FETCH(k) \
     FOR(t, A_REGS) { const uvec2 at = clamped(a_place(row0, k, t), end_a); reg_a[t] = a[(at.x * p.lda + at.y) / 8]; } \
     FOR(t, B_REGS) { const uvec2 at = clamped(b_place(col0, k, t), end_b); reg_b[t] = b[(at.x * p.ldb + at.y) / 8]; }
+// Registers to shared memory, of a tile within the matrices or at their edge.
+#define PUT(value_a, value_b) \
+    FOR(t, A_REGS) { \
+        const uvec2 at = place(BK, t * THREADS + gl_LocalInvocationIndex); \
+        if (A_JOBS % THREADS == 0 || at.x < BM) \
+            tile[at.x * A_STRIDE + at.y / 8] = value_a; \
+    } \
+    FOR(t, B_REGS) { \
+        const uvec2 at = place(B_NEAR, t * THREADS + gl_LocalInvocationIndex); \
+        if (B_JOBS % THREADS == 0 || at.x < B_FAR) \
+            tile[A_SIZE + at.x * B_STRIDE + at.y / 8] = value_b; \
+    }
     FETCH(0)
     for (uint k0 = 0; k0 < p.K; k0 += BK) {
         barrier();
-        FOR(t, A_REGS) {
-            const uvec2 at = place(BK, t * THREADS + gl_LocalInvocationIndex);
-            if (A_JOBS % THREADS == 0 || at.x < BM)
-                tile[at.x * A_STRIDE + at.y / 8] = inside(reg_a[t], a_place(row0, k0, t), end_a);
-        }
-        FOR(t, B_REGS) {
-            const uvec2 at = place(B_NEAR, t * THREADS + gl_LocalInvocationIndex);
-            if (B_JOBS % THREADS == 0 || at.x < B_FAR)
-                tile[A_SIZE + at.x * B_STRIDE + at.y / 8] = inside(reg_b[t], b_place(col0, k0, t), end_b);
+        if (row0 + BM <= p.M && col0 + BN <= p.N && k0 + BK <= p.K) {
+            PUT(reg_a[t], reg_b[t])
+        } else {
+            PUT(inside(reg_a[t], a_place(row0, k0, t), end_a), inside(reg_b[t], b_place(col0, k0, t), end_b))
         }
         barrier();
         FETCH(k0 + BK) // in flight during the products
