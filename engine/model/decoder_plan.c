@@ -161,8 +161,7 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
     TRY(at_alloc(&weights, (size_t)L * AT_LINEARS, sizeof *weights));
     for (size_t i = 0; i < (size_t)L * AT_LINEARS; i++)
         weights[i] = &model->layers[i / AT_LINEARS].linear[i % AT_LINEARS];
-    at_linear_scratch_reserve(pool, &out->linear, weights, (size_t)L * AT_LINEARS,
-                              out->capacity);
+    at_linear_scratch_reserve(pool, &out->linear, weights, (size_t)L * AT_LINEARS, out->capacity);
     if (!model->config.value_head)
         at_head_reserve(pool, &out->head, out->capacity_rows, model->head);
     out->head.cap = model->config.final_cap;
