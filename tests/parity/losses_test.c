@@ -39,10 +39,11 @@ static void make_batch(struct batch *b)
     b->stats = gt_floats(4 * ROWS, 3);
     for (size_t i = 0; i < ROWS; i++) {
         b->stats[4 * i] -= 3;
-        b->match[i % PAIRS][i % 4] = (float)(i * 7 % 16) / 4 - 2;
         b->log_p2[i] = -(float)(i % 16) / 4;
         b->weight[i] = i % 2 ? 1 : (float)(i % 8) / 8;
     }
+    for (size_t i = 0; i < 4 * PAIRS; i++)
+        b->match[i / 4][i % 4] = (float)(i * 7 % 16) / 4 - 2;
 }
 
 enum {
