@@ -20,6 +20,7 @@ import tiny_model
 
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+TINY_LLAMA = str(GOLDEN / "models" / "tiny_llama")
 METHODS = {letter: name for name, letter in re.findall(
     r"^METHOD\(\w+, (\w+), '(\w)'", (SOURCE / "engine/train/methods.def").read_text(), re.M)}
 EVERY = "sd"  # keys that every method reads are tried by one of these, by the key's name
@@ -27,7 +28,7 @@ BY = {"per_device_eval_batch_size": "d"}  # others have one outcome whatever its
 WORDS = ("once more with feeling " * 12).strip()
 
 BASE = {
-    "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"),
+    "model_name_or_path": "TINY",
     "train_dataset": {"sft": "sft.jsonl", "dpo": "pairs.jsonl"},
     "use_peft": True, "lora_r": 4, "lora_target_modules": "all-linear", "lora_dropout": 0,
     "learning_rate": 0.01, "max_steps": 4, "per_device_train_batch_size": 2, "logging_steps": 1,
@@ -76,10 +77,11 @@ OTHER = {
     "init_lora_weights": "gaussian",
     "kernels": "baseline",
     "label_smoothing": (0.3, {"loss_type": "cdpo", "label_smoothing": 0.1}),
-    "layers_to_transform": [1],
+    "layers_to_transform": ([1], {"model_name_or_path": TINY_LLAMA}),
     "ld_alpha": 0.25,
     "learning_rate": 0.02,
-    "load_best_model_at_end": (True, {"preset": "trl", "learning_rate": {"dpo": 0.3, "sft": 0.1},
+    "load_best_model_at_end": (True, {"preset": "trl", "model_name_or_path": TINY_LLAMA,
+                                      "learning_rate": {"dpo": 0.3, "sft": 0.1},
                                       "max_steps": 0, "num_train_epochs": {"dpo": 2, "sft": 1}}),
     "load_in_4bit": (True, {"model_name_or_path": "WIDE"}),
     "load_in_8bit": (True, {"model_name_or_path": "WIDE"}),
@@ -184,6 +186,8 @@ def make_data(folder):
     dump(folder / "plain.jsonl", plain)
     (folder / "template.jinja").write_text("{{ messages }}")
     tiny_model.plain_folder(folder / "wide", GOLDEN / "models" / "tiny_llama")
+    # One layer: a run takes half the time of one with the goldens' model.
+    tiny_model.plain_folder(folder / "tiny", GOLDEN / "models" / "tiny_llama", width=48)
 
 
 def resolve(value, folder, method):
@@ -191,8 +195,8 @@ def resolve(value, folder, method):
         value = value.get(method, value.get("dpo"))  # other methods of pairs as dpo
     if value == "ADAPTER":
         return str(folder / "adapter")
-    if value == "WIDE":
-        return str(folder / "wide")
+    if value in ("TINY", "WIDE"):
+        return str(folder / value.lower())
     if value == "TEMPLATE":
         return str(folder / "template.jinja")
     return value
