@@ -413,11 +413,11 @@ keys_without_effect_are_told() {
 }
 
 interrupt_is_130_and_keeps_the_state() {
-    timeout --foreground --kill-after=20 60 "$attune" dpo "$golden/dpo_sigmoid/config.json" \
+    timeout --foreground --kill-after=300 600 "$attune" dpo "$golden/dpo_sigmoid/config.json" \
         --output_dir "$work/stopped" --max_steps 100000 >"$work/out" 2>"$work/err" &
     local pid=$! code=0
-    for _ in $(seq 200); do
-        [ -s "$work/stopped/metrics.jsonl" ] && break
+    for _ in $(seq 6000); do
+        if [ -s "$work/stopped/metrics.jsonl" ] || ! kill -0 "$pid"; then break; fi
         sleep 0.05
     done
     kill -INT "$pid"
@@ -472,7 +472,7 @@ bench_names_the_biggest() {
     run 0 sft "$golden/sft_messages/config.json" --output_dir "$work/profile" --profile
     says err '^biggest: '
     local code=0
-    timeout --foreground --preserve-status --kill-after=20 3 "$attune" bench "$golden/dpo_sigmoid/config.json" \
+    timeout --foreground --preserve-status --kill-after=300 3 "$attune" bench "$golden/dpo_sigmoid/config.json" \
         --steps 100000 >"$work/out" 2>"$work/err" || code=$?
     [ "$code" = 143 ] || fail "bench terminated: exit code $code"
     says err '^attune: error: stopped by a signal after'

@@ -92,7 +92,7 @@ def newest(out):
     return max(steps, default=0)
 
 
-def wait_for(process, condition, seconds=60):
+def wait_for(process, condition, seconds=600):
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end and not condition():
         time.sleep(0.0005)

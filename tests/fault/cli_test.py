@@ -62,7 +62,7 @@ class Case:
              "--lora_r", "4", "--per_device_train_batch_size", "4", "--learning_rate", "0.01",
              "--on_bad_row", "error", "--on_long_row", "error", *map(str, more)]
             if command == "dpo" else [ATTUNE, command, *map(str, more)],
-            capture_output=True, text=True, preexec_fn=limits, timeout=120)
+            capture_output=True, text=True, preexec_fn=limits, timeout=600)
 
 
 def poison(path, name, value, place=0):
