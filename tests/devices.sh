@@ -54,7 +54,7 @@ device() {
     log=$build/devices-$name.log
     rm -f "$log"
     begin=$(date +%s)
-    env "$@" ctest --test-dir "$build" -L gpu -R "$tests" --output-on-failure --output-log "$log" || true
+    env "$@" ctest --test-dir "$build" -j 2 -L gpu -R "$tests" --output-on-failure --output-log "$log" || true
     end=$(date +%s)
     count=$(python3 tests/summary.py "$log" | tee /dev/stderr | tail -n 1)
     read -r p _ f _ s _ <<COUNT
