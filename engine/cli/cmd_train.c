@@ -133,6 +133,11 @@ static void show_table(const struct at_outcome *o)
     snprintf(before, sizeof before, "%.4f", o->eval_loss_before);
     snprintf(after, sizeof after, "%.4f", o->eval_loss_after);
     cli_note("  %-34s %-22s %s", "loss", before, after);
+    if (o->has_drift) {
+        snprintf(before, sizeof before, "%.4g", o->drift_before);
+        snprintf(after, sizeof after, "%.4g", o->drift_after);
+        cli_note("  %-34s %-22s %s", "drift, nats a token", before, after);
+    }
     if (!o->has_pairs)
         return;
     share_text(before, &o->before);
@@ -145,6 +150,15 @@ static void show_table(const struct at_outcome *o)
     snprintf(after, sizeof after, "%.2f", o->has_rewards ? o->margin_after : o->chosen_logp_after);
     cli_note("  %-34s %-22s %s", o->has_rewards ? "margin of rewards" : "chosen log-prob", before,
              after);
+}
+
+static void show_alarms(const struct at_outcome *o)
+{
+    cJSON *alarms = at_records_alarms(o);
+
+    for (const cJSON *alarm = alarms->child; alarm; alarm = alarm->next)
+        cli_note("alarm    %s", alarm->valuestring);
+    cJSON_Delete(alarms);
 }
 
 static void show_next(const struct at_config *c, const struct at_outcome *o)
@@ -223,6 +237,7 @@ AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
         goto done;
     }
     show_table(outcome);
+    show_alarms(outcome);
     show_counts(&run.engine);
     show_quantised(run.bundle.weights);
     if (outcome->has_eval && outcome->best_step == 0)

@@ -121,7 +121,7 @@ void cli_evaluation(void *context, const struct at_evaluation *e)
 {
     const char *clear = term.updates ? "\r\033[K" : "";
     const bool ends = e->done == e->rows;
-    char accuracy[96] = "";
+    char accuracy[96] = "", drift[64] = "";
 
     (void)context;
     if (term.quiet || (!ends && !term.updates))
@@ -133,8 +133,10 @@ void cli_evaluation(void *context, const struct at_evaluation *e)
             snprintf(accuracy, sizeof accuracy, "  %s in %.1f %%",
                      e->rewards ? "chosen rewarded higher" : "chosen likelier a token",
                      100 * e->accuracy.value);
-        fprintf(stderr, "%seval at step %llu  %u held-out rows  loss %.4f%s\n", clear,
-                (unsigned long long)e->step, e->rows, e->loss, accuracy);
+        if (e->has_drift)
+            snprintf(drift, sizeof drift, "  drift %.4g nats a token", e->drift);
+        fprintf(stderr, "%seval at step %llu  %u held-out rows  loss %.4f%s%s\n", clear,
+                (unsigned long long)e->step, e->rows, e->loss, accuracy, drift);
     }
     fflush(stderr);
     term.in_line = term.updates && !ends;

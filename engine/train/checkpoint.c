@@ -82,6 +82,7 @@ static const struct field outcome_fields[] = {
     FIELD(at_outcome, F64, before.high),       FIELD(at_outcome, F64, before.low),
     FIELD(at_outcome, F64, before.n),          FIELD(at_outcome, F64, before.value),
     FIELD(at_outcome, F64, chosen_logp_after), FIELD(at_outcome, F64, chosen_logp_before),
+    FIELD(at_outcome, F64, displaced_logp),    FIELD(at_outcome, U64, displaced_step),
     FIELD(at_outcome, F64, drift_after),       FIELD(at_outcome, F64, drift_before),
     FIELD(at_outcome, BOOL, has_drift),        FIELD(at_outcome, F64, eval_loss_after),
     FIELD(at_outcome, F64, eval_loss_before),  FIELD(at_outcome, U64, evaluated_step),

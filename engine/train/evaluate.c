@@ -107,13 +107,47 @@ done:
     return st;
 }
 
+/* Mean log-prob of the chosen sides: of a pair's, or of desirable rows. */
+static double chosen_logp(const struct at_tally *t)
+{
+    const double labelled = t->labelled[0] + t->labelled[1];
+    const double n = labelled > 0 ? t->labelled[0] : t->rows;
+
+    return n > 0 ? t->logp[0] / n : 0;
+}
+
+static bool has_chosen(const struct at_loop *l)
+{
+    const struct at_method_row *m = at_method_get(l->run->method);
+
+    return m->rows != AT_ROWS_SFT && !m->value_head;
+}
+
+/* Likelihood displacement (Razin et al. 2024, arXiv 2410.08847): chosen sides become unlikely
+ * although only the margin is asked for. */
+static void watch_chosen(const struct at_loop *l, const struct at_tally *t, struct at_outcome *out)
+{
+    const double now = chosen_logp(t), before = out->chosen_logp_before;
+
+    if (out->displaced_step > 0 || !(now < AT_DISPLACED * before))
+        return;
+    out->displaced_step = l->state.step;
+    out->displaced_logp = now;
+    at_warn("displacement",
+            "step %llu: the chosen log-probs of the held-out rows fell from %.2f to %.2f "
+            "(likelihood displacement); an anchor holds them (dpo: loss_type [\"sigmoid\", "
+            "\"sft\"], cpo: cpo_alpha), so may a lower learning_rate; `attune data lint` names "
+            "sides that are too alike",
+            (unsigned long long)l->state.step, before, now);
+}
+
 static void set_after(const struct at_loop *l, const struct at_tally *t,
                       const struct at_evaluation *e, struct at_outcome *out)
 {
     out->evaluated_step = l->state.step;
     out->after = e->accuracy;
     out->eval_loss_after = e->loss;
-    out->chosen_logp_after = t->logp[0] / t->rows;
+    out->chosen_logp_after = chosen_logp(t);
     out->margin_after = (t->score[0] - t->score[1]) / t->rows;
     out->drift_after = l->state.drift;
 }
@@ -126,7 +160,7 @@ static void eval_outcome(const struct at_loop *l, const struct at_tally *t,
     if (before) {
         out->before = e->accuracy;
         out->eval_loss_before = e->loss;
-        out->chosen_logp_before = t->logp[0] / t->rows;
+        out->chosen_logp_before = chosen_logp(t);
         out->margin_before = (t->score[0] - t->score[1]) / t->rows;
         out->drift_before = l->state.drift;
     }
@@ -174,8 +208,6 @@ static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struc
     count = at_loop_has_row_loss(l) ? tally->rows : tally->tokens[0];
     e->loss = count > 0 ? tally->loss / count : 0;
     e->accuracy = at_share_of(tally->mean_logp_wins, tally->rows);
-    if (run->events.evaluation)
-        run->events.evaluation(run->events.context, e);
 done:
     return st;
 }
@@ -192,6 +224,27 @@ struct at_metric_style at_loop_style(const struct at_loop *l)
                                      .token_means = l->objective.token_means,
                                      .log_odds = l->objective.log_odds,
                                      .kl = l->objective.kl };
+}
+
+/* How far the state is from the start: drift/chosen, by the chosen sides' mean log-prob a token,
+ * and drift/kl. `out`: what the start was; NULL: this is it. */
+static AT_CHECKED add_drift(cJSON *line, struct at_loop *l, const struct at_tally *t,
+                            struct at_evaluation *e, const struct at_outcome *out)
+{
+    enum at_status st = AT_OK;
+    const double moved = out ? chosen_logp(t) - out->chosen_logp_before : 0;
+
+    if (has_chosen(l) && t->tokens[0] > 0)
+        at_metric_add(line, "eval_", "drift/chosen",
+                      moved * (t->labelled[0] > 0 ? t->labelled[0] : t->rows) / t->tokens[0]);
+    e->has_drift = l->run->engine.decoder.drift;
+    if (!e->has_drift)
+        goto done;
+    TRY(at_drift_measure(l, &l->state.drift));
+    e->drift = l->state.drift;
+    at_metric_add(line, "eval_", "drift/kl", e->drift);
+done:
+    return st;
 }
 
 AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
@@ -217,10 +270,9 @@ AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
     if (pairs)
         at_metric_lengths(line, "eval_", run->data.eval.rows, l->eval, e.rows,
                           at_loop_reward_scale(l));
-    if (l->run->engine.decoder.drift) {
-        TRY(at_drift_measure(l, &l->state.drift));
-        at_metric_add(line, "eval_", "drift/kl", l->state.drift);
-    }
+    TRY(add_drift(line, l, &tally, &e, before ? NULL : out));
+    if (run->events.evaluation)
+        run->events.evaluation(run->events.context, &e);
     cJSON_AddNumberToObject(line, "n", e.rows);
     TRY(at_records_metrics(l->records, line));
     if (pairs)
@@ -233,6 +285,8 @@ AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
     if (!before)
         at_plateau_step(&l->state.plateau, &l->schedule, value, lower_is_better(l));
     eval_outcome(l, &tally, &e, before, out);
+    if (has_chosen(l))
+        watch_chosen(l, &tally, out);
     l->state.passed_metric = value;
     l->passed = *out;
     set_after(l, &tally, &e, &l->passed);

@@ -14,6 +14,9 @@ AT_CHECKED at_evaluate(struct at_loop *loop, bool before, struct at_outcome *out
 /* Where a checkpoint left the loop: an evaluation that max_drift passed over counts when the limit
  * is higher now, as it would have at that step. */
 AT_CHECKED at_evaluation_resume(struct at_loop *loop, struct at_outcome *out);
+/* Chosen log-probs of the held-out rows that are below this many times what they were at the start
+ * raise an alarm: a warning and a line in result.json. */
+#define AT_DISPLACED 1.25
 /* Rows that are evaluated at once: micro-batches of `batch` rows, 32 rows or little more. */
 uint32_t at_evaluation_piece(uint32_t batch);
 

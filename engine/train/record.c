@@ -3,6 +3,7 @@
 #include "hash.h"
 #include "tensorboard.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct at_records {
@@ -394,10 +395,32 @@ static void add_shares(cJSON *out, const char *name, struct at_share before, str
     cJSON_AddItemToObject(change, "after", at_share_json(after));
 }
 
+cJSON *at_records_alarms(const struct at_outcome *o)
+{
+    cJSON *alarms = cJSON_CreateArray();
+    char text[160];
+
+    if (o->skipped > 0)
+        cJSON_AddItemToArray(alarms, cJSON_CreateString("steps were skipped: values were not "
+                                                        "finite"));
+    if (o->too_far)
+        cJSON_AddItemToArray(alarms,
+                             cJSON_CreateString("the policy went further from its reference "
+                                                "than max_drift"));
+    if (o->displaced_step > 0) {
+        snprintf(text, sizeof text,
+                 "chosen log-probs of the held-out rows fell from %.2f to %.2f at step %llu "
+                 "(likelihood displacement)",
+                 o->chosen_logp_before, o->displaced_logp, (unsigned long long)o->displaced_step);
+        cJSON_AddItemToArray(alarms, cJSON_CreateString(text));
+    }
+    return alarms;
+}
+
 static AT_CHECKED write_result(struct at_records *r, const struct at_outcome *o)
 {
     enum at_status st = AT_OK;
-    cJSON *out = cJSON_CreateObject(), *alarms = NULL;
+    cJSON *out = cJSON_CreateObject();
 
     cJSON_AddNumberToObject(out, "format_version", 1);
     cJSON_AddNumberToObject(out, "steps", (double)o->steps);
@@ -409,25 +432,15 @@ static AT_CHECKED write_result(struct at_records *r, const struct at_outcome *o)
     at_metric_add(out, "", "loss_last", o->loss_last);
     if (o->has_eval)
         add_change(out, "eval_loss", o->eval_loss_before, o->eval_loss_after);
-    alarms = cJSON_AddArrayToObject(out, "alarms");
-    if (o->skipped > 0)
-        cJSON_AddItemToArray(alarms, cJSON_CreateString("steps were skipped: values were not "
-                                                        "finite"));
+    cJSON_AddItemToObject(out, "alarms", at_records_alarms(o));
     if (o->has_drift)
         add_change(out, "eval_drift/kl", o->drift_before, o->drift_after);
-    if (o->too_far)
-        cJSON_AddItemToArray(alarms,
-                             cJSON_CreateString("the policy went further from its reference "
-                                                "than max_drift"));
     if (o->has_eval && o->has_rewards) {
         add_shares(out, "eval_accuracy", o->before, o->after);
         add_change(out, "eval_margin", o->margin_before, o->margin_after);
     } else if (o->has_eval && o->has_pairs) {
         add_shares(out, "eval_logps/accuracies", o->before, o->after);
         add_change(out, "eval_logps/chosen", o->chosen_logp_before, o->chosen_logp_after);
-        if (o->chosen_logp_after < 1.25 * o->chosen_logp_before)
-            cJSON_AddItemToArray(alarms, cJSON_CreateString("chosen log-probs fell by over a "
-                                                            "quarter (likelihood displacement)"));
     }
     cJSON_AddStringToObject(out, "verdict", verdict(o));
     TRY(write_json(r, "result.json", out));

@@ -46,6 +46,8 @@ AT_CHECKED at_records_weights(struct at_records *records, struct at_run *run, co
 /* What a checkpoint is of: {"config": keys that results depend on, "inputs": digests of model,
  * tokenizer and rows, "machine": device and kernels}. The caller frees it. */
 AT_CHECKED at_records_identity(cJSON **out, const struct at_run *run);
+/* What went wrong in a run that ended, a sentence each: the "alarms" of result.json. */
+cJSON *at_records_alarms(const struct at_outcome *outcome);
 /* Adapter (or model), tokenizer files, run.json and result.json. */
 AT_CHECKED at_records_finish(struct at_records *records, struct at_run *run,
                              const struct at_outcome *outcome);

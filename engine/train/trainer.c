@@ -315,8 +315,8 @@ static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
         TRY(after_step(l, out));
         if (at_drift_is_over(l))
             FAIL(AT_OVER_BUDGET,
-                 "step %llu: the policy is %.4g nats a token from its reference, further than "
-                 "max_drift %g",
+                 "step %llu: eval_drift/kl, the policy's distance from its reference, is %.4g nats "
+                 "a token, further than max_drift %g",
                  (unsigned long long)l->state.step, l->state.drift, l->config->max_drift);
         if (l->state.step == run->total_steps || is_stale(l))
             break;
@@ -541,6 +541,25 @@ done:
     return st;
 }
 
+/* The message of a run that max_drift ended: `why`, what was written and where to go on. */
+static enum at_status stopped_by_drift(const struct at_loop *l, const char *why,
+                                       const struct at_outcome *out)
+{
+    const unsigned long long step = out->best_step, saved = l->saved;
+    const char *dir = l->config->output_dir;
+
+    if (!l->p)
+        return at_fail(AT_OVER_BUDGET,
+                       "%s; the state of step %llu was written to %s (save_strategy is no: there "
+                       "is no checkpoint)",
+                       why, step, dir);
+    return at_fail(AT_OVER_BUDGET,
+                   "%s; the state of step %llu was written to %s, the last checkpoint is "
+                   "%s/checkpoint-%llu: go on with a higher max_drift and "
+                   "--resume_from_checkpoint true",
+                   why, step, dir, dir, saved);
+}
+
 AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
 {
     enum at_status st = AT_OK, trained = AT_OK;
@@ -572,10 +591,7 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
                      run->config->output_dir,
                      l.p ? ", go on with --resume_from_checkpoint true" : "");
     else if (trained == AT_OVER_BUDGET)
-        st =
-            at_fail(trained, "%s; the state of step %llu was written to %s%s", why,
-                    (unsigned long long)out->best_step, run->config->output_dir,
-                    l.p ? ", go on with a higher max_drift and --resume_from_checkpoint true" : "");
+        st = stopped_by_drift(&l, why, out);
     else if (trained == AT_RETRY)
         st = at_fail(trained,
                      "%s; the state of %s was written to %s: start from it in another output_dir, "

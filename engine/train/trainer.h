@@ -27,6 +27,8 @@ struct at_evaluation {
     double loss;
     struct at_share accuracy; /* eval_logps/accuracies; of reward models eval_accuracy */
     bool rewards;             /* of a reward model */
+    bool has_drift;           /* it was measured (drift.h) */
+    double drift;             /* eval_drift/kl */
 };
 struct at_events { /* functions may be NULL */
     void *context;
@@ -89,12 +91,15 @@ struct at_outcome {
     bool complete;             /* all steps were made, or early stopping ended them */
     bool stopped_early;
     bool has_drift, too_far;               /* drift was measured; max_drift ended the run */
+    uint64_t displaced_step;               /* the first evaluation whose chosen log-probs had
+                                              fallen by over a quarter; 0: none */
     uint64_t skipped;                      /* steps without an update, for a value was not finite */
     bool has_eval, has_pairs, has_rewards; /* rewards: the model gives them, and no log-probs */
     double loss_first, loss_last;
     struct at_share before, after; /* eval_logps/accuracies; of reward models eval_accuracy */
     double eval_loss_before, eval_loss_after;
-    double chosen_logp_before, chosen_logp_after; /* mean sum over held-out rows */
+    double chosen_logp_before, chosen_logp_after; /* mean sum over held-out chosen sides */
+    double displaced_logp;                        /* as those, at displaced_step */
     double margin_before, margin_after;           /* of reward models, mean over held-out rows */
     double drift_before, drift_after;             /* eval_drift/kl */
     double time_s, tokens_per_s;

@@ -45,6 +45,11 @@ def drifts(folder, name):
     return [line.get(KL) for line in lines if "eval_loss" in line]
 
 
+def losses(folder, name):
+    lines = map(json.loads, (folder / name / "metrics.jsonl").read_text().splitlines())
+    return [line["eval_loss"] for line in lines if "eval_loss" in line]
+
+
 def result(folder, name):
     return json.loads((folder / name / "result.json").read_text())
 
@@ -59,8 +64,11 @@ def make_data(folder):
 
 
 def test_measured(folder):
-    train(folder, "run")
+    stderr = train(folder, "run")
     kl = drifts(folder, "run")
+    check("the screen has it at every evaluation and at the end", stderr.count("nats a token") == len(kl) + 1 and
+          all(f"loss {loss:.4f}" in stderr and f"drift {x:.4g} nats" in stderr for loss, x in
+              zip(losses(folder, "run"), kl)), stderr)
     check("0 at step 0, then more", kl[0] == 0 and 0 < kl[1] < kl[-1], kl)
     check("result.json has it", result(folder, "run")[KL] == {"before": 0, "after": kl[-1]}, kl)
     train(folder, "chosen", regression_dataset="chosen.jsonl")
@@ -84,8 +92,11 @@ def test_limit(folder, kl):
     limit = (kl[1] + kl[2]) / 2
     stderr = train(folder, "limited", 1, max_drift=limit)
     last = stderr.splitlines()[-1]
-    check("the message names step, limit and the way on", "step 2" in last and "max_drift" in last and
-          "--resume_from_checkpoint" in last, last)
+    check("the message names step, value, limit, checkpoint and the way on", "step 2" in last and
+          f"is {kl[2]:.4g} nats a token" in last and f"max_drift {limit:g}" in last and
+          f"{folder}/limited/checkpoint-2" in last and "--resume_from_checkpoint" in last, last)
+    stderr = train(folder, "unsaved", 1, max_drift=limit, save_strategy="no", save_steps=None)
+    check("without checkpoints it says so", "save_strategy is no" in stderr.splitlines()[-1], stderr)
     got = result(folder, "limited")
     check("the run ends there, with an alarm", got["steps"] == 2 and not got["complete"] and
           got["verdict"] == "over budget" and any("max_drift" in a for a in got["alarms"]), got)
