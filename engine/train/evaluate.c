@@ -2,6 +2,7 @@
 
 #include "drift.h"
 #include "os.h"
+#include "rewards.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -275,6 +276,7 @@ AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
         run->events.evaluation(run->events.context, &e);
     cJSON_AddNumberToObject(line, "n", e.rows);
     TRY(at_records_metrics(l->records, line));
+    TRY(at_reward_histograms(l, l->state.step, "eval_", l->eval_rows, l->eval, e.rows));
     if (pairs)
         TRY(at_records_pairs(l->records, l->state.step, &run->data.eval, l->eval, run->method,
                              at_loop_reward_scale(l)));

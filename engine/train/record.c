@@ -1,7 +1,6 @@
 #include "record.h"
 
 #include "hash.h"
-#include "tensorboard.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -282,6 +281,24 @@ AT_CHECKED at_records_metrics(struct at_records *r, const cJSON *line)
         at_events_line(&events, line, at_wall_s());
         TRY(put_events(r, &events));
     }
+done:
+    at_buf_release(&events);
+    return st;
+}
+
+bool at_records_has_events(const struct at_records *r)
+{
+    return r->events != NULL;
+}
+
+AT_CHECKED at_records_histograms(struct at_records *r, uint64_t step,
+                                 const struct at_histogram *list, size_t n)
+{
+    enum at_status st = AT_OK;
+    struct at_buf events = { 0 };
+
+    at_events_histograms(&events, step, list, n, at_wall_s());
+    TRY(put_events(r, &events));
 done:
     at_buf_release(&events);
     return st;

@@ -4,6 +4,7 @@
 #ifndef AT_RECORD_H
 #define AT_RECORD_H
 
+#include "tensorboard.h"
 #include "trainer.h"
 
 /* Rows for training and held out by eval_split, as they stand in train_dataset. */
@@ -34,6 +35,11 @@ AT_CHECKED at_records_sync(struct at_records *records, struct at_log_bytes *out)
 /* {"step": ..., "epoch": ...}: the head of a line; the caller adds and frees. */
 cJSON *at_records_line(uint64_t step, double epoch);
 AT_CHECKED at_records_metrics(struct at_records *records, const cJSON *line);
+/* Whether the run has an event file. */
+bool at_records_has_events(const struct at_records *records);
+/* n histograms into the event file. */
+AT_CHECKED at_records_histograms(struct at_records *records, uint64_t step,
+                                 const struct at_histogram *list, size_t n);
 AT_CHECKED at_records_timing(struct at_records *records, uint64_t step, double step_s,
                              uint64_t tokens, uint32_t rows, double eta_s);
 /* One line a pair: margin, log-ratios (of a method with a reference), log-probs and lengths of an

@@ -4,6 +4,7 @@
 #include "drift.h"
 #include "evaluate.h"
 #include "finite.h"
+#include "rewards.h"
 #include "rng.h"
 
 #include <math.h>
@@ -156,6 +157,8 @@ static AT_CHECKED log_step(struct at_loop *l, uint32_t n, double rate, double st
     at_metric_add(line, "", "learning_rate", rate);
     at_metric_add(line, "", "num_tokens", (double)l->state.num_tokens);
     TRY(at_records_metrics(l->records, line));
+    if (finite)
+        TRY(at_reward_histograms(l, l->state.step + 1, "", l->window_rows, l->window, n));
     l->state.tally = (struct at_tally){ 0 };
     l->state.norm_sum = 0;
     l->state.logged = 0;

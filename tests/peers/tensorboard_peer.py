@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""TensorBoard's own reader finds every number of metrics.jsonl in the event file: tensorboard_peer.py ATTUNE
+"""TensorBoard's own reader finds every number of metrics.jsonl, and rewards, in the event file: tensorboard_peer.py ATTUNE
 
 A run with evaluations, stopped by SIGINT after a checkpoint and gone on with: each scalar stands once,
-at its step, in float32; tags are those of transformers' callback.
+at its step, in float32; tags are those of transformers' callback. Histograms of rewards have the rows' number
+and, by their sums, their means; those of margins in evaluations the least and greatest of pairs.jsonl.
 """
 import json
 import pathlib
@@ -48,11 +49,37 @@ def wanted(out):
     return scalars
 
 
+def histograms(out, events):
+    """What differs between the histograms and what they are of."""
+    bad, means, margins = [], {}, {}
+    for line in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()):
+        for name, value in line.items():
+            where, _, kind = name.removeprefix("eval_").partition("/")
+            if where == "rewards" and kind in ("chosen", "rejected", "margins"):
+                means.setdefault(f"{'eval' if name[:5] == 'eval_' else 'train'}/histograms/rewards/{kind}", []).append(
+                    (line["step"], value))
+    for line in map(json.loads, (out / "pairs.jsonl").read_text().splitlines()):
+        margins.setdefault(line["step"], []).append(line["margin"])
+    if set(events.Tags()["histograms"]) != set(means):
+        bad.append(f"histograms differ: {sorted(set(events.Tags()['histograms']) ^ set(means))}")
+    for tag in sorted(set(events.Tags()["histograms"]) & set(means)):
+        for event, (step, mean) in zip(events.Histograms(tag), means[tag], strict=True):
+            h = event.histogram_value
+            if event.step != step or sum(h.bucket) != h.num or abs(h.sum / h.num - mean) > 1e-9 + 1e-6 * abs(mean):
+                bad.append(f"{tag}: step {event.step} and {step}, mean {h.sum / h.num} and {mean}, {h.num} values")
+            of = margins[step] if tag == "eval/histograms/rewards/margins" else None
+            if of and (h.num != len(of) or h.min != min(of) or h.max != max(of) or
+                       h.bucket_limit[-1] != h.max or h.sum_squares != sum(x * x for x in of)):
+                bad.append(f"{tag}: step {step}: {h} and {sorted(of)}")
+    print(f"{len(means)} histograms at {sum(map(len, means.values()))} steps, {len(bad)} differ")
+    return bad + ([] if len(means) == 6 else ["not six kinds of histograms"])
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "run"
         stop_and_go_on(out)
-        events = EventAccumulator(str(out), size_guidance={"scalars": 0}).Reload()
+        events = EventAccumulator(str(out), size_guidance={"scalars": 0, "histograms": 0}).Reload()
         want = wanted(out)
         tags = set(events.Tags()["scalars"])
         bad = [f"tags differ: {sorted(tags ^ set(want))}"] if tags != set(want) else []
@@ -60,6 +87,7 @@ def main():
             got = [(e.step, numpy.float32(e.value)) for e in events.Scalars(tag)]
             if got != want[tag]:
                 bad.append(f"{tag}: {len(got)} and {len(want[tag])} values, {got[:2]} and {want[tag][:2]}")
+        bad += histograms(out, events)
         print(f"{len(tags)} tags, {sum(map(len, want.values()))} scalars, {len(bad)} differ")
         for text in bad[:5]:
             print("FAIL", text)

@@ -1,5 +1,6 @@
 /* links: base train */
 /* Event files: the bytes that TensorBoard's own writer gives for the same events (2.21). */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -52,6 +53,39 @@ static void events_have_the_bytes_of_tensorboard(void **state)
     cJSON_Delete(json);
 }
 
+/* Of five values in 30 buckets only the last checksum is kept, which is of all bytes. */
+static void histograms_have_the_bytes_of_tensorboard(void **state)
+{
+    static const uint8_t same[] = {
+        0x5b, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x1b, 0x01, 0x02, 0x8a, 0x09, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0xf8, 0x3f, 0x10, 0xac, 0x02, 0x2a, 0x4d, 0x0a, 0x4b,
+        0x0a, 0x06, 0x65, 0x76, 0x61, 0x6c, 0x2f, 0x61, 0x2a, 0x41, 0x09, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x08, 0x40, 0x11, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x08, 0x40,
+        0x19, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x40, 0x21, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x18, 0x40, 0x29, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x32, 0x40, 0x32,
+        0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x08, 0x40, 0x3a, 0x08, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x40, 0xd7, 0x14, 0x52, 0xb4
+    };
+    static const uint8_t end[] = { 0x53, 0xe0, 0xea, 0x0f };
+    static const double values[] = { -1, 0.5, NAN, 2, 0.5, INFINITY, -0.875 };
+    static const double equal[] = { 3, 3 };
+    const struct at_histogram list[] = { { "b", values, AT_COUNT(values) },
+                                         { "nothing", NULL, 0 },
+                                         { "eval_a", equal, AT_COUNT(equal) } };
+    struct at_buf out = { 0 };
+
+    (void)state;
+    at_events_histograms(&out, 300, list + 1, 2, 1.5);
+    assert_int_equal(at_buf_status(&out), AT_OK);
+    assert_int_equal(out.n, sizeof same);
+    assert_memory_equal(out.data, same, sizeof same);
+    at_buf_clear(&out);
+    at_events_histograms(&out, 300, list, 3, 1.5);
+    assert_int_equal(out.n, 654);
+    assert_memory_equal(out.data + out.n - sizeof end, end, sizeof end);
+    at_buf_release(&out);
+}
+
 /* Whatever allocation fails, the whole is known to lack a part. */
 static void events_without_memory_say_so(void **state)
 {
@@ -80,6 +114,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crc32c_equals_rfc_3720),
         cmocka_unit_test(events_have_the_bytes_of_tensorboard),
+        cmocka_unit_test(histograms_have_the_bytes_of_tensorboard),
         cmocka_unit_test(events_without_memory_say_so),
     };
 
