@@ -149,6 +149,17 @@ def killed_and_resumed(folder, name, kills):
     check(f"{name}: of the checkpoints the newest two are left", left == ["checkpoint-8", "checkpoint-9"], left)
 
 
+def reference_that_moves(folder):
+    """A checkpoint behind several syncs has the reference: with that of step 0 the next loss would be another."""
+    run, out = Run(folder, "kto"), folder / "moved"
+    shutil.copytree(folder / "kto", out)
+    for left in ("result.json", "run.json"):
+        (out / left).unlink()
+    got = run.whole(out, "--resume_from_checkpoint", out / "checkpoint-8")
+    check("sync_ref_model: from behind the fourth sync on the files are those of the undisturbed run",
+          got.returncode == 0 and result(out) == result(folder / "kto"), got.stderr)
+
+
 def stopped_by_signals(folder):
     run, out = Run(folder, "fresh"), folder / "stopped"
     for number, code, at in ((signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 5)):
@@ -265,7 +276,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         for name in RUNS:
-            killed_and_resumed(folder, name, max(1, KILLS // len(RUNS)))
+            killed_and_resumed(folder, name, -(-KILLS // len(RUNS)))
+        reference_that_moves(folder)
         stopped_by_signals(folder)
         pipeline(folder)
         refused(folder)
