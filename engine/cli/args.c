@@ -62,6 +62,17 @@ static bool is_bare(const char *name, const char *next)
     }
 }
 
+/* What follows a truth is its value, another flag, or a file; a word that is none of these was
+ * meant as its value. */
+static AT_CHECKED check_truth(const char *name, const char *next)
+{
+    if (!next || is_flag(next) || is_config(next) || at_path_exists(next))
+        return AT_OK;
+    return at_fail(AT_USAGE,
+                   "--%s: true or false expected, found \"%s\" (and there is no such file)", name,
+                   next);
+}
+
 /* A word that is no key at all is said to be that, whatever follows it. */
 static AT_CHECKED check_known(const struct cli_flag *own, const char *name)
 {
@@ -97,6 +108,7 @@ static AT_CHECKED read_flag(struct cli_args *a, int argc, char **argv, int *at)
     } else if (value) {
         value++;
     } else if (!own && is_bare(name, next)) {
+        TRY(check_truth(name, next));
         value = "true";
     } else if (!next || is_flag(next)) {
         TRY(check_known(own, name));

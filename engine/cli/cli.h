@@ -36,6 +36,8 @@ struct cli_command {
 };
 /* NULL at the end of the list. */
 const struct cli_command *cli_command_get(size_t i);
+/* Whether it is the first of two words of commands ("data"). */
+bool cli_is_group(const char *word);
 /* The command of argv[1] (and argv[2]); *used counts the words that name it. AT_USAGE with the
  * nearest command, or with "is not built in this version". */
 AT_CHECKED cli_command_find(const struct cli_command **out, int argc, char **argv, int *used);
@@ -121,6 +123,7 @@ AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
 AT_CHECKED cli_kernel_table(FILE *file, cJSON *json, struct at_stream *stream);
 /* --help of a command, and of the program. */
 void cli_help(const struct cli_command *command);
+void cli_help_group(const char *group); /* of the commands of a first word */
 void cli_help_all(void);
 
 #endif

@@ -294,11 +294,57 @@ static AT_CHECKED unknown_command(const char *name)
     return at_fail(AT_USAGE, "unknown command %s; `attune --help` lists them", name);
 }
 
+/* The part of a command's name after "GROUP ", or NULL. */
+static const char *within(const char *name, const char *group)
+{
+    const size_t n = strlen(group);
+
+    return strncmp(name, group, n) == 0 && name[n] == ' ' ? name + n + 1 : NULL;
+}
+
+bool cli_is_group(const char *word)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < AT_COUNT(commands); i++)
+        found = found || within(commands[i].name, word);
+    return found;
+}
+
+/* `word`: what follows the group's name; NULL or a flag: nothing does. */
+static AT_CHECKED unknown_in_group(const char *group, const char *word)
+{
+    enum at_status st = AT_OK;
+    const char *best = NULL;
+    size_t near = 3;
+    struct at_buf list = { 0 };
+
+    for (size_t i = 0; i < AT_COUNT(commands); i++) {
+        const char *name = within(commands[i].name, group);
+        if (!name)
+            continue;
+        at_buf_printf(&list, "%s%s", list.n ? ", " : "", commands[i].name);
+        if (word && typos(word, name) < near) {
+            near = typos(word, name);
+            best = name;
+        }
+    }
+    TRY(at_buf_status(&list));
+    if (!word || *word == '-')
+        FAIL(AT_USAGE, "%s: a command is missing, one of: %s", group, list.data);
+    if (best)
+        FAIL(AT_USAGE, "unknown command %s %s; did you mean `attune %s %s`? There are: %s", group,
+             word, group, best, list.data);
+    FAIL(AT_USAGE, "unknown command %s %s; there are: %s", group, word, list.data);
+done:
+    at_buf_release(&list);
+    return st;
+}
+
 AT_CHECKED cli_command_find(const struct cli_command **out, int argc, char **argv, int *used)
 {
     char two[64];
     const char *names[2] = { two, argv[1] };
-    const size_t length = strlen(argv[1]);
 
     snprintf(two, sizeof two, "%s %s", argv[1], argc > 2 ? argv[2] : "");
     for (int k = 0; k < 2; k++) {
@@ -312,9 +358,7 @@ AT_CHECKED cli_command_find(const struct cli_command **out, int argc, char **arg
             if (strcmp(not_built[i], names[k]) == 0)
                 return at_fail(AT_USAGE, "%s is not built in this version", names[k]);
     }
-    for (size_t i = 0; i < AT_COUNT(commands); i++)
-        if (strncmp(commands[i].name, argv[1], length) == 0 && commands[i].name[length] == ' ')
-            return at_fail(AT_USAGE, "%s: a command is missing, such as `attune %s`", argv[1],
-                           commands[i].name);
+    if (cli_is_group(argv[1]))
+        return unknown_in_group(argv[1], argc > 2 ? argv[2] : NULL);
     return unknown_command(argv[1]);
 }

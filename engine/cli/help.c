@@ -24,6 +24,18 @@ void cli_help_all(void)
          "integrity, 130 interrupted, 143 terminated.");
 }
 
+void cli_help_group(const char *group)
+{
+    const struct cli_command *c = NULL;
+    const size_t n = strlen(group);
+
+    printf("attune %s: one of\n\n", group);
+    for (size_t i = 0; (c = cli_command_get(i)) != NULL; i++)
+        if (strncmp(c->name, group, n) == 0 && c->name[n] == ' ')
+            printf("  %-14s %s\n", c->name, c->help);
+    printf("\n  attune %s COMMAND --help    its arguments\n", group);
+}
+
 /* The methods that `c` trains with: one, or all. */
 static bool key_fits(const struct cli_command *c, enum at_key key)
 {

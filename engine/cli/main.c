@@ -35,6 +35,11 @@ static AT_CHECKED run_command(int argc, char **argv)
     const bool help = strcmp(argv[1], "help") == 0;
     int used = 0;
 
+    if (argc > 1 + help && cli_is_group(argv[1 + help]) &&
+        (argc == 2 + help ? help : wants_help(1, argv + 2 + help))) {
+        cli_help_group(argv[1 + help]);
+        goto done;
+    }
     TRY(cli_command_find(&command, argc - help, argv + help, &used));
     argc -= 1 + used + help;
     argv += 1 + used + help;

@@ -70,6 +70,15 @@ static void list_losses(struct at_buf *out, const struct at_config *c, const cha
             at_buf_printf(out, "%s%s", all[i].name, --left > 1 ? ", " : left == 1 ? " or " : "");
 }
 
+/* "a, b": the methods that a loss fits. */
+static void list_methods(struct at_buf *out, const struct at_loss *loss)
+{
+    at_buf_clear(out);
+    for (int m = 0; m < AT_METHOD_COUNT; m++)
+        if (strchr(loss->methods, at_method_get((enum at_method)m)->letter))
+            at_buf_printf(out, "%s%s", out->n ? ", " : "", at_method_get((enum at_method)m)->name);
+}
+
 /* ---- the list ---- */
 
 /* Files of one name would be one in output_dir. */
@@ -82,7 +91,7 @@ static AT_CHECKED check_list(const struct at_config *c)
 {
     enum at_status st = AT_OK;
     const struct at_method_row *m = at_method_get(c->run_method);
-    struct at_buf names = { 0 };
+    struct at_buf names = { 0 }, methods = { 0 };
 
     if (c->loss_type.n == 0)
         FAIL(AT_USAGE, "loss_type: at least one loss expected, found an empty list");
@@ -94,9 +103,13 @@ static AT_CHECKED check_list(const struct at_config *c)
         const char *name = c->loss_type.items[i];
         if (!strchr(c->losses[i]->methods, m->letter)) {
             list_losses(&names, c, "");
+            list_methods(&methods, c->losses[i]);
             TRY(at_buf_status(&names));
-            FAIL(AT_USAGE, "loss_type %s does not fit %s, which takes %s", name, m->name,
-                 names.data);
+            TRY(at_buf_status(&methods));
+            FAIL(AT_USAGE, "loss_type %s does not fit %s, which takes %s%s%s", name, m->name,
+                 names.data,
+                 c->losses[i]->file ? "; losses of one's own are of pairs and fit " : "",
+                 c->losses[i]->file ? methods.data : "");
         }
         for (size_t j = 0; j < i; j++)
             if (is_same(c->losses[i], c->losses[j]))
@@ -107,6 +120,7 @@ static AT_CHECKED check_list(const struct at_config *c)
         FAIL(AT_USAGE, "loss_weights: %zu numbers expected, one for each loss_type, found %zu",
              c->loss_type.n, c->loss_weights.n);
 done:
+    at_buf_release(&methods);
     at_buf_release(&names);
     return st;
 }

@@ -73,6 +73,11 @@ help_answers_at_once_without_a_gpu() {
         fail "sft --help lists a key that it does not read"
     fi
     says out '--loss_type dft[|]nll '
+    for word in 'data --help' 'help data' 'config -h'; do
+        # shellcheck disable=SC2086
+        run 0 $word
+        says out "^  (data lint|config keys) +[a-z]"
+    done
 }
 
 usage_errors_are_2() {
@@ -83,7 +88,15 @@ usage_errors_are_2() {
     run 2 data split
     says err 'data split is not built'
     run 2 data
-    says err 'data convert'
+    says err 'a command is missing, one of: data convert, data lint, data show$'
+    run 2 data lnt
+    says err 'did you mean `attune data lint`[?] There are: data convert, data lint, data show$'
+    run 2 data nothing --like_it
+    says err 'unknown command data nothing; there are: data convert'
+    run 2 dpo "$golden/dpo_sigmoid/config.json" --use_dora yes --output_dir "$work/x"
+    says err '^attune: error: --use_dora: true or false expected, found "yes"'
+    run 2 dpo "$golden/dpo_sigmoid/config.json" --use_dora=yes --output_dir "$work/x"
+    says err 'use_dora: true or false expected'
     run 2 sft --lerning_rate 1
     says err 'did you mean --learning_rate'
     run 2 sft --lora_r 0
@@ -253,7 +266,7 @@ training_tells_what_it_did() {
     done
     [ -s "$work/out" ] && fail "training wrote to stdout"
     run 0 dpo "$golden/dpo_sigmoid/config.json" --eval_split 0.3 --on_bad_row skip --output_dir "$work/held"
-    says err '^eval at step 0  [0-9]+ held-out rows  loss 0\.6931  chosen likelier a token in [0-9.]+ %$'
+    says err '^eval at step 0  [0-9]+ held-out rows  loss 0\.6931  chosen likelier a token in [0-9.]+ %  drift 0 nats a token$'
     says err '^eval at step 6 '
     for file in adapter_model.safetensors adapter_config.json metrics.jsonl timing.jsonl result.json \
         run.json tokenizer.json; do

@@ -156,7 +156,9 @@ def faults_are_told(folder):
     refused(folder, "margin", PAIR.replace("(s.", "(p.margin + s."), 65, "margin.h:4: p.margin", "reward models")
     refused(folder, "row", PAIR.replace("PAIR_LOSS", "ROW_LOSS"), 65, "PAIR_LOSS")
     refused(folder, "none", "int x;\n", 65, "no PAIR_LOSS")
-    refused(folder, "method", PAIR, 2, "does not fit orpo", "orpo", method="orpo")
+    for method, losses in ("orpo", "orpo"), ("kto", "apo_zero_unpaired or kto"), ("sft", "dft or nll"), \
+            ("reward", "bradley_terry"):
+        refused(folder, "method", PAIR, 2, f"does not fit {method}, which takes {losses}; ", "fit cpo, dpo", method=method)
     refused(folder, "knob", PAIR, 2, "simpo_gamma is not read", "p.simpo_gamma", method="cpo",
             more={"simpo_gamma": 1.0})
     code, error, _ = run(folder, "missing", given={"loss_type": "file:nosuch.h"})
