@@ -42,6 +42,8 @@ bool at_path_exists(const char *path);
 bool at_path_is_dir(const char *path);
 bool at_dir_is_empty(const char *path);     /* true too when it does not exist */
 AT_CHECKED at_dir_create(const char *path); /* with parents; existing is fine */
+/* AT_CANNOT_WRITE unless the folder takes files, or can be created to; leaves nothing behind. */
+AT_CHECKED at_dir_check_writable(const char *path);
 /* Puts a folder in place under a name that is free, with its files, and syncs its parent. */
 AT_CHECKED at_dir_rename(const char *from, const char *to);
 /* Removes a folder and the files in it; one that is missing is fine. */

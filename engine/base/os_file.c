@@ -345,7 +345,7 @@ bool at_dir_is_empty(const char *path)
 {
     DIR *dir = opendir(path);
     if (!dir)
-        return errno == ENOENT;
+        return !at_path_exists(path);
     const struct dirent *entry;
     do
         entry = readdir(dir);
@@ -369,6 +369,23 @@ enum at_status at_dir_create(const char *path)
             TRY(fail_write(path, errno));
         *end = kept;
     }
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
+enum at_status at_dir_check_writable(const char *path)
+{
+    struct at_arena arena = { 0 };
+    enum at_status st = AT_OK;
+    char *dir = NULL, *probe = NULL;
+
+    TRY(at_arena_strdup(&arena, &dir, path));
+    while (!at_path_exists(dir) && strcmp(dir, ".") != 0)
+        TRY(at_path_dir(&arena, &dir, dir));
+    TRY(at_arena_printf(&arena, &probe, "%s/.attune-%ld", dir, (long)getpid()));
+    if (mkdir(probe, 0777) != 0 || rmdir(probe) != 0)
+        TRY(fail_write(path, errno));
 done:
     at_arena_release(&arena);
     return st;

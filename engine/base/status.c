@@ -28,6 +28,7 @@ static struct {
     size_t count;
 } warn_kinds[MAX_KINDS];
 static at_warn_sink *_Atomic warn_sink;
+static atomic_bool warn_muted;
 
 int at_exit_code(enum at_status status)
 {
@@ -114,8 +115,15 @@ static void unlock(atomic_flag *flag)
     atomic_flag_clear_explicit(flag, memory_order_release);
 }
 
+void at_warn_mute(bool on)
+{
+    atomic_store(&warn_muted, on);
+}
+
 void at_warn(const char *kind, const char *format, ...)
 {
+    if (atomic_load(&warn_muted))
+        return;
     lock(&sink_lock);
     lock(&warn_lock);
     size_t i = 0;

@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-/* A pipeline: every stage's configuration, files and folder are checked before the first stage is
- * trained. */
+/* A pipeline: every stage's configuration, files, folder, rows and memory are checked before the
+ * first stage is trained. */
 struct stage {
     const char *name;
     struct at_config config;
@@ -350,8 +350,10 @@ static AT_CHECKED find_finished(struct pipeline *p, struct stage *s)
     bool same = false;
     enum at_left left = AT_LEFT_NOTHING;
 
-    if (at_dir_is_empty(dir))
+    if (at_dir_is_empty(dir)) {
+        TRY(at_dir_check_writable(dir));
         goto done;
+    }
     TRY(at_path_join(&p->arena, &path, dir, "stage.json"));
     if (!at_path_exists(path)) {
         TRY(at_records_look(&left, dir));
@@ -390,6 +392,64 @@ static AT_CHECKED check_stage(struct pipeline *p, struct stage *s)
 done:
     if (st != AT_OK)
         at_context("stage %s", s->name);
+    return st;
+}
+
+static bool is_output(const struct stage *s, const char *path)
+{
+    return path && strcmp(s->config.output_dir, path) == 0;
+}
+
+/* The stage's configuration with what stages before it have yet to write replaced by what that will
+ * be made from: adapters by none, models and tokenizers by theirs. */
+static struct at_config config_to_check(const struct pipeline *p, const struct stage *s)
+{
+    struct at_config c = s->config;
+
+    for (const struct stage *k = s; k-- > p->stages;) {
+        const struct at_config *from = &k->config;
+        if (k->finished)
+            continue;
+        if (is_output(k, c.adapter_name_or_path)) {
+            c.adapter_name_or_path = NULL;
+            c.adapter_start = "continue";
+        }
+        if (is_output(k, c.tokenizer))
+            c.tokenizer = from->tokenizer ? from->tokenizer : from->model_name_or_path;
+        if (is_output(k, c.ref_model_name_or_path))
+            c.ref_model_name_or_path = from->model_name_or_path;
+        if (!is_output(k, c.model_name_or_path))
+            continue;
+        c.model_name_or_path = from->model_name_or_path;
+        c.init_from_scratch = c.init_from_scratch || from->init_from_scratch;
+        if (!c.tokenizer)
+            c.tokenizer = from->tokenizer;
+        if (!c.chat_template_path)
+            c.chat_template_path = from->chat_template_path;
+    }
+    return c;
+}
+
+/* Reads the stage's rows and plans its memory, as it will itself. Of a model that an earlier stage
+ * makes from nothing there are no weights to plan with. */
+static AT_CHECKED check_rows(const struct pipeline *p, const struct stage *s)
+{
+    enum at_status st = AT_OK;
+    const struct at_config c = config_to_check(p, s);
+    struct at_run run = { .config = NULL };
+
+    if (s->finished)
+        goto done;
+    if (c.init_from_scratch && !s->config.init_from_scratch) {
+        TRY(at_run_open_rows(&run, &c, NULL));
+        goto done;
+    }
+    TRY(at_run_open(&run, &c, NULL));
+    TRY(at_engine_check_room(&run.engine));
+done:
+    if (st != AT_OK)
+        at_context("stage %s", s->name);
+    at_run_close(&run);
     return st;
 }
 
@@ -435,13 +495,19 @@ enum at_status cli_run(struct cli_args *args)
 {
     enum at_status st = AT_OK;
     struct pipeline p = { .n = 0 };
+    const bool dry_run = cli_flag_on(args, "dry_run");
 
     TRY(read_pipeline(&p, args));
     for (size_t i = 0; i < p.n; i++)
         TRY(check_stage(&p, &p.stages[i]));
+    at_warn_mute(!dry_run); /* stages that are trained warn then */
     for (size_t i = 0; i < p.n; i++)
-        TRY(run_stage(&p, i, cli_flag_on(args, "dry_run")));
+        TRY(check_rows(&p, &p.stages[i]));
+    at_warn_mute(false);
+    for (size_t i = 0; i < p.n; i++)
+        TRY(run_stage(&p, i, dry_run));
 done:
+    at_warn_mute(false);
     for (size_t i = 0; i < p.n_read; i++)
         at_config_release(&p.stages[i].config);
     at_json_free(&p.document);

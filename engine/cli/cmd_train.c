@@ -224,6 +224,7 @@ AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
     if (!config->output_dir)
         FAIL(AT_USAGE, "output_dir is missing: --output_dir DIR, the folder for the adapter and "
                        "the metrics");
+    TRY(at_records_check_folder(config));
     TRY(at_run_open(&run, config, &events));
     cli_describe_run(&run);
     trained = at_train(&run, outcome);

@@ -224,7 +224,8 @@ static const struct cli_command commands[] = {
       .help = "several stages, each starting from the one before",
       .detail = "PIPELINE is {\"output_dir\": ..., \"stages\": [{\"name\": ..., \"method\": ..., "
                 "...}]};\n"
-                "its other keys are defaults of all stages. Finished stages are not run again.\n",
+                "its other keys are defaults of all stages. Rows and memory of all are checked first; finished\n"
+                "stages are not run again.\n",
       FLAGS(run_flags),
       .n_positional = 1,
       .config = true,

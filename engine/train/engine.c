@@ -170,19 +170,27 @@ struct at_engine_bytes at_engine_get_bytes(const struct at_engine *e)
     return b;
 }
 
-AT_CHECKED at_engine_commit(struct at_engine *e)
+AT_CHECKED at_engine_check_room(const struct at_engine *e)
 {
-    enum at_status st = AT_OK;
     const struct at_engine_bytes b = at_engine_get_bytes(e);
     const double mib = 1.0 / (1 << 20);
 
     if (b.total > b.available)
-        FAIL(AT_DEVICE_MEMORY,
-             "the run needs %.0f MiB of device memory (weights %.0f, trainable state %.0f, slab "
-             "%.0f) and %.0f MiB are free on %s; lower max_tokens_per_slab or max_length, or take "
-             "a smaller model",
-             (double)b.total * mib, (double)b.frozen * mib, (double)b.state * mib,
-             (double)b.slab * mib, (double)b.available * mib, at_gpu_get_info(e->gpu)->name);
+        return at_fail(
+            AT_DEVICE_MEMORY,
+            "the run needs %.0f MiB of device memory (weights %.0f, trainable state %.0f, slab "
+            "%.0f) and %.0f MiB are free on %s; lower max_tokens_per_slab or max_length, or take "
+            "a smaller model",
+            (double)b.total * mib, (double)b.frozen * mib, (double)b.state * mib,
+            (double)b.slab * mib, (double)b.available * mib, at_gpu_get_info(e->gpu)->name);
+    return AT_OK;
+}
+
+AT_CHECKED at_engine_commit(struct at_engine *e)
+{
+    enum at_status st = AT_OK;
+
+    TRY(at_engine_check_room(e));
     TRY(at_pool_commit(e->frozen));
     TRY(at_pool_commit(e->state));
     TRY(at_pool_commit(e->slab_pool));

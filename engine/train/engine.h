@@ -58,7 +58,9 @@ struct at_engine_bytes {
     uint64_t frozen, state, slab, total, available;
 };
 struct at_engine_bytes at_engine_get_bytes(const struct at_engine *engine);
-/* AT_DEVICE_MEMORY with what was asked and what there is, before anything is allocated. */
+/* AT_DEVICE_MEMORY with what was asked and what there is. */
+AT_CHECKED at_engine_check_room(const struct at_engine *engine);
+/* The same, before anything is allocated. */
 AT_CHECKED at_engine_commit(struct at_engine *engine);
 void at_engine_close(struct at_engine *engine);
 

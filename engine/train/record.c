@@ -98,6 +98,16 @@ done:
     return st;
 }
 
+AT_CHECKED at_records_check_folder(const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+
+    TRY(check_folder(c, true)); /* whether there is a checkpoint is seen later */
+    TRY(at_dir_check_writable(c->output_dir));
+done:
+    return st;
+}
+
 AT_CHECKED at_records_check(const struct at_run *run, bool has_checkpoint)
 {
     enum at_status st = AT_OK;

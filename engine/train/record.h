@@ -20,6 +20,9 @@ AT_CHECKED at_records_look(enum at_left *out, const char *dir);
 struct at_log_bytes {
     uint64_t events, metrics, pairs, timing;
 };
+/* What output_dir tells before rows are read, as at_records_check() would: AT_CANNOT_WRITE when it
+ * holds what the run may not go on with, or takes no files. Changes nothing. */
+AT_CHECKED at_records_check_folder(const struct at_config *config);
 /* Creates output_dir: AT_USAGE when unset; AT_CANNOT_WRITE when it exists and is not empty, cannot
  * be written, or the disk is too small for what will be written. Before anything is allocated. A
  * run that goes on finds its folder there; one that goes on without a checkpoint may find an

@@ -164,8 +164,13 @@ unwritable_output_is_73() {
     touch "$work/full/file"
     run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/full"
     says err 'nothing is overwritten'
+    run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/full" --train_dataset "$work/none.jsonl"
+    says err 'nothing is overwritten'
     touch "$work/file"
-    run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/file/out"
+    run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/file/out" --train_dataset "$work/none.jsonl"
+    says err "file/out: cannot be written: Not a directory"
+    run 66 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/not/made" --train_dataset "$work/none.jsonl"
+    [ -e "$work/not" ] && fail "a run without rows made its folder"
     if [ -d /proc/tty/ldisc ]; then # empty, and takes no files: no kernel is timed before it fails
         run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir /proc/tty/ldisc --profile
     fi
@@ -363,10 +368,43 @@ EOF
     refuses 2 'needs use_peft: true'
     pipeline_of "$stage, \"init_from_scratch\": true"
     refuses 2 'init_from_scratch needs use_peft: false'
+    pipeline_of "$stage, \"metric_for_best_model\": \"nothing\", \"eval_split\": 0.3, \"eval_strategy\": \"epoch\""
+    refuses 2 'evaluations have no eval_nothing'
+    pipeline_of "$stage, \"lora_modules_to_save\": [\"norm\"]"
+    refuses 2 '"norm" is not trained in full'
+    pipeline_of "$stage, \"device_memory_limit\": 100000"
+    refuses 69 'MiB of device memory'
+    { head -n 3 "$golden/data/sft_messages.jsonl"; echo '{"messages": '; } >"$work/broken.jsonl"
+    pipeline_of '"train_dataset": "broken.jsonl"'
+    refuses 65 'broken.jsonl:4:'
+    pipeline_of "$stage, \"max_length\": 2"
+    refuses 65 'all 16 were dropped'
+    sed 's/"output_dir": "early"/"output_dir": "file"/' "$work/early.json" >"$work/nowhere.json"
+    touch "$work/file"
+    run 73 run "$work/nowhere.json" --dry_run
+    says err 'file/one: cannot be written'
     pipeline_of "$stage"
     mkdir -p "$work/early/two"
     echo '{"inputs": ""}' >"$work/early/two/stage.json"
     refuses 73 'nothing is overwritten'
+}
+
+# What a stage before has yet to write is checked as what that is made from, and warned of once.
+pipeline_checks_what_is_not_there_yet() {
+    cat >"$work/chain.json" <<EOF
+{"output_dir": "chain", "max_steps": 1, "on_bad_row": "skip", "on_long_row": "cut", "eval_split": 0, "stages": [
+  {"name": "one", "method": "sft", "model_name_or_path": "$golden/models/tiny_llama", "use_peft": false,
+   "init_from_scratch": true, "train_dataset": "$golden/data/sft_messages.jsonl"},
+  {"name": "two", "method": "sft", "use_peft": false, "train_dataset": "$golden/data/sft_messages.jsonl"},
+  {"name": "three", "method": "dpo", "lora_r": 4, "train_dataset": "$golden/data/pairs.jsonl"},
+  {"name": "four", "method": "dpo", "lora_r": 4, "train_dataset": "$golden/data/pairs.jsonl"}]}
+EOF
+    run 0 run "$work/chain.json" --dry_run
+    [ -e "$work/chain" ] && fail "--dry_run wrote something"
+    run 0 run "$work/chain.json"
+    [ "$(grep -c 'warning: .*nothing is held out' "$work/err")" = 4 ] || fail "not a warning a stage"
+    run 0 inspect "$work/chain/four" --json
+    json 'd["adapter"]["r"] == 8'
 }
 
 pipeline_sees_changed_files_and_shared_keys() {
@@ -605,7 +643,7 @@ for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_
     no_device_is_69 unwritable_output_is_73 devices_and_inspect_print_json \
     inspect_prints_foreign_text_plainly tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes packed_rows_are_shown \
     training_tells_what_it_did generate_is_reproducible pipeline_resumes_and_never_overwrites \
-    pipeline_checks_all_stages_first pipeline_sees_changed_files_and_shared_keys \
+    pipeline_checks_all_stages_first pipeline_checks_what_is_not_there_yet pipeline_sees_changed_files_and_shared_keys \
     keys_without_effect_are_told interrupt_is_130_and_keeps_the_state config_import_lists_what_changed bench_names_the_biggest \
     reward_models_are_no_language_models kto_takes_labels_and_pairs warnings_are_counted key_reference_is_current run_files_are_read; do
     [ -z "${3-}" ] || [ "$3" = "$test" ] || continue

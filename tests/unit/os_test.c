@@ -285,6 +285,14 @@ static void dir_create_makes_parents_and_accepts_existing(void **state)
     write_text(TMP "/file", "");
     assert_int_equal(at_dir_create(TMP "/file"), AT_CANNOT_WRITE);
     assert_int_equal(at_dir_create(TMP "/file/a"), AT_CANNOT_WRITE);
+    assert_int_equal(at_dir_check_writable(TMP "/file"), AT_CANNOT_WRITE);
+    assert_int_equal(at_dir_check_writable(TMP "/file/a"), AT_CANNOT_WRITE);
+    assert_true(at_dir_is_empty(TMP "/file/a"));
+    assert_false(at_dir_is_empty(TMP "/file"));
+    assert_int_equal(at_dir_check_writable(TMP "/none/b"), AT_OK);
+    assert_false(at_path_exists(TMP "/none"));
+    assert_int_equal(at_dir_check_writable(TMP "/a/b/c"), AT_OK);
+    assert_true(at_dir_is_empty(TMP "/a/b/c"));
     assert_false(at_path_is_dir(TMP "/file"));
     assert_true(at_path_exists(TMP "/file"));
 }

@@ -128,6 +128,10 @@ static void warn_kinds_are_counted_apart(void **state)
     assert_int_equal(at_warn_count("test_short"), 2);
     assert_int_equal(at_warn_count("test_long"), 2);
     assert_int_equal(at_warn_count("test_never"), 0);
+    at_warn_mute(true);
+    at_warn("test_short", "row %d", 4);
+    at_warn_mute(false);
+    assert_int_equal(at_warn_count("test_short"), 2);
     assert_int_equal(at_warn_count(NULL), before + 4);
 }
 
