@@ -224,7 +224,8 @@ static const struct cli_command commands[] = {
       .help = "several stages, each starting from the one before",
       .detail = "PIPELINE is {\"output_dir\": ..., \"stages\": [{\"name\": ..., \"method\": ..., "
                 "...}]};\n"
-                "its other keys are defaults of all stages. Rows and memory of all are checked first; finished\n"
+                "its other keys are defaults of all stages. Rows and memory of all are checked "
+                "first; finished\n"
                 "stages are not run again.\n",
       FLAGS(run_flags),
       .n_positional = 1,
@@ -233,6 +234,10 @@ static const struct cli_command commands[] = {
     { .name = "score",
       .usage = "CONFIG [--json] [--key value ...]",
       .help = "log-probs of every row (rewards, of a reward model), no training",
+      .detail =
+          "ref_logp, of methods with a reference: by ref_model_name_or_path; with an adapter by "
+          "what its\nrun started from (run.json beside it), else by the bare model; with "
+          "adapter_start stack by\nthe adapter itself, on which a new one would be trained.\n",
       FLAGS(score_flags),
       .n_positional = 1,
       .config = true,

@@ -1,21 +1,89 @@
 #include "reference.h"
 
+#include "hash.h"
+#include "json.h"
 #include "os.h"
 
 #include <string.h>
 
-AT_CHECKED at_reference_plan(struct at_reference *out, const char *path,
+/* A string of run.json's "config", or NULL. */
+static const char *recorded(const cJSON *run, const char *key)
+{
+    const cJSON *entry = at_json_find(at_json_find(run, "config"), key);
+
+    return cJSON_GetStringValue(at_json_find(entry, "value"));
+}
+
+static AT_CHECKED check_parent(struct at_arena *arena, const char *parent, const cJSON *run,
+                               const char *record)
+{
+    enum at_status st = AT_OK;
+    const char *digest =
+        cJSON_GetStringValue(at_json_find(at_json_find(run, "digests"), "parent_adapter"));
+    struct at_digest found;
+    char *file = NULL;
+
+    TRY(at_path_join(arena, &file, parent, "adapter_model.safetensors"));
+    if (!at_path_exists(file))
+        FAIL(AT_NOT_FOUND,
+             "%s is not there: %s records that adapter as the reference; put it back, or name a "
+             "model with ref_model_name_or_path",
+             file, record);
+    TRY(at_hash_file(&found, file));
+    if (digest && strcmp(digest, found.hex) != 0)
+        FAIL(AT_INTEGRITY,
+             "%s is not the adapter that %s records as the reference: its weights are others", file,
+             record);
+done:
+    return st;
+}
+
+AT_CHECKED at_reference_of_adapter(struct at_reference_source *out, struct at_arena *arena,
+                                   const char *adapter_dir, const char *model,
+                                   const char *tokenizer_dir)
+{
+    enum at_status st = AT_OK;
+    cJSON *run = NULL;
+    char *record = NULL, *copy = NULL;
+    const char *other = NULL, *parent = NULL;
+
+    *out = (struct at_reference_source){ .model = model, .tokenizer_dir = tokenizer_dir };
+    TRY(at_path_join(arena, &record, adapter_dir, "run.json"));
+    if (!at_path_exists(record))
+        goto done;
+    TRY(at_json_load(&run, record));
+    other = recorded(run, "ref_model_name_or_path");
+    parent = recorded(run, "adapter_name_or_path");
+    if (other) {
+        TRY(at_arena_strdup(arena, &copy, other));
+        *out = (struct at_reference_source){ .model = copy };
+    } else if (parent) {
+        TRY(check_parent(arena, parent, run, record));
+        TRY(at_arena_strdup(arena, &copy, parent));
+        out->adapter = copy;
+    }
+done:
+    at_json_free(&run);
+    return st;
+}
+
+AT_CHECKED at_reference_plan(struct at_reference *out, const struct at_reference_source *source,
                              const struct at_quantise_params *quantise,
                              const struct at_tokenizer *policy,
                              const struct at_engine_params *params)
 {
     enum at_status st = AT_OK;
-    const struct at_bundle_params b = { .path = path, .quantise = *quantise };
+    const char *path = source->model;
+    const struct at_bundle_params b = { .path = path,
+                                        .tokenizer_dir = source->tokenizer_dir,
+                                        .quantise = *quantise };
     const struct at_engine_params p = { .gpu = params->gpu,
                                         .capacity = params->capacity,
                                         .longest_row = params->longest_row,
                                         .n_positions = params->n_positions,
-                                        .seed = params->seed };
+                                        .seed = params->seed,
+                                        .frozen_dirs = &source->adapter,
+                                        .n_frozen = source->adapter ? 1 : 0 };
     const char *here = NULL, *there = NULL;
     int32_t id = 0;
 

@@ -12,10 +12,21 @@ struct at_reference {
     struct at_engine engine; /* planned; closed when its rows are computed, or never needed */
     uint64_t device_bytes;   /* of its plan */
 };
+/* What it is: a model with its own tokenizer or that of a folder, and an adapter on it or none. */
+struct at_reference_source {
+    const char *model, *tokenizer_dir, *adapter; /* the last two may be NULL */
+};
+/* The state that an adapter of `model` was trained from, where it is only scored: what the run.json
+ * in its folder records as the reference at step 0 (another model, an adapter that it continued or
+ * was stacked on), the bare model where none is recorded or there is no run.json. An adapter that
+ * is not there is AT_NOT_FOUND, one with other weights AT_INTEGRITY. Strings in `arena`. */
+AT_CHECKED at_reference_of_adapter(struct at_reference_source *out, struct at_arena *arena,
+                                   const char *adapter_dir, const char *model,
+                                   const char *tokenizer_dir);
 /* Opens and plans it. `params`: device, capacity and longest row of the policy's engine. AT_DATA
  * with the first token that differs when an id of `policy` means another text there, and as of
  * at_bundle_check_length(). */
-AT_CHECKED at_reference_plan(struct at_reference *out, const char *path,
+AT_CHECKED at_reference_plan(struct at_reference *out, const struct at_reference_source *source,
                              const struct at_quantise_params *quantise,
                              const struct at_tokenizer *policy,
                              const struct at_engine_params *params);

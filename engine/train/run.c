@@ -471,6 +471,25 @@ static void choose_rates(struct at_param_rates *out, const struct at_config *c)
     out[AT_PARAM_LORA_B] = (struct at_param_rates){ .weight_decay = decay, .rate = ratio };
 }
 
+/* Another model, or the state that an adapter which is only scored was trained from. */
+static AT_CHECKED plan_reference(struct at_run *run, const struct at_engine_params *p)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = run->config;
+    struct at_quantise_params quantise = quantise_params(c);
+    struct at_reference_source source = { .model = c->ref_model_name_or_path };
+
+    quantise.if_plain = true; /* of a reference, which the user may have quantised otherwise */
+    if (!source.model && run->purpose == AT_TO_SCORE && p->trainable == AT_TRAIN_CONTINUE &&
+        at_method_get(run->method)->reference)
+        TRY(at_reference_of_adapter(&source, &run->arena, c->adapter_name_or_path,
+                                    c->model_name_or_path, c->tokenizer));
+    if (source.model)
+        TRY(at_reference_plan(&run->reference, &source, &quantise, run->bundle.tokenizer, p));
+done:
+    return st;
+}
+
 static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
                            const struct at_events *events, enum at_purpose purpose)
 {
@@ -481,10 +500,8 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
                                   .value_head = at_method_get(config->run_method)->value_head };
     const struct at_run_data *d = &out->data;
     struct at_param_rates rates[AT_PARAM_GROUPS];
-    struct at_quantise_params quantise = quantise_params(config);
     uint32_t rows = 0;
 
-    quantise.if_plain = true; /* of a reference, which the user may have quantised otherwise */
     p.rates = rates;
     TRY(open_rows(out, config, events, purpose));
     if (purpose != AT_TO_SCORE)
@@ -513,9 +530,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     TRY(choose_adapters(out, &p));
     choose_rates(rates, config);
     p.dropout = dropout_of(config);
-    if (config->ref_model_name_or_path)
-        TRY(at_reference_plan(&out->reference, config->ref_model_name_or_path, &quantise,
-                              out->bundle.tokenizer, &p));
+    TRY(plan_reference(out, &p));
     TRY(at_engine_plan(&out->engine, &out->bundle, &p));
     if (purpose == AT_TO_TRAIN)
         TRY(at_drift_check_planned(out));

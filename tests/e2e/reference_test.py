@@ -3,7 +3,7 @@
 
 Its log-probs are those of that model scored by itself, bit for bit; they reach every held-out row; a
 run that goes on from a checkpoint has them from there; plan and run tell of it; another vocabulary and
-a reference that moves are refused.
+a reference that moves are refused. The reference of an adapter that is scored is what its run began with.
 """
 # labels: slow
 import json
@@ -59,6 +59,40 @@ def test_score(folder):
     both = attune(folder, "score", method="dpo")
     check("ref_logp is the other model's logp", rows(both, "ref_logp") == rows(alone, "logp"))
     check("logp is the policy's", rows(both, "logp") != rows(alone, "logp"))
+
+
+def test_adapters(folder):
+    """The reference of an adapter that is scored is what its run started from."""
+    keys = {"ref_model_name_or_path": None, "method": "dpo", "eval_split": 0, "eval_strategy": "no", "eval_steps": None}
+    lone = {**keys, "max_steps": 1, "save_steps": None, "save_strategy": "no"}
+    base = rows(attune(folder, "score", **keys), "logp")
+    first = folder / "first"
+    shutil.copytree(GOLDEN / "dpo_continued" / "init_adapter", first)
+
+    def scored(name):
+        run = attune(folder, "score", adapter_name_or_path=str(folder / name), **keys)
+        return rows(run, "logp"), rows(run, "ref_logp")
+
+    start = scored("first")
+    check("without run.json it is the bare model", start[1] == base != start[0], (start[1][:2], base[:2]))
+    for name, more in {"stack": {"adapter_name_or_path": str(first), "adapter_start": "stack"},
+                       "continue": {"adapter_name_or_path": str(first)},
+                       "fresh": {}, "other": {"ref_model_name_or_path": OTHER}}.items():
+        attune(folder, "dpo", output_dir=str(folder / name), **{**lone, **more})
+    for name in "stack", "continue":
+        got = scored(name)
+        check(f"{name}: it is the adapter that the run began with",
+              max(abs(a - b) for a, b in zip(got[1], start[0])) < 1e-3 and got[1] != base and got[0] != got[1])
+    check("of a fresh adapter it is the bare model", scored("fresh")[1] == base)
+    check("another model is, where the run had that", scored("other")[1] == rows(
+        attune(folder, "score", **{**keys, "model_name_or_path": OTHER}), "logp"))
+    weights = first / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    run = attune(folder, "score", adapter_name_or_path=str(folder / "stack"), want=77, **keys)
+    check("a parent that was changed is named", str(weights) in run.stderr and "run.json" in run.stderr, run.stderr)
+    weights.unlink()
+    run = attune(folder, "score", adapter_name_or_path=str(folder / "stack"), want=66, **keys)
+    check("one that is gone, too", str(weights) in run.stderr and "ref_model_name_or_path" in run.stderr, run.stderr)
 
 
 def test_train(folder):
@@ -118,7 +152,7 @@ def test_refused(folder):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        for test in (test_score, test_train, test_others, test_loaded, test_refused):
+        for test in (test_score, test_adapters, test_train, test_others, test_loaded, test_refused):
             test(folder)
     sys.exit(1 if failures else 0)
 
