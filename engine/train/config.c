@@ -322,6 +322,8 @@ static AT_CHECKED check_word(enum at_key key, const char *word, const cJSON *val
         return AT_OK;
     if (key == AT_KEY_loss_type && strcmp(word, "aot_pair") == 0) /* TRL up to 0.27 */
         return at_fail(AT_USAGE, "loss_type aot_pair: write aot_unpaired");
+    if (key == AT_KEY_loss_type && strcmp(word, "chunked_nll") == 0) /* TRL's default for SFT */
+        return at_fail(AT_USAGE, "loss_type chunked_nll: write nll, which never holds all logits");
     if (key == AT_KEY_loss_type && strcmp(word, "kto_pair") == 0) /* TRL up to 0.11 */
         return at_fail(AT_USAGE, "loss_type kto_pair: write method kto, which takes pairs apart");
     snprintf(want, sizeof want, "one of %s%s", keys[key].range,
@@ -489,7 +491,7 @@ static cJSON *value_of_text(enum at_key key, const char *text)
 /* ---- keys of a document ---- */
 
 /* `where` is "--" for a flag, else "path: ". */
-static AT_CHECKED unknown_key(const char *name, const char *where)
+static AT_CHECKED unknown_key(const char *name, const cJSON *value, const char *where)
 {
     const bool flag = strcmp(where, "--") == 0;
     const char *kind = flag ? "unknown flag --" : "unknown key ";
@@ -499,7 +501,7 @@ static AT_CHECKED unknown_key(const char *name, const char *where)
         return at_fail(AT_USAGE, "%s%s: this version does not build %s", where, name, reason);
     reason = word_find(renamed, AT_COUNT(renamed), name);
     if (reason)
-        return at_fail(AT_USAGE, "%s%s: write %s%s", where, name, flag ? "--" : "", reason);
+        return at_config_fail_renamed(name, value, where, reason);
     if (strcmp(name, "stages") == 0)
         return at_fail(AT_USAGE,
                        "%sthis is a pipeline of several stages: `attune run` takes it, with "
@@ -525,7 +527,7 @@ static AT_CHECKED take(struct at_config *c, const char *name, const cJSON *value
         goto done;
     }
     if (key < 0) {
-        st = unknown_key(name, where);
+        st = unknown_key(name, value, where);
         goto done;
     }
     if (cJSON_IsNull(value) && key != AT_KEY_max_length) /* there it is TRL's "no limit" */

@@ -105,6 +105,10 @@ struct at_flag {
 AT_CHECKED at_config_read(struct at_config *out, const cJSON *document, const char *path,
                           const struct at_flag *flags, size_t n_flags,
                           const enum at_method *method);
+/* AT_USAGE with what is written today for a key of an older generation, to be pasted as it is where
+ * it can be. `where`: "--" for a flag, else "path: "; `now`: what config.def says. */
+enum at_status at_config_fail_renamed(const char *name, const cJSON *value, const char *where,
+                                      const char *now);
 /* What the schedule, evaluations and logs need of the keys alone (AT_USAGE), and what has no effect
  * (at_warn()). */
 AT_CHECKED at_config_check_running(const struct at_config *config);

@@ -4,6 +4,38 @@
 
 #include <string.h>
 
+/* ---- older generations ---- */
+
+/* Keys whose counterpart can be pasted: what stands before and behind their value, in a document
+ * and as flags. */
+static const struct {
+    const char *name, *document[2], *flags[2];
+} pastes[] = {
+    { "rpo_alpha",
+      { "\"loss_type\": [\"sigmoid\", \"sft\"], \"loss_weights\": [1, ", "]" },
+      { "--loss_type '[\"sigmoid\", \"sft\"]' --loss_weights '[1, ", "]'" } },
+};
+
+enum at_status at_config_fail_renamed(const char *name, const cJSON *value, const char *where,
+                                      const char *now)
+{
+    const bool flag = strcmp(where, "--") == 0;
+    enum at_status st = AT_USAGE;
+    char *text = NULL;
+
+    for (size_t i = 0; i < AT_COUNT(pastes); i++) {
+        const char *const *part = flag ? pastes[i].flags : pastes[i].document;
+        if (strcmp(pastes[i].name, name) != 0)
+            continue;
+        text = cJSON_PrintUnformatted(value);
+        st = at_fail(AT_USAGE, "%s%s: write %s, here %s%s%s", where, name, now, part[0],
+                     cJSON_IsString(value) ? value->valuestring : (text ? text : ""), part[1]);
+        cJSON_free(text);
+        return st;
+    }
+    return at_fail(AT_USAGE, "%s%s: write %s%s", where, name, flag ? "--" : "", now);
+}
+
 /* ---- evaluations ---- */
 
 static bool given(const struct at_config *c, enum at_key key)

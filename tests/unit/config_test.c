@@ -292,12 +292,19 @@ static void objectives_without_meaning_are_refused(void **state)
           AT_CPO },
         { "{\"label_smoothing\":0.5,\"loss_type\":\"simpo\"}",
           "simpo needs label_smoothing below 0.5", "", AT_CPO },
-        { "{\"rpo_alpha\":1}", "rpo_alpha", "loss_weights", AT_DPO },
+        { "{\"rpo_alpha\":0.5}", ", here \"loss_type\": [\"sigmoid\", \"sft\"], ",
+          "\"loss_weights\": [1, 0.5]", AT_DPO },
+        { "{\"reference_free\":true}", "write method cpo, with cpo_alpha 0", "", AT_DPO },
+        { "{\"loss_type\":\"chunked_nll\"}", "chunked_nll: write nll", "", AT_SFT },
     };
+    static const char *const flag[] = { "rpo_alpha", "0.25", NULL };
 
     (void)state;
     for (size_t i = 0; i < AT_COUNT(cases); i++)
         check_fails(cases[i].document, cases[i].method, NULL, cases[i].want, cases[i].more);
+    check_fails(NULL, AT_DPO, flag, "--rpo_alpha: write ",
+                "here --loss_type '[\"sigmoid\", \"sft\"]' "
+                "--loss_weights '[1, 0.25]'");
 }
 
 static void unknown_keys_suggest_the_nearest(void **state)
