@@ -48,6 +48,14 @@ static const struct cli_flag data_show_flags[] = {
     { "n", "N", "rows to show (default 3)" },
     COMMON,
 };
+static const struct cli_flag export_flags[] = {
+    { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" },
+    { "base_model_name_or_path", "NAME", "what adapter_config.json is to name as the base" },
+    { "format", "gguf|peft", "default: gguf when --output ends in .gguf, else peft" },
+    { "model_name_or_path", "MODEL", "the base (default: the one that the run trained on)" },
+    { "output", "PATH", "the new file or folder" },
+    COMMON,
+};
 static const struct cli_flag generate_flags[] = {
     { "adapter", "DIR", "PEFT folder; may be given several times, bottom first" },
     { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" },
@@ -170,6 +178,14 @@ static const struct cli_command commands[] = {
       .n_positional = 1,
       .config = true,
       .run = cli_method },
+    { .name = "export",
+      .usage = "DIR ... --output FILE.gguf|DIR [--model_name_or_path MODEL] [--adapter_scale X]",
+      .help = "adapters as one file for llama.cpp, or as one PEFT folder",
+      .detail = "DIR: PEFT folders, bottom first. Example: attune export out --output tone.gguf, "
+                "then\nllama-server -m model.gguf --lora tone.gguf\n",
+      FLAGS(export_flags),
+      .n_positional = 4,
+      .run = cli_export },
     { .name = "generate",
       .usage = "MODEL [--adapter DIR] --prompt TEXT",
       .help = "reply to prompts",
@@ -261,8 +277,8 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "chat",  "compare", "data split", "data stats", "dial", "eval", "export", "grpo",   "label",
-    "merge", "monitor", "online_dpo", "report",     "rloo", "sign", "sweep",  "verify",
+    "chat",  "compare", "data split", "data stats", "dial", "eval", "grpo",  "label",
+    "merge", "monitor", "online_dpo", "report",     "rloo", "sign", "sweep", "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

@@ -266,6 +266,20 @@ done:
     return st;
 }
 
+AT_CHECKED at_adapter_read_file(float *out, const struct at_adapter *adapter, uint32_t k, char part)
+{
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    const struct at_source *source = NULL;
+
+    TRY(at_adapter_find_tensor(&source, adapter, &arena, k, part));
+    AT_REQUIRE(source);
+    TRY(at_source_floats(out, source));
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
 /* Finite? All zero (then *zero stays as it is)? */
 static AT_CHECKED scan(const struct at_source *s, bool *zero)
 {
@@ -463,7 +477,7 @@ static void reserve_frozen(struct at_lora *lora, const struct at_adapter *adapte
                            const struct at_model_config *model, struct at_pool *frozen,
                            const char *what)
 {
-    for (uint32_t k = 0; k < n_modules(model); k++) {
+    for (uint32_t k = 0; frozen && k < n_modules(model); k++) {
         uint32_t in = 0, out = 0;
         if (adapter->rank[k] == 0)
             continue;

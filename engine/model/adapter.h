@@ -47,13 +47,19 @@ struct at_adapter {
 AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_config *model,
                                  const struct at_adapter_params *params, struct at_params *arena);
 /* An adapter from a PEFT folder. trainable: into `arena` with a reference copy in `frozen`;
- * otherwise everything into `frozen`. The copy is left out where B is zero. Wrong rank, shape,
- * missing partner, unknown or left-over tensors, biases, modules_to_save beyond head and embedding:
- * AT_DATA before anything is written, and so are a reward model's adapter without
- * model->value_head, and with it a trainable one of a language model. Warns
+ * otherwise everything into `frozen` (NULL: it stays in its file). The copy is left out where B is
+ * zero. Wrong rank, shape, missing partner, unknown or left-over tensors, biases, modules_to_save
+ * beyond head and embedding: AT_DATA before anything is written, and so are a reward model's
+ * adapter without model->value_head, and with it a trainable one of a language model. Warns
  * ("adapter_gap") when the file lacks modules that its target_modules select. */
 AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_config *model,
                                 const char *dir, struct at_params *arena, struct at_pool *frozen);
+/* Values of A, B or, of part 'm', the magnitudes of module k, which a loaded adapter has (rank[k]
+ * not 0), as its file has them: (rank, inputs), (outputs, rank), (outputs). */
+AT_CHECKED at_adapter_read_file(float *out, const struct at_adapter *adapter, uint32_t k,
+                                char part);
+/* Inputs and outputs of linear i. */
+void at_linear_shape(const struct at_model_config *c, uint32_t i, uint32_t *in, uint32_t *out);
 /* Plans a reference copy for a trainable adapter that has none, as its reference will change. */
 AT_CHECKED at_adapter_plan_reference(struct at_adapter *adapter,
                                      const struct at_model_config *model, struct at_pool *frozen);
@@ -82,7 +88,8 @@ void at_adapter_release(struct at_adapter *adapter);
 /* What is written: the stack as one adapter, concatenated along the rank with scales folded in so
  * that it reproduces the policy on the bare base. One adapter alone is written as it is.
  * target_modules of the file are those that the adapters hold: names, or full paths when layers
- * differ; so are the keys of its patterns. */
+ * differ; so are the keys of its patterns. Without a device (gpu NULL) the values are those of the
+ * adapters' files, and head and embedding are the topmost adapter's. */
 struct at_adapter_record {
     const char *base_model; /* base_model_name_or_path */
     double dropout;

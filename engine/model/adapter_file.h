@@ -13,8 +13,6 @@ AT_CHECKED at_adapter_tensor_name(struct at_arena *arena, char **out, uint32_t l
 /* Values of A, B or m of module k in the adapter's file; NULL when it is not there. */
 AT_CHECKED at_adapter_find_tensor(const struct at_source **out, const struct at_adapter *adapter,
                                   struct at_arena *arena, uint32_t k, char part);
-/* Inputs and outputs of linear i. */
-void at_linear_shape(const struct at_model_config *c, uint32_t i, uint32_t *in, uint32_t *out);
 
 /* A regular expression that must match a module's path as a whole (Python's re.fullmatch). A wrong
  * one, and a match that takes too long: AT_USAGE in the name of `what`. */

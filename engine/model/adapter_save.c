@@ -31,6 +31,17 @@ static uint32_t rows_of(const struct at_adapter *a, uint32_t k)
     return a->rank[k] > 0 ? a->rank[k] : a->r;
 }
 
+/* Values of A ('A'), B or the magnitudes of module k of adapter a, which targets it. */
+static AT_CHECKED read_part(struct at_gpu *gpu, float *out, const struct at_adapter *a, uint32_t k,
+                            char part)
+{
+    const struct at_lora *lora = &a->lora[k];
+
+    if (!gpu)
+        return at_adapter_read_file(out, a, k, part);
+    return at_tensor_read(gpu, out, part == 'A' ? lora->A : part == 'B' ? lora->B : lora->m);
+}
+
 /* A = [A1; A2; ...], rows of zeros for adapters that do not target module k. */
 static AT_CHECKED merge_A(struct merged *m, struct at_gpu *gpu, uint32_t k, float *out, uint32_t in)
 {
@@ -39,7 +50,7 @@ static AT_CHECKED merge_A(struct merged *m, struct at_gpu *gpu, uint32_t k, floa
 
     for (size_t i = 0; i < m->n_stack; i++) {
         if (m->stack[i]->rank[k] > 0)
-            TRY(at_tensor_read(gpu, out + (size_t)at * in, m->stack[i]->lora[k].A));
+            TRY(read_part(gpu, out + (size_t)at * in, m->stack[i], k, 'A'));
         at += rows_of(m->stack[i], k);
     }
 done:
@@ -61,7 +72,7 @@ static AT_CHECKED merge_B(struct merged *m, struct at_gpu *gpu, uint32_t k, floa
         const float scale = m->n_stack > 1 ? lora->scale : 1;
         if (m->stack[i]->rank[k] > 0) {
             TRY(at_alloc(&values, (size_t)width * r, sizeof *values));
-            TRY(at_tensor_read(gpu, values, lora->B));
+            TRY(read_part(gpu, values, m->stack[i], k, 'B'));
             for (uint32_t row = 0; row < width; row++)
                 for (uint32_t j = 0; j < r; j++)
                     out[(size_t)row * columns + at + j] = scale * values[(size_t)row * r + j];
@@ -101,7 +112,7 @@ static AT_CHECKED add_magnitude(struct merged *m, struct at_gpu *gpu, uint32_t k
     TRY(add_tensor(m, &values, k, 'm', 1, width));
     m->tensors[m->n_tensors - 1].n_dims = 1;
     m->tensors[m->n_tensors - 1].dim[0] = width;
-    TRY(at_tensor_read(gpu, values, m->stack[0]->lora[k].m));
+    TRY(read_part(gpu, values, m->stack[0], k, 'm'));
     TRY(at_check_finite(m->tensors[m->n_tensors - 1].name, values, width));
 done:
     return st;

@@ -381,12 +381,16 @@ bool at_model_trains_embedding(const struct at_model *model)
 
 /* ---- upload ---- */
 
-/* GGUF's rows of q and k are (head, pair, half); Hugging Face's are (head, half, pair). */
-static uint64_t interleaved_row(const void *context, uint64_t row)
+uint64_t at_rotary_row(uint32_t D, uint64_t row)
 {
-    const uint64_t D = *(const uint32_t *)context, in_head = row % D;
+    const uint64_t in_head = row % D;
 
     return row - in_head + 2 * (in_head % (D / 2)) + in_head / (D / 2);
+}
+
+static uint64_t interleaved_row(const void *context, uint64_t row)
+{
+    return at_rotary_row(*(const uint32_t *)context, row);
 }
 
 static at_row_order *order_of(const struct at_model *model, uint32_t role)

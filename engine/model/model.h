@@ -48,6 +48,10 @@ bool at_layer_turns(const struct at_model_config *config, uint32_t layer);
 /* AT_DATA when a sequence of n tokens cannot be computed as the reference would. */
 AT_CHECKED at_model_check_length(const struct at_model_config *config, uint32_t n);
 
+/* Where a GGUF file whose family has gguf_permutes_qk holds `row` of q or k: its rows are (head,
+ * pair, half); Hugging Face's are (head, half, pair). */
+uint64_t at_rotary_row(uint32_t D, uint64_t row);
+
 struct at_layer {
     struct at_weight linear[AT_LINEARS];
     struct at_view bias[3];                       /* q, k, v (f32); no buffer when absent */

@@ -1,0 +1,34 @@
+/* Trained adapters as files of other programs: PEFT folders (stacks as one) and llama.cpp's GGUF
+ * adapters. Only files are read; no device is needed. */
+#ifndef AT_EXPORT_H
+#define AT_EXPORT_H
+
+#include "adapter.h"
+
+struct at_export_params {
+    const char *const *dirs; /* PEFT folders, bottom first */
+    size_t n;                /* at least 1 */
+    double scale;            /* multiplies every adapter's own; 1 with DoRA and saved modules */
+};
+/* A stack of adapters of one base, read and checked (AT_DATA, AT_USAGE: what cannot be one). */
+struct at_export {
+    const struct at_model_config *config; /* borrowed */
+    struct at_adapter *adapters;
+    const struct at_adapter **stack;
+    size_t n;
+    struct at_arena arena;
+};
+AT_CHECKED at_export_open(struct at_export *out, const struct at_model_config *config,
+                          const struct at_export_params *params);
+void at_export_close(struct at_export *stack);
+
+/* A folder that PEFT loads: adapter_model.safetensors and adapter_config.json, which names
+ * `base_model`. */
+AT_CHECKED at_export_peft(const struct at_export *stack, const char *dir, const char *base_model);
+/* One file that llama.cpp loads beside the base (--lora): A and B of every module, F32, under the
+ * base's names; rows of B in the base's order of q and k; adapter.lora.alpha such that alpha / rank
+ * is the scale, where modules differ with the rest of it in B. DoRA and modules that were trained
+ * in full are AT_USAGE: the format has no place for them. */
+AT_CHECKED at_export_gguf(const struct at_export *stack, const char *path);
+
+#endif
