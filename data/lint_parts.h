@@ -10,6 +10,7 @@
 /* Walks the words of n bytes of UTF-8: runs of letters and digits; of scripts written without
  * spaces every character is one. *at starts at 0; false behind the last word. */
 bool at_word_next(const char *text, size_t n, size_t *at, const char **word, size_t *length);
+uint32_t at_count_words(const char *text, size_t n);
 uint64_t at_word_hash(const char *word, size_t n); /* letters of ASCII in any case */
 
 /* Each returns a phrase for a finding, or NULL. */

@@ -108,10 +108,7 @@ static AT_CHECKED take_texts(struct at_lint_batch *b)
             at_buf_put(&b->side[k], s->text.data + n, s->text.n - n);
             continue;
         }
-        if (!r->has_prompt)
-            for (n = s->n > 0 ? s->n - 1 : 0;
-                 n > 0 && strcmp(s->messages[n].role, "assistant") != 0;)
-                n--;
+        n = at_record_n_prompt(r, k);
         if (k == 0)
             put_messages(&b->prompt, s, 0, n);
         put_messages(&b->side[k], s, n, s->n);
@@ -152,25 +149,8 @@ static bool equal_but_for_blanks(const char *a, const char *b)
 static AT_CHECKED kind_of(enum at_row_kind *out, const struct at_lint_params *p,
                           const struct at_line *line)
 {
-    enum at_status st = AT_OK;
-    cJSON *json = NULL;
-    const struct at_form *form = NULL;
-
     *out = p->kind;
-    if (p->has_kind)
-        goto done;
-    *out = AT_ROWS_SFT;
-    TRY(at_json_parse(&json, line->text, line->n, line->path, line->number));
-    st = at_form_take(&form, json);
-    if (st == AT_DATA) /* at_record_read() will say so */
-        st = AT_OK;
-    if (at_json_find(json, "chosen") || at_json_find(json, "rejected"))
-        *out = AT_ROWS_PAIR;
-    else if (at_json_find(json, "label") && at_json_find(json, "completion"))
-        *out = AT_ROWS_LABELLED;
-done:
-    at_json_free(&json);
-    return st;
+    return p->has_kind ? AT_OK : at_line_kind(out, line);
 }
 
 /* Reads the line once more, as the trainer does: plain texts end with the end of sequence. */
@@ -288,18 +268,6 @@ done:
     return st;
 }
 
-static uint32_t count_words(const char *text)
-{
-    const size_t n_text = strlen(text);
-    const char *word = NULL;
-    size_t at = 0, length = 0;
-    uint32_t n = 0;
-
-    while (at_word_next(text, n_text, &at, &word, &length))
-        n++;
-    return n;
-}
-
 /* What the comparison with other rows needs. */
 static AT_CHECKED keep_row(struct at_lint_batch *b, size_t i)
 {
@@ -317,7 +285,7 @@ static AT_CHECKED keep_row(struct at_lint_batch *b, size_t i)
     row->prompt = hash_text(b->prompt.data, b->prompt.n);
     for (size_t k = 0; k < r->n_sides; k++) {
         row->side[k] = hash_text(b->side[k].data, b->side[k].n);
-        row->words[k] = count_words(b->side[k].data);
+        row->words[k] = at_count_words(b->side[k].data, b->side[k].n);
         texts[n++] = b->side[k].data;
     }
     TRY(at_sketch_make(&row->whole, &b->arena, texts, n));

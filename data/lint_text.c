@@ -63,6 +63,17 @@ bool at_word_next(const char *text, size_t n, size_t *at, const char **word, siz
     return i > begin;
 }
 
+uint32_t at_count_words(const char *text, size_t n)
+{
+    const char *word = NULL;
+    size_t at = 0, length = 0;
+    uint32_t n_words = 0;
+
+    while (at_word_next(text, n, &at, &word, &length))
+        n_words++;
+    return n_words;
+}
+
 uint64_t at_word_hash(const char *word, size_t n)
 {
     uint64_t h = 0xCBF29CE484222325u; /* FNV-1a */

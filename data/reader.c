@@ -594,6 +594,38 @@ done:
     return st;
 }
 
+AT_CHECKED at_line_kind(enum at_row_kind *out, const struct at_line *line)
+{
+    enum at_status st = AT_OK;
+    cJSON *json = NULL;
+    const struct at_form *form = NULL;
+
+    *out = AT_ROWS_SFT;
+    TRY(at_json_parse(&json, line->text, line->n, line->path, line->number));
+    st = at_form_take(&form, json);
+    if (st == AT_DATA) /* at_record_read() will say so */
+        st = AT_OK;
+    if (at_json_find(json, "chosen") || at_json_find(json, "rejected"))
+        *out = AT_ROWS_PAIR;
+    else if (at_json_find(json, "label") && at_json_find(json, "completion"))
+        *out = AT_ROWS_LABELLED;
+done:
+    at_json_free(&json);
+    return st;
+}
+
+size_t at_record_n_prompt(const struct at_record *r, size_t k)
+{
+    const struct at_record_side *s = &r->side[k];
+    size_t n = s->n > 0 ? s->n - 1 : 0;
+
+    if (!r->chat || r->has_prompt)
+        return r->n_prompt;
+    while (n > 0 && strcmp(s->messages[n].role, "assistant") != 0)
+        n--;
+    return n;
+}
+
 void at_record_release(struct at_record *record)
 {
     at_json_free(&record->json);

@@ -41,6 +41,11 @@ struct at_record {
 AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
                           const struct at_dataset_params *params, const char *eos, uint32_t half);
 void at_record_release(struct at_record *record);
+/* What the line's keys make it: a pair, a labelled row, or another. AT_DATA for broken JSON. */
+AT_CHECKED at_line_kind(enum at_row_kind *out, const struct at_line *line);
+/* Messages of side k, or bytes of its text, that are the prompt; a conversation without a prompt
+ * ends with the last assistant's message. */
+size_t at_record_n_prompt(const struct at_record *record, size_t k);
 /* Column of a key of the outer object, in characters from 1; 0 when it is not found. */
 size_t at_line_column(const struct at_line *line, const char *key);
 /* AT_DATA with "path:line: " or, when the outer object has the key, "path:line:column: " before the
@@ -69,6 +74,11 @@ void at_rendering_release(struct at_rendering *rendering);
  * own; "" where it has none. */
 AT_CHECKED at_eos_text(char **out, struct at_arena *arena, const struct at_tokenizer *tokenizer,
                        const char *eos);
+/* Where a group of rows stands in [0, 2^64): a function of seed and prompt alone, so that the order
+ * of rows and the rest of the data do not matter; and the largest place that is held out of n,
+ * never all of them and never none. */
+uint64_t at_group_place(const struct at_row_id *group, uint64_t seed);
+uint64_t at_group_border(const uint64_t *places, size_t n, double fraction);
 /* The number that the first 16 hexadecimal digits are. */
 uint64_t at_hex_word(const char *hex);
 /* Digest of what the trainer sees of these rows. */

@@ -72,11 +72,9 @@ void at_rows_digest(char out[65], const struct at_row *rows, uint32_t n)
 
 /* ---- split ---- */
 
-/* Where a row's group stands in [0, 2^64): a function of seed and prompt alone, so the order of
- * rows and the rest of the data do not matter. */
-static uint64_t place(const struct at_row *row, uint64_t seed)
+uint64_t at_group_place(const struct at_row_id *group, uint64_t seed)
 {
-    const uint64_t words[3] = { seed, row->prompt_hash.word[0], row->prompt_hash.word[1] };
+    const uint64_t words[3] = { seed, group->word[0], group->word[1] };
     struct at_digest digest;
     struct at_hash hash;
 
@@ -90,16 +88,15 @@ static uint64_t place(const struct at_row *row, uint64_t seed)
     return at_hex_word(digest.hex);
 }
 
-/* The largest place that is held out. Never all groups and never none. */
-static uint64_t choose_border(const uint64_t *places, uint32_t n, double fraction)
+uint64_t at_group_border(const uint64_t *places, size_t n, double fraction)
 {
     uint64_t least = UINT64_MAX, most = 0, border = 0, below_most = 0;
 
-    for (uint32_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         least = places[i] < least ? places[i] : least;
         most = places[i] > most ? places[i] : most;
     }
-    for (uint32_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         if (places[i] < most && places[i] > below_most)
             below_most = places[i];
     border = (uint64_t)(fraction * 0x1p64);
@@ -143,7 +140,7 @@ AT_CHECKED at_dataset_split(struct at_dataset *train, struct at_dataset *held,
     *train = *held = (struct at_dataset){ .n_rows = 0 };
     TRY(at_alloc(&places, all->n_rows, sizeof *places));
     for (uint32_t i = 0; i < all->n_rows; i++) {
-        places[i] = place(&all->rows[i], seed);
+        places[i] = at_group_place(&all->rows[i].prompt_hash, seed);
         several = several || places[i] != places[0];
     }
     if (!several)
@@ -151,7 +148,7 @@ AT_CHECKED at_dataset_split(struct at_dataset *train, struct at_dataset *held,
              "all %u rows have the same prompt, so none can be held out; give eval_dataset "
              "or set eval_split to 0",
              all->n_rows);
-    border = choose_border(places, all->n_rows, fraction);
+    border = at_group_border(places, all->n_rows, fraction);
     TRY(take_side(train, all, places, border, false));
     TRY(take_side(held, all, places, border, true));
 done:

@@ -48,6 +48,10 @@ static const struct cli_flag data_show_flags[] = {
     { "n", "N", "rows to show (default 3)" },
     COMMON,
 };
+static const struct cli_flag data_split_flags[] = {
+    { "output", "DIR", "where split_train.jsonl and split_eval.jsonl go" },
+    COMMON,
+};
 static const struct cli_flag export_flags[] = {
     { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" },
     { "base_model_name_or_path", "NAME", "what adapter_config.json is to name as the base" },
@@ -164,6 +168,23 @@ static const struct cli_command commands[] = {
       .n_positional = 1,
       .config = true,
       .run = cli_data_show },
+    { .name = "data split",
+      .usage = "CONFIG|FILE.jsonl --output DIR [--eval_split 0.1] [--seed N]",
+      .help = "rows to train on and rows to judge by, as two files",
+      .detail =
+          "Rows with one prompt stay together; seed and prompt alone say where they go, as in "
+          "a run\nwith eval_split. Lines are written as they stand.\n",
+      FLAGS(data_split_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_data_split },
+    { .name = "data stats",
+      .usage = "CONFIG|FILE.jsonl [--json] [--model_name_or_path MODEL]",
+      .help = "what a data set is made of: rows, prompts, turns, words, tokens",
+      FLAGS(json_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_data_stats },
     { .name = "devices",
       .usage = "[--json]",
       .help = "the Vulkan devices of this machine",
@@ -277,8 +298,8 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "chat",  "compare", "data split", "data stats", "dial", "eval", "grpo",  "label",
-    "merge", "monitor", "online_dpo", "report",     "rloo", "sign", "sweep", "verify",
+    "chat",    "compare",    "data coverage", "dial", "eval", "grpo",  "label",  "merge",
+    "monitor", "online_dpo", "report",        "rloo", "sign", "sweep", "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

@@ -83,7 +83,7 @@ static struct at_dataset_params dataset_params(const struct at_run *run, enum at
     return p;
 }
 
-static uint64_t data_seed(const struct at_config *c)
+uint64_t at_run_data_seed(const struct at_config *c)
 {
     return c->is_set[AT_KEY_data_seed] ? c->data_seed : c->seed;
 }
@@ -157,7 +157,7 @@ static AT_CHECKED open_data(struct at_run *run)
     } else if (c->eval_split > 0) {
         TRY(at_dataset_load(&d->all, c->train_dataset.items, c->train_dataset.n, &p));
         d->was_split = true;
-        TRY(at_dataset_split(&d->train, &d->eval, &d->all, c->eval_split, data_seed(c)));
+        TRY(at_dataset_split(&d->train, &d->eval, &d->all, c->eval_split, at_run_data_seed(c)));
         d->has_eval = true;
     } else {
         TRY(at_dataset_load(&d->train, c->train_dataset.items, c->train_dataset.n, &p));

@@ -82,6 +82,8 @@ void at_run_close(struct at_run *run);
 /* Tokens that a row of train_dataset may have: max_length, or 0 for no limit, which there is where
  * packing cuts rows into pieces. */
 uint32_t at_run_row_limit(const struct at_config *config);
+/* The seed of orders and splits: data_seed, or seed where that is not given. */
+uint64_t at_run_data_seed(const struct at_config *config);
 /* Whether the reference is another model: policy and reference differ from the start. */
 bool at_run_has_other_reference(const struct at_run *run);
 

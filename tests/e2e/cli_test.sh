@@ -85,8 +85,8 @@ usage_errors_are_2() {
     says err 'did you mean `attune sft`'
     run 2 eval
     says err 'eval is not built in this version'
-    run 2 data split
-    says err 'data split is not built'
+    run 2 data coverage
+    says err 'data coverage is not built'
     run 2 data
     says err 'a command is missing, one of: data convert, data lint, data show$'
     run 2 data lnt

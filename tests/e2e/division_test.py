@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""data split: groups stay together, wherever a run with eval_split puts them, whatever the order of the rows;
+data stats: what one counts by hand. division_test.py SOURCE_DIR BUILD_DIR
+"""
+import gzip
+import json
+import pathlib
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, MODEL = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+TRAIN, EVAL = "split_train.jsonl", "split_eval.jsonl"
+
+
+def run(*arguments, code=0):
+    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True)
+    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
+    return out
+
+
+def message(role, content):
+    return {"role": role, "content": content}
+
+
+def rows_of(n_prompts):
+    """Three rows a prompt; some with a system message, some of two turns."""
+    for i in range(3 * n_prompts):
+        prompt = [message("user", f"Where is parcel {i % n_prompts}?")]
+        if i % 4 == 0:
+            prompt = [message("system", "Be kind.")] + prompt
+        if i % 5 == 0:
+            prompt = [message("user", "Hello"), message("assistant", "Hi!")] + prompt
+        row = {"prompt": prompt, "chosen": [message("assistant", "On its way" + " now" * (i % 7))],
+               "rejected": [message("assistant", "No idea" * (1 + i % 2))]}
+        yield json.dumps({**row, "synthetic": True} if i % 6 == 0 else row, ensure_ascii=i % 2 == 0)
+
+
+def split(folder, path, name, *flags):
+    run("data", "split", path, "--output", folder / name, *flags)
+    return [(folder / name / side).read_text().splitlines() for side in (TRAIN, EVAL)]
+
+
+def group(line):
+    return json.loads(line)["prompt"][-1]["content"]
+
+
+def check_split(folder):
+    lines = list(rows_of(60))
+    path = folder / "rows.jsonl"
+    path.write_text("\n".join(lines) + "\n\n")
+    train, held = split(folder, path, "a", "--eval_split", 0.25, "--seed", 7)
+    assert sorted(train + held) == sorted(lines), "every line once, as it stands"
+    assert train == [line for line in lines if line in set(train)], "lines keep their order"
+    assert not {*map(group, train)} & {*map(group, held)}, "a prompt on both sides"
+    assert 0.1 < len(held) / len(lines) < 0.4, len(held)
+    shuffled = random.Random(1).sample(lines, len(lines))
+    with gzip.open(folder / "rows.jsonl.gz", "wt") as file:
+        file.write("\n".join(shuffled))
+    assert {*split(folder, folder / "rows.jsonl.gz", "b", "--eval_split", 0.25, "--seed", 7)[1]} == {*held}
+    assert {*split(folder, path, "c", "--eval_split", 0.25, "--seed", 8)[1]} != {*held}
+    run("dpo", "--model_name_or_path", MODEL, "--train_dataset", path, "--output_dir", folder / "run", "--max_steps", 1,
+        "--eval_split", 0.25, "--seed", 7, "--eval_strategy", "no", "--save_strategy", "no",
+        "--load_best_model_at_end", "false", "--quiet")
+    for side, ours in ((TRAIN, train), (EVAL, held)):
+        assert (folder / "run" / side).read_text().splitlines() == ours, f"{side} of a run"
+    run("data", "split", path, "--output", folder / "a", code=73)  # there already
+    run("data", "split", path, "--output", folder / "d", "--eval_split", 0, code=2)
+    run("data", "split", path, code=2)
+    same = folder / "same.jsonl"
+    same.write_text("\n".join(lines[:1] * 3))
+    said = run("data", "split", same, "--output", folder / "d", code=65).stderr
+    assert "the same prompt" in said and not (folder / "d" / TRAIN).exists(), said
+
+
+def words(messages):
+    return sum(len(re.findall(r"\w+", m["content"])) for m in messages)
+
+
+def spread(values):
+    values = sorted(values)
+    return {"n": len(values), "least": values[0], "median": values[(len(values) - 1) // 2],
+            "mean": statistics.mean(values), "p90": values[-(-9 * len(values) // 10) - 1], "most": values[-1]}
+
+
+def same(ours, theirs):
+    return ours.keys() == theirs.keys() and all(abs(ours[key] - theirs[key]) < 1e-9 for key in ours)
+
+
+def check_stats(folder):
+    path = folder / "rows.jsonl"
+    rows = [json.loads(line) for line in path.read_text().split("\n") if line]
+    ours = json.loads(run("data", "stats", path, "--json", "--model_name_or_path", MODEL).stdout)
+    expected = {
+        "rows": len(rows), "pairs": len(rows), "labelled": 0, "desirable": 0, "singles": 0, "prompts": 60,
+        "conversations": len(rows), "several_turns": sum(r["prompt"][-2:][0]["role"] == "assistant" or
+                                                         len(r["prompt"]) > 2 for r in rows),
+        "system": sum("Be kind." in str(r) for r in rows), "synthetic": sum("synthetic" in r for r in rows),
+        "unreviewed": 0, "chosen_longer": sum(words(r["chosen"]) > words(r["rejected"]) for r in rows),
+        "same_words": sum(words(r["chosen"]) == words(r["rejected"]) for r in rows)}
+    for key, value in expected.items():
+        assert ours[key] == value, f"{key}: {ours[key]}, {value} by hand"
+    for part in ("prompt", "chosen", "rejected"):
+        theirs = spread([words(r[part]) for r in rows])
+        assert same(ours["words"][part], theirs), f"{part}: {ours['words'][part]}, {theirs} by hand"
+    shown = [json.loads(line) for line in run(
+        "data", "show", path, "--json", "--n", 1000, "--model_name_or_path", MODEL, "--eval_split", 0).stdout.splitlines()]
+    theirs = spread([max(len(r[side]["input_ids"]) for side in ("chosen", "rejected")) for r in shown])
+    assert same(ours["tokens"]["row"], theirs), f"rows: {ours['tokens']['row']}, {theirs} by data show"
+    theirs = spread([sum(r["chosen"]["completion_mask"]) for r in shown])
+    assert ours["tokens"]["chosen"]["n"] == theirs["n"]
+    assert abs(ours["tokens"]["chosen"]["mean"] - theirs["mean"]) <= 1, "tokens of chosen replies"
+    said = run("data", "stats", path).stdout
+    assert f"{len(rows)} pairs" in said and "tokens" not in said, said
+    singles = folder / "singles.jsonl"
+    singles.write_text('{"prompt": "Tea?", "completion": "Yes, two.", "label": true}\n'
+                       '{"prompt": "Tea?", "completion": "No.", "label": false}\n')
+    ours = json.loads(run("data", "stats", singles, "--json").stdout)
+    assert (ours["labelled"], ours["desirable"], ours["prompts"]) == (2, 1, 1), ours
+    assert ours["words"]["desirable"]["most"] == 2 and ours["words"]["undesirable"]["most"] == 1, ours
+    singles.write_text("{]\n")
+    run("data", "stats", singles, code=65)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        check_split(folder)
+        check_stats(folder)
+    print("split: groups together, a run's; stats: as counted by hand")
+
+
+if __name__ == "__main__":
+    main()
