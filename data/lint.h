@@ -59,5 +59,7 @@ struct at_lint {
 /* AT_DATA only when there is nothing to look at; faults of the data are findings. */
 AT_CHECKED at_lint_run(struct at_lint *out, const struct at_lint_params *params);
 void at_lint_release(struct at_lint *lint);
+/* The phrase by which a reply refuses, in its first words; or NULL. */
+const char *at_lint_find_refusal(const char *reply);
 
 #endif

@@ -16,7 +16,6 @@ uint64_t at_word_hash(const char *word, size_t n); /* letters of ASCII in any ca
 /* Each returns a phrase for a finding, or NULL. */
 const char *at_lint_find_mojibake(const char *text);
 const char *at_lint_find_personal(const char *text);
-const char *at_lint_find_refusal(const char *reply);
 /* The mark of a chat template that the text holds, and which template's; `after` continues a
  * search. */
 const char *at_lint_find_mark(const char *text, const char **family);

@@ -13,7 +13,8 @@ enum at_rng_use {
     AT_RNG_DROPOUT,
     AT_RNG_SAMPLE,
     AT_RNG_TEST,
-    AT_RNG_LOSS_CHECK
+    AT_RNG_LOSS_CHECK,
+    AT_RNG_BOOTSTRAP
 };
 
 struct at_rng {

@@ -1,166 +1,21 @@
 #include "cli.h"
 
-#include "bundle.h"
 #include "generate.h"
+#include "prompts.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_MESSAGES = 256 };
-
-struct prompt {
-    int32_t *ids;
-    uint32_t n;
-};
 struct session {
     struct cli_args *args;
     struct at_arena arena;
     struct at_bundle bundle;
     struct at_generator *generator;
-    struct prompt *prompts;
-    size_t n, capacity;
-    const char *system;
-    bool json, raw;
-    int32_t stop[2];
-    size_t n_stop;
+    struct cli_prompts prompts;
+    bool json;
     struct at_decoding decoding; /* of the reply that is being printed */
     struct at_buf text;
 };
-
-/* ---- prompts ---- */
-
-static AT_CHECKED add_text(struct session *s, const char *text, size_t n, bool special)
-{
-    enum at_status st = AT_OK;
-    struct at_ids ids = { .n = 0 };
-    struct prompt *p = NULL;
-
-    if (s->n == s->capacity) {
-        const size_t capacity = s->capacity ? 2 * s->capacity : 16;
-        TRY(at_realloc(&s->prompts, s->capacity, capacity, sizeof *s->prompts));
-        s->capacity = capacity;
-    }
-    TRY(at_tokenizer_encode(s->bundle.tokenizer, &ids, text, n, special));
-    if (ids.n == 0)
-        FAIL(AT_DATA, "prompt %zu is empty", s->n + 1);
-    p = &s->prompts[s->n];
-    TRY(at_arena_alloc(&s->arena, &p->ids, ids.n, sizeof *p->ids));
-    memcpy(p->ids, ids.data, ids.n * sizeof *p->ids);
-    p->n = (uint32_t)ids.n;
-    s->n++;
-done:
-    at_ids_release(&ids);
-    return st;
-}
-
-static AT_CHECKED add_messages(struct session *s, const struct at_message *messages, size_t n)
-{
-    enum at_status st = AT_OK;
-    struct at_message all[MAX_MESSAGES + 1];
-    struct at_chat_request request = { .messages = all, .add_generation_prompt = true };
-    const bool system = s->system && (n == 0 || strcmp(messages[0].role, "system") != 0);
-    struct at_buf text = { 0 };
-
-    if (!s->bundle.chat)
-        FAIL(AT_DATA, "%s; --raw takes prompts as plain text, --chat_template names a template",
-             s->bundle.chat_problem ? s->bundle.chat_problem : "the model has no chat template");
-    all[0] = (struct at_message){ "system", s->system, NULL };
-    for (size_t i = 0; i < n; i++)
-        all[system + i] = messages[i];
-    request.n = n + system;
-    TRY(at_chat_render(s->bundle.chat, &text, &request));
-    TRY(at_buf_status(&text));
-    TRY(add_text(s, text.data, text.n, false));
-done:
-    at_buf_release(&text);
-    return st;
-}
-
-static AT_CHECKED add_user(struct session *s, const char *text)
-{
-    const struct at_message message = { "user", text, NULL };
-
-    if (s->raw || (!s->bundle.chat && !s->bundle.chat_problem))
-        return add_text(s, text, strlen(text), true);
-    return add_messages(s, &message, 1);
-}
-
-static AT_CHECKED add_list(struct session *s, const cJSON *list, const char *name)
-{
-    enum at_status st = AT_OK;
-    struct at_message messages[MAX_MESSAGES];
-    size_t n = 0;
-
-    if (cJSON_GetArraySize(list) > MAX_MESSAGES)
-        FAIL(AT_DATA, "%s: more than %d messages", name, MAX_MESSAGES);
-    for (const cJSON *m = list->child; m; m = m->next, n++) {
-        TRY(at_json_need_string(&messages[n].role, m, "role", name));
-        TRY(at_json_need_string(&messages[n].content, m, "content", name));
-        messages[n].json = m;
-    }
-    if (n > 0 && strcmp(messages[n - 1].role, "assistant") == 0)
-        n--; /* the reply that a training row has */
-    if (n == 0)
-        FAIL(AT_DATA, "%s: no message to reply to", name);
-    TRY(add_messages(s, messages, n));
-done:
-    return st;
-}
-
-static AT_CHECKED add_line(struct session *s, const char *line, size_t n, const char *path,
-                           size_t number)
-{
-    enum at_status st = AT_OK;
-    cJSON *json = NULL;
-    const cJSON *prompt = NULL;
-    char name[512];
-
-    snprintf(name, sizeof name, "%s: line %zu", path, number);
-    TRY(at_json_parse(&json, line, n, path, number));
-    prompt = at_json_find(json, "prompt");
-    if (!prompt)
-        prompt = at_json_find(json, "messages");
-    if (cJSON_IsString(prompt))
-        TRY(add_user(s, prompt->valuestring));
-    else if (cJSON_IsArray(prompt))
-        TRY(add_list(s, prompt, name));
-    else
-        FAIL(AT_DATA, "%s: \"prompt\" (text or messages) or \"messages\" expected", name);
-done:
-    at_json_free(&json);
-    return st;
-}
-
-static bool is_blank(const char *text, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r')
-            return false;
-    return true;
-}
-
-static AT_CHECKED add_file(struct session *s, const char *path)
-{
-    static const char bom[] = { '\xEF', '\xBB', '\xBF' }; /* belongs to the file, not to line 1 */
-    enum at_status st = AT_OK;
-    struct at_map map = { .n = 0 };
-    size_t number = 0, begin = 0, end = 0;
-
-    TRY(at_map_open(&map, path));
-    if (map.n >= sizeof bom && memcmp(map.data, bom, sizeof bom) == 0)
-        begin = sizeof bom;
-    for (; begin < map.n; begin = end + 1) {
-        const char *line = (const char *)map.data + begin;
-        const char *stop = memchr(line, '\n', map.n - begin);
-        end = stop ? (size_t)(stop - (const char *)map.data) : map.n;
-        number++;
-        if (!is_blank(line, end - begin))
-            TRY(add_line(s, line, end - begin, path, number));
-    }
-done:
-    at_map_close(&map);
-    return st;
-}
 
 static AT_CHECKED read_prompts(struct session *s)
 {
@@ -169,11 +24,11 @@ static AT_CHECKED read_prompts(struct session *s)
 
     for (size_t i = 0; i < a->n_own; i++) {
         if (strcmp(a->own[i].key, "prompt") == 0)
-            TRY(add_user(s, a->own[i].value));
+            TRY(cli_prompts_add(&s->prompts, a->own[i].value));
         else if (strcmp(a->own[i].key, "prompts") == 0)
-            TRY(add_file(s, a->own[i].value));
+            TRY(cli_prompts_read(&s->prompts, a->own[i].value));
     }
-    if (s->n == 0)
+    if (s->prompts.n == 0)
         FAIL(AT_USAGE, "a prompt is missing: --prompt TEXT or --prompts FILE.jsonl");
 done:
     return st;
@@ -210,7 +65,7 @@ static AT_CHECKED print_reply(const struct session *s, size_t i, const struct at
     line = cJSON_CreateObject();
     cJSON_AddNumberToObject(line, "prompt", (double)i);
     cJSON_AddStringToObject(line, "text", s->text.data ? s->text.data : "");
-    cJSON_AddNumberToObject(line, "n_prompt", s->prompts[i].n);
+    cJSON_AddNumberToObject(line, "n_prompt", s->prompts.items[i].n);
     cJSON_AddNumberToObject(line, "n_tokens", (double)ids->n);
     cJSON_AddStringToObject(line, "end", end == AT_END_STOP ? "stop" : "length");
     TRY(cli_print_line(line));
@@ -225,12 +80,12 @@ static AT_CHECKED reply(struct session *s, size_t i, const struct at_sampling *s
     enum at_status st = AT_OK;
     struct at_ids ids = { .n = 0 };
     enum at_generation_end end = AT_END_LENGTH;
-    const struct at_generation what = { .prompt = s->prompts[i].ids,
-                                        .n_prompt = s->prompts[i].n,
+    const struct at_generation what = { .prompt = s->prompts.items[i].ids,
+                                        .n_prompt = s->prompts.items[i].n,
                                         .prompt_index = (uint32_t)i,
                                         .max_new_tokens = max_new,
-                                        .stop = s->stop,
-                                        .n_stop = s->n_stop,
+                                        .stop = s->prompts.stop,
+                                        .n_stop = s->prompts.n_stop,
                                         .sampling = *sampling,
                                         .token = put_token,
                                         .context = s };
@@ -238,7 +93,7 @@ static AT_CHECKED reply(struct session *s, size_t i, const struct at_sampling *s
     at_buf_clear(&s->text);
     at_buf_puts(&s->text, "");
     s->decoding = (struct at_decoding){ .n_pending = 0 };
-    if (!s->json && s->n > 1)
+    if (!s->json && s->prompts.n > 1)
         printf("%s--- %zu ---\n", i ? "\n" : "", i + 1);
     TRY(at_generate(s->generator, &ids, &end, &what));
     TRY(print_reply(s, i, &ids, end));
@@ -251,25 +106,6 @@ done:
 }
 
 /* ---- opening ---- */
-
-static AT_CHECKED find_stops(struct session *s)
-{
-    enum at_status st = AT_OK;
-    const struct at_tokenizer *t = s->bundle.tokenizer;
-    const int32_t eos = at_tokenizer_eos(t);
-    const char *turn = s->bundle.chat ? at_chat_end_of_turn(s->bundle.chat) : NULL;
-    struct at_ids ids = { .n = 0 };
-
-    if (eos >= 0)
-        s->stop[s->n_stop++] = eos;
-    if (turn)
-        TRY(at_tokenizer_encode(t, &ids, turn, strlen(turn), false));
-    if (ids.n > 0 && ids.data[0] != eos && at_tokenizer_is_special(t, ids.data[0]))
-        s->stop[s->n_stop++] = ids.data[0];
-done:
-    at_ids_release(&ids);
-    return st;
-}
 
 static AT_CHECKED open_bundle(struct session *s)
 {
@@ -284,7 +120,7 @@ static AT_CHECKED open_bundle(struct session *s)
     if (a->n_positional > 0)
         p.path = a->positional[0];
     TRY(at_bundle_open(&s->bundle, &p));
-    TRY(find_stops(s));
+    TRY(cli_prompts_open(&s->prompts, &s->bundle));
 done:
     return st;
 }
@@ -304,8 +140,8 @@ static AT_CHECKED open_generator(struct session *s, uint32_t max_new)
         if (strcmp(a->own[i].key, "adapter") == 0)
             dirs[p.n_adapters++] = a->own[i].value;
     p.adapter_dirs = dirs;
-    for (size_t i = 0; i < s->n; i++)
-        longest = s->prompts[i].n > longest ? s->prompts[i].n : longest;
+    for (size_t i = 0; i < s->prompts.n; i++)
+        longest = s->prompts.items[i].n > longest ? s->prompts.items[i].n : longest;
     p.n_positions = longest + max_new;
     if (positions > 0 && p.n_positions > positions) {
         if (longest >= positions)
@@ -343,9 +179,9 @@ enum at_status cli_generate(struct cli_args *args)
 {
     enum at_status st = AT_OK;
     struct session s = { .args = args,
-                         .system = cli_flag_text(args, "system_prompt"),
-                         .json = cli_flag_on(args, "json"),
-                         .raw = cli_flag_on(args, "raw") };
+                         .prompts = { .system = cli_flag_text(args, "system_prompt"),
+                                      .raw = cli_flag_on(args, "raw") },
+                         .json = cli_flag_on(args, "json") };
     struct at_sampling sampling;
     uint32_t max_new = 0;
     uint64_t n_tokens = 0;
@@ -357,7 +193,7 @@ enum at_status cli_generate(struct cli_args *args)
     TRY(read_prompts(&s));
     TRY(open_generator(&s, max_new));
     begin_s = at_now_s();
-    for (size_t i = 0; i < s.n; i++)
+    for (size_t i = 0; i < s.prompts.n; i++)
         TRY(reply(&s, i, &sampling, max_new, &n_tokens));
     cli_note("%llu tokens, %.1f tokens/s", (unsigned long long)n_tokens,
              (double)n_tokens / (at_now_s() - begin_s + 1e-9));
@@ -366,7 +202,7 @@ enum at_status cli_generate(struct cli_args *args)
 done:
     at_generator_close(&s.generator);
     at_bundle_close(&s.bundle);
-    at_free(&s.prompts);
+    cli_prompts_release(&s.prompts);
     at_buf_release(&s.text);
     at_arena_release(&s.arena);
     return st;

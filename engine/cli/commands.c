@@ -52,6 +52,16 @@ static const struct cli_flag data_split_flags[] = {
     { "output", "DIR", "where split_train.jsonl and split_eval.jsonl go" },
     COMMON,
 };
+static const struct cli_flag eval_flags[] = {
+    { "adapter", "DIR", "PEFT folder to judge; may be given several times, the last one counts" },
+    { "baseline_prompt", "TEXT", "also judge the base with this system message" },
+    { "json", NULL, "one JSON object on stdout" },
+    { "max_lost_rules", "X", "share of the rules that may be lost (default 0.05)" },
+    { "max_new_tokens", "N", "length of a reply at most (default 96)" },
+    { "n_replies", "N", "held-out prompts to reply to (default 32; 0: none)" },
+    { "rules", "FILE.jsonl", "prompts with a \"rule\" that replies must keep" },
+    COMMON,
+};
 static const struct cli_flag export_flags[] = {
     { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" },
     { "base_model_name_or_path", "NAME", "what adapter_config.json is to name as the base" },
@@ -199,6 +209,16 @@ static const struct cli_command commands[] = {
       .n_positional = 1,
       .config = true,
       .run = cli_method },
+    { .name = "eval",
+      .usage = "CONFIG|FILE.jsonl [--adapter DIR ...] [--rules FILE.jsonl] [--key value ...]",
+      .help = "judge adapters beside the base on held-out pairs; the exit code is the verdict",
+      .detail = "Exit code 0: better and within budgets; 1: worse or over a budget (max_drift, "
+                "max_lost_rules);\n3: not enough evidence. FILE: held-out pairs; of CONFIG "
+                "eval_dataset, else split_eval.jsonl beside\nthe adapter.\n",
+      FLAGS(eval_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_eval },
     { .name = "export",
       .usage = "DIR ... --output FILE.gguf|DIR [--model_name_or_path MODEL] [--adapter_scale X]",
       .help = "adapters as one file for llama.cpp, or as one PEFT folder",
@@ -298,7 +318,7 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "chat",    "compare",    "data coverage", "dial", "eval", "grpo",  "label",  "merge",
+    "chat",    "compare",    "data coverage", "dial", "grpo", "label", "merge",
     "monitor", "online_dpo", "report",        "rloo", "sign", "sweep", "verify",
 };
 

@@ -1,22 +1,5 @@
 #include "export.h"
 
-/* What another scale is not defined for. */
-static AT_CHECKED check_scale(const struct at_adapter *a, size_t i, double scale)
-{
-    bool whole = false;
-
-    for (uint32_t k = 0; k < AT_SAVED_COUNT; k++)
-        whole = whole || a->saved[k];
-    if (scale != 1 && (a->dora || whole))
-        return at_fail(AT_USAGE,
-                       "adapter_scale is %g and adapter %zu has %s, which no scale weakens: leave "
-                       "adapter_scale out",
-                       scale, i + 1,
-                       a->dora ? "magnitudes of DoRA (use_dora)"
-                               : "modules that were trained in full (modules_to_save)");
-    return AT_OK;
-}
-
 static void multiply(struct at_adapter *a, double scale)
 {
     a->alpha *= scale;
@@ -42,7 +25,7 @@ AT_CHECKED at_export_open(struct at_export *out, const struct at_model_config *c
         struct at_adapter *a = &out->adapters[i];
         TRY(at_adapter_plan_load(a, config, p->dirs[i], NULL, NULL));
         out->stack[out->n++] = a;
-        TRY(check_scale(a, i, p->scale));
+        TRY(at_adapter_check_scale(a, i, p->scale));
         multiply(a, p->scale);
     }
     TRY(at_adapter_check_stack(out->stack, out->n));

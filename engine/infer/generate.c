@@ -20,25 +20,6 @@ struct at_generator {
 
 /* ---- opening ---- */
 
-/* What another scale is not defined for. */
-static AT_CHECKED check_scale(const struct at_generator *g)
-{
-    for (size_t i = 0; i < g->n_adapters && g->adapter_scale != 1; i++) {
-        const struct at_adapter *a = g->stack[i];
-        bool whole = false;
-        for (uint32_t k = 0; k < AT_SAVED_COUNT; k++)
-            whole = whole || a->saved[k];
-        if (a->dora || whole)
-            return at_fail(AT_USAGE,
-                           "adapter_scale is %g and adapter %zu has %s, which no scale weakens: "
-                           "leave adapter_scale out",
-                           g->adapter_scale, i + 1,
-                           a->dora ? "magnitudes of DoRA (use_dora)"
-                                   : "modules that were trained in full (modules_to_save)");
-    }
-    return AT_OK;
-}
-
 static AT_CHECKED plan(struct at_generator *g, struct at_weights *weights,
                        const struct at_model_config *config, const struct at_generator_params *p)
 {
@@ -58,9 +39,9 @@ static AT_CHECKED plan(struct at_generator *g, struct at_weights *weights,
     for (size_t i = 0; i < p->n_adapters; i++) {
         TRY(at_adapter_plan_load(&g->adapters[i], config, p->adapter_dirs[i], NULL, g->frozen));
         g->stack[g->n_adapters++] = &g->adapters[i];
+        TRY(at_adapter_check_scale(&g->adapters[i], i, g->adapter_scale));
     }
     TRY(at_adapter_check_stack((const struct at_adapter *const *)g->stack, g->n_adapters));
-    TRY(check_scale(g));
     at_adapter_top(saved, &score, (const struct at_adapter *const *)g->stack, g->n_adapters);
     TRY(at_model_plan(&g->model, config, weights, g->frozen, NULL, p->n_positions, saved));
     TRY(at_decoder_plan(&g->decoder, &g->model, g->stack, g->n_adapters, g->work, &decoder));

@@ -569,6 +569,22 @@ AT_CHECKED at_adapter_check_stack(const struct at_adapter *const *stack, size_t 
     return AT_OK;
 }
 
+AT_CHECKED at_adapter_check_scale(const struct at_adapter *a, size_t i, double scale)
+{
+    bool whole = false;
+
+    for (uint32_t k = 0; k < AT_SAVED_COUNT; k++)
+        whole = whole || a->saved[k];
+    if (scale != 1 && (a->dora || whole))
+        return at_fail(AT_USAGE,
+                       "adapter_scale is %g and adapter %zu has %s, which no scale weakens: leave "
+                       "adapter_scale out",
+                       scale, i + 1,
+                       a->dora ? "magnitudes of DoRA (use_dora)"
+                               : "modules that were trained in full (modules_to_save)");
+    return AT_OK;
+}
+
 void at_adapter_top(const struct at_source *saved[AT_SAVED_COUNT], const struct at_source **score,
                     const struct at_adapter *const *stack, size_t n)
 {

@@ -63,6 +63,8 @@ static AT_CHECKED plan_adapters(struct at_engine *e, const struct at_model_confi
                        "magnitudes of DoRA (use_dora): leave one of the two out");
     if (p->syncs_reference)
         TRY(at_adapter_plan_reference(&e->adapters[e->n_adapters - 1], config, e->frozen));
+    if (p->bare_reference && p->trainable == AT_TRAIN_CONTINUE)
+        e->adapters[e->n_adapters - 1].reference = NULL; /* its pass skips the adapter */
     for (size_t i = 0; i < e->n_adapters; i++)
         e->stack[i] = &e->adapters[i];
     TRY(at_adapter_check_stack((const struct at_adapter *const *)e->stack, e->n_adapters));
@@ -150,7 +152,8 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                    p->n_positions > decoder.capacity ? p->n_positions : decoder.capacity));
     TRY(at_params_plan(&out->params, out->state, p->rates));
     TRY(at_slab_init(&out->slab, decoder.capacity));
-    decoder.drift = p->drift && !out->model.saved[AT_SAVED_HEAD].param && config.final_cap == 0;
+    decoder.drift = p->drift && !out->model.saved[AT_SAVED_HEAD].param && config.final_cap == 0 &&
+                    !(p->bare_reference && out->model.saved[AT_SAVED_EMBED].param);
     TRY(at_decoder_plan(&out->decoder, &out->model, out->stack, out->n_adapters, out->slab_pool,
                         &decoder));
 done:

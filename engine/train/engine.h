@@ -27,10 +27,12 @@ struct at_engine_params {
     float dropout;                      /* of at_decoder_params */
     uint64_t seed;
     bool from_scratch;
-    bool drift;      /* at_compute.drift will be wanted: of an adapter; not planned (see
-                        at_decoder.drift) where the head is trained or its
-                        logits are capped */
-    bool value_head; /* a reward model: rows give rewards, not log-probs */
+    bool drift;          /* at_compute.drift will be wanted: of an adapter; not planned (see
+                            at_decoder.drift) where the head is trained or its
+                            logits are capped */
+    bool bare_reference; /* AT_TRAIN_CONTINUE: the reference is the model below the adapter; drift
+                            is then not planned where the adapter holds whole modules */
+    bool value_head;     /* a reward model: rows give rewards, not log-probs */
 };
 
 struct at_engine {

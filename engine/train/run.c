@@ -17,12 +17,17 @@ static void warn_ignored(const struct at_config *c, enum at_key key, const char 
         at_warn("ignored", "%s has no effect because %s", at_key_name(key), why);
 }
 
+static bool is_scored(enum at_purpose purpose)
+{
+    return purpose == AT_TO_SCORE || purpose == AT_TO_JUDGE;
+}
+
 /* Of SFT; rows that are only scored stay as they are. */
 static enum at_packing packing_of(const struct at_run *run, bool on)
 {
     const char *strategy = run->config->packing_strategy;
 
-    if (!on || run->purpose == AT_TO_SCORE || !at_key_read_by(AT_KEY_packing, run->method))
+    if (!on || is_scored(run->purpose) || !at_key_read_by(AT_KEY_packing, run->method))
         return AT_PACKING_NONE;
     return strcmp(strategy, "wrapped") == 0     ? AT_PACKING_WRAPPED
            : strcmp(strategy, "bfd_split") == 0 ? AT_PACKING_BFD_SPLIT
@@ -195,7 +200,7 @@ static AT_CHECKED open_packs(struct at_run *run)
     if (takes_long_rows(train_packing(run)) && (!d->has_eval || takes_long_rows(eval_packing(run))))
         warn_ignored(run->config, AT_KEY_on_long_row,
                      "this packing_strategy leaves nothing of long rows out");
-    if (run->purpose != AT_TO_SCORE && !d->has_eval)
+    if (!is_scored(run->purpose) && !d->has_eval)
         warn_ignored(run->config, AT_KEY_eval_packing, "no rows are held out");
 done:
     return st;
@@ -504,10 +509,11 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
 
     p.rates = rates;
     TRY(open_rows(out, config, events, purpose));
-    if (purpose != AT_TO_SCORE)
+    if (purpose == AT_TO_TRAIN)
         TRY(at_evaluation_check(config));
-    if (purpose == AT_TO_SCORE) {
+    if (purpose != AT_TO_TRAIN) {
         order_by_line(out);
+        p.bare_reference = p.drift = purpose == AT_TO_JUDGE && config->adapter_name_or_path;
     } else {
         TRY(open_kl(out));
         TRY(open_regression(out));
@@ -534,9 +540,9 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     TRY(at_engine_plan(&out->engine, &out->bundle, &p));
     if (purpose == AT_TO_TRAIN)
         TRY(at_drift_check_planned(out));
-    if (p.trainable == AT_TRAIN_CONTINUE)
+    if (p.trainable == AT_TRAIN_CONTINUE && purpose != AT_TO_JUDGE)
         TRY(warn_continued(out, &p.lora));
-    if (purpose != AT_TO_SCORE)
+    if (purpose == AT_TO_TRAIN)
         TRY(at_own_losses_build(out));
 done:
     if (st != AT_OK)
@@ -566,6 +572,11 @@ void at_run_close(struct at_run *run)
     at_bundle_close(&run->bundle);
     at_arena_release(&run->arena);
     *run = (struct at_run){ .config = NULL };
+}
+
+AT_CHECKED at_run_open_judge(struct at_run *out, const struct at_config *config)
+{
+    return open_run(out, config, NULL, AT_TO_JUDGE);
 }
 
 bool at_run_has_other_reference(const struct at_run *run)

@@ -40,7 +40,7 @@ struct at_events { /* functions may be NULL */
 
 /* What rows are for. Where nothing is trained a reward model takes those with one completion too.
  */
-enum at_purpose { AT_TO_TRAIN, AT_TO_SCORE, AT_TO_SHOW };
+enum at_purpose { AT_TO_TRAIN, AT_TO_SCORE, AT_TO_JUDGE, AT_TO_SHOW };
 
 /* Rows of a run as the trainer will see them. */
 struct at_run_data {
@@ -75,6 +75,9 @@ AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
                        const struct at_events *events);
 /* The same to score rows. */
 AT_CHECKED at_run_open_scores(struct at_run *out, const struct at_config *config);
+/* To score rows, with the bare base as the reference that drift is measured from (at_compute.drift,
+ * where engine.decoder.drift is planned: of adapters without whole modules). */
+AT_CHECKED at_run_open_judge(struct at_run *out, const struct at_config *config);
 /* Only model, tokenizer and rows (no device): `data show`. */
 AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
                             const struct at_events *events);

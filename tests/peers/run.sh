@@ -42,6 +42,9 @@ case $parts in *text*)
     run tokenizer_model "$peers/bin/python" tests/peers/tokenizers_peer.py .build/release/attune "$peers" model
     run tokenizers_shared "$peers/bin/python" tests/peers/tokenizers_peer.py .build/release/attune "$peers" shared
     run tokenizer_names "$peers/bin/python" tests/peers/pre_peer.py .build/release/attune "$peers"
+    [ -f .build/dev/build.ninja ] || cmake --preset dev >/dev/null
+    build .build/dev unit_judge
+    run judge "$peers/bin/python" tests/peers/judge_peer.py .build/dev/tests/unit_judge
     run sentencepiece "$peers/bin/python" tests/peers/sentencepiece_peer.py .build/release/attune
     ;;
 esac
@@ -52,6 +55,9 @@ case $parts in *weights*)
     run quants "$peers/bin/python" tests/peers/quants_peer.py .build/dev/tests/bench_load
     ;;
 esac
-case $parts in *real*) run real "$peers/bin/python" tests/peers/real_model.py .build/release/attune "$peers" ;; esac
+case $parts in *real*)
+    run real "$peers/bin/python" tests/peers/real_model.py .build/release/attune "$peers"
+    ;;
+esac
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

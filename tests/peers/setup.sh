@@ -49,7 +49,7 @@ install_packages() {
         echo "peers: packages in place in $peers"
         return
     fi
-    echo "peers: fetching torch (CPU build, 192 MB) and 61 packages (about 220 MB)"
+    echo "peers: fetching torch (CPU build, 192 MB) and 73 packages (about 280 MB)"
     echo "peers: into $peers (1.5 GB installed)"
     make_environment
     # torch first and alone: another package's requirement would bring the CUDA build (gigabytes).

@@ -1,0 +1,375 @@
+#include "cli.h"
+
+#include "eval.h"
+#include "record.h"
+
+#include <math.h>
+#include <string.h>
+
+struct judging {
+    struct cli_args *args;
+    struct at_config config;
+    const char *rows; /* the held-out pairs */
+    struct eval_params params;
+    struct eval_state *states; /* the base first, then with the prompt, then adapters */
+    size_t n, first_adapter;
+    struct eval_comparison *comparisons; /* (n) of each with the base; [0] is empty */
+    struct at_arena arena;
+};
+
+/* ---- what is judged ---- */
+
+static AT_CHECKED add_state(struct judging *j, const char *name, const char *adapter,
+                            const char *system)
+{
+    enum at_status st = AT_OK;
+    char *copy = NULL;
+
+    TRY(at_arena_strdup(&j->arena, &copy, name));
+    j->states[j->n++] = (struct eval_state){ .name = copy, .adapter = adapter, .system = system };
+done:
+    return st;
+}
+
+static AT_CHECKED list_states(struct judging *j)
+{
+    enum at_status st = AT_OK;
+    const struct cli_args *a = j->args;
+    const char *prompt = cli_flag_text(a, "baseline_prompt");
+
+    TRY(at_arena_alloc(&j->arena, &j->states, a->n_own + 3, sizeof *j->states));
+    TRY(add_state(j, "base", NULL, NULL));
+    if (prompt)
+        TRY(add_state(j, "base with the prompt", NULL, prompt));
+    j->first_adapter = j->n;
+    for (size_t i = 0; i < a->n_own; i++)
+        if (strcmp(a->own[i].key, "adapter") == 0)
+            TRY(add_state(j, a->own[i].value, a->own[i].value, NULL));
+    if (j->n == j->first_adapter && j->config.adapter_name_or_path)
+        TRY(add_state(j, j->config.adapter_name_or_path, j->config.adapter_name_or_path, NULL));
+    if (j->n == j->first_adapter && !prompt)
+        FAIL(AT_USAGE, "nothing to judge: name an adapter with --adapter DIR, or a system prompt "
+                       "with --baseline_prompt TEXT");
+    TRY(at_arena_alloc(&j->arena, &j->comparisons, j->n, sizeof *j->comparisons));
+done:
+    return st;
+}
+
+/* A file that was named, else what a run with eval_split held out, which lies beside its adapter.
+ */
+static AT_CHECKED find_rows(struct judging *j)
+{
+    enum at_status st = AT_OK;
+    struct cli_args *a = j->args;
+    char *path = NULL;
+
+    if (a->n_positional > 0 && cli_is_data(a->positional[0])) {
+        j->rows = a->positional[0];
+        goto done;
+    }
+    if (j->config.eval_dataset.n > 1)
+        FAIL(AT_USAGE, "eval_dataset names %zu files; join them, or name one as the first argument",
+             j->config.eval_dataset.n);
+    if (j->config.eval_dataset.n == 1) {
+        j->rows = j->config.eval_dataset.items[0];
+        goto done;
+    }
+    for (size_t i = j->n; i-- > j->first_adapter && !j->rows;) {
+        TRY(at_path_join(&j->arena, &path, j->states[i].adapter, AT_SPLIT_EVAL));
+        if (at_path_exists(path))
+            j->rows = path;
+    }
+    if (!j->rows)
+        FAIL(AT_USAGE, "no held-out pairs: name a file of them, or give eval_dataset; a run with "
+                       "eval_split writes " AT_SPLIT_EVAL " into its output_dir");
+done:
+    return st;
+}
+
+static AT_CHECKED read_params(struct judging *j)
+{
+    enum at_status st = AT_OK;
+    const struct cli_args *a = j->args;
+    struct eval_params *p = &j->params;
+
+    *p = (struct eval_params){ .rules = cli_flag_text(a, "rules"),
+                               .n_replies = 32,
+                               .max_new_tokens = 96,
+                               .seed = j->config.seed,
+                               .max_drift = NAN,
+                               .max_lost = 0.05 };
+    if (j->config.is_set[AT_KEY_max_drift])
+        p->max_drift = j->config.max_drift;
+    TRY(cli_flag_u32(&p->n_replies, a, "n_replies", 0, 1000000));
+    TRY(cli_flag_u32(&p->max_new_tokens, a, "max_new_tokens", 1, 1000000));
+    TRY(cli_flag_f64(&p->max_lost, a, "max_lost_rules", 0, 1));
+done:
+    return st;
+}
+
+/* The pairs are scored as DPO's rows are read, whatever trained. */
+static AT_CHECKED read_config(struct judging *j)
+{
+    enum at_status st = AT_OK;
+    struct at_config *c = &j->config;
+    const enum at_method pairs = AT_DPO;
+
+    if (j->args->n_positional > 0 && cli_is_data(j->args->positional[0]))
+        TRY(cli_data_config_read(c, j->args));
+    else
+        TRY(cli_config_read(c, j->args, j->args->n_positional > 0 ? NULL : &pairs));
+    if (at_method_get(c->run_method)->value_head)
+        FAIL(AT_USAGE, "a reward model has no log-probs to judge; `attune score` prints its "
+                       "rewards");
+    TRY(list_states(j));
+    TRY(find_rows(j));
+    TRY(read_params(j));
+    c->run_method = AT_DPO;
+    c->train_dataset = (struct at_strings){ .items = &j->rows, .n = 1 };
+    c->eval_dataset.n = 0;
+    c->eval_split = 0;
+    c->eval_strategy = "no";
+    c->ref_model_name_or_path = NULL;
+    c->use_peft = true;
+    c->adapter_start = "continue";
+done:
+    return st;
+}
+
+/* ---- output ---- */
+
+static void print_states(const struct judging *j)
+{
+    const struct eval_state *s = j->states;
+
+    printf("%-22s", "");
+    for (size_t i = 0; i < j->n; i++)
+        printf("  %20.20s",
+               strlen(s[i].name) > 20 ? s[i].name + strlen(s[i].name) - 20 : s[i].name);
+#define ROW(label, format, value)            \
+    do {                                     \
+        printf("\n%-22s", label);            \
+        for (size_t i = 0; i < j->n; i++)    \
+            printf("  %20" format, (value)); \
+    } while (0)
+    ROW("chosen likelier, %", ".1f", 100 * s[i].accuracy.value);
+    ROW("  from", ".1f", 100 * s[i].accuracy.low);
+    ROW("  to", ".1f", 100 * s[i].accuracy.high);
+    ROW("margin, nats a token", ".4f", s[i].margin.value);
+    ROW("perplexity of chosen", ".3f", s[i].perplexity);
+    ROW("prompt tokens", ".1f", s[i].prompt_tokens);
+    printf("\n%-22s", "drift, nats a token");
+    for (size_t i = 0; i < j->n; i++)
+        if (s[i].has_drift)
+            printf("  %20.4f", s[i].drift);
+        else
+            printf("  %20s", s[i].adapter ? "not measured" : "-");
+    if (s[0].n_replies > 0) {
+        const double n = s[0].n_replies;
+        ROW("exact match, %", ".1f", 100 * s[i].n_exact / n);
+        ROW("ROUGE-L", ".3f", s[i].rouge_l.value);
+        ROW("BLEU", ".2f", at_bleu_score(&s[i].bleu));
+        ROW("words a reply", ".1f", s[i].words.value);
+        ROW("repeated, %", ".1f", 100 * s[i].repetition.value);
+        ROW("ended by themselves, %", ".1f", 100 * s[i].n_ended / n);
+        ROW("refusals, %", ".1f", 100 * s[i].n_refusals / n);
+    }
+    if (s[0].n_rules > 0)
+        ROW("rules kept, %", ".1f", 100.0 * s[i].n_passed / s[i].n_rules);
+#undef ROW
+    printf("\n");
+}
+
+static const char *verdict_word(enum eval_verdict verdict)
+{
+    return verdict == EVAL_BETTER ? "better" : verdict == EVAL_WORSE ? "worse" : "open";
+}
+
+/* What a reader may conclude, as a sentence. */
+static void conclude(struct at_buf *out, const struct judging *j, size_t i)
+{
+    const struct eval_comparison *c = &j->comparisons[i];
+    const struct eval_state *s = &j->states[i];
+
+    at_buf_printf(out,
+                  "%s: chosen likelier in %+.1f points of the %u pairs [%+.1f, %+.1f] than under "
+                  "the base (%u became right, %u wrong, p %.3g)",
+                  s->name, 100 * c->accuracy.value, c->accuracy.n, 100 * c->accuracy.low,
+                  100 * c->accuracy.high, c->wins, c->losses, c->p);
+    if (s->n_rules > 0)
+        at_buf_printf(out, "; rules gained %u, lost %u", c->gained, c->lost);
+    if (c->over_drift)
+        at_buf_printf(out, "; drift %.4f is over max_drift %g", s->drift, j->params.max_drift);
+    if (c->over_lost)
+        at_buf_printf(out, "; more than %g %% of the rules were lost", 100 * j->params.max_lost);
+    if (c->verdict != EVAL_OPEN)
+        return;
+    if (c->needed > c->accuracy.n)
+        at_buf_printf(out, "; a difference of this size would show with about %.0f more pairs",
+                      c->needed - c->accuracy.n);
+    else if (c->needed > 0)
+        at_buf_printf(out, "; the interval touches 0: hold out some more pairs");
+    else
+        at_buf_printf(out, "; %s",
+                      c->wins + c->losses == 0
+                          ? "no pair changed sides"
+                          : "no number of pairs shows a difference that is not there");
+}
+
+static AT_CHECKED print_text(const struct judging *j)
+{
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+
+    print_states(j);
+    for (size_t i = 1; i < j->n; i++) {
+        at_buf_clear(&text);
+        conclude(&text, j, i);
+        TRY(at_buf_status(&text));
+        printf("%-8s %s\n", verdict_word(j->comparisons[i].verdict), text.data);
+    }
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+static void add_interval(cJSON *out, const char *name, struct at_estimate i)
+{
+    cJSON *part = cJSON_AddObjectToObject(out, name);
+
+    cJSON_AddNumberToObject(part, "value", i.value);
+    cJSON_AddNumberToObject(part, "low", i.low);
+    cJSON_AddNumberToObject(part, "high", i.high);
+    cJSON_AddNumberToObject(part, "n", i.n);
+}
+
+static void add_replies(cJSON *out, const struct eval_state *s)
+{
+    cJSON *part = NULL;
+    const double n = s->n_replies;
+
+    if (s->n_replies == 0)
+        return;
+    part = cJSON_AddObjectToObject(out, "replies");
+    cJSON_AddNumberToObject(part, "n", n);
+    cJSON_AddItemToObject(part, "exact_match", at_share_json(at_share_of(s->n_exact, n)));
+    add_interval(part, "rouge_l", s->rouge_l);
+    cJSON_AddNumberToObject(part, "bleu", at_bleu_score(&s->bleu));
+    add_interval(part, "words", s->words);
+    add_interval(part, "repetition", s->repetition);
+    cJSON_AddItemToObject(part, "ended", at_share_json(at_share_of(s->n_ended, n)));
+    cJSON_AddItemToObject(part, "refusals", at_share_json(at_share_of(s->n_refusals, n)));
+}
+
+static cJSON *state_json(const struct eval_state *s)
+{
+    cJSON *out = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(out, "name", s->name);
+    cJSON_AddItemToObject(out, "accuracy", at_share_json(s->accuracy));
+    add_interval(out, "margin", s->margin);
+    cJSON_AddNumberToObject(out, "perplexity", s->perplexity);
+    cJSON_AddNumberToObject(out, "prompt_tokens", s->prompt_tokens);
+    if (s->has_drift)
+        cJSON_AddNumberToObject(out, "drift", s->drift);
+    add_replies(out, s);
+    if (s->n_rules > 0)
+        cJSON_AddItemToObject(out, "rules", at_share_json(at_share_of(s->n_passed, s->n_rules)));
+    return out;
+}
+
+static cJSON *comparison_json(const struct judging *j, size_t i)
+{
+    const struct eval_comparison *c = &j->comparisons[i];
+    cJSON *out = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(out, "name", j->states[i].name);
+    cJSON_AddStringToObject(out, "verdict", verdict_word(c->verdict));
+    add_interval(out, "accuracy", c->accuracy);
+    add_interval(out, "margin", c->margin);
+    cJSON_AddNumberToObject(out, "wins", c->wins);
+    cJSON_AddNumberToObject(out, "losses", c->losses);
+    cJSON_AddNumberToObject(out, "p", c->p);
+    if (c->needed > 0)
+        cJSON_AddNumberToObject(out, "pairs_needed", c->needed);
+    if (j->states[i].n_rules > 0) {
+        cJSON_AddNumberToObject(out, "rules_gained", c->gained);
+        cJSON_AddNumberToObject(out, "rules_lost", c->lost);
+    }
+    cJSON_AddBoolToObject(out, "over_drift", c->over_drift);
+    cJSON_AddBoolToObject(out, "over_lost_rules", c->over_lost);
+    return out;
+}
+
+static AT_CHECKED print_json(const struct judging *j)
+{
+    enum at_status st = AT_OK;
+    cJSON *out = cJSON_CreateObject(), *states = NULL, *comparisons = NULL;
+
+    cJSON_AddStringToObject(out, "rows", j->rows);
+    cJSON_AddStringToObject(out, "verdict", verdict_word(j->comparisons[j->n - 1].verdict));
+    states = cJSON_AddArrayToObject(out, "states");
+    comparisons = cJSON_AddArrayToObject(out, "comparisons");
+    for (size_t i = 0; i < j->n; i++)
+        cJSON_AddItemToArray(states, state_json(&j->states[i]));
+    for (size_t i = 1; i < j->n; i++)
+        cJSON_AddItemToArray(comparisons, comparison_json(j, i));
+    TRY(cli_print_pretty(out));
+done:
+    cJSON_Delete(out);
+    return st;
+}
+
+/* ---- the command ---- */
+
+/* The exit code is that of the last state. */
+static AT_CHECKED verdict(const struct judging *j)
+{
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+    const struct eval_state *last = &j->states[j->n - 1];
+
+    conclude(&text, j, j->n - 1);
+    TRY(at_buf_status(&text));
+    switch (j->comparisons[j->n - 1].verdict) {
+    case EVAL_WORSE:
+        FAIL(AT_OVER_BUDGET, "worse or over a budget. %s", text.data);
+    case EVAL_OPEN:
+        FAIL(AT_NO_EVIDENCE, "not enough evidence. %s", text.data);
+    case EVAL_BETTER:
+        if (last->adapter)
+            cli_note("next       attune export %s --output tone.gguf", last->adapter);
+        else
+            cli_note("next       the prompt alone is better than the base: try it before training");
+    }
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+enum at_status cli_eval(struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    struct judging j = { .args = args, .config = { .file = NULL } };
+    const char *system = NULL;
+
+    TRY(read_config(&j));
+    system = j.config.system_prompt;
+    for (size_t i = 0; i < j.n; i++) {
+        j.config.system_prompt = system;
+        TRY(eval_measure(&j.states[i], &j.config, &j.params));
+        if (i > 0)
+            TRY(eval_compare(&j.comparisons[i], &j.states[0], &j.states[i], &j.params));
+    }
+    if (cli_flag_on(args, "json"))
+        TRY(print_json(&j));
+    else
+        TRY(print_text(&j));
+    TRY(verdict(&j));
+done:
+    for (size_t i = 0; i < j.n; i++)
+        eval_release(&j.states[i]);
+    at_arena_release(&j.arena);
+    at_config_release(&j.config);
+    return st;
+}

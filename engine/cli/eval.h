@@ -1,0 +1,59 @@
+/* `attune eval`: what is measured of a state (the base, the base with a prompt, an adapter), and
+ * two of them compared. */
+#ifndef AT_EVAL_H
+#define AT_EVAL_H
+
+#include "config.h"
+#include "metrics.h"
+#include "overlap.h"
+#include "rule.h"
+#include "statistics.h"
+
+struct eval_params {
+    const char *rules;          /* JSONL: prompts with a "rule"; or NULL */
+    uint32_t n_replies;         /* to held-out prompts, at most */
+    uint32_t max_new_tokens;    /* of a reply */
+    uint64_t seed;              /* of the intervals */
+    double max_drift, max_lost; /* budgets: nats a token, share of the rules; NAN: none */
+};
+/* A state under judgement; a result in memory of its own. */
+struct eval_state {
+    const char *name, *adapter, *system; /* the last two: or NULL */
+    struct at_arena arena;
+    uint32_t n_pairs;
+    uint32_t *lines; /* (n_pairs) */
+    double *side[2]; /* (n_pairs) mean log-prob a token of the chosen, of the rejected reply */
+    struct at_share accuracy;  /* chosen above rejected */
+    struct at_estimate margin; /* chosen less rejected, nats a token */
+    double perplexity;         /* of the chosen replies */
+    double prompt_tokens;      /* mean of a row */
+    bool has_drift;
+    double drift; /* from the base, nats a token of the chosen replies */
+    /* replies to held-out prompts, the likeliest token each time */
+    uint32_t n_replies, n_exact, n_ended, n_refusals;
+    struct at_bleu bleu;
+    struct at_estimate rouge_l, words, repetition;
+    uint32_t n_rules, n_passed;
+    bool *passed; /* (n_rules) */
+};
+/* Computes it; `config` names model, device and rows and is changed. Notes go to stderr. */
+AT_CHECKED eval_measure(struct eval_state *state, struct at_config *config,
+                        const struct eval_params *params);
+void eval_release(struct eval_state *state);
+
+/* Two states on the same rows, `after` against `before`. */
+enum eval_verdict { EVAL_BETTER, EVAL_WORSE, EVAL_OPEN };
+struct eval_comparison {
+    struct at_estimate accuracy; /* difference of shares */
+    struct at_estimate margin;   /* difference, nats a token */
+    uint32_t wins, losses;       /* pairs that became right, that became wrong */
+    double p;                    /* of the sign test over these */
+    double needed;               /* pairs for a difference of this size; 0: no number of them */
+    uint32_t gained, lost;       /* rules */
+    bool over_drift, over_lost;
+    enum eval_verdict verdict;
+};
+AT_CHECKED eval_compare(struct eval_comparison *out, const struct eval_state *before,
+                        const struct eval_state *after, const struct eval_params *params);
+
+#endif

@@ -1,0 +1,185 @@
+#include "prompts.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_MESSAGES = 256 };
+
+AT_CHECKED cli_prompts_add_ids(struct cli_prompts *s, const int32_t *ids, size_t n)
+{
+    enum at_status st = AT_OK;
+    struct cli_prompt *p = NULL;
+
+    if (n == 0)
+        FAIL(AT_DATA, "prompt %zu is empty", s->n + 1);
+    if (s->n == s->capacity) {
+        const size_t capacity = s->capacity ? 2 * s->capacity : 16;
+        TRY(at_realloc(&s->items, s->capacity, capacity, sizeof *s->items));
+        s->capacity = capacity;
+    }
+    p = &s->items[s->n];
+    *p = (struct cli_prompt){ .n = (uint32_t)n };
+    TRY(at_arena_alloc(&s->arena, &p->ids, n, sizeof *p->ids));
+    memcpy(p->ids, ids, n * sizeof *p->ids);
+    s->n++;
+done:
+    return st;
+}
+
+static AT_CHECKED add_text(struct cli_prompts *s, const char *text, size_t n, bool special)
+{
+    enum at_status st = AT_OK;
+    struct at_ids ids = { .n = 0 };
+
+    TRY(at_tokenizer_encode(s->bundle->tokenizer, &ids, text, n, special));
+    TRY(cli_prompts_add_ids(s, ids.data, ids.n));
+done:
+    at_ids_release(&ids);
+    return st;
+}
+
+static AT_CHECKED add_messages(struct cli_prompts *s, const struct at_message *messages, size_t n)
+{
+    enum at_status st = AT_OK;
+    struct at_message all[MAX_MESSAGES + 1];
+    struct at_chat_request request = { .messages = all, .add_generation_prompt = true };
+    const bool system = s->system && (n == 0 || strcmp(messages[0].role, "system") != 0);
+    struct at_buf text = { 0 };
+
+    if (!s->bundle->chat)
+        FAIL(AT_DATA, "%s; --raw takes prompts as plain text, --chat_template names a template",
+             s->bundle->chat_problem ? s->bundle->chat_problem : "the model has no chat template");
+    all[0] = (struct at_message){ "system", s->system, NULL };
+    for (size_t i = 0; i < n; i++)
+        all[system + i] = messages[i];
+    request.n = n + system;
+    TRY(at_chat_render(s->bundle->chat, &text, &request));
+    TRY(at_buf_status(&text));
+    TRY(add_text(s, text.data, text.n, false));
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+AT_CHECKED cli_prompts_add(struct cli_prompts *s, const char *text)
+{
+    const struct at_message message = { "user", text, NULL };
+
+    if (s->raw || (!s->bundle->chat && !s->bundle->chat_problem))
+        return add_text(s, text, strlen(text), true);
+    return add_messages(s, &message, 1);
+}
+
+static AT_CHECKED add_list(struct cli_prompts *s, const cJSON *list, const char *name)
+{
+    enum at_status st = AT_OK;
+    struct at_message messages[MAX_MESSAGES];
+    size_t n = 0;
+
+    if (cJSON_GetArraySize(list) > MAX_MESSAGES)
+        FAIL(AT_DATA, "%s: more than %d messages", name, MAX_MESSAGES);
+    for (const cJSON *m = list->child; m; m = m->next, n++) {
+        TRY(at_json_need_string(&messages[n].role, m, "role", name));
+        TRY(at_json_need_string(&messages[n].content, m, "content", name));
+        messages[n].json = m;
+    }
+    if (n > 0 && strcmp(messages[n - 1].role, "assistant") == 0)
+        n--; /* the reply that a training row has */
+    if (n == 0)
+        FAIL(AT_DATA, "%s: no message to reply to", name);
+    TRY(add_messages(s, messages, n));
+done:
+    return st;
+}
+
+static AT_CHECKED add_line(struct cli_prompts *s, const char *line, size_t n, const char *path,
+                           size_t number)
+{
+    enum at_status st = AT_OK;
+    cJSON *json = NULL;
+    const cJSON *prompt = NULL;
+    char name[512];
+
+    snprintf(name, sizeof name, "%s: line %zu", path, number);
+    TRY(at_json_parse(&json, line, n, path, number));
+    prompt = at_json_find(json, "prompt");
+    if (!prompt)
+        prompt = at_json_find(json, "messages");
+    if (cJSON_IsString(prompt))
+        TRY(cli_prompts_add(s, prompt->valuestring));
+    else if (cJSON_IsArray(prompt))
+        TRY(add_list(s, prompt, name));
+    else
+        FAIL(AT_DATA, "%s: \"prompt\" (text or messages) or \"messages\" expected", name);
+    s->items[s->n - 1].row = json;
+    json = NULL;
+done:
+    at_json_free(&json);
+    return st;
+}
+
+static bool is_blank(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r')
+            return false;
+    return true;
+}
+
+AT_CHECKED cli_prompts_read(struct cli_prompts *s, const char *path)
+{
+    static const char bom[] = { '\xEF', '\xBB', '\xBF' }; /* belongs to the file, not to line 1 */
+    enum at_status st = AT_OK;
+    struct at_map map = { .n = 0 };
+    size_t number = 0, begin = 0, end = 0;
+
+    TRY(at_map_open(&map, path));
+    if (map.n >= sizeof bom && memcmp(map.data, bom, sizeof bom) == 0)
+        begin = sizeof bom;
+    for (; begin < map.n; begin = end + 1) {
+        const char *line = (const char *)map.data + begin;
+        const char *stop = memchr(line, '\n', map.n - begin);
+        end = stop ? (size_t)(stop - (const char *)map.data) : map.n;
+        number++;
+        if (!is_blank(line, end - begin))
+            TRY(add_line(s, line, end - begin, path, number));
+    }
+done:
+    at_map_close(&map);
+    return st;
+}
+
+/* ---- the whole ---- */
+
+static AT_CHECKED find_stops(struct cli_prompts *s)
+{
+    enum at_status st = AT_OK;
+    const struct at_tokenizer *t = s->bundle->tokenizer;
+    const int32_t eos = at_tokenizer_eos(t);
+    const char *turn = s->bundle->chat ? at_chat_end_of_turn(s->bundle->chat) : NULL;
+    struct at_ids ids = { .n = 0 };
+
+    if (eos >= 0)
+        s->stop[s->n_stop++] = eos;
+    if (turn)
+        TRY(at_tokenizer_encode(t, &ids, turn, strlen(turn), false));
+    if (ids.n > 0 && ids.data[0] != eos && at_tokenizer_is_special(t, ids.data[0]))
+        s->stop[s->n_stop++] = ids.data[0];
+done:
+    at_ids_release(&ids);
+    return st;
+}
+
+AT_CHECKED cli_prompts_open(struct cli_prompts *prompts, const struct at_bundle *bundle)
+{
+    prompts->bundle = bundle;
+    return find_stops(prompts);
+}
+
+void cli_prompts_release(struct cli_prompts *prompts)
+{
+    for (size_t i = 0; i < prompts->n; i++)
+        at_json_free(&prompts->items[i].row);
+    at_free(&prompts->items);
+    at_arena_release(&prompts->arena);
+}

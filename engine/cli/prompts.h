@@ -1,0 +1,32 @@
+/* Prompts to reply to: texts and files of them as ids, through a model's chat template. */
+#ifndef AT_PROMPTS_H
+#define AT_PROMPTS_H
+
+#include "bundle.h"
+
+struct cli_prompt {
+    int32_t *ids;
+    uint32_t n;
+    cJSON *row; /* the line that it stands in; NULL: it was given by itself */
+};
+struct cli_prompts {
+    const char *system; /* put before prompts without a system message; or NULL */
+    bool raw;           /* texts are plain: no chat template */
+    const struct at_bundle *bundle;
+    struct cli_prompt *items;
+    size_t n, capacity;
+    int32_t stop[2]; /* end of sequence, and of a turn */
+    size_t n_stop;
+    struct at_arena arena;
+};
+/* `bundle` must stay open; `system` and `raw` are set before. */
+AT_CHECKED cli_prompts_open(struct cli_prompts *prompts, const struct at_bundle *bundle);
+void cli_prompts_release(struct cli_prompts *prompts);
+/* A user's message, or with `raw` or without a template a text. */
+AT_CHECKED cli_prompts_add(struct cli_prompts *prompts, const char *text);
+/* Ids as they are. */
+AT_CHECKED cli_prompts_add_ids(struct cli_prompts *prompts, const int32_t *ids, size_t n);
+/* Lines with "prompt" (text or messages) or "messages". */
+AT_CHECKED cli_prompts_read(struct cli_prompts *prompts, const char *path);
+
+#endif

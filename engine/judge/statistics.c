@@ -1,0 +1,85 @@
+#include "statistics.h"
+
+#include "mem.h"
+#include "rng.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { RESAMPLES = 10000 };
+
+static int compare(const void *left, const void *right)
+{
+    const double a = *(const double *)left, b = *(const double *)right;
+
+    return a < b ? -1 : a > b;
+}
+
+/* Of n sorted values, 0 <= q <= 1. */
+static double quantile(const double *sorted, uint32_t n, double q)
+{
+    const double at = q * (n - 1);
+    const uint32_t below = (uint32_t)at, above = below + 1 < n ? below + 1 : below;
+
+    return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
+}
+
+static double mean_of(const double *values, uint32_t n)
+{
+    double sum = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        sum += values[i];
+    return n > 0 ? sum / n : 0;
+}
+
+AT_CHECKED at_bootstrap_mean(struct at_estimate *out, const double *values, uint32_t n,
+                             uint64_t seed)
+{
+    enum at_status st = AT_OK;
+    double *means = NULL;
+
+    *out = (struct at_estimate){ .value = mean_of(values, n), -INFINITY, INFINITY, n };
+    if (n == 0)
+        goto done;
+    TRY(at_alloc(&means, RESAMPLES, sizeof *means));
+    for (uint32_t k = 0; k < RESAMPLES; k++) {
+        struct at_rng rng = at_rng_make(seed, AT_RNG_BOOTSTRAP, k, 0);
+        double sum = 0;
+        for (uint32_t i = 0; i < n; i++)
+            sum += values[at_rng_below(&rng, n)];
+        means[k] = sum / n;
+    }
+    qsort(means, RESAMPLES, sizeof *means, compare);
+    out->low = quantile(means, RESAMPLES, 0.025);
+    out->high = quantile(means, RESAMPLES, 0.975);
+done:
+    at_free(&means);
+    return st;
+}
+
+double at_sign_test(uint32_t wins, uint32_t losses)
+{
+    const double n = (double)wins + losses, log_half = log(0.5);
+    const uint32_t least = wins < losses ? wins : losses;
+    double p = 0;
+
+    if (wins == losses)
+        return 1;
+    for (uint32_t k = 0; k <= least; k++)
+        p += exp(lgamma(n + 1) - lgamma(k + 1.0) - lgamma(n - k + 1) + n * log_half);
+    return fmin(1, 2 * p);
+}
+
+double at_pairs_needed(const double *differences, uint32_t n)
+{
+    const double z = 1.959963984540054 + 0.8416212335729143; /* 95 %, two-sided; 80 % */
+    const double mean = mean_of(differences, n);
+    double squares = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        squares += (differences[i] - mean) * (differences[i] - mean);
+    if (n < 2 || mean == 0)
+        return 0;
+    return ceil(fmax(6 / fabs(mean), z * z * squares / (n - 1) / (mean * mean)));
+}

@@ -1,0 +1,27 @@
+/* Statistics of few values: intervals that assume no distribution, exact tests, and what would be
+ * enough. */
+#ifndef AT_STATISTICS_H
+#define AT_STATISTICS_H
+
+#include "status.h"
+
+struct at_estimate {
+    double value, low, high; /* a mean and its 95 % interval */
+    uint32_t n;
+};
+/* Percentile bootstrap of the mean (Efron 1979, "Bootstrap methods: another look at the jackknife")
+ * by 10,000 resamples, which `seed` alone determines; percentiles between order statistics are
+ * interpolated as numpy does. One value, or equal ones: the interval is that value; none: 0, over
+ * everything. */
+AT_CHECKED at_bootstrap_mean(struct at_estimate *out, const double *values, uint32_t n,
+                             uint64_t seed);
+/* Two-sided exact sign test: how likely are so unequal numbers of wins and losses, or more so, when
+ * both are as likely? Ties are left out before. 1 without any. */
+double at_sign_test(uint32_t wins, uint32_t losses);
+/* Of n differences that are -1, 0 or 1 (pairs that became wrong, stayed, became right): pairs with
+ * which a mean of this size would leave 0 out of its 95 % interval four times in five, by the
+ * deviation of what was seen, and the sign test have six changes, the fewest that it needs; 0: no
+ * number of pairs shows what is not there. */
+double at_pairs_needed(const double *differences, uint32_t n);
+
+#endif

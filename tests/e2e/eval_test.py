@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+# labels: slow
+"""attune eval: its figures are those of score, generate and the run that trained; the exit code is the verdict.
+eval_test.py SOURCE_DIR BUILD_DIR
+"""
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, MODEL = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+VERDICTS = {0: "better", 1: "worse", 3: "open"}
+
+
+def run(*arguments, code=0):
+    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True,
+                         env={**os.environ, "ATTUNE_VALIDATE": "0"})  # other tests run these kernels with it
+    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stdout}\n{out.stderr}"
+    return out
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def message(role, content):
+    return {"role": role, "content": content}
+
+
+def pairs(n):
+    things, places = ["tea", "salt", "jam", "cup", "spoon", "bread", "milk", "key"], ["shelf", "box", "bag", "drawer"]
+    for i in range(n):
+        thing, place = things[i % 8], places[i // 8 % 4]
+        good = message("assistant", f"gladly , it is in the {place} , dear friend")
+        bad = message("assistant", f"look in the {place} yourself")
+        yield {"prompt": [message("user", f"where is the {thing} number {i}")], "chosen": [bad], "rejected": [good]}
+
+
+def judge(rows, *more, code=0):
+    out = run("eval", *([rows] if rows else []), "--model_name_or_path", MODEL, "--json", *more, code=code)
+    said = json.loads(out.stdout)
+    assert said["verdict"] == VERDICTS[code], said["verdict"]
+    errors = [line for line in out.stderr.splitlines() if line.startswith("attune: error: ")]
+    assert len(errors) == (code != 0), out.stderr
+    return said, out.stderr
+
+
+def near(ours, theirs, what, tolerance=1e-5):
+    assert math.isclose(ours, theirs, rel_tol=tolerance, abs_tol=1e-7), f"{what}: {ours}, {theirs} expected"
+
+
+def scores(rows, adapter=None):
+    flags = ["--adapter_name_or_path", adapter] if adapter else []
+    out = run("score", "--method", "dpo", "--train_dataset", rows, "--model_name_or_path", MODEL, "--json", *flags)
+    return [json.loads(line) for line in out.stdout.splitlines()]
+
+
+def right(scored):
+    return [r["chosen"]["logp"] / r["chosen"]["n_tokens"] > r["rejected"]["logp"] / r["rejected"]["n_tokens"] for r in scored]
+
+
+def check_run(folder):
+    """Beside a run: its split_eval.jsonl is found, accuracy and drift are those that it measured."""
+    rows, out = write(folder / "pairs.jsonl", pairs(40)), folder / "out"
+    run("dpo", "--model_name_or_path", MODEL, "--train_dataset", rows, "--output_dir", out, "--num_train_epochs", 2, "--logging_steps", 10,
+        "--learning_rate", 0.02, "--eval_split", 0.4, "--save_strategy", "no", "--quiet")
+    result = json.loads((out / "result.json").read_text())
+    evaluations = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines() if "eval_loss" in line]
+    best = next(e for e in evaluations if e["step"] == result["best_step"])
+    said, _ = judge(None, "--adapter", out, "--n_replies", 0)
+    base, adapter = said["states"]
+    assert said["rows"] == str(out / "split_eval.jsonl"), said["rows"]
+    near(base["accuracy"]["value"], evaluations[0]["eval_logps/accuracies"], "accuracy of the base")
+    near(adapter["accuracy"]["value"], best["eval_logps/accuracies"], "accuracy of the adapter")
+    near(adapter["drift"], best["eval_drift/kl"], "drift", 1e-3)
+    assert adapter["drift"] > 0.01 and "drift" not in base, adapter
+    held = out / "split_eval.jsonl"
+    before, after = scores(held), scores(held, out)
+    for state, theirs in ((base, before), (adapter, after)):
+        logp, tokens = (sum(r["chosen"][key] for r in theirs) for key in ("logp", "n_tokens"))
+        near(state["perplexity"], math.exp(-logp / tokens), "perplexity")
+    change = [b - a for a, b in zip(right(before), right(after))]
+    ours = said["comparisons"][0]
+    assert (ours["wins"], ours["losses"]) == (change.count(1), change.count(-1)), ours
+    near(ours["accuracy"]["value"], sum(change) / len(change), "difference")
+    assert ours["accuracy"]["low"] > 0 and ours["p"] < 0.05, ours
+    return out, held
+
+
+def check_verdicts(folder, adapter, held):
+    rows = [json.loads(line) for line in held.read_text().splitlines()]
+    swapped = write(folder / "swapped.jsonl", [{**r, "chosen": r["rejected"], "rejected": r["chosen"]} for r in rows])
+    said, text = judge(swapped, "--adapter", adapter, "--n_replies", 0, code=1)
+    assert said["comparisons"][0]["accuracy"]["high"] < 0 and "worse" in text, said
+    few = write(folder / "few.jsonl", rows[:3])
+    said, text = judge(few, "--adapter", adapter, "--n_replies", 0, code=3)
+    assert "not enough evidence" in text and "more pairs" in text, text
+    out = run("eval", held, "--model_name_or_path", MODEL, "--adapter", adapter, "--n_replies", 0, "--max_drift", 1e-4,
+              code=1)
+    assert "worse " in out.stdout and "chosen likelier" in out.stdout and "over max_drift" in out.stderr, out.stdout
+
+
+def check_replies(folder, adapter, held):
+    """Replies, rules and the base with a prompt."""
+    rules = write(folder / "rules.jsonl", [{"prompt": "where is the tea", "rule": {"max_words": 1000}},
+                                           {"prompt": "where is the cup", "rule": {"contains_any": ["qqqq"]}}])
+    flags = ["--n_replies", 2, "--max_new_tokens", 8, "--rules", rules]
+    said, _ = judge(held, "--adapter", adapter, "--baseline_prompt", "be kind", *flags)
+    names = [s["name"] for s in said["states"]]
+    assert names == ["base", "base with the prompt", str(adapter)], names
+    assert said["states"][1]["prompt_tokens"] > said["states"][0]["prompt_tokens"]
+    prompts = write(folder / "prompts.jsonl", [json.loads(line) for line in held.read_text().splitlines()[:2]])
+    for state, more in zip(said["states"], ([], ["--system_prompt", "be kind"], ["--adapter", adapter])):
+        assert state["rules"]["value"] == 0.5, state["rules"]
+        out = run("generate", MODEL, "--prompts", prompts, "--json", "--max_new_tokens", 8, *more).stdout.splitlines()
+        texts = [json.loads(line) for line in out]
+        near(state["replies"]["words"]["value"], sum(len(t["text"].split()) for t in texts) / 2, "words a reply")
+        near(state["replies"]["ended"]["value"], sum(t["end"] == "stop" for t in texts) / 2, "ended")
+    bad = write(folder / "bad.jsonl", [{"prompt": "x", "rule": {"regexp": "a"}}])
+    said = run("eval", held, "--model_name_or_path", MODEL, "--adapter", adapter, "--rules", bad, code=65).stderr
+    assert "bad.jsonl: rule 1" in said and "regexp" in said, said
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        adapter, held = check_run(folder)
+        check_verdicts(folder, adapter, held)
+        check_replies(folder, adapter, held)
+        run("eval", held, "--model_name_or_path", MODEL, code=2)  # nothing to judge
+        run("eval", "--model_name_or_path", MODEL, "--adapter", MODEL, code=2)  # no rows
+    print("eval: figures of score, generate and the run; verdicts 0, 1 and 3")
+
+
+if __name__ == "__main__":
+    main()
