@@ -207,7 +207,8 @@ AT_CHECKED at_stats_read(struct at_stats *out, const struct at_stats_params *par
         TRY(at_eos_text(&c.eos, &c.arena, params->tokenizer, params->eos));
     for (size_t i = 0; i < params->n_from; i++)
         TRY(count_file(&c, params->from[i]));
-    qsort(c.groups, c.n_groups, sizeof *c.groups, compare_groups);
+    if (c.n_groups > 0)
+        qsort(c.groups, c.n_groups, sizeof *c.groups, compare_groups);
     for (size_t i = 0; i < c.n_groups; i++)
         out->n_groups += i == 0 || compare_groups(&c.groups[i], &c.groups[i - 1]) != 0;
     for (uint32_t k = 0; k < AT_PARTS; k++) {

@@ -119,7 +119,7 @@ static bool is_sign(char c)
 typedef bool takes(char first, char second);
 static void separate(struct at_buf *out, const char *in, takes *fits, bool before, bool after)
 {
-    for (const char *p = in; *p; p++) {
+    for (const char *p = in ? in : ""; *p; p++) { /* NULL: memory is out */
         if (!p[1] || !fits(p[0], p[1])) {
             at_buf_put(out, p, 1);
             continue;

@@ -30,7 +30,7 @@ static uint64_t most(uint64_t a, uint64_t b)
 
 void at_halves_add(struct at_halves_need *need, uint32_t a_rows, uint32_t rows, uint32_t cols)
 {
-    need->a = most(need->a, most(half_bytes(a_rows, rows), half_bytes(a_rows, cols)));
+    need->a = most(need->a, a_rows * most(half_bytes(1, rows), half_bytes(1, cols)));
     need->a_exp = most(need->a_exp, exps_bytes(a_rows));
     need->b = most(need->b, half_bytes(rows, cols));
     need->b_exp = most(need->b_exp, exps_bytes(rows));

@@ -187,7 +187,7 @@ static void put_buckets(struct at_buf *out, const struct at_histogram *h, const 
 {
     const size_t n = s->max > s->min ? BUCKETS : 1;
     const double width = (s->max - s->min) / (double)n;
-    double limit[BUCKETS], count[BUCKETS] = { 0 };
+    double limit[BUCKETS] = { 0 }, count[BUCKETS] = { 0 };
 
     for (size_t k = 0; k + 1 < n; k++)
         limit[k] = s->min + width * (double)(k + 1);
@@ -196,7 +196,7 @@ static void put_buckets(struct at_buf *out, const struct at_histogram *h, const 
         size_t k = 0;
         if (!isfinite(h->values[i]))
             continue;
-        while (h->values[i] > limit[k])
+        while (k + 1 < n && h->values[i] > limit[k])
             k++;
         count[k]++;
     }
