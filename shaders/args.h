@@ -28,6 +28,7 @@ struct attention_bwd_args {
 struct attention_fwd_args { U32 T, n_keys, H, G, ldq, ldk, ldv, ldo, window; F32 scale, cap; };
 struct attention_sum_args { U32 T, H, ldo, lddo; };
 struct bias_args { U32 T, C, ld; };
+struct center_args { U32 T, C, ldy, ldx, accumulate; }; /* accumulate 0 or 1 */
 struct dequantise_args { U32 rows, cols, ld, quants_stride, scales_stride; }; /* strides in words */
 struct dora_bwd_args { U32 T, C, lddy, ldu; };
 struct dora_norm_args { U32 rows, cols, ld; };
@@ -35,6 +36,8 @@ struct dora_scale_args { U32 T, C, ldy, ldu; F32 offset; U32 accumulate; }; /* a
 /* Keep where Philox >= threshold. accumulate 0 or 1. */
 struct dropout_args { U32 T, C, ldy, ldx, module, threshold, key0, key1; F32 scale; U32 accumulate; };
 struct embed_bwd_args { U32 n_ids, C, v0, V, t0, T, lddw, lddx; };
+struct gelu_args { U32 T, F, ldy, ldx; };
+struct gelu_bwd_args { U32 T, F, lddx, lddy, ldx; };
 /* C[M,N] (+)= alpha * op(A) op(B); accumulate 0 or 1; *_col: first column of a matrix in its rows. */
 struct gemm_args { U32 M, N, K, lda, ldb, ldc, a_col, b_col, c_col; F32 alpha; U32 accumulate; };
 /* The same of halves with an exponent a row (gemm_matrix.comp); lda, ldb in halves, multiples of 8. */
@@ -55,7 +58,7 @@ struct pair_loss_args {
 struct rmsnorm_args { U32 T, C, ldy, ldx; F32 eps; };
 struct rmsnorm_bwd_args { U32 T, C, lddx, lddy, ldx; };
 struct rmsnorm_bwd_weight_args { U32 T, C, lddy, ldx; };
-struct rope_args { U32 T, heads, ld, p0, n, ldtable; F32 sign; };
+struct rope_args { U32 T, heads, D, ld, p0, n, ldtable; F32 sign; };
 struct row_loss_args { U32 n_rows; F32 weight, beta, desirable_weight, undesirable_weight; };
 struct scale_args { U32 n; F32 factor; };
 struct scatter_rows_args { U32 T, t0, C, R, i0, lddx, ldu; };

@@ -90,6 +90,29 @@ void at_swiglu_bwd(struct at_stream *s, struct at_tensor dgate, struct at_tensor
     at_launch_swiglu_bwd(s, &bufs, &args, gated_work(T, F, gelu));
 }
 
+void at_gelu_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x)
+{
+    const uint32_t T = y.dim[0], F = y.dim[1];
+    const struct gelu_fwd_bufs bufs = { .y = at_tensor_view(y), .x = at_tensor_view(x) };
+    const struct gelu_args args = { .T = T, .F = F, .ldy = y.ld, .ldx = x.ld };
+
+    at_require_shape(x, T, F);
+    at_launch_gelu_fwd(s, &bufs, &args, rows_work(T, F));
+}
+
+void at_gelu_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy, struct at_tensor x)
+{
+    const uint32_t T = x.dim[0], F = x.dim[1];
+    const struct gelu_bwd_bufs bufs = { .dx = at_tensor_view(dx),
+                                        .dy = at_tensor_view(dy),
+                                        .x = at_tensor_view(x) };
+    const struct gelu_bwd_args args = { .T = T, .F = F, .lddx = dx.ld, .lddy = dy.ld, .ldx = x.ld };
+
+    at_require_shape(dx, T, F);
+    at_require_shape(dy, T, F);
+    at_launch_gelu_bwd(s, &bufs, &args, rows_work(T, F));
+}
+
 void at_add(struct at_stream *s, struct at_tensor y, struct at_tensor x)
 {
     const uint64_t n = (uint64_t)y.dim[0] * y.ld; /* with the padding, which is zero in both */

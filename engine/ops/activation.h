@@ -11,6 +11,9 @@ void at_swiglu_fwd(struct at_stream *s, struct at_tensor m, struct at_tensor gat
 /* dgate and dup from dm. All (T,F); dgate may be gate, dup may be up. */
 void at_swiglu_bwd(struct at_stream *s, struct at_tensor dgate, struct at_tensor dup,
                    struct at_tensor dm, struct at_tensor gate, struct at_tensor up, bool gelu);
+/* y = GELU(x) by erf, and dx = dy GELU'(x); dx may be x. All (T,F). arXiv 1606.08415. */
+void at_gelu_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x);
+void at_gelu_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy, struct at_tensor x);
 /* y *= factor. */
 void at_scale(struct at_stream *s, struct at_tensor y, float factor);
 /* y = cap * tanh(y / cap); the same. */

@@ -5,9 +5,10 @@
 
 #include "tensor.h"
 
-/* In place: the two halves of each head (Hugging Face's layout: i and i + D/2) are turned by the
- * angle of (position, i). table (positions, D): cos in [0, D/2), sin in [D/2, D), made on the host
- * in double. D is a multiple of 4. positions (T) int32. `backward` turns the other way. */
+/* In place: the two halves of the first W values of each head (Hugging Face's layout: i and i +
+ * W/2) are turned by the angle of (position, i). table (positions, W): cos in [0, W/2), sin in
+ * [W/2, W), made on the host in double. D, the head's width, is a multiple of 4, W even. positions
+ * (T) int32. `backward` turns the other way. */
 void at_rope(struct at_stream *s, struct at_tensor x, struct at_view positions,
              struct at_tensor table, uint32_t heads, bool backward);
 

@@ -1,6 +1,7 @@
 #include "norm.h"
 
 #include "kernels.h"
+#include "linear.h"
 
 static struct at_view floats(struct at_view view, uint32_t n)
 {
@@ -76,4 +77,55 @@ void at_rmsnorm_bwd_weight(struct at_stream *s, struct at_view dw, struct at_ten
 
         at_launch_rmsnorm_bwd_weight(s, &bufs, &args, (struct at_work){ C, 1, 1, 0, { 0 } });
     }
+}
+
+/* ---- LayerNorm ---- */
+
+void at_center(struct at_stream *s, struct at_tensor y, struct at_tensor x, bool accumulate)
+{
+    const uint32_t T = x.dim[0], C = x.dim[1];
+    const struct center_bufs bufs = { .y = at_tensor_view(y), .x = at_tensor_view(x) };
+    const struct center_args args = {
+        .T = T, .C = C, .ldy = y.ld, .ldx = x.ld, .accumulate = accumulate
+    };
+
+    at_require_shape(y, T, C);
+    at_launch_center(s, &bufs, &args, rows_work(x));
+}
+
+void at_layernorm_fwd(struct at_stream *s, struct at_tensor y, struct at_view rstd,
+                      struct at_tensor x, struct at_view w, struct at_view b, float eps,
+                      struct at_tensor centred)
+{
+    at_center(s, centred, x, false);
+    at_rmsnorm_fwd(s, y, rstd, centred, w, eps);
+    at_bias_fwd(s, y, b);
+}
+
+void at_layernorm_again(struct at_stream *s, struct at_tensor y, struct at_tensor x,
+                        struct at_view w, struct at_view b, struct at_view rstd,
+                        struct at_tensor centred)
+{
+    at_center(s, centred, x, false);
+    at_rmsnorm_again(s, y, centred, w, rstd);
+    at_bias_fwd(s, y, b);
+}
+
+void at_layernorm_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
+                      struct at_tensor x, struct at_view w, struct at_view rstd,
+                      struct at_tensor centred, struct at_tensor scratch)
+{
+    at_center(s, centred, x, false);
+    at_stream_fill(s, at_tensor_view(scratch), 0);
+    at_rmsnorm_bwd(s, scratch, dy, centred, w, rstd);
+    at_center(s, dx, scratch, true);
+}
+
+void at_layernorm_bwd_weight(struct at_stream *s, struct at_view dw, struct at_view db,
+                             struct at_tensor dy, struct at_tensor x, struct at_view rstd,
+                             struct at_tensor centred)
+{
+    at_center(s, centred, x, false);
+    at_rmsnorm_bwd_weight(s, dw, dy, centred, rstd);
+    at_bias_bwd(s, db, dy);
 }

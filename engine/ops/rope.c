@@ -5,11 +5,11 @@
 void at_rope(struct at_stream *s, struct at_tensor x, struct at_view positions,
              struct at_tensor table, uint32_t heads, bool backward)
 {
-    const uint32_t T = x.dim[0], D = table.dim[1], n = table.dim[0];
+    const uint32_t T = x.dim[0], D = x.dim[1] / heads, W = table.dim[1], n = table.dim[0];
     const uint32_t step = at_tensor_part_rows(s, table);
 
     at_require_shape(x, T, heads * D);
-    AT_REQUIRE(D > 0 && D % 4 == 0);
+    AT_REQUIRE(D % 4 == 0 && W > 0 && W <= D && W % 2 == 0);
     for (uint32_t p = 0; p < n; p += step) {
         const struct at_tensor part = at_tensor_rows(table, p, n - p < step ? n - p : step);
         const struct rope_bufs bufs = { .x = at_tensor_view(x),
@@ -19,6 +19,7 @@ void at_rope(struct at_stream *s, struct at_tensor x, struct at_view positions,
         const struct rope_args args = {
             .T = T,
             .heads = heads,
+            .D = D,
             .ld = x.ld,
             .p0 = p,
             .n = part.dim[0],
@@ -26,6 +27,6 @@ void at_rope(struct at_stream *s, struct at_tensor x, struct at_view positions,
             .sign = backward ? -1.0f : 1.0f,
         };
 
-        at_launch_rope(s, &bufs, &args, (struct at_work){ T, 1, 1, 1, { D } });
+        at_launch_rope(s, &bufs, &args, (struct at_work){ T, 1, 1, 1, { W } });
     }
 }

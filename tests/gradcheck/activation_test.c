@@ -7,7 +7,7 @@
 
 enum { N = 40, V = 5, T = 7, R = 9, C = 3, IDS = 3 };
 
-/* ---- SwiGLU, GeGLU ---- */
+/* ---- SwiGLU, GeGLU, GELU ---- */
 
 static double gate[N], up[N], dm[N];
 
@@ -53,6 +53,24 @@ static void geglu_backward_equals_differences(void **state)
     ref_geglu_bwd(dgate, dup, dm, gate, up, N);
     gd_check("dgate", gated_value, gate, dgate, N);
     gd_check("dup", gated_value, up, dup, N);
+}
+
+static double gelu_value(void)
+{
+    double y[N];
+
+    ref_gelu_fwd(y, gate, N);
+    return gd_dot(dm, y, N);
+}
+
+static void gelu_backward_equals_differences(void **state)
+{
+    double dx[N];
+
+    (void)state;
+    fill_gated(3);
+    ref_gelu_bwd(dx, dm, gate, N);
+    gd_check("dx", gelu_value, gate, dx, N);
 }
 
 /* ---- rows ---- */
@@ -112,6 +130,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(geglu_backward_equals_differences),
+        cmocka_unit_test(gelu_backward_equals_differences),
         cmocka_unit_test(swiglu_backward_equals_differences),
         cmocka_unit_test(embed_backward_equals_differences),
         cmocka_unit_test(scatter_equals_differences),

@@ -4,16 +4,16 @@
 
 #include "ref_rope.h"
 
-enum { T = 4, HEADS = 2, D = 8, POSITIONS = 6, N = T * HEADS * D };
+enum { T = 4, HEADS = 2, D = 8, W = 6, POSITIONS = 6, N = T * HEADS * D };
 static const int32_t positions[T] = { 0, 5, 2, 2 };
-static double x[N], dy[N], table[POSITIONS * D];
+static double x[N], dy[N], table[POSITIONS * W];
 
 static double value(void)
 {
     double y[N];
 
     memcpy(y, x, sizeof y);
-    ref_rope(y, positions, table, T, HEADS, D, false);
+    ref_rope(y, positions, table, T, HEADS, D, W, false);
     return gd_dot(dy, y, N);
 }
 
@@ -24,9 +24,9 @@ static void rope_backward_equals_differences(void **state)
     (void)state;
     gd_fill(x, N);
     gd_fill(dy, N);
-    gd_fill(table, POSITIONS * D); /* any numbers: the gradient is linear in them */
+    gd_fill(table, POSITIONS * W); /* any numbers: the gradient is linear in them */
     memcpy(dx, dy, sizeof dx);
-    ref_rope(dx, positions, table, T, HEADS, D, true);
+    ref_rope(dx, positions, table, T, HEADS, D, W, true);
     gd_check("dx", value, x, dx, N);
 }
 

@@ -364,6 +364,60 @@ static void geglu_any_shape_equals_reference(void **state)
     }
 }
 
+/* GELU by erf and its gradient, in place too. */
+static void check_gelu(struct gt *t, uint32_t T, uint32_t F)
+{
+    const size_t n = (size_t)T * F;
+    float *x = gt_floats(n, 1), *dy = gt_floats(n, 1), *got = gt_floats(n, 1),
+          *again = gt_floats(n, 1);
+    double *x64, *dy64 = gt_doubles(dy, n), *want = gt_doubles(got, n);
+    size_t ids[3];
+
+    put_gates(x, n);
+    x64 = gt_doubles(x, n);
+    gt_begin(t);
+    for (uint32_t i = 0; i < 3; i++)
+        ids[i] = gt_plan_tensor(t, T, F, 4 * i);
+    gt_commit(t);
+    const struct at_tensor X = gt_tensor(t, ids[0], T, F, 0), DY = gt_tensor(t, ids[1], T, F, 4);
+    const struct at_tensor OUT = gt_tensor(t, ids[2], T, F, 8);
+
+    OK(at_tensor_write(t->gpu, X, x));
+    OK(at_tensor_write(t->gpu, DY, dy));
+    at_gelu_fwd(t->stream, OUT, X);
+    OK(at_stream_wait(t->stream));
+    OK(at_tensor_read(t->gpu, got, OUT));
+    gt_require_padding(t, "y", OUT);
+    ref_gelu_fwd(want, x64, n);
+    gt_require_close(t, "gelu", got, want, NULL, n, TOL_ROW);
+    at_gelu_bwd(t->stream, OUT, DY, X);
+    at_gelu_bwd(t->stream, X, DY, X);
+    OK(at_stream_wait(t->stream));
+    OK(at_tensor_read(t->gpu, got, OUT));
+    OK(at_tensor_read(t->gpu, again, X));
+    gt_require_padding(t, "dx", X);
+    ref_gelu_bwd(want, dy64, x64, n);
+    gt_require_close(t, "gelu's gradient", got, want, NULL, n, TOL_ROW);
+    assert_memory_equal(again, got, n * sizeof *got);
+    gt_end(t);
+    void *all[] = { x, dy, got, again, x64, dy64, want };
+    for (size_t i = 0; i < AT_COUNT(all); i++)
+        free(all[i]);
+}
+
+static void gelu_any_shape_equals_reference(void **state)
+{
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        check_gelu(&t, 3, 63);
+        check_gelu(&t, 300, 1537);
+        gt_close(&t);
+    }
+}
+
 /* y times a factor; y = cap tanh(y / cap), far out too, and with all its digits near 0. */
 static void scaled_and_capped_values_are_close(void **state)
 {
@@ -414,6 +468,7 @@ int main(void)
         cmocka_unit_test(mix_any_shape_is_between),
         cmocka_unit_test(rows_any_shape_equal_reference),
         cmocka_unit_test(geglu_any_shape_equals_reference),
+        cmocka_unit_test(gelu_any_shape_equals_reference),
         cmocka_unit_test(scaled_and_capped_values_are_close),
     };
 

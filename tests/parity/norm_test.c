@@ -1,5 +1,6 @@
 /* links: base gpu ops */
-/* RMSNorm forward, again and backward = the reference over awkward shapes, twice with equal bits.
+/* RMSNorm and LayerNorm forward, again and backward = the reference over awkward shapes, twice with
+ * equal bits.
  */
 #include "gpu_test.h"
 
@@ -222,12 +223,98 @@ static void rmsnorm_weight_gradient_by_blocks_has_the_same_bits(void **state)
     gt_close(&t);
 }
 
+/* ---- LayerNorm ---- */
+
+enum { LX, LDY, LDX, LY, LAGAIN, LCENTRED, LSCRATCH, LTENSORS };
+enum { LW, LB, LDW, LDB, LRSTD, LVECTORS };
+
+/* Rows around 3, whose mean has to go before their squares are summed. */
+static void check_layernorm(struct gt *t, uint32_t T, uint32_t C)
+{
+    const size_t n = (size_t)T * C;
+    size_t tensors[LTENSORS], vectors[LVECTORS];
+    struct at_tensor v[LTENSORS];
+    struct at_view views[LVECTORS];
+    float *f[LTENSORS], *g[LVECTORS];
+    double *want[LTENSORS], *want_vectors[LVECTORS];
+
+    gt_begin(t);
+    for (uint32_t i = 0; i < LTENSORS; i++)
+        tensors[i] = gt_plan_tensor(t, T, C, 4 * i);
+    for (uint32_t i = 0; i < LVECTORS; i++)
+        vectors[i] = gt_plan(t, (i == LRSTD ? T : C) * sizeof(float));
+    gt_commit(t);
+    for (uint32_t i = 0; i < LTENSORS; i++) {
+        v[i] = gt_tensor(t, tensors[i], T, C, 4 * i);
+        f[i] = gt_floats(n, 1);
+        for (size_t k = 0; i == LX && k < n; k++)
+            f[i][k] += 3;
+        OK(at_tensor_write(t->gpu, v[i], f[i]));
+        want[i] = gt_doubles(f[i], n);
+    }
+    for (uint32_t i = 0; i < LVECTORS; i++) {
+        const uint32_t count = i == LRSTD ? T : C;
+        views[i] = gt_view(t, vectors[i]);
+        g[i] = gt_floats(at_round_up(count, 4), 1);
+        OK(at_gpu_write(t->gpu, views[i], g[i], views[i].bytes));
+        want_vectors[i] = gt_doubles(g[i], count);
+    }
+    at_layernorm_fwd(t->stream, v[LY], views[LRSTD], v[LX], views[LW], views[LB], eps, v[LCENTRED]);
+    at_layernorm_again(t->stream, v[LAGAIN], v[LX], views[LW], views[LB], views[LRSTD],
+                       v[LCENTRED]);
+    at_layernorm_bwd(t->stream, v[LDX], v[LDY], v[LX], views[LW], views[LRSTD], v[LCENTRED],
+                     v[LSCRATCH]);
+    at_layernorm_bwd_weight(t->stream, views[LDW], views[LDB], v[LDY], v[LX], views[LRSTD],
+                            v[LCENTRED]);
+    OK(at_stream_wait(t->stream));
+    ref_layernorm_fwd(want[LY], want_vectors[LRSTD], want[LX], want_vectors[LW], want_vectors[LB],
+                      (double)eps, T, C);
+    ref_layernorm_bwd(want[LDX], want_vectors[LDW], want_vectors[LDB], want[LDY], want[LX],
+                      want_vectors[LW], want_vectors[LRSTD], T, C);
+    for (uint32_t i = 0; i < LTENSORS; i++) {
+        gt_require_padding(t, "tensor", v[i]);
+        OK(at_tensor_read(t->gpu, f[i], v[i]));
+    }
+    for (uint32_t i = 0; i < LVECTORS; i++)
+        OK(at_gpu_read(t->gpu, g[i], views[i], views[i].bytes));
+    gt_require_close(t, "y", f[LY], want[LY], NULL, n, 4 * TOL_ROW);
+    gt_require_close(t, "dx", f[LDX], want[LDX], NULL, n, 8 * TOL_ROW);
+    gt_require_close(t, "rstd", g[LRSTD], want_vectors[LRSTD], NULL, T, 4 * TOL_ROW);
+    gt_require_close(t, "dw", g[LDW], want_vectors[LDW], NULL, C, 8 * TOL_ROW);
+    gt_require_close(t, "db", g[LDB], want_vectors[LDB], NULL, C, 8 * TOL_ROW);
+    assert_memory_equal(f[LAGAIN], f[LY], n * sizeof(float));
+    gt_end(t);
+    for (uint32_t i = 0; i < LTENSORS; i++) {
+        free(f[i]);
+        free(want[i]);
+    }
+    for (uint32_t i = 0; i < LVECTORS; i++) {
+        free(g[i]);
+        free(want_vectors[i]);
+    }
+}
+
+static void layernorm_any_shape_equals_reference(void **state)
+{
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        check_layernorm(&t, 3, 63);
+        check_layernorm(&t, 17, 130);
+        check_layernorm(&t, 600, 576); /* longer than a binding of 1 MiB */
+        gt_close(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rmsnorm_any_shape_equals_reference),
         cmocka_unit_test(rmsnorm_single_row_has_the_same_bits),
         cmocka_unit_test(rmsnorm_weight_gradient_by_blocks_has_the_same_bits),
+        cmocka_unit_test(layernorm_any_shape_equals_reference),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,7 +8,7 @@
 #include "tolerances.h"
 
 struct rope_case {
-    uint32_t T, heads, D, n_positions;
+    uint32_t T, heads, D, n_positions, W; /* W: what is turned of a head; 0: all of it */
 };
 
 static float *make_table(uint32_t n_positions, uint32_t D)
@@ -27,10 +27,10 @@ static float *make_table(uint32_t n_positions, uint32_t D)
 
 static void check_rope(struct gt *t, const struct rope_case *k, bool backward)
 {
-    const uint32_t T = k->T, D = k->D, C = k->heads * D;
-    const size_t n = (size_t)T * C, table_n = (size_t)k->n_positions * D;
+    const uint32_t T = k->T, D = k->D, C = k->heads * D, W = k->W > 0 ? k->W : D;
+    const size_t n = (size_t)T * C, table_n = (size_t)k->n_positions * W;
     float *x = gt_floats(n, 1), *got = gt_floats(n, 1), *again = gt_floats(n, 1);
-    float *table = make_table(k->n_positions, D);
+    float *table = make_table(k->n_positions, W);
     double *want = gt_doubles(x, n), *table64 = gt_doubles(table, table_n);
     int32_t *positions = malloc(T * sizeof *positions);
     size_t ix, ipositions, itable;
@@ -41,10 +41,10 @@ static void check_rope(struct gt *t, const struct rope_case *k, bool backward)
     gt_begin(t);
     ix = gt_plan_tensor(t, T, C, 12);
     ipositions = gt_plan(t, T * sizeof *positions);
-    itable = gt_plan_tensor(t, k->n_positions, D, 4);
+    itable = gt_plan_tensor(t, k->n_positions, W, 4);
     gt_commit(t);
     const struct at_tensor X = gt_tensor(t, ix, T, C, 12);
-    const struct at_tensor TABLE = gt_tensor(t, itable, k->n_positions, D, 4);
+    const struct at_tensor TABLE = gt_tensor(t, itable, k->n_positions, W, 4);
 
     OK(at_gpu_write(t->gpu, gt_view(t, ipositions), positions, T * sizeof *positions));
     OK(at_tensor_write(t->gpu, TABLE, table));
@@ -54,7 +54,7 @@ static void check_rope(struct gt *t, const struct rope_case *k, bool backward)
         OK(at_stream_wait(t->stream));
         OK(at_tensor_read(t->gpu, run == 0 ? got : again, X));
     }
-    ref_rope(want, positions, table64, T, k->heads, D, backward);
+    ref_rope(want, positions, table64, T, k->heads, D, W, backward);
     gt_require_close(t, backward ? "turned back" : "turned", got, want, NULL, n, TOL_ROW);
     assert_memory_equal(again, got, n * sizeof *got);
     gt_require_padding(t, "x", X);
@@ -75,6 +75,8 @@ static void rope_any_shape_equals_reference(void **state)
         { .T = 3, .heads = 2, .D = 24, .n_positions = 7 },
         { .T = 65, .heads = 3, .D = 12, .n_positions = 40 }, /* halves within a vec4 */
         { .T = 5, .heads = 1, .D = 4, .n_positions = 9 },
+        { .T = 9, .heads = 3, .D = 32, .n_positions = 20, .W = 24 },
+        { .T = 9, .heads = 3, .D = 12, .n_positions = 20, .W = 6 },
         { .T = 500, .heads = 9, .D = 64, .n_positions = 5000 }, /* x and table beyond 1 MiB */
         { .T = 70000, .heads = 1, .D = 8, .n_positions = 300 },
     };

@@ -48,6 +48,25 @@ void ref_swiglu_bwd(double *dgate, double *dup, const double *dm, const double *
     }
 }
 
+/* The normal distribution's. */
+static double below(double x)
+{
+    return erfc(-x / sqrt(2)) / 2;
+}
+
+void ref_gelu_fwd(double *y, const double *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] * below(x[i]);
+}
+
+void ref_gelu_bwd(double *dx, const double *dy, const double *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dx[i] =
+            dy[i] * (below(x[i]) + x[i] * exp(-x[i] * x[i] / 2) / sqrt(2 * 3.14159265358979323846));
+}
+
 void ref_gather_rows(double *out, const double *x, const int32_t *index, size_t R, size_t C)
 {
     for (size_t i = 0; i < R; i++)

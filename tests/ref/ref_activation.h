@@ -13,6 +13,9 @@ void ref_swiglu_bwd(double *dgate, double *dup, const double *dm, const double *
 void ref_geglu_fwd(double *m, const double *gate, const double *up, size_t n);
 void ref_geglu_bwd(double *dgate, double *dup, const double *dm, const double *gate,
                    const double *up, size_t n);
+/* y = GELU(x) by erf, n elements; dx = dy GELU'(x). */
+void ref_gelu_fwd(double *y, const double *x, size_t n);
+void ref_gelu_bwd(double *dx, const double *dy, const double *x, size_t n);
 /* out (R,C): out[i,:] = x[index[i],:] */
 void ref_gather_rows(double *out, const double *x, const int32_t *index, size_t R, size_t C);
 /* dx (T,C): dx[t,:] = -sum of coef[i] * u[i,:] over i in [row_begin[t], row_begin[t+1]) */

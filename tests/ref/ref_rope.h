@@ -9,6 +9,6 @@
 #include <stdint.h>
 
 void ref_rope(double *x, const int32_t *positions, const double *table, size_t T, size_t heads,
-              size_t D, bool backward);
+              size_t D, size_t W, bool backward);
 
 #endif
