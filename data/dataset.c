@@ -285,6 +285,46 @@ done:
 
 /* ---- a wave of lines ---- */
 
+/* Whether the sides of a pair have other rotary angles. */
+static bool is_apart(const struct loader *l, const struct at_row *row)
+{
+    const uint32_t from = l->params->long_from, n = row->n_prefix;
+
+    return from > 0 && row->n_segments == 2 && n > 0 &&
+           (n + row->segment[0].n > from) != (n + row->segment[1].n > from);
+}
+
+/* Repeats the prefix at the head of each segment. */
+static AT_CHECKED take_apart(struct loader *l, struct at_row *row)
+{
+    enum at_status st = AT_OK;
+
+    if (row->prompt_targets)
+        FAIL(AT_DATA,
+             "line %u: one side has more than %u tokens and the other not: their rotary angles "
+             "differ, and a loss that reads the prompt needs one prompt for both; set max_length "
+             "to %u",
+             row->line, l->params->long_from, l->params->long_from);
+    for (uint32_t k = 0; k < row->n_segments; k++) {
+        struct at_segment *s = &row->segment[k];
+        int32_t *ids = NULL;
+        uint8_t *targets = NULL;
+        TRY(at_arena_alloc(&l->out->arena, &ids, row->n_prefix + s->n, sizeof *ids));
+        TRY(at_arena_alloc(&l->out->arena, &targets, row->n_prefix + s->n, sizeof *targets));
+        memcpy(ids, row->prefix, row->n_prefix * sizeof *ids);
+        memcpy(ids + row->n_prefix, s->ids, s->n * sizeof *ids);
+        memcpy(targets + row->n_prefix, s->targets, s->n);
+        s->ids = ids;
+        s->targets = targets;
+        s->n += row->n_prefix;
+        s->n_uncut = s->n;
+    }
+    row->n_prefix = 0;
+    l->out->n_apart++;
+done:
+    return st;
+}
+
 /* Rows move from a batch's arena to the data set's: all ids, then all flags. */
 static AT_CHECKED keep_row(struct loader *l, const struct result *result)
 {
@@ -321,11 +361,14 @@ static AT_CHECKED keep_row(struct loader *l, const struct result *result)
     }
     if (l->out->n_rows == 0 && result->form)
         l->out->form = result->form->name;
+    if (is_apart(l, &row))
+        TRY(take_apart(l, &row));
+    else
+        l->out->n_unshared += row.n_segments > 1 && row.n_prefix == 0;
     row.index = l->n_lines; /* until put_in_order() */
     row.file = l->file;
     l->rows[l->out->n_rows++] = row;
     l->out->n_boundary_moved += result->moved;
-    l->out->n_unshared += row.n_segments > 1 && row.n_prefix == 0;
 done:
     return st;
 }

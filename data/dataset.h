@@ -30,7 +30,9 @@ struct at_dataset_params {
     bool completion_only; /* SFT on rows with a prompt: only the completion */
     bool keeps_cut;       /* cut rows without a target left are kept, not dropped */
     bool prompt_targets;  /* pairs: at_row.prompt_targets */
-    bool reads_last;      /* pairs: at_row.reads_last; rows may have a number "margin" */
+    uint32_t long_from; /* rows of more tokens have other rotary angles, so that sides of a pair on
+                           both sides of it share no prefix; 0: none have */
+    bool reads_last;    /* pairs: at_row.reads_last; rows may have a number "margin" */
     bool singles;   /* reads_last: rows of SFT without `chosen` are taken as rows with one side */
     bool skips_pad; /* reads_last: of a side the last token that is no padding; the padding
                        token is the tokenizer's, or the end token where it has none */
@@ -41,8 +43,8 @@ struct at_dataset {
     uint32_t n_rows;
     /* Counted while reading: rows of the files, of them cut and kept, left out; kept rows whose
      * prompt has other ids at its end than in front of a completion; kept pairs without a prompt to
-     * share. */
-    uint32_t n_read, n_cut, n_dropped, n_boundary_moved, n_unshared;
+     * share, and those whose sides have other angles. */
+    uint32_t n_read, n_cut, n_dropped, n_boundary_moved, n_unshared, n_apart;
     const char *form; /* of the first row, where it is another than TRL's */
     char digest[65];  /* over all ids, masks and lines: what the trainer will see */
 };

@@ -108,13 +108,23 @@ static void put_prompt_targets(struct at_slab *slab, const struct at_row *row, u
         put_target(slab, begin + i, row->prefix[i + 1], index);
 }
 
+/* Of the first token of a row with its side k. Sides that share a prefix are all long, or none. */
+static uint32_t first_position(const struct at_slab *slab, const struct at_row *row, uint32_t k)
+{
+    const uint32_t from = slab->long_from, n = row->n_prefix;
+    const bool is_long = from > 0 && n + row->segment[k].n > from;
+
+    AT_REQUIRE(n == 0 || from == 0 || (n + row->segment[0].n > from) == is_long);
+    return is_long ? slab->long_offset : 0;
+}
+
 static void put_row(struct at_slab *slab, const struct at_row *row)
 {
     const uint32_t prefix = slab->n_tokens, prefix_end = prefix + row->n_prefix;
     const uint32_t group_end = prefix + at_row_tokens(row), back = !row->reads_last;
     struct at_interval reads = reads_from(prefix);
 
-    put_run(slab, row->prefix, row->n_prefix, 0, reads, group_end);
+    put_run(slab, row->prefix, row->n_prefix, first_position(slab, row, 0), reads, group_end);
     put_prompt_targets(slab, row, prefix, slab->n_segments + row->n_segments);
     reads.prefix_end = (int32_t)prefix_end;
     /* The last prefix token predicts the first token of every segment. */
@@ -129,7 +139,8 @@ static void put_row(struct at_slab *slab, const struct at_row *row)
         const struct at_segment *s = &row->segment[k];
         const uint32_t begin = slab->n_tokens;
         reads.seg_begin = (int32_t)begin;
-        put_run(slab, s->ids, s->n, row->n_prefix, reads, begin + s->n);
+        put_run(slab, s->ids, s->n, first_position(slab, row, k) + row->n_prefix, reads,
+                begin + s->n);
         put_targets(slab, s, back, begin, slab->n_segments + k, back);
     }
     put_places(slab, row, slab->n_tokens - prefix, 0);
@@ -144,9 +155,10 @@ static void put_row_unshared(struct at_slab *slab, const struct at_row *row)
     for (uint32_t k = 0; k < row->n_segments; place += row->segment[k++].n) {
         const struct at_segment *s = &row->segment[k];
         const uint32_t begin = slab->n_tokens, end = begin + row->n_prefix + s->n;
-        put_run(slab, row->prefix, row->n_prefix, 0, reads_from(begin), end);
+        const uint32_t first = first_position(slab, row, k);
+        put_run(slab, row->prefix, row->n_prefix, first, reads_from(begin), end);
         put_places(slab, row, row->n_prefix, 0);
-        put_run(slab, s->ids, s->n, row->n_prefix, reads_from(begin), end);
+        put_run(slab, s->ids, s->n, first + row->n_prefix, reads_from(begin), end);
         put_places(slab, row, s->n, place);
         AT_REQUIRE(s->n == 0 || !s->targets[0] || row->n_prefix > 0 || back == 0);
         if (k == 0)

@@ -11,10 +11,13 @@ struct at_interval { /* keys a query token reads: [prefix_begin, prefix_end) and
     int32_t prefix_begin, prefix_end, seg_begin, key_end; /* key indices; 0,0,0,0 reads nothing */
 };
 struct at_slab {
-    uint32_t capacity;             /* tokens, a multiple of 64 */
-    uint32_t n_tokens, T;          /* used; rounded up to 64 */
-    int32_t *ids;                  /* (T) */
-    int32_t *positions;            /* (T) rotary positions; segments start where the prefix ends */
+    uint32_t capacity;    /* tokens, a multiple of 64 */
+    uint32_t n_tokens, T; /* used; rounded up to 64 */
+    int32_t *ids;         /* (T) */
+    int32_t *positions;   /* (T) rotary positions; segments start where the prefix ends */
+    /* Sides that have more than long_from tokens with their prefix: long_offset is added to their
+     * positions. 0: none do. Set after at_slab_init(). */
+    uint32_t long_from, long_offset;
     struct at_interval *intervals; /* (T) */
     uint32_t *tokens;   /* (T, 2) index of the data row and place in it, for random numbers */
     int32_t *query_end; /* (T) key j is read by queries j <= t < query_end[j]; 0 for padding */

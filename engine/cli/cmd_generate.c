@@ -150,6 +150,12 @@ static AT_CHECKED open_generator(struct session *s, uint32_t max_new)
         p.n_positions = positions;
     }
     TRY(at_model_check_length(&s->bundle.config, p.n_positions));
+    if (at_model_long_from(&s->bundle.config, p.n_positions) > 0)
+        FAIL(AT_DATA,
+             "prompt and reply may have %u tokens; beyond %u the rotary angles of this model "
+             "are others, which generate does not compute: set max_new_tokens to at most %d",
+             p.n_positions, s->bundle.config.rope.original,
+             (int)s->bundle.config.rope.original - (int)longest);
     TRY(at_generator_open(&s->generator, s->bundle.weights, &s->bundle.config, &p));
     cli_note("device   %s, driver %s", at_generator_get_info(s->generator)->name,
              at_generator_get_info(s->generator)->driver);

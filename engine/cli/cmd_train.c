@@ -36,6 +36,11 @@ static void describe_rows(const struct at_run *run)
     if (all->n_unshared > 0)
         cli_note("         in %u pairs nothing is shared: they have no prompt in common",
                  all->n_unshared);
+    if (all->n_apart > 0)
+        cli_note(
+            "         in %u pairs nothing is shared: one side is so long that its rotary angles "
+            "are others",
+            all->n_apart);
 }
 
 /* "sigmoid + 0.5 sft": all that is added up. */

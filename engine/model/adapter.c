@@ -19,13 +19,16 @@ static AT_CHECKED init(struct at_adapter *out, const struct at_model_config *c)
     enum at_status st = AT_OK;
     const size_t n = n_modules(c);
 
-    *out = (struct at_adapter){ .n_modules = n };
+    *out = (struct at_adapter){ .n_modules = n, .family = c->family };
+    TRY(at_arena_alloc(&out->arena, &out->module, n, sizeof *out->module));
     TRY(at_arena_alloc(&out->arena, &out->lora, n, sizeof *out->lora));
     TRY(at_arena_alloc(&out->arena, &out->rank, n, sizeof *out->rank));
     TRY(at_arena_alloc(&out->arena, &out->alphas, n, sizeof *out->alphas));
     TRY(at_arena_alloc(&out->arena, &out->A, n, sizeof *out->A));
     TRY(at_arena_alloc(&out->arena, &out->B, n, sizeof *out->B));
     TRY(at_arena_alloc(&out->arena, &out->m, n, sizeof *out->m));
+    for (uint32_t k = 0; k < n; k++)
+        out->module[k] = k - k % AT_LINEARS + at_linear_module(c->family, k % AT_LINEARS);
 done:
     return st;
 }
@@ -45,6 +48,20 @@ static AT_CHECKED set_scales(struct at_adapter *adapter, const char *name)
     return AT_OK;
 }
 
+/* Name of a parameter; a fused module has several B and magnitudes, each of its parts' rows. */
+static AT_CHECKED name_param(char **out, struct at_adapter *adapter,
+                             const struct at_model_config *c, uint32_t k, char part)
+{
+    enum at_status st = AT_OK;
+
+    TRY(at_adapter_tensor_name(&adapter->arena, out, c->family, k / AT_LINEARS, k % AT_LINEARS,
+                               part));
+    if (k != adapter->module[k])
+        TRY(at_arena_printf(&adapter->arena, out, "%s, part %u", *out, k - adapter->module[k] + 1));
+done:
+    return st;
+}
+
 /* Adds A, B and magnitudes of the modules with a rank to the arena of trainable parameters. */
 static AT_CHECKED add_params(struct at_adapter *adapter, const struct at_model_config *c,
                              struct at_params *params)
@@ -53,19 +70,21 @@ static AT_CHECKED add_params(struct at_adapter *adapter, const struct at_model_c
 
     adapter->trainable = true;
     for (uint32_t k = 0; k < n_modules(c); k++) {
-        const uint32_t r = adapter->rank[k];
+        const uint32_t r = adapter->rank[k], module = adapter->module[k];
         uint32_t in = 0, out = 0;
         char *name_A = NULL, *name_B = NULL, *name_m = NULL;
         if (r == 0)
             continue;
         at_linear_shape(c, k % AT_LINEARS, &in, &out);
-        TRY(at_adapter_tensor_name(&adapter->arena, &name_A, k / AT_LINEARS, k % AT_LINEARS, 'A'));
-        TRY(at_adapter_tensor_name(&adapter->arena, &name_B, k / AT_LINEARS, k % AT_LINEARS, 'B'));
-        TRY(at_params_add(params, &adapter->A[k], name_A, r, in, AT_PARAM_MATRIX));
+        TRY(name_param(&name_A, adapter, c, k, 'A'));
+        TRY(name_param(&name_B, adapter, c, k, 'B'));
+        if (k == module)
+            TRY(at_params_add(params, &adapter->A[k], name_A, r, in, AT_PARAM_MATRIX));
+        adapter->A[k] = adapter->A[module];
         TRY(at_params_add(params, &adapter->B[k], name_B, out, r, AT_PARAM_LORA_B));
         if (!adapter->dora)
             continue;
-        TRY(at_adapter_tensor_name(&adapter->arena, &name_m, k / AT_LINEARS, k % AT_LINEARS, 'm'));
+        TRY(name_param(&name_m, adapter, c, k, 'm'));
         TRY(at_params_add(params, &adapter->m[k], name_m, 1, out, AT_PARAM_LORA_B));
     }
 done:
@@ -163,14 +182,15 @@ done:
 
 /* rank[] and alphas[] of every module as the file gives them, targeted or not: that the tensors
  * say. */
-static AT_CHECKED read_patterns(struct at_adapter *out, const cJSON *config, const char *name)
+static AT_CHECKED read_patterns(struct at_adapter *out, const struct at_model_config *model,
+                                const cJSON *config, const char *name)
 {
     const size_t n = out->n_modules;
     const struct at_pattern_params ranks = {
-        .what = "rank_pattern", .least = 1, .most = MAX_RANK, .whole = true, .n_modules = n
+        .what = "rank_pattern", .least = 1, .most = MAX_RANK, .whole = true, .model = model
     };
     const struct at_pattern_params alphas = {
-        .what = "alpha_pattern", .least = -1e30, .most = 1e30, .n_modules = n
+        .what = "alpha_pattern", .least = -1e30, .most = 1e30, .model = model
     };
     enum at_status st = AT_OK;
     struct at_arena arena = { 0 };
@@ -232,7 +252,7 @@ static AT_CHECKED read_config(struct at_adapter *out, const struct at_model_conf
     TRY(at_json_get_bool(&out->dora, config, "use_dora", name));
     if (out->r < 1 || out->r > MAX_RANK)
         FAIL(AT_DATA, "%s: r is %u; expected 1 to %d", name, out->r, MAX_RANK);
-    TRY(read_patterns(out, config, name));
+    TRY(read_patterns(out, model, config, name));
 done:
     return st;
 }
@@ -260,7 +280,8 @@ AT_CHECKED at_adapter_find_tensor(const struct at_source **out, const struct at_
     enum at_status st = AT_OK;
     char *name = NULL;
 
-    TRY(at_adapter_tensor_name(arena, &name, k / AT_LINEARS, k % AT_LINEARS, part));
+    TRY(at_adapter_tensor_name(arena, &name, adapter->family, k / AT_LINEARS, k % AT_LINEARS,
+                               part));
     *out = at_weights_find(adapter->file, name);
 done:
     return st;
@@ -274,6 +295,11 @@ AT_CHECKED at_adapter_read_file(float *out, const struct at_adapter *adapter, ui
 
     TRY(at_adapter_find_tensor(&source, adapter, &arena, k, part));
     AT_REQUIRE(source);
+    for (uint32_t i = k - k % AT_LINEARS; i < k - k % AT_LINEARS + AT_LINEARS; i++)
+        if (i != k && adapter->module[i] == adapter->module[k])
+            FAIL(AT_DATA,
+                 "%s: tensor %s belongs to several layers at once; such an adapter is not exported",
+                 source->file, source->name);
     TRY(at_source_floats(out, source));
 done:
     at_arena_release(&arena);
@@ -311,7 +337,7 @@ static AT_CHECKED check_magnitude(const struct at_adapter *a, struct at_arena *a
 
     if (!a->dora)
         goto done;
-    TRY(at_adapter_tensor_name(arena, &name, k / AT_LINEARS, k % AT_LINEARS, 'm'));
+    TRY(at_adapter_tensor_name(arena, &name, a->family, k / AT_LINEARS, k % AT_LINEARS, 'm'));
     TRY(at_adapter_find_tensor(&m, a, arena, k, 'm'));
     if (!m)
         FAIL(AT_DATA, "%s: use_dora is set and tensor %s is missing", a->file->shards[0].path,
@@ -336,6 +362,11 @@ static AT_CHECKED check_module(struct at_adapter *out, const struct at_model_con
     uint32_t in = 0, width = 0;
     bool ignored = true;
 
+    if (k != out->module[k] || !at_linear_path(model->family, k % AT_LINEARS)) {
+        out->rank[k] =
+            at_linear_path(model->family, k % AT_LINEARS) ? out->rank[out->module[k]] : 0;
+        goto done;
+    }
     TRY(at_adapter_find_tensor(&A, out, arena, k, 'A'));
     TRY(at_adapter_find_tensor(&B, out, arena, k, 'B'));
     if (!A && !B) {
@@ -345,7 +376,7 @@ static AT_CHECKED check_module(struct at_adapter *out, const struct at_model_con
     if (!A || !B)
         FAIL(AT_DATA, "%s: tensor %s has no partner lora_%c", (A ? A : B)->file, (A ? A : B)->name,
              A ? 'B' : 'A');
-    at_linear_shape(model, k % AT_LINEARS, &in, &width);
+    at_module_shape(model, k % AT_LINEARS, &in, &width);
     TRY(check_tensor(A, out->rank[k], in));
     TRY(check_tensor(B, width, out->rank[k]));
     TRY(scan(A, &ignored));
@@ -458,10 +489,9 @@ static AT_CHECKED warn_of_gaps(const struct at_adapter *adapter, const struct at
         st = AT_OK;
     else if (st == AT_OK)
         for (size_t k = n_modules(c); k-- > 0;)
-            if (selected[k] && adapter->rank[k] == 0) {
+            if (selected[k] && adapter->rank[k] == 0 && adapter->module[k] == k) {
                 n++;
-                TRY(at_arena_printf(&arena, &first, at_linear_path((uint32_t)(k % AT_LINEARS)),
-                                    (uint32_t)(k / AT_LINEARS)));
+                TRY(at_adapter_path(&arena, &first, c->family, (uint32_t)k));
             }
     if (n > 0)
         at_warn("adapter_gap",
@@ -482,7 +512,8 @@ static void reserve_frozen(struct at_lora *lora, const struct at_adapter *adapte
         if (adapter->rank[k] == 0)
             continue;
         at_linear_shape(model, k % AT_LINEARS, &in, &out);
-        at_tensor_reserve(frozen, &lora[k].A, adapter->rank[k], in, what);
+        if (adapter->module[k] == k)
+            at_tensor_reserve(frozen, &lora[k].A, adapter->rank[k], in, what);
         at_tensor_reserve(frozen, &lora[k].B, out, adapter->rank[k], what);
         if (adapter->dora)
             at_tensor_reserve(frozen, &lora[k].m, 1, out, what);

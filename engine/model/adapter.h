@@ -19,12 +19,16 @@ struct at_adapter_params {
     bool saved[AT_SAVED_COUNT]; /* modules that train in full */
     uint64_t seed;
 };
+/* Arrays have an entry for each linear layer; a fused module is its first linear's. The others of
+ * it share that one's A and have B and magnitudes of their own rows. */
 struct at_adapter {
-    uint32_t r;        /* rank of targeted modules that no pattern names */
-    uint32_t max_rank; /* of any module */
-    size_t n_modules;  /* L * AT_LINEARS */
-    double alpha;      /* of modules that no pattern names */
-    double *alphas;    /* (L * AT_LINEARS) */
+    uint32_t r;                     /* rank of targeted modules that no pattern names */
+    uint32_t max_rank;              /* of any module */
+    const struct at_family *family; /* of the model */
+    size_t n_modules;               /* L * AT_LINEARS */
+    uint32_t *module;               /* (L * AT_LINEARS) index of the module's first linear */
+    double alpha;                   /* of modules that no pattern names */
+    double *alphas;                 /* (L * AT_LINEARS) */
     bool rslora, trainable, dora;
     bool zero;                     /* it changed nothing when it was made or loaded: every B is 0 */
     bool gaussian;                 /* how A started, for the file's init_lora_weights */
@@ -55,7 +59,8 @@ AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_c
 AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_config *model,
                                 const char *dir, struct at_params *arena, struct at_pool *frozen);
 /* Values of A, B or, of part 'm', the magnitudes of module k, which a loaded adapter has (rank[k]
- * not 0), as its file has them: (rank, inputs), (outputs, rank), (outputs). */
+ * not 0), as its file has them: (rank, inputs), (outputs, rank), (outputs). A fused module is
+ * AT_DATA. */
 AT_CHECKED at_adapter_read_file(float *out, const struct at_adapter *adapter, uint32_t k,
                                 char part);
 /* Inputs and outputs of linear i. */

@@ -5,14 +5,19 @@
 #include "adapter.h"
 #include "json.h"
 
-/* Name of a linear's lora_A, lora_B or, of part 'm', lora_magnitude_vector in PEFT files, in
+/* Name of a module's lora_A, lora_B or, of part 'm', lora_magnitude_vector in PEFT files, in
  * `arena`.
  */
-AT_CHECKED at_adapter_tensor_name(struct at_arena *arena, char **out, uint32_t layer,
-                                  uint32_t linear, char part);
+AT_CHECKED at_adapter_tensor_name(struct at_arena *arena, char **out,
+                                  const struct at_family *family, uint32_t layer, uint32_t linear,
+                                  char part);
 /* Values of A, B or m of module k in the adapter's file; NULL when it is not there. */
 AT_CHECKED at_adapter_find_tensor(const struct at_source **out, const struct at_adapter *adapter,
                                   struct at_arena *arena, uint32_t k, char part);
+/* Path of linear k % AT_LINEARS in layer k / AT_LINEARS, in `arena`; *out NULL: the family has no
+ * such linear. */
+AT_CHECKED at_adapter_path(struct at_arena *arena, char **out, const struct at_family *family,
+                           uint32_t k);
 
 /* A regular expression that must match a module's path as a whole (Python's re.fullmatch). A wrong
  * one, and a match that takes too long: AT_USAGE in the name of `what`. */
@@ -29,7 +34,7 @@ struct at_pattern_params {
     const char *what; /* the key's name */
     double least, most;
     bool whole, strict;
-    size_t n_modules;
+    const struct at_model_config *model;
 };
 AT_CHECKED at_pattern_values(double *values, const cJSON *patterns, const bool *adapted,
                              const struct at_pattern_params *params);

@@ -92,7 +92,7 @@ static const char *nearest(const char *key, char *const *modules, const bool *ad
 static AT_CHECKED apply(double *values, bool *taken, const cJSON *entry, char *const *modules,
                         const bool *adapted, const struct at_pattern_params *p)
 {
-    const size_t n = p->n_modules;
+    const size_t n = (size_t)p->model->L * AT_LINEARS;
     enum at_status st = AT_OK;
     struct at_pattern *pattern = NULL;
     struct at_arena arena = { 0 };
@@ -108,7 +108,7 @@ static AT_CHECKED apply(double *values, bool *taken, const cJSON *entry, char *c
     TRY(at_pattern_open(&pattern, text, p->what));
     for (size_t k = 0; k < n; k++) {
         bool matched = false;
-        if (!adapted[k])
+        if (!adapted[k] || !modules[k])
             continue;
         TRY(at_pattern_match(&matched, pattern, modules[k]));
         found = found || matched;
@@ -129,6 +129,7 @@ done:
 AT_CHECKED at_pattern_values(double *values, const cJSON *patterns, const bool *adapted,
                              const struct at_pattern_params *p)
 {
+    const size_t n = (size_t)p->model->L * AT_LINEARS;
     enum at_status st = AT_OK;
     struct at_arena arena = { 0 };
     char **modules = NULL;
@@ -138,11 +139,10 @@ AT_CHECKED at_pattern_values(double *values, const cJSON *patterns, const bool *
         goto done;
     if (!cJSON_IsObject(patterns))
         FAIL(AT_USAGE, "%s: must be an object of patterns and numbers", p->what);
-    TRY(at_arena_alloc(&arena, &modules, p->n_modules, sizeof *modules));
-    TRY(at_arena_alloc(&arena, &taken, p->n_modules, sizeof *taken));
-    for (size_t k = 0; k < p->n_modules; k++)
-        TRY(at_arena_printf(&arena, &modules[k], at_linear_path((uint32_t)(k % AT_LINEARS)),
-                            (uint32_t)(k / AT_LINEARS)));
+    TRY(at_arena_alloc(&arena, &modules, n, sizeof *modules));
+    TRY(at_arena_alloc(&arena, &taken, n, sizeof *taken));
+    for (uint32_t k = 0; k < n; k++)
+        TRY(at_adapter_path(&arena, &modules[k], p->model->family, k));
     for (const cJSON *entry = patterns->child; entry; entry = entry->next)
         TRY(apply(values, taken, entry, modules, adapted, p));
 done:

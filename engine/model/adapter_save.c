@@ -57,25 +57,29 @@ done:
     return st;
 }
 
-/* B = [s1 B1, s2 B2, ...]; one adapter alone is written unscaled, its alpha stands in the config.
- */
-static AT_CHECKED merge_B(struct merged *m, struct at_gpu *gpu, uint32_t k, float *out,
-                          uint32_t width)
+/* B = [s1 B1, s2 B2, ...] of linear k into the rows of its module; one adapter alone is written
+ * unscaled, its alpha stands in the config. */
+static AT_CHECKED merge_B(struct merged *m, struct at_gpu *gpu, uint32_t k, float *out)
 {
     enum at_status st = AT_OK;
+    const uint32_t columns = (uint32_t)m->rank[k];
     float *values = NULL;
-    uint32_t at = 0;
+    uint32_t at = 0, in = 0, width = 0;
 
+    at_linear_shape(m->model, k % AT_LINEARS, &in, &width);
     for (size_t i = 0; i < m->n_stack; i++) {
         const struct at_lora *lora = &m->stack[i]->lora[k];
-        const uint32_t r = rows_of(m->stack[i], k), columns = (uint32_t)m->rank[k];
+        const uint32_t r = rows_of(m->stack[i], k);
         const float scale = m->n_stack > 1 ? lora->scale : 1;
         if (m->stack[i]->rank[k] > 0) {
             TRY(at_alloc(&values, (size_t)width * r, sizeof *values));
             TRY(read_part(gpu, values, m->stack[i], k, 'B'));
-            for (uint32_t row = 0; row < width; row++)
+            for (uint32_t row = 0; row < width; row++) {
+                float *to =
+                    out + at_module_row(m->model, k % AT_LINEARS, row, false) * columns + at;
                 for (uint32_t j = 0; j < r; j++)
-                    out[(size_t)row * columns + at + j] = scale * values[(size_t)row * r + j];
+                    to[j] = scale * values[(size_t)row * r + j];
+            }
             at_free(&values);
         }
         at += r;
@@ -91,7 +95,8 @@ static AT_CHECKED add_tensor(struct merged *m, float **values, uint32_t k, char 
     enum at_status st = AT_OK;
     char *name = NULL;
 
-    TRY(at_adapter_tensor_name(&m->arena, &name, k / AT_LINEARS, k % AT_LINEARS, part));
+    TRY(at_adapter_tensor_name(&m->arena, &name, m->model->family, k / AT_LINEARS, k % AT_LINEARS,
+                               part));
     TRY(at_arena_alloc(&m->arena, values, (size_t)rows * cols, sizeof **values));
     m->tensors[m->n_tensors++] = (struct at_save_tensor){
         .name = name, .n_dims = 2, .dim = { rows, cols }, .values = *values
@@ -100,11 +105,11 @@ done:
     return st;
 }
 
-/* Of an adapter with DoRA, which is alone. */
+/* Of an adapter with DoRA, which is alone: module k, `width` rows. */
 static AT_CHECKED add_magnitude(struct merged *m, struct at_gpu *gpu, uint32_t k, uint32_t width)
 {
     enum at_status st = AT_OK;
-    float *values = NULL;
+    float *values = NULL, *part = NULL;
 
     if (!m->stack[0]->dora)
         goto done;
@@ -112,9 +117,17 @@ static AT_CHECKED add_magnitude(struct merged *m, struct at_gpu *gpu, uint32_t k
     TRY(add_tensor(m, &values, k, 'm', 1, width));
     m->tensors[m->n_tensors - 1].n_dims = 1;
     m->tensors[m->n_tensors - 1].dim[0] = width;
-    TRY(read_part(gpu, values, m->stack[0], k, 'm'));
+    TRY(at_alloc(&part, width, sizeof *part));
+    for (uint32_t i = k; i < k - k % AT_LINEARS + AT_LINEARS; i++) {
+        if (m->stack[0]->module[i] != k || !m->used[i])
+            continue;
+        TRY(read_part(gpu, part, m->stack[0], i, 'm'));
+        for (uint32_t row = 0; row < m->stack[0]->lora[i].m.dim[1]; row++)
+            values[at_module_row(m->model, i % AT_LINEARS, row, false)] = part[row];
+    }
     TRY(at_check_finite(m->tensors[m->n_tensors - 1].name, values, width));
 done:
+    at_free(&part);
     return st;
 }
 
@@ -193,13 +206,15 @@ static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
         float *A = NULL, *B = NULL;
         const uint32_t r = (uint32_t)m->rank[k];
         uint32_t in = 0, out = 0;
-        if (!m->used[k])
+        if (!m->used[k] || m->stack[0]->module[k] != k)
             continue;
-        at_linear_shape(m->model, k % AT_LINEARS, &in, &out);
+        at_module_shape(m->model, k % AT_LINEARS, &in, &out);
         TRY(add_tensor(m, &A, k, 'A', r, in));
         TRY(add_tensor(m, &B, k, 'B', out, r));
         TRY(merge_A(m, gpu, k, A, in));
-        TRY(merge_B(m, gpu, k, B, out));
+        for (uint32_t i = k; i < k - k % AT_LINEARS + AT_LINEARS; i++)
+            if (m->stack[0]->module[i] == k && m->used[i])
+                TRY(merge_B(m, gpu, i, B));
         TRY(at_check_finite(m->tensors[m->n_tensors - 2].name, A, (uint64_t)r * in));
         TRY(at_check_finite(m->tensors[m->n_tensors - 1].name, B, (uint64_t)out * r));
         TRY(add_magnitude(m, gpu, k, out));
@@ -230,10 +245,10 @@ static AT_CHECKED list_targets(struct merged *m, const char ***out, size_t *n)
         uniform = uniform && m->used[k] == m->used[k % AT_LINEARS];
     for (uint32_t k = 0; k < (uniform ? AT_LINEARS : n_modules); k++) {
         char *path = NULL;
-        if (!m->used[k])
+        if (!m->used[k] || m->stack[0]->module[k] != k)
             continue;
-        TRY(at_arena_printf(&m->arena, &path, at_linear_path(k % AT_LINEARS), k / AT_LINEARS));
-        (*out)[(*n)++] = uniform ? at_linear_name(k) : path;
+        TRY(at_adapter_path(&m->arena, &path, m->model->family, k));
+        (*out)[(*n)++] = uniform ? at_linear_name(m->model->family, k) : path;
     }
     qsort(*out, *n, sizeof **out, by_text);
 done:
@@ -286,8 +301,11 @@ static AT_CHECKED put_pattern(struct at_buf *out, struct merged *m, const char *
     for (uint32_t kind = 0; kind < AT_LINEARS; kind++) {
         double value = usual;
         const bool same = same_in_layers(&value, m, values, kind);
+        if (m->stack[0]->module[kind] != kind)
+            continue;
         if (same && value != usual) {
-            at_buf_printf(out, "%s\n    \"%s\": ", n++ ? "," : "", at_linear_name(kind));
+            at_buf_printf(out, "%s\n    \"%s\": ", n++ ? "," : "",
+                          at_linear_name(m->model->family, kind));
             at_json_write_double(out, value);
         }
         for (uint32_t l = 0; l < m->model->L && !same; l++) {
@@ -295,7 +313,7 @@ static AT_CHECKED put_pattern(struct at_buf *out, struct merged *m, const char *
             char *path = NULL;
             if (!m->used[k] || values[k] == usual)
                 continue;
-            TRY(at_arena_printf(&m->arena, &path, at_linear_path(kind), l));
+            TRY(at_adapter_path(&m->arena, &path, m->model->family, (uint32_t)k));
             at_buf_printf(out, "%s\n    \"%s\": ", n++ ? "," : "", path);
             at_json_write_double(out, values[k]);
         }

@@ -4,27 +4,24 @@
 #include <math.h>
 #include <string.h>
 
-static const char available[] = "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj";
-
-void at_linear_shape(const struct at_model_config *c, uint32_t i, uint32_t *in, uint32_t *out)
+AT_CHECKED at_adapter_path(struct at_arena *arena, char **out, const struct at_family *family,
+                           uint32_t k)
 {
-    const uint32_t HD = c->H * c->D, GD = c->G * c->D;
-    const uint32_t shape[AT_LINEARS][2] = { { c->C, HD },  { c->C, GD },   { c->C, GD },
-                                            { HD, c->C },  { c->C, c->F }, { c->C, c->F },
-                                            { c->F, c->C } };
+    const char *path = at_linear_path(family, k % AT_LINEARS);
 
-    AT_REQUIRE(i < AT_LINEARS);
-    *in = shape[i][0];
-    *out = shape[i][1];
+    *out = NULL;
+    return path ? at_arena_printf(arena, out, path, k / AT_LINEARS) : AT_OK;
 }
 
-AT_CHECKED at_adapter_tensor_name(struct at_arena *arena, char **out, uint32_t layer,
-                                  uint32_t linear, char part)
+AT_CHECKED at_adapter_tensor_name(struct at_arena *arena, char **out,
+                                  const struct at_family *family, uint32_t layer, uint32_t linear,
+                                  char part)
 {
     enum at_status st = AT_OK;
     char *module = NULL;
 
-    TRY(at_arena_printf(arena, &module, at_linear_path(linear), layer));
+    TRY(at_adapter_path(arena, &module, family, layer * AT_LINEARS + linear));
+    AT_REQUIRE(module);
     if (part == 'm')
         TRY(at_arena_printf(arena, out, "base_model.model.%s.lora_magnitude_vector", module));
     else
@@ -35,6 +32,31 @@ done:
 
 /* ---- names ---- */
 
+/* What is chosen among: paths of all linear layers, NULL where the family has none, and the names
+ * of the modules for messages. */
+struct choice {
+    char **paths, *names;
+    size_t n;
+};
+
+static AT_CHECKED list_modules(struct choice *out, struct at_arena *arena,
+                               const struct at_model_config *c)
+{
+    enum at_status st = AT_OK;
+
+    out->n = (size_t)c->L * AT_LINEARS;
+    out->names = NULL;
+    TRY(at_arena_alloc(arena, &out->paths, out->n, sizeof *out->paths));
+    for (uint32_t k = 0; k < out->n; k++) {
+        TRY(at_adapter_path(arena, &out->paths[k], c->family, k));
+        if (k < AT_LINEARS && out->paths[k] && at_linear_module(c->family, k) == k)
+            TRY(at_arena_printf(arena, &out->names, "%s%s%s", out->names ? out->names : "",
+                                out->names ? ", " : "", at_linear_name(c->family, k)));
+    }
+done:
+    return st;
+}
+
 /* PEFT: the module's name, or its tail behind a dot. */
 static bool name_matches(const char *module, const char *item)
 {
@@ -43,22 +65,22 @@ static bool name_matches(const char *module, const char *item)
     return n >= m && strcmp(module + n - m, item) == 0 && (n == m || module[n - m - 1] == '.');
 }
 
-static AT_CHECKED select_name(bool *selected, char *const *modules, size_t n, const char *item)
+static AT_CHECKED select_name(bool *selected, const struct choice *all, const char *item)
 {
     bool found = false;
 
-    for (size_t i = 0; i < n; i++)
-        if (name_matches(modules[i], item))
+    for (size_t i = 0; i < all->n; i++)
+        if (all->paths[i] && name_matches(all->paths[i], item))
             selected[i] = found = true;
     if (!found)
         return at_fail(AT_USAGE,
                        "target_modules: \"%s\" is no linear layer of this model; there are %s",
-                       item, available);
+                       item, all->names);
     return AT_OK;
 }
 
-static AT_CHECKED select_list(struct at_arena *arena, bool *selected, char *const *modules,
-                              size_t n, const char *list)
+static AT_CHECKED select_list(struct at_arena *arena, bool *selected, const struct choice *all,
+                              const char *list)
 {
     enum at_status st = AT_OK;
 
@@ -72,7 +94,7 @@ static AT_CHECKED select_list(struct at_arena *arena, bool *selected, char *cons
             end--;
         TRY(at_arena_strndup(arena, &item, at + begin, end - begin));
         if (item[0])
-            TRY(select_name(selected, modules, n, item));
+            TRY(select_name(selected, all, item));
         at += length + (at[length] == ',');
     }
 done:
@@ -82,26 +104,33 @@ done:
 /* ---- patterns ---- */
 
 /* Python's re.fullmatch. */
-static AT_CHECKED select_pattern(bool *selected, char *const *modules, size_t n, const char *text)
+static AT_CHECKED select_pattern(bool *selected, const struct choice *all,
+                                 const struct at_family *family, const char *text)
 {
-    static const char *const others[] = { "lm_head", "model.embed_tokens" };
+    const char *const embedding = at_role_name(family, AT_EMBED);
     enum at_status st = AT_OK;
     struct at_pattern *pattern = NULL;
+    struct at_arena arena = { 0 };
+    char *others[] = { NULL, NULL };
     bool matched = false;
 
+    TRY(at_arena_strndup(&arena, &others[0], "lm_head", 7));
+    TRY(at_arena_strndup(&arena, &others[1], embedding, strlen(embedding) - strlen(".weight")));
     TRY(at_pattern_open(&pattern, text, "target_modules"));
-    for (size_t i = 0; i < n; i++)
-        TRY(at_pattern_match(&selected[i], pattern, modules[i]));
+    for (size_t i = 0; i < all->n; i++)
+        if (all->paths[i])
+            TRY(at_pattern_match(&selected[i], pattern, all->paths[i]));
     for (size_t i = 0; i < AT_COUNT(others); i++) {
         TRY(at_pattern_match(&matched, pattern, others[i]));
         if (matched)
             FAIL(AT_USAGE,
                  "target_modules: the pattern \"%s\" also selects %s, which takes no adapter "
                  "in this version; there are %s",
-                 text, others[i], available);
+                 text, others[i], all->names);
     }
 done:
     at_pattern_close(&pattern);
+    at_arena_release(&arena);
     return st;
 }
 
@@ -113,29 +142,25 @@ static bool is_pattern(const char *target_modules)
 AT_CHECKED at_adapter_select(bool *selected, const struct at_model_config *c,
                              const char *target_modules)
 {
-    const size_t n = (size_t)c->L * AT_LINEARS;
     enum at_status st = AT_OK;
     struct at_arena arena = { 0 };
-    char **modules = NULL;
+    struct choice all = { 0 };
     bool any = false;
 
-    TRY(at_arena_alloc(&arena, &modules, n, sizeof *modules));
-    for (size_t i = 0; i < n; i++) {
-        selected[i] = strcmp(target_modules, "all-linear") == 0;
-        TRY(at_arena_printf(&arena, &modules[i], at_linear_path((uint32_t)(i % AT_LINEARS)),
-                            (uint32_t)(i / AT_LINEARS)));
-    }
+    TRY(list_modules(&all, &arena, c));
+    for (size_t i = 0; i < all.n; i++)
+        selected[i] = all.paths[i] && strcmp(target_modules, "all-linear") == 0;
     if (is_pattern(target_modules))
-        TRY(select_pattern(selected, modules, n, target_modules));
+        TRY(select_pattern(selected, &all, c->family, target_modules));
     else if (strcmp(target_modules, "all-linear") != 0)
-        TRY(select_list(&arena, selected, modules, n, target_modules));
-    for (size_t i = 0; i < n; i++)
+        TRY(select_list(&arena, selected, &all, target_modules));
+    for (size_t i = 0; i < all.n; i++)
         any = any || selected[i];
     if (!any)
         FAIL(AT_USAGE,
              "target_modules: \"%s\" selects nothing; there are %s in layers 0 to %u, or "
              "all-linear",
-             target_modules, available, c->L - 1);
+             target_modules, all.names, c->L - 1);
 done:
     at_arena_release(&arena);
     return st;
@@ -197,14 +222,11 @@ AT_CHECKED at_adapter_layout(uint32_t *rank, double *alpha, const struct at_mode
 {
     const size_t n = (size_t)c->L * AT_LINEARS;
     /* the ranges of lora_r and lora_alpha */
-    const struct at_pattern_params ranks = { .what = "rank_pattern",
-                                             .least = 1,
-                                             .most = 1024,
-                                             .whole = true,
-                                             .strict = true,
-                                             .n_modules = n };
+    const struct at_pattern_params ranks = {
+        .what = "rank_pattern", .least = 1, .most = 1024, .whole = true, .strict = true, .model = c
+    };
     const struct at_pattern_params alphas = {
-        .what = "alpha_pattern", .least = 1e-6, .most = 1e5, .strict = true, .n_modules = n
+        .what = "alpha_pattern", .least = 1e-6, .most = 1e5, .strict = true, .model = c
     };
     enum at_status st = AT_OK;
     struct at_arena arena = { 0 };

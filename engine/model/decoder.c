@@ -15,9 +15,6 @@ uint32_t at_decoder_window(const struct at_decoder *d, uint32_t l)
     return window < d->model->n_positions ? window : 0;
 }
 
-/* Linear layers by what they are in the decoder. */
-enum { LIN_Q, LIN_K, LIN_V, LIN_O, LIN_GATE, LIN_UP, LIN_DOWN };
-
 /* ---- slab inputs ---- */
 
 static int by_id(const void *a, const void *b)
@@ -88,104 +85,6 @@ void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at
 
 /* ---- forward ---- */
 
-/* What a pass sees of adapter a on linear i of layer l: its LoRA, or NULL when it is skipped. */
-static const struct at_lora *lora_of(const struct at_adapter *a, uint32_t l, uint32_t i,
-                                     enum at_pass pass)
-{
-    const uint32_t at = l * AT_LINEARS + i;
-
-    if (a->rank[at] == 0)
-        return NULL;
-    if (pass == AT_PASS_REFERENCE && a->trainable)
-        return a->reference ? &a->reference[at] : NULL;
-    return &a->lora[at];
-}
-
-/* The first rows and columns of a planned tensor; nothing of one that this family does not have. */
-static struct at_tensor part(struct at_tensor t, uint32_t rows, uint32_t cols)
-{
-    if (!t.view.buffer)
-        return t;
-    return at_tensor_make(t.view, rows, cols);
-}
-
-/* Scratch or saved z of an adapter: only a trainable adapter's z is needed again. */
-static struct at_tensor z_of(const struct at_decoder *d, const struct at_activations *a,
-                             const struct at_adapter *adapter, uint32_t i, uint32_t T,
-                             uint32_t rank)
-{
-    return part(adapter->trainable ? a->z[i] : d->z_frozen, T, rank);
-}
-
-/* Whether x of this adapter is dropped: not that of frozen ones, and in training passes alone. */
-static bool drops(const struct at_decoder *d, const struct at_adapter *adapter, enum at_pass pass)
-{
-    return d->dropout.p > 0 && adapter->trainable && pass == AT_PASS_POLICY_TRAIN;
-}
-
-/* Linear i of layer l under DoRA, as a pass sees it. */
-static struct at_dora_linear dora_of(const struct at_decoder *d, uint32_t l, uint32_t i, uint32_t T,
-                                     enum at_pass pass)
-{
-    const struct at_adapter *a = d->stack[0];
-    const struct at_weight w = d->model->layers[l].linear[i];
-    const uint32_t rank = a->rank[l * AT_LINEARS + i];
-    const bool dropped = drops(d, a, pass);
-
-    return (struct at_dora_linear){
-        .w = w,
-        .scratch = &d->linear,
-        .lora = lora_of(a, l, i, pass),
-        .u = part(d->wide, T, w.rows),
-        .z = z_of(d, &d->layers[d->trains ? l : 0], a, i, T, rank),
-        .dz = d->trains ? part(d->dz, T, rank) : d->dz,
-        .dropped = dropped ? part(d->dropped, T, w.cols) : d->dropped,
-        .dropout = dropped ? &d->dropout : NULL,
-        .module = l * AT_LINEARS + i,
-    };
-}
-
-static bool has_dora(const struct at_decoder *d, uint32_t l, uint32_t i)
-{
-    return d->dora && d->stack[0]->rank[l * AT_LINEARS + i] > 0;
-}
-
-/* y (+)= x W^T + bias + adapters of linear i in layer l. */
-static void linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor y,
-                       struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass,
-                       bool accumulate)
-{
-    const struct at_layer *layer = &d->model->layers[l];
-    const struct at_activations *a = &d->layers[d->trains ? l : 0];
-    const bool one_row = x.dim[0] == 1; /* decoding: slabs have multiples of 64 */
-    const bool dora = has_dora(d, l, i);
-
-    if (dora) {
-        const struct at_dora_linear linear = dora_of(d, l, i, x.dim[0], pass);
-        at_dora_fwd(s, y, x, &linear, accumulate);
-    } else if (one_row) {
-        at_linear_row(s, y, x, layer->linear[i], 1, accumulate);
-    } else {
-        at_linear_fwd(s, y, x, layer->linear[i], &d->linear, accumulate);
-    }
-    if (i <= LIN_V && layer->bias[i].buffer)
-        at_bias_fwd(s, y, layer->bias[i]);
-    for (size_t k = 0; !dora && k < d->n_stack; k++) {
-        const struct at_lora *lora = lora_of(d->stack[k], l, i, pass);
-        struct at_tensor z;
-        if (!lora)
-            continue;
-        z = z_of(d, a, d->stack[k], i, x.dim[0], lora->A.dim[0]);
-        if (one_row)
-            at_lora_row(s, y, z, x, lora);
-        else if (drops(d, d->stack[k], pass))
-            at_lora_dropout_fwd(s, y, z, x, part(d->dropped, x.dim[0], x.dim[1]), lora, &d->dropout,
-                                l * AT_LINEARS + i);
-        else
-            at_lora_fwd(s, y, z, x, lora);
-    }
-}
-
 static struct at_attention attention_of(const struct at_decoder *d, uint32_t l, uint32_t T)
 {
     const struct at_model_config *c = &d->model->config;
@@ -200,11 +99,6 @@ static struct at_attention attention_of(const struct at_decoder *d, uint32_t l, 
                                   .window = at_decoder_window(d, l),
                                   .intervals = at_view_part(d->intervals, 0, 16ul * T),
                                   .query_end = at_view_part(d->query_end, 0, 4ul * T) };
-}
-
-static struct at_view words(struct at_view view, uint64_t n)
-{
-    return at_view_part(view, 0, at_round_up(4 * n, 16));
 }
 
 /* Keys that attention binds for n in the cache: they grow in steps, since each new size costs CPU
@@ -226,11 +120,13 @@ static struct at_tensor cache_put(struct at_stream *s, struct at_tensor cache, u
     return at_tensor_rows(cache, 0, n_keys);
 }
 
-/* q or k of T rows as one row a head. */
+/* q or k of T rows as one row a norm: a head, or all of it. */
 static struct at_tensor heads_of(const struct at_decoder *d, struct at_tensor t)
 {
     const uint32_t D = d->model->config.D;
 
+    if (d->model->config.family->qk_norm_wide)
+        return t;
     return at_tensor_make(t.view, t.dim[0] * (t.dim[1] / D), D);
 }
 
@@ -249,12 +145,51 @@ static void turn(struct at_stream *s, const struct at_decoder *d, uint32_t l, st
     at_rope(s, k, words(d->positions, T), table, c->G, backward);
 }
 
-/* x += the post-norm of y. h: scratch. */
-static void add_output(struct at_stream *s, struct at_tensor x, struct at_tensor y,
-                       struct at_tensor h, struct at_view rstd, struct at_view norm, float eps)
+/* What linear i makes of y is added to the residual x: as it is, scaled, or normed, where the
+ * family does that. out: where the norm's input is kept. h: scratch, which y may not be. */
+static void add_output(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t i,
+                       enum at_pass pass, struct at_tensor x, struct at_tensor y,
+                       struct at_tensor out, struct at_view rstd, struct at_view norm)
 {
-    at_rmsnorm_fwd(s, h, rstd, y, norm, eps);
-    at_add(s, x, h);
+    const struct at_model_config *c = &d->model->config;
+    const struct at_tensor h = part(d->h, x.dim[0], x.dim[1]);
+
+    if (c->family->post_norms) {
+        at_decoder_linear_fwd(s, d, out, y, l, i, pass, false);
+        at_rmsnorm_fwd(s, h, words(rstd, x.dim[0]), out, norm, c->norm_eps);
+        at_add(s, x, h);
+    } else if (c->residual_scale != 1) {
+        at_decoder_linear_fwd(s, d, h, y, l, i, pass, false);
+        at_scale(s, h, c->residual_scale);
+        at_add(s, x, h);
+    } else {
+        at_decoder_linear_fwd(s, d, x, y, l, i, pass, true);
+    }
+}
+
+/* What attention or the MLP reads of the residual x: its norm, into h, or x itself. */
+static struct at_tensor read_residual(struct at_stream *s, const struct at_decoder *d,
+                                      struct at_view rstd, struct at_tensor x, struct at_view norm,
+                                      struct at_view bias)
+{
+    const struct at_tensor h = part(d->h, x.dim[0], x.dim[1]);
+
+    if (d->model->config.family->no_pre_norms)
+        return x;
+    at_decoder_norm_fwd(s, d, h, words(rstd, x.dim[0]), x, norm, bias);
+    return h;
+}
+
+/* m from what the MLP's first matrices made. */
+static void activate(struct at_stream *s, const struct at_decoder *d, struct at_tensor m,
+                     struct at_tensor gate, struct at_tensor up)
+{
+    const struct at_family *family = d->model->config.family;
+
+    if (family->ungated)
+        at_gelu_fwd(s, m, up);
+    else
+        at_swiglu_fwd(s, m, gate, up, family->gelu);
 }
 
 /* q and k of h, normed where the family does, and turned. */
@@ -269,59 +204,89 @@ static void queries_and_keys(struct at_stream *s, struct at_decoder *d,
     if (c->family->qk_norm) {
         const struct at_tensor raw_q = part(a->raw_q, T, q.dim[1]);
         const struct at_tensor raw_k = part(a->raw_k, T, k.dim[1]);
-        linear_fwd(s, d, raw_q, h, l, LIN_Q, pass, false);
-        linear_fwd(s, d, raw_k, h, l, LIN_K, pass, false);
-        at_rmsnorm_fwd(s, heads_of(d, q), words(a->rstd_q, (uint64_t)T * c->H), heads_of(d, raw_q),
-                       layer->q_norm, c->norm_eps);
-        at_rmsnorm_fwd(s, heads_of(d, k), words(a->rstd_k, (uint64_t)T * c->G), heads_of(d, raw_k),
-                       layer->k_norm, c->norm_eps);
+        at_decoder_linear_fwd(s, d, raw_q, h, l, LIN_Q, pass, false);
+        at_decoder_linear_fwd(s, d, raw_k, h, l, LIN_K, pass, false);
+        at_rmsnorm_fwd(s, heads_of(d, q), words(a->rstd_q, heads_of(d, q).dim[0]),
+                       heads_of(d, raw_q), layer->q_norm, c->norm_eps);
+        at_rmsnorm_fwd(s, heads_of(d, k), words(a->rstd_k, heads_of(d, k).dim[0]),
+                       heads_of(d, raw_k), layer->k_norm, c->norm_eps);
     } else {
-        linear_fwd(s, d, q, h, l, LIN_Q, pass, false);
-        linear_fwd(s, d, k, h, l, LIN_K, pass, false);
+        at_decoder_linear_fwd(s, d, q, h, l, LIN_Q, pass, false);
+        at_decoder_linear_fwd(s, d, k, h, l, LIN_K, pass, false);
     }
     turn(s, d, l, q, k, false);
 }
 
-/* x (T,C) -> x: one decoder layer, saving into `a`. With a cache its keys come before the T rows'
- * own. */
-static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
-                      uint32_t l, uint32_t T, struct at_tensor x, enum at_pass pass,
-                      const struct at_kv_cache *cache)
+/* x += what attention gives, saving into `a`. With a cache its keys come before the T rows' own. */
+static void attention_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
+                          uint32_t l, struct at_tensor x, enum at_pass pass,
+                          const struct at_kv_cache *cache)
 {
     const struct at_model_config *c = &d->model->config;
     const struct at_layer *layer = &d->model->layers[l];
-    const struct at_tensor h = part(d->h, T, c->C), m = part(d->m, T, c->F);
-    const struct at_tensor ax = part(a->x, T, c->C), mid = part(a->mid, T, c->C);
+    const uint32_t T = x.dim[0];
     const struct at_tensor q = part(a->q, T, c->H * c->D), o = part(a->o, T, c->H * c->D);
-    const struct at_tensor gate = part(a->gate, T, c->F), up = part(a->up, T, c->F);
     struct at_tensor k = part(a->k, T, c->G * c->D), v = part(a->v, T, c->G * c->D);
-    const struct at_tensor attn_out = part(a->attn_out, T, c->C);
-    const struct at_tensor mlp_out = part(a->mlp_out, T, c->C);
-    const bool post = c->family->post_norms;
     struct at_attention attention = attention_of(d, l, T);
-    const uint64_t bytes = at_tensor_bytes(T, c->C);
+    const struct at_tensor h =
+        read_residual(s, d, a->rstd1, part(a->x, T, c->C), layer->attn_norm, layer->attn_norm_bias);
 
-    at_stream_copy(s, ax.view, x.view, bytes);
-    at_rmsnorm_fwd(s, h, words(a->rstd1, T), ax, layer->attn_norm, c->norm_eps);
     queries_and_keys(s, d, a, l, q, k, h, pass);
-    linear_fwd(s, d, v, h, l, LIN_V, pass, false);
+    at_decoder_linear_fwd(s, d, v, h, l, LIN_V, pass, false);
     if (cache) {
         attention.n_keys = bound_keys(cache, cache->n + T);
         k = cache_put(s, cache->k[l], cache->n, k, attention.n_keys);
         v = cache_put(s, cache->v[l], cache->n, v, attention.n_keys);
     }
     at_attention_fwd(s, o, words(a->lse, (uint64_t)T * c->H), q, k, v, &attention);
-    linear_fwd(s, d, post ? attn_out : x, o, l, LIN_O, pass, !post);
-    if (post)
-        add_output(s, x, attn_out, h, words(a->rstd_attn, T), layer->attn_post_norm, c->norm_eps);
-    at_stream_copy(s, mid.view, x.view, bytes);
-    at_rmsnorm_fwd(s, h, words(a->rstd2, T), mid, layer->mlp_norm, c->norm_eps);
-    linear_fwd(s, d, gate, h, l, LIN_GATE, pass, false);
-    linear_fwd(s, d, up, h, l, LIN_UP, pass, false);
-    at_swiglu_fwd(s, m, gate, up, c->family->gelu);
-    linear_fwd(s, d, post ? mlp_out : x, m, l, LIN_DOWN, pass, !post);
-    if (post)
-        add_output(s, x, mlp_out, h, words(a->rstd_mlp, T), layer->mlp_post_norm, c->norm_eps);
+    add_output(s, d, l, LIN_O, pass, x, o, part(a->attn_out, T, c->C), a->rstd_attn,
+               layer->attn_post_norm);
+}
+
+/* x += what the MLP makes of `mid`. */
+static void mlp_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
+                    uint32_t l, struct at_tensor x, struct at_tensor mid, enum at_pass pass)
+{
+    const struct at_model_config *c = &d->model->config;
+    const struct at_layer *layer = &d->model->layers[l];
+    const uint32_t T = x.dim[0];
+    const struct at_tensor gate = part(a->gate, T, c->F), up = part(a->up, T, c->F);
+    const struct at_tensor m = part(d->m, T, c->F);
+    const struct at_tensor h =
+        read_residual(s, d, a->rstd2, mid, layer->mlp_norm, layer->mlp_norm_bias);
+
+    if (!c->family->ungated)
+        at_decoder_linear_fwd(s, d, gate, h, l, LIN_GATE, pass, false);
+    at_decoder_linear_fwd(s, d, up, h, l, LIN_UP, pass, false);
+    activate(s, d, m, gate, up);
+    add_output(s, d, l, LIN_DOWN, pass, x, m, part(a->mlp_out, T, c->C), a->rstd_mlp,
+               layer->mlp_post_norm);
+}
+
+/* What the MLP of a layer reads: the residual behind attention, or in parallel the layer's input.
+ */
+static struct at_tensor mid_of(const struct at_decoder *d, const struct at_activations *a,
+                               uint32_t T)
+{
+    const struct at_model_config *c = &d->model->config;
+
+    return part(c->family->parallel ? a->x : a->mid, T, c->C);
+}
+
+/* x (T,C) -> x: one decoder layer. */
+static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
+                      uint32_t l, uint32_t T, struct at_tensor x, enum at_pass pass,
+                      const struct at_kv_cache *cache)
+{
+    const struct at_model_config *c = &d->model->config;
+    const uint64_t bytes = at_tensor_bytes(T, c->C);
+    const struct at_tensor mid = mid_of(d, a, T);
+
+    at_stream_copy(s, part(a->x, T, c->C).view, x.view, bytes);
+    attention_fwd(s, d, a, l, x, pass, cache);
+    if (!c->family->parallel)
+        at_stream_copy(s, mid.view, x.view, bytes);
+    mlp_fwd(s, d, a, l, x, mid, pass);
 }
 
 /* A trained embedding or head is the policy's alone: the reference has that of the frozen model. */
@@ -345,6 +310,24 @@ static struct at_weight head_of(const struct at_model *model, enum at_pass pass)
     return policy && model->saved[AT_SAVED_HEAD].param ? model->trained_head : model->head;
 }
 
+/* Whether what the head reads is scaled, and so the logits. */
+static bool scales_logits(const struct at_model_config *c)
+{
+    return c->logit_scale != 1 && !c->value_head;
+}
+
+/* h: what the head reads. */
+static void final_norm_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor h,
+                           struct at_tensor x)
+{
+    const struct at_model *model = d->model;
+
+    at_decoder_norm_fwd(s, d, h, words(d->final_rstd, x.dim[0]), x, model->final_norm,
+                        model->final_norm_bias);
+    if (scales_logits(&model->config))
+        at_scale(s, h, model->config.logit_scale);
+}
+
 void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct at_batch *b,
                         enum at_pass pass, struct at_view sums)
 {
@@ -357,7 +340,7 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
     embed_fwd(s, d, x, pass);
     for (uint32_t l = 0; l < c->L; l++)
         layer_fwd(s, d, &d->layers[d->trains ? l : 0], l, T, x, pass, NULL);
-    at_rmsnorm_fwd(s, h, words(d->final_rstd, T), x, d->model->final_norm, c->norm_eps);
+    final_norm_fwd(s, d, h, x);
     at_gather_rows(s, rows, h, words(d->source, R));
     if (pass == AT_PASS_POLICY_TRAIN || pass == AT_PASS_POLICY_DRIFT)
         u = part(d->u, R, c->C);
@@ -444,7 +427,7 @@ void at_decoder_extend(struct at_stream *s, struct at_decoder *d, struct at_kv_c
     for (uint32_t l = 0; l < c->L; l++)
         layer_fwd(s, d, &d->layers[0], l, T, x, AT_PASS_POLICY_EVAL, cache);
     cache->n += T;
-    at_rmsnorm_fwd(s, h, words(d->final_rstd, T), x, d->model->final_norm, c->norm_eps);
+    final_norm_fwd(s, d, h, x);
     at_stream_copy(s, last.view, at_view_part(h.view, (T - 1) * row, row), row);
 }
 
@@ -452,50 +435,21 @@ void at_decoder_extend(struct at_stream *s, struct at_decoder *d, struct at_kv_c
 
 static const struct at_layer_grads none; /* of a frozen layer */
 
-/* dx += dy W and the adapters' part; gradients of what trains. dx without a buffer is not needed.
- */
-static void linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_tensor dx,
-                       struct at_tensor dy, struct at_tensor x, uint32_t l, uint32_t i,
-                       bool accumulate)
-{
-    const struct at_model *model = d->model;
-    const struct at_activations *a = &d->layers[l];
-
-    if (has_dora(d, l, i)) {
-        const struct at_dora_linear linear = dora_of(d, l, i, x.dim[0], AT_PASS_POLICY_TRAIN);
-        at_dora_bwd(s, dx, dy, x, &linear, accumulate);
-        return;
-    }
-    if (dx.view.buffer)
-        at_linear_bwd(s, dx, dy, model->layers[l].linear[i], &d->linear, accumulate);
-    if (model->trainable) {
-        at_linear_bwd_weight(s, model->grads[l].linear[i], dy, x);
-        if (i <= LIN_V && model->grads[l].bias[i].buffer)
-            at_bias_bwd(s, model->grads[l].bias[i], dy);
-    }
-    for (size_t k = 0; k < d->n_stack; k++) {
-        const struct at_lora *lora = lora_of(d->stack[k], l, i, AT_PASS_POLICY_TRAIN);
-        if (!lora || (!dx.view.buffer && !d->stack[k]->trainable))
-            continue;
-        const uint32_t T = x.dim[0], rank = lora->A.dim[0];
-        const struct at_tensor dz = part(d->dz, T, rank);
-        const struct at_tensor z = z_of(d, a, d->stack[k], i, T, rank);
-        if (drops(d, d->stack[k], AT_PASS_POLICY_TRAIN))
-            at_lora_dropout_bwd(s, dx, dz, dy, x, z, part(d->dropped, T, x.dim[1]), lora,
-                                &d->dropout, l * AT_LINEARS + i);
-        else
-            at_lora_bwd(s, dx, dz, dy, x, z, lora);
-    }
-}
-
-/* The gradient of a post-norm's input y into dh (scratch), where the family has one; else dx. */
+/* The gradient of what attention or the MLP gives from that of the layer's output, dx: dx itself,
+ * or into dh (scratch) where the family norms or scales it. */
 static struct at_tensor output_bwd(struct at_stream *s, struct at_decoder *d, struct at_tensor dx,
                                    struct at_tensor y, struct at_view rstd, struct at_view norm,
                                    struct at_view dnorm)
 {
+    const struct at_model_config *c = &d->model->config;
     const struct at_tensor dh = part(d->dh, dx.dim[0], dx.dim[1]);
 
-    if (!d->model->config.family->post_norms)
+    if (c->residual_scale != 1) {
+        at_stream_copy(s, at_tensor_view(dh), at_tensor_view(dx), at_tensor_view(dx).bytes);
+        at_scale(s, dh, c->residual_scale);
+        return dh;
+    }
+    if (!c->family->post_norms)
         return dx;
     rstd = words(rstd, dx.dim[0]);
     if (d->model->trainable)
@@ -503,6 +457,20 @@ static struct at_tensor output_bwd(struct at_stream *s, struct at_decoder *d, st
     at_stream_fill(s, at_tensor_view(dh), 0);
     at_rmsnorm_bwd(s, dh, dx, y, norm, rstd);
     return dh;
+}
+
+/* What the first matrices of attention or the MLP read, again; the counterpart of
+ * read_residual(). */
+static struct at_tensor read_again(struct at_stream *s, const struct at_decoder *d,
+                                   struct at_view rstd, struct at_tensor x, struct at_view norm,
+                                   struct at_view bias)
+{
+    const struct at_tensor h = part(d->h, x.dim[0], x.dim[1]);
+
+    if (d->model->config.family->no_pre_norms)
+        return x;
+    at_decoder_norm_again(s, d, h, x, norm, bias, words(rstd, x.dim[0]));
+    return h;
 }
 
 /* The gradient of a head norm's input into `out`. */
@@ -519,36 +487,43 @@ static void head_norm_bwd(struct at_stream *s, struct at_decoder *d, struct at_t
     at_rmsnorm_bwd(s, heads_of(d, out), heads_of(d, dy), rows, norm, saved);
 }
 
-/* dx holds the gradient of the layer's output and becomes that of x_mid. */
+/* dx holds the gradient of the layer's output; that of `mid` is added to it. */
 static void mlp_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
                     struct at_tensor dx)
 {
     const struct at_model *model = d->model;
     const struct at_model_config *c = &model->config;
+    const struct at_family *family = c->family;
     const struct at_layer *layer = &model->layers[l];
     const struct at_activations *a = &d->layers[l];
     const struct at_tensor m = part(d->m, T, c->F), dm = part(d->dm, T, c->F);
     const struct at_tensor gate = part(a->gate, T, c->F), up = part(a->up, T, c->F);
-    const struct at_tensor mid = part(a->mid, T, c->C), h = part(d->h, T, c->C);
-    const struct at_tensor dh = part(d->dh, T, c->C);
+    const struct at_tensor mid = mid_of(d, a, T);
+    const struct at_tensor dh = family->no_pre_norms ? dx : part(d->dh, T, c->C);
     const struct at_layer_grads *grads = model->trainable ? &model->grads[l] : &none;
     const struct at_tensor dy = output_bwd(s, d, dx, part(a->mlp_out, T, c->C), a->rstd_mlp,
                                            layer->mlp_post_norm, grads->mlp_post_norm);
+    struct at_tensor h = { .view = { NULL, 0, 0 } };
 
-    at_swiglu_fwd(s, m, gate, up, c->family->gelu);
-    linear_bwd(s, d, dm, dy, m, l, LIN_DOWN, false);
-    at_swiglu_bwd(s, gate, up, dm, gate, up, c->family->gelu);
-    at_rmsnorm_again(s, h, mid, layer->mlp_norm, words(a->rstd2, T));
-    linear_bwd(s, d, dh, gate, h, l, LIN_GATE, false);
-    linear_bwd(s, d, dh, up, h, l, LIN_UP, true);
-    if (model->trainable)
-        at_rmsnorm_bwd_weight(s, grads->mlp_norm, dh, mid, words(a->rstd2, T));
-    at_rmsnorm_bwd(s, dx, dh, mid, layer->mlp_norm, words(a->rstd2, T));
+    activate(s, d, m, gate, up);
+    at_decoder_linear_bwd(s, d, dm, dy, m, l, LIN_DOWN, false);
+    if (family->ungated)
+        at_gelu_bwd(s, up, dm, up);
+    else
+        at_swiglu_bwd(s, gate, up, dm, gate, up, family->gelu);
+    h = read_again(s, d, a->rstd2, mid, layer->mlp_norm, layer->mlp_norm_bias);
+    if (!family->ungated)
+        at_decoder_linear_bwd(s, d, dh, gate, h, l, LIN_GATE, family->no_pre_norms);
+    at_decoder_linear_bwd(s, d, dh, up, h, l, LIN_UP, family->no_pre_norms || !family->ungated);
+    if (!family->no_pre_norms)
+        at_decoder_norm_bwd(s, d, dx, dh, mid, layer->mlp_norm, words(a->rstd2, T), grads->mlp_norm,
+                            grads->mlp_norm_bias);
 }
 
-/* dx holds the gradient of x_mid and becomes that of the layer's input (when `deeper`). */
-static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
-                          struct at_tensor dx, bool deeper)
+/* The gradient of attention's output from d_out, that of the layer's, as dq, dk and dv of its
+ * linear layers; the first two are returned where they lie. */
+static void scores_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
+                       struct at_tensor d_out, struct at_tensor *dq, struct at_tensor *dk)
 {
     const struct at_model *model = d->model;
     const struct at_model_config *c = &model->config;
@@ -556,38 +531,66 @@ static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l,
     const struct at_activations *a = &d->layers[l];
     const uint32_t HD = c->H * c->D, GD = c->G * c->D;
     const struct at_tensor o = part(a->o, T, HD), d_o = part(d->d_o, T, HD);
-    const struct at_tensor dq = part(d->dq, T, HD), dk = part(d->dk, T, GD);
-    const struct at_tensor dv = part(d->dv, T, GD), x = part(a->x, T, c->C);
-    const struct at_tensor h = part(d->h, T, c->C);
+    const struct at_tensor dv = part(d->dv, T, GD);
     const struct at_attention attention = attention_of(d, l, T);
-    struct at_tensor dh = { .view = { NULL, 0, 0 } }, dlinear_q = dq, dlinear_k = dk;
     const struct at_layer_grads *grads = model->trainable ? &model->grads[l] : &none;
-    const struct at_tensor dy = output_bwd(s, d, dx, part(a->attn_out, T, c->C), a->rstd_attn,
+    const struct at_tensor dy = output_bwd(s, d, d_out, part(a->attn_out, T, c->C), a->rstd_attn,
                                            layer->attn_post_norm, grads->attn_post_norm);
 
-    linear_bwd(s, d, d_o, dy, o, l, LIN_O, false);
-    at_attention_bwd(s, dq, dk, dv, d_o, part(a->q, T, HD), part(a->k, T, GD), part(a->v, T, GD), o,
-                     words(a->lse, (uint64_t)T * c->H), d->attention_scratch, &attention);
-    turn(s, d, l, dq, dk, true);
+    *dq = part(d->dq, T, HD);
+    *dk = part(d->dk, T, GD);
+    at_decoder_linear_bwd(s, d, d_o, dy, o, l, LIN_O, false);
+    at_attention_bwd(s, *dq, *dk, dv, d_o, part(a->q, T, HD), part(a->k, T, GD), part(a->v, T, GD),
+                     o, words(a->lse, (uint64_t)T * c->H), d->attention_scratch, &attention);
+    turn(s, d, l, *dq, *dk, true);
     if (c->family->qk_norm) { /* through memory that is free by now: d_o, then dq's */
-        dlinear_q = d_o;
-        head_norm_bwd(s, d, dlinear_q, dq, part(a->raw_q, T, HD), a->rstd_q, layer->q_norm,
+        head_norm_bwd(s, d, d_o, *dq, part(a->raw_q, T, HD), a->rstd_q, layer->q_norm,
                       grads->q_norm);
-        dlinear_k = part(d->dq, T, GD);
-        head_norm_bwd(s, d, dlinear_k, dk, part(a->raw_k, T, GD), a->rstd_k, layer->k_norm,
-                      grads->k_norm);
+        *dq = d_o;
+        head_norm_bwd(s, d, part(d->dq, T, GD), *dk, part(a->raw_k, T, GD), a->rstd_k,
+                      layer->k_norm, grads->k_norm);
+        *dk = part(d->dq, T, GD);
     }
-    at_rmsnorm_again(s, h, x, layer->attn_norm, words(a->rstd1, T));
+}
+
+/* The gradient of the layer's input through attention is added to dx (when `deeper`); d_out: that
+ * of the output. */
+static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
+                          struct at_tensor dx, struct at_tensor d_out, bool deeper)
+{
+    const struct at_model *model = d->model;
+    const struct at_model_config *c = &model->config;
+    const struct at_layer *layer = &model->layers[l];
+    const struct at_activations *a = &d->layers[l];
+    const bool in_place = c->family->no_pre_norms;
+    const struct at_tensor x = part(a->x, T, c->C);
+    const struct at_layer_grads *grads = model->trainable ? &model->grads[l] : &none;
+    struct at_tensor dh = { .view = { NULL, 0, 0 } }, h = dh, dq = dh, dk = dh;
+
+    scores_bwd(s, d, l, T, d_out, &dq, &dk);
+    h = read_again(s, d, a->rstd1, x, layer->attn_norm, layer->attn_norm_bias);
     if (deeper)
-        dh = part(d->dh, T, c->C);
-    linear_bwd(s, d, dh, dlinear_q, h, l, LIN_Q, false);
-    linear_bwd(s, d, dh, dlinear_k, h, l, LIN_K, true);
-    linear_bwd(s, d, dh, dv, h, l, LIN_V, true);
-    if (!deeper)
-        return;
-    if (model->trainable)
-        at_rmsnorm_bwd_weight(s, grads->attn_norm, dh, x, words(a->rstd1, T));
-    at_rmsnorm_bwd(s, dx, dh, x, layer->attn_norm, words(a->rstd1, T));
+        dh = in_place ? dx : part(d->dh, T, c->C);
+    at_decoder_linear_bwd(s, d, dh, dq, h, l, LIN_Q, in_place);
+    at_decoder_linear_bwd(s, d, dh, dk, h, l, LIN_K, true);
+    at_decoder_linear_bwd(s, d, dh, part(d->dv, T, c->G * c->D), h, l, LIN_V, true);
+    if (deeper && !in_place)
+        at_decoder_norm_bwd(s, d, dx, dh, x, layer->attn_norm, words(a->rstd1, T), grads->attn_norm,
+                            grads->attn_norm_bias);
+}
+
+/* dx holds the gradient of the layer's output and becomes that of its input (when `deeper`). */
+static void layer_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
+                      struct at_tensor dx, bool deeper)
+{
+    struct at_tensor d_out = dx;
+
+    if (d->model->config.family->parallel) { /* both read the same gradient */
+        d_out = part(d->d_out, T, dx.dim[1]);
+        at_stream_copy(s, at_tensor_view(d_out), at_tensor_view(dx), at_tensor_view(dx).bytes);
+    }
+    mlp_bwd(s, d, l, T, dx);
+    attention_bwd(s, d, l, T, dx, d_out, deeper);
 }
 
 /* Lowest layer with a trainable adapter; nothing below it needs a gradient, unless the embedding
@@ -617,10 +620,11 @@ static void head_bwd(struct at_stream *s, struct at_decoder *d, uint32_t T, uint
                            words(d->lse, R), words(d->coef, R),
                            head_of(model, AT_PASS_POLICY_TRAIN), &d->head);
     at_scatter_rows(s, dh, part(d->u, R, c->C), words(d->coef, R), words(d->row_begin, T + 1ul));
-    if (model->trainable)
-        at_rmsnorm_bwd_weight(s, model->d_final_norm, dh, x, words(d->final_rstd, T));
+    if (scales_logits(c))
+        at_scale(s, dh, c->logit_scale);
     at_stream_fill(s, dx.view, 0);
-    at_rmsnorm_bwd(s, dx, dh, x, model->final_norm, words(d->final_rstd, T));
+    at_decoder_norm_bwd(s, d, dx, dh, x, model->final_norm, words(d->final_rstd, T),
+                        model->d_final_norm, model->d_final_norm_bias);
 }
 
 void at_decoder_backward(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
@@ -631,10 +635,8 @@ void at_decoder_backward(struct at_stream *s, struct at_decoder *d, const struct
 
     AT_REQUIRE(d->trains);
     head_bwd(s, d, b->T, b->R, dx);
-    for (uint32_t l = c->L; l-- > lowest;) {
-        mlp_bwd(s, d, l, b->T, dx);
-        attention_bwd(s, d, l, b->T, dx, l > lowest || at_model_trains_embedding(d->model));
-    }
+    for (uint32_t l = c->L; l-- > lowest;)
+        layer_bwd(s, d, l, b->T, dx, l > lowest || at_model_trains_embedding(d->model));
     if (at_model_trains_embedding(d->model) && c->embed_scale != 1)
         at_scale(s, dx, c->embed_scale);
     if (at_model_trains_embedding(d->model))

@@ -43,6 +43,8 @@ struct at_decoder {
     struct at_head_scratch head;
     /* scratch and slab inputs */
     struct at_tensor x, h, m, dx, dh, dm, d_o, dq, dk, dv, z_frozen, dz;
+    struct at_tensor centred, d_centred; /* (T, C): LayerNorm */
+    struct at_tensor d_out;              /* (T, C): parallel blocks, the gradient of their output */
     struct at_view final_rstd, attention_scratch;
     struct at_dropout dropout; /* of the trainable adapter in training passes; key: the caller's */
     struct at_tensor dropped;  /* (T, widest input of a linear layer) */

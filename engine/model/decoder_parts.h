@@ -9,6 +9,45 @@ struct id_place {
     int32_t id, place;
 };
 
+/* Linear layers by what they are in the decoder. */
+enum { LIN_Q, LIN_K, LIN_V, LIN_O, LIN_GATE, LIN_UP, LIN_DOWN };
+
+/* The first rows and columns of a planned tensor; nothing of one that this family does not have. */
+static inline struct at_tensor part(struct at_tensor t, uint32_t rows, uint32_t cols)
+{
+    if (!t.view.buffer)
+        return t;
+    return at_tensor_make(t.view, rows, cols);
+}
+
+static inline struct at_view words(struct at_view view, uint64_t n)
+{
+    return at_view_part(view, 0, at_round_up(4 * n, 16));
+}
+
+/* y (+)= x W^T + bias + adapters of linear i in layer l. */
+void at_decoder_linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor y,
+                           struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass,
+                           bool accumulate);
+/* dx (+)= dy W and the adapters' part; gradients of what trains. dx without a buffer is not needed.
+ */
+void at_decoder_linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_tensor dx,
+                           struct at_tensor dy, struct at_tensor x, uint32_t l, uint32_t i,
+                           bool accumulate);
+
+/* Norms of rows x (T, C) with weight w and, for LayerNorm, bias b; rstd (T). */
+void at_decoder_norm_fwd(struct at_stream *s, const struct at_decoder *d, struct at_tensor y,
+                         struct at_view rstd, struct at_tensor x, struct at_view w,
+                         struct at_view b);
+/* From saved rstd, same bits. */
+void at_decoder_norm_again(struct at_stream *s, const struct at_decoder *d, struct at_tensor y,
+                           struct at_tensor x, struct at_view w, struct at_view b,
+                           struct at_view rstd);
+/* dx += the input gradient; dw and db, where the model trains, the weights'. */
+void at_decoder_norm_bwd(struct at_stream *s, const struct at_decoder *d, struct at_tensor dx,
+                         struct at_tensor dy, struct at_tensor x, struct at_view w,
+                         struct at_view rstd, struct at_view dw, struct at_view db);
+
 /* Most inputs and outputs of a linear layer. */
 void at_decoder_widest(const struct at_model_config *c, uint32_t *most_in, uint32_t *most_out);
 /* Scratch and norms of an adapter with DoRA; sets d->dora. */

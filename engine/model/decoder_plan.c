@@ -11,8 +11,10 @@ static void plan_layer(struct at_activations *a, const struct at_model_config *c
     at_tensor_reserve(pool, &a->k, T, c->G * c->D, "saved keys");
     at_tensor_reserve(pool, &a->v, T, c->G * c->D, "saved values");
     at_tensor_reserve(pool, &a->o, T, c->H * c->D, "saved attention");
-    at_tensor_reserve(pool, &a->mid, T, c->C, "saved residual");
-    at_tensor_reserve(pool, &a->gate, T, c->F, "saved gate");
+    if (!c->family->parallel)
+        at_tensor_reserve(pool, &a->mid, T, c->C, "saved residual");
+    if (!c->family->ungated)
+        at_tensor_reserve(pool, &a->gate, T, c->F, "saved gate");
     at_tensor_reserve(pool, &a->up, T, c->F, "saved up");
     at_pool_reserve(pool, &a->rstd1, T * sizeof(float), "saved norms");
     at_pool_reserve(pool, &a->rstd2, T * sizeof(float), "saved norms");
@@ -80,12 +82,18 @@ static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *po
     at_tensor_reserve(pool, &d->m, T, c->F, what);
     at_tensor_reserve(pool, &d->rows, d->capacity_rows, c->C, what);
     at_pool_reserve(pool, &d->final_rstd, T * sizeof(float), what);
+    if (c->family->layer_norm)
+        at_tensor_reserve(pool, &d->centred, T, c->C, what);
     if (rank > 0)
         at_tensor_reserve(pool, &d->z_frozen, T, rank, what);
     if (!d->trains)
         return;
     at_tensor_reserve(pool, &d->dx, T, c->C, what);
     at_tensor_reserve(pool, &d->dh, T, c->C, what);
+    if (c->family->layer_norm)
+        at_tensor_reserve(pool, &d->d_centred, T, c->C, what);
+    if (c->family->parallel)
+        at_tensor_reserve(pool, &d->d_out, T, c->C, what);
     at_tensor_reserve(pool, &d->dm, T, c->F, what);
     at_tensor_reserve(pool, &d->d_o, T, c->H * c->D, what);
     at_tensor_reserve(pool, &d->dq, T, c->H * c->D, what);
@@ -130,6 +138,7 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
     const struct at_weight **weights = NULL;
     const uint32_t L = model->config.L, saved = params->trains ? L : 1;
     uint32_t rank = 0;
+    size_t n = 0;
 
     *out = (struct at_decoder){ .model = model,
                                 .capacity = params->capacity,
@@ -159,9 +168,10 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
     TRY(plan_embedding(out, pool));
 
     TRY(at_alloc(&weights, (size_t)L * AT_LINEARS, sizeof *weights));
-    for (size_t i = 0; i < (size_t)L * AT_LINEARS; i++)
-        weights[i] = &model->layers[i / AT_LINEARS].linear[i % AT_LINEARS];
-    at_linear_scratch_reserve(pool, &out->linear, weights, (size_t)L * AT_LINEARS, out->capacity);
+    for (uint32_t i = 0; i < L * AT_LINEARS; i++)
+        if (at_linear_path(model->config.family, i % AT_LINEARS))
+            weights[n++] = &model->layers[i / AT_LINEARS].linear[i % AT_LINEARS];
+    at_linear_scratch_reserve(pool, &out->linear, weights, n, out->capacity);
     if (!model->config.value_head)
         at_head_reserve(pool, &out->head, out->capacity_rows, model->head);
     out->head.cap = model->config.final_cap;

@@ -2,9 +2,95 @@
 
 #include <string.h>
 
+/* ---- names that differ from Llama's ---- */
+
+#define LINEAR(path, gguf_name)                   \
+    {                                             \
+        path ".weight", gguf_name ".weight", path \
+    }
+#define NAME(hf_name, gguf_name) \
+    {                            \
+        hf_name, gguf_name, NULL \
+    }
+#define NONE           \
+    {                  \
+        "", NULL, NULL \
+    }
+#define LAYER "model.layers.%u."
+
+static const struct at_names gemma_names[AT_ROLE_COUNT] = {
+    [AT_MLP_NORM] = NAME(LAYER "pre_feedforward_layernorm.weight", "blk.%u.ffn_norm.weight"),
+};
+static const struct at_names phi3_names[AT_ROLE_COUNT] = {
+    [AT_Q] = LINEAR(LAYER "self_attn.qkv_proj", "blk.%u.attn_qkv"),
+    [AT_K] = LINEAR(LAYER "self_attn.qkv_proj", "blk.%u.attn_qkv"),
+    [AT_V] = LINEAR(LAYER "self_attn.qkv_proj", "blk.%u.attn_qkv"),
+    [AT_GATE] = LINEAR(LAYER "mlp.gate_up_proj", "blk.%u.ffn_up"),
+    [AT_UP] = LINEAR(LAYER "mlp.gate_up_proj", "blk.%u.ffn_up"),
+};
+#define FALCON "transformer.h.%u."
+#define FALCON_NAMES                                                                        \
+    [AT_EMBED] = NAME("transformer.word_embeddings.weight", "token_embd.weight"),           \
+    [AT_FINAL_NORM] = NAME("transformer.ln_f.weight", "output_norm.weight"),                \
+    [AT_FINAL_NORM_BIAS] = NAME("transformer.ln_f.bias", "output_norm.bias"),               \
+    [AT_Q] = LINEAR(FALCON "self_attention.query_key_value", "blk.%u.attn_qkv"),            \
+    [AT_K] = LINEAR(FALCON "self_attention.query_key_value", "blk.%u.attn_qkv"),            \
+    [AT_V] = LINEAR(FALCON "self_attention.query_key_value", "blk.%u.attn_qkv"),            \
+    [AT_O] = LINEAR(FALCON "self_attention.dense", "blk.%u.attn_output"), [AT_GATE] = NONE, \
+    [AT_UP] = LINEAR(FALCON "mlp.dense_h_to_4h", "blk.%u.ffn_up"),                          \
+    [AT_DOWN] = LINEAR(FALCON "mlp.dense_4h_to_h", "blk.%u.ffn_down")
+static const struct at_names falcon_names[AT_ROLE_COUNT] = {
+    FALCON_NAMES,
+    [AT_ATTN_NORM] = NAME(FALCON "input_layernorm.weight", "blk.%u.attn_norm.weight"),
+    [AT_ATTN_NORM_BIAS] = NAME(FALCON "input_layernorm.bias", "blk.%u.attn_norm.bias"),
+    [AT_MLP_NORM] = NONE,
+    [AT_MLP_NORM_BIAS] = NONE,
+};
+static const struct at_names falcon_two_names[AT_ROLE_COUNT] = {
+    FALCON_NAMES,
+    [AT_ATTN_NORM] = NAME(FALCON "ln_attn.weight", "blk.%u.attn_norm_2.weight"),
+    [AT_ATTN_NORM_BIAS] = NAME(FALCON "ln_attn.bias", "blk.%u.attn_norm_2.bias"),
+    [AT_MLP_NORM] = NAME(FALCON "ln_mlp.weight", "blk.%u.attn_norm.weight"),
+    [AT_MLP_NORM_BIAS] = NAME(FALCON "ln_mlp.bias", "blk.%u.attn_norm.bias"),
+};
+static const struct at_names olmo2_names[AT_ROLE_COUNT] = {
+    [AT_ATTN_NORM] = NONE,
+    [AT_MLP_NORM] = NONE,
+};
+
+/* ---- families ---- */
+
 static const struct at_family families[] = {
     {
+        .name = "falcon",
+        .peft_targets = "query_key_value",
+        .gguf = "falcon",
+        .layer_norm = true,
+        .parallel = true,
+        .one_norm = true,
+        .qkv_by_group = true,
+        .ungated = true,
+        .activation = "gelu",
+        .eps_key = "layer_norm_epsilon",
+        .names = falcon_names,
+        .defaults = { .rope_theta = 10000, .eps = 1e-5, .max_positions = 2048, .tied = true },
+    },
+    {
+        .name = "falcon",
+        .peft_targets = "query_key_value",
+        .gguf = "falcon",
+        .layer_norm = true,
+        .parallel = true,
+        .qkv_by_group = true,
+        .ungated = true,
+        .activation = "gelu",
+        .eps_key = "layer_norm_epsilon",
+        .names = falcon_two_names,
+        .defaults = { .rope_theta = 10000, .eps = 1e-5, .max_positions = 2048, .tied = true },
+    },
+    {
         .name = "gemma2",
+        .peft_targets = "q_proj,v_proj",
         .gguf = "gemma2",
         .norm_offset = true,
         .post_norms = true,
@@ -13,6 +99,7 @@ static const struct at_family families[] = {
         .windows = AT_WINDOWS_ALTERNATE,
         .window_pattern = 2,
         .activation = "gelu_pytorch_tanh",
+        .names = gemma_names,
         .defaults = { .rope_theta = 10000,
                       .head_width = 256,
                       .max_positions = 8192,
@@ -24,6 +111,7 @@ static const struct at_family families[] = {
     },
     {
         .name = "gemma3_text",
+        .peft_targets = "q_proj,v_proj",
         .gguf = "gemma3",
         .qk_norm = true,
         .norm_offset = true,
@@ -34,6 +122,7 @@ static const struct at_family families[] = {
         .windows = AT_WINDOWS_ALTERNATE,
         .window_pattern = 6,
         .activation = "gelu_pytorch_tanh",
+        .names = gemma_names,
         .defaults = { .rope_theta = 1e6,
                       .head_width = 256,
                       .max_positions = 131072,
@@ -42,7 +131,16 @@ static const struct at_family families[] = {
                       .tied = true },
     },
     {
+        .name = "granite",
+        .gguf = "granite",
+        .gguf_permutes_qk = true,
+        .multipliers = true,
+        .activation = "silu",
+        .defaults = { .rope_theta = 10000, .max_positions = 2048 },
+    },
+    {
         .name = "llama",
+        .peft_targets = "q_proj,v_proj",
         .gguf = "llama",
         .gguf_permutes_qk = true,
         .activation = "silu",
@@ -50,6 +148,7 @@ static const struct at_family families[] = {
     },
     {
         .name = "mistral",
+        .peft_targets = "q_proj,v_proj",
         .gguf = "llama",
         .gguf_permutes_qk = true,
         .windows = AT_WINDOWS_ALL,
@@ -57,7 +156,27 @@ static const struct at_family families[] = {
         .defaults = { .rope_theta = 10000, .max_positions = 131072, .window = 4096 },
     },
     {
+        .name = "olmo2",
+        .gguf = "olmo2",
+        .qk_norm = true,
+        .qk_norm_wide = true,
+        .no_pre_norms = true,
+        .post_norms = true,
+        .activation = "silu",
+        .names = olmo2_names,
+        .defaults = { .rope_theta = 10000, .eps = 1e-5, .max_positions = 2048 },
+    },
+    {
+        .name = "phi3",
+        .gguf = "phi3",
+        .windows = AT_WINDOWS_ALL,
+        .activation = "silu",
+        .names = phi3_names,
+        .defaults = { .rope_theta = 10000, .partial = 1, .eps = 1e-5, .max_positions = 4096 },
+    },
+    {
         .name = "qwen2",
+        .peft_targets = "q_proj,v_proj",
         .gguf = "qwen2",
         .qkv_bias = true,
         .windows = AT_WINDOWS_SWITCHED,
@@ -66,6 +185,7 @@ static const struct at_family families[] = {
     },
     {
         .name = "qwen3",
+        .peft_targets = "q_proj,v_proj",
         .gguf = "qwen3",
         .qk_norm = true,
         .windows = AT_WINDOWS_SWITCHED,
@@ -84,6 +204,16 @@ static const struct at_family families[] = {
         .activation = "silu",
         .defaults = { .rope_theta = 2e6, .max_positions = 32768, .tied = true },
     },
+    {
+        .name = "stablelm",
+        .peft_targets = "q_proj,v_proj",
+        .gguf = "stablelm",
+        .qkv_bias_optional = true,
+        .layer_norm = true,
+        .activation = "silu",
+        .eps_key = "layer_norm_eps",
+        .defaults = { .rope_theta = 10000, .partial = 0.25, .eps = 1e-5, .max_positions = 4096 },
+    },
 };
 
 /* Families that are not computed, by the beginning of their names, the longest first: the nearest
@@ -92,28 +222,19 @@ static const struct {
     const char *begin, *nearest;
 } others[] = {
     { "deepseek", "llama, from which it differs by latent attention and a mixture of experts" },
-    { "falcon", "llama, from which it differs by LayerNorm, a parallel block, a fused "
-                "query_key_value and an MLP without gate" },
     { "gemma3n", "gemma3_text, from which it differs by per-layer embeddings and AltUp" },
     { "gemma3", "gemma3_text: save its language model alone, without the image tower" },
     { "gemma", "gemma2, from which it differs by the absence of norms behind attention and MLP" },
     { "granitemoe", "llama, from which it differs by multipliers and a mixture of experts" },
-    { "granite", "llama, from which it differs by multipliers of embeddings, attention, residuals "
-                 "and logits" },
     { "gpt_oss", "llama, from which it differs by attention sinks and a mixture of experts" },
     { "llama4", "llama, from which it differs by chunked attention and a mixture of experts" },
     { "mistral3", "mistral: save its language model alone, without the image tower" },
     { "mixtral", "mistral, from which it differs by a mixture of experts" },
-    { "olmo2", "llama, from which it differs by norms behind attention and MLP alone and norms of "
-               "whole rows of q and k" },
     { "phimoe", "llama, from which it differs by a mixture of experts and LayerNorm" },
-    { "phi3", "llama, from which it differs by fused qkv_proj and gate_up_proj, a partial rotary "
-              "embedding and longrope" },
     { "qwen2_moe", "qwen2, from which it differs by a mixture of experts" },
     { "qwen2moe", "qwen2, from which it differs by a mixture of experts" },
     { "qwen3_moe", "qwen3, from which it differs by a mixture of experts" },
     { "qwen3moe", "qwen3, from which it differs by a mixture of experts" },
-    { "stablelm", "llama, from which it differs by LayerNorm and a partial rotary embedding" },
 };
 
 const struct at_family *at_family_find(const char *model_type)
@@ -135,7 +256,9 @@ const struct at_family *at_family_find_gguf(const char *architecture, bool windo
 
 const char *at_family_names(void)
 {
-    return "gemma2, gemma3_text, llama, mistral, qwen2, qwen3, smollm3";
+    return "falcon, gemma2, gemma3_text, granite, llama, mistral, olmo2, phi3, qwen2, qwen3, "
+           "smollm3, "
+           "stablelm";
 }
 
 const char *at_family_nearest(const char *model_type)
@@ -146,61 +269,79 @@ const char *at_family_nearest(const char *model_type)
     return "";
 }
 
-static const struct {
-    const char *hf, *gguf;
-} names[AT_ROLE_COUNT] = {
-    [AT_EMBED] = { "model.embed_tokens.weight", "token_embd.weight" },
-    [AT_FINAL_NORM] = { "model.norm.weight", "output_norm.weight" },
-    [AT_HEAD] = { "lm_head.weight", "output.weight" },
-    [AT_ATTN_NORM] = { "model.layers.%u.input_layernorm.weight", "blk.%u.attn_norm.weight" },
-    [AT_MLP_NORM] = { "model.layers.%u.post_attention_layernorm.weight", "blk.%u.ffn_norm.weight" },
-    [AT_Q] = { "model.layers.%u.self_attn.q_proj.weight", "blk.%u.attn_q.weight" },
-    [AT_K] = { "model.layers.%u.self_attn.k_proj.weight", "blk.%u.attn_k.weight" },
-    [AT_V] = { "model.layers.%u.self_attn.v_proj.weight", "blk.%u.attn_v.weight" },
-    [AT_O] = { "model.layers.%u.self_attn.o_proj.weight", "blk.%u.attn_output.weight" },
-    [AT_GATE] = { "model.layers.%u.mlp.gate_proj.weight", "blk.%u.ffn_gate.weight" },
-    [AT_UP] = { "model.layers.%u.mlp.up_proj.weight", "blk.%u.ffn_up.weight" },
-    [AT_DOWN] = { "model.layers.%u.mlp.down_proj.weight", "blk.%u.ffn_down.weight" },
-    [AT_Q_BIAS] = { "model.layers.%u.self_attn.q_proj.bias", "blk.%u.attn_q.bias" },
-    [AT_K_BIAS] = { "model.layers.%u.self_attn.k_proj.bias", "blk.%u.attn_k.bias" },
-    [AT_V_BIAS] = { "model.layers.%u.self_attn.v_proj.bias", "blk.%u.attn_v.bias" },
-    [AT_Q_NORM] = { "model.layers.%u.self_attn.q_norm.weight", "blk.%u.attn_q_norm.weight" },
-    [AT_K_NORM] = { "model.layers.%u.self_attn.k_norm.weight", "blk.%u.attn_k_norm.weight" },
-    [AT_ATTN_POST_NORM] = { "model.layers.%u.post_attention_layernorm.weight",
-                            "blk.%u.post_attention_norm.weight" },
-    [AT_MLP_POST_NORM] = { "model.layers.%u.post_feedforward_layernorm.weight",
-                           "blk.%u.post_ffw_norm.weight" },
+const struct at_family *at_family_variant(const struct at_family *family)
+{
+    const struct at_family *next = family + 1;
+
+    return next < families + AT_COUNT(families) && strcmp(next->name, family->name) == 0 ? next
+                                                                                         : NULL;
+}
+
+/* ---- names ---- */
+
+static const struct at_names usual_names[AT_ROLE_COUNT] = {
+    [AT_EMBED] = NAME("model.embed_tokens.weight", "token_embd.weight"),
+    [AT_FINAL_NORM] = NAME("model.norm.weight", "output_norm.weight"),
+    [AT_HEAD] = NAME("lm_head.weight", "output.weight"),
+    [AT_ATTN_NORM] = NAME(LAYER "input_layernorm.weight", "blk.%u.attn_norm.weight"),
+    [AT_MLP_NORM] = NAME(LAYER "post_attention_layernorm.weight", "blk.%u.ffn_norm.weight"),
+    [AT_Q] = LINEAR(LAYER "self_attn.q_proj", "blk.%u.attn_q"),
+    [AT_K] = LINEAR(LAYER "self_attn.k_proj", "blk.%u.attn_k"),
+    [AT_V] = LINEAR(LAYER "self_attn.v_proj", "blk.%u.attn_v"),
+    [AT_O] = LINEAR(LAYER "self_attn.o_proj", "blk.%u.attn_output"),
+    [AT_GATE] = LINEAR(LAYER "mlp.gate_proj", "blk.%u.ffn_gate"),
+    [AT_UP] = LINEAR(LAYER "mlp.up_proj", "blk.%u.ffn_up"),
+    [AT_DOWN] = LINEAR(LAYER "mlp.down_proj", "blk.%u.ffn_down"),
+    [AT_Q_BIAS] = NAME(LAYER "self_attn.q_proj.bias", "blk.%u.attn_q.bias"),
+    [AT_K_BIAS] = NAME(LAYER "self_attn.k_proj.bias", "blk.%u.attn_k.bias"),
+    [AT_V_BIAS] = NAME(LAYER "self_attn.v_proj.bias", "blk.%u.attn_v.bias"),
+    [AT_Q_NORM] = NAME(LAYER "self_attn.q_norm.weight", "blk.%u.attn_q_norm.weight"),
+    [AT_K_NORM] = NAME(LAYER "self_attn.k_norm.weight", "blk.%u.attn_k_norm.weight"),
+    [AT_ATTN_POST_NORM] =
+        NAME(LAYER "post_attention_layernorm.weight", "blk.%u.post_attention_norm.weight"),
+    [AT_MLP_POST_NORM] =
+        NAME(LAYER "post_feedforward_layernorm.weight", "blk.%u.post_ffw_norm.weight"),
+    [AT_FINAL_NORM_BIAS] = NAME("model.norm.bias", "output_norm.bias"),
+    [AT_ATTN_NORM_BIAS] = NAME(LAYER "input_layernorm.bias", "blk.%u.attn_norm.bias"),
+    [AT_MLP_NORM_BIAS] = NAME(LAYER "post_attention_layernorm.bias", "blk.%u.ffn_norm.bias"),
 };
 
-/* With post-norms the name of the norm before the MLP is that of the one behind attention. */
+static const struct at_names *names_of(const struct at_family *family, enum at_role role)
+{
+    AT_REQUIRE((uint32_t)role < AT_ROLE_COUNT);
+    return family->names && family->names[role].hf ? &family->names[role] : &usual_names[role];
+}
+
 const char *at_role_name(const struct at_family *family, enum at_role role)
 {
-    AT_REQUIRE((uint32_t)role < AT_ROLE_COUNT);
-    if (role == AT_MLP_NORM && family->post_norms)
-        return "model.layers.%u.pre_feedforward_layernorm.weight";
-    return names[role].hf;
+    const char *name = names_of(family, role)->hf;
+
+    return name[0] ? name : NULL;
 }
 
-const char *at_role_gguf_name(enum at_role role)
+const char *at_role_gguf_name(const struct at_family *family, enum at_role role)
 {
-    AT_REQUIRE((uint32_t)role < AT_ROLE_COUNT);
-    return names[role].gguf;
+    return names_of(family, role)->gguf;
 }
 
-static const char *const linear_paths[AT_LINEARS] = {
-    "model.layers.%u.self_attn.q_proj", "model.layers.%u.self_attn.k_proj",
-    "model.layers.%u.self_attn.v_proj", "model.layers.%u.self_attn.o_proj",
-    "model.layers.%u.mlp.gate_proj",    "model.layers.%u.mlp.up_proj",
-    "model.layers.%u.mlp.down_proj",
-};
-
-const char *at_linear_name(uint32_t i)
-{
-    return strrchr(at_linear_path(i), '.') + 1;
-}
-
-const char *at_linear_path(uint32_t i)
+const char *at_linear_path(const struct at_family *family, uint32_t i)
 {
     AT_REQUIRE(i < AT_LINEARS);
-    return linear_paths[i];
+    return names_of(family, AT_Q + i)->path;
+}
+
+const char *at_linear_name(const struct at_family *family, uint32_t i)
+{
+    return strrchr(at_linear_path(family, i), '.') + 1;
+}
+
+uint32_t at_linear_module(const struct at_family *family, uint32_t i)
+{
+    const char *path = at_linear_path(family, i);
+    uint32_t first = 0;
+
+    while (first < i && !(path && at_linear_path(family, first) &&
+                          strcmp(path, at_linear_path(family, first)) == 0))
+        first++;
+    return first;
 }

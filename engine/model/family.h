@@ -4,7 +4,8 @@
 
 #include "status.h"
 
-/* The tensors of a decoder. Those from AT_ATTN_NORM on exist once a layer. */
+/* The tensors of a decoder. Those from AT_ATTN_NORM on exist once a layer, but for
+ * AT_FINAL_NORM_BIAS. */
 enum at_role {
     AT_EMBED,
     AT_FINAL_NORM,
@@ -25,6 +26,9 @@ enum at_role {
     AT_K_NORM,
     AT_ATTN_POST_NORM,
     AT_MLP_POST_NORM,
+    AT_FINAL_NORM_BIAS, /* once; those of LayerNorm */
+    AT_ATTN_NORM_BIAS,
+    AT_MLP_NORM_BIAS,
     AT_ROLE_COUNT
 };
 /* Linear layers of a decoder layer, as indices from 0: role AT_Q + i. */
@@ -38,25 +42,45 @@ enum at_windows {
     AT_WINDOWS_ALTERNATE, /* layer_types, or all but every n-th layer, n = window_pattern */
 };
 
+/* A role's names: Hugging Face's and GGUF's with "%u" for the layer; of a linear layer PEFT's path
+ * of its module, too. Linear layers with one path are row ranges of one fused matrix. */
+struct at_names {
+    const char *hf, *gguf, *path;
+};
+
 struct at_family {
-    const char *name;      /* model_type of config.json */
-    const char *gguf;      /* general.architecture */
-    bool qkv_bias;         /* biases on q, k, v, unless the config says otherwise */
-    bool gguf_permutes_qk; /* GGUF holds q and k rows in the interleaved rotary order */
-    bool qk_norm;          /* RMSNorm of each head of q and k, before they are turned */
-    bool norm_offset;      /* safetensors hold norm weights less 1 */
-    bool post_norms;       /* RMSNorm of what attention and MLP add to the residual */
-    bool embed_scaled;     /* embeddings times sqrt(C) */
-    bool gelu;             /* gate: GELU by tanh; else SiLU */
+    const char *name;       /* model_type of config.json */
+    const char *gguf;       /* general.architecture */
+    bool qkv_bias;          /* biases on q, k, v */
+    bool qkv_bias_optional; /* the config may say otherwise */
+    bool gguf_permutes_qk;  /* GGUF holds q and k rows in the interleaved rotary order */
+    bool qk_norm;           /* RMSNorm of each head of q and k, before they are turned */
+    bool qk_norm_wide;      /* with qk_norm: of the whole row instead */
+    bool layer_norm;        /* LayerNorm with a bias; else RMSNorm */
+    bool no_pre_norms;      /* attention and MLP read the residual as it is */
+    bool parallel;          /* attention and MLP both read the layer's input */
+    bool one_norm;          /* with parallel: the same norm of it */
+    bool qkv_by_group;      /* fused rows: of each kv head its queries, its key, its value */
+    bool norm_offset;       /* safetensors hold norm weights less 1 */
+    bool post_norms;        /* RMSNorm of what attention and MLP add to the residual */
+    bool embed_scaled;      /* embeddings times sqrt(C) */
+    bool gelu;              /* gate: GELU by tanh; else SiLU */
+    bool ungated;           /* MLP: GELU by erf of one matrix, no gate */
+    bool multipliers;       /* of embeddings, scores, what is added to the residual, and logits */
     bool local_rope; /* layers with a window have their own rope_theta, rope_local_base_freq */
     enum at_windows windows;
     uint32_t window_pattern;
     uint32_t no_rope_interval; /* every n-th layer turns nothing; 0: none */
-    const char *activation;    /* hidden_act or hidden_activation: the one value that is computed */
+    const char *activation;    /* hidden_act, hidden_activation: the one value that is computed */
+    const char *peft_targets;  /* what PEFT adapts where nothing is named; NULL: PEFT refuses */
+    const char *eps_key;       /* of the norms' epsilon; NULL: rms_norm_eps */
+    const struct at_names
+        *names; /* AT_ROLE_COUNT that differ from Llama's, where .hf is not NULL */
     /* what transformers assumes where config.json is silent */
     struct at_family_defaults {
-        double rope_theta;
-        uint32_t head_width; /* 0: hidden size / heads */
+        double rope_theta, partial; /* partial: share of a head that is turned; 0: all of it */
+        double eps;                 /* 0: 1e-6 */
+        uint32_t head_width;        /* 0: hidden size / heads */
         uint32_t max_positions, window;
         double attention_cap, final_cap, query_scalar; /* 0: none; query_scalar: head width */
         bool tied;
@@ -71,12 +95,18 @@ const char *at_family_names(void);
  * of a sentence; "" where nothing is known about it. */
 const char *at_family_nearest(const char *model_type);
 
-/* Names of a role's tensor, with "%u" for the layer: Hugging Face's and GGUF's. */
+/* Another row of the same name, or NULL: some models of the family differ in flags and names. */
+const struct at_family *at_family_variant(const struct at_family *family);
+
+/* Names of a role's tensor, with "%u" for the layer: Hugging Face's and GGUF's. NULL: the family
+ * has no such tensor, whatever the configuration says. */
 const char *at_role_name(const struct at_family *family, enum at_role role);
-const char *at_role_gguf_name(enum at_role role);
-/* PEFT's module name of linear i: "q_proj", ..., and its path "model.layers.%u.self_attn.q_proj".
- */
-const char *at_linear_name(uint32_t i);
-const char *at_linear_path(uint32_t i);
+const char *at_role_gguf_name(const struct at_family *family, enum at_role role);
+/* PEFT's module name of linear i: "q_proj", "qkv_proj", ..., and its path,
+ * "model.layers.%u.self_attn.q_proj". NULL: there is no such linear. */
+const char *at_linear_name(const struct at_family *family, uint32_t i);
+const char *at_linear_path(const struct at_family *family, uint32_t i);
+/* The first linear of the module that i is a part of: i where nothing is fused. */
+uint32_t at_linear_module(const struct at_family *family, uint32_t i);
 
 #endif

@@ -16,20 +16,37 @@ static bool is_matrix(uint32_t role)
     return role == AT_EMBED || role == AT_HEAD || (role >= AT_Q && role <= AT_DOWN);
 }
 
-static bool is_bias(uint32_t role)
+static bool is_linear(uint32_t role)
+{
+    return role >= AT_Q && role <= AT_DOWN;
+}
+
+static bool is_linear_bias(uint32_t role)
 {
     return role >= AT_Q_BIAS && role <= AT_V_BIAS;
 }
 
+static bool is_norm_bias(uint32_t role)
+{
+    return role >= AT_FINAL_NORM_BIAS && role <= AT_MLP_NORM_BIAS;
+}
+
+static bool is_bias(uint32_t role)
+{
+    return is_linear_bias(role) || is_norm_bias(role);
+}
+
 static bool is_present(const struct at_model_config *c, uint32_t role, uint32_t layer)
 {
-    if (role < AT_ATTN_NORM)
+    if (!at_role_name(c->family, role) || (is_norm_bias(role) && !c->family->layer_norm))
+        return false;
+    if (role < AT_ATTN_NORM || role == AT_FINAL_NORM_BIAS)
         return layer == 0 && !(role == AT_HEAD && (c->tied || c->value_head));
     if (role == AT_Q_NORM || role == AT_K_NORM)
         return c->family->qk_norm;
     if (role == AT_ATTN_POST_NORM || role == AT_MLP_POST_NORM)
         return c->family->post_norms;
-    return !is_bias(role) || c->qkv_bias;
+    return !is_linear_bias(role) || c->qkv_bias;
 }
 
 /* PyTorch's shape; vectors are (1, n). */
@@ -52,10 +69,13 @@ static void shape_of(const struct at_model_config *c, uint32_t role, uint32_t *r
         [AT_Q_BIAS] = { 1, HD },
         [AT_K_BIAS] = { 1, GD },
         [AT_V_BIAS] = { 1, GD },
-        [AT_Q_NORM] = { 1, c->D },
-        [AT_K_NORM] = { 1, c->D },
+        [AT_Q_NORM] = { 1, c->family->qk_norm_wide ? HD : c->D },
+        [AT_K_NORM] = { 1, c->family->qk_norm_wide ? GD : c->D },
         [AT_ATTN_POST_NORM] = { 1, c->C },
         [AT_MLP_POST_NORM] = { 1, c->C },
+        [AT_FINAL_NORM_BIAS] = { 1, c->C },
+        [AT_ATTN_NORM_BIAS] = { 1, c->C },
+        [AT_MLP_NORM_BIAS] = { 1, c->C },
     };
 
     *rows = shape[role][0];
@@ -93,6 +113,8 @@ static AT_CHECKED check_source(const struct at_model *model, uint32_t role,
     uint32_t rows = 0, cols = 0;
 
     shape_of(&model->config, role, &rows, &cols);
+    if (is_linear(role)) /* in the file: the module's */
+        at_module_shape(&model->config, role - AT_Q, &cols, &rows);
     if (s->n_dims != (is_matrix(role) ? 2 : 1) || s->rows != rows || s->cols != cols) {
         if (is_matrix(role))
             FAIL(AT_DATA, "%s: tensor %s has %u dimensions of %llu x %llu; expected %u x %u",
@@ -120,22 +142,30 @@ done:
 /* The role's tensors of all layers; *n_found counts them. */
 static AT_CHECKED find_sources(struct at_model *model, size_t *n_found)
 {
+    const struct at_family *family = model->config.family;
     const bool gguf = at_weights_is_gguf(model->weights);
     enum at_status st = AT_OK;
     struct at_arena arena = { 0 };
 
     for (uint32_t l = 0; l < model->config.L; l++)
         for (uint32_t role = 0; role < AT_ROLE_COUNT; role++) {
+            const uint32_t module =
+                is_linear(role) ? AT_Q + at_linear_module(family, role - AT_Q) : role;
             char *name = NULL;
             if (!is_present(&model->config, role, l))
                 continue;
-            TRY(at_arena_printf(
-                &arena, &name,
-                gguf ? at_role_gguf_name(role) : at_role_name(model->config.family, role), l));
+            if (module != role) { /* its rows lie in what is found already */
+                model->sources[place_of(role, l)] = model->sources[place_of(module, l)];
+                ++*n_found;
+                continue;
+            }
+            TRY(at_arena_printf(&arena, &name,
+                                gguf ? at_role_gguf_name(family, role) : at_role_name(family, role),
+                                l));
             const struct at_source *s = at_weights_find(model->weights, name);
             if (!s)
                 FAIL(AT_DATA, "%s: tensor %s is missing", model->weights->shards[0].path, name);
-            if (role >= AT_Q && role <= AT_DOWN)
+            if (is_linear(role))
                 TRY(at_weights_linear(&s, model->weights, s));
             TRY(check_source(model, role, s));
             model->sources[place_of(role, l)] = s;
@@ -173,10 +203,11 @@ static bool is_harmless(const struct at_model *model, const struct at_source *s)
     if (model->config.value_head &&
         (strcmp(s->name, AT_SCORE) == 0 ||
          strcmp(s->name, at_role_name(model->config.family, AT_HEAD)) == 0 ||
-         strcmp(s->name, at_role_gguf_name(AT_HEAD)) == 0))
+         strcmp(s->name, at_role_gguf_name(model->config.family, AT_HEAD)) == 0))
         return true;
     if (at_weights_is_gguf(model->weights))
-        return s == model->config.rope.factors;
+        return s == model->config.rope.factors || s == model->config.rope.long_factors[0] ||
+               s == model->config.rope.long_factors[1];
     if (n > m && strcmp(s->name + n - m, suffix) == 0)
         return true;
     if (!model->config.tied || !embed ||
@@ -233,6 +264,9 @@ static AT_CHECKED plan_params(struct at_model *model, struct at_params *params)
                 continue;
             shape_of(&model->config, role, &rows, &cols);
             TRY(at_arena_printf(&arena, &name, at_role_name(model->config.family, role), l));
+            if (is_linear(role) &&
+                at_linear_module(model->config.family, role - AT_Q) != role - AT_Q)
+                TRY(at_arena_printf(&arena, &name, "%s, part %u", name, role - AT_Q));
             TRY(at_params_add(params, &model->params[place_of(role, l)], name, rows, cols,
                               is_matrix(role) ? AT_PARAM_MATRIX : AT_PARAM_VECTOR));
         }
@@ -241,7 +275,7 @@ done:
     return st;
 }
 
-/* The norms of a layer. */
+/* The norms of a layer, and their biases. */
 static const struct {
     uint32_t role;
     size_t weight, grad; /* where they lie in at_layer and at_layer_grads */
@@ -256,6 +290,8 @@ static const struct {
     NORM(AT_K_NORM, k_norm),
     NORM(AT_ATTN_POST_NORM, attn_post_norm),
     NORM(AT_MLP_POST_NORM, mlp_post_norm),
+    NORM(AT_ATTN_NORM_BIAS, attn_norm_bias),
+    NORM(AT_MLP_NORM_BIAS, mlp_norm_bias),
 #undef NORM
 };
 
@@ -300,7 +336,8 @@ static void plan_memory(struct at_model *model, struct at_pool *frozen)
     for (uint32_t l = 0; l < c->L; l++) {
         struct at_layer *layer = &model->layers[l];
         for (uint32_t i = 0; i < AT_LINEARS; i++)
-            plan_matrix(model, frozen, &layer->linear[i], AT_Q + i, l);
+            if (is_present(c, AT_Q + i, l))
+                plan_matrix(model, frozen, &layer->linear[i], AT_Q + i, l);
         for (uint32_t i = 0; i < 3 && c->qkv_bias; i++)
             plan_vector(model, frozen, &layer->bias[i], AT_Q_BIAS + i);
         for (size_t i = 0; i < AT_COUNT(norms); i++)
@@ -310,9 +347,14 @@ static void plan_memory(struct at_model *model, struct at_pool *frozen)
     if (!c->value_head)
         plan_matrix(model, frozen, &model->head, AT_HEAD, 0);
     plan_vector(model, frozen, &model->final_norm, AT_FINAL_NORM);
-    at_tensor_reserve(frozen, &model->rope, model->n_positions, c->D, "rotary table");
+    if (is_present(c, AT_FINAL_NORM_BIAS, 0))
+        plan_vector(model, frozen, &model->final_norm_bias, AT_FINAL_NORM_BIAS);
+    at_tensor_reserve(frozen, &model->rope,
+                      model->n_positions * (at_model_long_from(c, model->n_positions) > 0 ? 2 : 1),
+                      c->rotary, "rotary table");
     if (c->family->local_rope)
-        at_tensor_reserve(frozen, &model->local_rope, model->n_positions, c->D, "rotary table");
+        at_tensor_reserve(frozen, &model->local_rope, model->n_positions, c->rotary,
+                          "rotary table");
 }
 
 AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *config,
@@ -388,19 +430,30 @@ uint64_t at_rotary_row(uint32_t D, uint64_t row)
     return row - in_head + 2 * (in_head % (D / 2)) + in_head / (D / 2);
 }
 
-static uint64_t interleaved_row(const void *context, uint64_t row)
+/* Where a row of a linear layer or its bias lies in the file. */
+struct row_place {
+    const struct at_model_config *config;
+    uint32_t role;
+    bool gguf;
+};
+
+/* GGUF's rows of q and k are (head, pair, half); Hugging Face's are (head, half, pair). */
+static uint64_t source_row(const void *context, uint64_t row)
 {
-    return at_rotary_row(*(const uint32_t *)context, row);
+    const struct row_place *p = context;
+    const bool rotary =
+        p->role == AT_Q || p->role == AT_K || p->role == AT_Q_BIAS || p->role == AT_K_BIAS;
+
+    if (p->gguf && p->config->family->gguf_permutes_qk && rotary)
+        row = at_rotary_row(p->config->D, row);
+    return is_linear(p->role) ? at_module_row(p->config, p->role - AT_Q, row, p->gguf) : row;
 }
 
-static at_row_order *order_of(const struct at_model *model, uint32_t role)
+static struct row_place place_in_file(const struct at_model *model, uint32_t role)
 {
-    const bool rotary = role == AT_Q || role == AT_K || role == AT_Q_BIAS || role == AT_K_BIAS;
-
-    return rotary && model->weights && at_weights_is_gguf(model->weights) &&
-                   model->config.family->gguf_permutes_qk
-               ? interleaved_row
-               : NULL;
+    return (struct row_place){ .config = &model->config,
+                               .role = role,
+                               .gguf = model->weights && at_weights_is_gguf(model->weights) };
 }
 
 /* Whether safetensors hold this tensor, a norm's weight, less 1. */
@@ -413,8 +466,8 @@ static bool is_offset(const struct at_model *model, uint32_t role)
 static AT_CHECKED host_values(float *out, const struct at_model *model, uint32_t role,
                               uint32_t layer, uint64_t seed)
 {
-    at_row_order *order = order_of(model, role);
-    const bool gguf = model->weights && at_weights_is_gguf(model->weights);
+    const struct row_place place = place_in_file(model, role);
+    const struct at_source *source = source_of(model, role, layer);
     enum at_status st = AT_OK;
     uint32_t rows = 0, cols = 0;
     size_t n = 0, width = 0;
@@ -428,18 +481,18 @@ static AT_CHECKED host_values(float *out, const struct at_model *model, uint32_t
                                      : (is_bias(role) ? 0.0f : 1.0f);
         goto done;
     }
-    if (!order) {
-        TRY(at_source_floats(out, source_of(model, role, layer)));
-        for (size_t i = 0; i < cols && is_offset(model, role) && !gguf; i++)
+    if (!is_linear(role) && !is_linear_bias(role)) {
+        TRY(at_source_floats(out, source));
+        for (size_t i = 0; i < cols && is_offset(model, role) && !place.gguf; i++)
             out[i] += 1;
         goto done;
     }
-    TRY(at_alloc(&plain, (size_t)rows * cols, sizeof *plain));
-    TRY(at_source_floats(plain, source_of(model, role, layer)));
+    TRY(at_alloc(&plain, source->rows * source->cols, sizeof *plain));
+    TRY(at_source_floats(plain, source));
     n = is_bias(role) ? cols : rows;
     width = is_bias(role) ? 1 : cols;
     for (size_t i = 0; i < n; i++)
-        memcpy(out + i * width, plain + order(&model->config.D, i) * width, width * sizeof *out);
+        memcpy(out + i * width, plain + source_row(&place, i) * width, width * sizeof *out);
 done:
     at_free(&plain);
     return st;
@@ -461,25 +514,55 @@ done:
     return st;
 }
 
+/* With one norm for both that of the MLP is that of attention. */
+static void share_norm(struct at_model *model, uint32_t l)
+{
+    struct at_layer *layer = &model->layers[l];
+
+    if (!model->config.family->one_norm)
+        return;
+    layer->mlp_norm = layer->attn_norm;
+    layer->mlp_norm_bias = layer->attn_norm_bias;
+    if (!model->trainable)
+        return;
+    model->grads[l].mlp_norm = model->grads[l].attn_norm;
+    model->grads[l].mlp_norm_bias = model->grads[l].attn_norm_bias;
+}
+
+/* Each part of a module takes its rows of the module's matrix. */
+static AT_CHECKED upload_linears(struct at_model *model, struct at_gpu *gpu, uint32_t l)
+{
+    enum at_status st = AT_OK;
+
+    for (uint32_t i = 0; i < AT_LINEARS; i++) {
+        const struct row_place place = place_in_file(model, AT_Q + i);
+        if (is_present(&model->config, AT_Q + i, l))
+            TRY(at_weight_upload(gpu, model->layers[l].linear[i], source_of(model, AT_Q + i, l),
+                                 source_row, &place));
+    }
+done:
+    return st;
+}
+
 static AT_CHECKED upload_frozen(struct at_model *model, struct at_gpu *gpu)
 {
-    const uint32_t *D = &model->config.D;
     enum at_status st = AT_OK;
 
     for (uint32_t l = 0; l < model->config.L; l++) {
         struct at_layer *layer = &model->layers[l];
-        for (uint32_t i = 0; i < AT_LINEARS; i++)
-            TRY(at_weight_upload(gpu, layer->linear[i], source_of(model, AT_Q + i, l),
-                                 order_of(model, AT_Q + i), D));
+        TRY(upload_linears(model, gpu, l));
         for (uint32_t i = 0; i < 3 && model->config.qkv_bias; i++)
             TRY(upload_vector(gpu, model, layer->bias[i], AT_Q_BIAS + i, l));
         for (size_t i = 0; i < AT_COUNT(norms); i++)
             if (is_present(&model->config, norms[i].role, l))
                 TRY(upload_vector(gpu, model, *norm_of(layer, i), norms[i].role, l));
+        share_norm(model, l);
     }
     if (!model->config.value_head)
         TRY(at_weight_upload(gpu, model->head, source_of(model, AT_HEAD, 0), NULL, NULL));
     TRY(upload_vector(gpu, model, model->final_norm, AT_FINAL_NORM, 0));
+    if (is_present(&model->config, AT_FINAL_NORM_BIAS, 0))
+        TRY(upload_vector(gpu, model, model->final_norm_bias, AT_FINAL_NORM_BIAS, 0));
 done:
     return st;
 }
@@ -490,11 +573,14 @@ static void bind_params(struct at_model *model)
     const struct at_param *head = param_of(model, AT_HEAD, 0),
                           *embed = param_of(model, AT_EMBED, 0);
     const struct at_param *norm = param_of(model, AT_FINAL_NORM, 0);
+    const struct at_param *bias = param_of(model, AT_FINAL_NORM_BIAS, 0);
 
     for (uint32_t l = 0; l < model->config.L; l++) {
         struct at_layer *layer = &model->layers[l];
         struct at_layer_grads *grads = &model->grads[l];
         for (uint32_t i = 0; i < AT_LINEARS; i++) {
+            if (!param_of(model, AT_Q + i, l))
+                continue;
             layer->linear[i] = at_weight_of_tensor(param_of(model, AT_Q + i, l)->p);
             grads->linear[i] = param_of(model, AT_Q + i, l)->g;
         }
@@ -509,6 +595,7 @@ static void bind_params(struct at_model *model)
             *norm_of(layer, i) = param->p.view;
             *norm_grad_of(grads, i) = param->g.view;
         }
+        share_norm(model, l);
     }
     if (!model->config.value_head) {
         model->head = at_weight_of_tensor(head->p);
@@ -518,6 +605,10 @@ static void bind_params(struct at_model *model)
     model->d_embed = embed->g;
     model->final_norm = norm->p.view;
     model->d_final_norm = norm->g.view;
+    if (bias) {
+        model->final_norm_bias = bias->p.view;
+        model->d_final_norm_bias = bias->g.view;
+    }
 }
 
 /* The same for those that train beside an adapter. */
@@ -558,23 +649,27 @@ done:
     return st;
 }
 
-/* Row p: the cosines of p times each of the D / 2 frequencies, then the sines. */
+/* Row p: the cosines of p times each of the rotary / 2 frequencies, then the sines. With two sets
+ * of frequencies those of longer sequences follow, from row n_positions on. */
 static AT_CHECKED upload_rope(const struct at_model *model, struct at_gpu *gpu,
                               struct at_tensor out, const struct at_rope *rope)
 {
-    const uint32_t D = model->config.D, half = D / 2;
+    const uint32_t W = model->config.rotary, half = W / 2, n = model->n_positions;
     enum at_status st = AT_OK;
     double *frequencies = NULL, scale = 1;
     float *table = NULL;
 
     TRY(at_alloc(&frequencies, half, sizeof *frequencies));
-    TRY(at_alloc(&table, (size_t)model->n_positions * D, sizeof *table));
-    TRY(at_rope_frequencies(frequencies, &scale, rope, D));
-    for (uint32_t i = 0; i < half; i++)
-        for (uint32_t p = 0; p < model->n_positions; p++) {
-            table[(size_t)p * D + i] = (float)(scale * cos(p * frequencies[i]));
-            table[(size_t)p * D + half + i] = (float)(scale * sin(p * frequencies[i]));
-        }
+    TRY(at_alloc(&table, (size_t)out.dim[0] * W, sizeof *table));
+    for (uint32_t first = 0; first < out.dim[0]; first += n) {
+        TRY(at_rope_frequencies(frequencies, &scale, rope, W, first > 0));
+        for (uint32_t i = 0; i < half; i++)
+            for (uint32_t p = 0; p < n; p++) {
+                float *row = table + (size_t)(first + p) * W;
+                row[i] = (float)(scale * cos(p * frequencies[i]));
+                row[half + i] = (float)(scale * sin(p * frequencies[i]));
+            }
+    }
     TRY(at_tensor_write(gpu, out, table));
 done:
     at_free(&table);
@@ -621,17 +716,48 @@ void at_model_embed_rows(uint8_t *plane0, uint8_t *plane1, const struct at_model
 
 struct save_context {
     struct at_gpu *gpu;
-    struct at_param **params;
-    bool *offset; /* norms that are saved less 1 */
+    const struct at_model *model;
+    size_t *places; /* of the params, or that behind them: the value head */
 };
+
+/* Rows of linear i in layer l into those of its module. */
+static AT_CHECKED read_part(float *out, struct at_gpu *gpu, const struct at_model *model,
+                            uint32_t i, uint32_t l)
+{
+    const struct at_param *param = param_of(model, AT_Q + i, l);
+    enum at_status st = AT_OK;
+    float *values = NULL;
+
+    TRY(at_alloc(&values, (size_t)param->rows * param->cols, sizeof *values));
+    TRY(at_tensor_read(gpu, values, param->p));
+    for (uint32_t row = 0; row < param->rows; row++)
+        memcpy(out + at_module_row(&model->config, i, row, false) * param->cols,
+               values + (size_t)row * param->cols, param->cols * sizeof *out);
+done:
+    at_free(&values);
+    return st;
+}
 
 static enum at_status read_param(void *context, size_t i, float *out)
 {
     const struct save_context *c = context;
-    const enum at_status st = at_tensor_read(c->gpu, out, c->params[i]->p);
+    const struct at_model *model = c->model;
+    const size_t n = (size_t)model->config.L * AT_ROLE_COUNT, place = c->places[i];
+    const uint32_t role = (uint32_t)(place % AT_ROLE_COUNT), l = (uint32_t)(place / AT_ROLE_COUNT);
+    const struct at_param *param = place < n ? model->params[place] : model->value.param;
+    enum at_status st = AT_OK;
 
-    for (uint32_t k = 0; c->offset[i] && k < c->params[i]->cols; k++)
-        out[k] -= 1;
+    if (place == n || !is_linear(role)) {
+        TRY(at_tensor_read(c->gpu, out, param->p));
+        for (uint32_t k = 0; place < n && is_offset(model, role) && k < param->cols; k++)
+            out[k] -= 1;
+        goto done;
+    }
+    for (uint32_t k = role - AT_Q; k < AT_LINEARS; k++)
+        if (param_of(model, AT_Q + k, l) &&
+            at_linear_module(model->config.family, k) == role - AT_Q)
+            TRY(read_part(out, c->gpu, model, k, l));
+done:
     return st;
 }
 
@@ -640,7 +766,7 @@ AT_CHECKED at_model_save(const char *dir, struct at_gpu *gpu, const struct at_mo
 {
     const size_t places = (size_t)model->config.L * AT_ROLE_COUNT;
     enum at_status st = AT_OK;
-    struct save_context context = { .gpu = gpu };
+    struct save_context context = { .gpu = gpu, .model = model };
     struct at_save_tensor *tensors = NULL;
     struct at_arena arena = { 0 };
     char *path = NULL, *config = NULL;
@@ -648,21 +774,23 @@ AT_CHECKED at_model_save(const char *dir, struct at_gpu *gpu, const struct at_mo
 
     AT_REQUIRE(model->trainable);
     TRY(at_arena_alloc(&arena, &tensors, places + 1, sizeof *tensors));
-    TRY(at_arena_alloc(&arena, &context.params, places + 1, sizeof *context.params));
-    TRY(at_arena_alloc(&arena, &context.offset, places + 1, sizeof *context.offset));
+    TRY(at_arena_alloc(&arena, &context.places, places + 1, sizeof *context.places));
     for (size_t i = 0; i <= places; i++) {
+        const uint32_t role = (uint32_t)(i % AT_ROLE_COUNT);
         struct at_param *param = i < places ? model->params[i] : model->value.param;
-        if (!param)
+        uint32_t rows = param ? param->rows : 0, cols = 0;
+        if (!param || (i < places && is_linear(role) &&
+                       at_linear_module(model->config.family, role - AT_Q) != role - AT_Q))
             continue;
-        if (i == places || is_matrix((uint32_t)(i % AT_ROLE_COUNT)))
-            tensors[n] = (struct at_save_tensor){ .name = param->name,
-                                                  .n_dims = 2,
-                                                  .dim = { param->rows, param->cols } };
-        else
+        if (i < places && is_linear(role))
+            at_module_shape(&model->config, role - AT_Q, &cols, &rows);
+        tensors[n] = (struct at_save_tensor){ .name = param->name,
+                                              .n_dims = 2,
+                                              .dim = { rows, param->cols } };
+        if (i < places && !is_matrix(role))
             tensors[n] =
                 (struct at_save_tensor){ .name = param->name, .n_dims = 1, .dim = { param->cols } };
-        context.offset[n] = i < places && is_offset(model, (uint32_t)(i % AT_ROLE_COUNT));
-        context.params[n++] = param;
+        context.places[n++] = i;
     }
     TRY(at_dir_create(dir));
     TRY(at_path_join(&arena, &path, dir, "model.safetensors"));

@@ -21,6 +21,9 @@ struct at_model_config {
     float attention_scale;
     float attention_cap, final_cap; /* cap * tanh(score / cap); 0: none */
     float embed_scale;              /* 1: none */
+    float residual_scale;           /* of what attention and MLP add to the residual; 1: none */
+    float logit_scale;              /* 1: none */
+    uint32_t rotary;                /* values of a head that are turned, the first of it */
     float norm_eps;
     bool tied; /* head = embedding */
     bool qkv_bias;
@@ -45,6 +48,14 @@ void at_layers_default(struct at_model_config *out, uint32_t pattern, uint32_t f
 /* Window of layer l, 0: none; whether its queries and keys are turned. */
 uint32_t at_layer_window(const struct at_model_config *config, uint32_t layer);
 bool at_layer_turns(const struct at_model_config *config, uint32_t layer);
+/* Inputs and outputs of linear i, and those of the module that it is a part of. */
+void at_linear_shape(const struct at_model_config *config, uint32_t i, uint32_t *in, uint32_t *out);
+void at_module_shape(const struct at_model_config *config, uint32_t i, uint32_t *in, uint32_t *out);
+/* Row of that module that is row `row` of linear i: in PEFT files and safetensors, or in GGUF. */
+uint64_t at_module_row(const struct at_model_config *config, uint32_t i, uint64_t row, bool gguf);
+/* Sequences of more tokens than this have other rotary angles, whose table follows that of the
+ * n_positions; 0: none of n_positions tokens has. */
+uint32_t at_model_long_from(const struct at_model_config *config, uint32_t n_positions);
 /* AT_DATA when a sequence of n tokens cannot be computed as the reference would. */
 AT_CHECKED at_model_check_length(const struct at_model_config *config, uint32_t n);
 
@@ -56,20 +67,22 @@ struct at_layer {
     struct at_weight linear[AT_LINEARS];
     struct at_view bias[3];                       /* q, k, v (f32); no buffer when absent */
     struct at_view attn_norm, mlp_norm;           /* (C) */
-    struct at_view q_norm, k_norm;                /* (D); no buffer when absent */
+    struct at_view attn_norm_bias, mlp_norm_bias; /* (C); no buffer when absent */
+    struct at_view q_norm, k_norm;                /* (D), or of rows; no buffer when absent */
     struct at_view attn_post_norm, mlp_post_norm; /* (C); no buffer when absent */
 };
 /* Gradients of a layer under full fine-tuning; tensors without buffer are frozen. */
 struct at_layer_grads {
     struct at_tensor linear[AT_LINEARS];
     struct at_view bias[3], attn_norm, mlp_norm, q_norm, k_norm, attn_post_norm, mlp_post_norm;
+    struct at_view attn_norm_bias, mlp_norm_bias;
 };
 struct at_model {
     struct at_model_config config;
-    struct at_layer *layers;     /* (L) */
-    struct at_weight head;       /* (V, C); nothing with a value head */
-    struct at_view final_norm;   /* (C) */
-    struct at_tensor rope;       /* (positions, D) table */
+    struct at_layer *layers;                    /* (L) */
+    struct at_weight head;                      /* (V, C); nothing with a value head */
+    struct at_view final_norm, final_norm_bias; /* (C); the bias has no buffer when absent */
+    struct at_tensor rope;       /* (positions, rotary) table, twice with at_model_long_from() */
     struct at_tensor local_rope; /* the same of layers with a window, with family->local_rope */
     uint32_t n_positions;
     /* frozen embedding: gathered on the host from the file, raw rows */
@@ -82,7 +95,7 @@ struct at_model {
     bool trainable;                  /* full fine-tuning */
     struct at_tensor embed, d_embed; /* (V, C) */
     struct at_tensor d_head;         /* (V, C); d_embed's memory when tied and trainable */
-    struct at_view d_final_norm;
+    struct at_view d_final_norm, d_final_norm_bias;
     struct at_layer_grads *grads; /* (L) */
     /* of role r in layer l at l * AT_ROLE_COUNT + r (layer 0 for those that exist once), or NULL */
     const struct at_source **sources;

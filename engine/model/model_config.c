@@ -46,6 +46,17 @@ AT_CHECKED at_model_config_check(const struct at_model_config *c, const char *na
         FAIL(AT_DATA, "%s: head width %u is not a multiple of 4, which the kernels need", name,
              c->D);
     TRY(check_range(name, "attention width", c->H * c->D, MAX_WIDTH));
+    if (c->rotary == 0 || c->rotary > c->D || c->rotary % 2 != 0)
+        FAIL(AT_DATA,
+             "%s: %u of the %u values of a head are turned (partial_rotary_factor); expected an "
+             "even number",
+             name, c->rotary, c->D);
+    if (!(c->residual_scale > 0 && c->residual_scale < 1e6f && c->logit_scale > 0 &&
+          c->logit_scale < 1e6f && c->embed_scale > 0 && c->embed_scale < 1e6f))
+        FAIL(AT_DATA,
+             "%s: embeddings, what is added to the residual, and logits are multiplied by %g, %g "
+             "and %g; expected 0 to 1e6",
+             name, (double)c->embed_scale, (double)c->residual_scale, (double)c->logit_scale);
     if (c->family->local_rope && c->window == 0)
         FAIL(AT_DATA,
              "%s: sliding_window is missing or 0, without which a %s model has no layers "
@@ -61,8 +72,8 @@ AT_CHECKED at_model_config_check(const struct at_model_config *c, const char *na
     if (!(c->init_std >= 0 && c->init_std < 1e3))
         FAIL(AT_DATA, "%s: initializer_range is %g; expected 0 to 1000", name, c->init_std);
     if (!(c->norm_eps > 0 && c->norm_eps < 1))
-        FAIL(AT_DATA, "%s: rms_norm_eps is %g; expected a value between 0 and 1", name,
-             (double)c->norm_eps);
+        FAIL(AT_DATA, "%s: %s is %g; expected a value between 0 and 1", name,
+             c->family->eps_key ? c->family->eps_key : "rms_norm_eps", (double)c->norm_eps);
 done:
     return st;
 }
@@ -104,6 +115,7 @@ static AT_CHECKED read_rope(struct at_model_config *out, const cJSON *config, co
     const cJSON *rope = at_json_find(config, key);
     const cJSON *global = rope, *local = NULL;
     enum at_status st = AT_OK;
+    uint32_t original = out->max_positions;
 
     if (!rope || cJSON_IsNull(rope))
         return AT_OK;
@@ -111,9 +123,10 @@ static AT_CHECKED read_rope(struct at_model_config *out, const cJSON *config, co
         global = at_json_find(rope, "full_attention");
         local = at_json_find(rope, "sliding_attention");
     }
-    TRY(at_rope_from_json(&out->rope, global, key, name, out->max_positions));
+    TRY(at_json_get_u32(&original, config, "original_max_position_embeddings", name));
+    TRY(at_rope_from_json(&out->rope, global, key, name, original, out->max_positions));
     if (local && !cJSON_IsNull(local))
-        TRY(at_rope_from_json(&out->local_rope, local, key, name, out->max_positions));
+        TRY(at_rope_from_json(&out->local_rope, local, key, name, original, out->max_positions));
 done:
     return st;
 }
@@ -124,6 +137,9 @@ static AT_CHECKED read_ropes(struct at_model_config *out, const cJSON *config, c
 
     out->rope.theta = out->family->defaults.rope_theta;
     out->local_rope.theta = 10000;
+    out->rope.partial = out->family->defaults.partial > 0 ? out->family->defaults.partial : 1;
+    out->local_rope.partial = 1;
+    TRY(at_json_get_double(&out->rope.partial, config, "partial_rotary_factor", name));
     TRY(at_json_get_double(&out->rope.theta, config, "rope_theta", name));
     TRY(at_json_get_double(&out->local_rope.theta, config, "rope_local_base_freq", name));
     TRY(read_rope(out, config, "rope_scaling", name));
@@ -133,6 +149,10 @@ static AT_CHECKED read_ropes(struct at_model_config *out, const cJSON *config, c
     if (!(out->local_rope.theta >= 1 && out->local_rope.theta <= 1e15))
         FAIL(AT_DATA, "%s: rope_local_base_freq is %g; expected 1 to 1e15", name,
              out->local_rope.theta);
+    if (out->family->defaults.partial == 0 && out->rope.partial != 1)
+        FAIL(AT_DATA, "%s: partial_rotary_factor is %g; this version computes 1 only for %s", name,
+             out->rope.partial, out->family->name);
+    out->rotary = (uint32_t)(out->D * fmin(fmax(out->rope.partial, 0), 1));
 done:
     return st;
 }
@@ -143,17 +163,17 @@ static AT_CHECKED refuse_flags(const struct at_family *family, const cJSON *conf
     const cJSON *quantised = at_json_find(config, "quantization_config");
     enum at_status st = AT_OK;
     const char *method = "";
-    double partial = 1;
 
+    TRY(refuse_other_than(config, "activation", family->activation, name));
     TRY(refuse_other_than(config, "hidden_act", family->activation, name));
     TRY(refuse_other_than(config, "hidden_activation", family->activation, name));
     TRY(refuse_true(config, "mlp_bias", name));
     TRY(refuse_true(config, "use_mrope", name));
     TRY(refuse_true(config, "use_bidirectional_attention", name));
-    TRY(at_json_get_double(&partial, config, "partial_rotary_factor", name));
-    if (partial != 1)
-        FAIL(AT_DATA, "%s: partial_rotary_factor is %g; this version computes 1 only", name,
-             partial);
+    TRY(refuse_true(config, "bias", name));
+    TRY(refuse_true(config, "alibi", name));
+    TRY(refuse_true(config, "qk_layernorm", name));
+    TRY(refuse_true(config, "use_parallel_residual", name));
     if (quantised && !cJSON_IsNull(quantised)) {
         TRY(at_json_get_string(&method, quantised, "quant_method", name));
         if (strcmp(method, "bitsandbytes") != 0)
@@ -174,7 +194,8 @@ static AT_CHECKED read_attention_bias(struct at_model_config *out, const cJSON *
 
     out->qkv_bias = out->family->qkv_bias;
     TRY(at_json_get_bool(&out->qkv_bias, config, "attention_bias", name));
-    if (out->qkv_bias != out->family->qkv_bias)
+    TRY(at_json_get_bool(&out->qkv_bias, config, "use_qkv_bias", name));
+    if (out->qkv_bias != out->family->qkv_bias && !out->family->qkv_bias_optional)
         FAIL(AT_DATA, "%s: attention_bias is %s, which this version does not compute for %s", name,
              out->qkv_bias ? "true" : "false", out->family->name);
 done:
@@ -196,6 +217,11 @@ uint32_t at_layer_window(const struct at_model_config *c, uint32_t layer)
 bool at_layer_turns(const struct at_model_config *c, uint32_t layer)
 {
     return !bit(c->unturned, layer);
+}
+
+uint32_t at_model_long_from(const struct at_model_config *c, uint32_t n_positions)
+{
+    return c->rope.kind == AT_ROPE_LONG && n_positions > c->rope.original ? c->rope.original : 0;
 }
 
 AT_CHECKED at_model_check_length(const struct at_model_config *c, uint32_t n)
@@ -314,6 +340,36 @@ done:
 
 /* ---- all of it ---- */
 
+/* Key-value heads and feed-forward size of Falcon's two architectures, and which of its two kinds
+ * of norms this one has. */
+static AT_CHECKED read_falcon(struct at_model_config *out, const cJSON *config, const char *name)
+{
+    enum at_status st = AT_OK;
+    bool renewed = false, multi_query = true, parallel = true;
+    uint32_t norms = 0;
+
+    TRY(at_json_get_bool(&renewed, config, "new_decoder_architecture", name));
+    TRY(at_json_get_bool(&multi_query, config, "multi_query", name));
+    TRY(at_json_get_bool(&parallel, config, "parallel_attn", name));
+    norms = renewed ? 2 : 1;
+    TRY(at_json_get_u32(&norms, config, "num_ln_in_parallel_attn", name));
+    if (!parallel)
+        FAIL(AT_DATA, "%s: parallel_attn is false, which this version does not compute", name);
+    if (norms < 1 || norms > (renewed ? 2 : 1))
+        FAIL(AT_DATA, "%s: num_ln_in_parallel_attn is %u; expected %s", name, norms,
+             renewed ? "1 or 2" : "1");
+    if (norms == 2)
+        out->family = at_family_variant(out->family);
+    if (renewed)
+        TRY(at_json_get_u32(&out->G, config, "num_kv_heads", name));
+    else if (multi_query)
+        out->G = 1;
+    out->F = 4 * out->C;
+    TRY(at_json_get_u32(&out->F, config, "ffn_hidden_size", name));
+done:
+    return st;
+}
+
 static AT_CHECKED read_sizes(struct at_model_config *out, const cJSON *config, const char *name)
 {
     const struct at_family_defaults *d = &out->family->defaults;
@@ -325,13 +381,37 @@ static AT_CHECKED read_sizes(struct at_model_config *out, const cJSON *config, c
     TRY(at_json_get_u32(&out->G, config, "num_key_value_heads", name));
     out->D = d->head_width > 0 ? d->head_width : out->H > 0 ? out->C / out->H : 0;
     TRY(at_json_get_u32(&out->D, config, "head_dim", name));
-    TRY(at_json_need_u32(&out->F, config, "intermediate_size", name));
+    if (at_family_variant(out->family))
+        TRY(read_falcon(out, config, name));
+    else
+        TRY(at_json_need_u32(&out->F, config, "intermediate_size", name));
     TRY(at_json_need_u32(&out->V, config, "vocab_size", name));
     TRY(at_json_need_u32(&out->L, config, "num_hidden_layers", name));
     if (out->L > AT_MAX_LAYERS)
         FAIL(AT_DATA, "%s: number of layers is %u; expected 1 to %d", name, out->L, AT_MAX_LAYERS);
     out->max_positions = d->max_positions;
     TRY(at_json_get_u32(&out->max_positions, config, "max_position_embeddings", name));
+done:
+    return st;
+}
+
+/* Granite's. Scores are multiplied by 1, not by 1 / sqrt(D), where it names nothing. */
+static AT_CHECKED read_multipliers(struct at_model_config *out, const cJSON *config,
+                                   const char *name)
+{
+    enum at_status st = AT_OK;
+    double embeddings = 1, scores = 1, residual = 1, divisor = 1;
+
+    if (!out->family->multipliers)
+        goto done;
+    TRY(at_json_get_double(&embeddings, config, "embedding_multiplier", name));
+    TRY(at_json_get_double(&scores, config, "attention_multiplier", name));
+    TRY(at_json_get_double(&residual, config, "residual_multiplier", name));
+    TRY(at_json_get_double(&divisor, config, "logits_scaling", name));
+    out->embed_scale = (float)embeddings;
+    out->attention_scale = (float)scores;
+    out->residual_scale = (float)residual;
+    out->logit_scale = (float)(1 / divisor);
 done:
     return st;
 }
@@ -362,6 +442,7 @@ static AT_CHECKED read_scales(struct at_model_config *out, const cJSON *config, 
     out->attention_cap = attention && cJSON_IsNull(attention) ? 0 : (float)attention_cap;
     out->final_cap = final && cJSON_IsNull(final) ? 0 : (float)final_cap;
     out->embed_scale = out->family->embed_scaled ? (float)sqrt(out->C) : 1;
+    TRY(read_multipliers(out, config, name));
 done:
     return st;
 }
@@ -388,13 +469,15 @@ AT_CHECKED at_model_config_from_json(struct at_model_config *out, const cJSON *c
     enum at_status st = AT_OK;
     double eps = 1e-6;
 
-    *out = (struct at_model_config){ .init_std = INIT_STD };
+    *out = (struct at_model_config){ .init_std = INIT_STD, .residual_scale = 1, .logit_scale = 1 };
     if (!cJSON_IsObject(config))
         FAIL(AT_DATA, "%s: must be an object", name);
     TRY(find_family(&out->family, config, name));
     TRY(refuse_flags(out->family, config, name));
     TRY(read_sizes(out, config, name));
-    TRY(at_json_get_double(&eps, config, "rms_norm_eps", name));
+    eps = out->family->defaults.eps > 0 ? out->family->defaults.eps : eps;
+    TRY(at_json_get_double(&eps, config,
+                           out->family->eps_key ? out->family->eps_key : "rms_norm_eps", name));
     out->norm_eps = (float)eps;
     TRY(read_ropes(out, config, name));
     TRY(read_layers(out, config, name));

@@ -61,7 +61,6 @@ static AT_CHECKED refuse_gguf_keys(struct gguf_reader *r, const struct at_model_
     if (!causal)
         FAIL(AT_DATA, "%s: key %s is false; this version computes causal attention only", r->path,
              r->key);
-    TRY(expect_u32(r, "rope.dimension_count", c->D));
     TRY(expect_u32(r, "attention.value_length", c->D));
     TRY(expect_u32(r, "expert_count", 0));
 done:
@@ -110,6 +109,26 @@ static double query_scalar(const struct at_model_config *c)
     return c->D;
 }
 
+/* Granite's; a key that is missing or 0 multiplies by 1, and scores by 1 / sqrt(D). */
+static AT_CHECKED read_multipliers(struct at_model_config *out, struct gguf_reader *r)
+{
+    enum at_status st = AT_OK;
+    double embeddings = 0, scores = 0, residual = 0, divisor = 0;
+
+    if (!out->family->multipliers)
+        goto done;
+    TRY(get_double(&embeddings, r, "embedding_scale"));
+    TRY(get_double(&scores, r, "attention.scale"));
+    TRY(get_double(&residual, r, "residual_scale"));
+    TRY(get_double(&divisor, r, "logit_scale"));
+    out->embed_scale = embeddings != 0 ? (float)embeddings : 1;
+    out->attention_scale = scores != 0 ? (float)scores : out->attention_scale;
+    out->residual_scale = residual != 0 ? (float)residual : 1;
+    out->logit_scale = divisor != 0 ? (float)(1 / divisor) : 1;
+done:
+    return st;
+}
+
 static AT_CHECKED read_scales(struct at_model_config *out, struct gguf_reader *r)
 {
     const struct at_family_defaults *d = &out->family->defaults;
@@ -127,6 +146,7 @@ static AT_CHECKED read_scales(struct at_model_config *out, struct gguf_reader *r
     out->final_cap = (float)final_cap;
     out->attention_scale = (float)(1 / sqrt(query_scalar(out)));
     out->embed_scale = out->family->embed_scaled ? (float)sqrt(out->C) : 1;
+    TRY(read_multipliers(out, r));
 done:
     return st;
 }
@@ -136,6 +156,12 @@ static AT_CHECKED read_ropes(struct at_model_config *out, struct gguf_reader *r)
     enum at_status st = AT_OK;
 
     out->rope.theta = out->local_rope.theta = 10000;
+    out->rope.partial = out->local_rope.partial = 1;
+    out->rotary = out->D;
+    TRY(get_u32(&out->rotary, r, "rope.dimension_count"));
+    if (out->family->defaults.partial == 0 && out->rotary != out->D)
+        FAIL(AT_DATA, "%s: key %s is %u; this version computes %u only", r->path, r->key,
+             out->rotary, out->D);
     TRY(at_rope_from_gguf(&out->rope, r->weights, r->architecture, out->max_positions));
     TRY(get_double(&out->local_rope.theta, r, "rope.freq_base_swa"));
     if (!(out->local_rope.theta >= 1 && out->local_rope.theta <= 1e15))
@@ -168,17 +194,21 @@ done:
 AT_CHECKED at_model_config_from_gguf(struct at_model_config *out, const struct at_weights *weights)
 {
     struct gguf_reader r = { .weights = weights, .path = weights->shards[0].path };
-    const struct at_source *embedding = at_weights_find(weights, at_role_gguf_name(AT_EMBED));
+    const struct at_source *embedding = NULL;
     enum at_status st = AT_OK;
     uint32_t n_parts = 0;
     double eps = 0;
 
-    *out = (struct at_model_config){ .init_std = INIT_STD };
+    *out = (struct at_model_config){ .init_std = INIT_STD, .residual_scale = 1, .logit_scale = 1 };
     TRY(at_gguf_get_u32(&n_parts, weights, "split.count"));
     if (n_parts > 1)
         FAIL(AT_DATA, "%s: one of %u parts of a model; join them first (gguf-split --merge)",
              r.path, n_parts);
     TRY(find_family(&out->family, &r));
+    if (at_family_variant(out->family) &&
+        at_weights_find(weights,
+                        "blk.0.attn_norm_2.weight")) /* the norms are told by their names */
+        out->family = at_family_variant(out->family);
     TRY(need_u32(&out->C, &r, "embedding_length"));
     TRY(need_u32(&out->L, &r, "block_count"));
     TRY(need_u32(&out->F, &r, "feed_forward_length"));
@@ -193,14 +223,18 @@ AT_CHECKED at_model_config_from_gguf(struct at_model_config *out, const struct a
              AT_MAX_LAYERS);
     TRY(read_ropes(out, &r));
     TRY(read_layers(out, &r));
-    TRY(get_double(&eps, &r, "attention.layer_norm_rms_epsilon"));
+    TRY(get_double(&eps, &r,
+                   out->family->layer_norm ? "attention.layer_norm_epsilon"
+                                           : "attention.layer_norm_rms_epsilon"));
     out->norm_eps = (float)eps;
+    embedding = at_weights_find(weights, at_role_gguf_name(out->family, AT_EMBED));
     if (!embedding || embedding->n_dims != 2)
         FAIL(AT_DATA, "%s: tensor %s is missing or not a matrix", r.path,
-             at_role_gguf_name(AT_EMBED));
+             at_role_gguf_name(out->family, AT_EMBED));
     out->V = embedding->rows < UINT32_MAX ? (uint32_t)embedding->rows : UINT32_MAX;
-    out->tied = !at_weights_find(weights, at_role_gguf_name(AT_HEAD));
-    out->qkv_bias = out->family->qkv_bias;
+    out->tied = !at_weights_find(weights, at_role_gguf_name(out->family, AT_HEAD));
+    out->qkv_bias = out->family->qkv_bias || (out->family->qkv_bias_optional &&
+                                              at_weights_find(weights, "blk.0.attn_q.bias"));
     TRY(read_scales(out, &r));
     TRY(at_model_config_check(out, r.path));
     TRY(refuse_gguf_keys(&r, out));

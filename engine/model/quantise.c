@@ -27,6 +27,7 @@ struct twin {
     const struct at_source *plain;
     const struct kind *kind;
     struct at_quantise *quantise;
+    bool counted; /* in the report: a fused matrix is uploaded in parts */
 };
 
 static float nearest_half(float x)
@@ -232,7 +233,7 @@ done:
 
 AT_CHECKED at_quantise_end(const struct at_source *source)
 {
-    const struct twin *t = twin_of(source);
+    struct twin *t = twin_of(source);
     struct at_quantise *q = t ? t->quantise : NULL;
     enum at_status st = AT_OK;
     double error = 0, total = 0;
@@ -251,7 +252,8 @@ AT_CHECKED at_quantise_end(const struct at_source *source)
     q->total += total;
     q->report.type_name = t->kind->name;
     q->report.nested = q->params.nested;
-    q->report.matrices++;
+    q->report.matrices += !t->counted;
+    t->counted = true;
     q->report.error = q->total > 0 ? sqrt(q->error / q->total) : 0;
 done:
     at_free(&q->errors);

@@ -116,10 +116,10 @@ AT_CHECKED at_weight_upload(struct at_gpu *gpu, struct at_weight weight,
     struct piece p = { .source = source, .row_of = row_of, .context = context };
     const uint32_t n_planes = at_quant_get(weight.type)->n_planes;
     enum at_status st = AT_OK;
-    uint64_t rows = 0, row_bytes = 0;
+    uint64_t rows = 0, row_bytes = 0, last = 0;
 
-    AT_REQUIRE(weight.type == source->type && weight.rows == source->rows &&
-               weight.cols == source->cols);
+    AT_REQUIRE(weight.type == source->type && weight.cols == source->cols &&
+               (weight.rows == source->rows || (row_of && weight.rows < source->rows)));
     for (uint32_t i = 0; i < n_planes; i++) {
         p.stride[i] = at_quant_row_bytes(weight.type, i, weight.cols);
         row_bytes += p.stride[i];
@@ -136,8 +136,9 @@ AT_CHECKED at_weight_upload(struct at_gpu *gpu, struct at_weight weight,
         p.rows_a_task = at_div_up(p.n, UPLOAD_TASKS);
         at_parallel_for(at_div_up(p.n, p.rows_a_task), repack_task, &p);
         /* A row order stays close, and a page that is needed again comes back. */
+        last = row_of ? row_of(context, p.begin + p.n - 1) : p.begin + p.n - 1;
         at_map_drop(source->map, (size_t)(source->data - source->map->data),
-                    (p.begin + p.n) * source->row_bytes);
+                    (last + 1) * source->row_bytes);
         for (uint32_t i = 0; i < n_planes; i++)
             TRY(at_gpu_write(
                 gpu, at_view_part(weight.plane[i], p.begin * p.stride[i], p.n * p.stride[i]),

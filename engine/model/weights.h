@@ -128,8 +128,8 @@ const char *at_gguf_key(const struct at_weights *weights, size_t i);
 typedef uint64_t at_row_order(const void *context, uint64_t i);
 void at_repack_rows(uint8_t *plane0, uint8_t *plane1, const struct at_source *source,
                     uint64_t begin, uint64_t n, at_row_order *row_of, const void *context);
-/* Uploads a whole source into a weight of the same type and shape, in bounded pieces, on several
- * threads, dropping file pages behind. */
+/* Uploads a source into a weight of the same type and shape, or with row_of the rows that it names
+ * into one with fewer, in bounded pieces, on several threads, dropping file pages behind. */
 AT_CHECKED at_weight_upload(struct at_gpu *gpu, struct at_weight weight,
                             const struct at_source *source, at_row_order *row_of,
                             const void *context);

@@ -152,6 +152,8 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                    p->n_positions > decoder.capacity ? p->n_positions : decoder.capacity));
     TRY(at_params_plan(&out->params, out->state, p->rates));
     TRY(at_slab_init(&out->slab, decoder.capacity));
+    out->slab.long_from = at_model_long_from(&config, out->model.n_positions);
+    out->slab.long_offset = out->model.n_positions;
     decoder.drift = p->drift && !out->model.saved[AT_SAVED_HEAD].param && config.final_cap == 0 &&
                     !(p->bare_reference && out->model.saved[AT_SAVED_EMBED].param);
     TRY(at_decoder_plan(&out->decoder, &out->model, out->stack, out->n_adapters, out->slab_pool,

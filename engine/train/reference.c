@@ -85,6 +85,7 @@ AT_CHECKED at_reference_plan(struct at_reference *out, const struct at_reference
                                         .frozen_dirs = &source->adapter,
                                         .n_frozen = source->adapter ? 1 : 0 };
     const char *here = NULL, *there = NULL;
+    uint32_t from = 0;
     int32_t id = 0;
 
     *out = (struct at_reference){ .device_bytes = 0 };
@@ -96,6 +97,12 @@ AT_CHECKED at_reference_plan(struct at_reference *out, const struct at_reference
              "its log-probs would be of other text, name a model with the same tokenizer",
              path, id, there ? there : "(nothing)", here ? here : "(nothing)");
     TRY(at_bundle_check_length(&out->bundle, p.longest_row));
+    from = at_model_long_from(&out->bundle.config, p.longest_row);
+    if (from > 0 && from != params->long_from)
+        FAIL(AT_DATA,
+             "%s has other rotary angles for sequences of more than %u tokens, the policy has not; "
+             "set max_length to at most %u",
+             path, from, from);
     TRY(at_engine_plan(&out->engine, &out->bundle, &p));
     out->device_bytes = at_engine_get_bytes(&out->engine).total;
 done:

@@ -70,6 +70,7 @@ static struct at_dataset_params dataset_params(const struct at_run *run, enum at
         .eos = c->eos_token,
         .system_prompt = c->system_prompt,
         .max_length = takes_long_rows(packing) ? 0 : c->max_length,
+        .long_from = at_model_long_from(&run->bundle.config, UINT32_MAX),
         .assistant_only = c->assistant_only_loss,
         .prompt_targets = at_method_get(run->method)->prompt,
         .reads_last = at_method_get(run->method)->value_head,
@@ -299,15 +300,22 @@ static uint32_t longest(const struct at_row *rows, uint32_t n_rows, uint32_t lea
     return least;
 }
 
-/* lora_target_modules as one string: a comma list of names, or what was given. */
-static AT_CHECKED target_modules(struct at_run *run, const char **out)
+/* lora_target_modules as one string: a comma list of names, or what was given, or what PEFT adapts
+ * in a model of this family. */
+static AT_CHECKED target_modules(struct at_run *run, bool fresh, const char **out)
 {
     enum at_status st = AT_OK;
     const struct at_strings *list = &run->config->lora_target_modules;
+    const char *peft = run->bundle.config.family->peft_targets;
     struct at_buf text = { 0 };
     char *copy = NULL;
 
-    *out = "q_proj,v_proj";
+    *out = peft ? peft : "all-linear"; /* what an adapter that is there has in any case */
+    if (list->n == 0 && fresh && !peft)
+        FAIL(AT_USAGE,
+             "lora_target_modules is not set, and PEFT has no modules of its own choice for %s "
+             "models: name them, or all-linear",
+             run->bundle.config.family->name);
     for (size_t i = 0; i < list->n; i++)
         at_buf_printf(&text, "%s%s", i ? "," : "", list->items[i]);
     TRY(at_buf_status(&text));
@@ -399,7 +407,7 @@ static AT_CHECKED choose_adapters(struct at_run *run, struct at_engine_params *p
                                           .gaussian = strcmp(c->init_lora_weights, "gaussian") == 0,
                                           .seed = c->seed };
     TRY(modules_to_save(run, p->lora.saved));
-    TRY(target_modules(run, &p->lora.target_modules));
+    TRY(target_modules(run, p->trainable == AT_TRAIN_FRESH, &p->lora.target_modules));
 done:
     return st;
 }
@@ -533,6 +541,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     p.syncs_reference = config->sync_ref_model;
     p.longest_row = rows;
     p.n_positions = rows;
+    p.long_from = at_model_long_from(&out->bundle.config, rows);
     TRY(choose_adapters(out, &p));
     choose_rates(rates, config);
     p.dropout = dropout_of(config);

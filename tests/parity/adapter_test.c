@@ -8,8 +8,9 @@
 
 #define TMP BUILD_DIR "/test_tmp/saved"
 
+static const struct at_family family; /* names as Llama has them */
 static const struct at_model_config model = {
-    .C = 8, .H = 2, .G = 1, .D = 8, .F = 12, .V = 16, .L = 2
+    .family = &family, .C = 8, .H = 2, .G = 1, .D = 8, .F = 12, .V = 16, .L = 2
 };
 enum { N_MODULES = 2 * AT_LINEARS };
 

@@ -123,7 +123,8 @@ static void write_gguf(const struct tensors *t, const char *architecture, bool t
         uint32_t rows, cols;
 
         shape_of(i % AT_ROLE_COUNT, &rows, &cols);
-        snprintf(name, sizeof name, at_role_gguf_name(i % AT_ROLE_COUNT), i / AT_ROLE_COUNT);
+        snprintf(name, sizeof name, at_role_gguf_name(at_family_find("qwen2"), i % AT_ROLE_COUNT),
+                 i / AT_ROLE_COUNT);
         if (!t->values[i])
             continue;
         put_tensor(&file, name, rows > 1 ? 2 : 1, (uint64_t[]){ cols, rows }, 0, at);

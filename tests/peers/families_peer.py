@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Every family's tiny model through gguf-py and PEFT: families_peer.py ATTUNE.
+"""Every family's tiny model through gguf-py and PEFT: families_peer.py ATTUNE [NAME ...].
 
 A GGUF file of the model (names by gguf-py's table; rows, norms and angles as llama.cpp's converter
 has them) gives the log-probs of its safetensors: 1e-5 relative in F32, 1e-2 in F16. The adapter that
-a step of DPO writes is loaded by PEFT with no key missing and none left over.
+a step of DPO writes is loaded by PEFT with no key missing and none left over, and its log-probs in PEFT are
+those of Attune; where no module is named, those of PEFT's table are adapted.
 """
 
 import json
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -21,9 +23,10 @@ FOLDER = pathlib.Path(__file__).resolve().parent.parent / "golden" / "families"
 sys.path.insert(0, str(FOLDER))
 import families_test as ft  # noqa: E402
 import family_models as fm  # noqa: E402
+import make_families as mf  # noqa: E402
 
-ARCHITECTURE = {"gemma3_text": "gemma3", "mistral": "llama"}  # where it is not the family's name
-INTERLEAVED = ("llama", "mistral", "smollm3")
+ARCHITECTURE = {"falcon_new": "falcon", "gemma3_text": "gemma3", "mistral": "llama"}  # where it is not the family's name
+INTERLEAVED = ("granite", "llama", "mistral", "smollm3")
 # What GGUF files do not say, so that llama.cpp has it fixed: config.json is changed to the same.
 FIXED = {
     "gemma2": {"query_pre_attn_scalar": 8},
@@ -37,20 +40,28 @@ FIXED = {
 }
 
 
+def head_width(c):
+    return c.get("head_dim", c["hidden_size"] // c["num_attention_heads"])
+
+
 def write_metadata(writer, name, c):
+    D = head_width(c)
     writer.add_block_count(c["num_hidden_layers"])
     writer.add_context_length(c["max_position_embeddings"])
     writer.add_embedding_length(c["hidden_size"])
-    writer.add_feed_forward_length(c["intermediate_size"])
+    writer.add_feed_forward_length(c.get("ffn_hidden_size", c["intermediate_size"]))
     writer.add_head_count(c["num_attention_heads"])
-    writer.add_head_count_kv(c["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(c["rms_norm_eps"])
-    writer.add_key_length(c["head_dim"])
-    writer.add_value_length(c["head_dim"])
+    writer.add_head_count_kv(fm.kv_heads(c))
+    if name in fm.WITH_BIAS:
+        writer.add_layer_norm_eps(c.get("layer_norm_epsilon", c.get("layer_norm_eps")))
+    else:
+        writer.add_layer_norm_rms_eps(c["rms_norm_eps"])
+    writer.add_key_length(D)
+    writer.add_value_length(D)
     writer.add_rope_freq_base(c["rope_theta"])
-    if name in INTERLEAVED:
-        writer.add_rope_dimension_count(c["head_dim"])
-    if name in ("gemma2", "gemma3_text", "mistral"):
+    if name in INTERLEAVED or "partial_rotary_factor" in c:
+        writer.add_rope_dimension_count(int(D * c.get("partial_rotary_factor", 1)))
+    if name in ("gemma2", "gemma3_text", "mistral", "phi3"):
         writer.add_sliding_window(c["sliding_window"])
     if name == "gemma2":
         writer.add_attn_logit_softcapping(c["attn_logit_softcapping"])
@@ -58,6 +69,24 @@ def write_metadata(writer, name, c):
     if name == "gemma3_text":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(c["rope_scaling"]["factor"])
+    if name == "granite":
+        writer.add_embedding_scale(c["embedding_multiplier"])
+        writer.add_attention_scale(c["attention_multiplier"])
+        writer.add_residual_scale(c["residual_multiplier"])
+        writer.add_logit_scale(c["logits_scaling"])
+    if name == "phi3":
+        original = c["original_max_position_embeddings"]
+        factor = c["max_position_embeddings"] / original
+        writer.add_rope_scaling_orig_ctx_len(original)
+        writer.add_rope_scaling_attn_factors(np.sqrt(1 + np.log(factor) / np.log(original)))
+
+
+def ungroup(w, c):
+    """Rows of q, then of k and v, from Falcon's groups: llama.cpp's order."""
+    D, groups = head_width(c), fm.kv_heads(c)
+    parts = w.reshape(groups, -1, D, w.shape[1])
+    parts = parts[:, :-2], parts[:, -2], parts[:, -1]
+    return np.concatenate([part.reshape(-1, w.shape[1]) for part in parts])
 
 
 def llama3_divisors(c):
@@ -87,13 +116,19 @@ def write_gguf(name, path, half):
             x = interleave(x, c["num_attention_heads"])
         if name in INTERLEAVED and "k_proj" in key:
             x = interleave(x, c["num_key_value_heads"])
+        if "query_key_value" in key:
+            x = ungroup(x, c)
         if name.startswith("gemma") and key.endswith("norm.weight"):
             x = x + 1
         if half and x.ndim == 2:
             x = x.astype(np.float16)
-        writer.add_tensor(names.get_name(key, try_suffixes=(".weight",)), x)
+        writer.add_tensor(names.get_name(key, try_suffixes=(".weight", ".bias")), x)
     if name == "llama":
         writer.add_tensor("rope_freqs.weight", llama3_divisors(c))
+    if name == "phi3":
+        for kind in ("short", "long"):
+            factors = np.array(c["rope_scaling"][f"{kind}_factor"], dtype=np.float32)
+            writer.add_tensor(f"rope_factors_{kind}.weight", factors)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -102,7 +137,8 @@ def write_gguf(name, path, half):
 
 def gguf_logps(binary, folder):
     keys = {k: v for k, v in ft.KEYS.items() if not k.startswith("adapter")}
-    keys.update(fm.STEP, model_name_or_path="m.gguf", tokenizer=".")
+    keys.update(fm.STEP, lora_target_modules="all-linear")
+    keys.update(model_name_or_path="m.gguf", tokenizer=".")
     (folder / "gguf.json").write_text(json.dumps(keys))
     lines = ft.attune(binary, "score", folder / "gguf.json", "--json").splitlines()
     return [[row[s]["logp"] for s in ("chosen", "rejected")] for row in map(json.loads, lines)]
@@ -120,6 +156,25 @@ def check_gguf(binary, name, folder):
             ft.fail(f"{name}: GGUF")
 
 
+def check_targets(binary, name, folder):
+    """Without lora_target_modules: the modules of PEFT's table, or both refuse."""
+    model_type = fm.FAMILIES[name]["config"]["model_type"]
+    table = peft.utils.constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    keys = {k: v for k, v in ft.KEYS.items() if not k.startswith("adapter")}
+    keys.update(fm.STEP, output_dir="fresh")
+    (folder / "fresh.json").write_text(json.dumps(keys))
+    run = subprocess.run([binary, "dpo", folder / "fresh.json", "--quiet"], capture_output=True,
+                         text=True)
+    want = table.get(model_type)
+    if want is None:
+        if run.returncode != 2 or "lora_target_modules is not set" not in run.stderr:
+            ft.fail(f"{name}: PEFT has no default modules, exit {run.returncode}: {run.stderr}")
+        return
+    got = json.loads((folder / "fresh" / "adapter_config.json").read_text())["target_modules"]
+    if sorted(got) != sorted(want):
+        ft.fail(f"{name}: adapts {got} where nothing is named, PEFT {want}")
+
+
 def check_peft(binary, name, folder):
     fm.write_config(name, folder, {})
     ft.scores(binary, folder, True)
@@ -131,10 +186,15 @@ def check_peft(binary, name, folder):
     missing = [key for key in found.missing_keys if "again" in key]
     if missing or found.unexpected_keys:
         ft.fail(f"{name}: PEFT misses {missing[:2]}, has too much {found.unexpected_keys[:2]}")
+    after = {**ft.KEYS, **fm.STEP, "adapter_name_or_path": "run"}
+    (folder / "after.json").write_text(json.dumps(after))
+    lines = ft.attune(binary, "score", folder / "after.json", "--json").splitlines()
+    got = [[row[s]["logp"] for s in ("chosen", "rejected")] for row in map(json.loads, lines)]
+    ft.require_close(f"{name}: merged in PEFT", got, mf.logps(model.merge_and_unload().eval()))
 
 
 def main():
-    for name in fm.FAMILIES:
+    for name in sys.argv[2:] or fm.FAMILIES:
         with tempfile.TemporaryDirectory() as path:
             folder = pathlib.Path(path)
             fm.write_model(name, folder)
@@ -142,6 +202,7 @@ def main():
             (folder / "rows.jsonl").write_text("".join(line + "\n" for line, _, _ in fm.rows()))
             check_gguf(sys.argv[1], name, folder)
             check_peft(sys.argv[1], name, folder)
+            check_targets(sys.argv[1], name, folder)
     sys.exit(1 if ft.failures else 0)
 
 

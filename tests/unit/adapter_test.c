@@ -10,8 +10,9 @@
 #define CONFIG TMP "/adapter_config.json"
 #define TENSORS TMP "/adapter_model.safetensors"
 
+static const struct at_family family; /* names as Llama has them */
 static const struct at_model_config model = {
-    .C = 8, .H = 2, .G = 1, .D = 4, .F = 12, .V = 16, .L = 2
+    .family = &family, .C = 8, .H = 2, .G = 1, .D = 4, .F = 12, .V = 16, .L = 2
 };
 enum { N_MODULES = 2 * AT_LINEARS, RANK = 3 };
 

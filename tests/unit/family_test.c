@@ -20,10 +20,12 @@ static void every_family_is_found_by_both_names(void **state)
         const char *name, *gguf;
         bool qkv_bias, permutes;
     } want[] = {
-        { "gemma2", "gemma2", false, false },  { "gemma3_text", "gemma3", false, false },
-        { "llama", "llama", false, true },     { "mistral", "llama", false, true },
-        { "qwen2", "qwen2", true, false },     { "qwen3", "qwen3", false, false },
-        { "smollm3", "smollm3", false, true },
+        { "falcon", "falcon", false, false },      { "granite", "granite", false, true },
+        { "olmo2", "olmo2", false, false },        { "phi3", "phi3", false, false },
+        { "stablelm", "stablelm", false, false },  { "gemma2", "gemma2", false, false },
+        { "gemma3_text", "gemma3", false, false }, { "llama", "llama", false, true },
+        { "mistral", "llama", false, true },       { "qwen2", "qwen2", true, false },
+        { "qwen3", "qwen3", false, false },        { "smollm3", "smollm3", false, true },
     };
 
     (void)state;
@@ -43,23 +45,64 @@ static void every_family_is_found_by_both_names(void **state)
 
 static void roles_and_linears_have_their_names(void **state)
 {
+    const struct at_family *llama = at_family_find("llama"), *phi3 = at_family_find("phi3");
+    const struct at_family *falcon = at_family_find("falcon");
+
     (void)state;
     for (uint32_t role = 0; role < AT_ROLE_COUNT; role++) {
-        const bool layered = role >= AT_ATTN_NORM;
+        const bool layered = role >= AT_ATTN_NORM && role != AT_FINAL_NORM_BIAS;
 
-        assert_int_equal(strstr(at_role_name(at_family_find("llama"), role), "%u") != NULL,
-                         layered);
-        assert_int_equal(strstr(at_role_gguf_name(role), "%u") != NULL, layered);
+        assert_int_equal(strstr(at_role_name(llama, role), "%u") != NULL, layered);
+        assert_int_equal(strstr(at_role_gguf_name(llama, role), "%u") != NULL, layered);
     }
     for (uint32_t i = 0; i < AT_LINEARS; i++) {
-        const size_t n = strlen(at_linear_path(i));
+        const size_t n = strlen(at_linear_path(llama, i));
 
-        assert_memory_equal(at_role_name(at_family_find("llama"), AT_Q + i), at_linear_path(i), n);
-        assert_string_equal(at_role_name(at_family_find("llama"), AT_Q + i) + n, ".weight");
-        assert_string_equal(at_linear_path(i) + n - strlen(at_linear_name(i)), at_linear_name(i));
+        assert_memory_equal(at_role_name(llama, AT_Q + i), at_linear_path(llama, i), n);
+        assert_string_equal(at_role_name(llama, AT_Q + i) + n, ".weight");
+        assert_string_equal(at_linear_path(llama, i) + n - strlen(at_linear_name(llama, i)),
+                            at_linear_name(llama, i));
+        assert_int_equal(at_linear_module(llama, i), i);
     }
-    assert_string_equal(at_linear_name(3), "o_proj");
-    assert_string_equal(at_role_gguf_name(AT_DOWN), "blk.%u.ffn_down.weight");
+    assert_string_equal(at_linear_name(llama, 3), "o_proj");
+    assert_string_equal(at_role_gguf_name(llama, AT_DOWN), "blk.%u.ffn_down.weight");
+    assert_string_equal(at_linear_name(phi3, 2), "qkv_proj");
+    assert_int_equal(at_linear_module(phi3, 2), 0);
+    assert_int_equal(at_linear_module(phi3, 3), 3);
+    assert_int_equal(at_linear_module(phi3, 5), 4);
+    assert_null(at_linear_path(falcon, 4));
+    assert_null(at_role_name(falcon, AT_MLP_NORM));
+    assert_int_equal(at_linear_module(falcon, 5), 5);
+    assert_string_equal(at_role_name(at_family_variant(falcon), AT_MLP_NORM),
+                        "transformer.h.%u.ln_mlp.weight");
+    assert_null(at_family_variant(at_family_variant(falcon)));
+    assert_null(at_family_variant(llama));
+}
+
+/* A fused matrix's rows: side by side, or grouped by key-value head. */
+static void rows_of_modules_are_found(void **state)
+{
+    struct at_model_config c = { .C = 40, .H = 4, .G = 2, .D = 8, .F = 20 };
+    uint32_t in, out;
+
+    (void)state;
+    c.family = at_family_find("phi3");
+    at_module_shape(&c, 1, &in, &out);
+    assert_int_equal(in, 40);
+    assert_int_equal(out, 32 + 16 + 16);
+    assert_int_equal(at_module_row(&c, 0, 31, false), 31);
+    assert_int_equal(at_module_row(&c, 1, 3, false), 32 + 3);
+    assert_int_equal(at_module_row(&c, 2, 3, false), 48 + 3);
+    assert_int_equal(at_module_row(&c, 5, 7, false), 20 + 7);
+    assert_int_equal(at_module_row(&c, 6, 7, false), 7);
+    c.family = at_family_find("falcon"); /* q0 q1 k v of each of two groups, 8 rows each */
+    assert_int_equal(at_module_row(&c, 0, 8 + 1, false), 8 + 1);
+    assert_int_equal(at_module_row(&c, 0, 16 + 1, false), 32 + 1);
+    assert_int_equal(at_module_row(&c, 1, 2, false), 16 + 2);
+    assert_int_equal(at_module_row(&c, 1, 8 + 2, false), 48 + 2);
+    assert_int_equal(at_module_row(&c, 2, 8 + 2, false), 56 + 2);
+    assert_int_equal(at_module_row(&c, 2, 8 + 2, true), 48 + 10);
+    assert_int_equal(at_module_row(&c, 5, 7, false), 7);
 }
 
 /* ---- config.json ---- */
@@ -187,8 +230,12 @@ static void json_that_is_not_computed_is_refused_by_name(void **state)
         { ",\"layer_types\":[\"full_attention\"]", "layer_types must be an array of 3 entries" },
         { ",\"layer_types\":[\"a\",\"b\",\"c\"]", "layer_types holds \"a\"" },
         { ",\"rope_scaling\":{\"type\":\"linear\"}", "rope_scaling: factor is 0" },
+        { ",\"rope_scaling\":{\"type\":\"proportional\",\"factor\":2}",
+          "rope_scaling has kind \"proportional\"" },
         { ",\"rope_scaling\":{\"type\":\"longrope\",\"factor\":2}",
-          "rope_scaling has kind \"longrope\"" },
+          "short_factor must be a list of at most 512 numbers" },
+        { ",\"rope_scaling\":{\"type\":\"longrope\",\"factor\":2,\"short_factor\":[1,0]}",
+          "value 1 of short_factor must be a number above 0" },
         { ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}", "low_freq_factor is 0" },
         { ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,"
           "\"high_freq_factor\":1}",
@@ -216,7 +263,8 @@ static void json_that_is_not_computed_is_refused_by_name(void **state)
         require_message("c.json");
     }
     assert_int_equal(read_json(&c, "gpt2", ""), AT_DATA);
-    require_message("model_type \"gpt2\" is not known; known: gemma2, gemma3_text, llama");
+    require_message(
+        "model_type \"gpt2\" is not known; known: falcon, gemma2, gemma3_text, granite");
     assert_int_equal(read_json(&c, "gemma3_text", ",\"sliding_window\":null"), AT_DATA);
     require_message("sliding_window is missing or 0");
     assert_int_equal(read_json(&c, "gemma3_text", ",\"attn_logit_softcapping\":50"), AT_DATA);
@@ -427,7 +475,7 @@ static void gguf_that_is_not_computed_is_refused_by_name(void **state)
     }
     assert_int_equal(read_gguf(&c, "gpt2", &(struct change){ 0 }), AT_DATA);
     require_message(
-        "general.architecture \"gpt2\" is not known; known: gemma2, gemma3_text, llama");
+        "general.architecture \"gpt2\" is not known; known: falcon, gemma2, gemma3_text, granite");
     REQUIRE_OK(
         read_gguf(&c, "llama",
                   &(struct change){ .key = "llama.rope.scaling.type", .type = 8, .text = "none" }));
@@ -438,6 +486,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(every_family_is_found_by_both_names, make_folder),
         cmocka_unit_test_setup(roles_and_linears_have_their_names, make_folder),
+        cmocka_unit_test_setup(rows_of_modules_are_found, make_folder),
         cmocka_unit_test_setup(llama_config_is_read, make_folder),
         cmocka_unit_test_setup(qwen2_config_is_read, make_folder),
         cmocka_unit_test_setup(layers_and_defaults_of_families_are_read, make_folder),

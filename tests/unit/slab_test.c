@@ -276,6 +276,35 @@ static void slab_of_a_pair_is_as_written_out(void **state)
 }
 
 /* Of every pair and by position: as many rows of full weight as the shorter side has targets. */
+/* Sides of more than 3 tokens have their positions in a second table, 100 rows on. Sides that share
+ * a prefix are long or short together; of others each is for itself. */
+static void slab_of_long_sides_has_other_positions(void **state)
+{
+    static const int32_t prefix[] = { 10, 11 }, a[] = { 20, 21, 22 }, b[] = { 30, 31 };
+    static const uint8_t ones[] = { 1, 1, 1 }, later[] = { 0, 1, 1 };
+    const struct at_row both = { .prefix = prefix,
+                                 .n_prefix = 2,
+                                 .n_prompt = 2,
+                                 .n_segments = 2,
+                                 .segment = { { a, ones, 3, 3 }, { b, ones, 2, 2 } } };
+    const struct at_row apart = { .n_segments = 2,
+                                  .segment = { { prefix, later, 2, 1 }, { a, later, 3, 2 } } };
+    const struct at_row *rows[] = { &both, &apart };
+    static const int32_t shared[] = { 100, 101, 102, 103, 104, 102, 103, 0, 1, 100, 101, 102 };
+    struct at_slab slab;
+
+    (void)state;
+    assert_int_equal(at_slab_init(&slab, 64), AT_OK);
+    slab.long_from = 3;
+    slab.long_offset = 100;
+    at_slab_fill(&slab, &rows[0], 1);
+    assert_memory_equal(slab.positions, shared, 7 * sizeof *shared);
+    slab.long_from = 2;
+    at_slab_fill(&slab, rows, 2);
+    assert_memory_equal(slab.positions, shared, sizeof shared);
+    at_slab_release(&slab);
+}
+
 static void slab_weighed_rows_past_the_shorter_side(void **state)
 {
     struct at_rng rng = at_rng_make(7, AT_RNG_TEST, 0, 0);
@@ -391,6 +420,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slab_of_a_pair_is_as_written_out),
+        cmocka_unit_test(slab_of_long_sides_has_other_positions),
         cmocka_unit_test(slab_of_a_pair_that_is_read_at_its_ends),
         cmocka_unit_test(slab_of_shared_rows_equals_its_definition),
         cmocka_unit_test(slab_of_unshared_rows_equals_its_definition),

@@ -47,8 +47,46 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+LONG = {
+    "type": "longrope",
+    "short_factor": [1.0, 1.3, 1.7],
+    "long_factor": [1.1, 4.0, 9.0],
+}
+SQUARE = {**SIZES, "hidden_size": 48}  # head_dim is hidden / heads
+FALCON = {
+    k: v for k, v in SQUARE.items() if k not in ("num_key_value_heads", "rms_norm_eps", "head_dim")
+}
+FALCON.update(
+    model_type="falcon",
+    activation="gelu",
+    alibi=False,
+    bias=False,
+    parallel_attn=True,
+    layer_norm_epsilon=0.01,
+    ffn_hidden_size=28,
+    rope_theta=10000.0,
+    tie_word_embeddings=True,
+)
 FULL, SLIDING = "full_attention", "sliding_attention"
 FAMILIES = {
+    "falcon": {
+        "class": "FalconForCausalLM",
+        "config": {**FALCON, "new_decoder_architecture": False, "multi_query": True},
+        "flags": {"epsilon": {"layer_norm_epsilon": 1e-5}, "base": {"rope_theta": 10.0}},
+        "inner": ["biases", "means", "gelu", "parallel"],
+    },
+    "falcon_new": {
+        "class": "FalconForCausalLM",
+        "config": {
+            **FALCON,
+            "new_decoder_architecture": True,
+            "multi_query": False,
+            "num_kv_heads": 2,
+            "tie_word_embeddings": False,
+        },
+        "flags": {"epsilon": {"layer_norm_epsilon": 1e-5}, "base": {"rope_theta": 10.0}},
+        "inner": ["biases", "means", "gelu", "parallel", "groups", "norms apart"],
+    },
     "gemma2": {
         "class": "Gemma2ForCausalLM",
         "config": {
@@ -90,6 +128,25 @@ FAMILIES = {
         },
         "inner": ["norm offset", "post-norms", "embedding scale", "gelu", "head norms"],
     },
+    "granite": {
+        "class": "GraniteForCausalLM",
+        "config": {
+            **SIZES,
+            "model_type": "granite",
+            "rope_theta": 10000.0,
+            "embedding_multiplier": 1.7,
+            "attention_multiplier": 0.2,
+            "residual_multiplier": 0.6,
+            "logits_scaling": 1.4,
+            "tie_word_embeddings": True,
+        },
+        "flags": {
+            "embeddings": {"embedding_multiplier": 1.0},
+            "scores": {"attention_multiplier": 8**-0.5},
+            "residual": {"residual_multiplier": 1.0},
+            "logits": {"logits_scaling": 1.0},
+        },
+    },
     "llama": {
         "class": "LlamaForCausalLM",
         "config": {
@@ -120,6 +177,40 @@ FAMILIES = {
         "class": "MistralForCausalLM",
         "config": {**SIZES, "model_type": "mistral", "sliding_window": 7, "rope_theta": 10000.0},
         "flags": {"window": {"sliding_window": None}, "its size": {"sliding_window": 9}},
+    },
+    "olmo2": {
+        "class": "Olmo2ForCausalLM",
+        "config": {**SIZES, "model_type": "olmo2", "rope_theta": 10000.0},
+        "flags": {"base": {"rope_theta": 10.0}},
+        "inner": ["post-norms", "head norms", "wide norms"],
+    },
+    "phi3": {
+        "class": "Phi3ForCausalLM",
+        "config": {
+            **SQUARE,
+            "model_type": "phi3",
+            "partial_rotary_factor": 0.75,
+            "rope_theta": 100.0,
+            "rope_scaling": LONG,
+            "original_max_position_embeddings": 40,
+            "sliding_window": 12,
+        },
+        "flags": {
+            "window": {"sliding_window": None},
+            "short factors": {"rope_scaling": {**LONG, "short_factor": [1.0, 1.0, 1.0]}},
+            "long factors": {"rope_scaling": {**LONG, "long_factor": [1.0, 1.0, 1.0]}},
+            "attention factor": {"rope_scaling": {**LONG, "attention_factor": 1.0}},
+            "where long begins": {"original_max_position_embeddings": 48},
+            "partial turn": {
+                "partial_rotary_factor": 0.5,
+                "rope_scaling": {**LONG, "short_factor": [1.0, 1.3], "long_factor": [1.1, 4.0]},
+            },
+        },
+        "rope": {
+            "none": None,
+            "su": {**LONG, "type": "su", "original_max_position_embeddings": 40},
+            "attention_factor": {**LONG, "attention_factor": 1.3},
+        },
     },
     "qwen3": {
         "class": "Qwen3ForCausalLM",
@@ -159,16 +250,58 @@ FAMILIES = {
             },
         },
     },
+    "stablelm": {
+        "class": "StableLmForCausalLM",
+        "config": {
+            **SQUARE,
+            "model_type": "stablelm",
+            "layer_norm_eps": 0.01,
+            "rope_theta": 100.0,
+            "partial_rotary_factor": 0.5,
+            "use_qkv_bias": True,
+        },
+        "flags": {
+            "partial turn": {"partial_rotary_factor": 1.0},
+            "epsilon": {"layer_norm_eps": 1e-5},
+        },
+        "inner": ["biases", "means", "qkv biases"],
+    },
 }
-LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+WITH_BIAS = ("falcon", "falcon_new", "stablelm")  # of norms
 RANK, ALPHA = 2, 4
+
+
+def kv_heads(config):
+    """Falcon's depend on its architecture."""
+    if config["model_type"] == "falcon":
+        return config["num_kv_heads"] if config["new_decoder_architecture"] else 1
+    return config["num_key_value_heads"]
+
+
+def layer_prefix(name):
+    return "transformer.h." if name.startswith("falcon") else "model.layers."
 
 
 def shapes(name):
     """Linear layers of a decoder layer: module -> (outputs, inputs)."""
     c = FAMILIES[name]["config"]
-    C, F, D = c["hidden_size"], c["intermediate_size"], c["head_dim"]
-    q, k = c["num_attention_heads"] * D, c["num_key_value_heads"] * D
+    C, D = c["hidden_size"], c.get("head_dim", 8)
+    F = c.get("ffn_hidden_size", c["intermediate_size"])
+    q, k = c["num_attention_heads"] * D, kv_heads(c) * D
+    if name.startswith("falcon"):
+        return {
+            "self_attention.query_key_value": (q + 2 * k, C),
+            "self_attention.dense": (C, q),
+            "mlp.dense_h_to_4h": (F, C),
+            "mlp.dense_4h_to_h": (C, F),
+        }
+    if name == "phi3":
+        return {
+            "self_attn.qkv_proj": (q + 2 * k, C),
+            "self_attn.o_proj": (C, q),
+            "mlp.gate_up_proj": (2 * F, C),
+            "mlp.down_proj": (C, F),
+        }
     return {
         "self_attn.q_proj": (q, C),
         "self_attn.k_proj": (k, C),
@@ -180,14 +313,27 @@ def shapes(name):
     }
 
 
+def linears(name):
+    return [module.split(".")[1] for module in shapes(name)]
+
+
 def norms(name):
     """Norms of a decoder layer: module -> length."""
     c = FAMILIES[name]["config"]
-    out = {"input_layernorm": c["hidden_size"], "post_attention_layernorm": c["hidden_size"]}
+    C, D = c["hidden_size"], c.get("head_dim", 8)
+    if name == "falcon":
+        return {"input_layernorm": C}
+    if name == "falcon_new":
+        return {"ln_attn": C, "ln_mlp": C}
+    out = {"input_layernorm": C, "post_attention_layernorm": C}
     if name.startswith("gemma"):
-        out["pre_feedforward_layernorm"] = out["post_feedforward_layernorm"] = c["hidden_size"]
+        out["pre_feedforward_layernorm"] = out["post_feedforward_layernorm"] = C
     if name in ("gemma3_text", "qwen3"):
-        out["self_attn.q_norm"] = out["self_attn.k_norm"] = c["head_dim"]
+        out["self_attn.q_norm"] = out["self_attn.k_norm"] = D
+    if name == "olmo2":
+        heads = c["num_attention_heads"], c["num_key_value_heads"]
+        out = {"post_attention_layernorm": C, "post_feedforward_layernorm": C}
+        out.update({"self_attn.q_norm": heads[0] * D, "self_attn.k_norm": heads[1] * D})
     return out
 
 
@@ -200,23 +346,32 @@ def norm_weights(rng, n, gemma):
     return array.array("f", (x + (0 if gemma else 1) for x in uniform(rng, n, 0.3)))
 
 
+def put_norm(out, rng, name, path, n):
+    out[path + ".weight"] = ([n], norm_weights(rng, n, name.startswith("gemma")))
+    if name in WITH_BIAS:
+        out[path + ".bias"] = ([n], uniform(rng, n, 0.3))
+
+
 def model_tensors(name):
     """name -> (shape, floats)."""
     rng = random.Random(f"{name} weights")
     config = FAMILIES[name]["config"]
     C, V = config["hidden_size"], config["vocab_size"]
-    gemma = name.startswith("gemma")
-    out = {"model.embed_tokens.weight": ([V, C], uniform(rng, V * C, 0.4))}
+    falcon = name.startswith("falcon")
+    embed = "transformer.word_embeddings" if falcon else "model.embed_tokens"
+    out = {embed + ".weight": ([V, C], uniform(rng, V * C, 0.4))}
     if not config["tie_word_embeddings"]:
         out["lm_head.weight"] = ([V, C], uniform(rng, V * C, 0.4))
     for layer in range(config["num_hidden_layers"]):
-        prefix = f"model.layers.{layer}."
+        prefix = f"{layer_prefix(name)}{layer}."
         for module, (rows, cols) in shapes(name).items():
             values = uniform(rng, rows * cols, 1.4 / cols**0.5)
             out[prefix + module + ".weight"] = ([rows, cols], values)
+            if config.get("use_qkv_bias") and module[-6:] in ("q_proj", "k_proj", "v_proj"):
+                out[prefix + module + ".bias"] = ([rows], uniform(rng, rows, 0.3))
         for module, n in norms(name).items():
-            out[prefix + module + ".weight"] = ([n], norm_weights(rng, n, gemma))
-    out["model.norm.weight"] = ([C], norm_weights(rng, C, gemma))
+            put_norm(out, rng, name, prefix + module, n)
+    put_norm(out, rng, name, "transformer.ln_f" if falcon else "model.norm", C)
     return out
 
 
@@ -226,7 +381,7 @@ def adapter_tensors(name):
     out = {}
     for layer in range(FAMILIES[name]["config"]["num_hidden_layers"]):
         for module, (rows, cols) in shapes(name).items():
-            path = f"base_model.model.model.layers.{layer}.{module}"
+            path = f"base_model.model.{layer_prefix(name)}{layer}.{module}"
             A, B = uniform(rng, RANK * cols, 0.3), uniform(rng, rows * RANK, 0.1)
             out[path + ".lora_A.weight"] = ([RANK, cols], A)
             out[path + ".lora_B.weight"] = ([rows, RANK], B)
@@ -263,7 +418,7 @@ def write_adapter(name, folder):
     folder.mkdir(parents=True, exist_ok=True)
     run = HERE.parent / "dpo_sigmoid" / "init_adapter" / "adapter_config.json"
     settings = json.loads(run.read_text())
-    settings.update(r=RANK, lora_alpha=ALPHA, target_modules=LINEARS, base_model_name_or_path=name)
+    settings.update(r=RANK, lora_alpha=ALPHA, target_modules=linears(name), base_model_name_or_path=name)
     (folder / "adapter_config.json").write_text(json.dumps(settings))
     write_safetensors(folder / "adapter_model.safetensors", adapter_tensors(name))
 

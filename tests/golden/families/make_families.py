@@ -60,20 +60,71 @@ class Same(torch.nn.Module):
         return x
 
 
-def switch_off(model, flag):
-    """Takes a flag out of a transformers model that has it."""
+class Uncentred(torch.nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x) + self.weight * x.mean(-1, keepdim=True)
+
+
+def swap_rows(linear, heads):
+    """q, k and v side by side where they were grouped."""
+    w = linear.weight.data
+    groups = w.reshape(heads, -1, 8, w.shape[1])
+    parts = groups[:, :-2], groups[:, -2], groups[:, -1]
+    linear.weight.data = torch.cat([part.reshape(-1, w.shape[1]) for part in parts])
+
+
+def switch_off_norms(model, flag):
     for module in model.modules():
         kind = type(module).__name__
         if flag == "norm offset" and kind.endswith("RMSNorm"):
             module.weight.data -= 1
+        if flag == "head norms" and hasattr(module, "q_norm"):
+            module.q_norm, module.k_norm = Same(), Same()
+        if flag == "wide norms" and hasattr(module, "q_norm"):
+            for norm in (module.q_norm, module.k_norm):
+                norm.forward = lambda x, norm=norm: (
+                    torch.nn.functional.rms_norm(x.unflatten(-1, (-1, 8)), (8,), eps=1e-5)
+                    * norm.weight.unflatten(-1, (-1, 8))
+                ).flatten(-2)
+        if flag == "post-norms" and hasattr(module, "post_feedforward_layernorm"):
+            module.post_attention_layernorm = module.post_feedforward_layernorm = Same()
+        if flag == "biases" and isinstance(module, torch.nn.LayerNorm):
+            module.bias.data.zero_()
+        if flag == "means" and isinstance(module, torch.nn.LayerNorm):
+            module.__class__ = Uncentred
+        if flag == "norms apart" and hasattr(module, "ln_mlp"):
+            module.ln_mlp = module.ln_attn
+
+
+def switch_off(model, flag):
+    """Takes a flag out of a transformers model that has it."""
+    switch_off_norms(model, flag)
+    for module in model.modules():
+        kind = type(module).__name__
         if flag == "embedding scale" and hasattr(module, "embed_scale"):
             module.embed_scale.fill_(1.0)
         if flag == "gelu" and kind.endswith("MLP"):
-            module.act_fn = torch.nn.SiLU()
-        if flag == "head norms" and hasattr(module, "q_norm"):
-            module.q_norm, module.k_norm = Same(), Same()
-        if flag == "post-norms" and hasattr(module, "post_feedforward_layernorm"):
-            module.post_attention_layernorm = module.post_feedforward_layernorm = Same()
+            module.act_fn = module.act = torch.nn.SiLU()
+        if flag == "qkv biases" and hasattr(module, "q_proj"):
+            for linear in (module.q_proj, module.k_proj, module.v_proj):
+                linear.bias.data.zero_()
+        if flag == "groups" and hasattr(module, "query_key_value"):
+            swap_rows(module.query_key_value, module.num_kv_heads)
+        if flag == "parallel" and kind == "FalconDecoderLayer":
+            make_serial(module)
+
+
+def make_serial(layer):
+    """The MLP reads the residual behind attention."""
+    norm = layer.ln_mlp if hasattr(layer, "ln_mlp") else layer.input_layernorm
+
+    def forward(x, **kwargs):
+        first = layer.ln_attn if hasattr(layer, "ln_attn") else layer.input_layernorm
+        out = layer.self_attention(first(x), **{"layer_past": None, **kwargs})
+        x = x + out[0]
+        return x + layer.mlp(norm(x)), *out[1:]
+
+    layer.forward = forward
 
 
 def check_inner_flags(name, folder, expected):
