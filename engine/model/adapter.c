@@ -174,6 +174,11 @@ static AT_CHECKED read_saved(struct at_adapter *out, const struct at_model_confi
                  "%s",
                  name, module,
                  model->value_head ? "score and embed_tokens" : "lm_head and embed_tokens");
+        if (saved == AT_SAVED_EMBED && !at_family_saves_embedding(model->family))
+            FAIL(AT_DATA,
+                 "%s: modules_to_save holds \"%.40s\", which this version does not read for %s "
+                 "models",
+                 name, module, model->family->name);
         out->trains_saved[saved] = true;
     }
 done:

@@ -324,6 +324,11 @@ const char *at_role_gguf_name(const struct at_family *family, enum at_role role)
     return names_of(family, role)->gguf;
 }
 
+bool at_family_saves_embedding(const struct at_family *family)
+{
+    return strcmp(at_role_name(family, AT_EMBED), usual_names[AT_EMBED].hf) == 0;
+}
+
 const char *at_linear_path(const struct at_family *family, uint32_t i)
 {
     AT_REQUIRE(i < AT_LINEARS);

@@ -102,6 +102,8 @@ const struct at_family *at_family_variant(const struct at_family *family);
  * has no such tensor, whatever the configuration says. */
 const char *at_role_name(const struct at_family *family, enum at_role role);
 const char *at_role_gguf_name(const struct at_family *family, enum at_role role);
+/* Whether the embedding has the name, embed_tokens, that adapters' files save it under. */
+bool at_family_saves_embedding(const struct at_family *family);
 /* PEFT's module name of linear i: "q_proj", "qkv_proj", ..., and its path,
  * "model.layers.%u.self_attn.q_proj". NULL: there is no such linear. */
 const char *at_linear_name(const struct at_family *family, uint32_t i);

@@ -336,6 +336,12 @@ static AT_CHECKED modules_to_save(const struct at_run *run, bool out[AT_SAVED_CO
 
     for (size_t i = 0; i < list->n; i++) {
         const enum at_saved module = at_saved_find(list->items[i]);
+        const struct at_family *family = run->bundle.config.family;
+        if (module == AT_SAVED_EMBED && !at_family_saves_embedding(family))
+            return at_fail(AT_USAGE,
+                           "lora_modules_to_save: this version does not train the embedding of %s "
+                           "models beside an adapter",
+                           family->name);
         if (module == AT_SAVED_HEAD && rewards)
             return at_fail(
                 AT_USAGE,

@@ -72,6 +72,7 @@ static void roles_and_linears_have_their_names(void **state)
     assert_int_equal(at_linear_module(phi3, 5), 4);
     assert_null(at_linear_path(falcon, 4));
     assert_null(at_role_name(falcon, AT_MLP_NORM));
+    assert_true(at_family_saves_embedding(phi3) && !at_family_saves_embedding(falcon));
     assert_int_equal(at_linear_module(falcon, 5), 5);
     assert_string_equal(at_role_name(at_family_variant(falcon), AT_MLP_NORM),
                         "transformer.h.%u.ln_mlp.weight");
