@@ -54,7 +54,14 @@ static AT_CHECKED plan(struct adapter_file *f)
 {
     enum at_status st = AT_OK;
     const size_t n = f->stack->stack[0]->n_modules;
+    const struct at_family *family = f->stack->config->family;
 
+    for (uint32_t i = 0; i < AT_LINEARS; i++)
+        if (at_linear_module(family, i) != i)
+            FAIL(AT_DATA,
+                 "adapters of %s, whose layers share matrices, are not exported as GGUF; their "
+                 "PEFT folder is what training wrote",
+                 family->name);
     TRY(at_arena_alloc(&f->arena, &f->ranks, n, sizeof *f->ranks));
     TRY(at_arena_alloc(&f->arena, &f->tensors, 2 * n, sizeof *f->tensors));
     for (uint32_t k = 0; k < n; k++) {
@@ -65,7 +72,7 @@ static AT_CHECKED plan(struct adapter_file *f)
         if (f->ranks[k] == 0)
             continue;
         at_linear_shape(f->stack->config, k % AT_LINEARS, &in, &out);
-        TRY(at_arena_printf(&f->arena, &name, at_role_gguf_name(AT_Q + k % AT_LINEARS),
+        TRY(at_arena_printf(&f->arena, &name, at_role_gguf_name(family, AT_Q + k % AT_LINEARS),
                             k / AT_LINEARS));
         TRY(at_arena_printf(&f->arena, &a, "%s.lora_a", name));
         TRY(at_arena_printf(&f->arena, &b, "%s.lora_b", name));

@@ -63,8 +63,6 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
  * AT_DATA. */
 AT_CHECKED at_adapter_read_file(float *out, const struct at_adapter *adapter, uint32_t k,
                                 char part);
-/* Inputs and outputs of linear i. */
-void at_linear_shape(const struct at_model_config *c, uint32_t i, uint32_t *in, uint32_t *out);
 /* Plans a reference copy for a trainable adapter that has none, as its reference will change. */
 AT_CHECKED at_adapter_plan_reference(struct at_adapter *adapter,
                                      const struct at_model_config *model, struct at_pool *frozen);
