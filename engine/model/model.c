@@ -423,13 +423,6 @@ bool at_model_trains_embedding(const struct at_model *model)
 
 /* ---- upload ---- */
 
-uint64_t at_rotary_row(uint32_t D, uint64_t row)
-{
-    const uint64_t in_head = row % D;
-
-    return row - in_head + 2 * (in_head % (D / 2)) + in_head / (D / 2);
-}
-
 /* Where a row of a linear layer or its bias lies in the file. */
 struct row_place {
     const struct at_model_config *config;

@@ -41,3 +41,10 @@ uint64_t at_module_row(const struct at_model_config *c, uint32_t i, uint64_t row
         at_linear_shape(c, k, &in, &out);
     return row;
 }
+
+uint64_t at_rotary_row(uint32_t D, uint64_t row)
+{
+    const uint64_t in_head = row % D;
+
+    return row - in_head + 2 * (in_head % (D / 2)) + in_head / (D / 2);
+}
