@@ -72,14 +72,14 @@ forky_device() {
         return 0
     }
     mkdir -p "$build/forky"
-    printf '#!/bin/sh\nexec %s %s "$@"\n' "$forky/run" "$(pwd)/$build/attune" >"$build/forky/attune"
+    printf '#!/bin/sh\nexec %s %s "$@"\n' "$forky/attune/run" "$(pwd)/$build/attune" >"$build/forky/attune"
     chmod +x "$build/forky/attune"
     found=$("$build/forky/attune" devices --quiet 2>&1 | head -n 2 | tr -s ' \n' ' ' || true)
     begin=$(date +%s)
     p=0 f=0
     for test in parity.halves e2e.halves; do
         case $test in
-        parity.halves) set -- "$forky/run" "$build/tests/parity_halves" ;;
+        parity.halves) set -- "$forky/attune/run" "$build/tests/parity_halves" ;;
         *) set -- python3 tests/e2e/halves_test.py . "$build/forky" ;;
         esac
         log=$build/devices-llvmpipe-forky-$test.log
