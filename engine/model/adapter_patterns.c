@@ -76,8 +76,9 @@ static const char *nearest(const char *key, char *const *modules, const bool *ad
     size_t least = SIZE_MAX;
 
     for (size_t k = 0; k < n; k++) {
-        const char *names[] = { strrchr(modules[k], '.') + 1, modules[k] };
-        for (size_t i = 0; i < AT_COUNT(names) && adapted[k]; i++) {
+        const char *dot = modules[k] ? strrchr(modules[k], '.') : NULL;
+        const char *names[] = { dot ? dot + 1 : "", dot ? modules[k] : "" };
+        for (size_t i = 0; i < AT_COUNT(names) && adapted[k] && dot; i++) {
             const size_t d = at_edit_distance(key, names[i]);
             if (!best || d < least) {
                 least = d;

@@ -503,7 +503,7 @@ static void mlp_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint3
     const struct at_layer_grads *grads = model->trainable ? &model->grads[l] : &none;
     const struct at_tensor dy = output_bwd(s, d, dx, part(a->mlp_out, T, c->C), a->rstd_mlp,
                                            layer->mlp_post_norm, grads->mlp_post_norm);
-    struct at_tensor h = { .view = { NULL, 0, 0 } };
+    struct at_tensor h;
 
     activate(s, d, m, gate, up);
     at_decoder_linear_bwd(s, d, dm, dy, m, l, LIN_DOWN, false);
@@ -565,7 +565,7 @@ static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l,
     const bool in_place = c->family->no_pre_norms;
     const struct at_tensor x = part(a->x, T, c->C);
     const struct at_layer_grads *grads = model->trainable ? &model->grads[l] : &none;
-    struct at_tensor dh = { .view = { NULL, 0, 0 } }, h = dh, dq = dh, dk = dh;
+    struct at_tensor dh = { .view = { NULL, 0, 0 } }, h, dq, dk;
 
     scores_bwd(s, d, l, T, d_out, &dq, &dk);
     h = read_again(s, d, a->rstd1, x, layer->attn_norm, layer->attn_norm_bias);

@@ -2,9 +2,14 @@
 """DPO steps of TRL and of Attune on the same model, rows and machine, in one run.
 
   side_by_side.py ATTUNE PEERS_FOLDER [--words 60] [--steps 4] [--batch 4] [--dtype float32]
-Needs the environment of tests/peers/setup.sh. TRL: LoRA r=16 on all linear layers, its defaults
-otherwise, without gradient checkpointing; the first step is left out on both sides. Attune's first
-epoch computes the reference too; later epochs take it from the cache, and both are printed.
+                  [--shape smollm2|tiny|0.5b|1.5b] [--gpu]
+Needs the environment of tests/peers/setup.sh, or with --python PROGRAM another one with torch,
+transformers, trl, peft and datasets. TRL: LoRA r=16 on all linear layers, its defaults otherwise (with
+sdpa), without gradient checkpointing; the first step is left out on both sides. Attune's first epoch
+computes the reference too; later epochs take it from the cache, and both are printed.
+smollm2 is the real model of PEERS_FOLDER; the other shapes are Qwen2's with random weights in bfloat16,
+made here, with a small tokenizer. --gpu: TRL on torch's accelerator and memory of the device; Attune
+takes the first device that `attune devices` lists.
 """
 import argparse
 import json
@@ -20,6 +25,26 @@ import tempfile
 WORDS = ("the a we you it day time work home road light water paper table window question answer "
          "small large early late warm plain open clear simple often never always here there under "
          "over walk write read carry bring find keep leave begin end turn hold send call help").split()
+
+
+SHAPES = {"tiny": (64, 176, 2, 4, 2), "0.5b": (896, 4864, 24, 14, 2), "1.5b": (1536, 8960, 28, 12, 2)}
+
+
+def make_model(folder, shape):
+    """Qwen2 of this shape (width, feed-forward width, layers, heads, kv heads) with random weights."""
+    import shutil
+    import torch
+    import transformers
+    width, inner, layers, heads, groups = SHAPES[shape]
+    config = transformers.Qwen2Config(
+        vocab_size=151936, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=groups, tie_word_embeddings=True)
+    torch.manual_seed(0)
+    model = transformers.Qwen2ForCausalLM(config).to(torch.bfloat16)
+    model.save_pretrained(folder)
+    tokenizer = pathlib.Path(__file__).parent.parent / "golden/models/tiny_qwen2"
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tokenizer / name, folder)
 
 
 def rows(path, n, words):
@@ -52,17 +77,20 @@ def run_trl(model, data, arguments):
             times.append(time.perf_counter() - self.begin)
 
     config = trl.DPOConfig(output_dir=tempfile.mkdtemp(), per_device_train_batch_size=arguments.batch,
-                           max_steps=arguments.steps, report_to="none", use_cpu=True, logging_steps=1,
+                           max_steps=arguments.steps, report_to="none", use_cpu=not arguments.gpu, logging_steps=1,
                            gradient_checkpointing=False, save_strategy="no", max_length=2048,
                            bf16=arguments.dtype == "bfloat16", precompute_ref_log_probs=arguments.cached)
     trainer = trl.DPOTrainer(
-        model=transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        model=transformers.AutoModelForCausalLM.from_pretrained(
+            model, dtype=torch.bfloat16 if arguments.gpu else torch.float32, attn_implementation="sdpa"),
         args=config, train_dataset=datasets.load_dataset("json", data_files=str(data), split="train"),
         processing_class=transformers.AutoTokenizer.from_pretrained(model),
         peft_config=peft.LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
         callbacks=[Clock()])
     trainer.train()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if arguments.gpu:
+        peak = torch.cuda.max_memory_allocated()
     print("RESULT " + json.dumps({"steps": times, "peak": peak}))
 
 
@@ -76,10 +104,12 @@ def run_attune(binary, model, data, out, arguments):
                          capture_output=True, text=True)
     if run.returncode != 0:
         sys.exit(run.stderr)
-    times = [json.loads(line)["step_time_s"] for line in (out / "timing.jsonl").read_text().splitlines()]
+    timing = [json.loads(line) for line in (out / "timing.jsonl").read_text().splitlines()]
+    times = [line["step_time_s"] for line in timing]
     record = json.loads((out / "run.json").read_text())
     half = n // arguments.batch
-    return {"first": times[1:half], "cached": times[half:], "peak": record["host_peak_bytes"],
+    return {"first": times[1:half], "cached": times[half:], "device": record["device"]["name"],
+            "peak": timing[-1]["device_bytes"] if arguments.gpu else record["host_peak_bytes"],
             "tokens": record["tokens_computed"] / len(times), "given": record["tokens_given"] / len(times)}
 
 
@@ -92,25 +122,38 @@ def main():
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--cached", action="store_true", help="TRL precomputes the reference too")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--shape", default="smollm2", choices=["smollm2", *SHAPES])
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--python", help="of TRL (default: PEERS_FOLDER's)")
+    parser.add_argument("--make", help="only make the model of --shape in this folder")
+    parser.add_argument("--rows", help="only write the rows to this file")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    hf = arguments.peers / "SmolLM2-135M-Instruct-hf"
+    if arguments.make:
+        return make_model(arguments.make, arguments.shape)
+    if arguments.rows:
+        return rows(arguments.rows, arguments.steps * arguments.batch, arguments.words)
     if arguments.child:
-        return run_trl(hf, arguments.child, arguments)
+        return run_trl(*arguments.child, arguments)
+    python = arguments.python or str(arguments.peers / "bin/python")
+    hf = arguments.peers / "SmolLM2-135M-Instruct-hf"
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         data = folder / "rows.jsonl"
         rows(data, arguments.steps * arguments.batch, arguments.words)
-        ours = run_attune(arguments.attune, arguments.peers / "SmolLM2-135M-Instruct.Q4_1.gguf", data,
-                          folder / "out", arguments)
-        trl = subprocess.run([str(arguments.peers / "bin/python"), __file__, *sys.argv[1:], "--child", str(data)],
+        base = arguments.peers / "SmolLM2-135M-Instruct.Q4_1.gguf"
+        if arguments.shape != "smollm2":
+            base = hf = folder / "model"
+            subprocess.run([python, __file__, *sys.argv[1:], "--make", str(hf)], check=True, stdout=subprocess.DEVNULL)
+        ours = run_attune(arguments.attune, base, data, folder / "out", arguments)
+        trl = subprocess.run([python, __file__, *sys.argv[1:], "--child", str(hf), str(data)],
                              capture_output=True, text=True)
         line = [x for x in trl.stdout.splitlines() if x.startswith("RESULT ")]
         if not line:
             sys.exit(trl.stderr[-3000:])
         peer = json.loads(line[0][7:])
     theirs = statistics.median(peer["steps"][1:])
-    print(f"{arguments.words} words, batch {arguments.batch}, {ours['given']:.0f} tokens given a step, "
+    print(f"{arguments.shape} on {ours['device']}; {arguments.words} words, batch {arguments.batch}, {ours['given']:.0f} tokens given a step, "
           f"{ours['tokens']:.0f} computed; TRL {arguments.dtype}")
     print(f"TRL            {theirs:7.2f} s a step  {arguments.batch / theirs:6.3f} pairs/s  "
           f"{ours['given'] / theirs:7.0f} tokens/s  {peer['peak'] / 2**30:5.2f} GiB")

@@ -193,6 +193,42 @@ def check_peft(binary, name, folder):
     ft.require_close(f"{name}: merged in PEFT", got, mf.logps(model.merge_and_unload().eval()))
 
 
+def scores_of(binary, folder, keys):
+    (folder / "after.json").write_text(json.dumps({**fm.STEP, **keys}))
+    lines = ft.attune(binary, "score", folder / "after.json", "--json").splitlines()
+    return [[row[s]["logp"] for s in ("chosen", "rejected")] for row in map(json.loads, lines)]
+
+
+def check_dora(binary, name, folder):
+    """Magnitudes and both factors of a fresh adapter on all linear layers, after two steps."""
+    keys = {k: v for k, v in ft.KEYS.items() if not k.startswith("adapter")}
+    keys.update(lora_target_modules="all-linear", use_dora=True, max_steps=2, output_dir="dora")
+    (folder / "dora.json").write_text(json.dumps({**keys, **fm.STEP, "max_steps": 2}))
+    ft.attune(binary, "dpo", folder / "dora.json", "--quiet")
+    cls = getattr(transformers, fm.FAMILIES[name]["class"])
+    base = cls.from_pretrained(folder, dtype=torch.float32)
+    model = peft.PeftModel.from_pretrained(base, folder / "dora").merge_and_unload().eval()
+    keys["adapter_name_or_path"] = "dora"
+    got = scores_of(binary, folder, keys)
+    ft.require_close(f"{name}: DoRA merged in PEFT", got, mf.logps(model))
+
+
+def check_full(binary, name, folder):
+    """All weights after two steps, as transformers loads them."""
+    keys = {k: v for k, v in ft.KEYS.items() if not k.startswith(("adapter", "lora"))}
+    keys.update(use_peft=False, output_dir="full")
+    (folder / "full.json").write_text(json.dumps({**keys, **fm.STEP, "max_steps": 2}))
+    ft.attune(binary, "dpo", folder / "full.json", "--quiet")
+    cls = getattr(transformers, fm.FAMILIES[name]["class"])
+    model = cls.from_pretrained(folder / "full", dtype=torch.float32).eval()
+    before = mf.logps(cls.from_pretrained(folder, dtype=torch.float32).eval())
+    after = mf.logps(model)
+    if not max(abs(a - b) for p, q in zip(before, after) for a, b in zip(p, q)) > 1e-3:
+        ft.fail(f"{name}: full fine-tuning moved no log-prob")
+    got = scores_of(binary, folder, {**keys, "model_name_or_path": "full", "output_dir": "scored"})
+    ft.require_close(f"{name}: trained in full", got, after)
+
+
 def main():
     for name in sys.argv[2:] or fm.FAMILIES:
         with tempfile.TemporaryDirectory() as path:
@@ -203,6 +239,8 @@ def main():
             check_gguf(sys.argv[1], name, folder)
             check_peft(sys.argv[1], name, folder)
             check_targets(sys.argv[1], name, folder)
+            check_dora(sys.argv[1], name, folder)
+            check_full(sys.argv[1], name, folder)
     sys.exit(1 if ft.failures else 0)
 
 
