@@ -199,10 +199,19 @@ def scores_of(binary, folder, keys):
     return [[row[s]["logp"] for s in ("chosen", "rejected")] for row in map(json.loads, lines)]
 
 
+def require_evaluated(what, run, scores):
+    """What was written is what was trained: the last evaluation's mean log-probs are those of the files."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = [line for line in lines if "eval_logps/chosen" in line][-1]
+    want = [[last["eval_logps/chosen"], last["eval_logps/rejected"]]]
+    ft.require_close(what, [np.mean(np.array(scores), axis=0).tolist()], want)
+
+
 def check_dora(binary, name, folder):
     """Magnitudes and both factors of a fresh adapter on all linear layers, after two steps."""
     keys = {k: v for k, v in ft.KEYS.items() if not k.startswith("adapter")}
-    keys.update(lora_target_modules="all-linear", use_dora=True, max_steps=2, output_dir="dora")
+    keys.update(lora_target_modules="all-linear", use_dora=True, output_dir="dora",
+                eval_dataset="rows.jsonl")
     (folder / "dora.json").write_text(json.dumps({**keys, **fm.STEP, "max_steps": 2}))
     ft.attune(binary, "dpo", folder / "dora.json", "--quiet")
     cls = getattr(transformers, fm.FAMILIES[name]["class"])
@@ -210,13 +219,14 @@ def check_dora(binary, name, folder):
     model = peft.PeftModel.from_pretrained(base, folder / "dora").merge_and_unload().eval()
     keys["adapter_name_or_path"] = "dora"
     got = scores_of(binary, folder, keys)
+    require_evaluated(f"{name}: DoRA as evaluated", folder / "dora", got)
     ft.require_close(f"{name}: DoRA merged in PEFT", got, mf.logps(model))
 
 
 def check_full(binary, name, folder):
     """All weights after two steps, as transformers loads them."""
     keys = {k: v for k, v in ft.KEYS.items() if not k.startswith(("adapter", "lora"))}
-    keys.update(use_peft=False, output_dir="full")
+    keys.update(use_peft=False, output_dir="full", eval_dataset="rows.jsonl")
     (folder / "full.json").write_text(json.dumps({**keys, **fm.STEP, "max_steps": 2}))
     ft.attune(binary, "dpo", folder / "full.json", "--quiet")
     cls = getattr(transformers, fm.FAMILIES[name]["class"])
@@ -226,6 +236,7 @@ def check_full(binary, name, folder):
     if not max(abs(a - b) for p, q in zip(before, after) for a, b in zip(p, q)) > 1e-3:
         ft.fail(f"{name}: full fine-tuning moved no log-prob")
     got = scores_of(binary, folder, {**keys, "model_name_or_path": "full", "output_dir": "scored"})
+    require_evaluated(f"{name}: trained in full, as evaluated", folder / "full", got)
     ft.require_close(f"{name}: trained in full", got, after)
 
 
