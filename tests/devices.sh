@@ -127,7 +127,7 @@ for bits in 128 256 512; do
     elif [ $bits = 512 ] && ! grep -qw avx512f /proc/cpuinfo; then
         skip llvmpipe-$bits "this processor has no AVX-512"
     else
-        device llvmpipe-$bits "subgroup $((bits / 32))" "$lanes" "LP_NATIVE_VECTOR_WIDTH=$bits"
+        device llvmpipe-$bits "subgroup $((bits / 32))" "$lanes" "LP_NATIVE_VECTOR_WIDTH=$bits" ATTUNE_TEST_FEW=1
     fi
 done
 if wanted llvmpipe-forky; then forky_device; fi
