@@ -5,6 +5,8 @@ A GGUF file of the model (names by gguf-py's table; rows, norms and angles as ll
 has them) gives the log-probs of its safetensors: 1e-5 relative in F32, 1e-2 in F16. The adapter that
 a step of DPO writes is loaded by PEFT with no key missing and none left over, and its log-probs in PEFT are
 those of Attune; where no module is named, those of PEFT's table are adapted.
+So are log-probs after DoRA in PEFT and after full fine-tuning in transformers; without NAME that is tried
+for families whose files order rows in a way of their own.
 """
 
 import json
