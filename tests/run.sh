@@ -43,7 +43,7 @@ build=.build/$preset
 if [ ! -f "$build/build.ninja" ]; then
     # Debian 12's glslang knows no matrix units: those kernels come from the one of tests/forky.sh.
     set --
-    if [ -n "$ci" ] && forky=$(sh tests/forky.sh); then set -- "-DATTUNE_GLSLANG=$forky/attune/glslangValidator"; fi
+    if [ -n "$ci" ] && forky=$(sh tests/forky.sh); then set -- "-DATTUNE_MATRIX_GLSLANG=$forky/attune/glslangValidator"; fi
     mkdir -p .build
     cmake --preset "$preset" "$@" >"$build.log"
 fi

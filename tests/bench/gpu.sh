@@ -2,13 +2,13 @@
 # What a GPU does with Attune and with TRL (bf16, sdpa), on the same card, within ten minutes: the kernels of
 # a DPO step with their rates, then tokens/s and device memory for random-weight models of 0.5B and 1.5B.
 #   sh tests/bench/gpu.sh [PYTHON]     a Python with torch for the card, transformers, trl, peft, datasets
-# Builds the release preset, with kernels for matrix units where ATTUNE_GLSLANG or the system's glslang knows them.
+# Builds the release preset, with kernels for matrix units where ATTUNE_MATRIX_GLSLANG or the system's glslang knows them.
 set -eu
 cd "$(dirname "$0")/../.."
 python=${1:-python3}
 attune=.build/release/attune
 [ -x "$attune" ] || {
-    cmake --preset release ${ATTUNE_GLSLANG:+"-DATTUNE_GLSLANG=$ATTUNE_GLSLANG"} >/dev/null
+    cmake --preset release ${ATTUNE_MATRIX_GLSLANG:+"-DATTUNE_MATRIX_GLSLANG=$ATTUNE_MATRIX_GLSLANG"} >/dev/null
     cmake --build --preset release >/dev/null
 }
 "$attune" devices
