@@ -110,6 +110,8 @@ static AT_CHECKED write_sides(const struct division *d)
         }
         at_lines_close(&lines);
     }
+    if (row != d->n)
+        FAIL(AT_IO, "the rows have changed while they were read");
     TRY(at_writer_commit(writers[0]));
     TRY(at_writer_commit(writers[1]));
 done:

@@ -122,7 +122,7 @@ done:
     return st;
 }
 
-static bool is_blank(const char *text, size_t n)
+bool at_line_is_blank(const char *text, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r')
@@ -141,7 +141,7 @@ AT_CHECKED at_lines_next(struct at_lines *lines, struct at_line *out, bool *foun
             return at_fail(AT_DATA, "%s has more than %u lines; split it", lines->path, UINT32_MAX);
         lines->number++;
         lines->at += n + 1;
-        if (is_blank(text, n))
+        if (at_line_is_blank(text, n))
             continue;
         *out = (struct at_line){ lines->path, text, n, lines->number };
         *found = true;

@@ -35,6 +35,8 @@ AT_CHECKED at_lines_open(struct at_lines *out, const char *path);
  * `lines`. AT_DATA for files of more than UINT32_MAX lines. */
 AT_CHECKED at_lines_next(struct at_lines *lines, struct at_line *out, bool *found);
 void at_lines_close(struct at_lines *lines);
+/* Nothing but blanks, tabs and carriage returns. */
+bool at_line_is_blank(const char *text, size_t n);
 
 /* ---- tables ---- */
 

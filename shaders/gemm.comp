@@ -15,6 +15,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/power.glsl"
 
 const uint BM = 64, BN = 64, BK = 16, TM = 8, TN = 4, THREADS = 128;
 
@@ -32,7 +33,6 @@ layout(binding = 4, std430) readonly buffer in_b_exp { int b_exp[]; };
 vec4 widen(uvec2 h) { return vec4(unpackHalf2x16(h.x), unpackHalf2x16(h.y)); }
 vec4 load_a(uint r, uint i) { return widen(a[(r * p.lda + i) / 4]); }
 vec4 load_b(uint r, uint i) { return widen(b[(r * p.ldb + i) / 4]); }
-float power(int e) { return uintBitsToFloat(uint(e + 127) << 23); }
 vec4 scaled(vec4 v, uint row, uint col)
 {
     v *= power(a_exp[row]);

@@ -18,6 +18,7 @@
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
 #include "args.h"
+#include "lib/power.glsl"
 
 layout(constant_id = 1) const uint LANES = 32;
 layout(constant_id = 2) const uint TM = 16;
@@ -72,8 +73,6 @@ uvec4 inside(uvec4 v, uvec2 at, uvec2 end)
 
     return v & (mix(uvec4(0), uvec4(0xffffu), lo) | mix(uvec4(0), uvec4(0xffff0000u), hi));
 }
-
-float power(int e) { return uintBitsToFloat(uint(e + 127) << 23); }
 
 // This lane's part of one matrix of sums, which lies in shared memory from `at` on.
 void store(uint at, uint row0, uint col0)

@@ -8,6 +8,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/power.glsl"
 
 layout(local_size_x = 64) in;
 layout(constant_id = 1) const uint SCALED = 0;
@@ -18,9 +19,6 @@ layout(binding = 2, std430) readonly buffer in_x { vec4 x[]; };
 layout(binding = 3, std430) readonly buffer in_col_exp { int col_exp[]; };
 
 shared uint most[64];
-
-// 2^e, e in [-126, 127]: exact, which a driver's exp2 need not be
-float power(int e) { return uintBitsToFloat(uint(e + 127) << 23); }
 
 // Columns c ... c + 3 of a row; 0 from cols on
 vec4 load(uint row, uint c)

@@ -267,6 +267,24 @@ done:
     return st;
 }
 
+AT_CHECKED cli_text_open(struct at_bundle *out, const struct at_config *config)
+{
+    const struct at_bundle_params p = { .path = config->model_name_or_path,
+                                        .tokenizer_dir = config->tokenizer,
+                                        .chat_template_path = config->chat_template_path,
+                                        .tokenizer_only = true };
+    enum at_status st = AT_OK;
+
+    *out = (struct at_bundle){ .path = NULL };
+    if (!p.path)
+        goto done;
+    TRY(at_bundle_open(out, &p));
+    if (out->chat_problem)
+        at_warn("chat_template", "%s", out->chat_problem);
+done:
+    return st;
+}
+
 AT_CHECKED cli_gpu_check(const struct cli_args *args)
 {
     const char *kernels = cli_flag_text(args, "kernels");

@@ -42,7 +42,8 @@ static AT_CHECKED read_flags(struct job *job)
         FAIL(AT_USAGE, "%s holds files; name a new folder", job->output);
     if (strcmp(job->format, "gguf") == 0 && at_path_exists(job->output))
         FAIL(AT_USAGE, "%s exists; name a new file", job->output);
-    job->params = (struct at_export_params){ .dirs = a->positional, .n = a->n_positional, 1 };
+    job->params =
+        (struct at_export_params){ .dirs = a->positional, .n = a->n_positional, .scale = 1 };
     TRY(cli_flag_f64(&job->params.scale, a, "adapter_scale", -100, 100));
 done:
     return st;

@@ -203,17 +203,9 @@ enum at_status cli_data_lint(struct cli_args *args)
     p.eos = config.eos_token;
     p.system_prompt = config.system_prompt;
     p.max_length = at_run_row_limit(&config);
-    if (config.model_name_or_path) {
-        const struct at_bundle_params open = { .path = config.model_name_or_path,
-                                               .tokenizer_dir = config.tokenizer,
-                                               .chat_template_path = config.chat_template_path,
-                                               .tokenizer_only = true };
-        TRY(at_bundle_open(&bundle, &open));
-        p.tokenizer = bundle.tokenizer;
-        p.chat = bundle.chat;
-        if (bundle.chat_problem)
-            at_warn("chat_template", "%s", bundle.chat_problem);
-    }
+    TRY(cli_text_open(&bundle, &config));
+    p.tokenizer = bundle.tokenizer;
+    p.chat = bundle.chat;
     TRY(at_lint_run(&lint, &p));
     if (cli_flag_on(args, "json"))
         TRY(print_json(&lint, &p));

@@ -172,17 +172,9 @@ enum at_status cli_data_stats(struct cli_args *args)
     p.n_from = config.train_dataset.n;
     p.eos = config.eos_token;
     p.system_prompt = config.system_prompt;
-    if (config.model_name_or_path) {
-        const struct at_bundle_params open = { .path = config.model_name_or_path,
-                                               .tokenizer_dir = config.tokenizer,
-                                               .chat_template_path = config.chat_template_path,
-                                               .tokenizer_only = true };
-        TRY(at_bundle_open(&bundle, &open));
-        p.tokenizer = bundle.tokenizer;
-        p.chat = bundle.chat;
-        if (bundle.chat_problem)
-            at_warn("chat_template", "%s", bundle.chat_problem);
-    }
+    TRY(cli_text_open(&bundle, &config));
+    p.tokenizer = bundle.tokenizer;
+    p.chat = bundle.chat;
     TRY(at_stats_read(&stats, &p));
     if (cli_flag_on(args, "json"))
         TRY(print_json(&stats));

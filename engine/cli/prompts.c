@@ -1,5 +1,7 @@
 #include "prompts.h"
 
+#include "lines.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -118,14 +120,6 @@ done:
     return st;
 }
 
-static bool is_blank(const char *text, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r')
-            return false;
-    return true;
-}
-
 AT_CHECKED cli_prompts_read(struct cli_prompts *s, const char *path)
 {
     static const char bom[] = { '\xEF', '\xBB', '\xBF' }; /* belongs to the file, not to line 1 */
@@ -141,7 +135,7 @@ AT_CHECKED cli_prompts_read(struct cli_prompts *s, const char *path)
         const char *stop = memchr(line, '\n', map.n - begin);
         end = stop ? (size_t)(stop - (const char *)map.data) : map.n;
         number++;
-        if (!is_blank(line, end - begin))
+        if (!at_line_is_blank(line, end - begin))
             TRY(add_line(s, line, end - begin, path, number));
     }
 done:

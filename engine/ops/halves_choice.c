@@ -237,7 +237,13 @@ AT_CHECKED at_halves_choose(struct at_gpu *gpu, const struct at_weight_shape *sh
     TRY(describe(&key, gpu, shapes, n));
     TRY(cache_path(&arena, &path, key.data));
     if (!load(&v.halves, path, key.data)) {
-        TRY(measure(&v, gpu, shapes, n));
+        st = measure(&v, gpu, shapes, n);
+        if (st == AT_DEVICE_MEMORY) {
+            at_warn("no_timing", "%s: matrix units are not used", at_message());
+            st = AT_OK;
+            goto done;
+        }
+        TRY(st);
         if (save(path, key.data, &v) != AT_OK)
             at_warn("no_cache", "%s; the next run measures again", at_message());
     }

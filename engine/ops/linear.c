@@ -173,6 +173,26 @@ void at_matmul_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, s
 
 /* ---- weights ---- */
 
+void at_weight_nt(struct at_stream *s, struct at_tensor C, uint32_t c_col, struct at_tensor A,
+                  struct at_tensor B, bool accumulate, const struct at_halves *halves)
+{
+    AT_REQUIRE(A.dim[1] == B.dim[1] && C.dim[0] == A.dim[0] && c_col + B.dim[0] <= C.dim[1]);
+    if (halves->a.buffer)
+        at_halves_nt(s, C, c_col, A, B, accumulate, halves);
+    else
+        nt_columns(s, C, c_col, A, B, 1, accumulate);
+}
+
+void at_weight_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, uint32_t a_col,
+                  struct at_tensor B, bool accumulate, const struct at_halves *halves)
+{
+    AT_REQUIRE(a_col + B.dim[0] <= A.dim[1] && C.dim[0] == A.dim[0] && C.dim[1] == B.dim[1]);
+    if (halves->a.buffer)
+        at_halves_nn(s, C, A, a_col, B, accumulate, halves);
+    else
+        nn_columns(s, C, A, a_col, B, 1, accumulate);
+}
+
 void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *scratch,
                                const struct at_weight *const *weights, size_t n, uint32_t T)
 {
@@ -227,12 +247,8 @@ void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, 
         return;
     for (uint32_t n = 0; n < w.rows; n += panel) {
         const struct at_weight part = at_weight_rows(w, n, least(panel, w.rows - n));
-        const struct at_tensor values = panel_values(s, part, scratch);
 
-        if (scratch->halves.a.buffer)
-            at_halves_nt(s, y, n, x, values, accumulate, &scratch->halves);
-        else
-            nt_columns(s, y, n, x, values, 1, accumulate);
+        at_weight_nt(s, y, n, x, panel_values(s, part, scratch), accumulate, &scratch->halves);
     }
 }
 
@@ -247,12 +263,9 @@ void at_linear_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy
         return;
     for (uint32_t n = 0; n < w.rows; n += panel) {
         const struct at_weight part = at_weight_rows(w, n, least(panel, w.rows - n));
-        const struct at_tensor values = panel_values(s, part, scratch);
 
-        if (scratch->halves.a.buffer)
-            at_halves_nn(s, dx, dy, n, values, accumulate || n > 0, &scratch->halves);
-        else
-            nn_columns(s, dx, dy, n, values, 1, accumulate || n > 0);
+        at_weight_nn(s, dx, dy, n, panel_values(s, part, scratch), accumulate || n > 0,
+                     &scratch->halves);
     }
 }
 

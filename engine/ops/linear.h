@@ -18,6 +18,14 @@ void at_matmul_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, s
 void at_matmul_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
                   float alpha, bool accumulate);
 
+/* The first two with values of a weight, B, in halves where `halves` has buffers, else in f32: of
+ * NT columns [c_col, c_col + rows of B) of C, of NN with columns [a_col, a_col + rows of B) of A.
+ */
+void at_weight_nt(struct at_stream *s, struct at_tensor C, uint32_t c_col, struct at_tensor A,
+                  struct at_tensor B, bool accumulate, const struct at_halves *halves);
+void at_weight_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, uint32_t a_col,
+                  struct at_tensor B, bool accumulate, const struct at_halves *halves);
+
 /* Device scratch shared by all linear layers: one dequantised panel of a weight, and the operands
  * of its product where those are halves. */
 struct at_linear_scratch {

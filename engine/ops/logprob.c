@@ -71,10 +71,7 @@ static struct at_tensor chunk_logits(struct at_stream *s, struct at_tensor h, st
     struct at_tensor z = at_tensor_make(scratch->logits, h.dim[0], scratch->chunk);
 
     z.dim[1] = W.dim[0];
-    if (scratch->halves.a.buffer)
-        at_halves_nt(s, z, 0, h, W, false, &scratch->halves);
-    else
-        at_matmul_nt(s, z, h, W, 1, false);
+    at_weight_nt(s, z, 0, h, W, false, &scratch->halves);
     return z;
 }
 
@@ -140,10 +137,7 @@ void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse,
         at_launch_head_chunk(s, &bufs, &args, logits_work(R, scratch));
         if (with_u) {
             copy_target_rows(s, wy, W, ids, v0);
-            if (scratch->halves.a.buffer)
-                at_halves_nn(s, u, z, 0, W, v0 > 0, &scratch->halves);
-            else
-                at_matmul_nn(s, u, z, W, 1, v0 > 0);
+            at_weight_nn(s, u, z, 0, W, v0 > 0, &scratch->halves);
         }
     }
     const struct head_finish_bufs bufs = { .stats = row_view(stats, R, 4),
