@@ -124,11 +124,12 @@ void at_stream_launch(struct at_stream *stream, uint32_t kernel, const struct at
 
 /* ---- timers ---- */
 
+enum { AT_SHAPE_BYTES = 112 };
 struct at_kernel_time {
     const char *kernel, *variant;
-    struct at_work work;
+    char shape[AT_SHAPE_BYTES]; /* "M=512 N=576 K=1536": the dimensions of args.h */
     uint64_t calls;
-    double time_s, flop, bytes; /* sums; flop and bytes by the table's formulas */
+    double time_s, flop, bytes; /* sums; flop by the table's formula, bytes: of the views bound */
 };
 /* Per kernel and shape since the last call, slowest first; needs `profile`. */
 AT_CHECKED at_stream_profile(struct at_stream *stream, struct at_arena *arena,

@@ -1,3 +1,4 @@
+#include "dims.h"
 #include "kernels.h"
 #include "spirv_all.h"
 #include "vk.h"
@@ -14,7 +15,9 @@
 #define KR(buffer) { #buffer, true, false, true },
 #define KRW(buffer) { #buffer, true, true, true },
 #define KERNEL(name, file, defines, args, bufs, units, cut, flop)                                  \
-    static const struct at_kernel_buffer buffers_##name[] = { bufs };
+    static const struct at_kernel_buffer buffers_##name[] = { bufs };                              \
+    static const struct at_kernel_dim dims_##name[] = { DIMS_##args { NULL, 0 } };                 \
+    _Static_assert(AT_COUNT(dims_##name) <= AT_MAX_DIMS + 1, "dimensions of " #name);
 #include "kernels.def"
 #undef KERNEL
 #undef R
@@ -57,8 +60,8 @@
 #define WHOLE false
 #define LOOPS true
 #define KERNEL(name, file, defines, args, bufs, units, cut, flop)                                  \
-    { { #name, sizeof(struct args), buffers_##name, AT_COUNT(buffers_##name), cut_##name,          \
-        flop_##name, cut },                                                                        \
+    { { #name, sizeof(struct args), dims_##name, buffers_##name, AT_COUNT(buffers_##name),         \
+        cut_##name, flop_##name, cut },                                                            \
       units_##name, spv_##name, sizeof spv_##name },
 static const struct kernel_row {
     struct at_kernel_def def;

@@ -294,8 +294,8 @@ void at_stream_launch(struct at_stream *stream, uint32_t kernel, const struct at
     flop = launch.module->kernel->flop(launch.args, work);
     at_stream_keep(stream, at_module_pipeline(&pipeline, stream->gpu, launch.module, &work));
     if (stream->gpu->profile)
-        at_stream_keep(stream, at_timers_count(&launch.timer, &stream->timers, launch.module, &work,
-                                               flop, bytes_of(&launch)));
+        at_stream_keep(stream, at_timers_count(&launch.timer, &stream->timers, launch.module,
+                                               launch.args, flop, bytes_of(&launch)));
     if (stream->status != AT_OK)
         return;
     n = piece_of_x(stream, &launch, units, flop);

@@ -1,5 +1,6 @@
 #include "vk.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,18 +11,17 @@
 /* ---- table: items in order of their first launch, and an index by hash ---- */
 
 static uint32_t *find(const struct at_timers *timers, const struct at_module *module,
-                      const struct at_work *work)
+                      const uint32_t dims[AT_MAX_DIMS])
 {
-    const uint32_t words[] = { work->x, work->y, work->z, work->spec[0], work->spec[1] };
     uint64_t hash = (uint64_t)(uintptr_t)module;
 
-    for (size_t i = 0; i < AT_COUNT(words); i++)
-        hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15u;
+    for (size_t i = 0; i < AT_MAX_DIMS; i++)
+        hash = (hash ^ dims[i]) * 0x9e3779b97f4a7c15u;
     for (size_t i = (size_t)(hash >> 32);; i++) {
         uint32_t *place = &timers->index[i & (2 * timers->capacity - 1)];
         const struct at_timer *t = *place > 0 ? &timers->items[*place - 1] : NULL;
 
-        if (!t || (t->module == module && memcmp(&t->work, work, sizeof *work) == 0))
+        if (!t || (t->module == module && memcmp(t->dims, dims, sizeof t->dims) == 0))
             return place;
     }
 }
@@ -37,22 +37,25 @@ static AT_CHECKED grow(struct at_timers *timers)
     TRY(at_alloc(&timers->index, 2 * more, sizeof *timers->index));
     timers->capacity = more;
     for (uint32_t i = 0; i < timers->n; i++)
-        *find(timers, timers->items[i].module, &timers->items[i].work) = i + 1;
+        *find(timers, timers->items[i].module, timers->items[i].dims) = i + 1;
 done:
     return st;
 }
 
 AT_CHECKED at_timers_count(uint32_t *out, struct at_timers *timers, const struct at_module *module,
-                           const struct at_work *work, double flop, double bytes)
+                           const void *args, double flop, double bytes)
 {
     enum at_status st = AT_OK;
+    struct at_timer timer = { .module = module };
     uint32_t *place;
 
+    for (const struct at_kernel_dim *d = module->kernel->dims; d->name; d++)
+        timer.dims[d - module->kernel->dims] = ((const uint32_t *)args)[d->word];
     if (timers->n == timers->capacity)
         TRY(grow(timers));
-    place = find(timers, module, work);
+    place = find(timers, module, timer.dims);
     if (*place == 0) {
-        timers->items[timers->n++] = (struct at_timer){ .module = module, .work = *work };
+        timers->items[timers->n++] = timer;
         *place = timers->n;
     }
     *out = *place - 1;
@@ -109,6 +112,18 @@ static int slowest_first(const void *a, const void *b)
     return (x->time_s < y->time_s) - (x->time_s > y->time_s);
 }
 
+/* "M=512 N=576 K=1536" */
+static void write_shape(char out[AT_SHAPE_BYTES], const struct at_timer *t)
+{
+    const struct at_kernel_dim *dims = t->module->kernel->dims;
+    size_t n = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; dims[i].name; i++)
+        n += (size_t)snprintf(out + n, AT_SHAPE_BYTES - n, "%s%s=%u", i ? " " : "", dims[i].name,
+                              t->dims[i]);
+}
+
 AT_CHECKED at_stream_profile(struct at_stream *stream, struct at_arena *arena,
                              struct at_kernel_time **out, size_t *out_n)
 {
@@ -121,13 +136,13 @@ AT_CHECKED at_stream_profile(struct at_stream *stream, struct at_arena *arena,
     for (uint32_t i = 0; i < timers->n; i++) {
         const struct at_timer *t = &timers->items[i];
 
-        (*out)[i] = (struct at_kernel_time){ t->module->kernel->name,
-                                             t->module->variant,
-                                             t->work,
-                                             t->calls,
-                                             t->time_s,
-                                             t->flop,
-                                             t->bytes };
+        (*out)[i] = (struct at_kernel_time){ .kernel = t->module->kernel->name,
+                                             .variant = t->module->variant,
+                                             .calls = t->calls,
+                                             .time_s = t->time_s,
+                                             .flop = t->flop,
+                                             .bytes = t->bytes };
+        write_shape((*out)[i].shape, t);
     }
     *out_n = timers->n;
     qsort(*out, *out_n, sizeof **out, slowest_first);

@@ -44,9 +44,16 @@ struct at_kernel_buffer {
     const char *name;
     bool read, write, keep;
 };
+/* A dimension of the problem among the push constants: its name and which word it is. */
+struct at_kernel_dim {
+    const char *name;
+    uint32_t word;
+};
+enum { AT_MAX_DIMS = 6 };
 struct at_kernel_def {
     const char *name;
     size_t args_bytes;
+    const struct at_kernel_dim *dims; /* ends with a NULL name */
     const struct at_kernel_buffer *buffers;
     uint32_t n_buffers;
     uint32_t *(*cut)(void *args); /* member that holds the size along x; NULL: not cut */
@@ -185,11 +192,12 @@ struct at_range {
     bool write;
 };
 
-/* Times by launch shape. index: open addressing, 2 * capacity numbers of items, from 1; 0 is free.
+/* Times by module and dimensions. index: open addressing, 2 * capacity numbers of items, from 1; 0
+ * is free.
  */
 struct at_timer {
     const struct at_module *module;
-    struct at_work work;
+    uint32_t dims[AT_MAX_DIMS];
     uint64_t calls;
     double time_s, flop, bytes;
 };
@@ -230,9 +238,9 @@ double at_stream_budget(const struct at_stream *stream);
 
 /* ---- timer.c ---- */
 
-/* Counts a launch and returns its timer for at_timers_collect(). */
+/* Counts a launch with these push constants and returns its timer for at_timers_collect(). */
 AT_CHECKED at_timers_count(uint32_t *out, struct at_timers *timers, const struct at_module *module,
-                           const struct at_work *work, double flop, double bytes);
+                           const void *args, double flop, double bytes);
 /* Reads a completed slot's timestamps: launch times, and the stream's rate. */
 void at_timers_collect(struct at_stream *stream, struct at_slot *slot);
 
