@@ -55,6 +55,7 @@ struct pack_rows_args { U32 rows, cols, ldx, x_col, ldh; }; /* ldh in halves, a 
 struct pair_loss_args {
     U32 n_pairs, segments, whole; F32 weight, loss_weight, beta, label_smoothing, discopop_tau, mean_n_chosen, simpo_gamma, alphapo_alpha, center_rewards_coefficient, alpha; I32 divergence, log_ratios, use_weighting;
 };
+struct peak_multiply_args { U32 n, turns; F32 factor, offset; };
 struct rmsnorm_args { U32 T, C, ldy, ldx; F32 eps; };
 struct rmsnorm_bwd_args { U32 T, C, lddx, lddy, ldx; };
 struct rmsnorm_bwd_weight_args { U32 T, C, lddy, ldx; };

@@ -1,0 +1,95 @@
+#include "peaks.h"
+
+#include "kernels.h"
+#include "os.h"
+
+enum { ROUNDS = 5, VALUES = 1 << 16 }; /* VALUES: 16384 invocations, enough for any device so far */
+static const double round_s = 0.05;
+static const uint64_t largest = (uint64_t)128 << 20; /* bytes of a buffer that is copied */
+
+void at_peak_multiply(struct at_stream *s, struct at_view y, uint32_t n, uint32_t turns,
+                      float factor, float offset)
+{
+    const struct peak_multiply_bufs bufs = { y };
+    const struct peak_multiply_args args = { n, turns, factor, offset };
+
+    at_launch_peak_multiply(s, &bufs, &args, (struct at_work){ .x = n, .y = 1, .z = 1 });
+}
+
+struct trial {
+    struct at_stream *stream;
+    struct at_view values, from, to;
+};
+
+/* Seconds of a round of `size`: turns of multiply-adds, or copies. */
+static AT_CHECKED multiply(double *out_s, struct trial *t, uint32_t size)
+{
+    const double begin = at_now_s();
+    enum at_status st;
+
+    at_peak_multiply(t->stream, t->values, VALUES, size, 0.999f, 0.001f);
+    TRY(at_stream_wait(t->stream));
+    *out_s = at_now_s() - begin;
+done:
+    return st;
+}
+
+static AT_CHECKED copy(double *out_s, struct trial *t, uint32_t size)
+{
+    const double begin = at_now_s();
+    enum at_status st;
+
+    for (uint32_t i = 0; i < size; i++)
+        at_stream_copy(t->stream, t->to, t->from, t->from.bytes);
+    TRY(at_stream_wait(t->stream));
+    *out_s = at_now_s() - begin;
+done:
+    return st;
+}
+
+/* Units of size a second, best of ROUNDS of at least round_s; the first round compiles. */
+static AT_CHECKED best(double *out, struct trial *t,
+                       AT_CHECKED (*round)(double *, struct trial *, uint32_t))
+{
+    enum at_status st;
+    uint32_t size = 1;
+    double time_s = 0;
+
+    *out = 0;
+    TRY(round(&time_s, t, size));
+    do {
+        TRY(round(&time_s, t, size));
+        size *= 2;
+    } while (time_s < round_s / 2 && size < UINT32_MAX / 4);
+    for (int i = 0; i < ROUNDS; i++) {
+        TRY(round(&time_s, t, size));
+        if (*out < size / time_s)
+            *out = size / time_s;
+    }
+done:
+    return st;
+}
+
+AT_CHECKED at_peaks_measure(struct at_peaks *out, struct at_gpu *gpu)
+{
+    const uint64_t room = at_gpu_get_info(gpu)->memory_bytes / 16;
+    const uint64_t bytes = room < largest ? at_round_up(room, 256) : largest;
+    struct at_pool *pool = NULL;
+    struct trial t = { 0 };
+    enum at_status st;
+
+    TRY(at_pool_create(&pool, gpu, "measuring the device"));
+    at_pool_reserve(pool, &t.values, VALUES * sizeof(float), "values");
+    at_pool_reserve(pool, &t.from, bytes, "copied");
+    at_pool_reserve(pool, &t.to, bytes, "copy");
+    TRY(at_pool_commit(pool));
+    TRY(at_stream_create(&t.stream, gpu));
+    TRY(best(&out->flop_per_s, &t, multiply));
+    TRY(best(&out->byte_per_s, &t, copy));
+    out->flop_per_s *= 96.0 * VALUES; /* of a turn: kernels.def */
+    out->byte_per_s *= 2.0 * (double)bytes;
+done:
+    at_stream_destroy(&t.stream);
+    at_pool_destroy(&pool);
+    return st;
+}
