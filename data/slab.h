@@ -47,6 +47,9 @@ void at_slab_fill_unshared(struct at_slab *slab, const struct at_row *const *row
  * pair's longer side that lie past the length of the shorter one, in target tokens. */
 void at_slab_weigh(struct at_slab *slab, float tail);
 
+/* (query, key) pairs that attention reads, of keys less than `window` positions away (0: all). */
+double at_slab_pairs(const struct at_slab *slab, uint32_t window);
+
 /* Packs rows of one step, in order of arrival, into slabs of at most `capacity` tokens: first fit
  * decreasing by (tokens, position in `rows`). Writes slab numbers; a pure function of its inputs. A
  * row longer than capacity is a bug of the caller (checked when the data set is planned). */

@@ -125,9 +125,11 @@ bool cli_packed_text(char out[CLI_PACKED_BYTES], const struct at_run_data *data)
 void cli_describe_run(const struct at_run *run);
 /* Trains one configuration with progress and summary. */
 AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome);
-/* The kernel table of a stream opened with `profile`, on `file`; as JSON into `json` if not NULL.
- */
+/* The kernel table of a stream opened with `profile`, beside the device's peaks, which are measured
+ * for it: on `file`, as JSON into `json`, where not NULL. */
 AT_CHECKED cli_kernel_table(FILE *file, cJSON *json, struct at_stream *stream);
+/* What changed from the saved `bench --json` at `before` to the one that the arguments name. */
+AT_CHECKED cli_bench_compare(const struct cli_args *args, const char *before);
 /* --help of a command, and of the program. */
 void cli_help(const struct cli_command *command);
 void cli_help_group(const char *group); /* of the commands of a first word */

@@ -6,101 +6,7 @@
 
 #include <string.h>
 
-/* ---- the kernel table ---- */
-
-/* Shapes of one kernel together; the table is sorted by time again. */
-static size_t merge(struct at_kernel_time *rows, size_t n)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        size_t k = 0;
-        while (k < kept && (strcmp(rows[k].kernel, rows[i].kernel) != 0 ||
-                            strcmp(rows[k].variant, rows[i].variant) != 0))
-            k++;
-        if (k == kept) {
-            rows[kept++] = rows[i];
-            continue;
-        }
-        rows[k].calls += rows[i].calls;
-        rows[k].time_s += rows[i].time_s;
-        rows[k].flop += rows[i].flop;
-        rows[k].bytes += rows[i].bytes;
-    }
-    for (size_t i = 1; i < kept; i++)
-        for (size_t k = i; k > 0 && rows[k].time_s > rows[k - 1].time_s; k--) {
-            const struct at_kernel_time swap = rows[k];
-            rows[k] = rows[k - 1];
-            rows[k - 1] = swap;
-        }
-    return kept;
-}
-
-static void kernel_json(cJSON *list, const struct at_kernel_time *t, double total_s)
-{
-    cJSON *row = cJSON_CreateObject();
-
-    cJSON_AddStringToObject(row, "kernel", t->kernel);
-    cJSON_AddStringToObject(row, "variant", t->variant);
-    cJSON_AddNumberToObject(row, "calls", (double)t->calls);
-    cJSON_AddNumberToObject(row, "time_s", t->time_s);
-    cJSON_AddNumberToObject(row, "share", t->time_s / total_s);
-    cJSON_AddNumberToObject(row, "gflop_per_s", t->flop / t->time_s / 1e9);
-    cJSON_AddNumberToObject(row, "gbyte_per_s", t->bytes / t->time_s / 1e9);
-    cJSON_AddItemToArray(list, row);
-}
-
-/* Seconds from sums over segments to coefficients of rows: what depends on the loss. */
-static double loss_time(const struct at_kernel_time *rows, size_t n)
-{
-    double sum = 0;
-
-    for (size_t i = 0; i < n; i++)
-        if (strncmp(rows[i].kernel, "loss_", 5) == 0 || strcmp(rows[i].kernel, "segment_sum") == 0)
-            sum += rows[i].time_s;
-    return sum;
-}
-
-AT_CHECKED cli_kernel_table(FILE *file, cJSON *json, struct at_stream *stream)
-{
-    enum at_status st = AT_OK;
-    struct at_arena arena = { 0 };
-    struct at_kernel_time *rows = NULL;
-    size_t n = 0;
-    double total_s = 0;
-    cJSON *list = json ? cJSON_AddArrayToObject(json, "kernels") : NULL;
-
-    TRY(at_stream_profile(stream, &arena, &rows, &n));
-    n = merge(rows, n);
-    for (size_t i = 0; i < n; i++)
-        total_s += rows[i].time_s;
-    if (n == 0 || total_s <= 0)
-        FAIL(AT_DEVICE, "no kernel was timed: the device has no timestamps");
-    if (json) {
-        for (size_t i = 0; i < n; i++)
-            kernel_json(list, &rows[i], total_s);
-        cJSON_AddNumberToObject(json, "kernel_time_s", total_s);
-        cJSON_AddStringToObject(json, "biggest", rows[0].kernel);
-        cJSON_AddNumberToObject(json, "loss_share", loss_time(rows, n) / total_s);
-        goto done;
-    }
-    fprintf(file, "%-20s %-10s %8s %10s %7s %9s %8s\n", "kernel", "variant", "calls", "time ms",
-            "share", "GFLOP/s", "GB/s");
-    for (size_t i = 0; i < n; i++)
-        fprintf(file, "%-20s %-10s %8llu %10.2f %6.1f%% %9.1f %8.1f\n", rows[i].kernel,
-                rows[i].variant, (unsigned long long)rows[i].calls, rows[i].time_s * 1e3,
-                100 * rows[i].time_s / total_s, rows[i].flop / rows[i].time_s / 1e9,
-                rows[i].bytes / rows[i].time_s / 1e9);
-    fprintf(file, "biggest: %s, %.1f %% of %.2f s in kernels\n", rows[0].kernel,
-            100 * rows[0].time_s / total_s, total_s);
-    if (loss_time(rows, n) > 0)
-        fprintf(file, "losses: %.3f %%\n", 100 * loss_time(rows, n) / total_s);
-done:
-    at_arena_release(&arena);
-    return st;
-}
-
-/* ---- the command ---- */
+/* ---- the steps ---- */
 
 struct bench {
     struct at_run *run;
@@ -146,33 +52,105 @@ done:
     return st;
 }
 
-static AT_CHECKED measure(struct bench *b, uint32_t steps, cJSON *out)
+/* What `steps` steps took and computed, a step of them. */
+struct measured {
+    double wall_s, tokens;
+    struct at_useful useful;
+};
+
+static AT_CHECKED measure(struct measured *out, struct bench *b, uint32_t steps)
 {
     enum at_status st = AT_OK;
     struct at_engine *e = &b->run->engine;
     struct at_arena arena = { 0 };
     struct at_kernel_time *warm = NULL;
+    struct at_useful before;
     uint64_t tokens = 0;
     size_t n = 0;
-    double begin_s = 0, wall_s = 0;
+    double begin_s = 0;
 
     TRY(step(b, 0));
     TRY(at_stream_profile(e->stream, &arena, &warm, &n));
     tokens = e->tokens_computed;
+    before = e->useful;
     begin_s = at_now_s();
     for (uint32_t i = 0; i < steps; i++)
         TRY(step(b, i + 1));
-    wall_s = at_now_s() - begin_s;
-    cJSON_AddStringToObject(out, "device", at_gpu_get_info(e->gpu)->name);
-    cJSON_AddNumberToObject(out, "steps", steps);
-    cJSON_AddNumberToObject(out, "rows_per_step", b->run->rows_per_step);
-    cJSON_AddNumberToObject(out, "step_time_s", wall_s / steps);
-    cJSON_AddNumberToObject(out, "tokens_per_s", (double)(e->tokens_computed - tokens) / wall_s);
-    cJSON_AddNumberToObject(out, "rows_per_s", (double)steps * b->run->rows_per_step / wall_s);
+    out->wall_s = (at_now_s() - begin_s) / steps;
+    out->tokens = (double)(e->tokens_computed - tokens) / steps;
+    out->useful = (struct at_useful){ .base = (e->useful.base - before.base) / steps,
+                                      .adapters = (e->useful.adapters - before.adapters) / steps,
+                                      .attention = (e->useful.attention - before.attention) / steps,
+                                      .head = (e->useful.head - before.head) / steps };
 done:
     at_arena_release(&arena);
     return st;
 }
+
+/* ---- what is told ---- */
+
+enum { FORMAT_VERSION = 1 };
+
+static cJSON *useful_json(const struct at_useful *u)
+{
+    cJSON *out = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(out, "base", u->base / 1e9);
+    cJSON_AddNumberToObject(out, "head", u->head / 1e9);
+    cJSON_AddNumberToObject(out, "adapters", u->adapters / 1e9);
+    cJSON_AddNumberToObject(out, "attention", u->attention / 1e9);
+    cJSON_AddNumberToObject(out, "total", at_useful_total(u) / 1e9);
+    return out;
+}
+
+static void describe(cJSON *out, const struct at_run *run, const struct measured *m, uint32_t steps)
+{
+    cJSON_AddNumberToObject(out, "format_version", FORMAT_VERSION);
+    cJSON_AddStringToObject(out, "device", at_gpu_get_info(run->engine.gpu)->name);
+    cJSON_AddStringToObject(out, "model", run->config->model_name_or_path);
+    cJSON_AddStringToObject(out, "method", at_method_get(run->method)->name);
+    cJSON_AddNumberToObject(out, "steps", steps);
+    cJSON_AddNumberToObject(out, "rows_per_step", run->rows_per_step);
+    cJSON_AddNumberToObject(out, "tokens_per_step", m->tokens);
+    cJSON_AddNumberToObject(out, "step_time_s", m->wall_s);
+    cJSON_AddNumberToObject(out, "tokens_per_s", m->tokens / m->wall_s);
+    cJSON_AddNumberToObject(out, "rows_per_s", run->rows_per_step / m->wall_s);
+    cJSON_AddItemToObject(out, "useful_gflop_per_step", useful_json(&m->useful));
+    cJSON_AddNumberToObject(out, "useful_gflop_per_s",
+                            at_useful_total(&m->useful) / m->wall_s / 1e9);
+}
+
+static double number(const cJSON *object, const char *key)
+{
+    return at_json_find(object, key)->valuedouble;
+}
+
+static void add_roofline(cJSON *out)
+{
+    const double peak = number(at_json_find(out, "peaks"), "gflop_per_s");
+    const double kernels_s = number(out, "kernel_time_s") / number(out, "steps");
+
+    cJSON_AddNumberToObject(out, "of_multiply_peak", number(out, "useful_gflop_per_s") / peak);
+    cJSON_AddNumberToObject(out, "host_share", 1 - kernels_s / number(out, "step_time_s"));
+}
+
+static void print_step(const cJSON *out)
+{
+    const cJSON *useful = at_json_find(out, "useful_gflop_per_step");
+
+    printf("%.0f steps of %.0f rows: %.3f s a step, %.0f tokens/s, %.2f rows/s\n",
+           number(out, "steps"), number(out, "rows_per_step"), number(out, "step_time_s"),
+           number(out, "tokens_per_s"), number(out, "rows_per_s"));
+    printf(
+        "useful: %.2f GFLOP a step (base %.2f, head %.2f, adapters %.2f, attention %.2f) at %.1f "
+        "GFLOP/s, %.1f %% of the peak\n",
+        number(useful, "total"), number(useful, "base"), number(useful, "head"),
+        number(useful, "adapters"), number(useful, "attention"), number(out, "useful_gflop_per_s"),
+        100 * number(out, "of_multiply_peak"));
+    printf("outside of kernels: %.1f %% of a step\n", 100 * number(out, "host_share"));
+}
+
+/* ---- the command ---- */
 
 static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
 {
@@ -182,6 +160,7 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
                                  .policy = true,
                                  .reference = at_method_get(run->method)->reference } };
     struct at_objective objective;
+    struct measured m = { .wall_s = 0 };
     cJSON *out = cJSON_CreateObject();
 
     at_objective_make(&objective, run->config, run->own);
@@ -196,17 +175,14 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
         TRY(at_coupling_init(&b.coupling, run->config->per_device_train_batch_size));
     TRY(at_alloc(&b.rows, run->window, sizeof *b.rows));
     TRY(at_alloc(&b.results, run->window, sizeof *b.results));
-    TRY(measure(&b, steps, out));
-    if (json) {
-        TRY(cli_kernel_table(NULL, out, run->engine.stream));
+    TRY(measure(&m, &b, steps));
+    describe(out, run, &m, steps);
+    TRY(cli_kernel_table(json ? NULL : stdout, out, run->engine.stream));
+    add_roofline(out);
+    if (json)
         TRY(cli_print_pretty(out));
-        goto done;
-    }
-    printf("%u steps of %u rows: %.3f s a step, %.0f tokens/s, %.2f rows/s\n", steps,
-           run->rows_per_step, at_json_find(out, "step_time_s")->valuedouble,
-           at_json_find(out, "tokens_per_s")->valuedouble,
-           at_json_find(out, "rows_per_s")->valuedouble);
-    TRY(cli_kernel_table(stdout, NULL, run->engine.stream));
+    else
+        print_step(out);
 done:
     cJSON_Delete(out);
     at_kl_release(&b.kl);
@@ -222,8 +198,11 @@ enum at_status cli_bench(struct cli_args *args)
     enum at_status st = AT_OK;
     struct at_config config = { .file = NULL };
     struct at_run run = { .config = NULL };
+    const char *before = cli_flag_text(args, "compare");
     uint32_t steps = 3;
 
+    if (before)
+        return cli_bench_compare(args, before);
     TRY(cli_flag_u32(&steps, args, "steps", 1, 100000));
     TRY(cli_config_read(&config, args, NULL));
     config.profile = true;

@@ -7,14 +7,6 @@
  */
 static const double cpu_flop_per_s = 50e9, gpu_flop_per_s = 5e12;
 
-/* Weights that a token is multiplied with: all linear layers, and the head for completion rows. */
-static double layer_values(const struct at_model_config *m)
-{
-    const double attention = (double)m->C * m->D * (2.0 * m->H + 2.0 * m->G);
-
-    return m->L * (attention + 3.0 * m->C * m->F);
-}
-
 /* Operations of the layers' products in a forward pass over rows: 2 a weight and token. */
 static double layers_flop(const struct at_model_config *m, const struct at_packs *d)
 {
@@ -22,7 +14,7 @@ static double layers_flop(const struct at_model_config *m, const struct at_packs
 
     for (uint32_t i = 0; i < d->n_rows; i++)
         tokens += at_row_tokens(&d->rows[i]);
-    return 2 * tokens * layer_values(m);
+    return 2 * tokens * m->L * at_layer_weights(m);
 }
 
 /* Of the whole forward pass: the head's are for target tokens. */

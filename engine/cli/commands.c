@@ -116,6 +116,7 @@ static const struct cli_flag keys_flags[] = {
     COMMON,
 };
 static const struct cli_flag bench_flags[] = {
+    { "compare", "BEFORE.json", "instead of measuring: what changed from it to AFTER.json" },
     { "json", NULL, "one JSON object on stdout" },
     { "steps", "N", "optimizer steps that are measured (default 3), after one to warm up" },
     COMMON,
@@ -124,8 +125,14 @@ static const struct cli_flag bench_flags[] = {
 #define FLAGS(list) .flags = (list), .n_flags = AT_COUNT(list)
 static const struct cli_command commands[] = {
     { .name = "bench",
-      .usage = "CONFIG [--steps N] [--json] [--key value ...]",
+      .usage = "CONFIG [--steps N] [--json] [--key value ...] | --compare BEFORE.json AFTER.json",
       .help = "time every kernel over some training steps",
+      .detail =
+          "Measures the device's peaks (f32 multiply-adds in registers, a copy between large\n"
+          "buffers) and prints per kernel and shape: calls, time, share, rates and their share\n"
+          "of the peaks; bytes are those of the buffers bound. Attention's rates count every\n"
+          "pair of a slab; the useful operations of a step, whose formula stands in\n"
+          "engine/train/useful.h, only the pairs that the rows read.",
       FLAGS(bench_flags),
       .n_positional = 1,
       .config = true,

@@ -593,9 +593,7 @@ static void layer_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uin
     attention_bwd(s, d, l, T, dx, d_out, deeper);
 }
 
-/* Lowest layer with a trainable adapter; nothing below it needs a gradient, unless the embedding
- * does. */
-static uint32_t lowest_trained(const struct at_decoder *d)
+uint32_t at_decoder_lowest(const struct at_decoder *d)
 {
     const struct at_adapter *a = d->n_stack > 0 ? d->stack[d->n_stack - 1] : NULL;
 
@@ -631,7 +629,7 @@ void at_decoder_backward(struct at_stream *s, struct at_decoder *d, const struct
 {
     const struct at_model_config *c = &d->model->config;
     const struct at_tensor dx = part(d->dx, b->T, c->C);
-    const uint32_t lowest = lowest_trained(d);
+    const uint32_t lowest = at_decoder_lowest(d);
 
     AT_REQUIRE(d->trains);
     head_bwd(s, d, b->T, b->R, dx);

@@ -82,6 +82,8 @@ void at_decoder_release(struct at_decoder *decoder);
 /* Window that layer l computes with: 0 where none of the planned positions is out of it. The same
  * for every slab, since kernels are chosen by it and a row's bits must not depend on its slab. */
 uint32_t at_decoder_window(const struct at_decoder *decoder, uint32_t layer);
+/* Lowest layer that trains anything: the backward pass ends with it. */
+uint32_t at_decoder_lowest(const struct at_decoder *decoder);
 
 /* Once, after the pools' commit and the uploads: modules that train in full beside an adapter start
  * from what the frozen model has in their place, as f32, and the magnitudes of a fresh DoRA as the

@@ -27,6 +27,20 @@ void at_module_shape(const struct at_model_config *c, uint32_t i, uint32_t *in, 
     }
 }
 
+double at_layer_weights(const struct at_model_config *c)
+{
+    uint32_t in = 0, out = 0;
+    double weights = 0;
+
+    for (uint32_t i = 0; i < AT_LINEARS; i++) {
+        if (!at_linear_path(c->family, i))
+            continue;
+        at_linear_shape(c, i, &in, &out);
+        weights += (double)in * out;
+    }
+    return weights;
+}
+
 uint64_t at_module_row(const struct at_model_config *c, uint32_t i, uint64_t row, bool gguf)
 {
     const uint64_t queries = c->H / c->G, head = row / c->D, place = row % c->D;

@@ -304,6 +304,7 @@ static void reference_pass(struct at_engine *e, const struct at_batch *b,
 
     if (what->drift || !cached) {
         at_decoder_forward(e->stream, d, b, AT_PASS_REFERENCE, at_view_part(d->ref_sums, 0, bytes));
+        at_useful_forward(&e->useful, d, &e->slab, AT_PASS_REFERENCE);
         e->ref_forward_tokens += e->slab.n_tokens;
     }
     if (what->drift)
@@ -403,6 +404,7 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
     if (what->policy) {
         const uint64_t bytes = b.n_segments * sizeof *l->sums;
         at_decoder_forward(e->stream, d, &b, pass, at_view_part(d->sums, 0, bytes));
+        at_useful_forward(&e->useful, d, &e->slab, pass);
         at_stream_download(e->stream, l->sums + l->n_segments, d->sums, bytes);
         if (what->n_losses > 0 && what->kind == AT_LOSS_TOKEN)
             token_losses(e, &b, what);
@@ -413,8 +415,10 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
         e->tokens_computed += e->slab.n_tokens;
         e->head_rows += e->slab.n_rows;
     }
-    if (what->train)
+    if (what->train) {
         at_decoder_backward(e->stream, d, &b);
+        at_useful_backward(&e->useful, d, &e->slab);
+    }
     for (uint32_t i = 0; i < n; i++)
         e->tokens_given += what->n_losses > 0 ? at_row_tokens_unshared(rows[i]) : 0;
     l->n_rows += n;

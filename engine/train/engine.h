@@ -9,6 +9,7 @@
 #include "losses.h"
 #include "row.h"
 #include "slab.h"
+#include "useful.h"
 
 enum at_trainable { AT_TRAIN_NOTHING, AT_TRAIN_FRESH, AT_TRAIN_CONTINUE, AT_TRAIN_FULL };
 
@@ -52,6 +53,7 @@ struct at_engine {
     uint64_t norms_of; /* params.changes when the norms of DoRA were computed */
     /* counters since open */
     uint64_t tokens_given, tokens_computed, head_rows, ref_forward_tokens;
+    struct at_useful useful;
     struct at_engine_host *host; /* private */
 };
 AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,

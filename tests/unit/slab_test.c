@@ -416,6 +416,35 @@ static void slab_without_memory_holds_nothing(void **state)
     at_alloc_fail_at(0);
 }
 
+/* Pair by pair as the intervals and positions say. */
+static void slab_pairs_are_those_that_are_read(void **state)
+{
+    static const uint32_t windows[] = { 0, 1, 2, 5, 9, 100 };
+    struct at_rng rng = at_rng_make(12, AT_RNG_TEST, 0, 0);
+    struct at_slab slab;
+    struct rows rows;
+
+    (void)state;
+    assert_int_equal(at_slab_init(&slab, CAPACITY), AT_OK);
+    for (int round = 0; round < 40; round++) {
+        make_rows(&rows, &rng);
+        (round % 2 ? at_slab_fill_unshared : at_slab_fill)(&slab, rows.pointer, rows.n);
+        for (size_t w = 0; w < AT_COUNT(windows); w++) {
+            double want = 0;
+            for (uint32_t q = 0; q < slab.T; q++)
+                for (int32_t k = 0; k < (int32_t)slab.T; k++) {
+                    const struct at_interval *v = &slab.intervals[q];
+                    const int32_t distance = slab.positions[q] - slab.positions[k];
+                    want += ((v->prefix_begin <= k && k < v->prefix_end) ||
+                             (v->seg_begin <= k && k < v->key_end)) &&
+                            (windows[w] == 0 || distance < (int32_t)windows[w]);
+                }
+            assert_true(at_slab_pairs(&slab, windows[w]) == want);
+        }
+    }
+    at_slab_release(&slab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +456,7 @@ int main(void)
         cmocka_unit_test(slab_without_targets_has_padding_rows),
         cmocka_unit_test(slab_refilled_keeps_nothing),
         cmocka_unit_test(slab_weighed_rows_past_the_shorter_side),
+        cmocka_unit_test(slab_pairs_are_those_that_are_read),
         cmocka_unit_test(slab_without_memory_holds_nothing),
     };
 

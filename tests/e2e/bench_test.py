@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""attune bench: the useful operations of a step are those that its formula gives for the rows as `data show` has
+them; the table is complete and its figures fit together; --compare tells what changed, and refuses what it cannot read.
+bench_test.py SOURCE_DIR BUILD_DIR
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+PAIRS = GOLDEN / "dpo_sigmoid" / "config.json"
+
+
+def run(*arguments, code=0):
+    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True)
+    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
+    return out
+
+
+def rows_of(config):
+    """(prompt tokens, [tokens of a side's own]) a row: the prompt is what both sides begin with."""
+    out = []
+    for line in run("data", "show", config, "--json", "--n", 10000).stdout.splitlines():
+        row = json.loads(line)
+        sides = [row["chosen"], row["rejected"]]
+        prompt = sides[0]["completion_mask"].index(1)
+        out.append((prompt, [len(s["input_ids"]) - prompt for s in sides]))
+    return out
+
+
+def expected(config, steps):
+    """The formula of engine/train/useful.h, of an adapter on all linear layers that the reference is without."""
+    model = json.loads((GOLDEN / "models" / "tiny_llama" / "config.json").read_text())
+    C, F, L, V = (model[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size"))
+    H, G = model["num_attention_heads"], model["num_key_value_heads"]
+    D = model.get("head_dim") or C // H
+    shapes = [(C, H * D), (C, G * D), (C, G * D), (H * D, C), (C, F), (C, F), (F, C)]
+    layer = sum(a * b for a, b in shapes)
+    lora = 4 * sum(a + b for a, b in shapes)
+    T = R = pairs = 0
+    for prompt, sides in rows_of(config):
+        T += prompt + sum(sides)
+        R += sum(sides)
+        pairs += prompt * (prompt + 1) / 2 + sum(n * prompt + n * (n + 1) / 2 for n in sides)
+    attention = 4 * H * D * pairs
+    return {"base": (2 * 2 * T * L * layer + 2 * T * (L * layer - C * D * (H + 2 * G))) / steps / 1e9,
+            "adapters": 6 * T * L * lora / steps / 1e9,
+            "attention": 4 * L * attention / steps / 1e9,
+            "head": 3 * 2 * R * C * V / steps / 1e9}
+
+
+def useful_operations(work):
+    rows = len(rows_of(PAIRS))
+    assert rows % 4 == 0, f"{rows} pairs: an epoch is no whole number of steps of 4"
+    got = json.loads(run("bench", PAIRS, "--steps", rows // 4, "--json").stdout)
+    want = expected(PAIRS, rows // 4)
+    for key, value in want.items():
+        assert abs(got["useful_gflop_per_step"][key] / value - 1) < 1e-9, f"{key}: {got['useful_gflop_per_step'][key]}, {value}"
+    total = sum(want.values())
+    assert abs(got["useful_gflop_per_step"]["total"] / total - 1) < 1e-9
+    assert abs(got["useful_gflop_per_s"] * got["step_time_s"] / total - 1) < 1e-9
+    assert abs(got["of_multiply_peak"] * got["peaks"]["gflop_per_s"] / got["useful_gflop_per_s"] - 1) < 1e-9
+    assert 0 < got["host_share"] < 1
+    (work / "a.json").write_text(json.dumps(got))
+    return got
+
+
+def table(result):
+    for kernel in result["kernels"]:
+        shapes = kernel["shapes"]
+        for key in ("calls", "time_s", "share"):
+            assert abs(sum(s[key] for s in shapes) / kernel[key] - 1) < 1e-9, (kernel["kernel"], key)
+        assert all(a["time_s"] >= b["time_s"] for a, b in zip(shapes, shapes[1:]))
+        assert len({s["shape"] for s in shapes}) == len(shapes)
+        assert all(abs(s["of_multiply_peak"] * result["peaks"]["gflop_per_s"] - s["gflop_per_s"]) < 1e-9 for s in shapes)
+    products = {s["shape"] for k in result["kernels"] if k["kernel"] == "gemm_nt" for s in k["shapes"]}
+    assert len({p.split(" ", 1)[1] for p in products}) >= 3, products  # inner sizes tell shapes apart
+    assert 5 < result["peaks"]["gflop_per_s"] and 0.5 < result["peaks"]["gbyte_per_s"], result["peaks"]
+
+
+def compare(work, before):
+    after = json.loads(json.dumps(before))
+    after["step_time_s"] = 2 * before["step_time_s"]
+    after["kernels"][0]["time_s"] += 1.5 * before["steps"]
+    after["kernels"][1]["kernel"] = "new_kernel"
+    (work / "b.json").write_text(json.dumps(after))
+    got = json.loads(run("bench", "--compare", work / "a.json", work / "b.json", "--json").stdout)
+    assert got["step_time_s"]["ratio"] == 2
+    first = before["kernels"][0]
+    assert got["kernels"][0]["kernel"] == first["kernel"], "the biggest change comes first"
+    assert abs(got["kernels"][0]["after_s"] - got["kernels"][0]["before_s"] - 1.5) < 1e-9
+    times = {row["kernel"]: (row["before_s"], row["after_s"]) for row in got["kernels"]}
+    assert times["new_kernel"][0] == 0 < times["new_kernel"][1]
+    text = run("bench", "--compare", work / "a.json", work / "b.json")
+    assert "new_kernel" in text.stdout and "warning" not in text.stderr
+    after["device"] = "another"
+    (work / "b.json").write_text(json.dumps(after))
+    assert "device differs" in run("bench", "--compare", work / "a.json", work / "b.json").stderr
+
+
+def refusals(work):
+    (work / "v.json").write_text(json.dumps({**json.loads((work / "a.json").read_text()), "format_version": 99}))
+    (work / "k.json").write_text(json.dumps({**json.loads((work / "a.json").read_text()), "kernels": [{"kernel": 1}]}))
+    (work / "t.json").write_text('{"format_version": 1, "steps": 3}')
+    for path, code, says in (("missing.json", 66, "missing.json"), ("v.json", 65, "format_version 99"),
+                             ("k.json", 65, "kernels"), ("t.json", 65, "step_time_s is missing")):
+        assert says in run("bench", "--compare", work / "a.json", work / path, code=code).stderr
+    assert "usage" in run("bench", "--compare", work / "a.json", code=2).stderr
+
+
+with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    result = useful_operations(folder)
+    table(result)
+    compare(folder, result)
+    refusals(folder)
