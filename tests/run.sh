@@ -24,14 +24,14 @@ done
 need_packages build-essential cmake ninja-build pkg-config git python3 glslang-tools glslang-dev \
     spirv-tools libvulkan-dev vulkan-validationlayers mesa-vulkan-drivers libcjson-dev \
     libsodium-dev libyaml-dev libpcre2-dev libutf8proc-dev libcmocka-dev zlib1g-dev libzstd-dev \
-    universal-ctags
+    libmicrohttpd-dev universal-ctags
 if [ -n "$peers" ]; then
     exec sh tests/peers/run.sh
 fi
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null || true)
 strict=''
 if [ -n "$ci" ]; then
-    need_packages cppcheck shellcheck
+    need_packages chromium-driver cppcheck shellcheck
     if [ "$codename" = bookworm ]; then
         need_packages clang-format-14 clang-tidy-14
         strict=--strict

@@ -14,7 +14,8 @@ enum at_rng_use {
     AT_RNG_SAMPLE,
     AT_RNG_TEST,
     AT_RNG_LOSS_CHECK,
-    AT_RNG_BOOTSTRAP
+    AT_RNG_BOOTSTRAP,
+    AT_RNG_LABEL
 };
 
 struct at_rng {

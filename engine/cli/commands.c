@@ -115,6 +115,17 @@ static const struct cli_flag keys_flags[] = {
     { "markdown", NULL, "as configs/README.md" },
     COMMON,
 };
+static const struct cli_flag label_flags[] = {
+    { "annotator", "NAME", "who decides (default $USER)" },
+    { "dimensions", "A,B,...", "what is rated from 1 to 5 of the chosen reply" },
+    { "export", "FILE.jsonl", "no page: writes what was decided as pairs, and who agrees" },
+    { "json", NULL, "the page's address, or the export's counts, as a JSON object on stdout" },
+    { "log", "FILE", "the decisions (default: FILE.labels.jsonl beside the pairs)" },
+    { "port", "N", "of the page (default 0: any that is free)" },
+    { "review", NULL, "not blind: is the label of each pair right?" },
+    { "seed", "N", "of the order of pairs and of sides (default 42)" },
+    COMMON,
+};
 static const struct cli_flag bench_flags[] = {
     { "compare", "BEFORE.json", "instead of measuring: what changed from it to AFTER.json" },
     { "json", NULL, "one JSON object on stdout" },
@@ -267,6 +278,18 @@ static const struct cli_command commands[] = {
       .n_positional = 1,
       .config = true,
       .run = cli_method },
+    { .name = "label",
+      .usage =
+          "FILE.jsonl [--annotator NAME] [--review] [--port N] | FILE.jsonl --export OUT.jsonl",
+      .help = "choose between two replies on a local page, blind and in random order",
+      .detail =
+          "FILE: pairs in any form that `attune data convert` reads, or {\"prompt\", "
+          "\"responses\": [one, another]}.\nEvery decision is on the disk before the next pair "
+          "shows. Several annotators share a log, each with\n--annotator; --export writes the "
+          "majority's pairs, rewritten replies as pairs of their own, and agreement.\n",
+      FLAGS(label_flags),
+      .n_positional = 1,
+      .run = cli_label },
     { .name = "plan",
       .usage = "CONFIG [--json] [--key value ...]",
       .help = "memory, time, disk and rows of a run, before step 0",
@@ -325,8 +348,8 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "chat",    "compare",    "data coverage", "dial", "grpo", "label", "merge",
-    "monitor", "online_dpo", "report",        "rloo", "sign", "sweep", "verify",
+    "chat",       "compare", "data coverage", "dial", "grpo",  "merge",  "monitor",
+    "online_dpo", "report",  "rloo",          "sign", "sweep", "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)
