@@ -49,6 +49,7 @@ enum at_status cli_plan(struct cli_args *args);
 enum at_status cli_score(struct cli_args *args);
 enum at_status cli_eval(struct cli_args *args);
 enum at_status cli_export(struct cli_args *args);
+enum at_status cli_chat(struct cli_args *args);
 enum at_status cli_generate(struct cli_args *args);
 enum at_status cli_tokenize(struct cli_args *args);
 enum at_status cli_data_convert(struct cli_args *args);

@@ -1,7 +1,7 @@
 #include "cli.h"
 
-#include "generate.h"
 #include "prompts.h"
+#include "reply.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +13,8 @@ struct session {
     struct at_generator *generator;
     struct cli_prompts prompts;
     bool json;
-    struct at_decoding decoding; /* of the reply that is being printed */
-    struct at_buf text;
+    struct cli_reply_params params;
+    struct cli_reply reply; /* that is being printed */
 };
 
 static AT_CHECKED read_prompts(struct session *s)
@@ -36,22 +36,6 @@ done:
 
 /* ---- replies ---- */
 
-static AT_CHECKED put_token(void *context, int32_t id)
-{
-    enum at_status st = AT_OK;
-    struct session *s = context;
-    const size_t before = s->text.n;
-
-    TRY(at_decoding_put(&s->decoding, s->bundle.tokenizer, &s->text, id, true));
-    TRY(at_buf_status(&s->text));
-    if (!s->json && s->text.n > before) {
-        fwrite(s->text.data + before, 1, s->text.n - before, stdout);
-        fflush(stdout);
-    }
-done:
-    return st;
-}
-
 static AT_CHECKED print_reply(const struct session *s, size_t i, const struct at_ids *ids,
                               enum at_generation_end end)
 {
@@ -64,7 +48,7 @@ static AT_CHECKED print_reply(const struct session *s, size_t i, const struct at
     }
     line = cJSON_CreateObject();
     cJSON_AddNumberToObject(line, "prompt", (double)i);
-    cJSON_AddStringToObject(line, "text", s->text.data ? s->text.data : "");
+    cJSON_AddStringToObject(line, "text", s->reply.text.data);
     cJSON_AddNumberToObject(line, "n_prompt", s->prompts.items[i].n);
     cJSON_AddNumberToObject(line, "n_tokens", (double)ids->n);
     cJSON_AddStringToObject(line, "end", end == AT_END_STOP ? "stop" : "length");
@@ -74,8 +58,7 @@ done:
     return st;
 }
 
-static AT_CHECKED reply(struct session *s, size_t i, const struct at_sampling *sampling,
-                        uint32_t max_new, uint64_t *n_tokens)
+static AT_CHECKED reply(struct session *s, size_t i, uint64_t *n_tokens)
 {
     enum at_status st = AT_OK;
     struct at_ids ids = { .n = 0 };
@@ -83,19 +66,19 @@ static AT_CHECKED reply(struct session *s, size_t i, const struct at_sampling *s
     const struct at_generation what = { .prompt = s->prompts.items[i].ids,
                                         .n_prompt = s->prompts.items[i].n,
                                         .prompt_index = (uint32_t)i,
-                                        .max_new_tokens = max_new,
+                                        .max_new_tokens =
+                                            (uint32_t)s->params.number[CLI_MAX_NEW_TOKENS],
                                         .stop = s->prompts.stop,
                                         .n_stop = s->prompts.n_stop,
-                                        .sampling = *sampling,
-                                        .token = put_token,
-                                        .context = s };
+                                        .sampling = cli_reply_sampling(&s->params),
+                                        .token = cli_reply_token,
+                                        .context = &s->reply };
 
-    at_buf_clear(&s->text);
-    at_buf_puts(&s->text, "");
-    s->decoding = (struct at_decoding){ .n_pending = 0 };
+    cli_reply_begin(&s->reply);
     if (!s->json && s->prompts.n > 1)
         printf("%s--- %zu ---\n", i ? "\n" : "", i + 1);
     TRY(at_generate(s->generator, &ids, &end, &what));
+    cli_reply_end(&s->reply);
     TRY(print_reply(s, i, &ids, end));
     *n_tokens += ids.n;
 done:
@@ -125,11 +108,12 @@ done:
     return st;
 }
 
-static AT_CHECKED open_generator(struct session *s, uint32_t max_new)
+static AT_CHECKED open_generator(struct session *s)
 {
     enum at_status st = AT_OK;
     const struct cli_args *a = s->args;
     const uint32_t positions = s->bundle.config.max_positions;
+    const uint32_t max_new = (uint32_t)s->params.number[CLI_MAX_NEW_TOKENS];
     struct at_generator_params p = { .gpu = cli_gpu_params(a), .adapter_scale = 1 };
     const char **dirs = NULL;
     uint32_t longest = 0;
@@ -163,24 +147,6 @@ done:
     return st;
 }
 
-static AT_CHECKED read_sampling(const struct cli_args *a, struct at_sampling *out,
-                                uint32_t *max_new)
-{
-    enum at_status st = AT_OK;
-    uint32_t seed = 42;
-
-    *out = (struct at_sampling){ .top_p = 1 };
-    *max_new = 128;
-    TRY(cli_flag_f64(&out->temperature, a, "temperature", 0, 100));
-    TRY(cli_flag_f64(&out->top_p, a, "top_p", 1e-6, 1));
-    TRY(cli_flag_u32(&out->top_k, a, "top_k", 0, UINT32_MAX));
-    TRY(cli_flag_u32(&seed, a, "seed", 0, UINT32_MAX));
-    TRY(cli_flag_u32(max_new, a, "max_new_tokens", 1, 1000000));
-    out->seed = seed;
-done:
-    return st;
-}
-
 enum at_status cli_generate(struct cli_args *args)
 {
     enum at_status st = AT_OK;
@@ -188,19 +154,20 @@ enum at_status cli_generate(struct cli_args *args)
                          .prompts = { .system = cli_flag_text(args, "system_prompt"),
                                       .raw = cli_flag_on(args, "raw") },
                          .json = cli_flag_on(args, "json") };
-    struct at_sampling sampling;
-    uint32_t max_new = 0;
     uint64_t n_tokens = 0;
     double begin_s = 0;
 
     TRY(cli_gpu_check(args));
-    TRY(read_sampling(args, &sampling, &max_new));
+    TRY(cli_reply_params_read(&s.params, args));
     TRY(open_bundle(&s));
     TRY(read_prompts(&s));
-    TRY(open_generator(&s, max_new));
+    TRY(open_generator(&s));
+    s.reply = (struct cli_reply){ .tokenizer = s.bundle.tokenizer,
+                                  .params = &s.params,
+                                  .shows = !s.json };
     begin_s = at_now_s();
     for (size_t i = 0; i < s.prompts.n; i++)
-        TRY(reply(&s, i, &sampling, max_new, &n_tokens));
+        TRY(reply(&s, i, &n_tokens));
     cli_note("%llu tokens, %.1f tokens/s", (unsigned long long)n_tokens,
              (double)n_tokens / (at_now_s() - begin_s + 1e-9));
     if (cli_flag_on(args, "profile"))
@@ -209,7 +176,7 @@ done:
     at_generator_close(&s.generator);
     at_bundle_close(&s.bundle);
     cli_prompts_release(&s.prompts);
-    at_buf_release(&s.text);
+    at_buf_release(&s.reply.text);
     at_arena_release(&s.arena);
     return st;
 }

@@ -70,6 +70,24 @@ static const struct cli_flag export_flags[] = {
     { "output", "PATH", "the new file or folder" },
     COMMON,
 };
+static const struct cli_flag chat_flags[] = {
+    { "adapter", "DIR", "PEFT folder; may be given several times, bottom first" },
+    { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" },
+    { "chat_template", "FILE", "chat template instead of the model's" },
+    { "context", "N", "tokens of the conversation at most (default 4096, or the model's)" },
+    DEVICE,
+    { "max_new_tokens", "N", "length of a reply at most (default 128)" },
+    { "min_p", "X", "sample among those at least X times as likely as the likeliest (default 0)" },
+    { "repetition_penalty", "X", "weakens tokens that prompt or reply have (default 1: not)" },
+    { "seed", "N", "seed of the sampling (default 42)" },
+    { "stop", "TEXT", "ends a reply, and is no part of it; may be given several times" },
+    { "system_prompt", "TEXT", "system message" },
+    { "temperature", "X", "0 (default) takes the likeliest token" },
+    { "tokenizer", "DIR", "tokenizer instead of the model's" },
+    { "top_k", "N", "sample among the N likeliest; 0 (default): all" },
+    { "top_p", "X", "sample among the likeliest that sum to X (default 1)" },
+    COMMON,
+};
 static const struct cli_flag generate_flags[] = {
     { "adapter", "DIR", "PEFT folder; may be given several times, bottom first" },
     { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" },
@@ -77,12 +95,15 @@ static const struct cli_flag generate_flags[] = {
     DEVICE,
     { "json", NULL, "one JSON object a reply" },
     { "max_new_tokens", "N", "length of a reply at most (default 128)" },
+    { "min_p", "X", "sample among those at least X times as likely as the likeliest (default 0)" },
     { "model_name_or_path", "MODEL", "the model, when it is not the first argument" },
     { "profile", NULL, "time every kernel and print the table at the end" },
     { "prompt", "TEXT", "a user's message; may be given several times" },
     { "prompts", "FILE.jsonl", "lines with \"prompt\" (text or messages) or \"messages\"" },
     { "raw", NULL, "prompts are plain text: no chat template" },
+    { "repetition_penalty", "X", "weakens tokens that prompt or reply have (default 1: not)" },
     { "seed", "N", "seed of the sampling (default 42)" },
+    { "stop", "TEXT", "ends a reply, and is no part of it; may be given several times" },
     { "system_prompt", "TEXT", "system message for prompts that have none" },
     { "temperature", "X", "0 (default) takes the likeliest token" },
     { "tokenizer", "DIR", "tokenizer instead of the model's" },
@@ -148,6 +169,17 @@ static const struct cli_command commands[] = {
       .n_positional = 1,
       .config = true,
       .run = cli_bench },
+    { .name = "chat",
+      .usage = "MODEL [--adapter DIR ...] [--temperature X ...]",
+      .help = "talk with a model and its adapters",
+      .detail =
+          "A message is a line of standard input (a backslash at its end goes on in the next); "
+          "/help "
+          "lists what\nelse a line can be: switching adapters and their scale, the system message, "
+          "saving the conversation.\n",
+      FLAGS(chat_flags),
+      .n_positional = 1,
+      .run = cli_chat },
     { .name = "config import",
       .usage = "TRL.yaml [--method NAME]",
       .help = "our configuration from TRL's, with a list of what changed",
@@ -348,8 +380,8 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "chat",       "compare", "data coverage", "dial", "grpo",  "merge",  "monitor",
-    "online_dpo", "report",  "rloo",          "sign", "sweep", "verify",
+    "compare",    "data coverage", "dial", "grpo", "merge", "monitor",
+    "online_dpo", "report",        "rloo", "sign", "sweep", "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

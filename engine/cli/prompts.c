@@ -40,7 +40,8 @@ done:
     return st;
 }
 
-static AT_CHECKED add_messages(struct cli_prompts *s, const struct at_message *messages, size_t n)
+AT_CHECKED cli_prompts_add_messages(struct cli_prompts *s, const struct at_message *messages,
+                                    size_t n)
 {
     enum at_status st = AT_OK;
     struct at_message all[MAX_MESSAGES + 1];
@@ -48,6 +49,8 @@ static AT_CHECKED add_messages(struct cli_prompts *s, const struct at_message *m
     const bool system = s->system && (n == 0 || strcmp(messages[0].role, "system") != 0);
     struct at_buf text = { 0 };
 
+    if (n > MAX_MESSAGES)
+        FAIL(AT_DATA, "a conversation of more than %d messages", MAX_MESSAGES);
     if (!s->bundle->chat)
         FAIL(AT_DATA, "%s; --raw takes prompts as plain text, --chat_template names a template",
              s->bundle->chat_problem ? s->bundle->chat_problem : "the model has no chat template");
@@ -69,7 +72,7 @@ AT_CHECKED cli_prompts_add(struct cli_prompts *s, const char *text)
 
     if (s->raw || (!s->bundle->chat && !s->bundle->chat_problem))
         return add_text(s, text, strlen(text), true);
-    return add_messages(s, &message, 1);
+    return cli_prompts_add_messages(s, &message, 1);
 }
 
 static AT_CHECKED add_list(struct cli_prompts *s, const cJSON *list, const char *name)
@@ -78,7 +81,7 @@ static AT_CHECKED add_list(struct cli_prompts *s, const cJSON *list, const char 
     struct at_message messages[MAX_MESSAGES];
     size_t n = 0;
 
-    if (cJSON_GetArraySize(list) > MAX_MESSAGES)
+    if (cJSON_GetArraySize(list) > MAX_MESSAGES) /* `messages` holds no more */
         FAIL(AT_DATA, "%s: more than %d messages", name, MAX_MESSAGES);
     for (const cJSON *m = list->child; m; m = m->next, n++) {
         TRY(at_json_need_string(&messages[n].role, m, "role", name));
@@ -89,7 +92,7 @@ static AT_CHECKED add_list(struct cli_prompts *s, const cJSON *list, const char 
         n--; /* the reply that a training row has */
     if (n == 0)
         FAIL(AT_DATA, "%s: no message to reply to", name);
-    TRY(add_messages(s, messages, n));
+    TRY(cli_prompts_add_messages(s, messages, n));
 done:
     return st;
 }

@@ -24,6 +24,9 @@ AT_CHECKED cli_prompts_open(struct cli_prompts *prompts, const struct at_bundle 
 void cli_prompts_release(struct cli_prompts *prompts);
 /* A user's message, or with `raw` or without a template a text. */
 AT_CHECKED cli_prompts_add(struct cli_prompts *prompts, const char *text);
+/* A conversation. */
+AT_CHECKED cli_prompts_add_messages(struct cli_prompts *prompts, const struct at_message *messages,
+                                    size_t n);
 /* Ids as they are. */
 AT_CHECKED cli_prompts_add_ids(struct cli_prompts *prompts, const int32_t *ids, size_t n);
 /* Lines with "prompt" (text or messages) or "messages". */

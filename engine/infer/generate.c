@@ -2,6 +2,8 @@
 
 #include "os.h"
 
+#include <string.h>
+
 struct at_generator {
     struct at_gpu *gpu;
     struct at_stream *stream;
@@ -14,8 +16,11 @@ struct at_generator {
     struct at_kv_cache cache;
     struct at_tensor last, logits; /* (1, C), (1, V) */
     float *host_logits;            /* (V) */
+    uint8_t *seen;                 /* (V) ids of prompt and reply so far, with a penalty */
     struct at_candidate *candidates;
+    struct at_ids cached; /* what the cache holds */
     double adapter_scale;
+    bool whole; /* an adapter has modules in full */
 };
 
 /* ---- opening ---- */
@@ -40,6 +45,8 @@ static AT_CHECKED plan(struct at_generator *g, struct at_weights *weights,
         TRY(at_adapter_plan_load(&g->adapters[i], config, p->adapter_dirs[i], NULL, g->frozen));
         g->stack[g->n_adapters++] = &g->adapters[i];
         TRY(at_adapter_check_scale(&g->adapters[i], i, g->adapter_scale));
+        for (size_t k = 0; k < AT_SAVED_COUNT; k++)
+            g->whole = g->whole || g->adapters[i].saved[k];
     }
     TRY(at_adapter_check_stack((const struct at_adapter *const *)g->stack, g->n_adapters));
     at_adapter_top(saved, &score, (const struct at_adapter *const *)g->stack, g->n_adapters);
@@ -49,6 +56,7 @@ static AT_CHECKED plan(struct at_generator *g, struct at_weights *weights,
     at_tensor_reserve(g->work, &g->last, 1, config->C, "last hidden state");
     at_tensor_reserve(g->work, &g->logits, 1, config->V, "logits");
     TRY(at_alloc(&g->host_logits, config->V, sizeof *g->host_logits));
+    TRY(at_alloc(&g->seen, config->V, sizeof *g->seen));
     TRY(at_alloc(&g->candidates, config->V, sizeof *g->candidates));
 done:
     return st;
@@ -70,10 +78,8 @@ static AT_CHECKED commit(struct at_generator *g, const struct at_model_config *c
     TRY(at_pool_commit(g->work));
     TRY(at_model_upload(&g->model, g->gpu, 0));
     for (size_t i = 0; i < g->n_adapters; i++) {
-        struct at_adapter *a = &g->adapters[i];
-        TRY(at_adapter_upload(a, config, g->gpu, 0));
-        for (size_t k = 0; k < a->n_modules; k++)
-            a->lora[k].scale = (float)(a->lora[k].scale * g->adapter_scale);
+        TRY(at_adapter_upload(&g->adapters[i], config, g->gpu, 0));
+        TRY(at_adapter_set_scale(&g->adapters[i], g->adapter_scale));
     }
     TRY(at_stream_create(&g->stream, g->gpu));
     TRY(at_decoder_start(g->stream, &g->decoder));
@@ -118,6 +124,8 @@ void at_generator_close(struct at_generator **generator)
     at_pool_destroy(&g->frozen);
     at_gpu_close(&g->gpu);
     at_free(&g->host_logits);
+    at_free(&g->seen);
+    at_ids_release(&g->cached);
     at_free(&g->candidates);
     at_free(generator);
 }
@@ -132,6 +140,35 @@ struct at_stream *at_generator_get_stream(struct at_generator *g)
     return g->stream;
 }
 
+AT_CHECKED at_generator_use(struct at_generator *g, const bool *on, double scale)
+{
+    enum at_status st = AT_OK;
+    struct at_decoder *d = &g->decoder;
+    bool all = true;
+
+    for (size_t i = 0; i < g->n_adapters; i++) {
+        all = all && on[i];
+        if (on[i])
+            TRY(at_adapter_check_scale(&g->adapters[i], i, scale));
+    }
+    if (g->whole && !all)
+        FAIL(AT_USAGE,
+             "an adapter has modules in full (modules_to_save), which took the base's place "
+             "when it was opened: it cannot be switched off");
+    d->n_stack = 0;
+    d->dora = false;
+    for (size_t i = 0; i < g->n_adapters; i++) {
+        if (!on[i])
+            continue;
+        TRY(at_adapter_set_scale(&g->adapters[i], scale));
+        d->stack[d->n_stack++] = &g->adapters[i];
+        d->dora = g->adapters[i].dora;
+    }
+    g->cached.n = 0;
+done:
+    return st;
+}
+
 /* ---- tokens ---- */
 
 /* Computes n tokens in pieces and leaves the last one's logits in host_logits. */
@@ -140,6 +177,8 @@ static AT_CHECKED extend(struct at_generator *g, const int32_t *ids, uint32_t n)
     enum at_status st = AT_OK;
     const uint32_t V = g->model.config.V;
 
+    for (uint32_t i = 0; i < n; i++)
+        TRY(at_ids_push(&g->cached, ids[i]));
     for (uint32_t i = 0; i < n;) {
         const uint32_t T = n - i < AT_EXTEND_ROWS ? n - i : AT_EXTEND_ROWS;
         at_decoder_extend(g->stream, &g->decoder, &g->cache, ids + i, T, g->last);
@@ -167,31 +206,60 @@ static AT_CHECKED check_signal(void)
     return st == AT_OK ? st : at_fail(st, "stopped by a signal");
 }
 
+/* Tokens of the prompt that the cache has, but for the last one, whose logits are wanted. */
+static uint32_t known(const struct at_generator *g, const struct at_generation *what)
+{
+    uint32_t n = 0;
+
+    while (what->goes_on && n + 1 < what->n_prompt && n < g->cached.n &&
+           g->cached.data[n] == what->prompt[n])
+        n++;
+    return n;
+}
+
+/* The next id of the sequence in the cache. */
+static AT_CHECKED choose(int32_t *out, struct at_generator *g, const struct at_generation *what)
+{
+    const struct at_sampling *p = &what->sampling;
+    const uint32_t V = g->model.config.V;
+
+    if (p->repetition_penalty > 0 && p->repetition_penalty != 1) {
+        memset(g->seen, 0, V);
+        for (size_t i = 0; i < g->cached.n; i++)
+            g->seen[g->cached.data[i]] = 1;
+        at_penalise(g->host_logits, g->seen, V, p->repetition_penalty);
+    }
+    return at_sample(out, g->host_logits, V, p, what->prompt_index, g->cache.n, g->candidates);
+}
+
 AT_CHECKED at_generate(struct at_generator *g, struct at_ids *out, enum at_generation_end *end,
                        const struct at_generation *what)
 {
     enum at_status st = AT_OK;
     int32_t id = 0;
+    bool ends = false;
 
     *end = AT_END_LENGTH;
-    g->cache.n = 0;
     AT_REQUIRE(what->n_prompt > 0);
     if (what->n_prompt >= g->cache.capacity)
         FAIL(AT_DATA, "the prompt has %u tokens; with %u positions no reply fits", what->n_prompt,
              g->cache.capacity);
-    TRY(extend(g, what->prompt, what->n_prompt));
+    g->cache.n = known(g, what);
+    g->cached.n = g->cache.n;
+    TRY(extend(g, what->prompt + g->cache.n, what->n_prompt - g->cache.n));
     for (uint32_t n = 0; n < what->max_new_tokens; n++) {
         TRY(check_signal());
-        TRY(at_sample(&id, g->host_logits, g->model.config.V, &what->sampling, what->prompt_index,
-                      g->cache.n, g->candidates));
+        TRY(choose(&id, g, what));
         if (is_stop(what, id)) {
             *end = AT_END_STOP;
             break;
         }
         TRY(at_ids_push(out, id));
         if (what->token)
-            TRY(what->token(what->context, id));
-        if (n + 1 == what->max_new_tokens || g->cache.n == g->cache.capacity)
+            TRY(what->token(what->context, id, &ends));
+        if (ends)
+            *end = AT_END_STOP;
+        if (ends || n + 1 == what->max_new_tokens || g->cache.n == g->cache.capacity)
             break;
         TRY(extend(g, &id, 1));
     }

@@ -45,6 +45,23 @@ static uint32_t nucleus(const struct at_candidate *c, uint32_t n, double top_p, 
     return k;
 }
 
+/* How many of them are at least min_p times as heavy as the heaviest; *sum is theirs. */
+static uint32_t heavy(const struct at_candidate *c, uint32_t n, double min_p, double *sum)
+{
+    uint32_t k = 0;
+
+    for (*sum = 0; k < n && c[k].weight >= min_p * c[0].weight; k++)
+        *sum += c[k].weight;
+    return k;
+}
+
+void at_penalise(float *logits, const uint8_t *seen, uint32_t V, double penalty)
+{
+    for (uint32_t i = 0; i < V; i++)
+        if (seen[i])
+            logits[i] = (float)(logits[i] > 0 ? logits[i] / penalty : logits[i] * penalty);
+}
+
 AT_CHECKED at_sample(int32_t *out, const float *logits, uint32_t V, const struct at_sampling *p,
                      uint32_t prompt_index, uint32_t position, struct at_candidate *scratch)
 {
@@ -64,6 +81,8 @@ AT_CHECKED at_sample(int32_t *out, const float *logits, uint32_t V, const struct
     }
     qsort(scratch, V, sizeof *scratch, heaviest_first);
     n = nucleus(scratch, n, p->top_p, &sum);
+    if (p->min_p > 0)
+        n = heavy(scratch, n, p->min_p, &sum);
     draw = at_rng_uniform(&rng) * sum;
     for (uint32_t i = 0; i < n; i++) {
         *out = scratch[i].id;

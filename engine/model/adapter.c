@@ -637,3 +637,14 @@ void at_adapter_release(struct at_adapter *adapter)
     at_arena_release(&adapter->arena);
     *adapter = (struct at_adapter){ 0 };
 }
+
+AT_CHECKED at_adapter_set_scale(struct at_adapter *a, double factor)
+{
+    enum at_status st;
+
+    TRY(set_scales(a, "adapter"));
+    for (size_t k = 0; k < a->n_modules; k++)
+        a->lora[k].scale = (float)(a->lora[k].scale * factor);
+done:
+    return st;
+}

@@ -70,6 +70,8 @@ AT_CHECKED at_adapter_plan_reference(struct at_adapter *adapter,
 AT_CHECKED at_adapter_check_stack(const struct at_adapter *const *stack, size_t n);
 /* AT_USAGE when adapter i of a stack has what no other scale than 1 is defined for. */
 AT_CHECKED at_adapter_check_scale(const struct at_adapter *adapter, size_t i, double scale);
+/* Its modules act `factor` times as strongly as their rank and alpha say. */
+AT_CHECKED at_adapter_set_scale(struct at_adapter *adapter, double factor);
 /* Tensors that a stack's adapters put in the base's place: of several the topmost one's; what none
  * has stays as it was. */
 void at_adapter_top(const struct at_source *saved[AT_SAVED_COUNT], const struct at_source **score,

@@ -79,6 +79,34 @@ static void sample_keeps_top_p(void **state)
     assert_true(got[1] > 0.999);
 }
 
+/* Weights beside the likeliest: 0.135, 1, 0.368, 1, 0.018. */
+static void sample_keeps_min_p(void **state)
+{
+    struct at_sampling p = { .temperature = 1, .top_p = 1, .min_p = 0.3, .seed = 7 };
+    double got[V];
+
+    (void)state;
+    shares(got, &p);
+    assert_true(got[0] == 0 && got[4] == 0 && got[2] > 0.1 && got[1] > 0.35 && got[3] > 0.35);
+    p.min_p = 0.4;
+    shares(got, &p);
+    assert_true(got[2] == 0 && got[1] > 0.45 && got[3] > 0.45);
+    p.temperature = 2; /* 0.368 to the power of a half: 0.607 */
+    shares(got, &p);
+    assert_true(got[0] == 0 && got[2] > 0.2);
+}
+
+/* As transformers' RepetitionPenaltyLogitsProcessor. */
+static void penalty_weakens_what_was_seen(void **state)
+{
+    static const uint8_t seen[V] = { 1, 0, 1, 0, 1 };
+    float x[V] = { 1.0f, 3.0f, 2.0f, 3.0f, -1.0f };
+
+    (void)state;
+    at_penalise(x, seen, V, 1.25);
+    assert_true(x[0] == 0.8f && x[1] == 3.0f && x[2] == 1.6f && x[3] == 3.0f && x[4] == -1.25f);
+}
+
 static void sample_depends_on_seed_prompt_and_position_alone(void **state)
 {
     const struct at_sampling a = { .temperature = 1, .top_p = 1, .seed = 1 };
@@ -113,6 +141,8 @@ int main(void)
         cmocka_unit_test(sample_follows_the_softmax),
         cmocka_unit_test(sample_keeps_top_k),
         cmocka_unit_test(sample_keeps_top_p),
+        cmocka_unit_test(sample_keeps_min_p),
+        cmocka_unit_test(penalty_weakens_what_was_seen),
         cmocka_unit_test(sample_depends_on_seed_prompt_and_position_alone),
         cmocka_unit_test(sample_of_what_is_not_finite_fails),
     };
