@@ -31,7 +31,7 @@ fi
 codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null || true)
 strict=''
 if [ -n "$ci" ]; then
-    need_packages chromium-driver cppcheck shellcheck
+    need_packages chromium-driver cppcheck groff-base shellcheck
     if [ "$codename" = bookworm ]; then
         need_packages clang-format-14 clang-tidy-14
         strict=--strict

@@ -49,6 +49,8 @@ enum at_status cli_plan(struct cli_args *args);
 enum at_status cli_score(struct cli_args *args);
 enum at_status cli_eval(struct cli_args *args);
 enum at_status cli_export(struct cli_args *args);
+enum at_status cli_completions(struct cli_args *args);
+enum at_status cli_man(struct cli_args *args);
 enum at_status cli_chat(struct cli_args *args);
 enum at_status cli_generate(struct cli_args *args);
 enum at_status cli_tokenize(struct cli_args *args);
@@ -132,9 +134,23 @@ AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
 AT_CHECKED cli_kernel_table(FILE *file, cJSON *json, struct at_stream *stream);
 /* What changed from the saved `bench --json` at `before` to the one that the arguments name. */
 AT_CHECKED cli_bench_compare(const struct cli_args *args, const char *before);
+/* A flag of a command or a configuration key that it takes as one, as help, completions and manual
+ * pages have it. */
+struct cli_option {
+    const char *name;     /* without "--" */
+    const char *value;    /* what stands for its value; NULL: a switch */
+    const char *help;     /* one line */
+    const char *words;    /* what it may be, separated by |; NULL: anything */
+    const char *fallback; /* of keys: the default; or NULL */
+    bool key;
+};
+/* Option i, flags before keys; false behind the last. `text` keeps what *out borrows from. */
+bool cli_option_get(struct cli_option *out, struct at_buf *text, const struct cli_command *command,
+                    size_t i);
 /* --help of a command, and of the program. */
 void cli_help(const struct cli_command *command);
 void cli_help_group(const char *group); /* of the commands of a first word */
 void cli_help_all(void);
+const char *cli_exit_codes(void); /* what each means, as lines */
 
 #endif

@@ -136,6 +136,7 @@ static const struct cli_flag keys_flags[] = {
     { "markdown", NULL, "as configs/README.md" },
     COMMON,
 };
+static const struct cli_flag plain_flags[] = { COMMON };
 static const struct cli_flag label_flags[] = {
     { "annotator", "NAME", "who decides (default $USER)" },
     { "dimensions", "A,B,...", "what is rated from 1 to 5 of the chosen reply" },
@@ -180,6 +181,15 @@ static const struct cli_command commands[] = {
       FLAGS(chat_flags),
       .n_positional = 1,
       .run = cli_chat },
+    { .name = "completions",
+      .usage = "bash|fish|zsh",
+      .help = "what a shell completes commands, flags and their words with",
+      .detail = "bash: source <(attune completions bash)\n"
+                "fish: attune completions fish | source\n"
+                "zsh:  source <(attune completions zsh)\n",
+      FLAGS(plain_flags),
+      .n_positional = 1,
+      .run = cli_completions },
     { .name = "config import",
       .usage = "TRL.yaml [--method NAME]",
       .help = "our configuration from TRL's, with a list of what changed",
@@ -301,15 +311,6 @@ static const struct cli_command commands[] = {
       .n_positional = 1,
       .config = true,
       .run = cli_method },
-    { .name = "orpo",
-      .usage = "[CONFIG] [--key value ...]",
-      .help = "fine-tune and align at once, with pairs and no reference (ORPO)",
-      .detail = "Example: attune orpo configs/orpo.json --model_name_or_path model.gguf "
-                "--output_dir out\n",
-      FLAGS(train_flags),
-      .n_positional = 1,
-      .config = true,
-      .run = cli_method },
     { .name = "label",
       .usage =
           "FILE.jsonl [--annotator NAME] [--review] [--port N] | FILE.jsonl --export OUT.jsonl",
@@ -322,6 +323,23 @@ static const struct cli_command commands[] = {
       FLAGS(label_flags),
       .n_positional = 1,
       .run = cli_label },
+    { .name = "man",
+      .usage = "[COMMAND]",
+      .help = "the manual page of a command, or of the program, as roff",
+      .detail = "To read it: attune man dpo | man -l -\n"
+                "To install it: attune man dpo > ~/.local/share/man/man1/attune-dpo.1\n",
+      FLAGS(plain_flags),
+      .n_positional = 2,
+      .run = cli_man },
+    { .name = "orpo",
+      .usage = "[CONFIG] [--key value ...]",
+      .help = "fine-tune and align at once, with pairs and no reference (ORPO)",
+      .detail = "Example: attune orpo configs/orpo.json --model_name_or_path model.gguf "
+                "--output_dir out\n",
+      FLAGS(train_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_method },
     { .name = "plan",
       .usage = "CONFIG [--json] [--key value ...]",
       .help = "memory, time, disk and rows of a run, before step 0",

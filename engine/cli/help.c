@@ -4,6 +4,15 @@
 
 #include <string.h>
 
+const char *cli_exit_codes(void)
+{
+    return "0 ok, 1 over budget, 2 usage, 3 not enough evidence, 65 bad data, 66 missing input, 69 "
+           "no\n"
+           "usable device, 70 internal, 73 cannot write, 74 input/output, 75 stopped with an "
+           "older\n"
+           "state, 77 integrity, 130 interrupted, 143 terminated.";
+}
+
 void cli_help_all(void)
 {
     const struct cli_command *c = NULL;
@@ -18,10 +27,8 @@ void cli_help_all(void)
          "  attune --version\n"
          "\n"
          "Example: attune dpo configs/dpo.json --model_name_or_path model.gguf --output_dir out\n"
-         "Exit codes: 0 ok, 1 over budget, 2 usage, 65 bad data, 66 missing input, 69 no usable\n"
-         "device, 70 internal, 73 cannot write, 74 input/output, 75 stopped with an older state, "
-         "77\n"
-         "integrity, 130 interrupted, 143 terminated.");
+         "Exit codes:");
+    puts(cli_exit_codes());
 }
 
 void cli_help_group(const char *group)
@@ -62,59 +69,85 @@ static const char *words_of(const struct cli_command *c, enum at_key key, struct
     return at_buf_status(out) == AT_OK ? out->data : at_key_range(key);
 }
 
-static void help_key(const struct cli_command *c, enum at_key key)
+/* What stands for a key's value in help. */
+static const char *value_of(const char *type, const char *words)
+{
+    static const char *const names[][2] = { { "BOOL", "true|false" },
+                                            { "F64", "X" },
+                                            { "NUMBERS", "X" },
+                                            { "OBJECT", "JSON" },
+                                            { "U32", "N" } };
+
+    if (strcmp(type, "CHOICE") == 0 || strcmp(type, "CHOICES") == 0)
+        return strlen(words) > 60 ? "NAME" : words;
+    for (size_t i = 0; i < AT_COUNT(names); i++)
+        if (strcmp(type, names[i][0]) == 0)
+            return names[i][1];
+    return "TEXT";
+}
+
+static void option_of_key(struct cli_option *out, struct at_buf *text, const struct cli_command *c,
+                          enum at_key key)
 {
     enum at_method method = AT_DPO;
-    const char *value = at_key_type(key), *fallback = NULL;
-    char left[96];
-    struct at_buf text = { 0 };
-    const char *words = words_of(c, key, &text);
-    const bool choice = strcmp(value, "CHOICE") == 0 || strcmp(value, "CHOICES") == 0;
-    const bool lists = choice && strlen(words) > 60;
+    const char *type = at_key_type(key), *words = words_of(c, key, text);
+    const char *fallback;
 
     (void)at_method_find(&method, c->name);
     fallback = at_key_default(key, method, "balanced");
-    if (choice)
-        value = lists ? "NAME" : words;
-    else if (strcmp(value, "BOOL") == 0)
-        value = "true|false";
-    else if (strcmp(value, "U32") == 0)
-        value = "N";
-    else if (strcmp(value, "F64") == 0 || strcmp(value, "NUMBERS") == 0)
-        value = "X";
-    else if (strcmp(value, "OBJECT") == 0)
-        value = "JSON";
-    else
-        value = "TEXT";
-    snprintf(left, sizeof left, "--%s %s", at_key_name(key), value);
-    printf("  %-34s %s", left, at_key_help(key));
-    if (strcmp(fallback, "-") != 0)
-        printf(" [%s]", fallback);
-    putchar('\n');
-    if (lists)
-        printf("  %-34s %s\n", "", words);
-    at_buf_release(&text);
+    *out = (struct cli_option){ .name = at_key_name(key),
+                                .value = value_of(type, words),
+                                .help = at_key_help(key),
+                                .fallback = strcmp(fallback, "-") != 0 ? fallback : NULL,
+                                .key = true };
+    if (strcmp(type, "CHOICE") == 0 || strcmp(type, "CHOICES") == 0)
+        out->words = words;
+    else if (strcmp(type, "BOOL") == 0)
+        out->words = out->value;
+}
+
+bool cli_option_get(struct cli_option *out, struct at_buf *text, const struct cli_command *c,
+                    size_t i)
+{
+    if (i < c->n_flags) {
+        const struct cli_flag *f = &c->flags[i];
+        *out = (struct cli_option){ .name = f->name, .value = f->value, .help = f->help };
+        out->words = f->value && strchr(f->value, '|') ? f->value : NULL;
+        return true;
+    }
+    i -= c->n_flags;
+    for (int key = 0; c->config && key < AT_KEY_COUNT; key++)
+        if (key_fits(c, (enum at_key)key) && i-- == 0) {
+            option_of_key(out, text, c, (enum at_key)key);
+            return true;
+        }
+    return false;
 }
 
 void cli_help(const struct cli_command *c)
 {
+    struct cli_option o;
+    struct at_buf text = { 0 };
     char left[96];
+    bool in_keys = false;
 
     printf("attune %s: %s\n\nUsage: attune %s %s\n", c->name, c->help, c->name, c->usage);
     if (c->detail)
         printf("%s", c->detail);
     puts("\nFlags:");
-    for (size_t i = 0; i < c->n_flags; i++) {
-        const struct cli_flag *f = &c->flags[i];
-        snprintf(left, sizeof left, "--%s%s%s", f->name, f->value ? " " : "",
-                 f->value ? f->value : "");
-        printf("  %-34s %s\n", left, f->help);
+    for (size_t i = 0; cli_option_get(&o, &text, c, i); i++) {
+        if (o.key && !in_keys)
+            puts("\nConfiguration keys, in CONFIG (JSON or YAML) or as flags, which win. In "
+                 "brackets: "
+                 "the\ndefault of the preset balanced; configs/README.md has those of the others.");
+        in_keys = o.key;
+        snprintf(left, sizeof left, "--%s%s%s", o.name, o.value ? " " : "", o.value ? o.value : "");
+        printf("  %-34s %s", left, o.help);
+        if (o.fallback)
+            printf(" [%s]", o.fallback);
+        putchar('\n');
+        if (o.key && o.words && o.words != o.value)
+            printf("  %-34s %s\n", "", o.words);
     }
-    if (!c->config)
-        return;
-    puts("\nConfiguration keys, in CONFIG (JSON or YAML) or as flags, which win. In brackets: the\n"
-         "default of the preset balanced; configs/README.md has those of the others.");
-    for (int key = 0; key < AT_KEY_COUNT; key++)
-        if (key_fits(c, (enum at_key)key))
-            help_key(c, (enum at_key)key);
+    at_buf_release(&text);
 }
