@@ -38,11 +38,50 @@ static void count_form(struct at_convert_counts *counts, const char *name)
         counts->forms[i] = name;
 }
 
+static bool is_system(const cJSON *message)
+{
+    const cJSON *role = at_json_find(message, "role");
+
+    return cJSON_IsString(role) && strcmp(role->valuestring, "system") == 0;
+}
+
+/* The system message of the conversation that begins a row: of `prompt`, of `messages`, or of both
+ * sides of pairs without a prompt. A row of texts has none. */
+static void change_system(struct job *job, cJSON *row)
+{
+    static const char *const keys[] = { "prompt", "messages", "chosen", "rejected" };
+    const bool with_prompt = at_json_find(row, "prompt") != NULL;
+    bool changed = false;
+
+    for (size_t i = 0; i < AT_COUNT(keys); i++) {
+        cJSON *list = cJSON_GetObjectItemCaseSensitive(row, keys[i]), *m = NULL, *next = NULL;
+        if (!cJSON_IsArray(list) || (i > 1 && with_prompt))
+            continue;
+        for (m = list->child; m; m = next) {
+            next = m->next;
+            if (!is_system(m))
+                continue;
+            changed = true;
+            cJSON_Delete(cJSON_DetachItemViaPointer(list, m));
+        }
+        if (!job->params->system)
+            continue;
+        m = cJSON_CreateObject();
+        cJSON_AddStringToObject(m, "role", "system");
+        cJSON_AddStringToObject(m, "content", job->params->system);
+        cJSON_InsertItemInArray(list, 0, m);
+        changed = true;
+    }
+    job->counts->n_system += changed;
+}
+
 /* A row in TRL's keys goes out. */
 static AT_CHECKED put_row(struct job *job, cJSON *row, const char *path, uint32_t line)
 {
     enum at_status st = AT_OK;
 
+    if (job->params->drops_system)
+        change_system(job, row);
     st = at_form_give(job->form, row);
     if (st == AT_DATA)
         at_context("%s:%u", path, line);

@@ -1,6 +1,8 @@
 #include "cli.h"
 
 #include "convert.h"
+#include "json.h"
+
 #include <string.h>
 
 /* "prompt=Question,chosen=New reply" into columns. */
@@ -30,9 +32,32 @@ done:
     return st;
 }
 
+/* keep, drop, or replace=FILE, whose text (without an end of line) takes the place. */
+static AT_CHECKED read_system(struct at_convert_params *p, struct at_buf *text, const char *how)
+{
+    static const char replace[] = "replace=";
+    enum at_status st = AT_OK;
+
+    p->drops_system = how && strcmp(how, "keep") != 0;
+    if (!p->drops_system || strcmp(how, "drop") == 0)
+        goto done;
+    if (strncmp(how, replace, sizeof replace - 1) != 0 || !how[sizeof replace - 1])
+        FAIL(AT_USAGE, "--system %s: keep, drop or replace=FILE is expected", how);
+    TRY(at_file_read(text, how + sizeof replace - 1));
+    while (text->n > 0 && (text->data[text->n - 1] == '\n' || text->data[text->n - 1] == '\r'))
+        text->data[--text->n] = 0;
+    if (text->n == 0 || strlen(text->data) != text->n ||
+        at_utf8_check(text->data, text->n) != text->n)
+        FAIL(AT_DATA, "%s: a text in UTF-8 is expected", how + sizeof replace - 1);
+    p->system = text->data;
+done:
+    return st;
+}
+
 enum at_status cli_data_convert(struct cli_args *args)
 {
     enum at_status st = AT_OK;
+    struct at_buf system = { 0 };
     struct at_convert_counts counts;
     struct at_column *columns = NULL;
     const char *list = cli_flag_text(args, "columns");
@@ -46,6 +71,7 @@ enum at_status cli_data_convert(struct cli_args *args)
 
     if (p.n_from == 0 || !p.to)
         FAIL(AT_USAGE, "usage: attune data convert %s", args->command->usage);
+    TRY(read_system(&p, &system, cli_flag_text(args, "system")));
     if (list)
         TRY(read_columns(&columns, &p.n_columns, &args->arena, list));
     p.columns = columns;
@@ -55,8 +81,12 @@ enum at_status cli_data_convert(struct cli_args *args)
     TRY(at_buf_status(&forms));
     cli_note("%s: %llu rows, %s to %s", p.to, (unsigned long long)counts.n_rows, forms.data,
              p.form ? p.form : "trl");
+    if (p.drops_system)
+        cli_note("%llu of them have another system message now, or none",
+                 (unsigned long long)counts.n_system);
     cli_note("next       attune data lint %s", p.to);
 done:
     at_buf_release(&forms);
+    at_buf_release(&system);
     return st;
 }

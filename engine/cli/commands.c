@@ -34,6 +34,7 @@ static const struct cli_flag data_convert_flags[] = {
     { "from", "FORM", "the rows' form, when their keys do not tell" },
     { "output", "FILE", "where to write, one JSON object a line" },
     { "plain", NULL, "texts of tables stay texts; else each becomes a message" },
+    { "system", "keep|drop|replace=FILE", "what becomes of system messages (default keep)" },
     { "to", "FORM", "the form to write (default trl)" },
     COMMON,
 };

@@ -233,6 +233,40 @@ def check_faults(folder):
     run("data", "convert", folder / "none.jsonl", "--output", folder / "never.jsonl", code=66)
 
 
+def check_system(folder):
+    """Prompt distillation: system messages go, stay, or become another, in every form that holds them."""
+    text = folder / "system.txt"
+    text.write_text("Speak plainly.\n")
+    plain = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    chat = {"messages": [message("system", "Old."), message("user", "u"), message("assistant", "a")]}
+    alone = {"chosen": [message("user", "u"), message("assistant", "a")], "rejected": [message("user", "v"), message("assistant", "b")]}
+    rows = SYSTEM + SINGLE + [chat, plain, alone]
+    source = folder / "system.jsonl"
+    source.write_text("".join(json.dumps(FORMS["openai"](row) if row in SYSTEM else row) + "\n" for row in rows))
+
+    def with_system(row, content):
+        row = copy.deepcopy(row)
+        for key in ("prompt", "messages") if "prompt" in row or "messages" in row else ("chosen", "rejected"):
+            if isinstance(row.get(key), list):
+                row[key] = [message("system", content)] * (content is not None) + [m for m in row[key] if m["role"] != "system"]
+        return row
+
+    for how, content, changed in (("keep", None, None), ("drop", None, len(SYSTEM) + 1),
+                                  (f"replace={text}", "Speak plainly.", len(rows) - 1)):
+        to = folder / f"system_{how[:4]}.jsonl"
+        said = run("data", "convert", source, "--output", to, "--system", how).stderr
+        got = [json.loads(line) for line in to.read_text().splitlines()]
+        got = [{k: v for k, v in row.items() if k not in ("tools", "parallel_tool_calls")} for row in got]
+        want = rows if how == "keep" else [with_system(row, content) for row in rows]
+        assert got == want, (how, [(a, b) for a, b in zip(got, want) if a != b][:1])
+        assert changed is None or f"{changed} of them" in said, said
+    for how, code, says in (("away", 2, "keep, drop or replace=FILE"), ("replace=", 2, "replace=FILE"),
+                            (f"replace={folder}/none.txt", 66, "none.txt")):
+        assert says in run("data", "convert", source, "--output", folder / "never.jsonl", "--system", how, code=code).stderr
+    text.write_text("\n")
+    run("data", "convert", source, "--output", folder / "never.jsonl", "--system", f"replace={text}", code=65)
+
+
 def check_names():
     """Every form of the table stands in --help and in data/README.md."""
     table = set(re.findall(r'\.name = "([\w-]+)"', "".join(
@@ -250,4 +284,5 @@ with tempfile.TemporaryDirectory() as name:
     check_tables(pathlib.Path(name))
     check_complete(pathlib.Path(name))
     check_faults(pathlib.Path(name))
+    check_system(pathlib.Path(name))
 print("convert: the same rows in every form")
