@@ -102,6 +102,8 @@ AT_CHECKED cli_gpu_check(const struct cli_args *args); /* --kernels is auto or b
 /* Decides by terminal, NO_COLOR, TERM; installs the sink for warnings. */
 void cli_term_init(void);
 void cli_term_set(bool quiet, bool verbose);
+/* Whether stdout may be coloured: a terminal, and neither NO_COLOR nor TERM speak against it. */
+bool cli_colours(void);
 /* A line on stderr unless --quiet; cli_detail() only with --verbose. */
 void cli_note(const char *format, ...) AT_PRINTF(1, 2);
 void cli_detail(const char *format, ...) AT_PRINTF(1, 2);

@@ -1,25 +1,36 @@
-#include "cli.h"
+#include "score_tokens.h"
 
 #include <string.h>
 
-/* rewards: of a reward model, which has no log-probs. */
-static void add_segment(cJSON *line, const char *name, const struct at_row_result *r, uint32_t k,
-                        bool rewards)
+/* What is printed of rows. */
+struct scoring {
+    bool json, reference, rewards; /* rewards: of a reward model, which has no log-probs */
+    struct score_tokens *tokens;   /* NULL: not wanted */
+};
+
+static const char *side_name(const struct at_row *row, uint32_t k)
+{
+    return row->n_segments < 2 ? "completion" : k == 0 ? "chosen" : "rejected";
+}
+
+static cJSON *add_segment(cJSON *line, const char *name, const struct at_row_result *r, uint32_t k,
+                          bool rewards)
 {
     cJSON *out = cJSON_AddObjectToObject(line, name);
 
     if (rewards) {
         at_metric_add(out, "", "reward", r->policy[k].logp);
-        return;
+        return out;
     }
     at_metric_add(out, "", "logp", r->policy[k].logp);
     cJSON_AddNumberToObject(out, "n_tokens", r->policy[k].n);
     if (r->has_reference)
         at_metric_add(out, "", "ref_logp", r->reference[k].logp);
+    return out;
 }
 
-static AT_CHECKED print_row_json(const struct at_row *row, const struct at_row_result *r,
-                                 bool rewards)
+static AT_CHECKED print_row_json(const struct scoring *s, const struct at_row *row,
+                                 const struct at_row_result *r)
 {
     enum at_status st = AT_OK;
     cJSON *line = cJSON_CreateObject();
@@ -27,11 +38,10 @@ static AT_CHECKED print_row_json(const struct at_row *row, const struct at_row_r
     cJSON_AddNumberToObject(line, "row", row->line - 1);
     if (row->kind == AT_ROWS_LABELLED)
         cJSON_AddBoolToObject(line, "label", row->desirable);
-    if (row->n_segments == 2) {
-        add_segment(line, "chosen", r, 0, rewards);
-        add_segment(line, "rejected", r, 1, rewards);
-    } else {
-        add_segment(line, "completion", r, 0, rewards);
+    for (uint32_t k = 0; k < row->n_segments; k++) {
+        cJSON *side = add_segment(line, side_name(row, k), r, k, s->rewards);
+        if (s->tokens)
+            TRY(score_tokens_side(s->tokens, side, side_name(row, k), row, r, k));
     }
     TRY(cli_print_line(line));
 done:
@@ -91,30 +101,74 @@ done:
     return st;
 }
 
+static AT_CHECKED print_one(const struct scoring *s, const struct at_row *row,
+                            const struct at_row_result *r)
+{
+    enum at_status st = AT_OK;
+
+    if (s->json) {
+        TRY(print_row_json(s, row, r));
+    } else if (s->tokens) {
+        for (uint32_t k = 0; k < row->n_segments; k++)
+            TRY(score_tokens_side(s->tokens, NULL, side_name(row, k), row, r, k));
+    } else {
+        print_row(row, r, s->rewards);
+    }
+done:
+    return st;
+}
+
 /* In pieces, so that the first rows come soon and a signal is answered. */
 static AT_CHECKED score_all(struct at_run *run, const struct at_dataset *d,
-                            struct at_row_result *results, bool json)
+                            struct at_row_result *results, const struct scoring *s)
 {
     enum { PIECE = 64 };
     enum at_status st = AT_OK;
-    const bool reference = at_method_get(run->method)->reference;
-    const bool rewards = at_method_get(run->method)->value_head;
     const struct at_row *rows[PIECE];
 
     for (uint32_t begin = 0; begin < d->n_rows; begin += PIECE) {
         const uint32_t n = d->n_rows - begin < PIECE ? d->n_rows - begin : PIECE;
         for (uint32_t i = 0; i < n; i++)
             rows[i] = &d->rows[begin + i];
-        TRY(at_score_rows(&run->engine, rows, n, results + begin, reference));
+        TRY(at_score_rows(&run->engine, rows, n, results + begin, s->reference));
         for (uint32_t i = 0; i < n; i++) {
-            if (json)
-                TRY(print_row_json(rows[i], &results[begin + i], rewards));
-            else
-                print_row(rows[i], &results[begin + i], rewards);
+            TRY(print_one(s, rows[i], &results[begin + i]));
+            score_tokens_release(&results[begin + i]);
         }
         if (at_signal_status() != AT_OK)
             FAIL(at_signal_status(), "stopped by a signal after %u of %u rows", begin + n,
                  d->n_rows);
+    }
+    if (s->tokens)
+        TRY(score_tokens_end(s->tokens));
+done:
+    return st;
+}
+
+/* Single tokens: of models with log-probs. */
+static AT_CHECKED open_tokens(struct score_tokens *out, struct scoring *s, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+
+    if (s->rewards)
+        FAIL(AT_USAGE, "a reward model has one reward a reply and no tokens' log-probs: leave "
+                       "--tokens out");
+    TRY(score_tokens_open(out, run->bundle.tokenizer, s->json, s->reference));
+    s->tokens = out;
+done:
+    return st;
+}
+
+static AT_CHECKED make_results(struct at_row_result **out, const struct at_dataset *rows,
+                               const struct scoring *s)
+{
+    enum at_status st = AT_OK;
+
+    TRY(at_alloc(out, rows->n_rows, sizeof **out));
+    for (uint32_t i = 0; i < rows->n_rows; i++) {
+        (*out)[i].n_segments = at_row_sums(&rows->rows[i]);
+        if (s->tokens)
+            TRY(score_tokens_room(&(*out)[i], &rows->rows[i], s->reference));
     }
 done:
     return st;
@@ -127,28 +181,37 @@ enum at_status cli_score(struct cli_args *args)
     struct at_run run = { .config = NULL };
     struct at_row_result *results = NULL;
     const struct at_dataset *rows = NULL;
-    const bool json = cli_flag_on(args, "json");
+    struct score_tokens tokens = { .tokenizer = NULL };
+    struct scoring s = { .json = cli_flag_on(args, "json") };
 
-    if (cli_flag_on(args, "tokens"))
-        FAIL(AT_USAGE, "score --tokens is not built in this version");
     TRY(cli_config_read(&config, args, NULL));
     TRY(at_run_open_scores(&run, &config));
     rows = run.data.was_split ? &run.data.all : &run.data.train;
-    TRY(at_alloc(&results, rows->n_rows, sizeof *results));
-    for (uint32_t i = 0; i < rows->n_rows; i++)
-        results[i].n_segments = at_row_sums(&rows->rows[i]);
+    s.reference = at_method_get(run.method)->reference;
+    s.rewards = at_method_get(run.method)->value_head;
+    if (cli_flag_on(args, "tokens"))
+        TRY(open_tokens(&tokens, &s, &run));
+    TRY(make_results(&results, rows, &s));
     TRY(score_reference(&run, rows, results));
     TRY(at_engine_commit(&run.engine));
     if (run.engine.model.config.value_head && !run.engine.model.value.source)
         at_warn("random_head", "the value head is random: neither model nor adapter has one "
                                "(score.weight); name a trained reward model");
-    if (!json)
+    if (!s.json && !s.tokens)
         print_head(&run, has_pairs(rows));
-    TRY(score_all(&run, rows, results, json));
+    TRY(score_all(&run, rows, results, &s));
+    if (s.tokens && s.reference && config.adapter_name_or_path)
+        cli_note(
+            "next       attune report %s; with --json, into tokens.jsonl there, this is on the "
+            "page",
+            config.adapter_name_or_path);
     if (config.profile)
         TRY(cli_kernel_table(stderr, NULL, run.engine.stream));
 done:
+    for (uint32_t i = 0; results && i < rows->n_rows; i++)
+        score_tokens_release(&results[i]);
     at_free(&results);
+    score_tokens_close(&tokens);
     at_run_close(&run);
     at_config_release(&config);
     return st;

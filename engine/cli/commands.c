@@ -26,7 +26,7 @@ static const struct cli_flag run_flags[] = {
 };
 static const struct cli_flag score_flags[] = {
     { "json", NULL, "one JSON object a row" },
-    { "tokens", NULL, "every token's log-prob (not built yet)" },
+    { "tokens", NULL, "every token's log-prob and log-ratio, and what gained or lost most" },
     COMMON,
 };
 static const struct cli_flag data_convert_flags[] = {
@@ -370,12 +370,13 @@ static const struct cli_command commands[] = {
       .config = true,
       .run = cli_run },
     { .name = "score",
-      .usage = "CONFIG [--json] [--key value ...]",
+      .usage = "CONFIG [--tokens] [--json] [--key value ...]",
       .help = "log-probs of every row (rewards, of a reward model), no training",
       .detail =
           "ref_logp, of methods with a reference: by ref_model_name_or_path; with an adapter by "
           "what its\nrun started from (run.json beside it), else by the bare model; with "
-          "adapter_start stack by\nthe adapter itself, on which a new one would be trained.\n",
+          "adapter_start stack by\nthe adapter itself, on which a new one would be trained. "
+          "--tokens: blue gained, orange lost\n(marked [+x] without colour).\n",
       FLAGS(score_flags),
       .n_positional = 1,
       .config = true,

@@ -34,12 +34,22 @@ static void show_warning(const char *kind, const char *text)
             n == WARNINGS_SHOWN ? " (further ones of this kind are counted only)" : "");
 }
 
-void cli_term_init(void)
+static bool takes_codes(int fd)
 {
     const char *name = at_env("TERM"), *no_color = at_env("NO_COLOR");
 
-    term.updates =
-        at_stream_is_terminal(2) && !(no_color && *no_color) && name && strcmp(name, "dumb") != 0;
+    return at_stream_is_terminal(fd) && !(no_color && *no_color) && name &&
+           strcmp(name, "dumb") != 0;
+}
+
+bool cli_colours(void)
+{
+    return takes_codes(1);
+}
+
+void cli_term_init(void)
+{
+    term.updates = takes_codes(2);
     at_warn_set_sink(show_warning);
 }
 

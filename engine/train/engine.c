@@ -15,6 +15,14 @@ struct landing {
     } * facts;                 /* (rows) as at_row_loss() takes them */
     struct at_row_result **of; /* (rows), in slab order */
     size_t n_rows, n_segments;
+    /* Where results want single tokens: the head's stats of policy and reference, slab by slab, and
+       where those of each target are, grouped as slab.h says. */
+    bool wants_tokens;
+    float *stats[2];         /* (stats, 4) */
+    size_t *target;          /* (targets) */
+    uint32_t *n_targets;     /* (rows) */
+    size_t n_stats, n_order; /* used of `stats` and `target` */
+    size_t stats_capacity;
 };
 
 struct at_engine_host {
@@ -223,6 +231,10 @@ static void host_release(struct at_engine_host **host)
     at_free(&h->landing.facts);
     at_free(&h->landing.matches);
     at_free(&h->landing.of);
+    at_free(&h->landing.n_targets);
+    at_free(&h->landing.target);
+    for (int k = 0; k < 2; k++)
+        at_free(&h->landing.stats[k]);
     at_free(&h->packed);
     at_free(&h->packed_results);
     at_free(&h->slab_of_row);
@@ -264,10 +276,35 @@ static AT_CHECKED grow(struct at_engine_host *h, size_t n)
     TRY(at_realloc(&l->matches, old, n, sizeof *l->matches));
     TRY(at_realloc(&l->drifts, old * segments, n * segments, sizeof *l->drifts));
     TRY(at_realloc(&l->of, old, n, sizeof *l->of));
+    TRY(at_realloc(&l->n_targets, old, n, sizeof *l->n_targets));
     TRY(at_realloc(&h->packed, old, n, sizeof *h->packed));
     TRY(at_realloc(&h->packed_results, old, n, sizeof *h->packed_results));
     TRY(at_realloc(&h->slab_of_row, old, n, sizeof *h->slab_of_row));
     h->capacity = n;
+done:
+    return st;
+}
+
+/* Room for the stats of all target tokens of the rows, whose slabs each end in padding. */
+static AT_CHECKED grow_stats(struct landing *l, const struct at_row *const *rows,
+                             const struct at_row_result *results, uint32_t n, uint32_t n_slabs)
+{
+    enum at_status st = AT_OK;
+    const size_t old = l->stats_capacity;
+    size_t need = (size_t)n_slabs * 64;
+
+    l->n_stats = l->n_order = 0;
+    l->wants_tokens = false;
+    for (uint32_t i = 0; i < n; i++) {
+        l->wants_tokens = l->wants_tokens || results[i].tokens[0] || results[i].tokens[1];
+        need += at_row_targets(rows[i]);
+    }
+    if (!l->wants_tokens || need <= old)
+        goto done;
+    for (int k = 0; k < 2; k++)
+        TRY(at_realloc(&l->stats[k], 4 * old, 4 * need, sizeof *l->stats[k]));
+    TRY(at_realloc(&l->target, old, need, sizeof *l->target));
+    l->stats_capacity = need;
 done:
     return st;
 }
@@ -292,6 +329,26 @@ struct at_batch at_engine_batch(const struct at_slab *slab)
                               .n_order = slab->n_rows };
 }
 
+/* The head's stats of the pass that was recorded last: 0 the policy's, 1 the reference's. */
+static void land_stats(struct at_engine *e, const struct at_batch *b, int which)
+{
+    struct landing *l = &e->host->landing;
+
+    if (l->wants_tokens)
+        at_stream_download(e->stream, l->stats[which] + 4 * l->n_stats, e->decoder.stats,
+                           16ul * b->R);
+}
+
+/* Says where the targets of the slab are in `stats`. */
+static void land_targets(struct landing *l, const struct at_slab *slab)
+{
+    if (!l->wants_tokens)
+        return;
+    for (uint32_t i = 0; i < slab->n_rows; i++)
+        l->target[l->n_order++] = l->n_stats + (size_t)slab->order[i];
+    l->n_stats += slab->R;
+}
+
 /* Reference sums of the slab: uploaded when all its rows have them, else computed; computed, too,
  * where the drift from them is wanted. */
 static void reference_pass(struct at_engine *e, const struct at_batch *b,
@@ -306,6 +363,7 @@ static void reference_pass(struct at_engine *e, const struct at_batch *b,
         at_decoder_forward(e->stream, d, b, AT_PASS_REFERENCE, at_view_part(d->ref_sums, 0, bytes));
         at_useful_forward(&e->useful, d, &e->slab, AT_PASS_REFERENCE);
         e->ref_forward_tokens += e->slab.n_tokens;
+        land_stats(e, b, 1);
     }
     if (what->drift)
         at_decoder_keep(e->stream, d, b);
@@ -392,6 +450,7 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
         l->of[l->n_rows + i] = results[i];
         l->facts[l->n_rows + i] = (struct row_facts){ results[i]->kl, rows[i]->desirable };
         l->matches[l->n_rows + i] = results[i]->match;
+        l->n_targets[l->n_rows + i] = at_row_targets(rows[i]);
         cached = cached && results[i]->has_reference;
         for (uint32_t k = 0; k < at_row_sums(rows[i]); k++)
             l->reference[l->n_segments + s++] =
@@ -406,6 +465,7 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
         at_decoder_forward(e->stream, d, &b, pass, at_view_part(d->sums, 0, bytes));
         at_useful_forward(&e->useful, d, &e->slab, pass);
         at_stream_download(e->stream, l->sums + l->n_segments, d->sums, bytes);
+        land_stats(e, &b, 0);
         if (what->n_losses > 0 && what->kind == AT_LOSS_TOKEN)
             token_losses(e, &b, what);
         else if (what->n_losses > 0)
@@ -415,6 +475,7 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
         e->tokens_computed += e->slab.n_tokens;
         e->head_rows += e->slab.n_rows;
     }
+    land_targets(l, &e->slab);
     if (what->train) {
         at_decoder_backward(e->stream, d, &b);
         at_useful_backward(&e->useful, d, &e->slab);
@@ -435,6 +496,7 @@ AT_CHECKED at_engine_rows(struct at_engine *e, const struct at_row *const *rows,
     AT_REQUIRE(!h->pending);
     TRY(grow(h, n));
     TRY(at_pack(h->slab_of_row, &n_slabs, rows, n, e->decoder.capacity));
+    TRY(grow_stats(&h->landing, rows, results, n, n_slabs));
     h->what = *what;
     memcpy(e->decoder.dropout.key, what->dropout_key, sizeof what->dropout_key);
     h->landing.n_rows = h->landing.n_segments = 0;
@@ -457,17 +519,32 @@ done:
     return st;
 }
 
+/* Of row i, whose first target is `first`; without cached reference values those, too. */
+static void sort_tokens(const struct landing *l, size_t i, size_t first,
+                        const struct at_compute *what)
+{
+    const struct at_row_result *r = l->of[i];
+    const bool fresh[2] = { what->policy, what->reference && !r->has_reference };
+
+    for (int k = 0; k < 2; k++)
+        for (uint32_t t = 0; r->tokens[k] && fresh[k] && t < l->n_targets[i]; t++)
+            r->tokens[k][t] = l->stats[k][4 * l->target[first + t]];
+}
+
 AT_CHECKED at_engine_finish(struct at_engine *e)
 {
     enum at_status st = AT_OK;
     struct at_engine_host *h = e->host;
     struct landing *l = &h->landing;
-    size_t s = 0;
+    size_t s = 0, first = 0;
 
     h->pending = false;
     TRY(at_stream_wait(e->stream));
     for (size_t i = 0; i < l->n_rows; i++) {
         struct at_row_result *r = l->of[i];
+        if (l->wants_tokens)
+            sort_tokens(l, i, first, &h->what);
+        first += l->n_targets[i];
         if (h->what.drift)
             r->drift = l->drifts[s].raw_logp;
         for (uint32_t k = 0; k < r->n_segments; k++, s++) {

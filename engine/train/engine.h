@@ -99,6 +99,9 @@ struct at_row_result {
     float drift;                /* of at_compute.drift: over segment 0's target tokens (nats) */
     bool has_reference;         /* in: `reference` is cached; out: filled */
     float kl;                   /* in: the KL term that a row loss sees */
+    /* in: NULL, or room for at_row_targets() log-probs under policy and reference, without weights:
+       of the sides in turn, the prompt's last. A cached reference leaves its values as they are. */
+    float *tokens[2];
 };
 struct at_compute {
     bool train;             /* forward, loss, backward; else forward only */
