@@ -2,6 +2,7 @@
 
 #include "eval.h"
 #include "record.h"
+#include "report.h"
 
 #include <math.h>
 #include <string.h>
@@ -301,7 +302,27 @@ static cJSON *comparison_json(const struct judging *j, size_t i)
     return out;
 }
 
-static AT_CHECKED print_json(const struct judging *j)
+/* What every state replied: [{"line", "prompt", "replies": [one a state]}]. */
+static AT_CHECKED add_texts(cJSON *out, struct judging *j)
+{
+    enum at_status st = AT_OK;
+    struct at_row_text text;
+
+    for (uint32_t i = 0; i < j->states[0].n_replies; i++) {
+        cJSON *entry = cJSON_CreateObject(), *list = NULL;
+        cJSON_AddItemToArray(out, entry);
+        TRY(at_row_text_find(&text, &j->arena, j->rows, j->states[0].lines[i]));
+        cJSON_AddNumberToObject(entry, "line", j->states[0].lines[i]);
+        cJSON_AddStringToObject(entry, "prompt", text.prompt ? text.prompt : "");
+        list = cJSON_AddArrayToObject(entry, "replies");
+        for (size_t k = 0; k < j->n; k++)
+            cJSON_AddItemToArray(list, cJSON_CreateString(j->states[k].texts[i]));
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED print_json(struct judging *j)
 {
     enum at_status st = AT_OK;
     cJSON *out = cJSON_CreateObject(), *states = NULL, *comparisons = NULL;
@@ -314,6 +335,8 @@ static AT_CHECKED print_json(const struct judging *j)
         cJSON_AddItemToArray(states, state_json(&j->states[i]));
     for (size_t i = 1; i < j->n; i++)
         cJSON_AddItemToArray(comparisons, comparison_json(j, i));
+    if (j->states[0].n_replies > 0)
+        TRY(add_texts(cJSON_AddArrayToObject(out, "texts"), j));
     TRY(cli_print_pretty(out));
 done:
     cJSON_Delete(out);

@@ -156,6 +156,17 @@ static const struct cli_flag bench_flags[] = {
     COMMON,
 };
 
+static const struct cli_flag report_flags[] = {
+    { "eval", "FILE", "what `attune eval --json` printed (default DIR/eval.json, if any)" },
+    { "json", NULL, "the same facts as one JSON object on stdout" },
+    { "output", "FILE.html", "the page (default DIR/report.html)" },
+    { "replies", "FILE.jsonl",
+      "lines with \"prompt\", \"before\", \"after\" (default DIR/replies.jsonl, if any)" },
+    { "tokens", "FILE.jsonl",
+      "what `attune score --tokens --json` printed (default DIR/tokens.jsonl, if any)" },
+    COMMON,
+};
+
 #define FLAGS(list) .flags = (list), .n_flags = AT_COUNT(list)
 static const struct cli_command commands[] = {
     { .name = "bench",
@@ -348,6 +359,13 @@ static const struct cli_command commands[] = {
       .n_positional = 1,
       .config = true,
       .run = cli_plan },
+    { .name = "report",
+      .usage = "DIR [--output FILE.html] [--json] [--eval FILE] [--replies FILE] [--tokens FILE]",
+      .help = "a finished run as one page to read, print and pass on",
+      .detail = "The page needs no network and no script. DIR: the output_dir of a run.\n",
+      FLAGS(report_flags),
+      .n_positional = 1,
+      .run = cli_report },
     { .name = "reward",
       .usage = "[CONFIG] [--key value ...]",
       .help = "train a reward model with preference pairs (Bradley-Terry)",
@@ -400,8 +418,8 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "compare",    "data coverage", "dial", "grpo", "merge", "monitor",
-    "online_dpo", "report",        "rloo", "sign", "sweep", "verify",
+    "compare",    "data coverage", "dial", "grpo",  "merge",  "monitor",
+    "online_dpo", "rloo",          "sign", "sweep", "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

@@ -31,6 +31,7 @@ struct eval_state {
     double drift; /* from the base, nats a token of the chosen replies */
     /* replies to held-out prompts, the likeliest token each time */
     uint32_t n_replies, n_exact, n_ended, n_refusals;
+    const char **texts; /* (n_replies) */
     struct at_bleu bleu;
     struct at_estimate rouge_l, words, repetition;
     uint32_t n_rules, n_passed;

@@ -185,7 +185,10 @@ static AT_CHECKED judge_reply(struct replies *r, uint32_t i, const char *text,
     const struct at_row *row = &r->run->data.train.rows[i];
     const uint32_t skip = row->n_prompt > row->n_prefix ? row->n_prompt - row->n_prefix : 0;
     struct at_buf chosen = { 0 };
+    char *copy = NULL;
 
+    TRY(at_arena_strdup(&s->arena, &copy, text));
+    s->texts[i] = copy;
     at_buf_puts(&chosen, "");
     TRY(at_tokenizer_decode(r->run->bundle.tokenizer, &chosen, row->segment[0].ids + skip,
                             row->segment[0].n - skip, true));
@@ -264,6 +267,7 @@ static AT_CHECKED write_replies(struct eval_state *s, struct at_run *run,
     TRY(cli_prompts_open(&r.prompts, &run->bundle));
     TRY(add_held_out(&r));
     TRY(open_rules(&r));
+    TRY(at_arena_alloc(&s->arena, &s->texts, r.n, sizeof *s->texts));
     TRY(at_alloc(&r.rouge_l, r.n, sizeof *r.rouge_l));
     TRY(at_alloc(&r.words, r.n, sizeof *r.words));
     TRY(at_alloc(&r.repetition, r.n, sizeof *r.repetition));

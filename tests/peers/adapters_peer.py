@@ -51,15 +51,19 @@ def check(folder, name, rows):
     scored = {key: TRAINING[key] for key in ("preset", "model_name_or_path", "use_peft")}
     scored.update(method="dpo", train_dataset=str(rows), adapter_name_or_path=name, max_length=0)
     (folder / "score.json").write_text(json.dumps(scored))
-    ours = lines_of([ATTUNE, "score", "score.json", "--json"], folder)
+    ours = lines_of([ATTUNE, "score", "score.json", "--json", "--tokens"], folder)[:-1]
     theirs, base = (lines_of([sys.executable, TESTS / "peers" / "peft_logps.py", MODEL, rows, *more], folder)
-                    for more in (("--adapter", folder / name), ()))
+                    for more in (("--adapter", folder / name, "--tokens"), ()))
     pairs = [(a[side]["logp"], b[side]["logp"], c[side]["logp"])
              for a, b, c in zip(ours, theirs, base, strict=True) for side in ("chosen", "rejected")]
     worst = max(abs(a - b) / abs(b) for a, b, _ in pairs)
+    tokens = [(x, y) for a, b in zip(ours, theirs) for side in ("chosen", "rejected")
+              for x, y in zip(a[side]["tokens"]["logp"], b[side]["token_logps"], strict=True)]
+    token = max(abs(x - y) for x, y in tokens)
     moved = max(abs(b - c) / abs(c) for _, b, c in pairs)
-    good = worst < 1e-4 and moved > 100 * worst
+    good = worst < 1e-4 and token < 1e-3 and moved > 100 * worst
     print(f"{'ok  ' if good else 'FAIL'} {name}: {len(pairs)} log-probs, worst relative difference {worst:.1e}; "
+          f"{len(tokens)} of tokens, worst difference {token:.1e}; "
           f"the adapter moves them by {moved:.1e}")
     return good
 

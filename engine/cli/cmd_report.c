@@ -1,0 +1,35 @@
+#include "cli.h"
+
+#include "report.h"
+
+enum at_status cli_report(struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    struct at_report_params p = { .eval = cli_flag_text(args, "eval"),
+                                  .replies = cli_flag_text(args, "replies"),
+                                  .tokens = cli_flag_text(args, "tokens") };
+    const char *output = cli_flag_text(args, "output");
+    struct at_report *report = NULL;
+    cJSON *json = NULL;
+    char *path = NULL;
+
+    if (args->n_positional == 0)
+        FAIL(AT_USAGE, "the folder of a run is missing: attune report DIR");
+    p.dir = args->positional[0];
+    if (!at_path_is_dir(p.dir))
+        FAIL(AT_NOT_FOUND, "%s is no folder; name the output_dir of a run", p.dir);
+    TRY(at_report_open(&report, &p));
+    TRY(at_path_join(&args->arena, &path, p.dir, "report.html"));
+    TRY(at_report_write(report, output ? output : path));
+    if (cli_flag_on(args, "json")) {
+        TRY(at_report_json(&json, report));
+        TRY(cli_print_pretty(json));
+    }
+    cli_note("page       %s: open it in a browser, or print it", output ? output : path);
+    cli_note("next       attune eval --adapter %s --json > %s/eval.json, then this again", p.dir,
+             p.dir);
+done:
+    at_json_free(&json);
+    at_report_close(&report);
+    return st;
+}

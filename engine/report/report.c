@@ -1,0 +1,375 @@
+#include "report_parts.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- files ---- */
+
+AT_CHECKED report_lines(const char *path,
+                        enum at_status (*take)(void *context, const cJSON *line, const char *name),
+                        void *context)
+{
+    enum at_status st = AT_OK;
+    struct at_map map = { .n = 0 };
+    struct at_buf name = { 0 };
+    cJSON *line = NULL;
+    size_t number = 0;
+
+    TRY(at_map_open(&map, path));
+    for (size_t at = 0, end = 0; at < map.n; at = end + 1) {
+        const char *text = (const char *)map.data + at, *stop = memchr(text, '\n', map.n - at);
+        end = stop ? (size_t)(stop - (const char *)map.data) : map.n;
+        number++;
+        if (end == at)
+            continue;
+        TRY(at_json_parse(&line, text, end - at, path, number));
+        at_buf_clear(&name);
+        at_buf_printf(&name, "%s:%zu", path, number);
+        TRY(at_buf_status(&name));
+        TRY(take(context, line, name.data));
+        at_json_free(&line);
+    }
+done:
+    at_json_free(&line);
+    at_buf_release(&name);
+    at_map_close(&map);
+    return st;
+}
+
+/* The named file, which must be there, else one in the folder, else NULL. */
+static AT_CHECKED find_file(const char **out, struct at_report *r, const char *given,
+                            const char *name)
+{
+    enum at_status st = AT_OK;
+    char *path = NULL;
+
+    *out = given;
+    if (given && !at_path_exists(given))
+        FAIL(AT_NOT_FOUND, "%s does not exist", given);
+    if (given)
+        goto done;
+    TRY(at_path_join(&r->arena, &path, r->dir, name));
+    if (at_path_exists(path))
+        *out = path;
+done:
+    return st;
+}
+
+static AT_CHECKED load(cJSON **out, struct at_report *r, const char *given, const char *name)
+{
+    enum at_status st = AT_OK;
+    const char *path = NULL;
+
+    TRY(find_file(&path, r, given, name));
+    if (path)
+        TRY(at_json_load(out, path));
+    if (*out && !cJSON_IsObject(*out))
+        FAIL(AT_DATA, "%s: an object is expected", path);
+done:
+    return st;
+}
+
+static enum at_status take_reply(void *context, const cJSON *line, const char *name)
+{
+    enum at_status st = AT_OK;
+    struct at_report *r = context;
+    static const char *const keys[3] = { "prompt", "before", "after" };
+    char *text[3] = { NULL };
+
+    for (int k = 0; k < 3; k++) {
+        const char *value = NULL;
+        TRY(at_json_need_string(&value, line, keys[k], name));
+        TRY(at_arena_strdup(&r->arena, &text[k], value));
+    }
+    if (r->n_replies == r->replies_capacity) {
+        const size_t capacity = r->replies_capacity ? 2 * r->replies_capacity : 32;
+        TRY(at_realloc(&r->replies, r->replies_capacity, capacity, sizeof *r->replies));
+        r->replies_capacity = capacity;
+    }
+    r->replies[r->n_replies++] =
+        (struct reply){ .prompt = text[0], .before = text[1], .after = text[2] };
+done:
+    return st;
+}
+
+/* Of eval.json, whose "texts" are {"prompt", "replies": [one a state]}: the first and the last
+ * state's. */
+static AT_CHECKED take_judged(struct at_report *r, const cJSON *judged)
+{
+    enum at_status st = AT_OK;
+    const cJSON *states = at_json_find(judged, "states"), *entry = NULL;
+    const int n = cJSON_GetArraySize(states);
+    const char *name = "what eval printed";
+    cJSON *line = NULL;
+
+    cJSON_ArrayForEach(entry, at_json_find(judged, "texts"))
+    {
+        const cJSON *texts = at_json_find(entry, "replies");
+        const char *prompt = cJSON_GetStringValue(at_json_find(entry, "prompt"));
+        const char *before = cJSON_GetStringValue(cJSON_GetArrayItem(texts, 0));
+        const char *after = cJSON_GetStringValue(cJSON_GetArrayItem(texts, n - 1));
+        if (!prompt || !before || !after)
+            FAIL(AT_DATA, "%s: \"texts\": a prompt and a reply of each state are expected", name);
+        line = cJSON_CreateObject();
+        cJSON_AddStringToObject(line, "prompt", prompt);
+        cJSON_AddStringToObject(line, "before", before);
+        cJSON_AddStringToObject(line, "after", after);
+        TRY(take_reply(r, line, name));
+        cJSON_Delete(line);
+        line = NULL;
+    }
+    if (r->n_replies == 0)
+        goto done;
+    r->before_name = cJSON_GetStringValue(at_json_find(cJSON_GetArrayItem(states, 0), "name"));
+    r->after_name = cJSON_GetStringValue(at_json_find(cJSON_GetArrayItem(states, n - 1), "name"));
+done:
+    cJSON_Delete(line);
+    return st;
+}
+
+static AT_CHECKED read_replies(struct at_report *r, const struct at_report_params *p)
+{
+    enum at_status st = AT_OK;
+    const char *path = NULL;
+
+    TRY(find_file(&path, r, p->replies, "replies.jsonl"));
+    if (path)
+        TRY(report_lines(path, take_reply, r));
+    if (r->n_replies == 0 && r->eval)
+        TRY(take_judged(r, r->eval));
+    if (!r->before_name || !r->after_name) {
+        r->before_name = "before";
+        r->after_name = "after";
+    }
+done:
+    return st;
+}
+
+/* The last line of what score prints. */
+static enum at_status take_learnt(void *context, const cJSON *line, const char *name)
+{
+    struct at_report *r = context;
+    const cJSON *learnt = at_json_find(line, "learnt");
+
+    (void)name;
+    if (!learnt)
+        return AT_OK;
+    cJSON_Delete(r->learnt);
+    r->learnt = cJSON_Duplicate(learnt, true);
+    return AT_OK;
+}
+
+static AT_CHECKED read_run(struct at_report *r)
+{
+    enum at_status st = AT_OK;
+    const char *path = NULL;
+    double best = INFINITY;
+
+    TRY(load(&r->run, r, NULL, "run.json"));
+    TRY(load(&r->result, r, NULL, "result.json"));
+    TRY(find_file(&path, r, NULL, "metrics.jsonl"));
+    if (!r->run || !r->result || !path)
+        FAIL(AT_NOT_FOUND,
+             "%s holds no finished run: metrics.jsonl, result.json and run.json are expected; name "
+             "the output_dir of a training, of a pipeline that of one of its stages",
+             r->dir);
+    TRY(curves_read(&r->curves, path));
+    TRY(at_json_get_double(&best, r->result, "best_step", "result.json"));
+    if (best ==
+        0) /* nothing was better than the start; what the training made of pairs still tells */
+        best = INFINITY;
+    TRY(find_file(&path, r, NULL, "pairs.jsonl"));
+    if (path)
+        TRY(pairs_read(&r->pairs, path, best));
+done:
+    return st;
+}
+
+AT_CHECKED at_report_open(struct at_report **out, const struct at_report_params *p)
+{
+    enum at_status st = AT_OK;
+    struct at_report *r = NULL;
+    const char *path = NULL;
+    char *dir = NULL;
+
+    *out = NULL;
+    TRY(at_alloc(&r, 1, sizeof *r));
+    TRY(at_arena_strdup(&r->arena, &dir, p->dir));
+    r->dir = dir;
+    TRY(read_run(r));
+    TRY(load(&r->eval, r, p->eval, "eval.json"));
+    TRY(read_replies(r, p));
+    TRY(find_file(&path, r, p->tokens, "tokens.jsonl"));
+    if (path)
+        TRY(report_lines(path, take_learnt, r));
+    if (path && !r->learnt)
+        FAIL(AT_DATA,
+             "%s: no line has \"learnt\"; it is made by `attune score CONFIG "
+             "--adapter_name_or_path DIR --tokens --json` of a method with a reference",
+             path);
+    *out = r;
+    r = NULL;
+done:
+    at_report_close(&r);
+    return st;
+}
+
+void at_report_close(struct at_report **report)
+{
+    struct at_report *r = *report;
+
+    if (!r)
+        return;
+    at_json_free(&r->run);
+    at_json_free(&r->result);
+    at_json_free(&r->eval);
+    at_json_free(&r->learnt);
+    curves_release(&r->curves);
+    pairs_release(&r->pairs);
+    at_free(&r->replies);
+    at_arena_release(&r->arena);
+    at_free(report);
+}
+
+/* ---- what is in them ---- */
+
+const cJSON *report_config(const struct at_report *r, const char *key)
+{
+    return at_json_find(at_json_find(at_json_find(r->run, "config"), key), "value");
+}
+
+/* Pairs are those of eval_dataset, else held out from train_dataset. */
+const char *report_pair_file(const struct at_report *r, uint32_t file)
+{
+    const cJSON *list = report_config(r, "eval_dataset");
+
+    if (!list || cJSON_IsNull(list) || cJSON_GetArraySize(list) == 0)
+        list = report_config(r, "train_dataset");
+    return cJSON_GetStringValue(cJSON_IsString(list) ? list : cJSON_GetArrayItem(list, (int)file));
+}
+
+static const struct report_words *find_words(const struct report_words *list, size_t n,
+                                             const char *name)
+{
+    for (size_t i = 0; name && i + 1 < n; i++)
+        if (strcmp(list[i].name, name) == 0)
+            return &list[i];
+    return &list[n - 1];
+}
+
+const struct report_words *report_method(const struct at_report *r)
+{
+    static const struct report_words methods[] = {
+        { "cpo", "CPO", "pairs of replies, one better than the other, without a memory of itself" },
+        { "dpo", "DPO",
+          "pairs of replies, one better than the other: it was to find the better one likelier "
+          "than before, and the other less likely" },
+        { "kto", "KTO", "single replies, each marked as wanted or not wanted" },
+        { "orpo", "ORPO",
+          "pairs of replies: it was to write the better one and to avoid the other" },
+        { "reward", "reward model",
+          "pairs of replies, one better than the other: it was to give the better one more "
+          "points" },
+        { "sft", "SFT", "replies to imitate" },
+        { "", "training", "examples" },
+    };
+
+    return find_words(methods, AT_COUNT(methods),
+                      cJSON_GetStringValue(at_json_find(r->run, "method")));
+}
+
+const struct report_words *report_verdict(const struct at_report *r)
+{
+    static const struct report_words verdicts[] = {
+        { "better", "\xE2\x9C\x94 Better",
+          "The model is better on examples that it was not trained on." },
+        { "worse", "\xE2\x9C\x98 Worse",
+          "The model is worse on examples that it was not trained on. Do not use it." },
+        { "not enough evidence", "? Not enough evidence",
+          "The difference could be chance. Hold out more pairs before deciding." },
+        { "over budget", "! Over budget",
+          "The model moved further from where it began than was allowed." },
+        { "", "\xE2\x80\x93 Not judged",
+          "Nothing was held out to judge by, or the state that was written was not evaluated." },
+    };
+
+    return find_words(verdicts, AT_COUNT(verdicts),
+                      cJSON_GetStringValue(at_json_find(r->result, "verdict")));
+}
+
+/* ---- as JSON ---- */
+
+static void add_curves(cJSON *out, const struct at_report *r)
+{
+    for (size_t i = 0; i < N_CHARTS; i++)
+        for (size_t k = 0; k < CHART_SERIES && charts[i].series[k].metric; k++) {
+            const struct curve *c = &r->curves.of[i][k];
+            cJSON *part = NULL;
+            double low = INFINITY, high = -INFINITY;
+            if (c->n == 0)
+                continue;
+            for (size_t j = 0; j < c->n; j++) {
+                low = fmin(low, c->points[j].y);
+                high = fmax(high, c->points[j].y);
+            }
+            part = cJSON_AddObjectToObject(out, charts[i].series[k].metric);
+            cJSON_AddNumberToObject(part, "first", c->points[0].y);
+            cJSON_AddNumberToObject(part, "last", c->points[c->n - 1].y);
+            cJSON_AddNumberToObject(part, "least", low);
+            cJSON_AddNumberToObject(part, "greatest", high);
+        }
+}
+
+static void add_pairs(cJSON *out, const struct at_report *r)
+{
+    const struct pairs *p = &r->pairs;
+    cJSON *part = cJSON_AddObjectToObject(out, "pairs"), *list = NULL;
+
+    cJSON_AddNumberToObject(part, "n", p->n);
+    for (int k = 0; k < PAIR_FATES; k++)
+        cJSON_AddNumberToObject(part, pair_fate_names[k], p->count[k]);
+    list = cJSON_AddArrayToObject(part, "worst");
+    for (uint32_t i = 0; i < (p->n + 9) / 10; i++) {
+        const struct pair *pair = &p->items[p->worst[i]];
+        const char *file = report_pair_file(r, pair->file);
+        cJSON *entry = cJSON_CreateObject();
+        cJSON_AddItemToArray(list, entry);
+        if (file)
+            cJSON_AddStringToObject(entry, "file", file);
+        cJSON_AddNumberToObject(entry, "line", pair->line);
+        cJSON_AddNumberToObject(entry, "margin", pair->last);
+        cJSON_AddStringToObject(entry, "fate", pair_fate_names[pair->fate]);
+    }
+}
+
+static void add_copy(cJSON *out, const char *name, const cJSON *json)
+{
+    if (json)
+        cJSON_AddItemToObject(out, name, cJSON_Duplicate(json, true));
+}
+
+AT_CHECKED at_report_json(cJSON **out, const struct at_report *r)
+{
+    enum at_status st = AT_OK;
+    cJSON *all = cJSON_CreateObject();
+    struct at_buf summary = { 0 };
+
+    *out = all;
+    cJSON_AddNumberToObject(all, "format_version", 1);
+    cJSON_AddStringToObject(all, "dir", r->dir);
+    add_copy(all, "method", at_json_find(r->run, "method"));
+    TRY(report_summary(&summary, r));
+    cJSON_AddStringToObject(all, "summary", summary.data);
+    add_copy(all, "result", r->result);
+    add_curves(cJSON_AddObjectToObject(all, "curves"), r);
+    if (r->pairs.n > 0)
+        add_pairs(all, r);
+    cJSON_AddNumberToObject(all, "replies", (double)r->n_replies);
+    add_copy(all, "learnt", r->learnt);
+    add_copy(all, "eval", r->eval);
+    add_copy(all, "data", at_json_find(r->run, "data"));
+    add_copy(all, "digests", at_json_find(r->run, "digests"));
+done:
+    at_buf_release(&summary);
+    return st;
+}

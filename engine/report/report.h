@@ -1,0 +1,36 @@
+/* What a run did, as one HTML page that needs nothing else: no network, no script. It is made of
+ * the files that a run and the commands after it wrote (INTERFACE.md) and of nothing else, so that
+ * the same files give the same bytes. */
+#ifndef AT_REPORT_H
+#define AT_REPORT_H
+
+#include "json.h"
+
+struct at_report_params {
+    const char *dir;     /* of a finished run: metrics.jsonl, result.json, run.json */
+    const char *eval;    /* what `attune eval --json` printed; NULL: eval.json there, if any */
+    const char *replies; /* lines {"prompt", "before", "after"}; NULL: replies.jsonl, if any */
+    const char *tokens;  /* what `attune score --tokens --json` printed; NULL: tokens.jsonl */
+};
+struct at_report;
+/* AT_NOT_FOUND when the folder holds no finished run or a named file is missing; AT_DATA with the
+ * line for files that are not what they should be. */
+AT_CHECKED at_report_open(struct at_report **out, const struct at_report_params *params);
+void at_report_close(struct at_report **report);
+/* The page, put in place whole. */
+AT_CHECKED at_report_write(const struct at_report *report, const char *path);
+/* The same facts; the caller frees them. */
+AT_CHECKED at_report_json(cJSON **out, const struct at_report *report);
+
+/* ---- texts of rows ---- */
+
+struct at_row_text {
+    const char *prompt, *chosen, *rejected; /* each may be NULL: not in the row */
+};
+/* The row in a line (from 1) of a data file: the last user's message or the prompt, the last
+ * message of each side. Nothing where the file is gone or packed, or the line is no row. Strings in
+ * `arena`. */
+AT_CHECKED at_row_text_find(struct at_row_text *out, struct at_arena *arena, const char *path,
+                            uint32_t line);
+
+#endif

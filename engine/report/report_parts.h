@@ -1,0 +1,125 @@
+/* Parts of a report; private to engine/report. */
+#ifndef AT_REPORT_PARTS_H
+#define AT_REPORT_PARTS_H
+
+#include "os.h"
+#include "report.h"
+
+/* ---- curves: metrics.jsonl ---- */
+
+enum { CURVE_POINTS = 240, CHART_SERIES = 5 };
+struct curve_point {
+    double x, y;
+};
+/* A metric over the steps, at most CURVE_POINTS of its values. */
+struct curve {
+    struct curve_point *points; /* (n) */
+    size_t n, capacity;
+};
+struct chart {
+    const char *id, *title, *unit, *help;
+    double scale; /* of the metric; 0: 1 */
+    size_t look;  /* of the first series, whose lines are told apart by it; 0: training's */
+    struct series {
+        const char *metric, *label;
+    } series[CHART_SERIES];
+};
+enum { N_CHARTS = 10 };
+extern const struct chart charts[N_CHARTS];
+struct curves {
+    struct curve of[N_CHARTS][CHART_SERIES];
+};
+AT_CHECKED curves_read(struct curves *out, const char *path);
+void curves_release(struct curves *curves);
+/* Keeps the first and the last point and of what lies between, in equal parts by number, the least
+ * and the greatest value of each: an outlier stays. A pure function of the points. */
+void curve_thin(struct curve *curve, size_t most);
+
+/* ---- pairs: pairs.jsonl ---- */
+
+/* How a held-out pair fared, by its margin in the evaluations up to the state that was written. */
+enum pair_fate { PAIR_LEARNT, PAIR_NEVER, PAIR_FORGOTTEN, PAIR_BACKWARDS, PAIR_FATES };
+extern const char *const pair_fate_names[PAIR_FATES];
+struct pair {
+    uint32_t file, line;
+    uint32_t tokens[2]; /* of the chosen, of the rejected reply */
+    uint32_t n;         /* evaluations */
+    double best, last;  /* margins */
+    bool was_right;     /* above 0 once */
+    enum pair_fate fate;
+};
+struct pairs {
+    struct pair *items; /* (n), in the order of the data set */
+    uint32_t *worst;    /* (n) indices, the least margin first */
+    uint32_t n;
+    uint32_t count[PAIR_FATES];
+};
+/* last_step: of the state that was written; later evaluations are not read. */
+AT_CHECKED pairs_read(struct pairs *out, const char *path, double last_step);
+void pairs_release(struct pairs *pairs);
+
+/* ---- the report ---- */
+
+struct reply {
+    const char *prompt, *before, *after;
+};
+struct at_report {
+    struct at_arena arena;
+    const char *dir;
+    cJSON *run, *result, *eval, *learnt; /* the last two: or NULL */
+    struct curves curves;
+    struct pairs pairs;
+    struct reply *replies; /* (n_replies) */
+    size_t n_replies, replies_capacity;
+    const char *before_name, *after_name; /* of the replies */
+};
+/* Calls `take` with each line of a JSONL file, parsed. */
+AT_CHECKED report_lines(const char *path,
+                        enum at_status (*take)(void *context, const cJSON *line, const char *name),
+                        void *context);
+/* The path of a file that a pair stands in, or NULL. */
+const char *report_pair_file(const struct at_report *report, uint32_t file);
+/* A value of run.json's "config", or NULL. */
+const cJSON *report_config(const struct at_report *report, const char *key);
+/* The phrases of a method, of a verdict. */
+struct report_words {
+    const char *name, *title, *text;
+};
+const struct report_words *report_method(const struct at_report *report);
+const struct report_words *report_verdict(const struct at_report *report);
+/* Paragraphs for a reader who knows no machine learning. */
+AT_CHECKED report_summary(struct at_buf *out, const struct at_report *report);
+
+/* ---- the page ---- */
+
+struct page {
+    struct at_buf text; /* what is not written yet */
+    struct at_writer *writer;
+    const struct at_report *report;
+};
+/* Text with what HTML would read escaped; control characters become U+FFFD. */
+void html_text(struct at_buf *out, const char *text);
+/* The same of at most n characters, with "..." where it is cut. */
+void html_excerpt(struct at_buf *out, const char *text, size_t n);
+extern const char html_style[];
+/* `text` with <ins> or <del> around words that `other` has not in this order; without marks where
+ * one of them is very long. */
+AT_CHECKED html_difference(struct at_buf *out, const char *text, const char *other,
+                           const char *tag);
+/* A figure with its lines, or nothing when there are no points. */
+AT_CHECKED chart_write(struct at_buf *out, const struct chart *chart, const struct curve *curves);
+/* Shares with their intervals on one axis from 0 to 100 %. */
+struct interval_bar {
+    const char *label;
+    double value, low, high;
+};
+void intervals_write(struct at_buf *out, const struct interval_bar *bars, size_t n);
+/* Sections; each appends to page.text. */
+AT_CHECKED page_judged(struct page *page); /* eval.json */
+AT_CHECKED page_replies(struct page *page);
+AT_CHECKED page_learnt(struct page *page);
+AT_CHECKED page_pairs(struct page *page);
+AT_CHECKED page_data(struct page *page);
+AT_CHECKED page_provenance(struct page *page);
+
+#endif

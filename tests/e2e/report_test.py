@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+# labels: slow
+"""attune report and score --tokens: report_test.py SOURCE_DIR BUILD_DIR
+
+One run on pairs of which 5 % have their sides swapped: the report finds them among the worst tenth, with file and
+line. Its page has no script, no address and nothing of the data unescaped, and has the same bytes again; a metrics
+file of 100,000 steps makes a page of bounded size that keeps an outlier.
+"""
+import html.parser
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, MODEL = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+HOSTILE = "</p><script>alert(1)</script><img src=x onerror=alert(1)> & \"'"
+
+
+def run(*arguments, code=0):
+    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True,
+                         env={**os.environ, "ATTUNE_VALIDATE": "0"})  # other tests run these kernels with it
+    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stdout}\n{out.stderr}"
+    return out
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+class Page(html.parser.HTMLParser):
+    """Tags that are opened and closed in turn, their attributes, and the text."""
+    EMPTY = {"meta", "br", "path", "circle"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.words = [], set(), set(), ""
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def check_page(path):
+    text = path.read_text()
+    page = Page(text)
+    assert not page.tags & {"script", "img", "link", "iframe", "object"}, page.tags
+    assert not page.attributes & {"src", "href"} and not any(a.startswith("on") for a in page.attributes), page.attributes
+    assert "http://" not in text and "https://" not in text and "nan" not in page.words.lower().split()
+    return page
+
+
+def flipped(folder):
+    """160 pairs of the toy, 8 of them swapped; the file and the lines of these."""
+    rows = [json.loads(line) for line in (SOURCE / "data" / "toy" / "pairs.jsonl").read_text().splitlines()[:160]]
+    planted = random.Random(5).sample(range(len(rows)), len(rows) // 20)
+    for i in planted:
+        rows[i]["chosen"], rows[i]["rejected"] = rows[i]["rejected"], rows[i]["chosen"]
+    rows[planted[0]]["prompt"][0]["content"] += HOSTILE
+    return write(folder / "pairs.jsonl", rows), {i + 1 for i in planted}
+
+
+def check_flips(folder):
+    rows, planted = flipped(folder)
+    out = folder / "out"
+    run("dpo", "--model_name_or_path", MODEL, "--train_dataset", rows, "--eval_dataset", rows, "--output_dir", out,
+        "--num_train_epochs", 1, "--learning_rate", 0.01, "--save_strategy", "no", "--per_device_train_batch_size", 8,
+        "--quiet")
+    said = json.loads(run("report", out, "--json").stdout)
+    worst = said["pairs"]["worst"]
+    found = planted & {pair["line"] for pair in worst}
+    assert said["pairs"]["n"] == 160 and len(worst) == 16, said["pairs"]
+    assert len(found) >= 0.8 * len(planted), f"{len(found)} of {len(planted)} planted flips are in the worst tenth"
+    assert all(pair["file"] == str(rows) for pair in worst)
+    backwards = [pair["line"] for pair in worst if pair["fate"] == "learnt backwards"]
+    assert len(planted & set(backwards)) >= 0.8 * len(planted), backwards
+    assert sum(said["pairs"][fate] for fate in ("learnt", "never learnt", "forgotten", "learnt backwards")) == 160
+    last = [json.loads(line) for line in (out / "pairs.jsonl").read_text().splitlines()][-160:]
+    lowest = min(last, key=lambda pair: pair["margin"])
+    if said["result"]["best_step"] in (0, lowest["step"]):
+        assert (worst[0]["line"], worst[0]["margin"]) == (lowest["line"], lowest["margin"]), worst[0]
+    page = check_page(out / "report.html")
+    assert f"{rows}:{worst[0]['line']}" in page.words and "learnt backwards" in page.words
+    print(f"{len(found)} of {len(planted)} planted flips are in the worst tenth of 160 pairs")
+    return rows, out
+
+
+def check_tokens(rows, out):
+    """Tokens sum up to what score prints of sides, and the lists to the tokens."""
+    few = write(out.parent / "few.jsonl", [json.loads(line) for line in rows.read_text().splitlines()[:40]])
+    flags = ["score", "--method", "dpo", "--train_dataset", few, "--model_name_or_path", MODEL, "--adapter_name_or_path",
+             out, "--json"]
+    plain = [json.loads(line) for line in run(*flags).stdout.splitlines()]
+    text = run(*flags, "--tokens").stdout
+    *lines, last = [json.loads(line) for line in text.splitlines()]
+    sums, counts = {}, {}
+    for line, whole in zip(lines, plain, strict=True):
+        for side in ("chosen", "rejected"):
+            tokens = line[side].pop("tokens")
+            assert line[side] == whole[side], (line[side], whole[side])
+            for key in ("logp", "ref_logp"):
+                assert abs(sum(tokens[key]) - whole[side][key]) < 1e-3, (key, line["row"])
+                assert len(tokens[key]) == len(tokens["ids"]) == len(tokens["texts"]) == whole[side]["n_tokens"]
+            for i, a, b in zip(tokens["ids"], tokens["logp"], tokens["ref_logp"]):
+                sums[i] = sums.get(i, 0) + a - b
+                counts[i] = counts.get(i, 0) + 1
+    gained = last["learnt"]["tokens"]["gained"]
+    assert gained[0]["id"] == max(sums, key=sums.get) and gained[0]["n"] == counts[gained[0]["id"]], gained[0]
+    assert abs(gained[0]["log_ratio"] - sums[gained[0]["id"]]) < 1e-3
+    assert last["learnt"]["tokens"]["lost"][0]["id"] == min(sums, key=sums.get)
+    assert last["learnt"]["openings"]["gained"] and "\033" not in run(*flags[:-1], "--tokens").stdout
+    (out / "tokens.jsonl").write_text(text)
+
+
+def check_replies(out):
+    """Replies with differences, everything escaped; the same bytes twice."""
+    write(out / "replies.jsonl", [{"prompt": HOSTILE, "before": "it is here " + HOSTILE, "after": "gladly , it is here"}])
+    run("report", out)
+    first = (out / "report.html").read_bytes()
+    page = check_page(out / "report.html")
+    assert HOSTILE in page.words and "What was learnt" in page.words, "texts are missing"
+    assert b"<ins>gladly ,</ins> it is here" in first and b"&lt;script&gt;" in first
+    run("report", out, "--output", out / "again.html")
+    assert (out / "again.html").read_bytes() == first
+
+
+def check_long(out):
+    """100,000 steps: thinned, with the outlier."""
+    path = out / "metrics.jsonl"
+    kept = path.read_text()
+    with path.open("w") as file:
+        for step in range(1, 100001):
+            loss = 1 / step + (777 if step == 54321 else 0)
+            file.write(json.dumps({"step": step, "loss": loss, "grad_norm": 1.0}) + "\n")
+    said = json.loads(run("report", out, "--json").stdout)
+    path.write_text(kept)
+    assert said["curves"]["loss"]["greatest"] > 777 and said["curves"]["loss"]["last"] == 1e-5, said["curves"]
+    size = (out / "report.html").stat().st_size
+    assert size < 200000, size
+
+
+def check_errors(folder, out):
+    assert "no finished run" in run("report", folder, code=66).stderr
+    run("report", folder / "missing", code=66)
+    run("report", code=2)
+    assert "nowhere.json" in run("report", out, "--eval", folder / "nowhere.json", code=66).stderr
+    bad = folder / "bad.jsonl"
+    bad.write_text('{"prompt": "a", "before": "b"}\n')
+    assert "bad.jsonl:1" in run("report", out, "--replies", bad, code=65).stderr
+    run("report", out, "--output", folder / "no" / "where.html", code=73)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        rows, out = check_flips(folder)
+        check_tokens(rows, out)
+        check_replies(out)
+        check_long(out)
+        check_errors(folder, out)
+    print("report: flips found, page whole and escaped, tokens sum up")
+
+
+if __name__ == "__main__":
+    main()
