@@ -111,14 +111,14 @@ static void add_json(cJSON *side, const struct token *tokens, uint32_t n, bool r
 static void print_safe(const char *text)
 {
     for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+        const bool c1 = *c == 0xC2 && c[1] >= 0x80 && c[1] < 0xA0;
         if (*c == '\n')
             fputs("\xE2\x8F\x8E", stdout);
-        else if (*c < 0x20 || *c == 0x7f)
+        else if (c1 || *c < 0x20 || *c == 0x7f)
             fputs("\xEF\xBF\xBD", stdout);
-        else if (*c == 0xC2 && c[1] >= 0x80 && c[1] < 0xA0) /* C1 */
-            fputs("\xEF\xBF\xBD", stdout), c++;
         else
             putchar(*c);
+        c += c1;
     }
 }
 
