@@ -111,7 +111,8 @@ usage_errors_are_2() {
     says err 'output_dir is missing'
     run 2 dpo "$golden/sft_full/config.json" --output_dir "$work/x"
     says err 'method: sft'
-    run 2 score "$golden/dpo_sigmoid/config.json" --tokens
+    run 2 score "$golden/reward/config.json" --tokens
+    says err 'leave --tokens out'
     run 2 generate "$golden/models/tiny_llama" --prompt a --temperature hot
     run 2 generate "$golden/models/tiny_llama"
     says err 'prompt is missing'
