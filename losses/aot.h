@@ -1,8 +1,9 @@
-/* Batch-coupled: u = (chosen - rejected) of the policy's log-probs, v of the reference's; among the
- * pairs of a micro-batch the one of rank k by u meets the one of rank k by v:
+/* With u = (chosen - rejected) of the policy's log-probs and v of the reference's:
  *
  *   -(1 - eps) log sigma(x) - eps log sigma(-x), x = beta (u - v of the same rank)
  *
+ * Couples: among the pairs of a micro-batch (per_device_train_batch_size) the one of rank k by u
+ * meets the one of rank k by v; the order has no gradient.
  * Alignment by optimal transport of the paired samples: u is to dominate v. The driver needs all of
  * the micro-batch's log-probs before, which costs one more forward pass; u - v of the same rank is
  * score_chosen - score_rejected - match.pair. */

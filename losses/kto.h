@@ -1,6 +1,7 @@
 /* w (1 - sigma(+-beta (r - z))): + and w = desirable_weight for a desirable row, - and w =
  * undesirable_weight for another; r its log-ratio, z the KL term, which has no gradient.
- * Couples a micro-batch: z is what its mismatched rows say (engine/train/kl.h). */
+ * Couples: z is one for a micro-batch, the mean log-ratio of its rows' mismatched counterparts,
+ * each row's prompt with the completion of the row before it (engine/train/kl.h). */
 ROW_LOSS(kto)
 {
     real sign = s.desirable > 0.5 ? 1.0 : -1.0;

@@ -1,0 +1,36 @@
+"""A loss that couples rows of a micro-batch says so: its header has a line "Couples: ...", no other has.
+
+    losses_test.py SOURCE_DIR BUILD_DIR
+"""
+
+import re
+import sys
+from pathlib import Path
+
+# Letters of losses.def for what a driver computes over a micro-batch before the loss sees a row.
+COUPLED = {"PAIR": "b", "ROW": "k", "TOKEN": ""}
+
+
+def main():
+    folder = Path(sys.argv[1]) / "losses"
+    rows = re.findall(r'^(PAIR|ROW|TOKEN)_LOSS_ROW\((\w+), "\w+", "(\w*)"', (folder / "losses.def").read_text(), re.M)
+    complaints, n = [], 0
+    for kind, name, reads in rows:
+        header = (folder / f"{name}.h").read_text().split("*/")[0]
+        says = re.search(r"^(?:/\*| \*) Couples: \S", header, re.M) is not None
+        coupled = any(letter in COUPLED[kind] for letter in reads)
+        n += coupled
+        if coupled and not says:
+            complaints.append(f"losses/{name}.h: losses.def says that it couples rows of a micro-batch, its header "
+                              'does not say which and how: a line "Couples: ..."')
+        if says and not coupled:
+            complaints.append(f"losses/{name}.h: its header has a line Couples:, its row in losses.def no letter for it")
+    if n < 3:
+        complaints.append(f"losses.def: {n} losses that couple rows were found, 3 or more are expected")
+    for complaint in complaints:
+        print(complaint)
+    sys.exit(1 if complaints else 0)
+
+
+if __name__ == "__main__":
+    main()
