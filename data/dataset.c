@@ -14,7 +14,7 @@ enum outcome { KEPT, CUT, DROPPED_LONG, SKIPPED, WRONG };
 struct result {
     enum outcome outcome;
     uint32_t line, half;
-    bool moved, doubtful;
+    bool moved, doubtful, chat;
     const struct at_form *form;
     struct at_row row;
     const char *message; /* of SKIPPED and WRONG */
@@ -201,6 +201,7 @@ static AT_CHECKED finish_row(struct batch *b, const struct at_line *line, struct
     for (uint32_t k = 0; k < b->record.n_sides; k++)
         longest = b->rendering.side[k].n > longest ? b->rendering.side[k].n : longest;
     out->moved = b->rendering.moved;
+    out->chat = b->record.chat;
     out->form = b->record.form;
     out->outcome = KEPT;
     if (longest > limit && p->on_long == AT_LONG_DROP) {
@@ -369,6 +370,8 @@ static AT_CHECKED keep_row(struct loader *l, const struct result *result)
     row.file = l->file;
     l->rows[l->out->n_rows++] = row;
     l->out->n_boundary_moved += result->moved;
+    l->out->n_chats += result->chat;
+    l->out->n_prompted += row.n_prompt > 0;
 done:
     return st;
 }

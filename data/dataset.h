@@ -45,8 +45,9 @@ struct at_dataset {
      * prompt has other ids at its end than in front of a completion; kept pairs without a prompt to
      * share, and those whose sides have other angles. */
     uint32_t n_read, n_cut, n_dropped, n_boundary_moved, n_unshared, n_apart;
-    const char *form; /* of the first row, where it is another than TRL's */
-    char digest[65];  /* over all ids, masks and lines: what the trainer will see */
+    uint32_t n_chats, n_prompted; /* kept: conversations; rows with a prompt of their own */
+    const char *form;             /* of the first row, where it is another than TRL's */
+    char digest[65];              /* over all ids, masks and lines: what the trainer will see */
 };
 /* Reads `n_paths` files in order. Zero rows left, or a row without targets, is AT_DATA.
  *

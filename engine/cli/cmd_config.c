@@ -13,18 +13,12 @@ static const struct at_flag trl_only[] = {
     { "dataset_streaming", "the data set is a file here" },
     { "dataset_test_split", "name a JSONL file as eval_dataset, or use eval_split" },
     { "dataset_train_split", "the data set is a file here" },
-    { "generate_during_eval", "`attune generate` replies with what a run leaves" },
-    { "is_encoder_decoder", "models are decoders" },
     { "logging_dir", "metrics.jsonl lies in output_dir" },
-    { "label_pad_token_id", "rows are not padded" },
     { "lora_task_type", "it is always CAUSAL_LM" },
     { "max_completion_length", "it is for models with an encoder; max_length counts here" },
     { "model_init_kwargs", "a model is loaded as it lies in its files" },
     { "model_revision", "models are local files" },
     { "overwrite_output_dir", "nothing is overwritten" },
-    { "padding_value", "rows are not padded" },
-    { "remove_unused_columns", "other columns are ignored" },
-    { "trust_remote_code", "no code of a model is run" },
 };
 
 static bool is_off(const cJSON *value)

@@ -321,7 +321,8 @@ static AT_CHECKED check_word(enum at_key key, const char *word, const cJSON *val
     if (key == AT_KEY_loss_type && is_loss_file(word))
         return AT_OK;
     if (key == AT_KEY_loss_type && strcmp(word, "aot_pair") == 0) /* TRL up to 0.27 */
-        return at_fail(AT_USAGE, "loss_type aot_pair: write aot_unpaired");
+        return at_fail(AT_USAGE, "loss_type aot_pair: write aot_unpaired, here \"loss_type\": "
+                                 "\"aot_unpaired\" or --loss_type aot_unpaired");
     if (key == AT_KEY_loss_type && strcmp(word, "chunked_nll") == 0) /* TRL's default for SFT */
         return at_fail(AT_USAGE, "loss_type chunked_nll: write nll, which never holds all logits");
     if (key == AT_KEY_loss_type && strcmp(word, "kto_pair") == 0) /* TRL up to 0.11 */

@@ -2,15 +2,20 @@
 #include "drift.h"
 #include "schedule.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* ---- older generations ---- */
 
 /* Keys whose counterpart can be pasted: what stands before and behind their value, in a document
- * and as flags. */
+ * and as flags; without a second part their value has no counterpart. */
 static const struct {
     const char *name, *document[2], *flags[2];
 } pastes[] = {
+    { "max_prompt_length", { "\"max_length\": 1024", NULL }, { "--max_length 1024", NULL } },
+    { "reference_free",
+      { "\"method\": \"cpo\", \"cpo_alpha\": 0", NULL },
+      { "attune cpo, with --cpo_alpha 0", NULL } },
     { "rpo_alpha",
       { "\"loss_type\": [\"sigmoid\", \"sft\"], \"loss_weights\": [1, ", "]" },
       { "--loss_type '[\"sigmoid\", \"sft\"]' --loss_weights '[1, ", "]'" } },
@@ -23,13 +28,17 @@ enum at_status at_config_fail_renamed(const char *name, const cJSON *value, cons
     enum at_status st = AT_USAGE;
     char *text = NULL;
 
+    if (cJSON_IsFalse(value) || cJSON_IsNull(value))
+        return at_fail(AT_USAGE, "%s%s is off, and nothing takes its place: remove it", where,
+                       name);
     for (size_t i = 0; i < AT_COUNT(pastes); i++) {
         const char *const *part = flag ? pastes[i].flags : pastes[i].document;
         if (strcmp(pastes[i].name, name) != 0)
             continue;
-        text = cJSON_PrintUnformatted(value);
+        text = part[1] ? cJSON_PrintUnformatted(value) : NULL;
         st = at_fail(AT_USAGE, "%s%s: write %s, here %s%s%s", where, name, now, part[0],
-                     cJSON_IsString(value) ? value->valuestring : (text ? text : ""), part[1]);
+                     part[1] && cJSON_IsString(value) ? value->valuestring : (text ? text : ""),
+                     part[1] ? part[1] : "");
         cJSON_free(text);
         return st;
     }
@@ -99,6 +108,18 @@ static AT_CHECKED check_unread(const struct at_config *c)
                            at_key_name(rows[i].key), at_key_name(rows[i].by), rows[i].value,
                            rows[i].instead, at_key_name(rows[i].key));
     return AT_OK;
+}
+
+/* Evaluations that are asked for need rows. A flag that turns them off wins over the file. */
+static AT_CHECKED check_held_out(const struct at_config *c)
+{
+    const bool asked = given(c, AT_KEY_eval_strategy) && strcmp(c->eval_strategy, "no") != 0;
+    char what[32];
+
+    if (!asked || c->origin[AT_KEY_eval_split] > c->origin[AT_KEY_eval_strategy])
+        return AT_OK;
+    snprintf(what, sizeof what, "eval_strategy %s", c->eval_strategy);
+    return need_held_out(c, what);
 }
 
 static AT_CHECKED check_early_stopping(const struct at_config *c)
@@ -196,6 +217,7 @@ AT_CHECKED at_config_check_running(const struct at_config *c)
     check_reports(c);
     TRY(check_schedule(c));
     TRY(check_early_stopping(c));
+    TRY(check_held_out(c));
     TRY(check_best(c));
     TRY(check_unread(c));
     TRY(check_sync(c));

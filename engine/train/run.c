@@ -146,6 +146,24 @@ static void warn_balance(const struct at_run *run)
                 ADVISED * c->undesirable_weight * others / desirable);
 }
 
+/* Masks that are asked for need rows that have them, as TRL says too. */
+static AT_CHECKED check_masks(const struct at_config *c, const struct at_dataset *d)
+{
+    if (!at_key_read_by(AT_KEY_completion_only_loss, c->run_method))
+        return AT_OK;
+    if (c->origin[AT_KEY_completion_only_loss] >= AT_FROM_FILE && c->completion_only_loss &&
+        d->n_prompted == 0)
+        return at_fail(AT_USAGE, "completion_only_loss is for rows {prompt, completion}, and "
+                                 "train_dataset has none; of conversations assistant_only_loss "
+                                 "takes the replies: use that, or remove it");
+    if (c->origin[AT_KEY_assistant_only_loss] >= AT_FROM_FILE && c->assistant_only_loss &&
+        d->n_chats == 0)
+        return at_fail(AT_USAGE, "assistant_only_loss is for conversations, and train_dataset has "
+                                 "none; of rows {prompt, completion} only the completion counts "
+                                 "anyway: remove it");
+    return AT_OK;
+}
+
 static AT_CHECKED open_data(struct at_run *run)
 {
     enum at_status st = AT_OK;
@@ -171,6 +189,7 @@ static AT_CHECKED open_data(struct at_run *run)
             at_warn("no_eval", "nothing is held out (eval_split is 0 and eval_dataset is not "
                                "given): the result cannot be judged");
     }
+    TRY(check_masks(c, d->was_split ? &d->all : &d->train));
 done:
     return st;
 }

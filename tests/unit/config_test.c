@@ -294,12 +294,24 @@ static void objectives_without_meaning_are_refused(void **state)
           "simpo needs label_smoothing below 0.5", "", AT_CPO },
         { "{\"rpo_alpha\":0.5}", ", here \"loss_type\": [\"sigmoid\", \"sft\"], ",
           "\"loss_weights\": [1, 0.5]", AT_DPO },
-        { "{\"reference_free\":true}", "write method cpo, with cpo_alpha 0", "", AT_DPO },
+        { "{\"reference_free\":true}", "here \"method\": \"cpo\", \"cpo_alpha\": 0", "`attune cpo`",
+          AT_DPO },
+        { "{\"reference_free\":false}", "reference_free is off", "remove it", AT_DPO },
+        { "{\"max_prompt_length\":512}", "here \"max_length\": 1024", "together", AT_DPO },
+        { "{\"loss_type\":\"aot_pair\"}", "\"loss_type\": \"aot_unpaired\"",
+          "--loss_type aot_unpaired", AT_DPO },
+        { "{\"label_smoothing_factor\":0.1}", "does not build label smoothing of the cross-entropy",
+          "remove it", AT_SFT },
         { "{\"loss_type\":\"chunked_nll\"}", "chunked_nll: write nll", "", AT_SFT },
     };
     static const char *const flag[] = { "rpo_alpha", "0.25", NULL };
+    static const char *const prompt[] = { "max_prompt_length", "512", NULL };
+    static const char *const free_of[] = { "reference_free", "true", NULL };
 
     (void)state;
+    check_fails(NULL, AT_DPO, prompt, "--max_prompt_length: write ", "here --max_length 1024");
+    check_fails(NULL, AT_DPO, free_of, "--reference_free: write ",
+                "here attune cpo, with --cpo_alpha 0");
     for (size_t i = 0; i < AT_COUNT(cases); i++)
         check_fails(cases[i].document, cases[i].method, NULL, cases[i].want, cases[i].more);
     check_fails(NULL, AT_DPO, flag, "--rpo_alpha: write ",
@@ -333,6 +345,8 @@ static void contradictions_are_refused(void **state)
           "without dropout", "disable_dropout" },
         { AT_DPO, "{\"eval_strategy\":\"epoch\",\"eval_steps\":3}", "eval_steps is not read",
           "set that to steps" },
+        { AT_DPO, "{\"eval_strategy\":\"steps\",\"eval_split\":0}",
+          "eval_strategy steps needs held-out rows", "eval_dataset" },
         { AT_DPO, "{\"load_best_model_at_end\":true,\"eval_split\":0}", "load_best_model_at_end",
           "eval_dataset" },
         { AT_DPO, "{\"loss_type\":\"aot_pair\"}", "aot_pair", "aot_unpaired" },
