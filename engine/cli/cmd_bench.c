@@ -155,15 +155,13 @@ static void print_step(const cJSON *out)
 static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
 {
     enum at_status st = AT_OK;
-    struct bench b = { .run = run,
-                       .what = { .train = true,
-                                 .policy = true,
-                                 .reference = at_method_get(run->method)->reference } };
+    struct bench b = { .run = run, .what = { .train = true, .policy = true } };
     struct at_objective objective;
     struct measured m = { .wall_s = 0 };
     cJSON *out = cJSON_CreateObject();
 
     at_objective_make(&objective, run->config, run->own);
+    b.what.reference = objective.reference;
     b.what.losses = objective.terms;
     b.what.n_losses = objective.n;
     b.what.loss_params = objective.params;

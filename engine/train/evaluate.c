@@ -44,8 +44,9 @@ AT_CHECKED at_evaluation_check(const struct at_config *c)
     at_objective_make(&objective, c, NULL);
     style.log_odds = objective.log_odds;
     style.kl = objective.kl;
+    style.without_reference = objective.without_reference;
     at_tally_write(line, &one, "eval_", &style);
-    if (at_method_get(c->run_method)->rows == AT_ROWS_PAIR)
+    if (at_method_get(c->run_method)->rows == AT_ROWS_PAIR && !style.without_reference)
         at_metric_length_names(line, "eval_");
     if (find_best(with_prefix, c, line))
         goto done;
@@ -224,7 +225,8 @@ struct at_metric_style at_loop_style(const struct at_loop *l)
                                      .beta = at_loop_reward_scale(l),
                                      .token_means = l->objective.token_means,
                                      .log_odds = l->objective.log_odds,
-                                     .kl = l->objective.kl };
+                                     .kl = l->objective.kl,
+                                     .without_reference = l->objective.without_reference };
 }
 
 /* How far the state is from the start: drift/chosen, by the chosen sides' mean log-prob a token,
@@ -268,7 +270,7 @@ AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
     TRY(evaluate_rows(l, &tally, &e));
     line = at_records_line(l->state.step, (double)l->state.step / (double)run->steps_per_epoch);
     at_tally_write(line, &tally, "eval_", &style);
-    if (pairs)
+    if (pairs && !style.without_reference)
         at_metric_lengths(line, "eval_", run->data.eval.rows, l->eval, e.rows,
                           at_loop_reward_scale(l));
     TRY(add_drift(line, l, &tally, &e, before ? NULL : out));
@@ -277,9 +279,7 @@ AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
     cJSON_AddNumberToObject(line, "n", e.rows);
     TRY(at_records_metrics(l->records, line));
     TRY(at_reward_histograms(l, l->state.step, "eval_", l->eval_rows, l->eval, e.rows));
-    if (pairs)
-        TRY(at_records_pairs(l->records, l->state.step, &run->data.eval, l->eval, run->method,
-                             at_loop_reward_scale(l)));
+    TRY(at_records_rows(l->records, l->state.step, l->eval_rows, l->eval, e.rows, &style));
     TRY(judge(&value, l, line));
     l->state.passed_over = at_drift_is_over(l);
     if (!l->state.passed_over)

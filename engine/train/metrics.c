@@ -169,10 +169,13 @@ static void write_pairs(cJSON *out, const struct at_tally *t, const char *prefix
     const double *logp = style->token_means ? t->mean_logp : t->logp, beta = style->beta;
 
     at_metric_add(out, prefix, "loss", share(t->loss, t->rows));
-    at_metric_add(out, prefix, "rewards/chosen", beta * share(t->score[0], t->rows));
-    at_metric_add(out, prefix, "rewards/rejected", beta * share(t->score[1], t->rows));
-    at_metric_add(out, prefix, "rewards/margins", beta * share(t->score[0] - t->score[1], t->rows));
-    at_metric_add(out, prefix, "rewards/accuracies", share(t->wins, t->rows));
+    if (!style->without_reference) {
+        at_metric_add(out, prefix, "rewards/chosen", beta * share(t->score[0], t->rows));
+        at_metric_add(out, prefix, "rewards/rejected", beta * share(t->score[1], t->rows));
+        at_metric_add(out, prefix, "rewards/margins",
+                      beta * share(t->score[0] - t->score[1], t->rows));
+        at_metric_add(out, prefix, "rewards/accuracies", share(t->wins, t->rows));
+    }
     at_metric_add(out, prefix, "logps/chosen", share(logp[0], t->rows));
     at_metric_add(out, prefix, "logps/rejected", share(logp[1], t->rows));
     at_metric_add(out, prefix, "logits/chosen", share(t->logit[0], t->tokens[0]));

@@ -27,10 +27,12 @@ void at_tally_group(struct at_tally *tally, const struct at_row_result *results,
 /* Whose metrics they are. */
 struct at_metric_style {
     enum at_method method;
-    double beta;      /* turns scores into rewards */
-    bool token_means; /* log-probs are means over a side's tokens, not sums */
-    bool log_odds;    /* ORPO's are written */
-    bool kl;          /* KTO's KL term is written */
+    double beta;            /* turns scores into rewards */
+    bool token_means;       /* log-probs are means over a side's tokens, not sums */
+    bool log_odds;          /* ORPO's are written */
+    bool kl;                /* KTO's KL term is written */
+    bool without_reference; /* of a method that has one: no loss reads it, none was computed, and no
+                               rewards are written */
 };
 /* {"loss": ..., TRL's names...} with `prefix` ("" or "eval_").
  * A value that is not finite becomes null and its name is added to "nonfinite". */

@@ -36,6 +36,20 @@ static bool any_reads(const struct at_config *c, const char *letters)
     return found;
 }
 
+static double weight_of(const struct at_config *c, size_t i)
+{
+    return c->loss_weights.n > 0 ? c->loss_weights.items[i] : 1;
+}
+
+bool at_objective_reads_reference(const struct at_config *c)
+{
+    bool reads = false;
+
+    for (size_t i = 0; i < c->loss_type.n; i++)
+        reads = reads || (weight_of(c, i) > 0 && !strchr(c->losses[i]->reads, 'p'));
+    return reads && at_method_get(c->run_method)->reference;
+}
+
 static bool has_file(const struct at_config *c)
 {
     bool found = false;
@@ -92,6 +106,7 @@ static AT_CHECKED check_list(const struct at_config *c)
     enum at_status st = AT_OK;
     const struct at_method_row *m = at_method_get(c->run_method);
     struct at_buf names = { 0 }, methods = { 0 };
+    double weight = 0;
 
     if (c->loss_type.n == 0)
         FAIL(AT_USAGE, "loss_type: at least one loss expected, found an empty list");
@@ -119,6 +134,11 @@ static AT_CHECKED check_list(const struct at_config *c)
     if (given(c, AT_KEY_loss_weights) && c->loss_weights.n != c->loss_type.n)
         FAIL(AT_USAGE, "loss_weights: %zu numbers expected, one for each loss_type, found %zu",
              c->loss_type.n, c->loss_weights.n);
+    for (size_t i = 0; i < c->loss_type.n; i++)
+        weight += weight_of(c, i);
+    if (weight == 0)
+        FAIL(AT_USAGE,
+             "loss_weights: all are 0 and nothing would be learnt; give one loss a weight");
 done:
     at_buf_release(&methods);
     at_buf_release(&names);
@@ -189,6 +209,30 @@ static AT_CHECKED check_tail(const struct at_config *c)
                    "ld_alpha is not read by loss_type %s, which compares nothing with the "
                    "reference: use sigmoid, or remove it",
                    c->loss_type.items[0]);
+}
+
+/* Where no loss reads the reference, none is computed, and its keys have no meaning. */
+static AT_CHECKED check_reference(const struct at_config *c)
+{
+    const struct {
+        enum at_key key;
+        bool on;
+    } rows[] = {
+        { AT_KEY_beta, !has_file(c) && is_moved(c, AT_KEY_beta, c->beta) },
+        { AT_KEY_precompute_ref_log_probs, c->precompute_ref_log_probs },
+        { AT_KEY_ref_model_name_or_path, c->ref_model_name_or_path },
+        { AT_KEY_sync_ref_model, c->sync_ref_model },
+    };
+
+    if (!at_method_get(c->run_method)->reference || at_objective_reads_reference(c))
+        return AT_OK;
+    for (size_t i = 0; i < AT_COUNT(rows); i++)
+        if (given(c, rows[i].key) && rows[i].on)
+            return at_fail(AT_USAGE,
+                           "%s is not read: loss_type %s compares nothing with the reference; add "
+                           "sigmoid to the list, or remove the key",
+                           at_key_name(rows[i].key), c->loss_type.items[0]);
+    return AT_OK;
 }
 
 /* What couples the pairs of a micro-batch takes no weight of a pair, and needs several. */
@@ -282,6 +326,7 @@ AT_CHECKED at_objective_check(const struct at_config *c)
         goto done;
     TRY(check_smoothing(c));
     TRY(check_tail(c));
+    TRY(check_reference(c));
     TRY(check_coupled(c));
     TRY(check_read(c, AT_KEY_discopop_tau, "t", true));
     TRY(check_read(c, AT_KEY_simpo_gamma, "g", is_moved(c, AT_KEY_simpo_gamma, c->simpo_gamma)));
@@ -310,13 +355,16 @@ void at_objective_make(struct at_objective *out, const struct at_config *c,
 {
     const struct at_method_row *m = at_method_get(c->run_method);
 
-    *out = (struct at_objective){ .n = c->loss_type.n, .kind = c->losses[0]->kind };
-    for (size_t i = 0; i < out->n; i++) {
-        const float weight = c->loss_weights.n > 0 ? (float)c->loss_weights.items[i] : 1;
+    *out = (struct at_objective){ .kind = c->losses[0]->kind };
+    for (size_t i = 0; i < c->loss_type.n; i++) {
         const bool is_own = c->losses[i]->file && own;
-        out->terms[i] =
-            (struct at_loss_term){ c->loss_type.items[i], weight, is_own ? &own[i] : NULL };
+        if (weight_of(c, i) > 0)
+            out->terms[out->n++] =
+                (struct at_loss_term){ c->loss_type.items[i], (float)weight_of(c, i),
+                                       is_own ? &own[i] : NULL };
     }
+    out->reference = at_objective_reads_reference(c);
+    out->without_reference = m->reference && !out->reference;
     out->own = has_file(c);
     if (m->rows == AT_ROWS_SFT)
         return;

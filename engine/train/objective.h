@@ -13,6 +13,8 @@ struct at_objective {
     enum at_loss_kind kind;       /* of the list */
     bool own;                     /* one is of a file: its value is the device's to tell */
     struct at_loss_params params; /* mean_n_chosen: at_objective_mean_chosen() of the step's rows */
+    bool reference;               /* a loss reads it: its forward pass is wanted */
+    bool without_reference;       /* none does, of a method that has one */
     bool token_means;             /* no reference, and means over tokens are compared */
     bool log_odds;                /* they are logged */
     bool kl;                      /* a loss reads the KL term (kl.h) */
@@ -35,6 +37,8 @@ float at_objective_mean_chosen(const struct at_row *const *rows, uint32_t n);
 double at_objective_at_start(const struct at_objective *objective,
                              const struct at_loss_params *params, const struct at_row *row,
                              const struct at_row_result *result);
+/* Whether a loss of the configuration, with a weight above 0, reads the reference. */
+bool at_objective_reads_reference(const struct at_config *config);
 /* Whether a loss of the configuration reads the KL term. */
 bool at_objective_reads_kl(const struct at_config *config);
 

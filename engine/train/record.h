@@ -1,6 +1,6 @@
-/* The files of a run in output_dir: metrics.jsonl, timing.jsonl, pairs.jsonl and TensorBoard's
- * events while it goes on; adapter or model, result.json and run.json at the end, each put in place
- * whole. */
+/* The files of a run in output_dir: metrics.jsonl, timing.jsonl, pairs.jsonl (rows.jsonl of methods
+ * whose rows are no pairs) and TensorBoard's events while it goes on; adapter or model, result.json
+ * and run.json at the end, each put in place whole. */
 #ifndef AT_RECORD_H
 #define AT_RECORD_H
 
@@ -16,7 +16,7 @@ struct at_records;
  * far. */
 enum at_left { AT_LEFT_NOTHING, AT_LEFT_OTHER, AT_LEFT_KILLED, AT_LEFT_STOPPED, AT_LEFT_FINISHED };
 AT_CHECKED at_records_look(enum at_left *out, const char *dir);
-/* Bytes of the logs. */
+/* Bytes of the logs; `pairs` is of rows.jsonl too. */
 struct at_log_bytes {
     uint64_t events, metrics, pairs, timing;
 };
@@ -45,11 +45,12 @@ AT_CHECKED at_records_histograms(struct at_records *records, uint64_t step,
                                  const struct at_histogram *list, size_t n);
 AT_CHECKED at_records_timing(struct at_records *records, uint64_t step, double step_s,
                              uint64_t tokens, uint32_t rows, double eta_s);
-/* One line a pair: margin, log-ratios (of a method with a reference), log-probs and lengths of an
- * evaluation. */
-AT_CHECKED at_records_pairs(struct at_records *records, uint64_t step,
-                            const struct at_dataset *data, const struct at_row_result *results,
-                            enum at_method method, double beta);
+/* One line a row of an evaluation, {"step", "row", "file", "line", "loss", ...}: of pairs margin,
+ * log-ratios (with a reference), log-probs and lengths, or rewards; of labelled rows label, reward,
+ * log-probs of policy and reference, KL term and length; of SFT means over its target tokens. */
+AT_CHECKED at_records_rows(struct at_records *records, uint64_t step,
+                           const struct at_row *const *rows, const struct at_row_result *results,
+                           uint32_t n, const struct at_metric_style *style);
 /* Adapter or model of the state that the engine is in, into the folder `dir`. */
 AT_CHECKED at_records_weights(struct at_records *records, struct at_run *run, const char *dir);
 /* What a checkpoint is of: {"config": keys that results depend on, "inputs": digests of model,

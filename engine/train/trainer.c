@@ -178,7 +178,7 @@ static void report(const struct at_loop *l, uint32_t n, double rate, const struc
         return;
     for (uint32_t i = 0; i < n; i++)
         score += l->window[i].pair.score_chosen - l->window[i].pair.score_rejected;
-    p.pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR;
+    p.pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR && !l->objective.without_reference;
     p.epoch = (double)(l->state.step + 1) / (double)run->steps_per_epoch;
     p.loss = out->loss_last;
     p.margin = at_loop_reward_scale(l) * score / n;
@@ -352,7 +352,7 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
     at_objective_make(&l->objective, c, run->own);
     l->what = (struct at_compute){ .train = true,
                                    .policy = true,
-                                   .reference = at_method_get(run->method)->reference,
+                                   .reference = l->objective.reference,
                                    .losses = l->objective.terms,
                                    .n_losses = l->objective.n,
                                    .kind = l->objective.kind,

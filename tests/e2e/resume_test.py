@@ -22,7 +22,7 @@ import time
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
 KILLS = int(os.environ.get("ATTUNE_KILLS", "8"))
-COMPARED = ("adapter_model.safetensors", "model.safetensors", "metrics.jsonl", "pairs.jsonl")
+COMPARED = ("adapter_model.safetensors", "model.safetensors", "metrics.jsonl", "pairs.jsonl", "rows.jsonl")
 failures = 0
 
 # logging_steps 3: the sums of a line are carried over; load_best_model_at_end: so are the best values.
