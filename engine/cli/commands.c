@@ -418,8 +418,8 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "compare",    "data coverage", "dial", "grpo",  "merge",  "monitor",
-    "online_dpo", "rloo",          "sign", "sweep", "verify",
+    "compare",    "data coverage", "dial", "grpo",  "merge", "monitor",
+    "online_dpo", "rloo",          "sign", "sweep", "tpo",   "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

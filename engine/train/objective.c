@@ -384,7 +384,8 @@ void at_objective_make(struct at_objective *out, const struct at_config *c,
                                  .use_weighting = c->use_weighting };
     out->kl = at_objective_reads_kl(c);
     out->log_odds = any_reads(c, "l");
-    out->coupled = any_reads(c, "b");
+    for (size_t i = 0; i < c->loss_type.n; i++)
+        out->coupled = out->coupled || (weight_of(c, i) > 0 && strchr(c->losses[i]->reads, 'b'));
     out->token_means = !m->reference && any_reads(c, "m");
     if (c->is_set[AT_KEY_ld_alpha])
         out->tail_discount = (float)(1 - c->ld_alpha);
