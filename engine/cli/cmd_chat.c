@@ -146,7 +146,7 @@ static void tell_adapters(const struct chat *c)
 }
 
 /* "", "all", "none" or numbers. */
-static AT_CHECKED slash_adapter(struct chat *c, char *text)
+static AT_CHECKED slash_adapter(struct chat *c, const char *text)
 {
     enum at_status st = AT_OK;
     bool *on = NULL;
@@ -159,7 +159,8 @@ static AT_CHECKED slash_adapter(struct chat *c, char *text)
     TRY(at_alloc(&on, c->n_adapters + 1, sizeof *on));
     for (size_t i = 0; i < c->n_adapters; i++)
         on[i] = strcmp(text, "all") == 0;
-    for (char *at = text; *at && strcmp(text, "all") != 0 && strcmp(text, "none") != 0; at = end) {
+    for (const char *at = text; *at && strcmp(text, "all") != 0 && strcmp(text, "none") != 0;
+         at = end) {
         const unsigned long i = strtoul(at, &end, 10);
         if (end == at || i == 0 || i > c->n_adapters)
             FAIL(AT_USAGE, "/adapter %s: all, none, or numbers from 1 to %zu", text, c->n_adapters);
@@ -174,7 +175,7 @@ done:
     return st;
 }
 
-static AT_CHECKED slash_scale(struct chat *c, char *text)
+static AT_CHECKED slash_scale(struct chat *c, const char *text)
 {
     enum at_status st;
     char *end = NULL;
@@ -189,39 +190,40 @@ done:
     return st;
 }
 
-static AT_CHECKED slash_set(struct chat *c, char *text)
+static AT_CHECKED slash_set(struct chat *c, const char *text)
 {
     enum at_status st = AT_OK;
-    struct at_buf told = { 0 };
-    char *value = strchr(text, ' ');
+    struct at_buf told = { 0 }, name = { 0 };
+    const size_t n = strcspn(text, " ");
 
-    if (value) {
-        *value++ = 0;
-        TRY(cli_reply_params_set(&c->params, text, value));
-    } else if (*text) {
+    at_buf_put(&name, text, n);
+    TRY(at_buf_status(&name));
+    if (text[n])
+        TRY(cli_reply_params_set(&c->params, name.data, text + n + 1));
+    else if (n > 0)
         FAIL(AT_USAGE, "/set NAME VALUE: the value is missing");
-    }
     TRY(cli_reply_params_tell(&told, &c->params));
     cli_note("%s", told.data);
 done:
     at_buf_release(&told);
+    at_buf_release(&name);
     return st;
 }
 
-static AT_CHECKED slash_system(struct chat *c, char *text)
+static AT_CHECKED slash_system(struct chat *c, const char *text)
 {
     at_free(&c->system);
     return *text ? copy_text(&c->system, text) : AT_OK;
 }
 
-static AT_CHECKED slash_new(struct chat *c, char *text)
+static AT_CHECKED slash_new(struct chat *c, const char *text)
 {
     (void)text;
     drop(c, 0, c->n);
     return AT_OK;
 }
 
-static AT_CHECKED slash_undo(struct chat *c, char *text)
+static AT_CHECKED slash_undo(struct chat *c, const char *text)
 {
     (void)text;
     if (c->n < 2)
@@ -231,7 +233,7 @@ static AT_CHECKED slash_undo(struct chat *c, char *text)
 }
 
 /* A row to train on: appended, so that a file collects conversations. */
-static AT_CHECKED slash_save(struct chat *c, char *text)
+static AT_CHECKED slash_save(struct chat *c, const char *text)
 {
     enum at_status st = AT_OK;
     struct at_buf line = { 0 }, old = { 0 };
@@ -253,9 +255,11 @@ static AT_CHECKED slash_save(struct chat *c, char *text)
     cJSON_AddBoolToObject(row, "reviewed", false);
     if (at_path_exists(text))
         TRY(at_file_read(&old, text));
-    at_buf_put(&line, old.data ? old.data : "", old.n);
-    if (old.n > 0 && old.data[old.n - 1] != '\n')
-        at_buf_puts(&line, "\n");
+    if (old.n > 0) {
+        at_buf_put(&line, old.data, old.n);
+        if (line.data && line.data[line.n - 1] != '\n')
+            at_buf_puts(&line, "\n");
+    }
     at_json_write(&line, row);
     at_buf_puts(&line, "\n");
     TRY(at_buf_status(&line));
@@ -268,18 +272,18 @@ done:
     return st;
 }
 
-static AT_CHECKED slash_quit(struct chat *c, char *text)
+static AT_CHECKED slash_quit(struct chat *c, const char *text)
 {
     (void)text;
     c->quits = true;
     return AT_OK;
 }
 
-static AT_CHECKED slash_help(struct chat *c, char *text);
+static AT_CHECKED slash_help(struct chat *c, const char *text);
 
 static const struct {
     const char *name, *help;
-    AT_CHECKED (*run)(struct chat *c, char *text);
+    AT_CHECKED (*run)(struct chat *c, const char *text);
 } slashes[] = {
     { "adapter", "[all|none|N ...]  which adapters are on", slash_adapter },
     { "help", "  this list; a message that begins with / is written //", slash_help },
@@ -292,7 +296,7 @@ static const struct {
     { "undo", "  take the last turn back", slash_undo },
 };
 
-static AT_CHECKED slash_help(struct chat *c, char *text)
+static AT_CHECKED slash_help(struct chat *c, const char *text)
 {
     (void)c;
     (void)text;

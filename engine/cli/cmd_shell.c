@@ -262,7 +262,9 @@ static void put_command(const struct cli_command *c)
     char name[64] = "attune-";
 
     for (size_t i = 0; c->name[i] && i + 8 < sizeof name; i++) {
-        name[i + 7] = c->name[i] == ' ' ? '-' : c->name[i];
+        name[i + 7] = c->name[i];
+        if (c->name[i] == ' ')
+            name[i + 7] = '-';
         name[i + 8] = 0;
     }
     put_head(name, name, c->help);
