@@ -8,7 +8,8 @@
 struct job {
     const struct cli_args *args;
     const char *output, *format; /* "gguf", "peft" */
-    const char *model;           /* the base */
+    const char *model;           /* the base, as it is named */
+    const char *path;            /* where it lies */
     const char *base_name;       /* what an adapter_config.json is to name; NULL: as the last one */
     struct at_export_params params;
     struct at_weights *weights;
@@ -81,6 +82,7 @@ done:
 static AT_CHECKED open_base(struct job *job)
 {
     enum at_status st = AT_OK;
+    struct at_found_model found;
     const char *named = NULL;
 
     TRY(recorded(job, &named, "adapter_config.json", NULL, "base_model_name_or_path"));
@@ -90,12 +92,15 @@ static AT_CHECKED open_base(struct job *job)
         TRY(recorded(job, &job->model, "run.json", "config", "model_name_or_path"));
     if (!job->model)
         job->model = named;
-    if (!job->model || !at_path_exists(job->model))
+    if (job->model)
+        TRY(at_model_find(&found, &job->arena, job->model));
+    if (!job->model || !at_path_exists(found.path))
         FAIL(AT_NOT_FOUND,
              "the base model %s%sis not here; name it with --model_name_or_path (a folder or a "
              "GGUF file)",
              job->model ? job->model : "", job->model ? " " : "");
-    TRY(at_weights_open(&job->weights, job->model));
+    job->path = found.path;
+    TRY(at_weights_open(&job->weights, job->path));
     TRY(at_model_config_read(&job->config, job->weights));
 done:
     return st;
@@ -110,7 +115,7 @@ static void say_next(const struct job *job)
                  job->output);
     else
         cli_note("next       llama-server -m %s --lora %s",
-                 at_weights_is_gguf(job->weights) ? job->model : "BASE.gguf", job->output);
+                 at_weights_is_gguf(job->weights) ? job->path : "BASE.gguf", job->output);
 }
 
 enum at_status cli_export(struct cli_args *args)

@@ -147,12 +147,18 @@ done:
     return st;
 }
 
-static AT_CHECKED inspect(cJSON *out, struct at_arena *arena, const char *path, bool list)
+static AT_CHECKED inspect(cJSON *out, struct at_arena *arena, const char *named, bool list)
 {
     enum at_status st = AT_OK;
+    struct at_found_model found;
+    const char *path = NULL;
     char *adapter = NULL;
 
+    TRY(at_model_find(&found, arena, named));
+    path = found.path;
     cJSON_AddStringToObject(out, "path", path);
+    if (found.unread)
+        cJSON_AddStringToObject(out, "layers_not_read", found.unread);
     if (!at_path_exists(path))
         FAIL(AT_NOT_FOUND, "%s: no such file or folder", path);
     if (!at_path_is_dir(path) && ends_with(path, ".safetensors")) {

@@ -247,12 +247,16 @@ static bool is_source(const char *name)
     return n > end && strcmp(name + n - end, weights) == 0;
 }
 
-static AT_CHECKED put_source(struct pipeline *p, struct at_hash *hash, const char *path)
+static AT_CHECKED put_source(struct pipeline *p, struct at_hash *hash, const char *named)
 {
     enum at_status st = AT_OK;
+    struct at_found_model found;
+    const char *path = NULL;
     char **names = NULL, *file = NULL;
     size_t n = 0;
 
+    TRY(at_model_find(&found, &p->arena, named));
+    path = found.path;
     if (!at_path_is_dir(path)) {
         TRY(put_file(hash, path));
         goto done;
@@ -321,6 +325,8 @@ static AT_CHECKED check_inputs(const struct pipeline *p, const struct stage *s)
     enum at_status st = AT_OK;
     const struct at_config *c = &s->config;
     const char *sources[N_SOURCES];
+    struct at_arena arena = { 0 };
+    struct at_found_model found;
 
     TRY(at_config_check_adapters(c));
     if (!c->model_name_or_path)
@@ -331,10 +337,15 @@ static AT_CHECKED check_inputs(const struct pipeline *p, const struct stage *s)
     TRY(check_paths(&c->eval_dataset, "eval_dataset"));
     TRY(check_paths(&c->regression_dataset, "regression_dataset"));
     sources_of(sources, c);
-    for (size_t i = 0; i < N_SOURCES; i++)
-        if (sources[i] && !is_trained_now(p, s, sources[i]) && !at_path_exists(sources[i]))
+    for (size_t i = 0; i < N_SOURCES; i++) {
+        if (!sources[i] || is_trained_now(p, s, sources[i]))
+            continue;
+        TRY(at_model_find(&found, &arena, sources[i]));
+        if (!at_path_exists(found.path))
             FAIL(AT_NOT_FOUND, "%s: no such file or folder", sources[i]);
+    }
 done:
+    at_arena_release(&arena);
     return st;
 }
 

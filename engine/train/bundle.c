@@ -2,11 +2,10 @@
 
 #include <string.h>
 
+/* The one form of a model that is a file; Ollama's have no ending. */
 static bool is_gguf(const char *path)
 {
-    const size_t n = strlen(path);
-
-    return n > 5 && strcmp(path + n - 5, ".gguf") == 0;
+    return !at_path_is_dir(path);
 }
 
 static AT_CHECKED tokenizer_from_gguf(struct at_bundle *b)
@@ -60,13 +59,13 @@ static AT_CHECKED open_model(struct at_bundle *b, const struct at_bundle_params 
     cJSON *config = NULL;
     char *path = NULL;
 
-    if (p->no_weights && !is_gguf(p->path)) {
-        TRY(at_path_join(&b->arena, &path, p->path, "config.json"));
+    if (p->no_weights && !is_gguf(b->path)) {
+        TRY(at_path_join(&b->arena, &path, b->path, "config.json"));
         TRY(at_json_load(&config, path));
         TRY(at_model_config_from_json(&b->config, config, path));
         goto done;
     }
-    TRY(at_weights_open(&b->weights, p->path));
+    TRY(at_weights_open(&b->weights, b->path));
     at_weights_quantise(b->weights, &p->quantise);
     TRY(at_model_config_read(&b->config, b->weights));
 done:
@@ -110,7 +109,7 @@ static AT_CHECKED open_template(struct at_bundle *b, const struct at_bundle_para
     enum at_status st = AT_OK;
     struct at_buf text = { 0 };
     char *copy = NULL;
-    const char *name = p->path;
+    const char *name = b->path;
 
     if (p->chat_template_path) {
         TRY(at_file_read(&text, p->chat_template_path));
@@ -135,35 +134,56 @@ done:
     return st;
 }
 
+/* Where the model lies, and what of a store's model is left alone. */
+static AT_CHECKED find_model(struct at_bundle *b, const char *named)
+{
+    enum at_status st = AT_OK;
+    struct at_found_model found;
+    const char *slash = strchr(named, '/');
+    const bool hub = slash && slash != named && !strchr(slash + 1, '/') && named[0] != '.';
+
+    TRY(at_model_find(&found, &b->arena, named));
+    b->path = found.path;
+    b->hub_name = found.hub_name;
+    b->fetch = found.fetch;
+    if (!at_path_exists(b->path))
+        FAIL(AT_NOT_FOUND,
+             "%s: no such model; model_name_or_path is a Hugging Face folder, a GGUF file, "
+             "hf:ORG/NAME or ollama:NAME%s%s",
+             named, hub ? "; one of the Hugging Face cache is hf:" : "", hub ? named : "");
+    if (found.unread)
+        at_warn("ollama", "%s: of its layers the weights are read, not: %s%s", named, found.unread,
+                found.has_adapter ? "; without its adapter the model is another one" : "");
+done:
+    return st;
+}
+
 AT_CHECKED at_bundle_open(struct at_bundle *out, const struct at_bundle_params *p)
 {
     enum at_status st = AT_OK;
-    char *copy = NULL;
+    struct at_found_model tokenizer;
 
     *out = (struct at_bundle){ .path = NULL };
     if (!p->path)
         FAIL(AT_USAGE, "model_name_or_path is missing: a Hugging Face folder or a GGUF file");
-    if (!at_path_exists(p->path))
-        FAIL(AT_NOT_FOUND,
-             "%s: no such model; model_name_or_path is a Hugging Face folder or a "
-             "GGUF file",
-             p->path);
-    TRY(at_arena_strdup(&out->arena, &copy, p->path));
-    out->path = copy;
-    if (!p->tokenizer_only || is_gguf(p->path))
+    TRY(find_model(out, p->path));
+    if (!p->tokenizer_only || is_gguf(out->path))
         TRY(open_model(out, p));
-    if (p->tokenizer_dir || !is_gguf(p->path)) {
-        TRY(at_arena_strdup(&out->arena, &copy, p->tokenizer_dir ? p->tokenizer_dir : p->path));
-        out->tokenizer_dir = copy;
-        TRY(at_tokenizer_load(&out->tokenizer, copy));
+    if (p->tokenizer_dir || !is_gguf(out->path)) {
+        TRY(at_model_find(&tokenizer, &out->arena,
+                          p->tokenizer_dir ? p->tokenizer_dir : out->path));
+        out->tokenizer_dir = tokenizer.path;
+        TRY(at_tokenizer_load(&out->tokenizer, tokenizer.path));
     } else {
         TRY(tokenizer_from_gguf(out));
     }
     TRY(open_template(out, p));
     if (!p->tokenizer_only && at_tokenizer_size(out->tokenizer) > out->config.V)
-        FAIL(AT_DATA, "%s: the tokenizer has ids up to %u, the model's vocabulary is %u", p->path,
+        FAIL(AT_DATA, "%s: the tokenizer has ids up to %u, the model's vocabulary is %u", out->path,
              at_tokenizer_size(out->tokenizer) - 1, out->config.V);
 done:
+    if (st == AT_NOT_FOUND && out->fetch) /* a model that lies there in part */
+        at_fail(st, "%s; `%s` fetches what is missing", at_message(), out->fetch);
     if (st != AT_OK)
         at_bundle_close(out);
     return st;

@@ -1,15 +1,16 @@
 /* A model as users name it, opened: weights, sizes, tokenizer and chat template of one source (a
- * Hugging Face folder or a GGUF file). */
+ * Hugging Face folder or a GGUF file, or what a store has by this name: stores.h). */
 #ifndef AT_BUNDLE_H
 #define AT_BUNDLE_H
 
 #include "chat.h"
 #include "model.h"
+#include "stores.h"
 #include "tokenizer.h"
 
 struct at_bundle_params {
     const char *path;
-    const char *tokenizer_dir;      /* NULL: the model's own */
+    const char *tokenizer_dir;      /* or hf:ORG/NAME; NULL: the model's own */
     const char *chat_template_path; /* file; NULL: the model's own */
     bool no_weights;                /* sizes from config.json only (init_from_scratch, tokenize) */
     bool tokenizer_only;            /* nothing of the model itself is looked at */
@@ -17,7 +18,9 @@ struct at_bundle_params {
 };
 struct at_bundle {
     struct at_arena arena;
-    const char *path;
+    const char *path;           /* where it was found */
+    const char *hub_name;       /* "org/name", or NULL */
+    const char *fetch;          /* the command that fetches it into its store, or NULL */
     struct at_weights *weights; /* NULL with no_weights or tokenizer_only */
     struct at_model_config config;
     struct at_tokenizer *tokenizer;

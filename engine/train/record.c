@@ -386,17 +386,25 @@ done:
     return st;
 }
 
+/* What adapter_config.json names as the base: a model of the hub by its name there. */
+static const char *base_name(const struct at_run *run)
+{
+    const struct at_config *c = run->config;
+
+    if (c->base_model_name_or_path)
+        return c->base_model_name_or_path;
+    return run->bundle.hub_name ? run->bundle.hub_name : c->model_name_or_path;
+}
+
 AT_CHECKED at_records_weights(struct at_records *r, struct at_run *run, const char *dir)
 {
     enum at_status st = AT_OK;
-    const struct at_config *c = run->config;
-    struct at_adapter_record record = {
-        .base_model =
-            c->base_model_name_or_path ? c->base_model_name_or_path : c->model_name_or_path,
-        .dropout = c->lora_dropout,
-        .value = run->engine.model.config.value_head ? &run->engine.model.value : NULL,
-        .saved = run->engine.model.saved
-    };
+    struct at_adapter_record record = { .base_model = base_name(run),
+                                        .dropout = run->config->lora_dropout,
+                                        .value = run->engine.model.config.value_head
+                                                     ? &run->engine.model.value
+                                                     : NULL,
+                                        .saved = run->engine.model.saved };
 
     if (run->engine.model.trainable)
         TRY(write_model(r, run, dir));

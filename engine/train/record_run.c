@@ -163,6 +163,10 @@ AT_CHECKED at_records_write_run(struct at_records *r, const struct at_run *run)
     cJSON_AddStringToObject(out, "attune", ATTUNE_VERSION);
     cJSON_AddStringToObject(out, "method", at_method_get(run->method)->name);
     cJSON_AddItemToObject(out, "config", at_config_record(run->config));
+    part = cJSON_AddObjectToObject(out, "found");
+    cJSON_AddStringToObject(part, "model_name_or_path", run->bundle.path);
+    if (run->config->ref_model_name_or_path)
+        cJSON_AddStringToObject(part, "ref_model_name_or_path", run->reference.bundle.path);
     part = cJSON_AddObjectToObject(out, "device");
     cJSON_AddStringToObject(part, "name", info->name);
     cJSON_AddStringToObject(part, "driver", info->driver);
