@@ -82,7 +82,7 @@ static void add_tensors(cJSON *out, const struct at_weights *w, bool list)
 
 static void add_model(cJSON *out, const struct at_model_config *m)
 {
-    cJSON *model = cJSON_AddObjectToObject(out, "model");
+    cJSON *model = cJSON_AddObjectToObject(out, "model"), *biases = NULL;
 
     cJSON_AddStringToObject(model, "family", m->family->name);
     cJSON_AddNumberToObject(model, "layers", m->L);
@@ -96,7 +96,10 @@ static void add_model(cJSON *out, const struct at_model_config *m)
     cJSON_AddNumberToObject(model, "rope_theta", m->rope.theta);
     cJSON_AddBoolToObject(model, "tied", m->tied);
     cJSON_AddBoolToObject(model, "value_head", m->value_head);
-    cJSON_AddBoolToObject(model, "qkv_bias", m->qkv_bias);
+    biases = cJSON_AddArrayToObject(model, "biases");
+    for (uint32_t i = 0; i < AT_LINEARS; i++)
+        if (m->biases >> i & 1)
+            cJSON_AddItemToArray(biases, cJSON_CreateString(at_linear_name(m->family, i)));
 }
 
 static AT_CHECKED inspect_model(cJSON *out, const char *path, bool list)

@@ -78,7 +78,7 @@ void at_decoder_linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_
     } else {
         at_linear_fwd(s, y, x, layer->linear[i], &d->linear, accumulate);
     }
-    if (i <= LIN_V && layer->bias[i].buffer)
+    if (layer->bias[i].buffer)
         at_bias_fwd(s, y, layer->bias[i]);
     for (size_t k = 0; !dora && k < d->n_stack; k++) {
         const struct at_lora *lora = lora_of(d->stack[k], l, i, pass);
@@ -112,7 +112,7 @@ void at_decoder_linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_
         at_linear_bwd(s, dx, dy, model->layers[l].linear[i], &d->linear, accumulate);
     if (model->trainable) {
         at_linear_bwd_weight(s, model->grads[l].linear[i], dy, x);
-        if (i <= LIN_V && model->grads[l].bias[i].buffer)
+        if (model->grads[l].bias[i].buffer)
             at_bias_bwd(s, model->grads[l].bias[i], dy);
     }
     for (size_t k = 0; k < d->n_stack; k++) {

@@ -22,6 +22,10 @@ enum at_role {
     AT_Q_BIAS,
     AT_K_BIAS,
     AT_V_BIAS,
+    AT_O_BIAS,
+    AT_GATE_BIAS,
+    AT_UP_BIAS,
+    AT_DOWN_BIAS,
     AT_Q_NORM,
     AT_K_NORM,
     AT_ATTN_POST_NORM,
@@ -31,8 +35,9 @@ enum at_role {
     AT_MLP_NORM_BIAS,
     AT_ROLE_COUNT
 };
-/* Linear layers of a decoder layer, as indices from 0: role AT_Q + i. */
-enum { AT_LINEARS = AT_DOWN - AT_Q + 1 };
+/* Linear layers of a decoder layer, as indices from 0: role AT_Q + i, its bias AT_Q_BIAS + i. Sets
+ * of them have bit i. */
+enum { AT_LINEARS = AT_DOWN - AT_Q + 1, AT_SET_QKV = 7, AT_SET_ATTENTION = 15, AT_SET_MLP = 112 };
 
 /* Which layers see a window of keys alone where the configuration has a window. */
 enum at_windows {
@@ -49,24 +54,26 @@ struct at_names {
 };
 
 struct at_family {
-    const char *name;       /* model_type of config.json */
-    const char *gguf;       /* general.architecture */
-    bool qkv_bias;          /* biases on q, k, v */
-    bool qkv_bias_optional; /* the config may say otherwise */
-    bool gguf_permutes_qk;  /* GGUF holds q and k rows in the interleaved rotary order */
-    bool qk_norm;           /* RMSNorm of each head of q and k, before they are turned */
-    bool qk_norm_wide;      /* with qk_norm: of the whole row instead */
-    bool layer_norm;        /* LayerNorm with a bias; else RMSNorm */
-    bool no_pre_norms;      /* attention and MLP read the residual as it is */
-    bool parallel;          /* attention and MLP both read the layer's input */
-    bool one_norm;          /* with parallel: the same norm of it */
-    bool qkv_by_group;      /* fused rows: of each kv head its queries, its key, its value */
-    bool norm_offset;       /* safetensors hold norm weights less 1 */
-    bool post_norms;        /* RMSNorm of what attention and MLP add to the residual */
-    bool embed_scaled;      /* embeddings times sqrt(C) */
-    bool gelu;              /* gate: GELU by tanh; else SiLU */
-    bool ungated;           /* MLP: GELU by erf of one matrix, no gate */
-    bool multipliers;       /* of embeddings, scores, what is added to the residual, and logits */
+    const char *name; /* model_type of config.json */
+    const char *gguf; /* general.architecture */
+    uint32_t biases;  /* linears with a bias, whatever the configuration says */
+    struct {          /* those that have one where its key is true */
+        uint32_t attention_bias, mlp_bias, use_qkv_bias;
+    } bias_keys;
+    bool gguf_permutes_qk; /* GGUF holds q and k rows in the interleaved rotary order */
+    bool qk_norm;          /* RMSNorm of each head of q and k, before they are turned */
+    bool qk_norm_wide;     /* with qk_norm: of the whole row instead */
+    bool layer_norm;       /* LayerNorm with a bias; else RMSNorm */
+    bool no_pre_norms;     /* attention and MLP read the residual as it is */
+    bool parallel;         /* attention and MLP both read the layer's input */
+    bool one_norm;         /* with parallel: the same norm of it */
+    bool qkv_by_group;     /* fused rows: of each kv head its queries, its key, its value */
+    bool norm_offset;      /* safetensors hold norm weights less 1 */
+    bool post_norms;       /* RMSNorm of what attention and MLP add to the residual */
+    bool embed_scaled;     /* embeddings times sqrt(C) */
+    bool gelu;             /* gate: GELU by tanh; else SiLU */
+    bool ungated;          /* MLP: GELU by erf of one matrix, no gate */
+    bool multipliers;      /* of embeddings, scores, what is added to the residual, and logits */
     bool local_rope; /* layers with a window have their own rope_theta, rope_local_base_freq */
     enum at_windows windows;
     uint32_t window_pattern;

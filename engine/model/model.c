@@ -23,7 +23,7 @@ static bool is_linear(uint32_t role)
 
 static bool is_linear_bias(uint32_t role)
 {
-    return role >= AT_Q_BIAS && role <= AT_V_BIAS;
+    return role >= AT_Q_BIAS && role <= AT_DOWN_BIAS;
 }
 
 static bool is_norm_bias(uint32_t role)
@@ -36,6 +36,11 @@ static bool is_bias(uint32_t role)
     return is_linear_bias(role) || is_norm_bias(role);
 }
 
+static bool has_bias(const struct at_model_config *c, uint32_t i)
+{
+    return c->biases >> i & 1;
+}
+
 static bool is_present(const struct at_model_config *c, uint32_t role, uint32_t layer)
 {
     if (!at_role_name(c->family, role) || (is_norm_bias(role) && !c->family->layer_norm))
@@ -46,7 +51,7 @@ static bool is_present(const struct at_model_config *c, uint32_t role, uint32_t 
         return c->family->qk_norm;
     if (role == AT_ATTN_POST_NORM || role == AT_MLP_POST_NORM)
         return c->family->post_norms;
-    return !is_linear_bias(role) || c->qkv_bias;
+    return !is_linear_bias(role) || has_bias(c, role - AT_Q_BIAS);
 }
 
 /* PyTorch's shape; vectors are (1, n). */
@@ -69,6 +74,10 @@ static void shape_of(const struct at_model_config *c, uint32_t role, uint32_t *r
         [AT_Q_BIAS] = { 1, HD },
         [AT_K_BIAS] = { 1, GD },
         [AT_V_BIAS] = { 1, GD },
+        [AT_O_BIAS] = { 1, c->C },
+        [AT_GATE_BIAS] = { 1, c->F },
+        [AT_UP_BIAS] = { 1, c->F },
+        [AT_DOWN_BIAS] = { 1, c->C },
         [AT_Q_NORM] = { 1, c->family->qk_norm_wide ? HD : c->D },
         [AT_K_NORM] = { 1, c->family->qk_norm_wide ? GD : c->D },
         [AT_ATTN_POST_NORM] = { 1, c->C },
@@ -338,8 +347,9 @@ static void plan_memory(struct at_model *model, struct at_pool *frozen)
         for (uint32_t i = 0; i < AT_LINEARS; i++)
             if (is_present(c, AT_Q + i, l))
                 plan_matrix(model, frozen, &layer->linear[i], AT_Q + i, l);
-        for (uint32_t i = 0; i < 3 && c->qkv_bias; i++)
-            plan_vector(model, frozen, &layer->bias[i], AT_Q_BIAS + i);
+        for (uint32_t i = 0; i < AT_LINEARS; i++)
+            if (has_bias(c, i))
+                plan_vector(model, frozen, &layer->bias[i], AT_Q_BIAS + i);
         for (size_t i = 0; i < AT_COUNT(norms); i++)
             if (is_present(c, norms[i].role, l))
                 plan_vector(model, frozen, norm_of(layer, i), norms[i].role);
@@ -544,8 +554,9 @@ static AT_CHECKED upload_frozen(struct at_model *model, struct at_gpu *gpu)
     for (uint32_t l = 0; l < model->config.L; l++) {
         struct at_layer *layer = &model->layers[l];
         TRY(upload_linears(model, gpu, l));
-        for (uint32_t i = 0; i < 3 && model->config.qkv_bias; i++)
-            TRY(upload_vector(gpu, model, layer->bias[i], AT_Q_BIAS + i, l));
+        for (uint32_t i = 0; i < AT_LINEARS; i++)
+            if (has_bias(&model->config, i))
+                TRY(upload_vector(gpu, model, layer->bias[i], AT_Q_BIAS + i, l));
         for (size_t i = 0; i < AT_COUNT(norms); i++)
             if (is_present(&model->config, norms[i].role, l))
                 TRY(upload_vector(gpu, model, *norm_of(layer, i), norms[i].role, l));
@@ -577,7 +588,9 @@ static void bind_params(struct at_model *model)
             layer->linear[i] = at_weight_of_tensor(param_of(model, AT_Q + i, l)->p);
             grads->linear[i] = param_of(model, AT_Q + i, l)->g;
         }
-        for (uint32_t i = 0; i < 3 && model->config.qkv_bias; i++) {
+        for (uint32_t i = 0; i < AT_LINEARS; i++) {
+            if (!has_bias(&model->config, i))
+                continue;
             layer->bias[i] = param_of(model, AT_Q_BIAS + i, l)->p.view;
             grads->bias[i] = param_of(model, AT_Q_BIAS + i, l)->g.view;
         }

@@ -25,8 +25,8 @@ struct at_model_config {
     float logit_scale;              /* 1: none */
     uint32_t rotary;                /* values of a head that are turned, the first of it */
     float norm_eps;
-    bool tied; /* head = embedding */
-    bool qkv_bias;
+    bool tied;                /* head = embedding */
+    uint32_t biases;          /* bit i: linear i has one */
     bool value_head;          /* a reward model: one output in place of the language-model head */
     double init_std;          /* of a head that starts at random (initializer_range) */
     double attention_dropout; /* that transformers trains with; it is not computed */
@@ -67,7 +67,7 @@ uint64_t at_rotary_row(uint32_t D, uint64_t row);
 
 struct at_layer {
     struct at_weight linear[AT_LINEARS];
-    struct at_view bias[3];                       /* q, k, v (f32); no buffer when absent */
+    struct at_view bias[AT_LINEARS];              /* (f32); no buffer when absent */
     struct at_view attn_norm, mlp_norm;           /* (C) */
     struct at_view attn_norm_bias, mlp_norm_bias; /* (C); no buffer when absent */
     struct at_view q_norm, k_norm;                /* (D), or of rows; no buffer when absent */
@@ -76,7 +76,8 @@ struct at_layer {
 /* Gradients of a layer under full fine-tuning; tensors without buffer are frozen. */
 struct at_layer_grads {
     struct at_tensor linear[AT_LINEARS];
-    struct at_view bias[3], attn_norm, mlp_norm, q_norm, k_norm, attn_post_norm, mlp_post_norm;
+    struct at_view bias[AT_LINEARS], attn_norm, mlp_norm, q_norm, k_norm, attn_post_norm,
+        mlp_post_norm;
     struct at_view attn_norm_bias, mlp_norm_bias;
 };
 struct at_model {

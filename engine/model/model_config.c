@@ -167,7 +167,6 @@ static AT_CHECKED refuse_flags(const struct at_family *family, const cJSON *conf
     TRY(refuse_other_than(config, "activation", family->activation, name));
     TRY(refuse_other_than(config, "hidden_act", family->activation, name));
     TRY(refuse_other_than(config, "hidden_activation", family->activation, name));
-    TRY(refuse_true(config, "mlp_bias", name));
     TRY(refuse_true(config, "use_mrope", name));
     TRY(refuse_true(config, "use_bidirectional_attention", name));
     TRY(refuse_true(config, "bias", name));
@@ -187,17 +186,29 @@ done:
     return st;
 }
 
-static AT_CHECKED read_attention_bias(struct at_model_config *out, const cJSON *config,
-                                      const char *name)
+static AT_CHECKED read_biases(struct at_model_config *out, const cJSON *config, const char *name)
 {
+    const struct at_family *family = out->family;
+    const struct {
+        const char *key;
+        uint32_t adds, always; /* always: linears that have one without the key */
+    } keys[] = {
+        { "attention_bias", family->bias_keys.attention_bias, family->biases & AT_SET_ATTENTION },
+        { "mlp_bias", family->bias_keys.mlp_bias, family->biases & AT_SET_MLP },
+        { "use_qkv_bias", family->bias_keys.use_qkv_bias, family->biases & AT_SET_QKV },
+    };
     enum at_status st = AT_OK;
 
-    out->qkv_bias = out->family->qkv_bias;
-    TRY(at_json_get_bool(&out->qkv_bias, config, "attention_bias", name));
-    TRY(at_json_get_bool(&out->qkv_bias, config, "use_qkv_bias", name));
-    if (out->qkv_bias != out->family->qkv_bias && !out->family->qkv_bias_optional)
-        FAIL(AT_DATA, "%s: attention_bias is %s, which this version does not compute for %s", name,
-             out->qkv_bias ? "true" : "false", out->family->name);
+    out->biases = family->biases;
+    for (size_t i = 0; i < AT_COUNT(keys); i++) {
+        bool on = keys[i].always;
+        TRY(at_json_get_bool(&on, config, keys[i].key, name));
+        if (on && keys[i].adds)
+            out->biases |= keys[i].adds;
+        else if (on != (keys[i].always != 0))
+            FAIL(AT_DATA, "%s: %s is %s, which this version does not compute for %s", name,
+                 keys[i].key, on ? "true" : "false", family->name);
+    }
 done:
     return st;
 }
@@ -484,7 +495,7 @@ AT_CHECKED at_model_config_from_json(struct at_model_config *out, const cJSON *c
     TRY(read_scales(out, config, name));
     out->tied = out->family->defaults.tied;
     TRY(at_json_get_bool(&out->tied, config, "tie_word_embeddings", name));
-    TRY(read_attention_bias(out, config, name));
+    TRY(read_biases(out, config, name));
     TRY(at_json_get_double(&out->init_std, config, "initializer_range", name));
     TRY(at_json_get_double(&out->attention_dropout, config, "attention_dropout", name));
     out->value_head = at_value_head_is_in(config);

@@ -191,6 +191,22 @@ done:
     return st;
 }
 
+/* Those that the family may have and whose tensor is there in the first layer. */
+static void find_biases(struct at_model_config *out, const struct at_weights *weights)
+{
+    const struct at_family *f = out->family;
+    const uint32_t may =
+        f->bias_keys.attention_bias | f->bias_keys.mlp_bias | f->bias_keys.use_qkv_bias;
+    char name[64];
+
+    out->biases = f->biases;
+    for (uint32_t i = 0; i < AT_LINEARS; i++) {
+        snprintf(name, sizeof name, at_role_gguf_name(f, AT_Q_BIAS + i), 0u);
+        if (may >> i & 1 && at_weights_find(weights, name))
+            out->biases |= 1u << i;
+    }
+}
+
 AT_CHECKED at_model_config_from_gguf(struct at_model_config *out, const struct at_weights *weights)
 {
     struct gguf_reader r = { .weights = weights, .path = weights->shards[0].path };
@@ -233,8 +249,7 @@ AT_CHECKED at_model_config_from_gguf(struct at_model_config *out, const struct a
              at_role_gguf_name(out->family, AT_EMBED));
     out->V = embedding->rows < UINT32_MAX ? (uint32_t)embedding->rows : UINT32_MAX;
     out->tied = !at_weights_find(weights, at_role_gguf_name(out->family, AT_HEAD));
-    out->qkv_bias = out->family->qkv_bias || (out->family->qkv_bias_optional &&
-                                              at_weights_find(weights, "blk.0.attn_q.bias"));
+    find_biases(out, weights);
     TRY(read_scales(out, &r));
     TRY(at_model_config_check(out, r.path));
     TRY(refuse_gguf_keys(&r, out));

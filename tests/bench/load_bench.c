@@ -131,8 +131,9 @@ static AT_CHECKED print_values(struct loaded *m)
 
         for (uint32_t i = 0; i < AT_LINEARS; i++)
             TRY(print_matrix(m, layer->linear[i], AT_Q + i, l));
-        for (uint32_t i = 0; i < 3 && c->qkv_bias; i++)
-            TRY(print_vector(m, layer->bias[i], layer->linear[i].rows, AT_Q_BIAS + i, l));
+        for (uint32_t i = 0; i < AT_LINEARS; i++)
+            if (c->biases >> i & 1)
+                TRY(print_vector(m, layer->bias[i], layer->linear[i].rows, AT_Q_BIAS + i, l));
         TRY(print_vector(m, layer->attn_norm, c->C, AT_ATTN_NORM, l));
         TRY(print_vector(m, layer->mlp_norm, c->C, AT_MLP_NORM, l));
     }

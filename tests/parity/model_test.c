@@ -160,7 +160,7 @@ struct loaded {
 /* GGUF's order of rows and biases, which no known family has together. */
 static bool use_both;
 static const struct at_family both = {
-    .name = "both", .gguf = "both", .qkv_bias = true, .gguf_permutes_qk = true
+    .name = "both", .gguf = "both", .biases = AT_SET_QKV, .gguf_permutes_qk = true
 };
 
 /* Up to the plan; `train`: full fine-tuning. */

@@ -18,14 +18,15 @@ static void every_family_is_found_by_both_names(void **state)
 {
     static const struct {
         const char *name, *gguf;
-        bool qkv_bias, permutes;
+        uint32_t biases;
+        bool permutes;
     } want[] = {
-        { "falcon", "falcon", false, false },      { "granite", "granite", false, true },
-        { "olmo2", "olmo2", false, false },        { "phi3", "phi3", false, false },
-        { "stablelm", "stablelm", false, false },  { "gemma2", "gemma2", false, false },
-        { "gemma3_text", "gemma3", false, false }, { "llama", "llama", false, true },
-        { "mistral", "llama", false, true },       { "qwen2", "qwen2", true, false },
-        { "qwen3", "qwen3", false, false },        { "smollm3", "smollm3", false, true },
+        { "falcon", "falcon", 0, false },      { "granite", "granite", 0, true },
+        { "olmo2", "olmo2", 0, false },        { "phi3", "phi3", 0, false },
+        { "stablelm", "stablelm", 0, false },  { "gemma2", "gemma2", 0, false },
+        { "gemma3_text", "gemma3", 0, false }, { "llama", "llama", 0, true },
+        { "mistral", "llama", 0, true },       { "qwen2", "qwen2", AT_SET_QKV, false },
+        { "qwen3", "qwen3", 0, false },        { "smollm3", "smollm3", 0, true },
     };
 
     (void)state;
@@ -35,7 +36,7 @@ static void every_family_is_found_by_both_names(void **state)
         assert_non_null(family);
         assert_ptr_equal(family, at_family_find_gguf(want[i].gguf, family->windows != 0));
         assert_string_equal(family->name, want[i].name);
-        assert_int_equal(family->qkv_bias, want[i].qkv_bias);
+        assert_int_equal(family->biases, want[i].biases);
         assert_int_equal(family->gguf_permutes_qk, want[i].permutes);
         assert_non_null(strstr(at_family_names(), want[i].name));
     }
@@ -148,12 +149,51 @@ static void llama_config_is_read(void **state)
     assert_true(c.norm_eps == 1e-5f);
     assert_true(c.rope.theta == 500000);
     assert_true(c.tied);
-    assert_false(c.qkv_bias);
+    assert_int_equal(c.biases, 0);
     REQUIRE_OK(read_json(&c, "llama", ",\"head_dim\":16"));
     assert_int_equal(c.D, 16);
     assert_int_equal(c.max_positions, 2048);
     assert_true(c.rope.theta == 10000);
     assert_false(c.tied);
+}
+
+/* As transformers has them: which linears of which families, under which key. */
+static void biases_are_those_of_the_keys(void **state)
+{
+    static const char attention[] = ",\"attention_bias\":true", mlp[] = ",\"mlp_bias\":true";
+    static const char qkv[] = ",\"use_qkv_bias\":true";
+    static const struct {
+        const char *name, *key;
+        uint32_t want; /* 0: refused */
+    } cases[] = {
+        { "gemma2", attention, AT_SET_ATTENTION },
+        { "gemma2", mlp, 0 },
+        { "gemma3_text", attention, AT_SET_ATTENTION },
+        { "granite", attention, AT_SET_ATTENTION },
+        { "granite", mlp, AT_SET_MLP },
+        { "llama", attention, AT_SET_ATTENTION },
+        { "llama", mlp, AT_SET_MLP },
+        { "mistral", attention, 0 },
+        { "olmo2", attention, AT_SET_ATTENTION },
+        { "qwen2", attention, AT_SET_QKV },
+        { "qwen2", mlp, 0 },
+        { "qwen3", attention, AT_SET_ATTENTION },
+        { "smollm3", attention, AT_SET_ATTENTION },
+        { "smollm3", mlp, AT_SET_MLP },
+        { "stablelm", qkv, AT_SET_QKV },
+    };
+    struct at_model_config c;
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        if (cases[i].want == 0) {
+            assert_int_equal(read_json(&c, cases[i].name, cases[i].key), AT_DATA);
+            require_message("is true, which this version does not compute for");
+            continue;
+        }
+        REQUIRE_OK(read_json(&c, cases[i].name, cases[i].key));
+        assert_int_equal(c.biases, cases[i].want);
+    }
 }
 
 static void qwen2_config_is_read(void **state)
@@ -167,7 +207,7 @@ static void qwen2_config_is_read(void **state)
                   "\"use_sliding_window\":false,\"sliding_window\":4096,"
                   "\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\"]"));
     assert_string_equal(c.family->name, "qwen2");
-    assert_true(c.qkv_bias);
+    assert_int_equal(c.biases, AT_SET_QKV);
     assert_true(c.rope.theta == 1e6);
 }
 
@@ -223,8 +263,7 @@ static void json_that_is_not_computed_is_refused_by_name(void **state)
         const char *rest, *part;
     } cases[] = {
         { ",\"hidden_act\":\"gelu\"", "hidden_act is \"gelu\"; this version computes \"silu\"" },
-        { ",\"mlp_bias\":true", "mlp_bias is true" },
-        { ",\"attention_bias\":true", "attention_bias is true, which" },
+        { ",\"use_qkv_bias\":true", "use_qkv_bias is true, which" },
         { ",\"use_sliding_window\":true", "use_sliding_window is true" },
         { ",\"layer_types\":[\"full_attention\",\"full_attention\",\"sliding_attention\"]",
           "layer_types holds \"sliding_attention\"" },
@@ -406,10 +445,10 @@ static void gguf_config_is_read(void **state)
     assert_true(c.norm_eps == 1e-5f);
     assert_true(c.rope.theta == 100000);
     assert_true(c.tied);
-    assert_false(c.qkv_bias);
+    assert_int_equal(c.biases, 0);
     REQUIRE_OK(read_gguf(&c, "qwen2", &(struct change){ .head = true }));
     assert_false(c.tied);
-    assert_true(c.qkv_bias);
+    assert_int_equal(c.biases, AT_SET_QKV);
     REQUIRE_OK(
         read_gguf(&c, "llama", &(struct change){ .without = "llama.attention.head_count_kv" }));
     assert_int_equal(c.G, 6);
@@ -489,6 +528,7 @@ int main(void)
         cmocka_unit_test_setup(roles_and_linears_have_their_names, make_folder),
         cmocka_unit_test_setup(rows_of_modules_are_found, make_folder),
         cmocka_unit_test_setup(llama_config_is_read, make_folder),
+        cmocka_unit_test(biases_are_those_of_the_keys),
         cmocka_unit_test_setup(qwen2_config_is_read, make_folder),
         cmocka_unit_test_setup(layers_and_defaults_of_families_are_read, make_folder),
         cmocka_unit_test_setup(json_that_is_not_computed_is_refused_by_name, make_folder),

@@ -67,6 +67,7 @@ FALCON.update(
     rope_theta=10000.0,
     tie_word_embeddings=True,
 )
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 FULL, SLIDING = "full_attention", "sliding_attention"
 FAMILIES = {
     "falcon": {
@@ -172,6 +173,18 @@ FAMILIES = {
             "yarn_mscale": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.2},
             "yarn_betas": {**YARN, "beta_fast": 4.0, "beta_slow": 0.5, "truncate": False},
         },
+    },
+    "llama_bias": {
+        "class": "LlamaForCausalLM",
+        "config": {
+            **SIZES,
+            "model_type": "llama",
+            "rope_theta": 500.0,
+            "attention_bias": True,
+            "mlp_bias": True,
+        },
+        "flags": {"base": {"rope_theta": 10.0}},
+        "inner": [f"bias of {module}" for module in LINEARS],
     },
     "mistral": {
         "class": "MistralForCausalLM",
@@ -337,6 +350,12 @@ def norms(name):
     return out
 
 
+def has_bias(config, module):
+    if module[-6:] in ("q_proj", "k_proj", "v_proj") and config.get("use_qkv_bias"):
+        return True
+    return bool(config.get("mlp_bias" if module.startswith("mlp") else "attention_bias"))
+
+
 def uniform(rng, n, scale):
     """n numbers of variance scale^2."""
     return array.array("f", ((2 * rng.random() - 1) * 1.7320508 * scale for _ in range(n)))
@@ -367,7 +386,7 @@ def model_tensors(name):
         for module, (rows, cols) in shapes(name).items():
             values = uniform(rng, rows * cols, 1.4 / cols**0.5)
             out[prefix + module + ".weight"] = ([rows, cols], values)
-            if config.get("use_qkv_bias") and module[-6:] in ("q_proj", "k_proj", "v_proj"):
+            if has_bias(config, module):
                 out[prefix + module + ".bias"] = ([rows], uniform(rng, rows, 0.3))
         for module, n in norms(name).items():
             put_norm(out, rng, name, prefix + module, n)

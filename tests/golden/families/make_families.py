@@ -108,6 +108,8 @@ def switch_off(model, flag):
         if flag == "qkv biases" and hasattr(module, "q_proj"):
             for linear in (module.q_proj, module.k_proj, module.v_proj):
                 linear.bias.data.zero_()
+        if flag.startswith("bias of ") and hasattr(module, flag[8:]):
+            getattr(module, flag[8:]).bias.data.zero_()
         if flag == "groups" and hasattr(module, "query_key_value"):
             swap_rows(module.query_key_value, module.num_kv_heads)
         if flag == "parallel" and kind == "FalconDecoderLayer":
