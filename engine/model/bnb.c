@@ -8,6 +8,7 @@
 
 #include "codes.h"
 
+#define BYTES_SUFFIX ".SCB"
 enum { GROUP = 64, N_CODES = 16, N_NESTED_CODES = 256, MAX_STATE_BYTES = 1 << 16 };
 /* Printed codes and those of old files differ in their last bits; the kernels have their own. */
 static const float code_tolerance = 1e-4f;
@@ -200,6 +201,60 @@ done:
     return st;
 }
 
+/* ---- matrices of 8 bits ---- */
+
+/* A row's bytes, and its largest magnitude. */
+static void repack_bytes(uint8_t *plane0, uint8_t *plane1, const struct at_source *s, uint64_t row)
+{
+    const struct at_source *largest = s->context;
+
+    memcpy(plane0, s->data + row * s->row_bytes, s->row_bytes);
+    memcpy(plane1, largest->data + row * sizeof(float), sizeof(float));
+}
+
+/* `scales`: the tensor NAME.SCB, beside NAME.weight and, in files of today, NAME.weight_format. */
+static AT_CHECKED read_bytes(struct at_weights *weights, struct at_source *scales)
+{
+    const struct at_source *found = NULL, *format = NULL;
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    struct at_source *s = NULL, *part = NULL;
+    char *name = NULL, *full = NULL;
+
+    TRY(at_arena_strndup(&arena, &name, scales->name, strlen(scales->name) - strlen(BYTES_SUFFIX)));
+    TRY(at_arena_printf(&arena, &full, "%s.weight", name));
+    found = at_weights_find(weights, full);
+    if (!found)
+        FAIL(AT_DATA, "%s: tensor %s is missing, whose scales are in %s", scales->file, full,
+             scales->name);
+    s = &weights->sources[found - weights->sources];
+    if (strcmp(s->type_name, "I8") != 0 || s->n_dims != 2 ||
+        s->cols % at_quant_get(AT_INT8)->block_cols != 0)
+        FAIL(AT_DATA,
+             "%s: tensor %s has type %s and rows of %llu values; beside %s a matrix of I8 is "
+             "expected, its rows multiples of %u",
+             s->file, s->name, s->type_name, (unsigned long long)s->cols, scales->name,
+             at_quant_get(AT_INT8)->block_cols);
+    TRY(take_part(&part, weights, &arena, name, BYTES_SUFFIX, "F32", s->rows));
+    TRY(at_arena_printf(&arena, &full, "%s.weight_format", name));
+    format = at_weights_find(weights, full);
+    if (format) {
+        struct at_source *mark = NULL;
+        TRY(take_part(&mark, weights, &arena, name, ".weight_format", "U8", 1));
+        if (format->data[0] != 0)
+            FAIL(AT_DATA, "%s: tensor %s is %u; only 0, rows as they are, is read", format->file,
+                 format->name, format->data[0]);
+    }
+    s->type = AT_INT8;
+    s->type_name = "INT8";
+    s->format = NULL;
+    s->repack = repack_bytes;
+    s->context = part;
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
 static bool ends_with(const char *text, const char *end)
 {
     const size_t n = strlen(text), m = strlen(end);
@@ -214,17 +269,23 @@ AT_CHECKED at_bnb_attach(struct at_weights *weights)
     enum at_status st = AT_OK;
     size_t n_found = 0;
 
-    for (size_t i = 0; i < weights->n_sources; i++)
+    for (size_t i = 0; i < weights->n_sources; i++) {
+        if (ends_with(weights->sources[i].name, BYTES_SUFFIX)) {
+            TRY(read_bytes(weights, &weights->sources[i]));
+            n_found++;
+        }
         for (size_t k = 0; k < AT_COUNT(kinds); k++)
             if (ends_with(weights->sources[i].name, kinds[k].suffix)) {
                 TRY(read_state(weights, &weights->sources[i], &kinds[k]));
                 n_found++;
             }
+    }
     /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): what fails never returns AT_OK */
     if (n_found == 0 && cJSON_IsString(method) && strcmp(method->valuestring, "bitsandbytes") == 0)
         FAIL(AT_DATA,
              "%s: quantization_config names bitsandbytes, but no tensor has a quant_state of 4 "
-             "bits; give the model's plain weights, with load_in_8bit or load_in_4bit",
+             "bits or an SCB of 8; give the model's plain weights, with load_in_8bit or "
+             "load_in_4bit",
              weights->config_path);
 done:
     return st;

@@ -136,7 +136,7 @@ static AT_CHECKED check_source(const struct at_model *model, uint32_t role,
         FAIL(AT_DATA,
              "%s: tensor %s is %s, which is not read; usable: F32, F16, BF16, in GGUF files also "
              "Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL, IQ4_XS, in bitsandbytes folders "
-             "NF4 and FP4",
+             "NF4, FP4 and INT8",
              s->file, s->name, s->type_name);
     if (!is_matrix(role) && at_quant_get(s->type)->block_cols > 1)
         FAIL(AT_DATA, "%s: tensor %s is %s; norms and biases must be F32, F16 or BF16", s->file,

@@ -178,7 +178,7 @@ static AT_CHECKED refuse_flags(const struct at_family *family, const cJSON *conf
         if (strcmp(method, "bitsandbytes") != 0)
             FAIL(
                 AT_DATA,
-                "%s: quantization_config has quant_method \"%.40s\"; only bitsandbytes (4 bits) is "
+                "%s: quantization_config has quant_method \"%.40s\"; only bitsandbytes is "
                 "read; use a GGUF file or the model's plain weights",
                 name, method);
     }

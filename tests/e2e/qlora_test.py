@@ -2,7 +2,7 @@
 # labels: gpu
 """QLoRA: DPO on a quantised base is DPO on the base's values. qlora_test.py SOURCE_DIR BUILD_DIR
 
-Three steps on Q4_0, Q4_K (GGUF) and NF4 (as bitsandbytes publishes it), each beside the same run on an F32
+Three steps on Q4_0, Q4_K (GGUF), NF4 and INT8 (as bitsandbytes publishes them), each beside the same run on an F32
 model of the values that the blocks stand for: every logged number agrees to 1e-5. Then load_in_4bit and
 load_in_8bit of a plain model: memory, the record, what adapter_config.json calls the base.
 """
@@ -88,6 +88,7 @@ with tempfile.TemporaryDirectory() as name:
     for kind in ["Q4_0", "Q4_K"]:
         compare(folder, kind, *tiny_model.gguf_pair(folder, kind, width=256 if kind == "Q4_K" else 64))
     compare(folder, "NF4", *tiny_model.nf4_pair(folder, TOKENIZER, width=64))
+    compare(folder, "INT8", *tiny_model.int8_pair(folder, TOKENIZER, width=64))
     at_load(folder)
     said = attune("dpo", "--model_name_or_path", folder / "nf4", "--output_dir", folder / "no", *OPTIONS,
                   "--load_in_4bit", "true", code=2)

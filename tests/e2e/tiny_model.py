@@ -172,6 +172,26 @@ def nf4_pair(folder, tokenizer, width=256, seed=1):
     return folder / "nf4", folder / "nf4_values"
 
 
+def int8_pair(folder, tokenizer, width=256, seed=1):
+    """The same of 8 bits: rows of signed bytes, a row's largest magnitude in SCB."""
+    rng = random.Random(seed)
+    plain = {name: ("F32", shape, values.tobytes()) for name, (_, shape, values) in others(rng, width).items()}
+    packed, values = dict(plain), dict(plain)
+    for name, _, rows, cols in layers(width):
+        codes = array.array("b", [rng.randrange(-127, 128) for _ in range(rows * cols)])
+        largest = f32([rng.uniform(0.1, 0.3) for _ in range(rows)])
+        products = f32([code * largest[i // cols] for i, code in enumerate(codes)])  # two roundings
+        exact = f32([product * f32([1 / 127])[0] for product in products])
+        packed[name] = ("I8", [rows, cols], codes.tobytes())
+        packed[name.replace(".weight", ".SCB")] = ("F32", [rows], largest.tobytes())
+        packed[name.replace(".weight", ".weight_format")] = ("U8", [], bytes(1))
+        values[name] = ("F32", [rows, cols], exact.tobytes())
+    write_folder(folder / "int8", width, packed, tokenizer,
+                 {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}})
+    write_folder(folder / "int8_values", width, values, tokenizer)
+    return folder / "int8", folder / "int8_values"
+
+
 def plain_folder(folder, tokenizer, width=64, seed=1):
     rng = random.Random(seed)
     tensors = {name: ("F32", shape, values.tobytes()) for name, (_, shape, values) in others(rng, width).items()}

@@ -186,6 +186,30 @@ static void bytes_are_those_of_llm_int8(void **state)
     free(plane1);
 }
 
+static void published_bytes_have_their_codes_and_scales(void **state)
+{
+    const size_t stride0 = at_quant_row_bytes(AT_INT8, 0, COLS),
+                 stride1 = at_quant_row_bytes(AT_INT8, 1, COLS);
+    uint8_t *plane0 = malloc(BYTE_ROWS * stride0), *plane1 = malloc(BYTE_ROWS * stride1);
+    struct at_weights *weights;
+    const struct at_source *s;
+
+    (void)state;
+    REQUIRE_OK(at_weights_open(&weights, FIXTURE "/bytes"));
+    s = at_weights_find(weights, "0.weight");
+    assert_true(s->type == AT_INT8 && s->rows == BYTE_ROWS && s->cols == COLS && !s->is_part);
+    planes_of(plane0, plane1, s);
+    for (size_t r = 0; r < BYTE_ROWS; r++) {
+        assert_memory_equal(plane0 + r * stride0, byte_codes[r], COLS);
+        assert_memory_equal(plane1 + r * stride1, &largest_of[r], sizeof(float));
+    }
+    assert_true(at_weights_find(weights, "0.SCB")->is_part);
+    assert_true(at_weights_find(weights, "0.weight_format")->is_part);
+    at_weights_close(&weights);
+    free(plane0);
+    free(plane1);
+}
+
 static void refuse(const char *header, const char *data, size_t n, const char *part)
 {
     struct at_weights *weights = NULL;
@@ -230,13 +254,52 @@ static void broken_matrices_are_refused(void **state)
     }
 }
 
+/* A row of 32 bytes, its scale, a format. */
+static void broken_bytes_are_refused(void **state)
+{
+    static const char form[] =
+        "{\"w.weight\":{\"dtype\":\"%s\",\"shape\":[1,%d],\"data_offsets\":[0,%d]},"
+        "\"w.%s\":{\"dtype\":\"%s\",\"shape\":[%d],\"data_offsets\":[%d,%d]},"
+        "\"w.weight_format\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[%d,%d]}}";
+    static const struct {
+        const char *type, *name, *scale_type;
+        int cols, scale_bytes, format;
+        const char *part;
+    } broken[] = {
+        { "U8", "SCB", "F32", 32, 4, 0, "w.weight has type U8" },
+        { "I8", "SCB", "F32", 31, 4, 0, "rows of 31 values; beside w.SCB" },
+        { "I8", "SCB", "F16", 32, 2, 0, "w.SCB has 1 values of type F16; expected 1 of F32" },
+        { "I8", "SCB", "F32", 32, 8, 0, "w.SCB has 2 values" },
+        { "I8", "SCB", "F32", 32, 4, 2, "w.weight_format is 2" },
+        { "I8", "scb", "F32", 32, 4, 0, "an SCB of 8" },
+    };
+    char header[512], data[64] = { 0 };
+
+    (void)state;
+    write_text(TMP "/config.json", "{\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}}");
+    for (size_t i = 0; i < AT_COUNT(broken); i++) {
+        const int cols = broken[i].cols, end = cols + broken[i].scale_bytes;
+        const int n = broken[i].scale_bytes == 8 ? 2 : 1;
+
+        snprintf(header, sizeof header, form, broken[i].type, cols, cols, broken[i].name,
+                 broken[i].scale_type, n, cols, end, end, end + 1);
+        data[end] = (char)broken[i].format;
+        refuse(header, data, (size_t)end + 1, broken[i].part);
+        data[end] = 0;
+    }
+    refuse("{\"w.SCB\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", data, 4,
+           "tensor w.weight is missing, whose scales are in w.SCB");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(published_matrices_have_their_codes_and_scales),
         cmocka_unit_test(quantising_gives_the_codes_and_scales_of_bitsandbytes),
         cmocka_unit_test(bytes_are_those_of_llm_int8),
+        cmocka_unit_test(published_bytes_have_their_codes_and_scales),
         cmocka_unit_test(broken_matrices_are_refused),
+        cmocka_unit_test(broken_bytes_are_refused),
     };
 
     (void)!mkdir(BUILD_DIR "/test_tmp", 0777);
