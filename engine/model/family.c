@@ -223,26 +223,10 @@ static const struct at_family families[] = {
     },
 };
 
-/* Families that are not computed, by the beginning of their names, the longest first: the nearest
- * known one and what differs. */
-static const struct {
-    const char *begin, *nearest;
-} others[] = {
-    { "deepseek", "llama, from which it differs by latent attention and a mixture of experts" },
-    { "gemma3n", "gemma3_text, from which it differs by per-layer embeddings and AltUp" },
-    { "gemma3", "gemma3_text: save its language model alone, without the image tower" },
-    { "gemma", "gemma2, from which it differs by the absence of norms behind attention and MLP" },
-    { "granitemoe", "llama, from which it differs by multipliers and a mixture of experts" },
-    { "gpt_oss", "llama, from which it differs by attention sinks and a mixture of experts" },
-    { "llama4", "llama, from which it differs by chunked attention and a mixture of experts" },
-    { "mistral3", "mistral: save its language model alone, without the image tower" },
-    { "mixtral", "mistral, from which it differs by a mixture of experts" },
-    { "phimoe", "llama, from which it differs by a mixture of experts and LayerNorm" },
-    { "qwen2_moe", "qwen2, from which it differs by a mixture of experts" },
-    { "qwen2moe", "qwen2, from which it differs by a mixture of experts" },
-    { "qwen3_moe", "qwen3, from which it differs by a mixture of experts" },
-    { "qwen3moe", "qwen3, from which it differs by a mixture of experts" },
-};
+const struct at_family *at_family_get(size_t i)
+{
+    return i < AT_COUNT(families) ? &families[i] : NULL;
+}
 
 const struct at_family *at_family_find(const char *model_type)
 {
@@ -266,14 +250,6 @@ const char *at_family_names(void)
     return "falcon, gemma2, gemma3_text, granite, llama, mistral, olmo2, phi3, qwen2, qwen3, "
            "smollm3, "
            "stablelm";
-}
-
-const char *at_family_nearest(const char *model_type)
-{
-    for (size_t i = 0; i < AT_COUNT(others); i++)
-        if (strncmp(model_type, others[i].begin, strlen(others[i].begin)) == 0)
-            return others[i].nearest;
-    return "";
 }
 
 const struct at_family *at_family_variant(const struct at_family *family)

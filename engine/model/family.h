@@ -2,6 +2,7 @@
 #ifndef AT_FAMILY_H
 #define AT_FAMILY_H
 
+#include "mem.h"
 #include "status.h"
 
 /* The tensors of a decoder. Those from AT_ATTN_NORM on exist once a layer, but for
@@ -98,9 +99,12 @@ const struct at_family *at_family_find(const char *model_type); /* or NULL */
 const struct at_family *at_family_find_gguf(const char *architecture, bool windowed);
 /* "llama, qwen2": for messages. */
 const char *at_family_names(void);
-/* What a model that is not known has in common with the nearest known one and what not, as the end
- * of a sentence; "" where nothing is known about it. */
-const char *at_family_nearest(const char *model_type);
+/* Family i, or NULL behind the last one. */
+const struct at_family *at_family_get(size_t i);
+/* Appends to a sentence which known family a model that is not known is nearest to, by its name or
+ * by the keys of its configuration (GGUF's without the architecture), and which of the keys no
+ * known family has; nothing where nothing is known about it. */
+void at_family_describe(struct at_buf *out, const char *name, const char *const *keys, size_t n);
 
 /* Another row of the same name, or NULL: some models of the family differ in flags and names. */
 const struct at_family *at_family_variant(const struct at_family *family);

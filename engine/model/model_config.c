@@ -176,11 +176,10 @@ static AT_CHECKED refuse_flags(const struct at_family *family, const cJSON *conf
     if (quantised && !cJSON_IsNull(quantised)) {
         TRY(at_json_get_string(&method, quantised, "quant_method", name));
         if (strcmp(method, "bitsandbytes") != 0)
-            FAIL(
-                AT_DATA,
-                "%s: quantization_config has quant_method \"%.40s\"; only bitsandbytes is "
-                "read; use a GGUF file or the model's plain weights",
-                name, method);
+            FAIL(AT_DATA,
+                 "%s: quantization_config has quant_method \"%.40s\"; only bitsandbytes is "
+                 "read; use a GGUF file or the model's plain weights",
+                 name, method);
     }
 done:
     return st;
@@ -458,19 +457,35 @@ done:
     return st;
 }
 
+/* Whether a key is set to something: not null, false or 0. */
+static bool is_on(const cJSON *item)
+{
+    return !cJSON_IsNull(item) && !cJSON_IsFalse(item) &&
+           !(cJSON_IsNumber(item) && item->valuedouble == 0);
+}
+
 static AT_CHECKED find_family(const struct at_family **out, const cJSON *config, const char *name)
 {
     enum at_status st = AT_OK;
-    const char *type = "", *nearest;
+    struct at_buf near = { 0 };
+    const char *type = "", **keys = NULL;
+    size_t n = 0;
 
     TRY(at_json_need_string(&type, config, "model_type", name));
     *out = at_family_find(type);
     if (*out)
         goto done;
-    nearest = at_family_nearest(type);
-    FAIL(AT_DATA, "%s: model_type \"%.80s\" is not known; known: %s%s%s", name, type,
-         at_family_names(), nearest[0] ? ". The nearest is " : "", nearest);
+    TRY(at_alloc(&keys, (size_t)cJSON_GetArraySize(config), sizeof *keys));
+    for (const cJSON *item = config->child; item; item = item->next)
+        if (is_on(item))
+            keys[n++] = item->string;
+    at_family_describe(&near, type, keys, n);
+    TRY(at_buf_status(&near));
+    FAIL(AT_DATA, "%s: model_type \"%.80s\" is not known; known: %s%s", name, type,
+         at_family_names(), near.data ? near.data : "");
 done:
+    at_free(&keys);
+    at_buf_release(&near);
     return st;
 }
 

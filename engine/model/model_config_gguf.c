@@ -174,8 +174,10 @@ done:
 static AT_CHECKED find_family(const struct at_family **out, struct gguf_reader *r)
 {
     enum at_status st = AT_OK;
-    const char *nearest;
+    struct at_buf near = { 0 };
+    const char **keys = NULL;
     uint32_t window = 0;
+    size_t n = 0;
 
     TRY(at_gguf_get_string(&r->architecture, r->weights, "general.architecture"));
     if (!r->architecture)
@@ -184,10 +186,20 @@ static AT_CHECKED find_family(const struct at_family **out, struct gguf_reader *
     *out = at_family_find_gguf(r->architecture, window > 0);
     if (*out)
         goto done;
-    nearest = at_family_nearest(r->architecture);
-    FAIL(AT_DATA, "%s: general.architecture \"%.80s\" is not known; known: %s%s%s", r->path,
-         r->architecture, at_family_names(), nearest[0] ? ". The nearest is " : "", nearest);
+    TRY(at_alloc(&keys, r->weights->n_items, sizeof *keys));
+    for (size_t i = 0; i < r->weights->n_items; i++) {
+        const char *key = r->weights->items[i].key;
+        const size_t length = strlen(r->architecture);
+        if (strncmp(key, r->architecture, length) == 0 && key[length] == '.')
+            keys[n++] = key + length + 1;
+    }
+    at_family_describe(&near, r->architecture, keys, n);
+    TRY(at_buf_status(&near));
+    FAIL(AT_DATA, "%s: general.architecture \"%.80s\" is not known; known: %s%s", r->path,
+         r->architecture, at_family_names(), near.data ? near.data : "");
 done:
+    at_free(&keys);
+    at_buf_release(&near);
     return st;
 }
 

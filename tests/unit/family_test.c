@@ -257,6 +257,49 @@ static void layers_and_defaults_of_families_are_read(void **state)
     require_message("The nearest is mistral, from which it differs by a mixture of experts");
 }
 
+/* Keys are those of transformers' default configurations. */
+static void unknown_families_name_the_nearest_and_the_keys(void **state)
+{
+    static const struct {
+        const char *name, *rest, *part;
+    } cases[] = {
+        { "falcon_h1",
+          ",\"mamba_chunk_size\":256,\"mamba_conv_bias\":true,\"mamba_proj_bias\":false",
+          "stablelm. The nearest is falcon; keys that no known family has: mamba_chunk_size, "
+          "mamba_conv_bias" },
+        { "qwen2_moe", ",\"decoder_sparse_step\":1,\"num_experts\":60,\"norm_topk_prob\":null",
+          "The nearest is qwen2; keys that no known family has: decoder_sparse_step, num_experts. "
+          "A "
+          "mixture of experts is not computed" },
+        { "gemma3n_text", ",\"altup_num_inputs\":4",
+          "The nearest is gemma3_text, from which it differs by per-layer embeddings and AltUp; "
+          "keys "
+          "that no known family has: altup_num_inputs" },
+        { "olmo3", "",
+          "The nearest is olmo2; its configuration has no key that no known family has" },
+        { "granitemoe", ",\"num_local_experts\":8",
+          "The nearest is granite; keys that no known family has: num_local_experts. A mixture" },
+        { "xyz", "", "The nearest is llama; its" }, /* by rms_norm_eps */
+        { "xyz",
+          ",\"a1\":1,\"a2\":1,\"a3\":1,\"a4\":1,\"a5\":1,\"a6\":1,\"a7\":1,\"a8\":1,\"a9\":1",
+          "a7, a8 and 1 more" },
+    };
+    struct at_model_config c;
+    struct at_buf out = { 0 };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        assert_int_equal(read_json(&c, cases[i].name, cases[i].rest), AT_DATA);
+        require_message(cases[i].part);
+    }
+    at_family_describe(&out, "xyz", (const char *const[]){ "layer_norm_epsilon" }, 1);
+    assert_non_null(strstr(out.data, "The nearest is falcon"));
+    at_buf_clear(&out);
+    at_family_describe(&out, "xyz", NULL, 0);
+    assert_int_equal(out.n, 0);
+    at_buf_release(&out);
+}
+
 static void json_that_is_not_computed_is_refused_by_name(void **state)
 {
     static const struct {
@@ -513,6 +556,10 @@ static void gguf_that_is_not_computed_is_refused_by_name(void **state)
         require_message(cases[i].part);
         require_message(FILE_PATH);
     }
+    assert_int_equal(
+        read_gguf(&c, "qwen2moe", &(struct change){ .key = "qwen2moe.expert_count", .type = 4 }),
+        AT_DATA);
+    require_message("The nearest is qwen2; keys that no known family has: expert_count. A mixture");
     assert_int_equal(read_gguf(&c, "gpt2", &(struct change){ 0 }), AT_DATA);
     require_message(
         "general.architecture \"gpt2\" is not known; known: falcon, gemma2, gemma3_text, granite");
@@ -528,6 +575,7 @@ int main(void)
         cmocka_unit_test_setup(roles_and_linears_have_their_names, make_folder),
         cmocka_unit_test_setup(rows_of_modules_are_found, make_folder),
         cmocka_unit_test_setup(llama_config_is_read, make_folder),
+        cmocka_unit_test(unknown_families_name_the_nearest_and_the_keys),
         cmocka_unit_test(biases_are_those_of_the_keys),
         cmocka_unit_test_setup(qwen2_config_is_read, make_folder),
         cmocka_unit_test_setup(layers_and_defaults_of_families_are_read, make_folder),
