@@ -38,14 +38,14 @@ static inline void keep_warning(const char *kind, const char *text)
 
 static inline int open_model(void **state)
 {
-    const char *text = NULL;
+    struct at_chat_templates templates;
     const int file = mkstemp(path);
 
     (void)state;
     if (file < 0 || close(file) != 0 || at_tokenizer_load(&tokenizer, MODEL) != AT_OK ||
-        at_chat_template_load(&arena, &text, MODEL) != AT_OK ||
-        at_chat_compile(&chatml, text, MODEL, &(struct at_chat_tokens){ .bos = "<|im_start|>" }) !=
-            AT_OK)
+        at_chat_templates_load(&templates, &arena, MODEL) != AT_OK ||
+        at_chat_compile(&chatml, templates.items[0].text, MODEL,
+                        &(struct at_chat_tokens){ .bos = "<|im_start|>" }) != AT_OK)
         return -1;
     at_warn_set_sink(keep_warning);
     return 0;

@@ -195,7 +195,9 @@ static void sources_of(const char *out[N_SOURCES], const struct at_config *c)
     out[0] = c->model_name_or_path;
     out[1] = c->adapter_name_or_path;
     out[2] = c->tokenizer;
-    out[3] = c->chat_template_path;
+    out[3] = c->chat_template_path && at_chat_template_is_name(c->chat_template_path)
+                 ? NULL
+                 : c->chat_template_path;
     out[4] = c->ref_model_name_or_path;
 }
 

@@ -92,7 +92,7 @@ static const struct cli_flag chat_flags[] = {
 static const struct cli_flag generate_flags[] = {
     { "adapter", "DIR", "PEFT folder; may be given several times, bottom first" },
     { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" },
-    { "chat_template", "FILE", "chat template instead of the model's" },
+    { "chat_template", "FILE|NAME", "chat template instead of the model's, or one of the model's" },
     DEVICE,
     { "json", NULL, "one JSON object a reply" },
     { "max_new_tokens", "N", "length of a reply at most (default 128)" },
@@ -115,7 +115,7 @@ static const struct cli_flag generate_flags[] = {
 static const struct cli_flag tokenize_flags[] = {
     { "add_generation_prompt", NULL, "with --chat: open the assistant's turn" },
     { "chat", NULL, "stdin has one {\"messages\":[...]} a line" },
-    { "chat_template", "FILE", "chat template instead of the model's" },
+    { "chat_template", "FILE|NAME", "chat template instead of the model's, or one of the model's" },
     { "decode", NULL, "stdin has one array of ids a line, stdout one JSON string a line" },
     { "json", NULL, "stdin has one JSON string a line instead of one line of text" },
     { "model", "MODEL", "model, or folder with tokenizer files only" },

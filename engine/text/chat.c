@@ -1,5 +1,4 @@
 #include "chat.h"
-#include "os.h"
 
 #include <string.h>
 
@@ -7,7 +6,7 @@ enum { MAX_VARIABLES = 64 };
 
 struct at_chat {
     struct at_arena arena;
-    struct at_jinja *jinja;
+    struct at_jinja *jinja, *with_tools; /* with_tools: of rows with tools; NULL: jinja too */
     struct at_chat_tokens tokens;
     const char *end_of_turn;
     bool ends_no_turn, writes_bos;
@@ -190,7 +189,8 @@ AT_CHECKED at_chat_render(const struct at_chat *chat, struct at_buf *out,
     TRY(make_document(&d, request->messages, request->n));
     variables[params.n_variables++] = (struct at_jinja_variable){ "messages", &d.list, NULL };
     TRY(add_variables(variables, &params.n_variables, request->variables));
-    TRY(at_jinja_render(chat->jinja, out, &params));
+    TRY(at_jinja_render(request->tools && chat->with_tools ? chat->with_tools : chat->jinja, out,
+                        &params));
 done:
     release_document(&d);
     return st;
@@ -264,6 +264,20 @@ done:
     return st;
 }
 
+AT_CHECKED at_chat_compile_tools(struct at_chat *chat, const char *template_text, const char *name)
+{
+    enum at_status st = AT_OK;
+    struct at_buf place = { 0 };
+
+    AT_REQUIRE(!chat->with_tools);
+    at_buf_printf(&place, "%s: chat template " AT_CHAT_TOOLS, name);
+    TRY(at_buf_status(&place));
+    TRY(at_jinja_parse(&chat->with_tools, template_text, strlen(template_text), place.data));
+done:
+    at_buf_release(&place);
+    return st;
+}
+
 AT_CHECKED at_chat_compile(struct at_chat **out, const char *template_text, const char *name,
                            const struct at_chat_tokens *tokens)
 {
@@ -294,6 +308,7 @@ void at_chat_destroy(struct at_chat **chat)
     if (!*chat)
         return;
     at_jinja_destroy(&(*chat)->jinja);
+    at_jinja_destroy(&(*chat)->with_tools);
     at_arena_release(&(*chat)->arena);
     at_free(chat);
 }
@@ -321,60 +336,4 @@ bool at_chat_writes_date(const struct at_chat *chat)
 bool at_chat_marks_generation(const struct at_chat *chat)
 {
     return at_jinja_marks_generation(chat->jinja);
-}
-
-/* ---- files ---- */
-
-/* A list of templates with names: the one called "default", of several the last. */
-static AT_CHECKED find_default(const char **out, const cJSON *list, const char *path)
-{
-    enum at_status st = AT_OK;
-    const char *name = NULL, *text = NULL;
-
-    for (const cJSON *item = list->child; item; item = item->next) {
-        TRY(at_json_need_string(&name, item, "name", path));
-        TRY(at_json_need_string(&text, item, "template", path));
-        if (strcmp(name, "default") == 0)
-            *out = text;
-    }
-    if (!*out)
-        FAIL(AT_DATA, "%s: none of the chat templates is called \"default\"; name a file with one",
-             path);
-done:
-    return st;
-}
-
-AT_CHECKED at_chat_template_load(struct at_arena *arena, const char **out, const char *dir)
-{
-    enum at_status st = AT_OK;
-    const char *found = NULL;
-    char *path = NULL, *copy = NULL;
-    struct at_buf text = { 0 };
-    cJSON *config = NULL;
-    const cJSON *list;
-
-    *out = NULL;
-    TRY(at_path_join(arena, &path, dir, "chat_template.jinja"));
-    if (at_path_exists(path)) {
-        TRY(at_file_read(&text, path));
-        found = text.data ? text.data : "";
-    } else {
-        TRY(at_path_join(arena, &path, dir, "tokenizer_config.json"));
-        if (!at_path_exists(path))
-            goto done;
-        TRY(at_json_load(&config, path));
-        list = at_json_find(config, "chat_template");
-        if (cJSON_IsArray(list))
-            TRY(find_default(&found, list, path));
-        else
-            TRY(at_json_get_string(&found, config, "chat_template", path));
-    }
-    if (!found)
-        goto done;
-    TRY(at_arena_strdup(arena, &copy, found));
-    *out = copy;
-done:
-    at_buf_release(&text);
-    at_json_free(&config);
-    return st;
 }

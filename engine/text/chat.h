@@ -32,9 +32,34 @@ bool at_chat_writes_bos(const struct at_chat *chat);
 bool at_chat_writes_date(const struct at_chat *chat); /* it asks for today's */
 /* Whether {% generation %} says what the assistant writes. */
 bool at_chat_marks_generation(const struct at_chat *chat);
-/* Reads the template of a folder: chat_template.jinja, else chat_template of tokenizer_config.json
- * (a text, or a list, of which "default" is taken); *out NULL if none. */
-AT_CHECKED at_chat_template_load(struct at_arena *arena, const char **out, const char *dir);
+/* Another template of the same model, which rows with tools are rendered by, as transformers does
+ * where the model has one called so and none is named. */
+#define AT_CHAT_TOOLS "tool_use"
+AT_CHECKED at_chat_compile_tools(struct at_chat *chat, const char *template_text, const char *name);
+
+/* A model's templates by name; of equal names the last one counts. Strings live in an arena. */
+#define AT_CHAT_DEFAULT "default"
+struct at_chat_template {
+    const char *name, *text;
+};
+struct at_chat_templates {
+    struct at_chat_template *items;
+    size_t n;
+};
+/* Those of a folder: chat_template.jinja, which is "default", and
+ * additional_chat_templates/NAME.jinja; where there are none, chat_template of
+ * tokenizer_config.json, a text or a list. */
+AT_CHECKED at_chat_templates_load(struct at_chat_templates *out, struct at_arena *arena,
+                                  const char *dir);
+/* Whether a text names a template, not a file: it has neither a slash nor a dot. */
+bool at_chat_template_is_name(const char *text);
+AT_CHECKED at_chat_template_add(struct at_chat_templates *out, struct at_arena *arena,
+                                const char *name, const char *text);
+const char *at_chat_template_find(const struct at_chat_templates *templates, const char *name);
+/* The text of the one that is named, else of "default"; NULL where nothing is named and there are
+ * none. AT_DATA naming the choices where it is not among them; place: whose they are. */
+AT_CHECKED at_chat_template_pick(const char **out, const struct at_chat_templates *templates,
+                                 const char *name, const char *place);
 
 struct at_chat_request {
     const struct at_message *messages;

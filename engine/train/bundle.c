@@ -91,6 +91,31 @@ done:
     return st;
 }
 
+/* A GGUF file's: tokenizer.chat_template, and those that tokenizer.chat_templates names. */
+static AT_CHECKED gguf_templates(struct at_chat_templates *out, struct at_bundle *b)
+{
+    const char *text = NULL, *const *names = NULL;
+    const size_t *lengths = NULL;
+    enum at_status st = AT_OK;
+    size_t n = 0;
+
+    TRY(at_gguf_get_string(&text, b->weights, "tokenizer.chat_template"));
+    if (text)
+        TRY(at_chat_template_add(out, &b->arena, AT_CHAT_DEFAULT, text));
+    TRY(at_gguf_get_strings(&names, &lengths, &n, b->weights, "tokenizer.chat_templates"));
+    for (size_t i = 0; i < n; i++) {
+        char *key = NULL, *name = NULL;
+        TRY(at_arena_strndup(&b->arena, &name, names[i], lengths[i]));
+        TRY(at_arena_printf(&b->arena, &key, "tokenizer.chat_template.%s", name));
+        text = NULL;
+        TRY(at_gguf_get_string(&text, b->weights, key));
+        if (text)
+            TRY(at_chat_template_add(out, &b->arena, name, text));
+    }
+done:
+    return st;
+}
+
 static AT_CHECKED compile_template(struct at_bundle *b, const char *name)
 {
     enum at_status st = AT_OK;
@@ -104,27 +129,47 @@ done:
     return st;
 }
 
+/* The model's own template, or that of its templates which is named. */
+static AT_CHECKED own_template(struct at_bundle *b, const char *named, const char **tools)
+{
+    const char *place = b->tokenizer_dir ? b->tokenizer_dir : b->path;
+    enum at_status st = AT_OK;
+    struct at_chat_templates all = { .n = 0 };
+
+    if (b->tokenizer_dir)
+        TRY(at_chat_templates_load(&all, &b->arena, b->tokenizer_dir));
+    else if (b->weights)
+        TRY(gguf_templates(&all, b));
+    TRY(at_chat_template_pick(&b->template_text, &all, named, place));
+    if (!named)
+        *tools = at_chat_template_find(&all, AT_CHAT_TOOLS);
+done:
+    return st;
+}
+
 static AT_CHECKED open_template(struct at_bundle *b, const struct at_bundle_params *p)
 {
     enum at_status st = AT_OK;
     struct at_buf text = { 0 };
     char *copy = NULL;
-    const char *name = b->path;
+    const char *name = b->tokenizer_dir ? b->tokenizer_dir : b->path, *tools = NULL;
+    const bool named = p->chat_template_path && at_chat_template_is_name(p->chat_template_path);
 
-    if (p->chat_template_path) {
+    if (p->chat_template_path && !named) {
         TRY(at_file_read(&text, p->chat_template_path));
         TRY(at_arena_strndup(&b->arena, &copy, text.data ? text.data : "", text.n));
         b->template_text = copy;
         name = p->chat_template_path;
-    } else if (b->tokenizer_dir) {
-        TRY(at_chat_template_load(&b->arena, &b->template_text, b->tokenizer_dir));
-        name = b->tokenizer_dir;
-    } else if (b->weights) {
-        TRY(at_gguf_get_string(&b->template_text, b->weights, "tokenizer.chat_template"));
+    } else {
+        TRY(own_template(b, p->chat_template_path, &tools));
     }
     if (!b->template_text)
         goto done;
     st = compile_template(b, name);
+    if (st == AT_OK && tools)
+        st = at_chat_compile_tools(b->chat, tools, name);
+    if (st != AT_OK)
+        at_chat_destroy(&b->chat);
     if (st == AT_DATA && !p->chat_template_path) {
         TRY(at_arena_strdup(&b->arena, &copy, at_message()));
         b->chat_problem = copy;

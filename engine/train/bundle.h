@@ -11,7 +11,7 @@
 struct at_bundle_params {
     const char *path;
     const char *tokenizer_dir;      /* or hf:ORG/NAME; NULL: the model's own */
-    const char *chat_template_path; /* file; NULL: the model's own */
+    const char *chat_template_path; /* file, or a name among the model's; NULL: the model's own */
     bool no_weights;                /* sizes from config.json only (init_from_scratch, tokenize) */
     bool tokenizer_only;            /* nothing of the model itself is looked at */
     struct at_quantise_params quantise;

@@ -297,7 +297,9 @@ static AT_CHECKED resolve(struct at_config *c, enum at_key key, const char *dir,
     for (size_t i = 0; i < AT_COUNT(paths); i++)
         is_path = is_path || strcmp(paths[i], keys[key].name) == 0;
     is_path = is_path || (key == AT_KEY_resume_from_checkpoint && strcmp(text, "true") != 0);
-    is_path = is_path && !at_model_is_named(text);
+    if (at_model_is_named(text) ||
+        (key == AT_KEY_chat_template_path && at_chat_template_is_name(text)))
+        is_path = false;
     if (is_path && dir && strcmp(dir, ".") != 0)
         TRY(at_path_join(&c->arena, &copy, dir, text));
     else

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 /* cmocka.h needs the headers above. */
 #include <cmocka.h>
@@ -241,14 +242,22 @@ static void remove_file(const char *name)
     (void)unlink(path);
 }
 
+static enum at_status pick(struct at_arena *arena, const char **text, const char *name)
+{
+    struct at_chat_templates all;
+    const enum at_status st = at_chat_templates_load(&all, arena, folder);
+
+    return st == AT_OK ? at_chat_template_pick(text, &all, name, folder) : st;
+}
+
 /* The template that a tokenizer_config.json gives; NULL for none. */
 static void check_config(const char *json, enum at_status status, const char *want)
 {
     struct at_arena arena = { 0 };
-    const char *text;
+    const char *text = NULL;
 
     write_file("tokenizer_config.json", json);
-    assert_int_equal(at_chat_template_load(&arena, &text, folder), status);
+    assert_int_equal(pick(&arena, &text, NULL), status);
     if (want)
         assert_string_equal(text, want);
     else
@@ -267,7 +276,8 @@ static void load_of_tokenizer_config_takes_a_text_or_default(void **state)
                  AT_OK, "d");
     check_config("{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"t\"}]}", AT_DATA,
                  NULL);
-    assert_non_null(strstr(at_message(), "\"default\""));
+    assert_non_null(
+        strstr(at_message(), "called \"default\"; choose one with --chat_template: tool_use"));
     check_config("{\"chat_template\": [{\"name\": \"default\"}]}", AT_DATA, NULL);
     check_config("{\"chat_template\": 3}", AT_DATA, NULL);
     check_config("{\"chat_template\":", AT_DATA, NULL);
@@ -290,9 +300,68 @@ static void load_of_a_folder_without_files_gives_none(void **state)
 
     (void)state;
     remove_file("tokenizer_config.json");
-    assert_int_equal(at_chat_template_load(&arena, &text, folder), AT_OK);
+    assert_int_equal(pick(&arena, &text, NULL), AT_OK);
     assert_null(text);
+    assert_int_equal(pick(&arena, &text, "rag"), AT_DATA);
+    assert_non_null(strstr(at_message(), "there are: none"));
     at_arena_release(&arena);
+}
+
+/* As transformers has it: files hide the configuration; the last of equal names counts. */
+static void load_knows_templates_by_name(void **state)
+{
+    struct at_arena arena = { 0 };
+    const char *text = NULL;
+    char path[128];
+
+    (void)state;
+    write_file(
+        "tokenizer_config.json",
+        "{\"chat_template\": [{\"name\": \"default\", \"template\": \"a\"},"
+        "{\"name\": \"rag\", \"template\": \"b\"}, {\"name\": \"rag\", \"template\": \"c\"}]}");
+    assert_int_equal(pick(&arena, &text, "rag"), AT_OK);
+    assert_string_equal(text, "c");
+    assert_int_equal(pick(&arena, &text, "tool_use"), AT_DATA);
+    assert_non_null(strstr(at_message(), "no chat template is called \"tool_use\""));
+    assert_non_null(strstr(at_message(), "there are: default, rag"));
+    snprintf(path, sizeof path, "%s/additional_chat_templates", folder);
+    assert_int_equal(mkdir(path, 0777), 0);
+    write_file("additional_chat_templates/tool_use.jinja", "t\n");
+    write_file("additional_chat_templates/.jinja", "x");
+    write_file("additional_chat_templates/other.txt", "x");
+    assert_int_equal(pick(&arena, &text, "tool_use"), AT_OK);
+    assert_string_equal(text, "t\n");
+    assert_int_equal(pick(&arena, &text, NULL), AT_DATA); /* none is called default by now */
+    assert_non_null(strstr(at_message(), "--chat_template: tool_use"));
+    write_file("chat_template.jinja", "d");
+    assert_int_equal(pick(&arena, &text, NULL), AT_OK);
+    assert_string_equal(text, "d");
+    remove_file("chat_template.jinja");
+    remove_file("additional_chat_templates/tool_use.jinja");
+    remove_file("additional_chat_templates/.jinja");
+    remove_file("additional_chat_templates/other.txt");
+    assert_int_equal(rmdir(path), 0);
+    at_arena_release(&arena);
+}
+
+static void rows_with_tools_take_the_template_for_them(void **state)
+{
+    const struct at_message message = { "user", "x", NULL };
+    cJSON *tools = cJSON_CreateArray();
+    struct at_chat_request request = { .messages = &message, .n = 1 };
+    struct at_buf out = { 0 };
+    struct at_chat *chat;
+
+    (void)state;
+    assert_int_equal(at_chat_compile(&chat, "plain", "m", &(struct at_chat_tokens){ 0 }), AT_OK);
+    assert_int_equal(at_chat_compile_tools(chat, "tools", "m"), AT_OK);
+    assert_int_equal(at_chat_render(chat, &out, &request), AT_OK);
+    request.tools = tools;
+    assert_int_equal(at_chat_render(chat, &out, &request), AT_OK);
+    assert_string_equal(out.data, "plaintools");
+    at_chat_destroy(&chat);
+    at_buf_release(&out);
+    cJSON_Delete(tools);
 }
 
 static int set_up(void **state)
@@ -321,6 +390,8 @@ int main(void)
         cmocka_unit_test(load_of_tokenizer_config_takes_a_text_or_default),
         cmocka_unit_test(load_takes_the_jinja_file_first),
         cmocka_unit_test(load_of_a_folder_without_files_gives_none),
+        cmocka_unit_test(load_knows_templates_by_name),
+        cmocka_unit_test(rows_with_tools_take_the_template_for_them),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
