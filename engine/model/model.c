@@ -57,38 +57,21 @@ static bool is_present(const struct at_model_config *c, uint32_t role, uint32_t 
 /* PyTorch's shape; vectors are (1, n). */
 static void shape_of(const struct at_model_config *c, uint32_t role, uint32_t *rows, uint32_t *cols)
 {
-    const uint32_t HD = c->H * c->D, GD = c->G * c->D;
-    const uint32_t shape[AT_ROLE_COUNT][2] = {
-        [AT_EMBED] = { c->V, c->C },
-        [AT_FINAL_NORM] = { 1, c->C },
-        [AT_HEAD] = { c->V, c->C },
-        [AT_ATTN_NORM] = { 1, c->C },
-        [AT_MLP_NORM] = { 1, c->C },
-        [AT_Q] = { HD, c->C },
-        [AT_K] = { GD, c->C },
-        [AT_V] = { GD, c->C },
-        [AT_O] = { c->C, HD },
-        [AT_GATE] = { c->F, c->C },
-        [AT_UP] = { c->F, c->C },
-        [AT_DOWN] = { c->C, c->F },
-        [AT_Q_BIAS] = { 1, HD },
-        [AT_K_BIAS] = { 1, GD },
-        [AT_V_BIAS] = { 1, GD },
-        [AT_O_BIAS] = { 1, c->C },
-        [AT_GATE_BIAS] = { 1, c->F },
-        [AT_UP_BIAS] = { 1, c->F },
-        [AT_DOWN_BIAS] = { 1, c->C },
-        [AT_Q_NORM] = { 1, c->family->qk_norm_wide ? HD : c->D },
-        [AT_K_NORM] = { 1, c->family->qk_norm_wide ? GD : c->D },
-        [AT_ATTN_POST_NORM] = { 1, c->C },
-        [AT_MLP_POST_NORM] = { 1, c->C },
-        [AT_FINAL_NORM_BIAS] = { 1, c->C },
-        [AT_ATTN_NORM_BIAS] = { 1, c->C },
-        [AT_MLP_NORM_BIAS] = { 1, c->C },
-    };
+    const bool wide = c->family->qk_norm_wide;
+    uint32_t in = 0;
 
-    *rows = shape[role][0];
-    *cols = shape[role][1];
+    *rows = 1;
+    *cols = c->C;
+    if (role == AT_EMBED || role == AT_HEAD)
+        *rows = c->V;
+    else if (is_linear(role))
+        at_linear_shape(c, role - AT_Q, cols, rows);
+    else if (is_linear_bias(role))
+        at_linear_shape(c, role - AT_Q_BIAS, &in, cols);
+    else if (role == AT_Q_NORM)
+        *cols = wide ? c->H * c->D : c->D;
+    else if (role == AT_K_NORM)
+        *cols = wide ? c->G * c->D : c->D;
 }
 
 static size_t place_of(uint32_t role, uint32_t layer)
