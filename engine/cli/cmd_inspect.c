@@ -1,5 +1,6 @@
 #include "cli.h"
 
+#include "bundle.h"
 #include "weights.h"
 
 #include <string.h>
@@ -102,6 +103,68 @@ static void add_model(cJSON *out, const struct at_model_config *m)
             cJSON_AddItemToArray(biases, cJSON_CreateString(at_linear_name(m->family, i)));
 }
 
+/* A special token as {"id", "text"}; nothing for one that the tokenizer has not. */
+static AT_CHECKED add_token(cJSON *out, const char *name, const struct at_tokenizer *t, int32_t id)
+{
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+    cJSON *token = NULL;
+
+    if (id < 0)
+        goto done;
+    TRY(at_tokenizer_decode(t, &text, &id, 1, false));
+    TRY(at_buf_status(&text));
+    token = cJSON_AddObjectToObject(out, name);
+    cJSON_AddNumberToObject(token, "id", id);
+    cJSON_AddStringToObject(token, "text", text.data ? text.data : "");
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+static void add_template(cJSON *out, const struct at_bundle *b)
+{
+    cJSON *chat = NULL;
+
+    if (!b->template_text) {
+        cJSON_AddStringToObject(out, "chat_template", "none");
+        return;
+    }
+    chat = cJSON_AddObjectToObject(out, "chat_template");
+    cJSON_AddNumberToObject(chat, "bytes", (double)strlen(b->template_text));
+    if (b->chat_problem)
+        cJSON_AddStringToObject(chat, "problem", b->chat_problem);
+    if (!b->chat)
+        return;
+    cJSON_AddStringToObject(chat, "end_of_turn",
+                            at_chat_end_of_turn(b->chat) ? at_chat_end_of_turn(b->chat) : "");
+    cJSON_AddBoolToObject(chat, "writes_bos", at_chat_writes_bos(b->chat));
+    cJSON_AddBoolToObject(chat, "marks_generation", at_chat_marks_generation(b->chat));
+}
+
+/* Tokenizer and chat template; what is wrong with them is told, the rest of the model is there. */
+static AT_CHECKED add_text(cJSON *out, const char *path)
+{
+    const struct at_bundle_params p = { .path = path, .tokenizer_only = true };
+    struct at_bundle b = { .path = NULL };
+    enum at_status st = AT_OK;
+    cJSON *tokenizer = cJSON_AddObjectToObject(out, "tokenizer");
+
+    if (at_bundle_open(&b, &p) != AT_OK) {
+        cJSON_AddStringToObject(tokenizer, "problem", at_message());
+        goto done;
+    }
+    cJSON_AddNumberToObject(tokenizer, "vocabulary", at_tokenizer_size(b.tokenizer));
+    TRY(add_token(tokenizer, "bos", b.tokenizer, at_tokenizer_bos(b.tokenizer)));
+    TRY(add_token(tokenizer, "eos", b.tokenizer, at_tokenizer_eos(b.tokenizer)));
+    TRY(add_token(tokenizer, "pad", b.tokenizer, at_tokenizer_pad(b.tokenizer)));
+    cJSON_AddStringToObject(tokenizer, "digest", at_tokenizer_digest(b.tokenizer));
+    add_template(out, &b);
+done:
+    at_bundle_close(&b);
+    return st;
+}
+
 static AT_CHECKED inspect_model(cJSON *out, const char *path, bool list)
 {
     enum at_status st = AT_OK;
@@ -114,6 +177,7 @@ static AT_CHECKED inspect_model(cJSON *out, const char *path, bool list)
         add_model(out, &config);
     else
         at_warn("model", "%s", at_message());
+    TRY(add_text(out, path));
     add_tensors(out, w, list);
 done:
     at_weights_close(&w);

@@ -182,6 +182,15 @@ devices_and_inspect_print_json() {
     json 'len(d["devices"]) > 0 and d["devices"][0]["index"] == 0 and d["devices"][0]["memory_bytes"] > 0'
     run 0 inspect "$golden/models/tiny_llama" --json
     json 'd["model"]["family"] == "llama" and d["model"]["vocabulary"] == 197 and "F32" in d["types"]'
+    json 'd["tokenizer"]["vocabulary"] == 197 and d["tokenizer"]["eos"]["text"] and d["chat_template"]["end_of_turn"]'
+    mkdir -p "$work/bare"
+    cp "$golden/models/tiny_llama/"{config.json,model*} "$work/bare"
+    run 0 inspect "$work/bare" --json
+    json '"tokenizer.json" in d["tokenizer"]["problem"] and "chat_template" not in d and d["model"]["family"] == "llama"'
+    cp "$golden/models/tiny_llama/"tokenizer*.json "$work/bare"
+    sed -i 's/"chat_template": *"/&{% nonsense %}/' "$work/bare/tokenizer_config.json"
+    run 0 inspect "$work/bare" --json
+    json '"nonsense" in d["chat_template"]["problem"] and "end_of_turn" not in d["chat_template"]'
     run 0 inspect "$golden/dpo_sigmoid/init_adapter" --json --tensors
     json 'd["kind"] == "adapter" and d["adapter"]["r"] == 4 and len(d["tensor_list"]) == d["tensors"]'
 }

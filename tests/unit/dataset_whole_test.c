@@ -24,6 +24,56 @@ static void dataset_counts_moved_and_unshared_prompts(void **state)
     at_dataset_release(&d);
 }
 
+/* Sides on both sides of long_from have other rotary angles: such a pair shares no prompt and is
+ * counted, whatever the border; others are as they were. */
+static void dataset_takes_pairs_of_other_angles_apart(void **state)
+{
+    static const char text[] = PAIR("a") "{\"prompt\":\"tea\",\"chosen\":\" yes yes yes yes\","
+                                         "\"rejected\":\" no\"}\n" PAIR("a b c d e f");
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset whole, d;
+    uint32_t most = 0, n_apart = 0;
+
+    (void)state;
+    OK(load_text(&whole, text, &p));
+    assert_int_equal(whole.n_rows, 3);
+    assert_int_equal(whole.n_apart, 0);
+    for (p.long_from = 1; p.long_from < 40; p.long_from++) {
+        uint32_t want = 0;
+        OK(load_text(&d, text, &p));
+        for (uint32_t i = 0; i < d.n_rows; i++) {
+            const struct at_row *was = &whole.rows[i], *is = &d.rows[i];
+            const uint32_t n = was->n_prefix;
+            const bool apart =
+                (n + was->segment[0].n > p.long_from) != (n + was->segment[1].n > p.long_from);
+            want += apart;
+            assert_true(n > 0);
+            assert_int_equal(is->n_prefix, apart ? 0 : n);
+            for (uint32_t k = 0; k < 2; k++) {
+                const struct at_segment *a = &was->segment[k], *b = &is->segment[k];
+                const uint32_t before = apart ? n : 0;
+                assert_int_equal(b->n, before + a->n);
+                assert_int_equal(b->n_targets, a->n_targets);
+                assert_memory_equal(b->ids, was->prefix, before * sizeof *b->ids);
+                assert_memory_equal(b->ids + before, a->ids, a->n * sizeof *a->ids);
+                assert_memory_equal(b->targets + before, a->targets, a->n);
+                for (uint32_t t = 0; t < before; t++)
+                    assert_int_equal(b->targets[t], 0);
+            }
+        }
+        assert_int_equal(d.n_apart, want);
+        most = want > most ? want : most;
+        n_apart += want;
+        at_dataset_release(&d);
+    }
+    assert_true(most > 0 && n_apart < 39 * whole.n_rows);
+    p.long_from = whole.rows[1].n_prefix + whole.rows[1].segment[1].n;
+    p.prompt_targets = true;
+    assert_int_equal(load_text(&d, text, &p), AT_DATA);
+    assert_non_null(strstr(at_message(), "line 2: one side has more than"));
+    at_dataset_release(&whole);
+}
+
 static void dataset_digest_sees_every_change(void **state)
 {
     static const char *const texts[] = {
@@ -248,6 +298,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dataset_counts_moved_and_unshared_prompts),
+        cmocka_unit_test(dataset_takes_pairs_of_other_angles_apart),
         cmocka_unit_test(dataset_digest_sees_every_change),
         cmocka_unit_test(dataset_of_many_lines_keeps_their_order),
         cmocka_unit_test(dataset_of_pairs_taken_apart_comes_in_blocks),
