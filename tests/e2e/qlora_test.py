@@ -2,7 +2,7 @@
 # labels: gpu
 """QLoRA: DPO on a quantised base is DPO on the base's values. qlora_test.py SOURCE_DIR BUILD_DIR
 
-Three steps on Q4_0, Q4_K (GGUF), NF4 and INT8 (as bitsandbytes publishes them), each beside the same run on an F32
+Three steps on Q4_0, Q4_K (GGUF), NF4 and INT8 (as bitsandbytes publishes them), Q4_0 and NF4 of fused matrices, each beside the same run on an F32
 model of the values that the blocks stand for: every logged number agrees to 1e-5. Then load_in_4bit and
 load_in_8bit of a plain model: memory, the record, what adapter_config.json calls the base.
 """
@@ -78,6 +78,11 @@ def at_load(folder):
               and error[0] < record["quantised"]["relative_error"] < error[1] and f"were {name}" in said)
         config = json.loads((folder / name / "adapter_config.json").read_text())
         check(f"{name}: the adapter's base is the plain model", config["base_model_name_or_path"] == str(model))
+    fused = tiny_model.plain_folder(folder / "fused", TOKENIZER, family="phi3")
+    dpo(fused, folder / "fused_nf4", 1, "--load_in_4bit", "true")
+    record = json.loads((folder / "fused_nf4" / "run.json").read_text())
+    check(f"fused matrices are rounded at load: {record['quantised']}",
+          record["quantised"]["type"] == "NF4" and 0.05 < record["quantised"]["relative_error"] < 0.15)
     both = ["--load_in_4bit", "true", "--load_in_8bit", "true"]
     said = attune("dpo", "--model_name_or_path", model, "--output_dir", folder / "no", *OPTIONS, *both, code=2)
     check("both at once are refused", "exclude each other" in said)
@@ -88,11 +93,13 @@ with tempfile.TemporaryDirectory() as name:
     for kind in ["Q4_0", "Q4_K"]:
         compare(folder, kind, *tiny_model.gguf_pair(folder, kind, width=256 if kind == "Q4_K" else 64))
     compare(folder, "NF4", *tiny_model.nf4_pair(folder, TOKENIZER, width=64))
+    compare(folder, "fused_Q4_0", *tiny_model.gguf_pair(folder, "Q4_0", width=64, family="phi3"))
+    compare(folder, "fused_NF4", *tiny_model.nf4_pair(folder, TOKENIZER, width=64, family="phi3"))
     compare(folder, "INT8", *tiny_model.int8_pair(folder, TOKENIZER, width=64))
     at_load(folder)
-    said = attune("dpo", "--model_name_or_path", folder / "nf4", "--output_dir", folder / "no", *OPTIONS,
+    said = attune("dpo", "--model_name_or_path", folder / "llama_nf4", "--output_dir", folder / "no", *OPTIONS,
                   "--load_in_4bit", "true", code=2)
     check("a base of 4 bits is not quantised again", "is quantised already" in said)
-    said = attune("inspect", folder / "nf4")
+    said = attune("inspect", folder / "llama_nf4")
     check("inspect shows the type", "NF4" in said)
 sys.exit(1 if failures else 0)

@@ -1,4 +1,4 @@
-"""Tiny Llama models of whole blocks, written without any library: folders of safetensors and GGUF files,
+"""Tiny Llama and Phi-3 models of whole blocks, written without any library: folders of safetensors and GGUF files,
 with random weights in the formats that the tests need, and the values that these weights stand for."""
 import array
 import json
@@ -8,10 +8,16 @@ import shutil
 import struct
 
 LAYERS, HEADS, KV_HEADS, VOCABULARY = 1, 4, 2, 197
-NAMES = {  # of a layer: Hugging Face, GGUF, shape in widths
-    "self_attn.q_proj": ("attn_q", 1, 1), "self_attn.k_proj": ("attn_k", 0.5, 1),
-    "self_attn.v_proj": ("attn_v", 0.5, 1), "self_attn.o_proj": ("attn_output", 1, 1),
-    "mlp.gate_proj": ("ffn_gate", 1, 1), "mlp.up_proj": ("ffn_up", 1, 1), "mlp.down_proj": ("ffn_down", 1, 1),
+NAMES = {  # family -> of a layer: Hugging Face, GGUF, shape in widths
+    "llama": {
+        "self_attn.q_proj": ("attn_q", 1, 1), "self_attn.k_proj": ("attn_k", 0.5, 1),
+        "self_attn.v_proj": ("attn_v", 0.5, 1), "self_attn.o_proj": ("attn_output", 1, 1),
+        "mlp.gate_proj": ("ffn_gate", 1, 1), "mlp.up_proj": ("ffn_up", 1, 1), "mlp.down_proj": ("ffn_down", 1, 1),
+    },
+    "phi3": {  # fused: rows of q, k, v; of gate, up
+        "self_attn.qkv_proj": ("attn_qkv", 2, 1), "self_attn.o_proj": ("attn_output", 1, 1),
+        "mlp.gate_up_proj": ("ffn_up", 2, 1), "mlp.down_proj": ("ffn_down", 1, 1),
+    },
 }
 GGUF_TYPES = {"F32": 0, "Q4_0": 2, "Q4_K": 12}
 NF4 = [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
@@ -79,10 +85,10 @@ BLOCKS = {"F32": f32_blocks, "Q4_0": q4_0, "Q4_K": q4_k}
 # ---- files ----
 
 
-def layers(width):
+def layers(width, family="llama"):
     """(Hugging Face's name, GGUF's name, rows, columns) of every linear layer."""
     for layer in range(LAYERS):
-        for name, (gguf, rows, cols) in NAMES.items():
+        for name, (gguf, rows, cols) in NAMES[family].items():
             yield (f"model.layers.{layer}.{name}.weight", f"blk.{layer}.{gguf}.weight",
                    int(rows * width), int(cols * width))
 
@@ -98,17 +104,17 @@ def others(rng, width):
     return out
 
 
-def write_gguf(path, width, tensors):
+def write_gguf(path, width, tensors, family="llama"):
     """tensors: (name, shape in PyTorch's order, type's name, bytes)."""
     def text(s):
         return struct.pack("<Q", len(s)) + s.encode()
 
-    items = [text("general.architecture") + struct.pack("<I", 8) + text("llama")]
+    items = [text("general.architecture") + struct.pack("<I", 8) + text(family)]
     for key, value in {"block_count": LAYERS, "context_length": 256, "embedding_length": width,
                        "feed_forward_length": width, "attention.head_count": HEADS,
                        "attention.head_count_kv": KV_HEADS}.items():
-        items.append(text(f"llama.{key}") + struct.pack("<II", 4, value))
-    items.append(text("llama.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-5))
+        items.append(text(f"{family}.{key}") + struct.pack("<II", 4, value))
+    items.append(text(f"{family}.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-5))
     out = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(items)) + b"".join(items))
     at = 0
     for name, shape, kind, data in tensors:
@@ -138,27 +144,27 @@ def write_folder(folder, width, tensors, tokenizer, config=None):
         shutil.copy(pathlib.Path(tokenizer) / name, folder / name)
 
 
-def gguf_pair(folder, kind, width=256, seed=1):
+def gguf_pair(folder, kind, width=256, seed=1, family="llama"):
     """A GGUF file of that type, and one with its values as F32."""
     rng = random.Random(seed)
     plain = [(gguf, shape, "F32", values.tobytes()) for gguf, shape, values in others(rng, width).values()]
     packed, values = list(plain), list(plain)
-    for _, name, rows, cols in layers(width):
+    for _, name, rows, cols in layers(width, family):
         raw, exact = BLOCKS[kind](rng, rows * cols)
         packed.append((name, [rows, cols], kind, raw))
         values.append((name, [rows, cols], "F32", exact.tobytes()))
-    paths = folder / f"{kind}.gguf", folder / f"{kind}_values.gguf"
+    paths = folder / f"{family}_{kind}.gguf", folder / f"{family}_{kind}_values.gguf"
     for path, tensors in zip(paths, [packed, values]):
-        write_gguf(path, width, tensors)
+        write_gguf(path, width, tensors, family)
     return paths
 
 
-def nf4_pair(folder, tokenizer, width=256, seed=1):
+def nf4_pair(folder, tokenizer, width=256, seed=1, family="llama"):
     """A folder as bitsandbytes publishes it, and one with its values as F32."""
     rng = random.Random(seed)
     plain = {name: ("F32", shape, values.tobytes()) for name, (_, shape, values) in others(rng, width).items()}
     packed, values = dict(plain), dict(plain)
-    for name, _, rows, cols in layers(width):
+    for name, _, rows, cols in layers(width, family):
         codes, scales, exact = nf4(rng, rows * cols)
         state = json.dumps({"quant_type": "nf4", "blocksize": 64, "dtype": "float32", "shape": [rows, cols]}).encode()
         packed[name] = ("U8", [len(codes), 1], codes)
@@ -166,10 +172,10 @@ def nf4_pair(folder, tokenizer, width=256, seed=1):
         packed[f"{name}.quant_map"] = ("F32", [16], f32(NF4).tobytes())
         packed[f"{name}.quant_state.bitsandbytes__nf4"] = ("U8", [len(state)], state)
         values[name] = ("F32", [rows, cols], exact.tobytes())
-    write_folder(folder / "nf4", width, packed, tokenizer,
-                 {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}})
-    write_folder(folder / "nf4_values", width, values, tokenizer)
-    return folder / "nf4", folder / "nf4_values"
+    write_folder(folder / f"{family}_nf4", width, packed, tokenizer,
+                 {"model_type": family, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}})
+    write_folder(folder / f"{family}_nf4_values", width, values, tokenizer, {"model_type": family})
+    return folder / f"{family}_nf4", folder / f"{family}_nf4_values"
 
 
 def int8_pair(folder, tokenizer, width=256, seed=1):
@@ -192,10 +198,10 @@ def int8_pair(folder, tokenizer, width=256, seed=1):
     return folder / "int8", folder / "int8_values"
 
 
-def plain_folder(folder, tokenizer, width=64, seed=1):
+def plain_folder(folder, tokenizer, width=64, seed=1, family="llama"):
     rng = random.Random(seed)
     tensors = {name: ("F32", shape, values.tobytes()) for name, (_, shape, values) in others(rng, width).items()}
-    for name, _, rows, cols in layers(width):
+    for name, _, rows, cols in layers(width, family):
         tensors[name] = ("F32", [rows, cols], f32_blocks(rng, rows * cols)[0])
-    write_folder(folder, width, tensors, tokenizer)
+    write_folder(folder, width, tensors, tokenizer, {"model_type": family})
     return folder
