@@ -36,7 +36,8 @@ struct at_labels {
     uint32_t n_annotators;
     struct decision *decisions[MAX_ANNOTATORS]; /* (n) each */
     uint32_t done;
-    struct at_log *log; /* NULL: to be opened with `bytes`, which are whole lines */
+    struct at_lock *lock; /* one process at a time writes the log */
+    struct at_log *log;   /* NULL: to be opened with `bytes`, which are whole lines */
     uint64_t bytes;
 };
 
@@ -309,6 +310,8 @@ AT_CHECKED at_labels_open(struct at_labels **out, const struct at_labels_params 
     TRY(read_pairs(l, p->path));
     TRY(make_order(l));
     TRY(find_annotator(&who, l, p->annotator));
+    if (!p->reads)
+        TRY(at_lock_take(&l->lock, p->log));
     TRY(read_log(l));
     if (!p->reads)
         TRY(at_log_open(&l->log, p->log, l->bytes));
@@ -334,6 +337,7 @@ void at_labels_close(struct at_labels **labels)
         at_free(&l->decisions[who]);
     }
     at_log_close(&l->log);
+    at_lock_release(&l->lock);
     at_arena_release(&l->arena);
     at_free(labels);
 }
@@ -566,6 +570,8 @@ static cJSON *decided_row(const struct pair *pair, enum at_label_choice winner, 
     }
     cJSON_AddItemToObject(row, "chosen", sides[0]);
     cJSON_AddItemToObject(row, "rejected", sides[1]);
+    if (winner == AT_LABEL_SECOND || edit) /* it was of the other side, or of another text */
+        cJSON_DeleteItemFromObjectCaseSensitive(row, "margin");
     cJSON_DeleteItemFromObjectCaseSensitive(row, "reviewed");
     cJSON_AddBoolToObject(row, "reviewed", true);
     return row;
@@ -582,21 +588,28 @@ static AT_CHECKED put_row(struct at_writer *writer, struct at_buf *text, cJSON *
     return at_writer_put(writer, text->data, text->n);
 }
 
+static enum at_label_choice other_side(enum at_label_choice side)
+{
+    return side == AT_LABEL_FIRST ? AT_LABEL_SECOND : AT_LABEL_FIRST;
+}
+
 static AT_CHECKED export_pair(struct at_labels_counts *c, const struct at_labels *l, uint32_t pair,
                               struct at_writer *writer, struct at_buf *text)
 {
     enum at_status st = AT_OK;
     uint32_t votes[AT_COUNT(choices)] = { 0 };
+    enum at_label_choice winner;
 
     for (uint32_t who = 0; who < l->n_annotators; who++)
         if (l->decisions[who][pair].json)
             votes[l->decisions[who][pair].choice]++;
-    if (votes[AT_LABEL_FIRST] == votes[AT_LABEL_SECOND]) {
-        *(votes[AT_LABEL_FIRST] > 0 ? &c->n_split : &c->n_undecided) += 1;
+    winner = votes[AT_LABEL_FIRST] > votes[AT_LABEL_SECOND] ? AT_LABEL_FIRST : AT_LABEL_SECOND;
+    if (votes[winner] == 0) {
+        c->n_undecided++;
+    } else if (votes[winner] <= votes[other_side(winner)] || votes[winner] <= votes[AT_LABEL_TIE]) {
+        c->n_split++;
     } else {
-        const bool first = votes[AT_LABEL_FIRST] > votes[AT_LABEL_SECOND];
-        TRY(put_row(writer, text,
-                    decided_row(&l->pairs[pair], first ? AT_LABEL_FIRST : AT_LABEL_SECOND, NULL)));
+        TRY(put_row(writer, text, decided_row(&l->pairs[pair], winner, NULL)));
         c->n_rows++;
     }
     for (uint32_t who = 0; who < l->n_annotators; who++) {

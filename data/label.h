@@ -29,8 +29,9 @@ struct at_labels_params {
     bool reads;    /* the log is read only, and must exist */
 };
 struct at_labels;
-/* AT_DATA with its place for a wrong pair or line of the log, a log of another file, or one that
- * holds reviews where labels are wanted and the other way round. */
+/* AT_CANNOT_WRITE when another process has the log. AT_DATA with its place for a wrong pair or line
+ * of the log, a log of another file, or one that holds reviews where labels are wanted and the
+ * other way round. */
 AT_CHECKED at_labels_open(struct at_labels **out, const struct at_labels_params *params);
 void at_labels_close(struct at_labels **labels);
 uint32_t at_labels_count(const struct at_labels *labels);
@@ -55,9 +56,9 @@ struct at_labels_counts {
     uint32_t n_undecided; /* ties, skipped, or not seen by anyone: left out */
 };
 /* Writes the decided pairs in TRL's keys, in the file's order, marked "reviewed": true: the side
- * that most annotators chose as chosen; behind a pair, one for every edit with the edit as chosen
- * and what it was made of as rejected. AT_CANNOT_WRITE when `path` exists; AT_DATA when nothing was
- * decided. */
+ * that more annotators chose than the other, and than found both equal, as chosen; behind a pair,
+ * one for every edit with the edit as chosen and what it was made of as rejected. AT_CANNOT_WRITE
+ * when `path` exists; AT_DATA when nothing was decided. */
 AT_CHECKED at_labels_export(struct at_labels_counts *out, const struct at_labels *labels,
                             const char *path);
 

@@ -38,6 +38,12 @@ AT_CHECKED at_log_put(struct at_log *log, const void *bytes, size_t n);
 AT_CHECKED at_log_sync(struct at_log *log, uint64_t *out_bytes); /* all on the disk; its size */
 void at_log_close(struct at_log **inout);
 
+/* A file that one process at a time has, created where it is missing; AT_CANNOT_WRITE when another
+ * has it. Released, too, when the process ends, however it does. */
+struct at_lock;
+AT_CHECKED at_lock_take(struct at_lock **out, const char *path);
+void at_lock_release(struct at_lock **inout);
+
 bool at_path_exists(const char *path);
 bool at_path_is_dir(const char *path);
 bool at_dir_is_empty(const char *path);     /* true too when it does not exist */
@@ -69,6 +75,8 @@ uint64_t at_disk_free_bytes(const char *dir);
 bool at_stream_is_terminal(int fd);
 /* SIGINT and SIGTERM set a flag once; the second one ends the process at once. */
 void at_signals_install(void);
+/* From now on a signal ends a read that waits for input. */
+void at_signals_interrupt_reads(void);
 int at_signal_pending(void); /* 0, SIGINT or SIGTERM */
 /* AT_OK, or AT_INTERRUPTED or AT_TERMINATED when a signal is pending; sets no message. */
 enum at_status at_signal_status(void);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -237,6 +238,42 @@ enum at_status at_file_write_atomic(const char *path, const void *bytes, size_t 
 done:
     at_writer_close(&writer);
     return st;
+}
+
+struct at_lock {
+    int fd;
+};
+
+enum at_status at_lock_take(struct at_lock **out, const char *path)
+{
+    enum at_status st = AT_OK;
+    struct at_lock *lock = NULL;
+
+    *out = NULL;
+    TRY(at_alloc(&lock, 1, sizeof *lock));
+    lock->fd = open(path, O_RDONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (lock->fd < 0)
+        TRY(fail_write(path, errno));
+    if (flock(lock->fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK)
+            TRY(fail_write(path, errno));
+        FAIL(AT_CANNOT_WRITE,
+             "%s: another process writes it; wait for its end, or name another "
+             "file",
+             path);
+    }
+    *out = lock;
+    lock = NULL;
+done:
+    at_lock_release(&lock);
+    return st;
+}
+
+void at_lock_release(struct at_lock **inout)
+{
+    if (*inout && (*inout)->fd >= 0)
+        close((*inout)->fd);
+    at_free(inout);
 }
 
 struct at_log {

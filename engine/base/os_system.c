@@ -174,6 +174,15 @@ void at_signals_install(void)
         AT_BUG("sigaction: %s", strerror(errno));
 }
 
+void at_signals_interrupt_reads(void)
+{
+    struct sigaction action = { .sa_handler = on_signal };
+
+    sigemptyset(&action.sa_mask);
+    if (sigaction(SIGINT, &action, NULL) != 0 || sigaction(SIGTERM, &action, NULL) != 0)
+        AT_BUG("sigaction: %s", strerror(errno));
+}
+
 int at_signal_pending(void)
 {
     return pending_signal;

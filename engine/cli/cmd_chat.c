@@ -2,6 +2,7 @@
 #include "prompts.h"
 #include "reply.h"
 
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,29 +69,43 @@ static void drop(struct chat *c, size_t begin, size_t n)
     c->n -= n;
 }
 
+/* What is said about the chat itself, whatever --quiet says: it was asked for. */
+static void AT_PRINTF(1, 2) tell(const char *format, ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    vfprintf(stderr, format, list);
+    va_end(list);
+    fputc('\n', stderr);
+}
+
 /* The conversation as ids, the only item of `prompts`; the oldest turns go where it has no room for
- * a reply. */
+ * a reply, or at least for a quarter of the context. A message that has no room alone is AT_DATA,
+ * and then nothing goes. */
 static AT_CHECKED render(struct chat *c)
 {
     const uint32_t max_new = (uint32_t)c->params.number[CLI_MAX_NEW_TOKENS];
+    const uint32_t room = max_new < c->positions / 4 ? max_new : c->positions / 4;
+    size_t begin = 0;
     enum at_status st;
-    size_t dropped = 0;
 
-    for (;;) {
+    while (c->n - begin >= CLI_MAX_MESSAGES)
+        begin += 2;
+    for (;; begin += 2) {
         c->prompts.n = 0;
         c->prompts.system = c->system;
-        TRY(cli_prompts_add_messages(&c->prompts, c->messages, c->n));
-        if (c->prompts.items[0].n + max_new <= c->positions || c->n < 3)
+        TRY(cli_prompts_add_messages(&c->prompts, c->messages + begin, c->n - begin));
+        if (c->prompts.items[0].n + room <= c->positions || c->n - begin < 3)
             break;
-        drop(c, 0, 2);
-        dropped++;
     }
-    if (dropped > 0)
-        cli_note("(the oldest %zu turns are forgotten: the context has %u tokens)", dropped,
-                 c->positions);
     if (c->prompts.items[0].n >= c->positions)
         FAIL(AT_DATA, "the message has %u tokens with what belongs to it; the context has %u",
              c->prompts.items[0].n, c->positions);
+    if (begin > 0)
+        cli_note("(the oldest %zu turns are forgotten: the context has %u tokens and %d messages)",
+                 begin / 2, c->positions, CLI_MAX_MESSAGES);
+    drop(c, 0, begin);
 done:
     return st;
 }
@@ -99,7 +114,7 @@ done:
 static AT_CHECKED answer(struct chat *c, const char *text)
 {
     enum at_status st;
-    const size_t before = c->n;
+    bool asked = false;
     struct at_ids ids = { .n = 0 };
     enum at_generation_end end = AT_END_LENGTH;
     struct at_generation what = { .prompt_index = c->n_turns++,
@@ -111,6 +126,7 @@ static AT_CHECKED answer(struct chat *c, const char *text)
     const double begin_s = at_now_s();
 
     TRY(add(c, "user", text));
+    asked = true;
     TRY(render(c));
     what.prompt = c->prompts.items[0].ids;
     what.n_prompt = c->prompts.items[0].n;
@@ -120,15 +136,17 @@ static AT_CHECKED answer(struct chat *c, const char *text)
     TRY(at_generate(c->generator, &ids, &end, &what));
     cli_reply_end(&c->reply);
     TRY(add(c, "assistant", c->reply.text.data));
+    asked = false;
     printf("\n");
     if (fflush(stdout) != 0)
         FAIL(AT_IO, "standard output cannot be written");
-    cli_detail("(%u tokens read, %zu written, %.1f tokens/s%s)", what.n_prompt, ids.n,
-               (double)ids.n / (at_now_s() - begin_s + 1e-9),
-               end == AT_END_LENGTH ? "; cut at its length" : "");
+    if (end == AT_END_LENGTH)
+        cli_note("(cut after %zu tokens: /set max_new_tokens N)", ids.n);
+    cli_detail("(%u tokens read, %zu written, %.1f tokens/s)", what.n_prompt, ids.n,
+               (double)ids.n / (at_now_s() - begin_s + 1e-9));
 done:
-    if (st != AT_OK && c->n > before)
-        drop(c, before, c->n - before);
+    if (asked)
+        drop(c, c->n - 1, 1);
     at_ids_release(&ids);
     return st;
 }
@@ -138,11 +156,11 @@ done:
 static void tell_adapters(const struct chat *c)
 {
     for (size_t i = 0; i < c->n_adapters; i++)
-        cli_note("%s %zu  %s", c->on[i] ? "on " : "off", i + 1, c->adapters[i]);
+        tell("%s %zu  %s", c->on[i] ? "on " : "off", i + 1, c->adapters[i]);
     if (c->n_adapters == 0)
-        cli_note("no adapter was opened: attune chat MODEL --adapter DIR");
+        tell("no adapter was opened: attune chat MODEL --adapter DIR");
     else
-        cli_note("scale %g", c->scale);
+        tell("scale %g", c->scale);
 }
 
 /* "", "all", "none" or numbers. */
@@ -203,7 +221,7 @@ static AT_CHECKED slash_set(struct chat *c, const char *text)
     else if (n > 0)
         FAIL(AT_USAGE, "/set NAME VALUE: the value is missing");
     TRY(cli_reply_params_tell(&told, &c->params));
-    cli_note("%s", told.data);
+    tell("%s", told.data);
 done:
     at_buf_release(&told);
     at_buf_release(&name);
@@ -264,7 +282,7 @@ static AT_CHECKED slash_save(struct chat *c, const char *text)
     at_buf_puts(&line, "\n");
     TRY(at_buf_status(&line));
     TRY(at_file_write_atomic(text, line.data, line.n));
-    cli_note("%s: this conversation is its last line", text);
+    tell("%s: this conversation is its last line", text);
 done:
     cJSON_Delete(row);
     at_buf_release(&line);
@@ -301,7 +319,7 @@ static AT_CHECKED slash_help(struct chat *c, const char *text)
     (void)c;
     (void)text;
     for (size_t i = 0; i < AT_COUNT(slashes); i++)
-        cli_note("/%s %s", slashes[i].name, slashes[i].help);
+        tell("/%s %s", slashes[i].name, slashes[i].help);
     return AT_OK;
 }
 
@@ -359,12 +377,12 @@ done:
     return st;
 }
 
-/* What one cannot go on from: anything but a wrong command or a message that has no room. */
+/* What one cannot go on from: anything but a wrong command or a message that is refused. */
 static AT_CHECKED go_on(enum at_status st)
 {
     if (st != AT_USAGE && st != AT_DATA && st != AT_CANNOT_WRITE)
         return st;
-    cli_note("%s", at_message());
+    tell("%s", at_message());
     return AT_OK;
 }
 
@@ -375,7 +393,11 @@ static AT_CHECKED talk(struct chat *c)
     bool more = true;
 
     while (!c->quits) {
-        TRY(go_on(read_message(&text, &more)));
+        st = read_message(&text, &more);
+        if (st != AT_OK) {
+            TRY(go_on(st));
+            continue;
+        }
         if (!more)
             break;
         if (text.data[0] == '/' && text.data[1] != '/')
@@ -447,6 +469,7 @@ enum at_status cli_chat(struct cli_args *args)
     if (system)
         TRY(copy_text(&c.system, system));
     TRY(open_model(&c));
+    at_signals_interrupt_reads();
     c.reply =
         (struct cli_reply){ .tokenizer = c.bundle.tokenizer, .params = &c.params, .shows = true };
     TRY(talk(&c));

@@ -91,18 +91,20 @@ done:
 static void tell_address(void *context, const char *url)
 {
     const struct cli_args *args = context;
+    enum at_status st = AT_OK;
     cJSON *json = NULL;
 
-    if (!cli_flag_on(args, "json")) {
-        cli_note("open       %s", url);
-        cli_note("           this machine alone can; Ctrl-C stops, and the same command goes on");
-        return;
+    if (cli_flag_on(args, "json")) {
+        json = cJSON_CreateObject();
+        cJSON_AddStringToObject(json, "url", url);
+        st = cli_print_line(json);
+        cJSON_Delete(json);
+    } else {
+        cli_note("open this; this machine alone can. Ctrl-C stops, and the same command goes on");
+        printf("%s\n", url);
     }
-    json = cJSON_CreateObject();
-    cJSON_AddStringToObject(json, "url", url);
-    if (cli_print_line(json) != AT_OK || fflush(stdout) != 0)
+    if (st != AT_OK || fflush(stdout) != 0)
         at_warn("stdout", "the address cannot be written");
-    cJSON_Delete(json);
 }
 
 static AT_CHECKED serve(struct cli_args *args, struct at_labels *labels,

@@ -147,8 +147,11 @@ static void put_fish(void)
         snprintf(first, sizeof first, "%.*s", (int)strcspn(c->name, " "), c->name);
         if (second) {
             printf("complete -c attune -n __fish_use_subcommand -f -a %s\n", first);
-            printf("complete -c attune -n '__fish_seen_subcommand_from %s' -f -a %s -d ", first,
-                   second + 1);
+            printf("complete -c attune -n '__fish_seen_subcommand_from %s; and not "
+                   "__fish_seen_subcommand_from",
+                   first);
+            put_first_words(first);
+            printf("' -f -a %s -d ", second + 1);
         } else {
             printf("complete -c attune -n __fish_use_subcommand -f -a %s -d ", first);
         }

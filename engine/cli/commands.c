@@ -74,7 +74,7 @@ static const struct cli_flag export_flags[] = {
 static const struct cli_flag chat_flags[] = {
     { "adapter", "DIR", "PEFT folder; may be given several times, bottom first" },
     { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" },
-    { "chat_template", "FILE", "chat template instead of the model's" },
+    { "chat_template", "FILE|NAME", "chat template instead of the model's default" },
     { "context", "N", "tokens of the conversation at most (default 4096, or the model's)" },
     DEVICE,
     { "max_new_tokens", "N", "length of a reply at most (default 128)" },
@@ -177,7 +177,7 @@ static const struct cli_command commands[] = {
           "buffers) and prints per kernel and shape: calls, time, share, rates and their share\n"
           "of the peaks; bytes are those of the buffers bound. Attention's rates count every\n"
           "pair of a slab; the useful operations of a step, whose formula stands in\n"
-          "engine/train/useful.h, only the pairs that the rows read.",
+          "engine/train/useful.h, only the pairs that the rows read.\n",
       FLAGS(bench_flags),
       .n_positional = 1,
       .config = true,
@@ -223,8 +223,8 @@ static const struct cli_command commands[] = {
       .config = true,
       .run = cli_method },
     { .name = "data convert",
-      .usage =
-          "FILE ... --output FILE [--to FORM] [--from FORM] [--columns KEY=NAME,...] [--plain]",
+      .usage = "FILE ... --output FILE [--to FORM] [--from FORM] [--columns KEY=NAME,...] "
+               "[--plain] [--system HOW]",
       .help = "rows of another tool or a table as rows to train with, and back",
       .detail =
           "Reads JSON Lines, .csv and .tsv, packed with gzip or Zstandard or not. Forms: "

@@ -106,13 +106,19 @@ static void option_of_key(struct cli_option *out, struct at_buf *text, const str
         out->words = out->value;
 }
 
+/* "auto|baseline"; what is in capitals stands for something. */
+static bool are_words(const char *value)
+{
+    return value && strchr(value, '|') && !strpbrk(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+}
+
 bool cli_option_get(struct cli_option *out, struct at_buf *text, const struct cli_command *c,
                     size_t i)
 {
     if (i < c->n_flags) {
         const struct cli_flag *f = &c->flags[i];
         *out = (struct cli_option){ .name = f->name, .value = f->value, .help = f->help };
-        out->words = f->value && strchr(f->value, '|') ? f->value : NULL;
+        out->words = are_words(f->value) ? f->value : NULL;
         return true;
     }
     i -= c->n_flags;

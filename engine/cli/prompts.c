@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_MESSAGES = 256 };
-
 AT_CHECKED cli_prompts_add_ids(struct cli_prompts *s, const int32_t *ids, size_t n)
 {
     enum at_status st = AT_OK;
@@ -44,13 +42,13 @@ AT_CHECKED cli_prompts_add_messages(struct cli_prompts *s, const struct at_messa
                                     size_t n)
 {
     enum at_status st = AT_OK;
-    struct at_message all[MAX_MESSAGES + 1];
+    struct at_message all[CLI_MAX_MESSAGES + 1];
     struct at_chat_request request = { .messages = all, .add_generation_prompt = true };
     const bool system = s->system && (n == 0 || strcmp(messages[0].role, "system") != 0);
     struct at_buf text = { 0 };
 
-    if (n > MAX_MESSAGES)
-        FAIL(AT_DATA, "a conversation of more than %d messages", MAX_MESSAGES);
+    if (n > CLI_MAX_MESSAGES)
+        FAIL(AT_DATA, "a conversation of more than %d messages", CLI_MAX_MESSAGES);
     if (!s->bundle->chat)
         FAIL(AT_DATA, "%s; --raw takes prompts as plain text, --chat_template names a template",
              s->bundle->chat_problem ? s->bundle->chat_problem : "the model has no chat template");
@@ -78,11 +76,11 @@ AT_CHECKED cli_prompts_add(struct cli_prompts *s, const char *text)
 static AT_CHECKED add_list(struct cli_prompts *s, const cJSON *list, const char *name)
 {
     enum at_status st = AT_OK;
-    struct at_message messages[MAX_MESSAGES];
+    struct at_message messages[CLI_MAX_MESSAGES];
     size_t n = 0;
 
-    if (cJSON_GetArraySize(list) > MAX_MESSAGES) /* `messages` holds no more */
-        FAIL(AT_DATA, "%s: more than %d messages", name, MAX_MESSAGES);
+    if (cJSON_GetArraySize(list) > CLI_MAX_MESSAGES) /* `messages` holds no more */
+        FAIL(AT_DATA, "%s: more than %d messages", name, CLI_MAX_MESSAGES);
     for (const cJSON *m = list->child; m; m = m->next, n++) {
         TRY(at_json_need_string(&messages[n].role, m, "role", name));
         TRY(at_json_need_string(&messages[n].content, m, "content", name));

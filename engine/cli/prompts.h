@@ -4,6 +4,7 @@
 
 #include "bundle.h"
 
+enum { CLI_MAX_MESSAGES = 256 }; /* of a conversation */
 struct cli_prompt {
     int32_t *ids;
     uint32_t n;
@@ -24,7 +25,7 @@ AT_CHECKED cli_prompts_open(struct cli_prompts *prompts, const struct at_bundle 
 void cli_prompts_release(struct cli_prompts *prompts);
 /* A user's message, or with `raw` or without a template a text. */
 AT_CHECKED cli_prompts_add(struct cli_prompts *prompts, const char *text);
-/* A conversation. */
+/* A conversation of at most CLI_MAX_MESSAGES (AT_DATA). */
 AT_CHECKED cli_prompts_add_messages(struct cli_prompts *prompts, const struct at_message *messages,
                                     size_t n);
 /* Ids as they are. */

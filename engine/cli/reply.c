@@ -70,7 +70,7 @@ AT_CHECKED cli_reply_params_set(struct cli_reply_params *p, const char *name, co
 AT_CHECKED cli_reply_params_tell(struct at_buf *out, const struct cli_reply_params *p)
 {
     for (size_t i = 0; i < CLI_REPLY_NUMBERS; i++)
-        at_buf_printf(out, "%s%s %g", i > 0 ? ", " : "", numbers[i].name, p->number[i]);
+        at_buf_printf(out, "%s%s %.10g", i > 0 ? ", " : "", numbers[i].name, p->number[i]);
     return at_buf_status(out);
 }
 

@@ -71,7 +71,7 @@ static AT_CHECKED commit(struct at_generator *g, const struct at_model_config *c
     if (need > info->memory_bytes)
         FAIL(AT_DEVICE_MEMORY,
              "generation needs %llu MiB of device memory and %llu MiB are free on %s; take a "
-             "smaller model or lower max_new_tokens",
+             "smaller model or fewer tokens (max_new_tokens, in a chat context)",
              (unsigned long long)need >> 20, (unsigned long long)info->memory_bytes >> 20,
              info->name);
     TRY(at_pool_commit(g->frozen));

@@ -152,7 +152,7 @@ const decide = (choice) => act(async () => {
     const answer = decided(choice);
     const next = await call("label", answer);
     seen = seen.filter((place) => place !== answer.place).concat(answer.place);
-    show(next.place === answer.place ? await call("next") : next);
+    show(next);
 });
 
 const back = () => act(async () => {

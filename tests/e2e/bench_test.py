@@ -78,14 +78,14 @@ def table(result):
         assert all(abs(s["of_multiply_peak"] * result["peaks"]["gflop_per_s"] - s["gflop_per_s"]) < 1e-9 for s in shapes)
     products = {s["shape"] for k in result["kernels"] if k["kernel"] == "gemm_nt" for s in k["shapes"]}
     assert len({p.split(" ", 1)[1] for p in products}) >= 3, products  # inner sizes tell shapes apart
-    assert 5 < result["peaks"]["gflop_per_s"] and 0.5 < result["peaks"]["gbyte_per_s"], result["peaks"]
+    assert 0.5 < result["peaks"]["gflop_per_s"] and 0.1 < result["peaks"]["gbyte_per_s"], result["peaks"]
 
 
 def compare(work, before):
     after = json.loads(json.dumps(before))
     after["step_time_s"] = 2 * before["step_time_s"]
     after["kernels"][0]["time_s"] += 1.5 * before["steps"]
-    after["kernels"][1]["kernel"] = "new_kernel"
+    next(k for k in after["kernels"] if k["kernel"] != before["kernels"][0]["kernel"])["kernel"] = "new_kernel"
     (work / "b.json").write_text(json.dumps(after))
     got = json.loads(run("bench", "--compare", work / "a.json", work / "b.json", "--json").stdout)
     assert got["step_time_s"]["ratio"] == 2

@@ -7,9 +7,11 @@ chat_test.py SOURCE_DIR BUILD_DIR
 import json
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
@@ -115,9 +117,26 @@ def forgets(work):
     messages = conversation(saved)
     assert messages[0]["content"] != "the message number 0 of many that fill the context"
     assert messages[-2]["content"] == "the message number 7 of many that fill the context"
+    out = chat(["hello", "x " * 400, "help", f"/save {saved}"], "--context", "128")
+    messages = conversation(saved)
+    assert [m["content"] for m in messages if m["role"] == "user"] == ["hello", "help"], "the long one alone goes"
+    check_turns(work, messages, [[], []])
     out = chat(["x " * 400, "help"], "--context", "128")
     assert "the context has 128" in out.stderr and out.stdout == generate(
         work, [{"role": "user", "content": "help"}])["text"] + "\n"
+
+
+def ends(work):
+    """A signal ends a chat that waits; what is no text is refused whole."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen([ATTUNE, "chat", MODEL], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert any("context" in line for line in process.stderr), "it opens"
+        time.sleep(0.3)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number
+    raw = subprocess.run([ATTUNE, "chat", MODEL, *LENGTH], input=b"/save \xff\nhelp\x00me\nhelp\n", capture_output=True)
+    assert raw.returncode == 0 and raw.stderr.count(b"no UTF-8 text") == 2, raw.stderr
+    assert raw.stdout.decode() == generate(work, [{"role": "user", "content": "help"}])["text"] + "\n"
 
 
 def refusals(work):
@@ -138,4 +157,5 @@ with tempfile.TemporaryDirectory() as name:
     stops(folder)
     samples(folder)
     forgets(folder)
+    ends(folder)
     refusals(folder)

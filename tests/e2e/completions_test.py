@@ -46,7 +46,7 @@ def bash(folder):
     first = {name.split()[0] for name in names}
     questions = [["attune", ""], ["attune", "da"], ["attune", "data", ""], ["attune", "dpo", "--loss_type", ""],
                  ["attune", "kto", "--loss_type", ""], ["attune", "dpo", "--use_dora", "t"], ["attune", "dpo", "a_"],
-                 ["attune", "dpo", "--beta", ""], ["attune", "dpo", "--model_name_or_path", "a_"], ["attune", "generate", "--kernels", ""]]
+                 ["attune", "dpo", "--beta", ""], ["attune", "generate", "--chat_template", "a_"], ["attune", "dpo", "--model_name_or_path", "a_"], ["attune", "generate", "--kernels", ""]]
     questions += [["attune", *name.split(), "--"] for name in names]
     got = offered(folder, questions)
     assert got[0] == first | {"--help", "--version"}, got[0] ^ first
@@ -54,9 +54,10 @@ def bash(folder):
     assert got[2] == {name.split()[1] for name in names if name.startswith("data ")} | {"--help"}
     assert {"sigmoid", "ipo", "robust"} <= got[3] and "kto" not in got[3]
     assert "kto" in got[4] and "sigmoid" not in got[4]
-    assert got[5] == {"true"} and got[6] == {"a_file.json"} and got[7] == set() and got[8] == {"a_file.json"}
-    assert got[9] == {"auto", "baseline"}
-    for name, words in zip(names, got[10:]):
+    assert got[5] == {"true"} and got[6] == {"a_file.json"} and got[7] == set() and got[9] == {"a_file.json"}
+    assert got[8] == {"a_file.json"}, "what is in capitals is no word"
+    assert got[10] == {"auto", "baseline"}
+    for name, words in zip(names, got[11:]):
         want = {"--" + flag for flag in flags(name)} | {"--help"}
         assert words == want, f"{name}: {words ^ want}"
 

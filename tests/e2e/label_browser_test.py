@@ -65,7 +65,7 @@ class Browser:
         return self.run(f"return document.getElementById('{name}').innerText")
 
     def wait(self, what, script):
-        for _ in range(200):
+        for _ in range(1200):
             if self.run("return Boolean(" + script + ")"):
                 return
             time.sleep(0.05)
@@ -164,6 +164,9 @@ def narrow(browser, work):
     assert server.process.wait(timeout=20) == 143
 
 
+if "microhttpd" not in subprocess.run(["ldd", ATTUNE], capture_output=True, text=True).stdout:
+    print("skipped: built without libmicrohttpd")
+    sys.exit(125)
 for program in ("chromium", "chromedriver"):
     if not shutil.which(program):
         print(f"skipped: {program} is not installed (Debian: chromium-driver)")

@@ -16,7 +16,7 @@ SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE = BUILD / "attune"
 PAIRS = [{"prompt": [{"role": "user", "content": f"question {i} <b>&\u00e9"}],
           "chosen": [{"role": "assistant", "content": f"good {i}"}],
-          "rejected": [{"role": "assistant", "content": f"bad {i}"}]} for i in range(40)]
+          "rejected": [{"role": "assistant", "content": f"bad {i}"}], "margin": 1.5} for i in range(40)]
 
 
 def run(*arguments, code=0):
@@ -85,6 +85,7 @@ def blind_and_safe(work):
     before = [json.loads(line) for line in log.read_text().splitlines()[:3]]
     server = Server(pairs, "--annotator", "ann")
     assert server.ask("next") == first, "the same pair, sides alike, after a kill"
+    assert "another process writes it" in run("label", pairs, "--annotator", "bob", code=73).stderr
     places, lefts = label_all(server, lambda a, b: {"choice": "a" if a.startswith("good") else "b"}, log)
     assert len(places) == 37 and places != sorted(places, key=int), "random order"
     assert 10 <= sum(lefts) <= 27, f"{sum(lefts)} of 37 have the file's first on the left"
@@ -167,15 +168,17 @@ def two_annotators(work, pairs, log):
     for i in range(40):
         votes = [last[who][i]["choice"] for who in ("ann", "bob")]
         first, second = votes.count("first"), votes.count("second")
-        if first == second:
-            divided += first > 0
-            undecided += first == 0
+        if max(first, second) == 0:
+            undecided += 1
+        elif first == second or max(first, second) <= votes.count("tie"):
+            divided += 1
         else:
             want.append((PAIRS[i]["prompt"], *((f"good {i}", f"bad {i}") if first > second else (f"bad {i}", f"good {i}"))))
         if i == 5:
             want.append((PAIRS[5]["prompt"], "better 5", "good 5"))
     assert [(r["prompt"], text_of(r["chosen"]), text_of(r["rejected"])) for r in rows] == want
     assert all(r["reviewed"] is True for r in rows)
+    assert all(("margin" in r) == (text_of(r["rejected"]).startswith("bad")) for r in rows), "a margin of the other side"
     assert (got["rows"], got["edits"], got["divided"], got["undecided"]) == (len(want), 1, divided, undecided)
     assert divided > 0
     assert "exists already" in run("label", pairs, "--export", work / "out.jsonl", code=73).stderr
@@ -266,9 +269,13 @@ def refusals(work, pairs, log):
 
 with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    if "has no web page" in run("label", "--help").stdout:
+    probe = folder / "probe.jsonl"
+    probe.write_text(json.dumps(PAIRS[0]) + "\n")
+    built = subprocess.run(["timeout", "1", ATTUNE, "label", probe], capture_output=True, text=True)
+    if "has no web page" in built.stderr:
         print("skipped: built without libmicrohttpd")
         sys.exit(125)
+    assert built.returncode == 124 and built.stdout.startswith("http://127.0.0.1:"), built
     pairs_file, log_file = blind_and_safe(folder)
     other_orders(folder, pairs_file)
     two_annotators(folder, pairs_file, log_file)

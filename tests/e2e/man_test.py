@@ -27,6 +27,7 @@ whole = page()
 for name, text in re.findall(r"^  ([a-z_]+(?: [a-z_]+)?) {2,}(\S.*)$", help_text, re.M):
     assert text in whole, text
     one = page(*name.split())
+    assert ".fi" not in one and ".nf" not in one, name
     assert f"attune-{name.replace(' ', '-')} - {text}" in one, one[:300]
     lines = subprocess.run([ATTUNE, *name.split(), "--help"], capture_output=True, text=True, check=True).stdout
     for flag, what in re.findall(r"^  --(\S+).*? {2,}(\S.*)$", lines, re.M):
