@@ -54,19 +54,19 @@ PY
 }
 
 help_answers_at_once_without_a_gpu() {
-    local best=1000000000 begin took
+    local best=1000000 took user system limit=50 TIMEFORMAT='%3U %3S' # ms of processor time: the machine may be busy
+    grep -q '^CMAKE_C_FLAGS:.*-fsanitize' "$build_dir/CMakeCache.txt" && limit=250 # of which sanitizers take 35
     for word in --help --version 'sft --help' 'help dpo'; do
         # shellcheck disable=SC2086
         VK_DRIVER_FILES=/none VK_ICD_FILENAMES=/none run 0 $word
         [ -s "$work/out" ] || fail "attune $word: nothing on stdout"
     done
     for _ in 1 2 3 4 5 6 7 8; do
-        begin=$(date +%s%N)
-        "$attune" --help >/dev/null
-        took=$(($(date +%s%N) - begin))
+        read -r user system <<<"$({ time "$attune" --help >/dev/null; } 2>&1)"
+        took=$((10#${user/./} + 10#${system/./}))
         best=$((took < best ? took : best))
     done
-    [ "$best" -lt 50000000 ] || fail "--help takes $((best / 1000000)) ms"
+    [ "$best" -lt "$limit" ] || fail "--help takes $best ms"
     run 0 sft --help
     says out '--learning_rate'
     if grep -q -- '--beta' "$work/out"; then
