@@ -99,6 +99,7 @@ void at_adapter_release(struct at_adapter *adapter);
  * adapters' files, and head and embedding are the topmost adapter's. */
 struct at_adapter_record {
     const char *base_model; /* base_model_name_or_path */
+    const char *revision;   /* of it on the hub; NULL: none is named */
     double dropout;
     const struct at_value_head *value;   /* is written with the adapter; NULL: there is none */
     const struct at_saved_module *saved; /* AT_SAVED_COUNT of the model; NULL: none are written */

@@ -363,7 +363,11 @@ static AT_CHECKED make_config(struct at_buf *out, struct merged *m,
     put_saved(out, m);
     at_buf_printf(out, "  \"peft_type\": \"LORA\",\n  \"r\": %u,\n", m->r);
     TRY(put_pattern(out, m, "rank_pattern", m->rank, m->r));
-    at_buf_puts(out, "  \"revision\": null,\n  \"target_modules\": [");
+    if (record->revision)
+        put_text(out, "revision", record->revision);
+    else
+        at_buf_puts(out, "  \"revision\": null,\n");
+    at_buf_puts(out, "  \"target_modules\": [");
     for (size_t i = 0; i < n; i++)
         at_buf_printf(out, "%s\n    \"%s\"", i > 0 ? "," : "", targets[i]);
     at_buf_printf(out,

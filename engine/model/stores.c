@@ -197,7 +197,11 @@ static AT_CHECKED find_in_hub(struct at_found_model *out, struct at_arena *arena
                         name.file ? name.file : ""));
     if (!at_path_exists(path) || at_path_is_dir(path) == (name.file != NULL))
         FAIL(AT_NOT_FOUND, "%s: there is no %s; `%s` fetches it", text, path, fetch);
-    *out = (struct at_found_model){ .path = path, .fetch = fetch, .hub_name = name.repo };
+    *out = (struct at_found_model){ .path = path, .fetch = fetch };
+    if (!name.file)
+        out->hub_name = name.repo;
+    if (!name.file && strcmp(name.revision, "main") != 0)
+        out->revision = name.revision;
 done:
     return st;
 }

@@ -13,12 +13,14 @@
 #include "mem.h"
 
 struct at_found_model {
-    const char *path;     /* a folder or a file */
-    const char *fetch;    /* the command that fetches a store's model; NULL of a path */
-    const char *hub_name; /* "org/name" on the hub, as PEFT names a base; or NULL */
-    const char *unread;   /* ollama: kinds of layers beside the weights, "template, params", none of
-                           * which is read; NULL: there are none */
-    bool has_adapter;     /* ollama: one of them changes the weights */
+    const char *path;  /* a folder or a file */
+    const char *fetch; /* the command that fetches a store's model; NULL of a path */
+    /* "org/name" on the hub, as PEFT names a base, and the revision that was asked for, or NULL:
+     * main; without a name for a file of the hub, which PEFT cannot load. */
+    const char *hub_name, *revision;
+    const char *unread; /* ollama: kinds of layers beside the weights, "template, params", none of
+                         * which is read; NULL: there are none */
+    bool has_adapter;   /* ollama: one of them changes the weights */
 };
 /* Whether a text names a model of a store; else it is a path. */
 bool at_model_is_named(const char *text);

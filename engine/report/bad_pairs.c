@@ -8,6 +8,7 @@ const char *const pair_fate_names[PAIR_FATES] = { "learnt", "never learnt", "for
 struct reading {
     struct pairs *pairs;
     double last_step;
+    bool absolute;
     uint32_t capacity;
 };
 
@@ -50,6 +51,9 @@ static enum at_status take_line(void *context, const cJSON *line, const char *na
     if (!cJSON_IsNumber(at_json_find(line, "margin"))) /* it was not finite */
         goto done;
     TRY(at_json_get_double(&margin, line, "margin", name));
+    if (r->absolute && p->n == 0)
+        p->first = margin;
+    margin -= p->first;
     p->best = p->n == 0 || margin > p->best ? margin : p->best;
     p->was_right = p->was_right || margin > 0;
     p->last = margin;
@@ -90,22 +94,24 @@ static AT_CHECKED rank(struct pairs *p)
     TRY(at_alloc(&list, p->n, sizeof *list));
     TRY(at_alloc(&p->worst, p->n, sizeof *p->worst));
     for (uint32_t i = 0; i < p->n; i++) {
-        list[i] = (struct ranked){ p->items[i].last, i };
+        if (p->items[i].n == 0)
+            continue;
+        list[p->n_judged++] = (struct ranked){ p->items[i].last, i };
         p->items[i].fate = fate_of(&p->items[i]);
         p->count[p->items[i].fate]++;
     }
-    qsort(list, p->n, sizeof *list, by_margin);
-    for (uint32_t i = 0; i < p->n; i++)
+    qsort(list, p->n_judged, sizeof *list, by_margin);
+    for (uint32_t i = 0; i < p->n_judged; i++)
         p->worst[i] = list[i].index;
 done:
     at_free(&list);
     return st;
 }
 
-AT_CHECKED pairs_read(struct pairs *out, const char *path, double last_step)
+AT_CHECKED pairs_read(struct pairs *out, const char *path, double last_step, bool absolute)
 {
     enum at_status st = AT_OK;
-    struct reading r = { .pairs = out, .last_step = last_step };
+    struct reading r = { .pairs = out, .last_step = last_step, .absolute = absolute };
 
     TRY(report_lines(path, take_line, &r));
     TRY(rank(out));

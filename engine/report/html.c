@@ -79,6 +79,10 @@ static void put_char(struct at_buf *out, const char **at)
     case '\'':
         at_buf_puts(out, "&#39;");
         break;
+    case '\r': /* of an end of line; alone it is one */
+        if (c[1] != '\n')
+            at_buf_puts(out, "\n");
+        break;
     default:
         if ((*c < 0x20 && !strchr("\t\n", *c)) || *c == 0x7f) {
             at_buf_puts(out, "\xEF\xBF\xBD");

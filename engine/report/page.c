@@ -1,15 +1,22 @@
 #include "report_parts.h"
 
-#include <math.h>
 #include <string.h>
 
 /* ---- in plain words ---- */
 
+static bool is_number(const cJSON *object, const char *key)
+{
+    return cJSON_IsNumber(at_json_find(object, key));
+}
+
 static double number(const cJSON *object, const char *key)
 {
-    const cJSON *item = at_json_find(object, key);
+    return is_number(object, key) ? at_json_find(object, key)->valuedouble : 0;
+}
 
-    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
+static bool has_interval(const cJSON *share)
+{
+    return is_number(share, "value") && is_number(share, "low") && is_number(share, "high");
 }
 
 /* {"before": share, "after": share} of pairs, or of a reward model's; NULL: none was measured. */
@@ -17,7 +24,12 @@ static const cJSON *shares_of(const struct at_report *r)
 {
     const cJSON *shares = at_json_find(r->result, "eval_logps/accuracies");
 
-    return shares ? shares : at_json_find(r->result, "eval_accuracy");
+    if (!shares)
+        shares = at_json_find(r->result, "eval_accuracy");
+    return has_interval(at_json_find(shares, "before")) &&
+                   has_interval(at_json_find(shares, "after"))
+               ? shares
+               : NULL; /* what is not finite is null there */
 }
 
 static void say_shares(struct at_buf *out, const cJSON *shares)
@@ -43,11 +55,11 @@ static void say_loss(struct at_buf *out, const cJSON *loss)
 /* What became of the pairs that were held out. */
 static void say_pairs(struct at_buf *out, const struct pairs *p)
 {
-    const uint32_t bad = p->n - p->count[PAIR_LEARNT];
+    const uint32_t bad = p->n_judged - p->count[PAIR_LEARNT];
 
-    if (p->n == 0)
+    if (p->n_judged == 0)
         return;
-    at_buf_printf(out, " Of the pairs kept aside %u moved the way they were meant",
+    at_buf_printf(out, " Of the pairs kept aside %u ended as they were meant",
                   p->count[PAIR_LEARNT]);
     if (bad == 0)
         at_buf_puts(out, ".");
@@ -68,7 +80,7 @@ AT_CHECKED report_summary(struct at_buf *out, const struct at_report *r)
                   report_method(r)->text);
     if (shares)
         say_shares(out, shares);
-    else if (loss)
+    else if (is_number(loss, "before") && is_number(loss, "after"))
         say_loss(out, loss);
     say_pairs(out, &r->pairs);
     at_buf_printf(out, " %s", report_verdict(r)->text);

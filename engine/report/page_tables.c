@@ -152,6 +152,7 @@ AT_CHECKED page_judged(struct page *p)
 static void put_learnt(struct at_buf *out, const char *title, const cJSON *list)
 {
     const cJSON *entry = NULL;
+    bool any = false;
 
     at_buf_printf(out,
                   "<div><h3>%s</h3><table><tr><th>text</th><th class=\"n\">times</th><th "
@@ -161,12 +162,13 @@ static void put_learnt(struct at_buf *out, const char *title, const cJSON *list)
     {
         if (fabs(number(entry, "log_ratio")) < shown_from)
             continue;
+        any = true;
         at_buf_puts(out, "<tr><td><mark>");
         html_text(out, string(entry, "text"));
         at_buf_printf(out, "</mark></td><td class=\"n\">%.0f</td><td class=\"n\">%+.2f</td></tr>\n",
                       number(entry, "n"), number(entry, "log_ratio"));
     }
-    if (cJSON_GetArraySize(list) == 0)
+    if (!any)
         at_buf_puts(out, "<tr><td colspan=\"3\">none</td></tr>\n");
     at_buf_puts(out, "</table></div>\n");
 }
@@ -239,24 +241,23 @@ AT_CHECKED page_pairs(struct page *p)
     struct at_arena arena = { 0 };
     uint32_t shown = 0;
 
-    if (pairs->n == 0)
+    if (pairs->n_judged == 0)
         goto done;
     at_buf_printf(out,
                   "<section><h2>Pairs to look at</h2>\n<p>Of %u pairs kept aside: %u learnt, %u "
                   "learnt backwards (likely a label error: the two replies may be swapped), %u "
                   "forgotten (right once, wrong at the end), %u never learnt.</p>\n",
-                  pairs->n, pairs->count[PAIR_LEARNT], pairs->count[PAIR_BACKWARDS],
+                  pairs->n_judged, pairs->count[PAIR_LEARNT], pairs->count[PAIR_BACKWARDS],
                   pairs->count[PAIR_FORGOTTEN], pairs->count[PAIR_NEVER]);
-    for (uint32_t i = 0; i < pairs->n && shown < PAIRS_SHOWN; i++) {
+    for (uint32_t i = 0; i < pairs->n_judged && shown < PAIRS_SHOWN; i++) {
         const struct pair *pair = &pairs->items[pairs->worst[i]];
         if (pair->fate == PAIR_LEARNT)
             break;
         TRY(put_pair(p, &arena, pair));
         shown++;
     }
-    if (shown == PAIRS_SHOWN)
-        at_buf_puts(out,
-                    "<p class=\"soft\">The worst are shown; --json lists the worst tenth.</p>\n");
+    if (shown < pairs->n_judged - pairs->count[PAIR_LEARNT])
+        at_buf_puts(out, "<p class=\"soft\">The worst are shown; --json lists all of them.</p>\n");
     at_buf_puts(out, "</section>\n");
     TRY(at_buf_status(out));
 done:
@@ -362,8 +363,10 @@ static void put_row(struct at_buf *out, const char *name, const cJSON *value)
     at_buf_puts(out, "</td><td><code>");
     if (cJSON_IsString(value))
         html_text(out, value->valuestring);
-    else
+    else if (value)
         put_value(out, value);
+    else
+        at_buf_puts(out, "\xE2\x80\x93"); /* a dash */
     at_buf_puts(out, "</code></td>");
 }
 

@@ -162,6 +162,7 @@ static enum at_status take_learnt(void *context, const cJSON *line, const char *
 static AT_CHECKED read_run(struct at_report *r)
 {
     enum at_status st = AT_OK;
+    static const char *const objects[] = { "config", "data", "device", "digests" };
     const char *path = NULL;
     double best = INFINITY;
 
@@ -173,6 +174,9 @@ static AT_CHECKED read_run(struct at_report *r)
              "%s holds no finished run: metrics.jsonl, result.json and run.json are expected; name "
              "the output_dir of a training, of a pipeline that of one of its stages",
              r->dir);
+    for (size_t i = 0; i < AT_COUNT(objects); i++)
+        if (at_json_find(r->run, objects[i]) && !cJSON_IsObject(at_json_find(r->run, objects[i])))
+            FAIL(AT_DATA, "%s/run.json: \"%s\" must be an object", r->dir, objects[i]);
     TRY(curves_read(&r->curves, path));
     TRY(at_json_get_double(&best, r->result, "best_step", "result.json"));
     if (best ==
@@ -180,7 +184,7 @@ static AT_CHECKED read_run(struct at_report *r)
         best = INFINITY;
     TRY(find_file(&path, r, NULL, "pairs.jsonl"));
     if (path)
-        TRY(pairs_read(&r->pairs, path, best));
+        TRY(pairs_read(&r->pairs, path, best, report_method(r)->absolute));
 done:
     return st;
 }
@@ -260,18 +264,21 @@ static const struct report_words *find_words(const struct report_words *list, si
 const struct report_words *report_method(const struct at_report *r)
 {
     static const struct report_words methods[] = {
-        { "cpo", "CPO", "pairs of replies, one better than the other, without a memory of itself" },
+        { "cpo", "CPO", "pairs of replies, one better than the other, without a memory of itself",
+          true },
         { "dpo", "DPO",
           "pairs of replies, one better than the other: it was to find the better one likelier "
-          "than before, and the other less likely" },
-        { "kto", "KTO", "single replies, each marked as wanted or not wanted" },
-        { "orpo", "ORPO",
-          "pairs of replies: it was to write the better one and to avoid the other" },
+          "than before, and the other less likely",
+          false },
+        { "kto", "KTO", "single replies, each marked as wanted or not wanted", false },
+        { "orpo", "ORPO", "pairs of replies: it was to write the better one and to avoid the other",
+          true },
         { "reward", "reward model",
           "pairs of replies, one better than the other: it was to give the better one more "
-          "points" },
-        { "sft", "SFT", "replies to imitate" },
-        { "", "training", "examples" },
+          "points",
+          false },
+        { "sft", "SFT", "replies to imitate", false },
+        { "", "training", "examples", false },
     };
 
     return find_words(methods, AT_COUNT(methods),
@@ -282,15 +289,16 @@ const struct report_words *report_verdict(const struct at_report *r)
 {
     static const struct report_words verdicts[] = {
         { "better", "\xE2\x9C\x94 Better",
-          "The model is better on examples that it was not trained on." },
+          "The model is better on examples that it was not trained on.", false },
         { "worse", "\xE2\x9C\x98 Worse",
-          "The model is worse on examples that it was not trained on. Do not use it." },
+          "The model is worse on examples that it was not trained on. Do not use it.", false },
         { "not enough evidence", "? Not enough evidence",
-          "The difference could be chance. Hold out more pairs before deciding." },
+          "The difference could be chance. Hold out more pairs before deciding.", false },
         { "over budget", "! Over budget",
-          "The model moved further from where it began than was allowed." },
+          "The model moved further from where it began than was allowed.", false },
         { "", "\xE2\x80\x93 Not judged",
-          "Nothing was held out to judge by, or the state that was written was not evaluated." },
+          "Nothing was held out to judge by, or the state that was written was not evaluated.",
+          false },
     };
 
     return find_words(verdicts, AT_COUNT(verdicts),
@@ -325,11 +333,13 @@ static void add_pairs(cJSON *out, const struct at_report *r)
     const struct pairs *p = &r->pairs;
     cJSON *part = cJSON_AddObjectToObject(out, "pairs"), *list = NULL;
 
-    cJSON_AddNumberToObject(part, "n", p->n);
+    cJSON_AddNumberToObject(part, "n", p->n_judged);
     for (int k = 0; k < PAIR_FATES; k++)
         cJSON_AddNumberToObject(part, pair_fate_names[k], p->count[k]);
     list = cJSON_AddArrayToObject(part, "worst");
-    for (uint32_t i = 0; i < (p->n + 9) / 10; i++) {
+    for (uint32_t i = 0; i < p->n_judged &&
+                         (i < (p->n_judged + 9) / 10 || p->items[p->worst[i]].fate != PAIR_LEARNT);
+         i++) {
         const struct pair *pair = &p->items[p->worst[i]];
         const char *file = report_pair_file(r, pair->file);
         cJSON *entry = cJSON_CreateObject();
@@ -362,7 +372,7 @@ AT_CHECKED at_report_json(cJSON **out, const struct at_report *r)
     cJSON_AddStringToObject(all, "summary", summary.data);
     add_copy(all, "result", r->result);
     add_curves(cJSON_AddObjectToObject(all, "curves"), r);
-    if (r->pairs.n > 0)
+    if (r->pairs.n_judged > 0)
         add_pairs(all, r);
     cJSON_AddNumberToObject(all, "replies", (double)r->n_replies);
     add_copy(all, "learnt", r->learnt);

@@ -44,18 +44,20 @@ struct pair {
     uint32_t file, line;
     uint32_t tokens[2]; /* of the chosen, of the rejected reply */
     uint32_t n;         /* evaluations */
-    double best, last;  /* margins */
-    bool was_right;     /* above 0 once */
+    double first, best,
+        last;       /* margins; first: of losses without a reference, taken off the others */
+    bool was_right; /* above 0 once */
     enum pair_fate fate;
 };
 struct pairs {
-    struct pair *items; /* (n), in the order of the data set */
-    uint32_t *worst;    /* (n) indices, the least margin first */
-    uint32_t n;
+    struct pair *items;   /* (n), in the order of the data set */
+    uint32_t *worst;      /* (n_judged) indices, the least margin first */
+    uint32_t n, n_judged; /* judged: those with a margin */
     uint32_t count[PAIR_FATES];
 };
-/* last_step: of the state that was written; later evaluations are not read. */
-AT_CHECKED pairs_read(struct pairs *out, const char *path, double last_step);
+/* last_step: of the state that was written; later evaluations are not read. absolute: margins
+ * compare log-probs themselves, not changes against a reference, so that the first is taken off. */
+AT_CHECKED pairs_read(struct pairs *out, const char *path, double last_step, bool absolute);
 void pairs_release(struct pairs *pairs);
 
 /* ---- the report ---- */
@@ -84,6 +86,7 @@ const cJSON *report_config(const struct at_report *report, const char *key);
 /* The phrases of a method, of a verdict. */
 struct report_words {
     const char *name, *title, *text;
+    bool absolute; /* of methods: margins compare log-probs, not changes against a reference */
 };
 const struct report_words *report_method(const struct at_report *report);
 const struct report_words *report_verdict(const struct at_report *report);

@@ -7,6 +7,7 @@ enum { MAX_VARIABLES = 64 };
 struct at_chat {
     struct at_arena arena;
     struct at_jinja *jinja, *with_tools; /* with_tools: of rows with tools; NULL: jinja too */
+    const char *tools_problem;           /* why with_tools is of no use, or NULL */
     struct at_chat_tokens tokens;
     const char *end_of_turn;
     bool ends_no_turn, writes_bos;
@@ -186,6 +187,8 @@ AT_CHECKED at_chat_render(const struct at_chat *chat, struct at_buf *out,
     for (size_t i = 0; i < AT_COUNT(tokens); i++)
         if (tokens[i].text) /* a token that the tokenizer lacks is undefined, not none */
             variables[params.n_variables++] = tokens[i];
+    if (request->tools && chat->tools_problem)
+        FAIL(AT_DATA, "%s", chat->tools_problem);
     TRY(make_document(&d, request->messages, request->n));
     variables[params.n_variables++] = (struct at_jinja_variable){ "messages", &d.list, NULL };
     TRY(add_variables(variables, &params.n_variables, request->variables));
@@ -272,7 +275,9 @@ AT_CHECKED at_chat_compile_tools(struct at_chat *chat, const char *template_text
     AT_REQUIRE(!chat->with_tools);
     at_buf_printf(&place, "%s: chat template " AT_CHAT_TOOLS, name);
     TRY(at_buf_status(&place));
-    TRY(at_jinja_parse(&chat->with_tools, template_text, strlen(template_text), place.data));
+    st = at_jinja_parse(&chat->with_tools, template_text, strlen(template_text), place.data);
+    if (st == AT_DATA) /* rows without tools do not need it */
+        st = copy_token(&chat->arena, &chat->tools_problem, at_message());
 done:
     at_buf_release(&place);
     return st;

@@ -33,7 +33,8 @@ bool at_chat_writes_date(const struct at_chat *chat); /* it asks for today's */
 /* Whether {% generation %} says what the assistant writes. */
 bool at_chat_marks_generation(const struct at_chat *chat);
 /* Another template of the same model, which rows with tools are rendered by, as transformers does
- * where the model has one called so and none is named. */
+ * where the model has one called so and none is named. One that is wrong or not supported makes
+ * these rows AT_DATA when they are rendered. */
 #define AT_CHAT_TOOLS "tool_use"
 AT_CHECKED at_chat_compile_tools(struct at_chat *chat, const char *template_text, const char *name);
 

@@ -130,7 +130,7 @@ done:
 }
 
 /* The model's own template, or that of its templates which is named. */
-static AT_CHECKED own_template(struct at_bundle *b, const char *named, const char **tools)
+static AT_CHECKED own_template(struct at_bundle *b, const char *named)
 {
     const char *place = b->tokenizer_dir ? b->tokenizer_dir : b->path;
     enum at_status st = AT_OK;
@@ -142,7 +142,7 @@ static AT_CHECKED own_template(struct at_bundle *b, const char *named, const cha
         TRY(gguf_templates(&all, b));
     TRY(at_chat_template_pick(&b->template_text, &all, named, place));
     if (!named)
-        *tools = at_chat_template_find(&all, AT_CHAT_TOOLS);
+        b->tools_text = at_chat_template_find(&all, AT_CHAT_TOOLS);
 done:
     return st;
 }
@@ -152,7 +152,7 @@ static AT_CHECKED open_template(struct at_bundle *b, const struct at_bundle_para
     enum at_status st = AT_OK;
     struct at_buf text = { 0 };
     char *copy = NULL;
-    const char *name = b->tokenizer_dir ? b->tokenizer_dir : b->path, *tools = NULL;
+    const char *name = b->tokenizer_dir ? b->tokenizer_dir : b->path;
     const bool named = p->chat_template_path && at_chat_template_is_name(p->chat_template_path);
 
     if (p->chat_template_path && !named) {
@@ -161,13 +161,13 @@ static AT_CHECKED open_template(struct at_bundle *b, const struct at_bundle_para
         b->template_text = copy;
         name = p->chat_template_path;
     } else {
-        TRY(own_template(b, p->chat_template_path, &tools));
+        TRY(own_template(b, p->chat_template_path));
     }
     if (!b->template_text)
         goto done;
     st = compile_template(b, name);
-    if (st == AT_OK && tools)
-        st = at_chat_compile_tools(b->chat, tools, name);
+    if (st == AT_OK && b->tools_text)
+        st = at_chat_compile_tools(b->chat, b->tools_text, name);
     if (st != AT_OK)
         at_chat_destroy(&b->chat);
     if (st == AT_DATA && !p->chat_template_path) {
@@ -190,6 +190,7 @@ static AT_CHECKED find_model(struct at_bundle *b, const char *named)
     TRY(at_model_find(&found, &b->arena, named));
     b->path = found.path;
     b->hub_name = found.hub_name;
+    b->revision = found.revision;
     b->fetch = found.fetch;
     if (!at_path_exists(b->path))
         FAIL(AT_NOT_FOUND,

@@ -18,13 +18,14 @@ struct at_bundle_params {
 };
 struct at_bundle {
     struct at_arena arena;
-    const char *path;           /* where it was found */
-    const char *hub_name;       /* "org/name", or NULL */
-    const char *fetch;          /* the command that fetches it into its store, or NULL */
-    struct at_weights *weights; /* NULL with no_weights or tokenizer_only */
+    const char *path;                /* where it was found */
+    const char *hub_name, *revision; /* as at_found_model has them */
+    const char *fetch;               /* the command that fetches it into its store, or NULL */
+    struct at_weights *weights;      /* NULL with no_weights or tokenizer_only */
     struct at_model_config config;
     struct at_tokenizer *tokenizer;
     const char *template_text; /* NULL when the model has none */
+    const char *tools_text;    /* of the template for rows with tools, or NULL */
     struct at_chat *chat;      /* NULL when there is none, or it is of no use */
     const char *chat_problem;  /* why a template that is there is of no use, or NULL */
     const char *tokenizer_dir; /* folder with tokenizer files, NULL for GGUF */

@@ -360,6 +360,13 @@ static AT_CHECKED copy_tokenizer(struct at_records *r, const struct at_run *run)
         TRY(at_file_write_atomic(to, map.data, map.n));
         at_map_close(&map);
     }
+    TRY(at_records_path(r, &to, "chat_template.jinja"));
+    if (run->bundle.tools_text && at_path_exists(to)) { /* else it is in tokenizer_config.json */
+        TRY(at_records_path(r, &to, "additional_chat_templates"));
+        TRY(at_dir_create(to));
+        TRY(at_path_join(&r->arena, &from, to, AT_CHAT_TOOLS ".jinja"));
+        TRY(at_file_write_atomic(from, run->bundle.tools_text, strlen(run->bundle.tools_text)));
+    }
 done:
     at_map_close(&map);
     return st;
@@ -399,12 +406,13 @@ static const char *base_name(const struct at_run *run)
 AT_CHECKED at_records_weights(struct at_records *r, struct at_run *run, const char *dir)
 {
     enum at_status st = AT_OK;
-    struct at_adapter_record record = { .base_model = base_name(run),
-                                        .dropout = run->config->lora_dropout,
-                                        .value = run->engine.model.config.value_head
-                                                     ? &run->engine.model.value
-                                                     : NULL,
-                                        .saved = run->engine.model.saved };
+    struct at_adapter_record record = {
+        .base_model = base_name(run),
+        .revision = run->config->base_model_name_or_path ? NULL : run->bundle.revision,
+        .dropout = run->config->lora_dropout,
+        .value = run->engine.model.config.value_head ? &run->engine.model.value : NULL,
+        .saved = run->engine.model.saved
+    };
 
     if (run->engine.model.trainable)
         TRY(write_model(r, run, dir));

@@ -133,12 +133,12 @@ def check_tokens(rows, out):
 
 def check_replies(out):
     """Replies with differences, everything escaped; the same bytes twice."""
-    write(out / "replies.jsonl", [{"prompt": HOSTILE, "before": "it is here " + HOSTILE, "after": "gladly , it is here"}])
+    write(out / "replies.jsonl", [{"prompt": HOSTILE, "before": "it is here " + HOSTILE, "after": "gladly ,\r\nit is here"}])
     run("report", out)
     first = (out / "report.html").read_bytes()
     page = check_page(out / "report.html")
     assert HOSTILE in page.words and "What was learnt" in page.words, "texts are missing"
-    assert b"<ins>gladly ,</ins> it is here" in first and b"&lt;script&gt;" in first
+    assert b"<ins>gladly ,</ins>" in first and "\ufffd".encode() not in first and b"&lt;script&gt;" in first
     run("report", out, "--output", out / "again.html")
     assert (out / "again.html").read_bytes() == first
 
@@ -156,6 +156,38 @@ def check_long(out):
     assert said["curves"]["loss"]["greatest"] > 777 and said["curves"]["loss"]["last"] == 1e-5, said["curves"]
     size = (out / "report.html").stat().st_size
     assert size < 200000, size
+
+
+def check_run_files(out):
+    """run.json may lack what is only told; what is no object is refused."""
+    path = out / "run.json"
+    kept = path.read_text()
+    run_json = json.loads(kept)
+    for key in ("attune", "device", "trainable_values", "digests", "data", "config"):
+        path.write_text(json.dumps({k: v for k, v in run_json.items() if k != key}))
+        run("report", out)
+        check_page(out / "report.html")
+    for key in ("digests", "data", "config", "device"):
+        path.write_text(json.dumps({**run_json, key: ["x"]}))
+        assert f'"{key}" must be an object' in run("report", out, code=65).stderr
+    path.write_text(json.dumps({**run_json, "method": "cpo"}))
+    lines = [json.loads(line) for line in (out / "pairs.jsonl").read_text().splitlines()]
+    pairs = (out / "pairs.jsonl").read_text()
+    first, last = min(line["step"] for line in lines), max(line["step"] for line in lines)
+    write(out / "pairs.jsonl", [{**line, "margin": {first: -5, last: -0.5}.get(line["step"], -5)} for line in lines])
+    said = json.loads(run("report", out, "--json").stdout)["pairs"]
+    assert said["learnt"] == said["n"] == 160 and said["learnt backwards"] == 0, "it rose, though it is below 0"
+    write(out / "pairs.jsonl", [{k: v for k, v in line.items() if k != "margin"} for line in lines])
+    assert "pairs" not in json.loads(run("report", out, "--json").stdout)
+    assert "Pairs to look at" not in check_page(out / "report.html").words
+    result = json.loads((out / "result.json").read_text())
+    (out / "pairs.jsonl").write_text(pairs)
+    path.write_text(kept)
+    shares = {"before": {"value": None, "low": None, "high": None, "n": 1}, "after": {"value": None}}
+    (out / "result.json").write_text(json.dumps({**result, "eval_logps/accuracies": shares, "eval_loss": {"before": 1, "after": None}}))
+    run("report", out)
+    check_page(out / "report.html")
+    (out / "result.json").write_text(json.dumps(result))
 
 
 def check_errors(folder, out):
@@ -176,6 +208,7 @@ def main():
         check_tokens(rows, out)
         check_replies(out)
         check_long(out)
+        check_run_files(out)
         check_errors(folder, out)
     print("report: flips found, page whole and escaped, tokens sum up")
 

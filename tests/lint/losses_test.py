@@ -13,8 +13,10 @@ COUPLED = {"PAIR": "b", "ROW": "k", "TOKEN": ""}
 
 def main():
     folder = Path(sys.argv[1]) / "losses"
-    rows = re.findall(r'^(PAIR|ROW|TOKEN)_LOSS_ROW\((\w+), "\w+", "(\w*)"', (folder / "losses.def").read_text(), re.M)
+    rows = re.findall(r'^(PAIR|ROW|TOKEN)_LOSS_ROW\((\w+), "\w+"(?:, "(\w*)")?,', (folder / "losses.def").read_text(), re.M)
     complaints, n = [], 0
+    if {kind for kind, *_ in rows} != set(COUPLED):
+        complaints.append(f"losses.def: rows of {sorted(kind for kind, *_ in rows)} were found, of each of {sorted(COUPLED)} expected")
     for kind, name, reads in rows:
         header = (folder / f"{name}.h").read_text().split("*/")[0]
         says = re.search(r"^(?:/\*| \*) Couples: \S", header, re.M) is not None

@@ -360,6 +360,14 @@ static void rows_with_tools_take_the_template_for_them(void **state)
     assert_int_equal(at_chat_render(chat, &out, &request), AT_OK);
     assert_string_equal(out.data, "plaintools");
     at_chat_destroy(&chat);
+    /* one that is wrong is in the way of rows with tools alone */
+    assert_int_equal(at_chat_compile(&chat, "plain", "m", &(struct at_chat_tokens){ 0 }), AT_OK);
+    assert_int_equal(at_chat_compile_tools(chat, "{% nonsense %}", "m"), AT_OK);
+    assert_int_equal(at_chat_render(chat, &out, &request), AT_DATA);
+    assert_non_null(strstr(at_message(), "tool_use: line 1: the tag \"nonsense\""));
+    request.tools = NULL;
+    assert_int_equal(at_chat_render(chat, &out, &request), AT_OK);
+    at_chat_destroy(&chat);
     at_buf_release(&out);
     cJSON_Delete(tools);
 }

@@ -86,7 +86,12 @@ static void hub_names_are_found(void **state)
     find("hf:org/name/a.gguf", HUB "/models--org--name/snapshots/" COMMIT "/a.gguf");
     REQUIRE_OK(at_model_find(&found, &arena, "hf:org/name@v2"));
     assert_string_equal(found.hub_name, "org/name");
+    assert_string_equal(found.revision, "v2");
     assert_string_equal(found.fetch, "hf download org/name --revision v2");
+    REQUIRE_OK(at_model_find(&found, &arena, "hf:org/name"));
+    assert_null(found.revision);
+    REQUIRE_OK(at_model_find(&found, &arena, "hf:org/name/a.gguf"));
+    assert_null(found.hub_name); /* a file is no base that PEFT loads by the name */
     at_arena_release(&arena);
 }
 
