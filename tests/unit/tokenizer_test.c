@@ -233,87 +233,84 @@ static void replace(cJSON *json, const char *keys, const char *value)
     }
 }
 
+/* What at `keys` becomes `value`, and what is said then. */
+static const struct {
+    const char *keys, *value, *words;
+} not_built[] = {
+    { "normalizer", "{\"type\":\"Replace\",\"content\":\"\",\"pattern\":{}}",
+      "has neither \"Regex\" nor \"String\"" },
+    { "normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"BertNormalizer\"}]}",
+      "normalizer: BertNormalizer is not built" },
+    { "normalizer", "{}", "a component without a type" },
+    { "normalizer", "{\"type\":\"Prepend\"}", "prepend" },
+    { "normalizer", "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"?\"}", "is not base64" },
+    { "normalizer", "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"CAAAAAAA\"}",
+      "has 6 bytes and says its trie has 8" },
+    { "normalizer", "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"BAAAAAAAAAD/\"}",
+      "a text that is not valid UTF-8" },
+    { "pre_tokenizer", "{\"type\":\"BertPreTokenizer\"}",
+      "pre_tokenizer: BertPreTokenizer is not built" },
+    { "pre_tokenizer", "{\"type\":\"Metaspace\"}", "replacement" },
+    { "pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"ab\"}", "not one character" },
+    { "pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"last\"}",
+      "\"prepend_scheme\" is \"last\"" },
+    { "pre_tokenizer", "{\"type\":\"Sequence\"}", "Sequence without \"pretokenizers\"" },
+    { "pre_tokenizer/pretokenizers/0/pattern", "{\"Char\":\" \"}", "neither \"Regex\"" },
+    { "pre_tokenizer/pretokenizers/0/behavior", "\"Doubled\"", "\"behavior\" is \"Doubled\"" },
+    { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"a\\\\w+\"", "has \"\\w\"" },
+    { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"[a-z&&[^x]]\"", "has \"&&\"" },
+    { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"(?m)a\"", "has \"(?m\"" },
+    { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"a{1,3}+\"", "has \"}+\"" },
+    { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"(a\"", "the pattern is wrong (" },
+    { "post_processor", "{\"type\":\"CtcProcessing\"}", "post_processor: CtcProcessing is not" },
+    { "post_processor", "{\"type\":\"BertProcessing\"}", "\"cls\" has an id that is no number" },
+    { "post_processor/processors/1/special_tokens", "{}", "\"<|im_start|>\" has no ids" },
+    { "decoder", "{\"type\":\"WordPiece\"}", "decoder: WordPiece is not built" },
+    { "decoder", NULL, "decoder: none is not built" },
+    { "decoder",
+      "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"ByteFallback\"}]}",
+      "decoder: ByteFallback behind Fuse is not built" },
+    { "decoder",
+      "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"Strip\","
+      "\"content\":\" \",\"start\":2,\"stop\":0}]}",
+      "Strip behind Fuse is not built" },
+    { "decoder", "{\"type\":\"Replace\",\"content\":\" \",\"pattern\":{\"Regex\":\" \"}}",
+      "a pattern of another kind is not built" },
+    { "model", NULL, "\"model\" is missing" },
+    { "model/type", "\"WordPiece\"", "model: WordPiece is not built" },
+    { "model/type", "\"WordLevel\"", "model: WordLevel is not built" },
+    { "model", "{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1]]}",
+      "ByteLevel is not built in this version for Unigram" },
+    { "model", "{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}", "is not [text, score]" },
+    { "model", "{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1]],\"unk_id\":1}", "unk_id is 1" },
+    { "model/unk_token", "\"<none>\"", "unk_token \"<none>\" is not in the vocabulary" },
+    { "model/dropout", "0.1", "model: dropout is not built" },
+    { "model/merges", NULL, "no \"merges\"" },
+    { "model/merges/3", "\"a b c\"", "merge 3 is neither" },
+    { "model/merges/3", "[\"a\"]", "merge 3 is neither" },
+    { "model/merges/3", "[\"a\",\"zz\"]", "\"zz\" is not in the vocabulary" },
+    { "model/merges/3", "[\"z\",\"q\"]", "\"zq\" is not in the vocabulary" },
+    { "model/vocab/a", "-1", "the id of \"a\" is not a whole number" },
+    { "model/vocab/a", "1e12", "the id of \"a\" is not a whole number" },
+    { "model/vocab/a", "1.5", "the id of \"a\" is not a whole number" },
+    { "model/vocab/a", "40", "id 40 stands for two tokens" },
+    { "added_tokens/1/id", "7", "added token \"<|im_start|>\" has id 7, in the vocabulary" },
+    { "added_tokens/1/content", NULL, "content" },
+};
+
 static void load_of_what_is_not_built_names_it(void **state)
 {
-    static const struct {
-        const char *keys, *value, *words;
-    } cases[] = {
-        { "normalizer", "{\"type\":\"Replace\",\"content\":\"\",\"pattern\":{}}",
-          "has neither \"Regex\" nor \"String\"" },
-        { "normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"BertNormalizer\"}]}",
-          "normalizer: BertNormalizer is not built" },
-        { "normalizer", "{}", "a component without a type" },
-        { "normalizer", "{\"type\":\"Prepend\"}", "prepend" },
-        { "normalizer", "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"?\"}",
-          "is not base64" },
-        { "normalizer", "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"CAAAAAAA\"}",
-          "has 6 bytes and says its trie has 8" },
-        { "normalizer", "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"BAAAAAAAAAD/\"}",
-          "a text that is not valid UTF-8" },
-        { "pre_tokenizer", "{\"type\":\"BertPreTokenizer\"}",
-          "pre_tokenizer: BertPreTokenizer is not built" },
-        { "pre_tokenizer", "{\"type\":\"Metaspace\"}", "replacement" },
-        { "pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"ab\"}", "not one character" },
-        { "pre_tokenizer",
-          "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"last\"}",
-          "\"prepend_scheme\" is \"last\"" },
-        { "pre_tokenizer", "{\"type\":\"Sequence\"}", "Sequence without \"pretokenizers\"" },
-        { "pre_tokenizer/pretokenizers/0/pattern", "{\"Char\":\" \"}", "neither \"Regex\"" },
-        { "pre_tokenizer/pretokenizers/0/behavior", "\"Doubled\"", "\"behavior\" is \"Doubled\"" },
-        { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"a\\\\w+\"", "has \"\\w\"" },
-        { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"[a-z&&[^x]]\"", "has \"&&\"" },
-        { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"(?m)a\"", "has \"(?m\"" },
-        { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"a{1,3}+\"", "has \"}+\"" },
-        { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"(a\"", "the pattern is wrong (" },
-        { "post_processor", "{\"type\":\"CtcProcessing\"}",
-          "post_processor: CtcProcessing is not" },
-        { "post_processor", "{\"type\":\"BertProcessing\"}",
-          "\"cls\" has an id that is no number" },
-        { "post_processor/processors/1/special_tokens", "{}", "\"<|im_start|>\" has no ids" },
-        { "decoder", "{\"type\":\"WordPiece\"}", "decoder: WordPiece is not built" },
-        { "decoder", NULL, "decoder: none is not built" },
-        { "decoder",
-          "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"ByteFallback\"}]}",
-          "decoder: ByteFallback behind Fuse is not built" },
-        { "decoder",
-          "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":\"Strip\","
-          "\"content\":\" \",\"start\":2,\"stop\":0}]}",
-          "Strip behind Fuse is not built" },
-        { "decoder", "{\"type\":\"Replace\",\"content\":\" \",\"pattern\":{\"Regex\":\" \"}}",
-          "a pattern of another kind is not built" },
-        { "model", NULL, "\"model\" is missing" },
-        { "model/type", "\"WordPiece\"", "model: WordPiece is not built" },
-        { "model/type", "\"WordLevel\"", "model: WordLevel is not built" },
-        { "model", "{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1]]}",
-          "ByteLevel is not built in this version for Unigram" },
-        { "model", "{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}", "is not [text, score]" },
-        { "model", "{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1]],\"unk_id\":1}", "unk_id is 1" },
-        { "model/unk_token", "\"<none>\"", "unk_token \"<none>\" is not in the vocabulary" },
-        { "model/dropout", "0.1", "model: dropout is not built" },
-        { "model/merges", NULL, "no \"merges\"" },
-        { "model/merges/3", "\"a b c\"", "merge 3 is neither" },
-        { "model/merges/3", "[\"a\"]", "merge 3 is neither" },
-        { "model/merges/3", "[\"a\",\"zz\"]", "\"zz\" is not in the vocabulary" },
-        { "model/merges/3", "[\"z\",\"q\"]", "\"zq\" is not in the vocabulary" },
-        { "model/vocab/a", "-1", "the id of \"a\" is not a whole number" },
-        { "model/vocab/a", "1e12", "the id of \"a\" is not a whole number" },
-        { "model/vocab/a", "1.5", "the id of \"a\" is not a whole number" },
-        { "model/vocab/a", "40", "id 40 stands for two tokens" },
-        { "added_tokens/1/id", "7", "added token \"<|im_start|>\" has id 7, in the vocabulary" },
-        { "added_tokens/1/content", NULL, "content" },
-    };
-
     (void)state;
-    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+    for (size_t i = 0; i < AT_COUNT(not_built); i++) {
         struct at_tokenizer *t;
         cJSON *json;
         assert_int_equal(at_json_load(&json, FIXTURES "llama_bpe/tokenizer.json"), AT_OK);
-        replace(json, cases[i].keys, cases[i].value);
+        replace(json, not_built[i].keys, not_built[i].value);
         write_tokenizer(json, "{}");
         if (at_tokenizer_load(&t, folder) != AT_DATA || t)
-            fail_msg("case %zu (%s) was taken", i, cases[i].words);
-        if (!strstr(at_message(), cases[i].words) || !strstr(at_message(), "tokenizer.json: "))
-            fail_msg("\"%s\" should say \"%s\"", at_message(), cases[i].words);
+            fail_msg("case %zu (%s) was taken", i, not_built[i].words);
+        if (!strstr(at_message(), not_built[i].words) || !strstr(at_message(), "tokenizer.json: "))
+            fail_msg("\"%s\" should say \"%s\"", at_message(), not_built[i].words);
         at_json_free(&json);
     }
 }
