@@ -15,7 +15,8 @@ enum at_rng_use {
     AT_RNG_TEST,
     AT_RNG_LOSS_CHECK,
     AT_RNG_BOOTSTRAP,
-    AT_RNG_LABEL
+    AT_RNG_LABEL,
+    AT_RNG_VARY
 };
 
 struct at_rng {

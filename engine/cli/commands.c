@@ -98,6 +98,15 @@ static const struct cli_flag generate_flags[] = {
     { "max_new_tokens", "N", "length of a reply at most (default 128)" },
     { "min_p", "X", "sample among those at least X times as likely as the likeliest (default 0)" },
     { "model_name_or_path", "MODEL", "the model, when it is not the first argument" },
+    { "n", "N", "with --vary: prompts to propose (default 20)" },
+    { "other_adapter", "DIR|none",
+      "with --pairs: adapters of the second reply instead of the first's" },
+    { "other_system_prompt", "TEXT",
+      "with --pairs: system message of the second reply; \"\": none" },
+    { "other_temperature", "X",
+      "with --pairs: of the second reply (default 0.8, or the first's where another --other_* is "
+      "given)" },
+    { "pairs", NULL, "two replies to every prompt, as rows for `attune label`" },
     { "profile", NULL, "time every kernel and print the table at the end" },
     { "prompt", "TEXT", "a user's message; may be given several times" },
     { "prompts", "FILE.jsonl", "lines with \"prompt\" (text or messages) or \"messages\"" },
@@ -106,10 +115,11 @@ static const struct cli_flag generate_flags[] = {
     { "seed", "N", "seed of the sampling (default 42)" },
     { "stop", "TEXT", "ends a reply, and is no part of it; may be given several times" },
     { "system_prompt", "TEXT", "system message for prompts that have none" },
-    { "temperature", "X", "0 (default) takes the likeliest token" },
+    { "temperature", "X", "0 takes the likeliest token (default 0, with --vary 0.8)" },
     { "tokenizer", "DIR", "tokenizer instead of the model's" },
     { "top_k", "N", "sample among the N likeliest; 0 (default): all" },
     { "top_p", "X", "sample among the likeliest that sum to X (default 1)" },
+    { "vary", "SEEDS.jsonl", "propose prompts like these instead of replying" },
     COMMON,
 };
 static const struct cli_flag tokenize_flags[] = {
@@ -300,10 +310,17 @@ static const struct cli_command commands[] = {
       .n_positional = 4,
       .run = cli_export },
     { .name = "generate",
-      .usage = "MODEL [--adapter DIR] --prompt TEXT",
-      .help = "reply to prompts",
+      .usage = "MODEL [--adapter DIR] --prompt TEXT|--prompts FILE.jsonl [--pairs] | "
+               "MODEL --vary SEEDS.jsonl",
+      .help = "reply to prompts; make pairs of replies to choose from, or prompts",
       .detail =
-          "Example: attune generate model.gguf --adapter out --prompt \"Where is my order?\"\n",
+          "Example: attune generate model.gguf --adapter out --prompt \"Where is my order?\"\n"
+          "--pairs and --vary write rows marked \"synthetic\": true, \"reviewed\": false. The two "
+          "replies of a\npair differ in temperature, adapters or system message; equal ones are "
+          "left "
+          "out:\n  attune generate model.gguf --vary seeds.jsonl --n 100 > prompts.jsonl\n  attune "
+          "generate model.gguf --prompts prompts.jsonl --pairs > candidates.jsonl\n  attune label "
+          "candidates.jsonl\n",
       FLAGS(generate_flags),
       .n_positional = 1,
       .run = cli_generate },

@@ -64,13 +64,23 @@ done:
     return st;
 }
 
+static bool takes_texts(const struct cli_prompts *s)
+{
+    return s->raw || (!s->bundle->chat && !s->bundle->chat_problem);
+}
+
 AT_CHECKED cli_prompts_add(struct cli_prompts *s, const char *text)
 {
+    enum at_status st = AT_OK;
     const struct at_message message = { "user", text, NULL };
 
-    if (s->raw || (!s->bundle->chat && !s->bundle->chat_problem))
-        return add_text(s, text, strlen(text), true);
-    return cli_prompts_add_messages(s, &message, 1);
+    if (takes_texts(s))
+        TRY(add_text(s, text, strlen(text), true));
+    else
+        TRY(cli_prompts_add_messages(s, &message, 1));
+    s->items[s->n - 1].text = text;
+done:
+    return st;
 }
 
 static AT_CHECKED add_list(struct cli_prompts *s, const cJSON *list, const char *name)
@@ -95,6 +105,13 @@ done:
     return st;
 }
 
+static const cJSON *prompt_of(const cJSON *row)
+{
+    const cJSON *prompt = at_json_find(row, "prompt");
+
+    return prompt ? prompt : at_json_find(row, "messages");
+}
+
 static AT_CHECKED add_line(struct cli_prompts *s, const char *line, size_t n, const char *path,
                            size_t number)
 {
@@ -105,9 +122,7 @@ static AT_CHECKED add_line(struct cli_prompts *s, const char *line, size_t n, co
 
     snprintf(name, sizeof name, "%s: line %zu", path, number);
     TRY(at_json_parse(&json, line, n, path, number));
-    prompt = at_json_find(json, "prompt");
-    if (!prompt)
-        prompt = at_json_find(json, "messages");
+    prompt = prompt_of(json);
     if (cJSON_IsString(prompt))
         TRY(cli_prompts_add(s, prompt->valuestring));
     else if (cJSON_IsArray(prompt))
@@ -142,6 +157,44 @@ AT_CHECKED cli_prompts_read(struct cli_prompts *s, const char *path)
 done:
     at_map_close(&map);
     return st;
+}
+
+/* ---- as rows have them ---- */
+
+static cJSON *message_json(const char *role, const char *content)
+{
+    cJSON *m = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(m, "role", role);
+    cJSON_AddStringToObject(m, "content", content);
+    return m;
+}
+
+static bool has_role(const cJSON *message, const char *role)
+{
+    const char *found = cJSON_GetStringValue(at_json_find(message, "role"));
+
+    return found && strcmp(found, role) == 0;
+}
+
+cJSON *cli_prompts_json(const struct cli_prompts *s, size_t i)
+{
+    const struct cli_prompt *p = &s->items[i];
+    cJSON *list = NULL;
+
+    if (p->text && takes_texts(s))
+        return cJSON_CreateString(p->text);
+    if (p->text) {
+        list = cJSON_CreateArray();
+        cJSON_AddItemToArray(list, message_json("user", p->text));
+    } else {
+        list = cJSON_Duplicate(prompt_of(p->row), true);
+        if (has_role(cJSON_GetArrayItem(list, cJSON_GetArraySize(list) - 1), "assistant"))
+            cJSON_DeleteItemFromArray(list, cJSON_GetArraySize(list) - 1);
+    }
+    if (s->system && !has_role(list->child, "system"))
+        cJSON_InsertItemInArray(list, 0, message_json("system", s->system));
+    return list;
 }
 
 /* ---- the whole ---- */

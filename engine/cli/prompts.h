@@ -8,7 +8,8 @@ enum { CLI_MAX_MESSAGES = 256 }; /* of a conversation */
 struct cli_prompt {
     int32_t *ids;
     uint32_t n;
-    cJSON *row; /* the line that it stands in; NULL: it was given by itself */
+    const char *text; /* as it was given; NULL: it is messages or ids */
+    cJSON *row;       /* the line that it stands in; NULL: it was given by itself */
 };
 struct cli_prompts {
     const char *system; /* put before prompts without a system message; or NULL */
@@ -23,7 +24,7 @@ struct cli_prompts {
 /* `bundle` must stay open; `system` and `raw` are set before. */
 AT_CHECKED cli_prompts_open(struct cli_prompts *prompts, const struct at_bundle *bundle);
 void cli_prompts_release(struct cli_prompts *prompts);
-/* A user's message, or with `raw` or without a template a text. */
+/* A user's message, or with `raw` or without a template a text; `text` is borrowed. */
 AT_CHECKED cli_prompts_add(struct cli_prompts *prompts, const char *text);
 /* A conversation of at most CLI_MAX_MESSAGES (AT_DATA). */
 AT_CHECKED cli_prompts_add_messages(struct cli_prompts *prompts, const struct at_message *messages,
@@ -32,5 +33,8 @@ AT_CHECKED cli_prompts_add_messages(struct cli_prompts *prompts, const struct at
 AT_CHECKED cli_prompts_add_ids(struct cli_prompts *prompts, const int32_t *ids, size_t n);
 /* Lines with "prompt" (text or messages) or "messages". */
 AT_CHECKED cli_prompts_read(struct cli_prompts *prompts, const char *path);
+/* Prompt i, a text or a line's, as a row has it: messages without the reply at their end and with
+ * `system` in front where they have none, or a text where it was taken as one. The caller's. */
+cJSON *cli_prompts_json(const struct cli_prompts *prompts, size_t i);
 
 #endif
