@@ -61,17 +61,22 @@ struct rmsnorm_bwd_args { U32 T, C, lddx, lddy, ldx; };
 struct rmsnorm_bwd_weight_args { U32 T, C, lddy, ldx; };
 struct rope_args { U32 T, heads, D, ld, p0, n, ldtable; F32 sign; };
 struct row_loss_args { U32 n_rows; F32 weight, beta, desirable_weight, undesirable_weight; };
+struct sample_args { U32 R, V, ldz, n_stop, top_k; F32 temperature, top_p, min_p, penalty; U32 key0, key1; };
 struct scale_args { U32 n; F32 factor; };
 struct scatter_rows_args { U32 T, t0, C, R, i0, lddx, ldu; };
 struct segment_sum_args { U32 n_segments; };
 struct softcap_args { U32 n; F32 cap; };
 struct sqnorm_part_args { U32 n, first_slot; };
 struct sqnorm_total_args { U32 n; F32 max_norm; };
+struct store_rows_args { U32 T, C, ldy, ldx; };
 struct swiglu_args { U32 T, F, ldm, ldgate, ldup; };
 struct swiglu_bwd_args { U32 T, F, lddgate, lddup, lddm, ldgate, ldup; };
 struct token_loss_args { U32 R; F32 weight; };
 struct value_bwd_args { U32 R, C, ldh; };
 struct value_fwd_args { U32 R, C, ldh, ldu, with_u; };
+/* Not push constants: a row of a buffer. Who draws its next token: prompt, reply to it and place, which key
+ * the random number; slot: its row of the ids seen; holds 0 or 1: it may not stop yet. */
+struct sample_row { U32 prompt, sample_index, position, slot, holds; };
 /* clang-format on */
 
 /* Which side of a matrix product is narrow: C has few columns, C has few rows (TN). */

@@ -65,6 +65,8 @@ static const struct spec {
     { "pack_rows", 1, { 1 } },
     { "rope", 1, { 64 } },
     { "rope", 1, { 128 } },
+    { "sample_rows", 1, { 0 } },
+    { "sample_rows", 1, { 1 } },
     { "swiglu_bwd", 1, { 0 } },
     { "swiglu_bwd", 1, { 1 } },
     { "swiglu_fwd", 1, { 0 } },
