@@ -20,8 +20,7 @@ struct cli_session {
     double adapter_scale;
     size_t n_adapters;
     struct cli_voice voice, other; /* other: of pairs, the second reply's */
-    struct cli_reply reply;        /* the last one */
-    struct at_ids ids;
+    struct cli_reply reply;        /* the last of cli_session_reply() */
     enum at_generation_end end;
     uint64_t n_tokens; /* of all replies */
 };

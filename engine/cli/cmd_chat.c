@@ -24,6 +24,8 @@ struct chat {
     bool *on;
     double scale;
     uint32_t n_turns, positions;
+    uint32_t n_tokens; /* of the reply */
+    enum at_generation_end end;
     bool quits;
 };
 
@@ -110,44 +112,65 @@ done:
     return st;
 }
 
+static enum at_status answer_token(void *context, uint32_t prompt, uint32_t sample, int32_t id,
+                                   bool *ends)
+{
+    struct chat *c = context;
+
+    (void)prompt;
+    (void)sample;
+    c->n_tokens++;
+    return cli_reply_token(&c->reply, id, ends);
+}
+
+static enum at_status answer_end(void *context, const struct at_reply *reply)
+{
+    struct chat *c = context;
+
+    c->end = reply->end;
+    return AT_OK;
+}
+
 /* The user's message is answered; where that fails, it is taken back. */
 static AT_CHECKED answer(struct chat *c, const char *text)
 {
     enum at_status st;
     bool asked = false;
-    struct at_ids ids = { .n = 0 };
-    enum at_generation_end end = AT_END_LENGTH;
-    struct at_generation what = { .prompt_index = c->n_turns++,
+    struct at_prompt_ids prompt;
+    struct at_generation what = { .prompts = &prompt,
+                                  .n_prompts = 1,
+                                  .prompt_index = c->n_turns++,
+                                  .min_new_tokens = (uint32_t)c->params.number[CLI_MIN_NEW_TOKENS],
                                   .max_new_tokens = (uint32_t)c->params.number[CLI_MAX_NEW_TOKENS],
                                   .sampling = cli_reply_sampling(&c->params),
                                   .goes_on = true,
-                                  .token = cli_reply_token,
-                                  .context = &c->reply };
+                                  .token = answer_token,
+                                  .reply = answer_end,
+                                  .context = c };
     const double begin_s = at_now_s();
 
     TRY(add(c, "user", text));
     asked = true;
     TRY(render(c));
-    what.prompt = c->prompts.items[0].ids;
-    what.n_prompt = c->prompts.items[0].n;
+    prompt = (struct at_prompt_ids){ c->prompts.items[0].ids, c->prompts.items[0].n };
+    c->n_tokens = 0;
     what.stop = c->prompts.stop;
     what.n_stop = c->prompts.n_stop;
     cli_reply_begin(&c->reply);
-    TRY(at_generate(c->generator, &ids, &end, &what));
+    TRY(at_generate(c->generator, &what));
     cli_reply_end(&c->reply);
     TRY(add(c, "assistant", c->reply.text.data));
     asked = false;
     printf("\n");
     if (fflush(stdout) != 0)
         FAIL(AT_IO, "standard output cannot be written");
-    if (end == AT_END_LENGTH)
-        cli_note("(cut after %zu tokens: /set max_new_tokens N)", ids.n);
-    cli_detail("(%u tokens read, %zu written, %.1f tokens/s)", what.n_prompt, ids.n,
-               (double)ids.n / (at_now_s() - begin_s + 1e-9));
+    if (c->end == AT_END_LENGTH)
+        cli_note("(cut after %u tokens: /set max_new_tokens N)", c->n_tokens);
+    cli_detail("(%u tokens read, %u written, %.1f tokens/s)", prompt.n, c->n_tokens,
+               (double)c->n_tokens / (at_now_s() - begin_s + 1e-9));
 done:
     if (asked)
         drop(c, c->n - 1, 1);
-    at_ids_release(&ids);
     return st;
 }
 
@@ -449,7 +472,8 @@ static AT_CHECKED open_model(struct chat *c)
     c->scale = p.adapter_scale;
     p.adapter_dirs = c->adapters;
     p.n_adapters = c->n_adapters;
-    p.n_positions = c->positions;
+    p.sampler =
+        (struct at_sampler_params){ .n_sequences = 1, .n_samples = 1, .n_positions = c->positions };
     TRY(at_generator_open(&c->generator, c->bundle.weights, &c->bundle.config, &p));
     cli_note("device   %s, driver %s", at_generator_get_info(c->generator)->name,
              at_generator_get_info(c->generator)->driver);

@@ -3,71 +3,197 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PARALLEL = 32 /* replies that grow at once, if nothing else is said */ };
+
 /* ---- replies ---- */
+
+/* What all runs of this voice share. */
+static struct at_generation generation_of(struct cli_session *s, const struct cli_voice *voice)
+{
+    return (struct at_generation){
+        .min_new_tokens = (uint32_t)voice->params.number[CLI_MIN_NEW_TOKENS],
+        .max_new_tokens = (uint32_t)voice->params.number[CLI_MAX_NEW_TOKENS],
+        .stop = voice->prompts.stop,
+        .n_stop = voice->prompts.n_stop,
+        .sampling = cli_reply_sampling(&voice->params),
+        .context = s,
+    };
+}
+
+static enum at_status take_one_token(void *context, uint32_t prompt, uint32_t sample, int32_t id,
+                                     bool *ends)
+{
+    struct cli_session *s = context;
+
+    (void)prompt;
+    (void)sample;
+    return cli_reply_token(&s->reply, id, ends);
+}
+
+static enum at_status end_one_reply(void *context, const struct at_reply *reply)
+{
+    struct cli_session *s = context;
+
+    s->end = reply->end;
+    s->n_tokens += reply->n;
+    return AT_OK;
+}
 
 AT_CHECKED cli_session_reply(struct cli_session *s, const struct cli_voice *voice, size_t i,
                              size_t draw)
 {
     enum at_status st = AT_OK;
-    const struct cli_prompts *prompts = &voice->prompts;
-    const struct at_generation what = { .prompt = prompts->items[i].ids,
-                                        .n_prompt = prompts->items[i].n,
-                                        .prompt_index = (uint32_t)draw,
-                                        .max_new_tokens =
-                                            (uint32_t)voice->params.number[CLI_MAX_NEW_TOKENS],
-                                        .stop = prompts->stop,
-                                        .n_stop = prompts->n_stop,
-                                        .sampling = cli_reply_sampling(&voice->params),
-                                        .token = cli_reply_token,
-                                        .context = &s->reply };
+    const struct at_prompt_ids prompt = { voice->prompts.items[i].ids, voice->prompts.items[i].n };
+    struct at_generation what = generation_of(s, voice);
 
-    s->ids.n = 0;
+    what.prompts = &prompt;
+    what.n_prompts = 1;
+    what.prompt_index = (uint32_t)draw;
+    what.token = take_one_token;
+    what.reply = end_one_reply;
     s->reply.params = &voice->params;
     cli_reply_begin(&s->reply);
     if (s->other.on)
         TRY(at_generator_use(s->generator, voice->on, s->adapter_scale));
-    TRY(at_generate(s->generator, &s->ids, &s->end, &what));
-    cli_reply_end(&s->reply);
-    s->n_tokens += s->ids.n;
+    TRY(at_generate(s->generator, &what));
 done:
     if (st != AT_OK)
         at_context("prompt %zu", i + 1);
     return st;
 }
 
-static AT_CHECKED print_reply(const struct cli_session *s, size_t i)
+/* ---- replies to print ---- */
+
+struct printed {
+    struct cli_reply text;
+    bool has_head, ended;
+    size_t n; /* ids */
+    double logp;
+    enum at_generation_end end;
+};
+struct printing {
+    struct cli_session *session;
+    bool json;
+    uint32_t num_generations;
+    struct printed *replies; /* (prompts, num_generations) */
+    size_t n, n_printed;
+};
+
+/* Before the first text of reply i, once. */
+static void print_head(struct printing *p, size_t i)
+{
+    const size_t prompt = i / p->num_generations;
+
+    if (p->json || p->n == 1 || p->replies[i].has_head)
+        return;
+    p->replies[i].has_head = true;
+    printf("%s--- %zu", i ? "\n" : "", prompt + 1);
+    if (p->num_generations > 1)
+        printf(", reply %zu", i % p->num_generations + 1);
+    printf(" ---\n");
+}
+
+static AT_CHECKED print_reply(const struct printing *p, size_t i)
 {
     enum at_status st = AT_OK;
+    const struct printed *r = &p->replies[i];
+    const size_t prompt = i / p->num_generations;
     cJSON *line = NULL;
 
-    if (s->reply.shows) {
+    if (!p->json) {
         putchar('\n');
         return st;
     }
     line = cJSON_CreateObject();
-    cJSON_AddNumberToObject(line, "prompt", (double)i);
-    cJSON_AddStringToObject(line, "text", s->reply.text.data);
-    cJSON_AddNumberToObject(line, "n_prompt", s->voice.prompts.items[i].n);
-    cJSON_AddNumberToObject(line, "n_tokens", (double)s->ids.n);
-    cJSON_AddStringToObject(line, "end", s->end == AT_END_STOP ? "stop" : "length");
+    cJSON_AddNumberToObject(line, "prompt", (double)prompt);
+    if (p->num_generations > 1)
+        cJSON_AddNumberToObject(line, "reply", (double)(i % p->num_generations));
+    cJSON_AddStringToObject(line, "text", r->text.text.data);
+    cJSON_AddNumberToObject(line, "n_prompt", p->session->voice.prompts.items[prompt].n);
+    cJSON_AddNumberToObject(line, "n_tokens", (double)r->n);
+    cJSON_AddNumberToObject(line, "logp", r->logp);
+    cJSON_AddStringToObject(line, "end", r->end == AT_END_STOP ? "stop" : "length");
     TRY(cli_print_line(line));
 done:
     cJSON_Delete(line);
     return st;
 }
 
-static AT_CHECKED print_replies(struct cli_session *s)
+static struct printed *reply_of(struct printing *p, uint32_t prompt, uint32_t sample)
+{
+    return &p->replies[(size_t)prompt * p->num_generations + sample];
+}
+
+static bool is_first(const struct printing *p, const struct printed *r)
+{
+    return r == &p->replies[p->n_printed];
+}
+
+/* The text of the reply that is next on the terminal shows as it grows. */
+static enum at_status take_token(void *context, uint32_t prompt, uint32_t sample, int32_t id,
+                                 bool *ends)
+{
+    struct printing *p = context;
+    struct printed *r = reply_of(p, prompt, sample);
+
+    r->n++;
+    if (is_first(p, r)) {
+        print_head(p, p->n_printed);
+        r->text.shows = !p->json;
+    }
+    return cli_reply_token(&r->text, id, ends);
+}
+
+/* What is complete is printed in the order of the prompts. */
+static enum at_status end_reply(void *context, const struct at_reply *reply)
 {
     enum at_status st = AT_OK;
-    const size_t n = s->voice.prompts.n;
+    struct printing *p = context;
+    struct printed *r = reply_of(p, reply->prompt, reply->sample);
 
-    for (size_t i = 0; i < n; i++) {
-        if (s->reply.shows && n > 1)
-            printf("%s--- %zu ---\n", i ? "\n" : "", i + 1);
-        TRY(cli_session_reply(s, &s->voice, i, i));
-        TRY(print_reply(s, i));
+    for (size_t i = 0; i < reply->n; i++)
+        r->logp += (double)reply->logps[i];
+    r->end = reply->end;
+    r->ended = true;
+    p->session->n_tokens += reply->n;
+    while (p->n_printed < p->n && p->replies[p->n_printed].ended) {
+        r = &p->replies[p->n_printed];
+        print_head(p, p->n_printed);
+        r->text.shows = !p->json;
+        cli_reply_end(&r->text);
+        TRY(print_reply(p, p->n_printed));
+        at_buf_release(&r->text.text);
+        p->n_printed++;
     }
 done:
+    return st;
+}
+
+static AT_CHECKED print_replies(struct cli_session *s, struct printing *p)
+{
+    enum at_status st = AT_OK;
+    struct at_prompt_ids *prompts = NULL;
+    struct at_generation what = generation_of(s, &s->voice);
+
+    TRY(cli_prompts_ids(&prompts, &s->voice.prompts));
+    what.prompts = prompts;
+    what.n_prompts = (uint32_t)s->voice.prompts.n;
+    what.n_samples = p->num_generations;
+    what.token = take_token;
+    what.reply = end_reply;
+    what.context = p;
+    p->session = s;
+    TRY(at_arena_alloc(&s->arena, &p->replies, p->n, sizeof *p->replies));
+    for (size_t i = 0; i < p->n; i++) {
+        p->replies[i].text =
+            (struct cli_reply){ .tokenizer = s->bundle.tokenizer, .params = &s->voice.params };
+        cli_reply_begin(&p->replies[i].text);
+    }
+    TRY(at_generate(s->generator, &what));
+done:
+    for (size_t i = 0; p->replies && i < p->n; i++)
+        at_buf_release(&p->replies[i].text.text);
+    at_free(&prompts);
     return st;
 }
 
@@ -223,7 +349,32 @@ static uint32_t longest_of(const struct cli_prompts *prompts)
     return longest;
 }
 
-static AT_CHECKED open_generator(struct cli_session *s, bool pairs)
+/* --num_generations and --parallel; pairs and new prompts are written one by one. */
+static AT_CHECKED read_numbers(struct printing *out, uint32_t *parallel,
+                               const struct cli_session *s, const struct asked *asked)
+{
+    static const char *const flags[] = { "num_generations", "parallel" };
+    enum at_status st = AT_OK;
+    const bool one_by_one = asked->pairs || asked->vary;
+
+    for (size_t i = 0; i < AT_COUNT(flags); i++)
+        if (one_by_one && cli_flag_text(s->args, flags[i]))
+            FAIL(AT_USAGE, "--%s is of plain replies: leave --pairs and --vary out", flags[i]);
+    *out = (struct printing){ .json = cli_flag_on(s->args, "json"), .num_generations = 1 };
+    TRY(cli_flag_u32(&out->num_generations, s->args, "num_generations", 1, 1 << 16));
+    out->n = s->voice.prompts.n * out->num_generations;
+    *parallel = out->n < PARALLEL ? (uint32_t)out->n : PARALLEL;
+    TRY(cli_flag_u32(parallel, s->args, "parallel", 1, 4096));
+    if (*parallel > out->n)
+        *parallel = (uint32_t)out->n;
+    if (one_by_one)
+        *parallel = 1;
+done:
+    return st;
+}
+
+static AT_CHECKED open_generator(struct cli_session *s, bool pairs, uint32_t num_generations,
+                                 uint32_t parallel)
 {
     enum at_status st = AT_OK;
     const struct cli_args *a = s->args;
@@ -239,23 +390,30 @@ static AT_CHECKED open_generator(struct cli_session *s, bool pairs)
     s->adapter_scale = p.adapter_scale;
     p.adapter_dirs = dirs;
     p.n_adapters = s->n_adapters;
-    p.n_positions = longest + max_new;
-    if (positions > 0 && p.n_positions > positions) {
+    p.sampler = (struct at_sampler_params){ .n_sequences = parallel,
+                                            .n_samples = num_generations,
+                                            .n_positions = longest + max_new,
+                                            .n_prompt = longest,
+                                            .n_new = max_new };
+    if (positions > 0 && p.sampler.n_positions > positions) {
         if (longest >= positions)
             FAIL(AT_DATA, "a prompt has %u tokens; the model was made for %u positions", longest,
                  positions);
-        p.n_positions = positions;
+        p.sampler.n_positions = positions;
     }
-    TRY(at_model_check_length(&s->bundle.config, p.n_positions));
-    if (at_model_long_from(&s->bundle.config, p.n_positions) > 0)
+    TRY(at_model_check_length(&s->bundle.config, p.sampler.n_positions));
+    if (at_model_long_from(&s->bundle.config, p.sampler.n_positions) > 0)
         FAIL(AT_DATA,
              "prompt and reply may have %u tokens; beyond %u the rotary angles of this model "
              "are others, which generate does not compute: set max_new_tokens to at most %d",
-             p.n_positions, s->bundle.config.rope.original,
+             p.sampler.n_positions, s->bundle.config.rope.original,
              (int)s->bundle.config.rope.original - (int)longest);
     TRY(at_generator_open(&s->generator, s->bundle.weights, &s->bundle.config, &p));
     cli_note("device   %s, driver %s", at_generator_get_info(s->generator)->name,
              at_generator_get_info(s->generator)->driver);
+    if (at_generator_get_sequences(s->generator) < parallel)
+        cli_note("parallel %u replies: there is no memory for %u at once",
+                 at_generator_get_sequences(s->generator), parallel);
 done:
     return st;
 }
@@ -284,6 +442,8 @@ enum at_status cli_generate(struct cli_args *args)
                              .voice.prompts = { .system = cli_flag_text(args, "system_prompt"),
                                                 .raw = cli_flag_on(args, "raw") } };
     struct asked asked = { .vary = NULL };
+    struct printing printing;
+    uint32_t parallel = 1;
     double begin_s = 0;
 
     TRY(cli_gpu_check(args));
@@ -291,16 +451,16 @@ enum at_status cli_generate(struct cli_args *args)
     TRY(read_asked(&asked, args));
     TRY(open_bundle(&s));
     TRY(read_all(&s, &asked));
-    TRY(open_generator(&s, asked.pairs));
+    TRY(read_numbers(&printing, &parallel, &s, &asked));
+    TRY(open_generator(&s, asked.pairs, printing.num_generations, parallel));
     s.reply.tokenizer = s.bundle.tokenizer;
-    s.reply.shows = !asked.pairs && !asked.vary && !cli_flag_on(args, "json");
     begin_s = at_now_s();
     if (asked.pairs)
         TRY(cli_pairs_print(&s));
     else if (asked.vary)
         TRY(cli_vary_print(&s, &asked.seeds));
     else
-        TRY(print_replies(&s));
+        TRY(print_replies(&s, &printing));
     cli_note("%llu tokens, %.1f tokens/s", (unsigned long long)s.n_tokens,
              (double)s.n_tokens / (at_now_s() - begin_s + 1e-9));
     say_next(&s, &asked);
@@ -313,7 +473,6 @@ done:
     cli_prompts_release(&s.other.prompts);
     cli_prompts_release(&asked.seeds);
     at_buf_release(&s.reply.text);
-    at_ids_release(&s.ids);
     at_arena_release(&s.arena);
     return st;
 }

@@ -8,6 +8,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { SEQUENCES = 16 /* replies that are written at once, at most */ };
+
 /* ---- log-probs ---- */
 
 static AT_CHECKED take_row(struct eval_state *s, uint32_t i, const struct at_row *row,
@@ -133,6 +135,7 @@ static AT_CHECKED open_generator(struct replies *r, const struct at_config *c)
 {
     enum at_status st = AT_OK;
     const uint32_t most = r->run->bundle.config.max_positions;
+    uint32_t longest = 0;
     struct at_generator_params p = {
         .gpu = { .device = c->device,
                  .baseline_only = strcmp(c->kernels, "baseline") == 0,
@@ -143,36 +146,16 @@ static AT_CHECKED open_generator(struct replies *r, const struct at_config *c)
     };
 
     for (size_t i = 0; i < r->prompts.n; i++)
-        p.n_positions =
-            r->prompts.items[i].n > p.n_positions ? r->prompts.items[i].n : p.n_positions;
-    p.n_positions += r->params->max_new_tokens;
-    if (most > 0 && p.n_positions > most)
-        p.n_positions = most;
+        longest = r->prompts.items[i].n > longest ? r->prompts.items[i].n : longest;
+    p.sampler = (struct at_sampler_params){
+        .n_sequences = r->prompts.n < SEQUENCES ? (uint32_t)r->prompts.n : SEQUENCES,
+        .n_samples = 1,
+        .n_positions = longest + r->params->max_new_tokens,
+    };
+    if (most > 0 && p.sampler.n_positions > most)
+        p.sampler.n_positions = most;
     TRY(at_generator_open(&r->generator, r->run->bundle.weights, &r->run->bundle.config, &p));
 done:
-    return st;
-}
-
-static AT_CHECKED reply(struct replies *r, size_t i, struct at_buf *text,
-                        enum at_generation_end *end)
-{
-    enum at_status st = AT_OK;
-    struct at_ids ids = { .n = 0 };
-    const struct at_generation what = { .prompt = r->prompts.items[i].ids,
-                                        .n_prompt = r->prompts.items[i].n,
-                                        .prompt_index = (uint32_t)i,
-                                        .max_new_tokens = r->params->max_new_tokens,
-                                        .stop = r->prompts.stop,
-                                        .n_stop = r->prompts.n_stop,
-                                        .sampling = { .top_p = 1 } };
-
-    at_buf_clear(text);
-    at_buf_puts(text, "");
-    TRY(at_generate(r->generator, &ids, end, &what));
-    TRY(at_tokenizer_decode(r->run->bundle.tokenizer, text, ids.data, ids.n, true));
-    TRY(at_buf_status(text));
-done:
-    at_ids_release(&ids);
     return st;
 }
 
@@ -229,28 +212,50 @@ done:
     return st;
 }
 
+static enum at_status take_reply(void *context, const struct at_reply *reply)
+{
+    struct replies *r = context;
+    struct eval_state *s = r->state;
+    const uint32_t i = reply->prompt;
+    struct at_buf text = { 0 };
+    enum at_status st = AT_OK;
+
+    at_buf_puts(&text, "");
+    TRY(at_tokenizer_decode(r->run->bundle.tokenizer, &text, reply->ids, reply->n, true));
+    TRY(at_buf_status(&text));
+    if (i < r->n) {
+        TRY(judge_reply(r, i, text.data, reply->end));
+        goto done;
+    }
+    TRY(at_rule_check(&s->passed[i - r->n], r->rules[i - r->n], text.data));
+    s->n_passed += s->passed[i - r->n];
+done:
+    at_buf_release(&text);
+    return st;
+}
+
 static AT_CHECKED judge_replies(struct replies *r)
 {
     enum at_status st = AT_OK;
     struct eval_state *s = r->state;
-    struct at_buf text = { 0 };
-    enum at_generation_end end = AT_END_LENGTH;
+    struct at_prompt_ids *prompts = NULL;
+    struct at_generation what = { .n_prompts = (uint32_t)r->prompts.n,
+                                  .max_new_tokens = r->params->max_new_tokens,
+                                  .stop = r->prompts.stop,
+                                  .n_stop = r->prompts.n_stop,
+                                  .sampling = { .top_p = 1 },
+                                  .reply = take_reply,
+                                  .context = r };
 
-    for (uint32_t i = 0; i < r->prompts.n; i++) {
-        TRY(reply(r, i, &text, &end));
-        if (i < r->n) {
-            TRY(judge_reply(r, i, text.data, end));
-            continue;
-        }
-        TRY(at_rule_check(&s->passed[i - r->n], r->rules[i - r->n], text.data));
-        s->n_passed += s->passed[i - r->n];
-    }
+    TRY(cli_prompts_ids(&prompts, &r->prompts));
+    what.prompts = prompts;
+    TRY(at_generate(r->generator, &what));
     s->n_replies = r->n;
     TRY(at_bootstrap_mean(&s->rouge_l, r->rouge_l, r->n, r->params->seed));
     TRY(at_bootstrap_mean(&s->words, r->words, r->n, r->params->seed));
     TRY(at_bootstrap_mean(&s->repetition, r->repetition, r->n, r->params->seed));
 done:
-    at_buf_release(&text);
+    at_free(&prompts);
     return st;
 }
 

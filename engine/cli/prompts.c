@@ -231,3 +231,14 @@ void cli_prompts_release(struct cli_prompts *prompts)
     at_free(&prompts->items);
     at_arena_release(&prompts->arena);
 }
+
+AT_CHECKED cli_prompts_ids(struct at_prompt_ids **out, const struct cli_prompts *prompts)
+{
+    enum at_status st = AT_OK;
+
+    TRY(at_alloc(out, prompts->n, sizeof **out));
+    for (size_t i = 0; i < prompts->n; i++)
+        (*out)[i] = (struct at_prompt_ids){ prompts->items[i].ids, prompts->items[i].n };
+done:
+    return st;
+}

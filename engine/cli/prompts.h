@@ -3,6 +3,7 @@
 #define AT_PROMPTS_H
 
 #include "bundle.h"
+#include "sampler.h"
 
 enum { CLI_MAX_MESSAGES = 256 }; /* of a conversation */
 struct cli_prompt {
@@ -36,5 +37,8 @@ AT_CHECKED cli_prompts_read(struct cli_prompts *prompts, const char *path);
 /* Prompt i, a text or a line's, as a row has it: messages without the reply at their end and with
  * `system` in front where they have none, or a text where it was taken as one. The caller's. */
 cJSON *cli_prompts_json(const struct cli_prompts *prompts, size_t i);
+
+/* The prompts as generation reads them; free with at_free(), valid while the prompts are. */
+AT_CHECKED cli_prompts_ids(struct at_prompt_ids **out, const struct cli_prompts *prompts);
 
 #endif

@@ -12,6 +12,7 @@ static const struct {
     bool whole;
 } numbers[CLI_REPLY_NUMBERS] = {
     [CLI_MAX_NEW_TOKENS] = { "max_new_tokens", 1, 1000000, 128, true },
+    [CLI_MIN_NEW_TOKENS] = { "min_new_tokens", 0, 1000000, 0, true },
     [CLI_MIN_P] = { "min_p", 0, 1, 0, false },
     [CLI_REPETITION_PENALTY] = { "repetition_penalty", 0.01, 100, 1, false },
     [CLI_SEED] = { "seed", 0, UINT32_MAX, 42, true },
@@ -96,10 +97,10 @@ void cli_reply_begin(struct cli_reply *r)
 
 static void show(struct cli_reply *r, size_t end)
 {
-    if (r->shows && end > r->shown) {
-        fwrite(r->text.data + r->shown, 1, end - r->shown, stdout);
-        fflush(stdout);
-    }
+    if (!r->shows || end <= r->shown)
+        return;
+    fwrite(r->text.data + r->shown, 1, end - r->shown, stdout);
+    fflush(stdout);
     r->shown = end;
 }
 
@@ -134,10 +135,9 @@ static size_t safe_end(const struct cli_reply *r)
     return end;
 }
 
-enum at_status cli_reply_token(void *context, int32_t id, bool *ends)
+AT_CHECKED cli_reply_token(struct cli_reply *r, int32_t id, bool *ends)
 {
     enum at_status st = AT_OK;
-    struct cli_reply *r = context;
     const size_t before = r->text.n;
     size_t stop;
 

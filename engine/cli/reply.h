@@ -7,6 +7,7 @@
 
 enum cli_reply_number { /* flags and, in a chat, names of /set; sorted */
                         CLI_MAX_NEW_TOKENS,
+                        CLI_MIN_NEW_TOKENS,
                         CLI_MIN_P,
                         CLI_REPETITION_PENALTY,
                         CLI_SEED,
@@ -39,8 +40,8 @@ struct cli_reply {
     struct at_decoding decoding;
 };
 void cli_reply_begin(struct cli_reply *reply);
-/* at_generation.token; the context is a struct cli_reply. */
-enum at_status cli_reply_token(void *context, int32_t id, bool *ends);
+/* The next id. *ends is set where a stop string came, which is no part of the text. */
+AT_CHECKED cli_reply_token(struct cli_reply *reply, int32_t id, bool *ends);
 void cli_reply_end(struct cli_reply *reply); /* shows what was held back */
 
 #endif

@@ -3,6 +3,7 @@
 #include "activation.h"
 #include "decoder_parts.h"
 #include "norm.h"
+#include "sampling.h"
 #include "value.h"
 
 #include <math.h>
@@ -99,25 +100,6 @@ static struct at_attention attention_of(const struct at_decoder *d, uint32_t l, 
                                   .window = at_decoder_window(d, l),
                                   .intervals = at_view_part(d->intervals, 0, 16ul * T),
                                   .query_end = at_view_part(d->query_end, 0, 4ul * T) };
-}
-
-/* Keys that attention binds for n in the cache: they grow in steps, since each new size costs CPU
- * devices new texel views. Rows past n are masked, and finite: zeros, or an earlier run's. */
-static uint32_t bound_keys(const struct at_kv_cache *cache, uint32_t n)
-{
-    const uint64_t most = at_round_up(n, 256);
-
-    return most < cache->capacity ? (uint32_t)most : cache->capacity;
-}
-
-/* Appends `rows` to a layer's cache of n rows and returns the rows that attention binds. */
-static struct at_tensor cache_put(struct at_stream *s, struct at_tensor cache, uint32_t n,
-                                  struct at_tensor rows, uint32_t n_keys)
-{
-    const uint64_t row = rows.ld * sizeof(float), bytes = rows.dim[0] * row;
-
-    at_stream_copy(s, at_view_part(cache.view, n * row, bytes), rows.view, bytes);
-    return at_tensor_rows(cache, 0, n_keys);
 }
 
 /* q or k of T rows as one row a norm: a head, or all of it. */
@@ -217,7 +199,8 @@ static void queries_and_keys(struct at_stream *s, struct at_decoder *d,
     turn(s, d, l, q, k, false);
 }
 
-/* x += what attention gives, saving into `a`. With a cache its keys come before the T rows' own. */
+/* x += what attention gives, saving into `a`. With a cache the rows' keys are put there and read.
+ */
 static void attention_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
                           uint32_t l, struct at_tensor x, enum at_pass pass,
                           const struct at_kv_cache *cache)
@@ -234,9 +217,11 @@ static void attention_fwd(struct at_stream *s, struct at_decoder *d, const struc
     queries_and_keys(s, d, a, l, q, k, h, pass);
     at_decoder_linear_fwd(s, d, v, h, l, LIN_V, pass, false);
     if (cache) {
-        attention.n_keys = bound_keys(cache, cache->n + T);
-        k = cache_put(s, cache->k[l], cache->n, k, attention.n_keys);
-        v = cache_put(s, cache->v[l], cache->n, v, attention.n_keys);
+        at_store_rows(s, cache->k[l], k, words(cache->place, T));
+        at_store_rows(s, cache->v[l], v, words(cache->place, T));
+        attention.n_keys = cache->rows;
+        k = cache->k[l];
+        v = cache->v[l];
     }
     at_attention_fwd(s, o, words(a->lse, (uint64_t)T * c->H), q, k, v, &attention);
     add_output(s, d, l, LIN_O, pass, x, o, part(a->attn_out, T, c->C), a->rstd_attn,
@@ -380,18 +365,25 @@ void at_decoder_drift(struct at_stream *s, struct at_decoder *d, const struct at
 
 /* ---- decoding ---- */
 
-AT_CHECKED at_kv_cache_plan(struct at_kv_cache *out, const struct at_model_config *c,
-                            uint32_t capacity, struct at_pool *pool)
+AT_CHECKED at_kv_cache_plan(struct at_kv_cache *out, const struct at_model_config *c, uint32_t rows,
+                            uint32_t most, struct at_pool *pool, uint64_t binding_bytes)
 {
     enum at_status st = AT_OK;
+    const uint64_t bytes = at_tensor_bytes(rows, c->G * c->D);
 
-    *out = (struct at_kv_cache){ .capacity = capacity };
+    *out = (struct at_kv_cache){ .rows = rows };
+    if (bytes > binding_bytes)
+        FAIL(AT_DEVICE_MEMORY,
+             "the keys of %u tokens take %llu MiB a layer; the device binds %llu MiB at most: take "
+             "fewer tokens or fewer replies at once",
+             rows, (unsigned long long)bytes >> 20, (unsigned long long)binding_bytes >> 20);
     TRY(at_alloc(&out->k, c->L, sizeof *out->k));
     TRY(at_alloc(&out->v, c->L, sizeof *out->v));
     for (uint32_t l = 0; l < c->L; l++) {
-        at_tensor_reserve(pool, &out->k[l], capacity, c->G * c->D, "key cache");
-        at_tensor_reserve(pool, &out->v[l], capacity, c->G * c->D, "value cache");
+        at_tensor_reserve(pool, &out->k[l], rows, c->G * c->D, "key cache");
+        at_tensor_reserve(pool, &out->v[l], rows, c->G * c->D, "value cache");
     }
+    at_pool_reserve(pool, &out->place, at_round_up(4ul * most, 16), "places in the cache");
 done:
     return st;
 }
@@ -403,32 +395,26 @@ void at_kv_cache_release(struct at_kv_cache *cache)
     *cache = (struct at_kv_cache){ 0 };
 }
 
-void at_decoder_extend(struct at_stream *s, struct at_decoder *d, struct at_kv_cache *cache,
-                       const int32_t *ids, uint32_t T, struct at_tensor last)
+struct at_tensor at_decoder_extend(struct at_stream *s, struct at_decoder *d,
+                                   const struct at_kv_cache *cache,
+                                   const struct at_extension *tokens)
 {
     const struct at_model_config *c = &d->model->config;
-    const struct at_batch batch = { .T = T, .ids = ids };
+    const uint32_t T = tokens->T;
+    const struct at_batch batch = { .T = T, .ids = tokens->ids };
     const struct at_tensor x = part(d->x, T, c->C), h = part(d->h, T, c->C);
-    const uint64_t row = h.ld * sizeof(float);
-    int32_t positions[AT_EXTEND_ROWS], intervals[AT_EXTEND_ROWS][4];
 
-    AT_REQUIRE(!d->trains && T > 0 && T <= AT_EXTEND_ROWS && T <= d->capacity);
-    AT_REQUIRE(cache->n + T <= cache->capacity && cache->n + T <= d->model->n_positions);
-    for (uint32_t t = 0; t < T; t++) {
-        positions[t] = (int32_t)(cache->n + t);
-        intervals[t][0] = intervals[t][1] = intervals[t][2] = 0;
-        intervals[t][3] = positions[t] + 1;
-    }
-    at_stream_upload(s, d->ids, ids, 4ul * T);
-    at_stream_upload(s, d->positions, positions, 4ul * T);
-    at_stream_upload(s, d->intervals, intervals, 16ul * T);
+    AT_REQUIRE(!d->trains && T > 0 && T <= d->capacity);
+    at_stream_upload(s, d->ids, tokens->ids, 4ul * T);
+    at_stream_upload(s, d->positions, tokens->positions, 4ul * T);
+    at_stream_upload(s, d->intervals, tokens->intervals, 16ul * T);
+    at_stream_upload(s, cache->place, tokens->place, 4ul * T);
     upload_embedding(s, d, &batch);
     embed_fwd(s, d, x, AT_PASS_POLICY_EVAL);
     for (uint32_t l = 0; l < c->L; l++)
         layer_fwd(s, d, &d->layers[0], l, T, x, AT_PASS_POLICY_EVAL, cache);
-    cache->n += T;
     final_norm_fwd(s, d, h, x);
-    at_stream_copy(s, last.view, at_view_part(h.view, (T - 1) * row, row), row);
+    return h;
 }
 
 /* ---- backward ---- */

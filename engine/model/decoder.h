@@ -115,20 +115,32 @@ void at_decoder_drift(struct at_stream *s, struct at_decoder *decoder, const str
 
 /* ---- decoding ---- */
 
-enum { AT_EXTEND_ROWS = 64 }; /* tokens of one sequence computed at once, at most */
-
-/* Keys (turned) and values of a sequence's tokens so far, per layer. */
+/* Keys (turned) and values of tokens so far, per layer: rows that any sequence may own. */
 struct at_kv_cache {
-    struct at_tensor *k, *v; /* (L) of (capacity, G * D) */
-    uint32_t capacity, n;    /* rows; rows that are filled: 0 starts a new sequence */
+    struct at_tensor *k, *v; /* (L) of (rows, G * D) */
+    struct at_view place;    /* (rows of a pass) int32 */
+    uint32_t rows;
 };
+/* `most`: rows of a pass. AT_DEVICE_MEMORY where a layer's keys are more than a binding holds. */
 AT_CHECKED at_kv_cache_plan(struct at_kv_cache *out, const struct at_model_config *config,
-                            uint32_t capacity, struct at_pool *pool);
+                            uint32_t rows, uint32_t most, struct at_pool *pool,
+                            uint64_t binding_bytes);
 void at_kv_cache_release(struct at_kv_cache *cache);
-/* The next T tokens of the cache's sequence (planned without `trains`): their keys and values are
- * appended, last (1, C) is the normed hidden state of the last one. */
-void at_decoder_extend(struct at_stream *s, struct at_decoder *decoder, struct at_kv_cache *cache,
-                       const int32_t *ids, uint32_t T, struct at_tensor last);
+
+/* Tokens of any sequences, computed at once: host arrays of T <= the decoder's capacity. Token t at
+ * positions[t] reads the cache's rows intervals[t] (prefix_begin, prefix_end, seg_begin, key_end;
+ * at_attention), its own among them: place[t], no two alike, takes its key and value. */
+struct at_extension {
+    uint32_t T;
+    const int32_t *ids, *positions, *place;
+    const int32_t (*intervals)[4];
+};
+/* Of a decoder planned without `trains`: (T, C) normed hidden states, valid until its next pass. A
+ * token's bits depend on its sequence alone, but that a pass of one token has kernels of its own.
+ */
+struct at_tensor at_decoder_extend(struct at_stream *s, struct at_decoder *decoder,
+                                   const struct at_kv_cache *cache,
+                                   const struct at_extension *tokens);
 
 /* After AT_PASS_POLICY_TRAIN and a loss that wrote decoder->coef: adds all gradients. */
 void at_decoder_backward(struct at_stream *s, struct at_decoder *decoder,
