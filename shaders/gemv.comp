@@ -1,6 +1,7 @@
-// y[n] (+)= alpha * sum_k W[n,k] x[k]: a product with one row, for decoding; W (N,K) as it is stored.
-// y (N), x (K) f32; planes of W as in engine/ops/quant.h. One module a format (-DDQ_<name>).
-// Mapping: a workgroup takes a row of W at a time, an invocation the vec4s i, i + 64, ... in order, then
+// y[m,n] (+)= alpha * sum_k W[n,k] x[m,k]: a product with few rows, for decoding; W (N,K) as it is stored.
+// y (M,N) from column y_col of its rows on, x (M,K) f32; planes of W as in engine/ops/quant.h. One module a
+// format (-DDQ_<name>). `block` is of gemv_cpu.comp.
+// Mapping: a workgroup takes a row of W and one of x at a time, an invocation the vec4s i, i + 64, ... in order, then
 // one tree: bits depend on the shape alone. Shared: 1280 bytes.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -18,13 +19,18 @@ layout(binding = 2, std430) readonly buffer in_x { vec4 x[]; };
 
 void main()
 {
-    for (uint n = gl_WorkGroupID.x; n < p.N; n += gl_NumWorkGroups.x) {
-        vec4 sum = vec4(0);
+    for (uint n = gl_WorkGroupID.x; n < p.N; n += gl_NumWorkGroups.x)
+        for (uint m = gl_WorkGroupID.y; m < p.M; m += gl_NumWorkGroups.y) {
+            vec4 sum = vec4(0);
 
-        for (uint c = gl_LocalInvocationIndex; c < (p.K + 3) / 4; c += WG)
-            sum += mix(vec4(0), dq(n, c) * x[c], lessThan(4 * c + uvec4(0, 1, 2, 3), uvec4(p.K)));
-        const float total = p.alpha * reduce_sum(sum.x + sum.y + (sum.z + sum.w));
-        if (gl_LocalInvocationIndex == 0)
-            y[n] = p.accumulate != 0 ? y[n] + total : total;
-    }
+            for (uint c = gl_LocalInvocationIndex; c < (p.K + 3) / 4; c += WG)
+                sum += mix(vec4(0), dq(n, c) * x[m * p.ldx / 4 + c],
+                           lessThan(4 * c + uvec4(0, 1, 2, 3), uvec4(p.K)));
+            const float total = p.alpha * reduce_sum(sum.x + sum.y + (sum.z + sum.w));
+            if (gl_LocalInvocationIndex == 0) {
+                const uint at = m * p.ldy + p.y_col + n;
+
+                y[at] = p.accumulate != 0 ? y[at] + total : total;
+            }
+        }
 }

@@ -1,6 +1,9 @@
-// gemv.comp for CPU Vulkan drivers (Mesa llvmpipe). One module a format and subgroup size (LANES).
-// Mapping: a lane takes a row of W, 32 columns a turn by whole texels of quants; x is read once by the
-// lanes and spread by constant-index shuffles. No shared memory. Beyond the end of x a fetch gives 0,
+// gemv.comp for CPU Vulkan drivers (Mesa llvmpipe), the same bits as dequantise.comp and gemm_cpu.comp:
+// a sum takes its products in the same order, `block` of them at a time. One module a format and subgroup
+// size (LANES).
+// Mapping: workgroup (x, y) = tile of 4 * LANES rows of W, tile of ROWS rows of x by one subgroup; a lane
+// owns 4 rows of W, 32 columns a turn by whole texels of quants. x is read once by the lanes and spread by
+// constant-index shuffles, one for 4 multiply-adds. No shared memory. Beyond the end of x a fetch gives 0,
 // and so does one behind the end of a row of W.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
@@ -8,45 +11,77 @@
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "args.h"
 
-#define TURN4 8                              // vec4s of a row a turn
-#define READS ((TURN4 + LANES - 1) / LANES)  // of x a turn
+#define TURN4 8      // vec4s of a row a turn
+#define MOST_ROWS 16 // of x
+layout(constant_id = 1) const uint ROWS = 1;
 layout(local_size_x = LANES) in;
 layout(push_constant) uniform push { gemv_args p; };
-layout(binding = 0, std430) buffer out_y { float y[]; };
+layout(binding = 0, std430) writeonly buffer out_y { vec4 y[]; };
 #include "lib/dq_texel.glsl"
 #ifdef DQ_SCALES
-layout(binding = 3) uniform samplerBuffer x;
+layout(binding = 3, rgba32f) readonly uniform imageBuffer x;
+layout(binding = 4) uniform samplerBuffer y4; // y for reading
 #else
-layout(binding = 2) uniform samplerBuffer x;
+layout(binding = 2, rgba32f) readonly uniform imageBuffer x;
+layout(binding = 3) uniform samplerBuffer y4;
 #endif
+#define READS ((ROWS * TURN4 + LANES - 1) / LANES) // of x a turn
+#define MOST_READS ((MOST_ROWS * TURN4 + LANES - 1) / LANES)
 
 const int OUTSIDE = -(1 << 30); // an index whose fetch gives 0
 
 void main()
 {
-    const int lane = int(gl_LocalInvocationID.x), row = int(gl_WorkGroupID.x) * LANES + lane;
-    const int texels = (int(p.K) + 4 * COUNT4 - 1) / (4 * COUNT4); // of a row
-    vec4 sum = vec4(0);
+    const int lane = int(gl_LocalInvocationID.x), m0 = int(gl_WorkGroupID.y * ROWS);
+    const int texels = (int(p.K) + 4 * COUNT4 - 1) / (4 * COUNT4); // of a row of W
+    const int k4 = (int(p.K) + 3) / 4, ldx4 = int(p.ldx) / 4, ldy4 = int(p.ldy) / 4;
 
-    for (int c = 0; 4 * c < int(p.K); c += TURN4) {
-        vec4 x4[READS];
+    for (int tile = int(gl_WorkGroupID.x); tile * 4 * LANES < int(p.N); tile += int(gl_NumWorkGroups.x)) {
+        const int n4 = tile * LANES + lane; // rows 4 n4 ... of W
+        vec4 total[MOST_ROWS];
 
-        [[unroll]] for (int i = 0; i < READS; i++)
-            x4[i] = texelFetch(x, c + i * LANES + lane);
-        [[unroll]] for (int t = 0; t < TURN4 / COUNT4; t++) {
-            const int i = c / COUNT4 + t;
-            const vec4 w[COUNT4] = dq_texel(row, i < texels ? i : OUTSIDE);
+        [[unroll]] for (uint m = 0; m < ROWS; m++) {
+            const vec4 before = texelFetch(y4, (m0 + int(m)) * ldy4 + int(p.y_col) / 4 + n4);
 
-            [[unroll]] for (int e = 0; e < COUNT4; e++) {
-                const int at = t * COUNT4 + e;
-
-                sum += w[e] * subgroupShuffle(x4[at / LANES], uint(at % LANES));
-            }
+            total[m] = p.accumulate != 0 ? before : vec4(0);
         }
-    }
-    if (row < int(p.N)) {
-        const float total = p.alpha * (sum.x + sum.y + (sum.z + sum.w));
+        for (int begin = 0; begin < k4; begin += int(p.block) / 4) {
+            const int end = min(begin + int(p.block) / 4, k4);
+            vec4 sum[MOST_ROWS];
 
-        y[row] = p.accumulate != 0 ? y[row] + total : total;
+            [[unroll]] for (uint m = 0; m < ROWS; m++) sum[m] = vec4(0);
+            for (int c = begin; c < end; c += TURN4) {
+                vec4 x4[MOST_READS], w[TURN4][4]; // w: [k / 4][row]
+
+                [[unroll]] for (uint i = 0; i < READS; i++) {
+                    const int at = int(i) * LANES + lane, k = c + at % TURN4;
+
+                    x4[i] = imageLoad(x, k < end ? (m0 + at / TURN4) * ldx4 + k : OUTSIDE);
+                }
+                [[unroll]] for (int j = 0; j < 4; j++)
+                    [[unroll]] for (int t = 0; t < TURN4 / COUNT4; t++) {
+                        const int i = c / COUNT4 + t;
+                        const vec4 some[COUNT4] = dq_texel(4 * n4 + j, i < texels ? i : OUTSIDE);
+
+                        [[unroll]] for (int e = 0; e < COUNT4; e++) w[t * COUNT4 + e][j] = some[e];
+                    }
+                [[unroll]] for (uint m = 0; m < ROWS; m++)
+                    [[unroll]] for (uint q = 0; q < 4 * TURN4; q++) {
+                        const uint at = m * TURN4 + q / 4;
+                        const float s = subgroupShuffle(x4[at / LANES][q & 3], at % LANES);
+
+                        sum[m] += s * vec4(w[q / 4][0][q & 3], w[q / 4][1][q & 3], w[q / 4][2][q & 3],
+                                           w[q / 4][3][q & 3]);
+                    }
+            }
+            [[unroll]] for (uint m = 0; m < ROWS; m++)
+                total[m] = begin > 0 || p.accumulate != 0 ? total[m] + p.alpha * sum[m] : p.alpha * sum[m];
+        }
+        const int left = int(p.N) - 4 * n4;
+        if (left > 0)
+            [[unroll]] for (uint m = 0; m < ROWS; m++)
+                if (m0 + int(m) < int(p.M))
+                    y[(m0 + int(m)) * ldy4 + int(p.y_col) / 4 + n4] =
+                        mix(vec4(0), total[m], lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
     }
 }

@@ -579,6 +579,13 @@ done:
     return st;
 }
 
+/* As kernels.def asks of the variants for CPU devices. */
+static bool has_cpu_variants(const struct at_gpu_info *info)
+{
+    return info->type == AT_GPU_CPU &&
+           (info->subgroup == 4 || info->subgroup == 8 || info->subgroup == 16);
+}
+
 AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
 {
     struct at_gpu *gpu = NULL, *found = NULL;
@@ -596,6 +603,7 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     *gpu = *chosen;
     gpu->baseline_only = params->baseline_only;
     gpu->info.halves = wants_halves(params->halves);
+    gpu->info.few_rows = !params->baseline_only && has_cpu_variants(&gpu->info);
     gpu->profile = params->profile && gpu->info.timestamps;
     gpu->memory_limit_bytes = params->memory_limit_bytes;
     gpu->submission_flop = params->submission_flop;

@@ -28,7 +28,8 @@ struct at_gpu_info {
     uint32_t subgroup; /* lanes */
     bool int64;        /* 64-bit integers in kernels */
     struct at_matrix_shape matrix;
-    bool halves; /* products with weights take halves: engine/ops/halves.h */
+    bool halves;   /* products with weights take halves: engine/ops/halves.h */
+    bool few_rows; /* the kernels for few rows give the bits of those for many: gemv_cpu.comp */
     uint32_t max_shared_bytes, max_invocations;
     uint64_t max_range_bytes; /* of one storage buffer binding, after `max_range_bytes` of params */
     uint64_t max_texels;      /* elements of one texel buffer view */

@@ -4,6 +4,7 @@
 
 /* Blocks of k: fixed, so that the order of a sum is a function of the shape. */
 enum { K_SPLIT_FROM = 4096, K_SPLIT = 1024, TN_BLOCK = 256 };
+enum { FEW_ROWS = 64, FEW_ROWS_F32 = 32 };     /* of x, at most: above, the kernels for many */
 enum { NARROW_MOST = 32 };                     /* above, kernels with a wide tile waste less */
 static const uint64_t panel_bytes = 64u << 20; /* of a dequantised weight */
 
@@ -236,6 +237,17 @@ static struct at_tensor panel_values(struct at_stream *s, struct at_weight w,
     return values;
 }
 
+static void few_rows(struct at_stream *s, struct at_tensor y, struct at_tensor x,
+                     struct at_weight w, float alpha, bool accumulate);
+
+/* Whether the kernels for few rows are taken: where they give the same bits. */
+static bool is_few(struct at_stream *s, uint32_t M, enum at_quant_type type,
+                   const struct at_linear_scratch *scratch)
+{
+    return M <= (type == AT_F32 ? FEW_ROWS_F32 : FEW_ROWS) && !scratch->halves.a.buffer &&
+           at_gpu_get_info(at_stream_gpu(s))->few_rows;
+}
+
 void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
                    const struct at_linear_scratch *scratch, bool accumulate)
 {
@@ -245,6 +257,10 @@ void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, 
     at_require_shape(y, x.dim[0], w.rows);
     if (empty(y))
         return;
+    if (is_few(s, x.dim[0], w.type, scratch)) {
+        few_rows(s, y, x, w, 1, accumulate);
+        return;
+    }
     for (uint32_t n = 0; n < w.rows; n += panel) {
         const struct at_weight part = at_weight_rows(w, n, least(panel, w.rows - n));
 
@@ -275,10 +291,16 @@ void at_linear_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_te
     at_matmul_tn(s, dW, dy, x, 1, true);
 }
 
-/* ---- one row ---- */
+/* ---- few rows ---- */
 
-void at_linear_row(struct at_stream *s, struct at_tensor y, struct at_tensor x,
-                   struct at_weight weight, float alpha, bool accumulate)
+/* Rows of x in a tile of the kernel for CPU devices: one pipeline each. */
+static uint32_t tile_rows(uint32_t M)
+{
+    return M == 1 ? 1 : M <= 4 ? 4 : M <= 8 ? 8 : 16;
+}
+
+static void launch_few(struct at_stream *s, struct at_tensor y, uint32_t y_col, struct at_tensor x,
+                       struct at_weight w, float alpha, bool accumulate)
 {
     static const uint32_t kernels[AT_QUANT_COUNT] = {
         [AT_F32] = AT_KERNEL_gemv_f32,   [AT_F16] = AT_KERNEL_gemv_f16,
@@ -291,24 +313,53 @@ void at_linear_row(struct at_stream *s, struct at_tensor y, struct at_tensor x,
         [AT_NF4] = AT_KERNEL_gemv_nf4,   [AT_FP4] = AT_KERNEL_gemv_fp4,
         [AT_INT8] = AT_KERNEL_gemv_int8,
     };
-    const struct at_weight w = at_weight_rows(weight, 0, weight.rows);
     const bool scales = at_quant_get(w.type)->n_planes > 1;
     const struct at_view views[] = { at_tensor_view(y), w.plane[0],
                                      scales ? w.plane[1] : at_tensor_view(x), at_tensor_view(x) };
     const struct gemv_args args = {
+        .M = x.dim[0],
         .N = w.rows,
         .K = w.cols,
+        .ldx = x.ld,
+        .ldy = y.ld,
+        .y_col = y_col,
+        .block = w.cols >= K_SPLIT_FROM ? K_SPLIT : (uint32_t)at_round_up(w.cols, 32),
         .quants_stride = (uint32_t)at_quant_row_bytes(w.type, 0, w.cols) / 4,
         .scales_stride = (uint32_t)at_quant_row_bytes(w.type, 1, w.cols) / 4,
         .alpha = alpha,
         .accumulate = accumulate,
     };
 
+    at_stream_launch(s, kernels[w.type], views, &args, sizeof args,
+                     (struct at_work){ args.N, args.M, 1, 1, { tile_rows(args.M) } });
+}
+
+/* y (+)= alpha x W^T in parts that bindings hold. */
+static void few_rows(struct at_stream *s, struct at_tensor y, struct at_tensor x,
+                     struct at_weight w, float alpha, bool accumulate)
+{
+    const uint64_t limit = binding_bytes(s), quants = at_quant_row_bytes(w.type, 0, w.cols);
+    const uint32_t widest = y.ld > x.ld ? y.ld : x.ld, M = x.dim[0];
+    const uint32_t panel = rows_in(limit, quants, w.rows);
+    const uint32_t tile = rows_in(limit, (uint64_t)widest * sizeof(float), M);
+
+    at_require_shape(x, M, w.cols);
+    at_require_shape(y, M, w.rows);
+    for (uint32_t n = 0; n < w.rows; n += panel)
+        for (uint32_t m = 0; m < M; m += tile) {
+            const uint32_t rows = least(tile, M - m);
+
+            launch_few(s, at_tensor_rows(y, m, rows), n, at_tensor_rows(x, m, rows),
+                       at_weight_rows(w, n, least(panel, w.rows - n)), alpha, accumulate);
+        }
+}
+
+void at_linear_row(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
+                   float alpha, bool accumulate)
+{
     at_require_shape(x, 1, w.cols);
-    at_require_shape(y, 1, w.rows);
     if (!empty(y))
-        at_stream_launch(s, kernels[w.type], views, &args, sizeof args,
-                         (struct at_work){ args.N, 1, 1, 0, { 0 } });
+        few_rows(s, y, x, w, alpha, accumulate);
 }
 
 /* ---- bias ---- */

@@ -40,7 +40,7 @@ void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *s
 void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
                    const struct at_linear_scratch *scratch, bool accumulate);
 /* y (1,N) = alpha * x (1,K) W^T: the same for decoding, whose weights are read as they are stored.
- * Rounded otherwise than at_linear_fwd(). */
+ * Rounded otherwise than at_linear_fwd(), but on devices with at_gpu_info.few_rows. */
 void at_linear_row(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
                    float alpha, bool accumulate);
 /* dx (T,K) = dy (T,N) W. */

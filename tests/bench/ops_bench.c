@@ -144,9 +144,9 @@ static void slab(struct bench *b)
     at_linear_fwd(b->stream, slab_y, slab_x, weight, &panel, false);
 }
 
-static void whole_slab(struct bench *b, enum at_quant_type type)
+static void whole_slab(struct bench *b, enum at_quant_type type, uint32_t M)
 {
-    const uint32_t M = 256, N = 1536, K = 768;
+    const uint32_t N = 1536, K = 768;
     const struct at_weight *weights[] = { &weight };
     char what[64];
 
@@ -385,7 +385,9 @@ int main(int argc, char **argv)
     for (int type = AT_F32; type < AT_QUANT_COUNT && (!only || strcmp(only, "quant") == 0);
          type++) {
         dequantisation(&b, (enum at_quant_type)type);
-        whole_slab(&b, (enum at_quant_type)type);
+        whole_slab(&b, (enum at_quant_type)type, 256);
+        whole_slab(&b, (enum at_quant_type)type, 4);
+        whole_slab(&b, (enum at_quant_type)type, 32);
     }
     if (!only || strcmp(only, "head") == 0) {
         whole_head(&b, AT_F32);

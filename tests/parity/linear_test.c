@@ -215,6 +215,95 @@ static void linear_one_row_equals_reference(void **state)
     }
 }
 
+/* Rows of x in parts of `step` at a time. */
+static void in_parts(struct gt *t, struct at_tensor y, struct at_tensor x, struct at_weight w,
+                     const struct at_linear_scratch *scratch, const float *before, uint32_t step)
+{
+    OK(at_tensor_write(t->gpu, y, before));
+    for (uint32_t m = 0; m < x.dim[0]; m += step) {
+        const uint32_t n = x.dim[0] - m < step ? x.dim[0] - m : step;
+        at_linear_fwd(t->stream, at_tensor_rows(y, m, n), at_tensor_rows(x, m, n), w, scratch,
+                      true);
+    }
+    OK(at_stream_wait(t->stream));
+}
+
+static void check_parts(struct gt *t, const struct layer *l)
+{
+    static const uint32_t steps[] = { 16, 32, 48 };
+    const size_t y_n = (size_t)l->T * l->N;
+    uint8_t *planes[2];
+    float *W = make_weight(&planes[0], &planes[1], l), *x = gt_floats((size_t)l->T * l->K, 1);
+    float *before = gt_floats(y_n, 1), *whole = gt_floats(y_n, 1), *parts = gt_floats(y_n, 1);
+    struct at_weight w = { .type = l->type, .rows = l->N, .cols = l->K };
+    struct at_linear_scratch scratch = { 0 };
+    size_t b[5] = { 0 };
+
+    gt_begin(t);
+    for (uint32_t i = 0; i < 2; i++)
+        b[i] = gt_plan(t, l->N * at_quant_row_bytes(l->type, i, l->K) + 16);
+    b[2] = gt_plan_tensor(t, l->T, l->K, 0);
+    b[3] = gt_plan_tensor(t, l->T, l->N, 0);
+    b[4] = gt_plan_tensor(t, l->N, l->K, 0);
+    gt_commit(t);
+    for (uint32_t i = 0; i < at_quant_get(l->type)->n_planes; i++) {
+        w.plane[i] = gt_view(t, b[i]);
+        OK(at_gpu_write(t->gpu, w.plane[i], planes[i],
+                        l->N * at_quant_row_bytes(l->type, i, l->K)));
+    }
+    scratch.panel = gt_view(t, b[4]);
+    const struct at_tensor X = gt_tensor(t, b[2], l->T, l->K, 0);
+    const struct at_tensor Y = gt_tensor(t, b[3], l->T, l->N, 0);
+
+    OK(at_tensor_write(t->gpu, X, x));
+    in_parts(t, Y, X, w, &scratch, before, l->T);
+    OK(at_tensor_read(t->gpu, whole, Y));
+    for (size_t i = 0; i < AT_COUNT(steps); i++) {
+        in_parts(t, Y, X, w, &scratch, before, steps[i]);
+        OK(at_tensor_read(t->gpu, parts, Y));
+        for (size_t k = 0; k < y_n; k++)
+            if (whole[k] != parts[k])
+                fail_msg("%s: %s %u x %u, %u rows at a time: [%zu] %.9g, all at once %.9g",
+                         t->setting, at_quant_get(l->type)->name, l->N, l->K, steps[i], k,
+                         (double)parts[k], (double)whole[k]);
+    }
+    gt_end(t);
+    free(W);
+    free(x);
+    free(before);
+    free(whole);
+    free(parts);
+    free(planes[0]);
+    free(planes[1]);
+}
+
+/* 1, 4, 16, 32 and 48 of 65 rows: kernels for few rows and for many. K from 4096 on is summed in
+ * blocks. */
+static void linear_rows_have_the_same_bits_few_or_many(void **state)
+{
+    static const struct layer layers[] = {
+        { AT_F32, 65, 577, 70 },  { AT_F32, 66, 4096, 6 },  { AT_F16, 65, 130, 63 },
+        { AT_BF16, 65, 577, 70 }, { AT_Q8_0, 67, 576, 70 }, { AT_Q4_0, 65, 160, 200 },
+        { AT_Q4_1, 65, 32, 3 },   { AT_Q4_1, 65, 4096, 6 }, { AT_Q6_K, 68, 768, 70 },
+        { AT_Q5_0, 65, 160, 70 }, { AT_Q5_1, 65, 96, 70 },  { AT_Q2_K, 65, 512, 70 },
+        { AT_Q3_K, 65, 512, 70 }, { AT_Q4_K, 71, 768, 70 }, { AT_Q5_K, 65, 512, 70 },
+        { AT_IQ4, 65, 96, 70 },   { AT_NF4, 65, 192, 70 },  { AT_FP4, 65, 64, 70 },
+        { AT_INT8, 65, 96, 70 },
+    };
+
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        const size_t n = setting == 0 ? AT_COUNT(layers) : 2; /* a pipeline takes time */
+
+        gt_open(&t, setting);
+        for (size_t i = 0; i < n; i++)
+            check_parts(&t, &layers[i]);
+        gt_close(&t);
+    }
+}
+
 static void linear_scratch_holds_the_largest_panel(void **state)
 {
     struct at_weight w[3] = { { .type = AT_F32, .rows = 9000, .cols = 9000 },
@@ -396,6 +485,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_stored_weights_equal_reference),
         cmocka_unit_test(linear_one_row_equals_reference),
+        cmocka_unit_test(linear_rows_have_the_same_bits_few_or_many),
         cmocka_unit_test(linear_scratch_holds_the_largest_panel),
         cmocka_unit_test(bias_any_shape_equals_reference),
         cmocka_unit_test(lora_forward_and_backward_equal_reference),
