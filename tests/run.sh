@@ -54,9 +54,9 @@ set -- --test-dir "$build" --output-on-failure --output-log "$build/tests.log" -
 [ -n "$filter" ] && set -- "$@" -R "$filter"
 [ "$preset" = asan ] && set -- "$@" -LE lint
 # What these compute runs on the device, where no sanitizer looks (e2e.determinism: the runs of the goldens
-# again, compared by their bits); named, they are run.
+# again, compared by their bits), and what measures memory; named, they are run.
 [ "$preset" = asan ] && [ -n "$label" ] &&
-    set -- "$@" -E '^(parity\.(activation|attention|dora|dropout|gemm|head|linear|norm|quant|rope|value)|e2e\.determinism$)'
+    set -- "$@" -E '^(parity\.(activation|attention|dora|dropout|gemm|head|linear|load|norm|quant|rope|value)|e2e\.determinism$)'
 status=0
 ctest "$@" || status=$?
 python3 tests/summary.py "$build/tests.log" $strict || status=1

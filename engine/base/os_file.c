@@ -69,6 +69,15 @@ done:
     return st;
 }
 
+void at_map_prefetch(const struct at_map *map, size_t begin, size_t n)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), first = begin / page * page;
+
+    AT_REQUIRE(begin <= map->n && n <= map->n - begin);
+    if (n > 0)
+        madvise((void *)(uintptr_t)(map->data + first), begin + n - first, MADV_WILLNEED);
+}
+
 void at_map_drop(const struct at_map *map, size_t begin, size_t n)
 {
     AT_REQUIRE(begin <= map->n && n <= map->n - begin);

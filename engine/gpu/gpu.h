@@ -88,16 +88,23 @@ void at_pool_destroy(struct at_pool **pool);
 /* Immediate transfers for loading and tests: staged, complete on return. n <= view.bytes. */
 AT_CHECKED at_gpu_write(struct at_gpu *gpu, struct at_view view, const void *data, size_t n);
 AT_CHECKED at_gpu_read(struct at_gpu *gpu, void *data, struct at_view view, size_t n);
+/* The stream of these, for what loads in many pieces and waits once. */
+struct at_stream;
+struct at_stream *at_gpu_transfer(struct at_gpu *gpu);
 
 /* ---- streams ---- */
 
-struct at_stream;
 AT_CHECKED at_stream_create(struct at_stream **out, struct at_gpu *gpu);
 void at_stream_destroy(struct at_stream **stream); /* waits */
 struct at_gpu *at_stream_gpu(struct at_stream *stream);
 
 /* Recorded in order with the launches; `data` is copied before the call returns. */
 void at_stream_upload(struct at_stream *stream, struct at_view view, const void *data, size_t n);
+/* Uploads of n views, together at most AT_STAGE_BYTES, whose bytes the caller writes to to[i]
+ * before the next call for this stream (there are other ones before). False after an error. */
+enum { AT_STAGE_BYTES = 4 << 20 };
+bool at_stream_stage(struct at_stream *stream, uint8_t **to, const struct at_view *views,
+                     uint32_t n);
 /* `data` is written when at_stream_wait() returns. */
 void at_stream_download(struct at_stream *stream, void *data, struct at_view view, size_t n);
 void at_stream_fill(struct at_stream *stream, struct at_view view, uint32_t word);

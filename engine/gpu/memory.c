@@ -312,7 +312,8 @@ static AT_CHECKED place(struct at_pool *pool)
         }
         at_stream_fill(pool->gpu->transfer, (struct at_view){ buffer, 0, bytes }, 0);
     }
-    TRY(at_stream_wait(pool->gpu->transfer));
+    /* Later work of any stream is ordered after these; what loads meanwhile need not wait. */
+    TRY(at_stream_submit(pool->gpu->transfer));
 done:
     return st;
 }
@@ -320,9 +321,11 @@ done:
 AT_CHECKED at_pool_commit(struct at_pool *pool)
 {
     const struct at_gpu *gpu = pool->gpu;
-    const uint64_t left = at_gpu_memory_left(gpu);
     enum at_status st = pool->status;
+    uint64_t left = 0;
 
+    at_stream_finish(gpu->transfer); /* memory that is not filled yet looks free */
+    left = at_gpu_memory_left(gpu);
     if (st != AT_OK)
         FAIL(st, "memory pool %s: no host memory for its plan", pool->name);
     for (size_t i = 0; i < pool->n_planned; i++)
@@ -353,6 +356,7 @@ void at_pool_destroy(struct at_pool **pool)
 
     if (!p)
         return;
+    at_stream_finish(p->gpu->transfer);
     for (size_t i = 0; i < p->n_buffers; i++) {
         p->gpu->pool_bytes -= p->buffers[i]->bytes;
         at_buffer_destroy(&p->buffers[i]);
@@ -363,6 +367,11 @@ void at_pool_destroy(struct at_pool **pool)
 }
 
 /* ---- immediate transfers ---- */
+
+struct at_stream *at_gpu_transfer(struct at_gpu *gpu)
+{
+    return gpu->transfer;
+}
 
 AT_CHECKED at_gpu_write(struct at_gpu *gpu, struct at_view view, const void *data, size_t n)
 {

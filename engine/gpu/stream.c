@@ -261,11 +261,16 @@ AT_CHECKED at_stream_submit(struct at_stream *stream)
     return report(stream);
 }
 
-AT_CHECKED at_stream_wait(struct at_stream *stream)
+void at_stream_finish(struct at_stream *stream)
 {
     send(stream);
     for (uint32_t i = 0; i < AT_SLOTS; i++) /* oldest first */
         finish_slot(stream, &stream->slots[(stream->current + i) % AT_SLOTS]);
+}
+
+AT_CHECKED at_stream_wait(struct at_stream *stream)
+{
+    at_stream_finish(stream);
     return report(stream);
 }
 
@@ -338,24 +343,50 @@ static size_t piece_of(const struct at_stream *stream, size_t n)
     return n < AT_SLOT_STAGING ? n : AT_SLOT_STAGING;
 }
 
+/* Room for n bytes of the view from `begin` on. */
+static void *stage(struct at_stream *stream, struct at_view view, size_t begin, size_t n)
+{
+    struct at_slot *slot = at_stream_open(stream, n);
+    const struct at_range range = range_of(view, begin, n, true);
+    char *out;
+    VkBufferCopy copy;
+
+    if (!slot)
+        return NULL;
+    copy = (VkBufferCopy){ slot->staged, view.offset + begin, n };
+    out = (char *)slot->staging->mapped + slot->staged;
+    slot->staged += at_round_up(n, AT_VIEW_ALIGNMENT);
+    at_stream_order(stream, &range, 1);
+    vkCmdCopyBuffer(slot->commands, slot->staging->handle, view.buffer->handle, 1, &copy);
+    return out;
+}
+
+bool at_stream_stage(struct at_stream *stream, uint8_t **to, const struct at_view *views,
+                     uint32_t n)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        bytes += at_round_up(views[i].bytes, AT_VIEW_ALIGNMENT);
+    AT_REQUIRE(bytes > 0 && bytes <= AT_SLOT_STAGING);
+    if (!at_stream_open(stream, bytes)) /* from here on the slot has room for them all */
+        return false;
+    for (uint32_t i = 0; i < n; i++)
+        to[i] = stage(stream, views[i], 0, views[i].bytes);
+    return true;
+}
+
 void at_stream_upload(struct at_stream *stream, struct at_view view, const void *data, size_t n)
 {
     require_inside(view, n);
     for (size_t done = 0, piece; done < n; done += piece) {
-        struct at_slot *slot;
-        struct at_range range;
-        VkBufferCopy copy;
+        void *to;
 
         piece = piece_of(stream, n - done);
-        slot = at_stream_open(stream, piece);
-        if (!slot)
+        to = stage(stream, view, done, piece);
+        if (!to)
             return;
-        copy = (VkBufferCopy){ slot->staged, view.offset + done, piece };
-        range = range_of(view, done, piece, true);
-        memcpy((char *)slot->staging->mapped + slot->staged, (const char *)data + done, piece);
-        slot->staged += at_round_up(piece, AT_VIEW_ALIGNMENT);
-        at_stream_order(stream, &range, 1);
-        vkCmdCopyBuffer(slot->commands, slot->staging->handle, view.buffer->handle, 1, &copy);
+        memcpy(to, (const char *)data + done, piece);
     }
 }
 

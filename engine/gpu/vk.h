@@ -159,7 +159,7 @@ enum {
     AT_SLOTS = 4,            /* command buffers of a stream */
     AT_SLOT_LAUNCHES = 1024, /* then the stream submits */
     AT_SLOT_DOWNLOADS = 256,
-    AT_SLOT_STAGING = 4 << 20,
+    AT_SLOT_STAGING = AT_STAGE_BYTES,
     AT_PENDING = 256, /* ranges remembered since the last barrier */
     AT_SLOT_QUERIES = 2 + 2 * AT_SLOT_LAUNCHES
 };
@@ -227,6 +227,8 @@ struct at_stream {
 /* Makes slots[current] ready for a command of `staging` bytes (or ends it and opens the next);
  * NULL after an error. */
 struct at_slot *at_stream_open(struct at_stream *stream, size_t staging);
+/* at_stream_wait() without the report. */
+void at_stream_finish(struct at_stream *stream);
 /* Keeps the first error and its message. */
 void at_stream_keep(struct at_stream *stream, enum at_status status);
 /* A barrier if one of the ranges conflicts with what is pending; then they are pending. */

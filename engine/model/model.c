@@ -1,4 +1,4 @@
-#include "model.h"
+#include "model_parts.h"
 
 #include "rng.h"
 #include "weights_file.h"
@@ -10,31 +10,6 @@
 
 /* Standard deviation of matrices that start at random (transformers' initializer_range). */
 static const double INIT_STD = 0.02;
-
-static bool is_matrix(uint32_t role)
-{
-    return role == AT_EMBED || role == AT_HEAD || (role >= AT_Q && role <= AT_DOWN);
-}
-
-static bool is_linear(uint32_t role)
-{
-    return role >= AT_Q && role <= AT_DOWN;
-}
-
-static bool is_linear_bias(uint32_t role)
-{
-    return role >= AT_Q_BIAS && role <= AT_DOWN_BIAS;
-}
-
-static bool is_norm_bias(uint32_t role)
-{
-    return role >= AT_FINAL_NORM_BIAS && role <= AT_MLP_NORM_BIAS;
-}
-
-static bool is_bias(uint32_t role)
-{
-    return is_linear_bias(role) || is_norm_bias(role);
-}
 
 static bool has_bias(const struct at_model_config *c, uint32_t i)
 {
@@ -74,11 +49,6 @@ static void shape_of(const struct at_model_config *c, uint32_t role, uint32_t *r
         *cols = wide ? c->G * c->D : c->D;
 }
 
-static size_t place_of(uint32_t role, uint32_t layer)
-{
-    return (size_t)layer * AT_ROLE_COUNT + role;
-}
-
 static const struct at_source *source_of(const struct at_model *model, uint32_t role,
                                          uint32_t layer)
 {
@@ -87,13 +57,6 @@ static const struct at_source *source_of(const struct at_model *model, uint32_t 
     if (role == AT_HEAD && model->config.tied)
         role = AT_EMBED;
     return model->sources[place_of(role, layer)];
-}
-
-static struct at_param *param_of(const struct at_model *model, uint32_t role, uint32_t layer)
-{
-    if (role == AT_HEAD && model->config.tied)
-        role = AT_EMBED;
-    return model->params[place_of(role, layer)];
 }
 
 /* ---- planning: what the file must hold ---- */
@@ -350,6 +313,21 @@ static void plan_memory(struct at_model *model, struct at_pool *frozen)
                           "rotary table");
 }
 
+/* The disk reads a layer's matrices, or what is behind the layers, while the one before is
+ * uploaded.
+ */
+static void prefetch(const struct at_model *model, uint32_t l)
+{
+    const uint32_t first = l < model->config.L ? AT_ATTN_NORM : AT_EMBED;
+    const uint32_t end = l < model->config.L ? AT_ROLE_COUNT : AT_ATTN_NORM;
+
+    for (uint32_t role = first; role < end && model->weights; role++) {
+        const struct at_source *s = model->sources[place_of(role, l < model->config.L ? l : 0)];
+        if (s)
+            at_map_prefetch(s->map, (size_t)(s->data - s->map->data), s->n_bytes);
+    }
+}
+
 AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *config,
                          struct at_weights *weights, struct at_pool *frozen,
                          struct at_params *params, uint32_t n_positions,
@@ -380,6 +358,7 @@ AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *con
     if (params)
         TRY(plan_params(out, params));
     plan_memory(out, frozen);
+    prefetch(out, 0);
 done:
     return st;
 }
@@ -442,50 +421,43 @@ static struct row_place place_in_file(const struct at_model *model, uint32_t rol
                                .gguf = model->weights && at_weights_is_gguf(model->weights) };
 }
 
-/* Whether safetensors hold this tensor, a norm's weight, less 1. */
-static bool is_offset(const struct at_model *model, uint32_t role)
+/* A value that is drawn: of a matrix, a bias or a norm. */
+static float draw(struct at_rng *rng, uint32_t role)
 {
-    return model->config.family->norm_offset && !is_matrix(role) && !is_bias(role);
+    return is_matrix(role) ? (float)(INIT_STD * at_rng_normal(rng)) : is_bias(role) ? 0.0f : 1.0f;
 }
 
-/* Values of a tensor in the model's row order: from the file, or drawn. out: rows * cols floats. */
-static AT_CHECKED host_values(float *out, const struct at_model *model, uint32_t role,
-                              uint32_t layer, uint64_t seed)
+static struct at_rng rng_of(uint32_t role, uint32_t layer, uint64_t seed)
+{
+    return at_rng_make(seed, AT_RNG_INIT, layer, 256 + role);
+}
+
+/* Values of a norm or bias in the model's order: from the file, or drawn. out: n floats. */
+static AT_CHECKED vector_values(float *out, uint32_t n, const struct at_model *model, uint32_t role,
+                                uint32_t layer, uint64_t seed)
 {
     const struct row_place place = place_in_file(model, role);
     const struct at_source *source = source_of(model, role, layer);
+    struct at_rng rng = rng_of(role, layer, seed);
     enum at_status st = AT_OK;
-    uint32_t rows = 0, cols = 0;
-    size_t n = 0, width = 0;
     float *plain = NULL;
 
-    shape_of(&model->config, role, &rows, &cols);
-    if (!model->weights) {
-        struct at_rng rng = at_rng_make(seed, AT_RNG_INIT, layer, 256 + role);
-        for (size_t i = 0; i < (size_t)rows * cols; i++)
-            out[i] = is_matrix(role) ? (float)(INIT_STD * at_rng_normal(&rng))
-                                     : (is_bias(role) ? 0.0f : 1.0f);
+    for (uint32_t i = 0; i < n && !model->weights; i++)
+        out[i] = draw(&rng, role);
+    if (!model->weights)
         goto done;
-    }
-    if (!is_linear(role) && !is_linear_bias(role)) {
-        TRY(at_source_floats(out, source));
-        for (size_t i = 0; i < cols && is_offset(model, role) && !place.gguf; i++)
-            out[i] += 1;
-        goto done;
-    }
     TRY(at_alloc(&plain, source->rows * source->cols, sizeof *plain));
     TRY(at_source_floats(plain, source));
-    n = is_bias(role) ? cols : rows;
-    width = is_bias(role) ? 1 : cols;
-    for (size_t i = 0; i < n; i++)
-        memcpy(out + i * width, plain + source_row(&place, i) * width, width * sizeof *out);
+    for (uint32_t i = 0; i < n; i++)
+        out[i] =
+            plain[source_row(&place, i)] + (is_offset(model, role) && !place.gguf ? 1.0f : 0.0f);
 done:
     at_free(&plain);
     return st;
 }
 
 static AT_CHECKED upload_vector(struct at_gpu *gpu, const struct at_model *model,
-                                struct at_view view, uint32_t role, uint32_t layer)
+                                struct at_view view, uint32_t role, uint32_t layer, uint64_t seed)
 {
     enum at_status st = AT_OK;
     uint32_t rows = 0, cols = 0;
@@ -493,8 +465,8 @@ static AT_CHECKED upload_vector(struct at_gpu *gpu, const struct at_model *model
 
     shape_of(&model->config, role, &rows, &cols);
     TRY(at_alloc(&values, cols, sizeof *values));
-    TRY(host_values(values, model, role, layer, 0));
-    TRY(at_gpu_write(gpu, view, values, cols * sizeof *values));
+    TRY(vector_values(values, cols, model, role, layer, seed));
+    at_stream_upload(at_gpu_transfer(gpu), view, values, cols * sizeof *values);
 done:
     at_free(&values);
     return st;
@@ -536,20 +508,22 @@ static AT_CHECKED upload_frozen(struct at_model *model, struct at_gpu *gpu)
 
     for (uint32_t l = 0; l < model->config.L; l++) {
         struct at_layer *layer = &model->layers[l];
+        prefetch(model, l + 1);
         TRY(upload_linears(model, gpu, l));
         for (uint32_t i = 0; i < AT_LINEARS; i++)
             if (has_bias(&model->config, i))
-                TRY(upload_vector(gpu, model, layer->bias[i], AT_Q_BIAS + i, l));
+                TRY(upload_vector(gpu, model, layer->bias[i], AT_Q_BIAS + i, l, 0));
         for (size_t i = 0; i < AT_COUNT(norms); i++)
             if (is_present(&model->config, norms[i].role, l))
-                TRY(upload_vector(gpu, model, *norm_of(layer, i), norms[i].role, l));
+                TRY(upload_vector(gpu, model, *norm_of(layer, i), norms[i].role, l, 0));
         share_norm(model, l);
+        at_weights_drop_pages(model->weights); /* of norms and of what pages are mapped with them */
     }
     if (!model->config.value_head)
         TRY(at_weight_upload(gpu, model->head, source_of(model, AT_HEAD, 0), NULL, NULL));
-    TRY(upload_vector(gpu, model, model->final_norm, AT_FINAL_NORM, 0));
+    TRY(upload_vector(gpu, model, model->final_norm, AT_FINAL_NORM, 0, 0));
     if (is_present(&model->config, AT_FINAL_NORM_BIAS, 0))
-        TRY(upload_vector(gpu, model, model->final_norm_bias, AT_FINAL_NORM_BIAS, 0));
+        TRY(upload_vector(gpu, model, model->final_norm_bias, AT_FINAL_NORM_BIAS, 0, 0));
 done:
     return st;
 }
@@ -616,25 +590,56 @@ static void bind_saved(struct at_model *model)
     }
 }
 
+/* A matrix in pieces of rows, from the file or drawn. */
+static AT_CHECKED upload_matrix(struct at_gpu *gpu, const struct at_model *model,
+                                struct at_tensor to, uint32_t role, uint32_t layer, uint64_t seed)
+{
+    const struct row_place place = place_in_file(model, role);
+    const uint64_t row_bytes = (uint64_t)to.ld * sizeof(float);
+    struct at_rng rng = rng_of(role, layer, seed);
+    enum at_status st = AT_OK;
+
+    AT_REQUIRE(row_bytes <= AT_STAGE_BYTES);
+    for (uint32_t begin = 0, n; begin < to.dim[0]; begin += n) {
+        const uint32_t left = to.dim[0] - begin, most = (uint32_t)(AT_STAGE_BYTES / row_bytes);
+        struct at_view part;
+        uint8_t *bytes = NULL;
+
+        n = left < most ? left : most;
+        part = at_view_part(to.view, begin * row_bytes, n * row_bytes);
+        if (!at_stream_stage(at_gpu_transfer(gpu), &bytes, &part, 1))
+            break; /* at_stream_wait() has the error */
+        memset(bytes, 0, n * row_bytes);
+        for (uint32_t i = 0; i < n; i++) {
+            float *row = (float *)(void *)(bytes + i * row_bytes);
+            for (uint32_t k = 0; k < to.dim[1] && !model->weights; k++)
+                row[k] = draw(&rng, role);
+            if (model->weights)
+                TRY(at_source_row(row, source_of(model, role, layer),
+                                  source_row(&place, begin + i)));
+        }
+        if (model->weights)
+            at_weights_drop_pages(model->weights);
+    }
+done:
+    return st;
+}
+
 static AT_CHECKED upload_params(struct at_model *model, struct at_gpu *gpu, uint64_t seed)
 {
     enum at_status st = AT_OK;
-    float *values = NULL;
 
     bind_params(model);
     for (uint32_t l = 0; l < model->config.L; l++)
         for (uint32_t role = 0; role < AT_ROLE_COUNT; role++) {
-            uint32_t rows = 0, cols = 0;
             if (!is_present(&model->config, role, l))
                 continue;
-            shape_of(&model->config, role, &rows, &cols);
-            TRY(at_alloc(&values, (size_t)rows * cols, sizeof *values));
-            TRY(host_values(values, model, role, l, seed));
-            TRY(at_tensor_write(gpu, param_of(model, role, l)->p, values));
-            at_free(&values);
+            if (is_matrix(role))
+                TRY(upload_matrix(gpu, model, param_of(model, role, l)->p, role, l, seed));
+            else
+                TRY(upload_vector(gpu, model, param_of(model, role, l)->p.view, role, l, seed));
         }
 done:
-    at_free(&values);
     return st;
 }
 
@@ -679,6 +684,7 @@ AT_CHECKED at_model_upload(struct at_model *model, struct at_gpu *gpu, uint64_t 
         TRY(upload_params(model, gpu, seed));
     else
         TRY(upload_frozen(model, gpu));
+    TRY(at_stream_wait(at_gpu_transfer(gpu)));
     bind_saved(model);
 done:
     return st;
@@ -699,94 +705,4 @@ void at_model_embed_rows(uint8_t *plane0, uint8_t *plane1, const struct at_model
                          const int32_t *ids, uint32_t T)
 {
     at_repack_rows(plane0, plane1, model->embedding, 0, T, row_of_id, ids);
-}
-
-/* ---- saving ---- */
-
-struct save_context {
-    struct at_gpu *gpu;
-    const struct at_model *model;
-    size_t *places; /* of the params, or that behind them: the value head */
-};
-
-/* Rows of linear i in layer l into those of its module. */
-static AT_CHECKED read_part(float *out, struct at_gpu *gpu, const struct at_model *model,
-                            uint32_t i, uint32_t l)
-{
-    const struct at_param *param = param_of(model, AT_Q + i, l);
-    enum at_status st = AT_OK;
-    float *values = NULL;
-
-    TRY(at_alloc(&values, (size_t)param->rows * param->cols, sizeof *values));
-    TRY(at_tensor_read(gpu, values, param->p));
-    for (uint32_t row = 0; row < param->rows; row++)
-        memcpy(out + at_module_row(&model->config, i, row, false) * param->cols,
-               values + (size_t)row * param->cols, param->cols * sizeof *out);
-done:
-    at_free(&values);
-    return st;
-}
-
-static enum at_status read_param(void *context, size_t i, float *out)
-{
-    const struct save_context *c = context;
-    const struct at_model *model = c->model;
-    const size_t n = (size_t)model->config.L * AT_ROLE_COUNT, place = c->places[i];
-    const uint32_t role = (uint32_t)(place % AT_ROLE_COUNT), l = (uint32_t)(place / AT_ROLE_COUNT);
-    const struct at_param *param = place < n ? model->params[place] : model->value.param;
-    enum at_status st = AT_OK;
-
-    if (place == n || !is_linear(role)) {
-        TRY(at_tensor_read(c->gpu, out, param->p));
-        for (uint32_t k = 0; place < n && is_offset(model, role) && k < param->cols; k++)
-            out[k] -= 1;
-        goto done;
-    }
-    for (uint32_t k = role - AT_Q; k < AT_LINEARS; k++)
-        if (param_of(model, AT_Q + k, l) &&
-            at_linear_module(model->config.family, k) == role - AT_Q)
-            TRY(read_part(out, c->gpu, model, k, l));
-done:
-    return st;
-}
-
-AT_CHECKED at_model_save(const char *dir, struct at_gpu *gpu, const struct at_model *model,
-                         const char *config_json_text)
-{
-    const size_t places = (size_t)model->config.L * AT_ROLE_COUNT;
-    enum at_status st = AT_OK;
-    struct save_context context = { .gpu = gpu, .model = model };
-    struct at_save_tensor *tensors = NULL;
-    struct at_arena arena = { 0 };
-    char *path = NULL, *config = NULL;
-    size_t n = 0;
-
-    AT_REQUIRE(model->trainable);
-    TRY(at_arena_alloc(&arena, &tensors, places + 1, sizeof *tensors));
-    TRY(at_arena_alloc(&arena, &context.places, places + 1, sizeof *context.places));
-    for (size_t i = 0; i <= places; i++) {
-        const uint32_t role = (uint32_t)(i % AT_ROLE_COUNT);
-        struct at_param *param = i < places ? model->params[i] : model->value.param;
-        uint32_t rows = param ? param->rows : 0, cols = 0;
-        if (!param || (i < places && is_linear(role) &&
-                       at_linear_module(model->config.family, role - AT_Q) != role - AT_Q))
-            continue;
-        if (i < places && is_linear(role))
-            at_module_shape(&model->config, role - AT_Q, &cols, &rows);
-        tensors[n] = (struct at_save_tensor){ .name = param->name,
-                                              .n_dims = 2,
-                                              .dim = { rows, param->cols } };
-        if (i < places && !is_matrix(role))
-            tensors[n] =
-                (struct at_save_tensor){ .name = param->name, .n_dims = 1, .dim = { param->cols } };
-        context.places[n++] = i;
-    }
-    TRY(at_dir_create(dir));
-    TRY(at_path_join(&arena, &path, dir, "model.safetensors"));
-    TRY(at_path_join(&arena, &config, dir, "config.json"));
-    TRY(at_safetensors_stream(path, tensors, n, NULL, 0, read_param, &context));
-    TRY(at_file_write_atomic(config, config_json_text, strlen(config_json_text)));
-done:
-    at_arena_release(&arena);
-    return st;
 }

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { UPLOAD_PIECE_BYTES = 1 << 24, UPLOAD_TASKS = 64 };
+enum { UPLOAD_TASK_BYTES = 1 << 16 }; /* of planes */
 
 uint16_t at_get_half(const uint8_t *bytes)
 {
@@ -115,8 +115,9 @@ AT_CHECKED at_weight_upload(struct at_gpu *gpu, struct at_weight weight,
 {
     struct piece p = { .source = source, .row_of = row_of, .context = context };
     const uint32_t n_planes = at_quant_get(weight.type)->n_planes;
+    struct at_view part[AT_COUNT(p.plane)];
     enum at_status st = AT_OK;
-    uint64_t rows = 0, row_bytes = 0, last = 0;
+    uint64_t row_bytes = 0, rows = 0, last = 0;
 
     AT_REQUIRE(weight.type == source->type && weight.cols == source->cols &&
                (weight.rows == source->rows || (row_of && weight.rows < source->rows)));
@@ -124,52 +125,59 @@ AT_CHECKED at_weight_upload(struct at_gpu *gpu, struct at_weight weight,
         p.stride[i] = at_quant_row_bytes(weight.type, i, weight.cols);
         row_bytes += p.stride[i];
     }
-    AT_REQUIRE(row_bytes > 0);
-    rows = UPLOAD_PIECE_BYTES / row_bytes + 1;
-    rows = rows < weight.rows ? rows : weight.rows;
-    for (uint32_t i = 0; i < n_planes; i++)
-        TRY(at_alloc(&p.plane[i], rows, p.stride[i]));
+    AT_REQUIRE(row_bytes > 0 && row_bytes <= AT_STAGE_BYTES);
+    rows = AT_STAGE_BYTES / row_bytes;
     TRY(at_quantise_begin(source));
     for (p.begin = 0; p.begin < weight.rows; p.begin += p.n) {
         const uint64_t left = weight.rows - p.begin;
         p.n = left < rows ? left : rows;
-        p.rows_a_task = at_div_up(p.n, UPLOAD_TASKS);
+        p.rows_a_task = at_div_up(UPLOAD_TASK_BYTES, row_bytes);
+        for (uint32_t i = 0; i < n_planes; i++)
+            part[i] = at_view_part(weight.plane[i], p.begin * p.stride[i], p.n * p.stride[i]);
+        if (!at_stream_stage(at_gpu_transfer(gpu), p.plane, part, n_planes))
+            break; /* at_stream_wait() has the error */
         at_parallel_for(at_div_up(p.n, p.rows_a_task), repack_task, &p);
         /* A row order stays close, and a page that is needed again comes back. */
         last = row_of ? row_of(context, p.begin + p.n - 1) : p.begin + p.n - 1;
         at_map_drop(source->map, (size_t)(source->data - source->map->data),
                     (last + 1) * source->row_bytes);
-        for (uint32_t i = 0; i < n_planes; i++)
-            TRY(at_gpu_write(
-                gpu, at_view_part(weight.plane[i], p.begin * p.stride[i], p.n * p.stride[i]),
-                p.plane[i], p.n * p.stride[i]));
     }
     TRY(at_quantise_end(source));
 done:
-    at_free(&p.plane[0]);
-    at_free(&p.plane[1]);
     return st;
 }
 
-AT_CHECKED at_source_floats(float *out, const struct at_source *source)
+/* n values of a plain source from value `begin` on. */
+static AT_CHECKED widen(float *out, const struct at_source *source, uint64_t begin, uint64_t n)
 {
-    const uint64_t n = source->rows * source->cols;
+    const uint8_t *data = source->data;
 
     switch (source->type) {
     case AT_F32:
         if (n > 0)
-            memcpy(out, source->data, n * sizeof *out);
+            memcpy(out, data + 4 * begin, n * sizeof *out);
         return AT_OK;
     case AT_F16:
         for (uint64_t i = 0; i < n; i++)
-            out[i] = at_widen_half(at_get_half(source->data + 2 * i));
+            out[i] = at_widen_half(at_get_half(data + 2 * (begin + i)));
         return AT_OK;
     case AT_BF16:
         for (uint64_t i = 0; i < n; i++)
-            out[i] = widen_bf16(at_get_half(source->data + 2 * i));
+            out[i] = widen_bf16(at_get_half(data + 2 * (begin + i)));
         return AT_OK;
     default:
         return at_fail(AT_DATA, "%s: tensor %s is %s; F32, F16 or BF16 is needed here",
                        source->file, source->name, source->type_name);
     }
+}
+
+AT_CHECKED at_source_floats(float *out, const struct at_source *source)
+{
+    return widen(out, source, 0, source->rows * source->cols);
+}
+
+AT_CHECKED at_source_row(float *out, const struct at_source *source, uint64_t row)
+{
+    AT_REQUIRE(row < source->rows);
+    return widen(out, source, row * source->cols, source->cols);
 }

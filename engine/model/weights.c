@@ -385,6 +385,12 @@ const cJSON *at_weights_config(const struct at_weights *weights)
     return weights->config;
 }
 
+void at_weights_drop_pages(const struct at_weights *weights)
+{
+    for (size_t i = 0; i < weights->n_shards; i++)
+        at_map_drop(&weights->shards[i].map, 0, weights->shards[i].map.n);
+}
+
 const char *at_weights_metadata(const struct at_weights *weights, const char *key)
 {
     const cJSON *value = weights->metadata ? at_json_find(weights->metadata, key) : NULL;

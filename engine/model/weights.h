@@ -129,13 +129,18 @@ typedef uint64_t at_row_order(const void *context, uint64_t i);
 void at_repack_rows(uint8_t *plane0, uint8_t *plane1, const struct at_source *source,
                     uint64_t begin, uint64_t n, at_row_order *row_of, const void *context);
 /* Uploads a source into a weight of the same type and shape, or with row_of the rows that it names
- * into one with fewer, in bounded pieces, on several threads, dropping file pages behind. */
+ * into one with fewer, in bounded pieces, on several threads, dropping file pages behind. Complete,
+ * with its errors, when at_stream_wait(at_gpu_transfer(gpu)) has returned. */
 AT_CHECKED at_weight_upload(struct at_gpu *gpu, struct at_weight weight,
                             const struct at_source *source, at_row_order *row_of,
                             const void *context);
 /* Plain values as f32 on the host (norms, biases, adapters, full fine-tuning; F32, F16, BF16 only:
  * widening, no arithmetic). out: rows * cols floats. */
 AT_CHECKED at_source_floats(float *out, const struct at_source *source);
+/* One row of it: cols floats. */
+AT_CHECKED at_source_row(float *out, const struct at_source *source, uint64_t row);
+/* Lets go of the pages of the files that are mapped; they come back when they are read. */
+void at_weights_drop_pages(const struct at_weights *weights);
 
 /* ---- writing safetensors ---- */
 struct at_save_tensor {

@@ -67,6 +67,7 @@ static void check(struct gt *t, const struct ref_quant *quant, uint32_t rows, ui
     at_tensor_reserve(t->pool, &out, rows, cols, "values");
     gt_commit(t);
     OK(at_weight_upload(t->gpu, weight, &source, order ? scattered : NULL, order));
+    OK(at_stream_wait(at_gpu_transfer(t->gpu)));
     at_dequantise(t->stream, out, weight);
     OK(at_stream_wait(t->stream));
     OK(at_tensor_read(t->gpu, got, out));
@@ -105,7 +106,7 @@ static void uploaded_weights_have_the_values_of_their_type(void **state)
     }
 }
 
-/* Pieces are 16 MiB of planes: this weight takes two. */
+/* Pieces are 4 MiB of planes (AT_STAGE_BYTES): this weight takes five. */
 static void weights_larger_than_a_piece_are_whole(void **state)
 {
     struct gt t;
