@@ -291,8 +291,10 @@ static bool is_apart(const struct loader *l, const struct at_row *row)
 {
     const uint32_t from = l->params->long_from, n = row->n_prefix;
 
-    return from > 0 && row->n_segments == 2 && n > 0 &&
-           (n + row->segment[0].n > from) != (n + row->segment[1].n > from);
+    if (from == 0 || row->n_segments != 2 || n == 0)
+        return false;
+    const uint32_t a = n + row->segment[0].n, b = n + row->segment[1].n;
+    return (a > from) != (b > from) || (l->params->long_each && a > from && a != b);
 }
 
 /* Repeats the prefix at the head of each segment. */
@@ -302,8 +304,10 @@ static AT_CHECKED take_apart(struct loader *l, struct at_row *row)
 
     if (row->prompt_targets)
         FAIL(AT_DATA,
-             "line %u: one side has more than %u tokens and the other not: their rotary angles "
-             "differ, and a loss that reads the prompt needs one prompt for both; set max_length "
+             "line %u: sides of more than %u tokens have other rotary angles than shorter ones: "
+             "those "
+             "of this pair differ, and a loss that reads the prompt needs one prompt for both; set "
+             "max_length "
              "to %u",
              row->line, l->params->long_from, l->params->long_from);
     for (uint32_t k = 0; k < row->n_segments; k++) {

@@ -32,6 +32,7 @@ struct at_dataset_params {
     bool prompt_targets;  /* pairs: at_row.prompt_targets */
     uint32_t long_from; /* rows of more tokens have other rotary angles, so that sides of a pair on
                            both sides of it share no prefix; 0: none have */
+    bool long_each;     /* and each length of those others again */
     bool reads_last;    /* pairs: at_row.reads_last; rows may have a number "margin" */
     bool singles;   /* reads_last: rows of SFT without `chosen` are taken as rows with one side */
     bool skips_pad; /* reads_last: of a side the last token that is no padding; the padding

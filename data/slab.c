@@ -23,6 +23,7 @@ AT_CHECKED at_slab_init(struct at_slab *out, uint32_t capacity)
     TRY(at_alloc(&out->row_begin, n + 1, sizeof *out->row_begin));
     TRY(at_alloc(&out->order, n, sizeof *out->order));
     TRY(at_alloc(&out->segment_begin, n + 1, sizeof *out->segment_begin));
+    TRY(at_alloc(&out->long_runs, n, 2 * sizeof *out->long_runs));
     TRY(at_alloc(&out->rows, n, sizeof *out->rows));
 done:
     if (st != AT_OK)
@@ -44,6 +45,7 @@ void at_slab_release(struct at_slab *slab)
     at_free(&slab->row_begin);
     at_free(&slab->order);
     at_free(&slab->segment_begin);
+    at_free(&slab->long_runs);
     at_free(&slab->rows);
     *slab = (struct at_slab){ .capacity = 0 };
 }
@@ -108,23 +110,39 @@ static void put_prompt_targets(struct at_slab *slab, const struct at_row *row, u
         put_target(slab, begin + i, row->prefix[i + 1], index);
 }
 
-/* Of the first token of a row with its side k. Sides that share a prefix are all long, or none. */
-static uint32_t first_position(const struct at_slab *slab, const struct at_row *row, uint32_t k)
+/* Position of the first token, at `begin` of the stream, of a sequence of n tokens. */
+static uint32_t first_position(struct at_slab *slab, uint32_t begin, uint32_t n)
 {
-    const uint32_t from = slab->long_from, n = row->n_prefix;
-    const bool is_long = from > 0 && n + row->segment[k].n > from;
+    if (slab->long_from == 0 || n <= slab->long_from)
+        return 0;
+    if (!slab->long_each)
+        return slab->long_offset;
+    slab->long_runs[2 * slab->n_long] = begin;
+    slab->long_runs[2 * slab->n_long++ + 1] = n;
+    return slab->long_offset + begin;
+}
 
-    AT_REQUIRE(n == 0 || from == 0 || (n + row->segment[0].n > from) == is_long);
-    return is_long ? slab->long_offset : 0;
+/* The same of what shares a prefix: all are long, or none, and with long_each of one length. */
+static uint32_t shared_position(struct at_slab *slab, const struct at_row *row, uint32_t begin)
+{
+    const uint32_t from = slab->long_from, n = row->n_prefix + row->segment[0].n;
+
+    for (uint32_t k = 1; k < row->n_segments; k++) {
+        const uint32_t other = row->n_prefix + row->segment[k].n;
+        AT_REQUIRE(from == 0 || (n > from) == (other > from));
+        AT_REQUIRE(from == 0 || n <= from || !slab->long_each || n == other);
+    }
+    return first_position(slab, begin, n);
 }
 
 static void put_row(struct at_slab *slab, const struct at_row *row)
 {
     const uint32_t prefix = slab->n_tokens, prefix_end = prefix + row->n_prefix;
     const uint32_t group_end = prefix + at_row_tokens(row), back = !row->reads_last;
+    const uint32_t first = row->n_prefix > 0 ? shared_position(slab, row, prefix) : 0;
     struct at_interval reads = reads_from(prefix);
 
-    put_run(slab, row->prefix, row->n_prefix, first_position(slab, row, 0), reads, group_end);
+    put_run(slab, row->prefix, row->n_prefix, first, reads, group_end);
     put_prompt_targets(slab, row, prefix, slab->n_segments + row->n_segments);
     reads.prefix_end = (int32_t)prefix_end;
     /* The last prefix token predicts the first token of every segment. */
@@ -138,9 +156,9 @@ static void put_row(struct at_slab *slab, const struct at_row *row)
     for (uint32_t k = 0; k < row->n_segments; k++) {
         const struct at_segment *s = &row->segment[k];
         const uint32_t begin = slab->n_tokens;
+        const uint32_t at = row->n_prefix > 0 ? first : first_position(slab, begin, s->n);
         reads.seg_begin = (int32_t)begin;
-        put_run(slab, s->ids, s->n, first_position(slab, row, k) + row->n_prefix, reads,
-                begin + s->n);
+        put_run(slab, s->ids, s->n, at + row->n_prefix, reads, begin + s->n);
         put_targets(slab, s, back, begin, slab->n_segments + k, back);
     }
     put_places(slab, row, slab->n_tokens - prefix, 0);
@@ -155,7 +173,7 @@ static void put_row_unshared(struct at_slab *slab, const struct at_row *row)
     for (uint32_t k = 0; k < row->n_segments; place += row->segment[k++].n) {
         const struct at_segment *s = &row->segment[k];
         const uint32_t begin = slab->n_tokens, end = begin + row->n_prefix + s->n;
-        const uint32_t first = first_position(slab, row, k);
+        const uint32_t first = first_position(slab, begin, row->n_prefix + s->n);
         put_run(slab, row->prefix, row->n_prefix, first, reads_from(begin), end);
         put_places(slab, row, row->n_prefix, 0);
         put_run(slab, s->ids, s->n, first + row->n_prefix, reads_from(begin), end);
@@ -216,7 +234,7 @@ static void fill(struct at_slab *slab, const struct at_row *const *rows, uint32_
         segments += at_row_sums(rows[i]);
     }
     AT_REQUIRE(n <= slab->capacity && tokens <= slab->capacity && segments <= slab->capacity);
-    slab->n_tokens = slab->n_rows = slab->n_segments = 0;
+    slab->n_tokens = slab->n_rows = slab->n_segments = slab->n_long = 0;
     slab->n_packed = n;
     for (uint32_t i = 0; i < n; i++) {
         slab->rows[i] = rows[i];

@@ -16,8 +16,12 @@ struct at_slab {
     int32_t *ids;         /* (T) */
     int32_t *positions;   /* (T) rotary positions; segments start where the prefix ends */
     /* Sides that have more than long_from tokens with their prefix: long_offset is added to their
-     * positions. 0: none do. Set after at_slab_init(). */
+     * positions, and with long_each where the sequence begins in the stream, too. 0: none do. Set
+     * after at_slab_init(). */
     uint32_t long_from, long_offset;
+    bool long_each; /* lengths differ in their angles: sides share a prefix if theirs are equal */
+    uint32_t *long_runs; /* (n_long, 2) with long_each: where such sequences begin, their tokens */
+    uint32_t n_long;
     struct at_interval *intervals; /* (T) */
     uint32_t *tokens;   /* (T, 2) index of the data row and place in it, for random numbers */
     int32_t *query_end; /* (T) key j is read by queries j <= t < query_end[j]; 0 for padding */

@@ -453,13 +453,11 @@ static AT_CHECKED open_model(struct chat *c)
     if (!c->bundle.chat)
         FAIL(AT_DATA, "%s; --chat_template names a template",
              c->bundle.chat_problem ? c->bundle.chat_problem : "the model has no chat template");
-    most = c->bundle.config.max_positions;
+    most = at_model_made_for(&c->bundle.config);
     c->positions = CONTEXT;
     TRY(cli_flag_u32(&c->positions, a, "context", 64, 1 << 20));
     if (most > 0 && c->positions > most)
         c->positions = most;
-    while (c->positions > 64 && at_model_long_from(&c->bundle.config, c->positions) > 0)
-        c->positions = c->bundle.config.rope.original;
     TRY(at_model_check_length(&c->bundle.config, c->positions));
     TRY(at_arena_alloc(&c->arena, &c->adapters, a->n_own + 1, sizeof *c->adapters));
     TRY(at_arena_alloc(&c->arena, &c->on, a->n_own + 1, sizeof *c->on));

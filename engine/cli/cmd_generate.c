@@ -378,7 +378,7 @@ static AT_CHECKED open_generator(struct cli_session *s, bool pairs, uint32_t num
 {
     enum at_status st = AT_OK;
     const struct cli_args *a = s->args;
-    const uint32_t positions = s->bundle.config.max_positions;
+    const uint32_t positions = at_model_made_for(&s->bundle.config);
     const uint32_t max_new = (uint32_t)s->voice.params.number[CLI_MAX_NEW_TOKENS];
     const uint32_t one = longest_of(&s->voice.prompts), other = longest_of(&s->other.prompts);
     const uint32_t longest = one > other ? one : other;
@@ -402,12 +402,6 @@ static AT_CHECKED open_generator(struct cli_session *s, bool pairs, uint32_t num
         p.sampler.n_positions = positions;
     }
     TRY(at_model_check_length(&s->bundle.config, p.sampler.n_positions));
-    if (at_model_long_from(&s->bundle.config, p.sampler.n_positions) > 0)
-        FAIL(AT_DATA,
-             "prompt and reply may have %u tokens; beyond %u the rotary angles of this model "
-             "are others, which generate does not compute: set max_new_tokens to at most %d",
-             p.sampler.n_positions, s->bundle.config.rope.original,
-             (int)s->bundle.config.rope.original - (int)longest);
     TRY(at_generator_open(&s->generator, s->bundle.weights, &s->bundle.config, &p));
     cli_note("device   %s, driver %s", at_generator_get_info(s->generator)->name,
              at_generator_get_info(s->generator)->driver);

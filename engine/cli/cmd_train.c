@@ -37,10 +37,9 @@ static void describe_rows(const struct at_run *run)
         cli_note("         in %u pairs nothing is shared: they have no prompt in common",
                  all->n_unshared);
     if (all->n_apart > 0)
-        cli_note(
-            "         in %u pairs nothing is shared: one side is so long that its rotary angles "
-            "are others",
-            all->n_apart);
+        cli_note("         in %u pairs nothing is shared: the lengths of their sides ask for other "
+                 "rotary angles",
+                 all->n_apart);
 }
 
 /* "sigmoid + 0.5 sft": all that is added up. */

@@ -134,7 +134,7 @@ done:
 static AT_CHECKED open_generator(struct replies *r, const struct at_config *c)
 {
     enum at_status st = AT_OK;
-    const uint32_t most = r->run->bundle.config.max_positions;
+    const uint32_t most = at_model_made_for(&r->run->bundle.config);
     uint32_t longest = 0;
     struct at_generator_params p = {
         .gpu = { .device = c->device,
@@ -154,6 +154,7 @@ static AT_CHECKED open_generator(struct replies *r, const struct at_config *c)
     };
     if (most > 0 && p.sampler.n_positions > most)
         p.sampler.n_positions = most;
+    TRY(at_model_check_length(&r->run->bundle.config, p.sampler.n_positions));
     TRY(at_generator_open(&r->generator, r->run->bundle.weights, &r->run->bundle.config, &p));
 done:
     return st;

@@ -64,6 +64,8 @@ static AT_CHECKED plan_sampler(struct at_generator *g, const struct at_sampler_p
     enum at_status st;
     struct at_sampler_params p = *wanted;
 
+    if (at_model_long_from(&g->model.config, p.n_positions) > 0)
+        p.n_sequences = 1;
     while ((st = try_sampler(g, &p)) == AT_DEVICE_MEMORY && p.n_sequences > 1) {
         p.n_sequences = (p.n_sequences + 1) / 2;
         at_sampler_close(&g->sampler);

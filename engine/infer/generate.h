@@ -10,7 +10,8 @@ struct at_generator_params {
     const char *const *adapter_dirs; /* PEFT folders, bottom first */
     size_t n_adapters;
     double adapter_scale; /* multiplies every adapter's own scale; 1 with DoRA and saved modules */
-    /* n_sequences is lowered, to 1 if need be, until everything fits the device's memory */
+    /* n_sequences is lowered, to 1 if need be, until everything fits the device's memory; it is 1
+     * where rotary angles depend on a sequence's length */
     struct at_sampler_params sampler;
 };
 struct at_generator;

@@ -8,18 +8,20 @@
 
 enum { LOGIT_ROWS = 64 };
 
-/* A prompt whose keys and values are in the cache, or on their way: rows [base, base + ...). All
- * tokens but the last, which is the first row of every reply. */
+/* A prompt whose keys and values are in the cache, or on their way, from row `base` on: all tokens
+ * but the last, which is the first row of every reply; and of a reply that began again
+ * (long_restarts) those of its ids that were there. */
 struct slot {
     bool used;
-    uint32_t prompt, base, n_cached; /* tokens computed so far */
-    uint32_t n_started, n_ended;     /* replies */
+    uint32_t prompt, base, n_prefix, n_cached; /* tokens, and those computed so far */
+    uint32_t n_started, n_ended;               /* replies */
 };
 struct sequence {
     bool used;
-    uint32_t slot, sample, base; /* its row j is at base + j: the prompt's last token, reply ids */
-    uint32_t n;                  /* ids of the reply so far */
-    int32_t *ids;                /* (most_new) */
+    uint32_t slot, sample,
+        base;           /* its rows: the token behind the slot's prefix and those that follow */
+    uint32_t n, n_kept; /* ids of the reply so far; those in the slot's prefix */
+    int32_t *ids;       /* (most_new) */
     float *logps;
 };
 
@@ -32,7 +34,10 @@ struct at_sampler {
     struct slot *slots;
     struct sequence *sequences;
     uint32_t n_slots, slot_rows, capacity, scratch_row;
-    struct at_ids cached; /* of a sampler of one sequence: what the rows of slot 0 hold */
+    /* of a sampler of one sequence: what the rows of slot 0 hold, and of which length the angles of
+     * the prompt's positions are (0: each of its own) */
+    struct at_ids cached;
+    uint32_t turned;
     /* a pass: host arrays */
     uint32_t T, n_rows; /* tokens; the first n_rows of them are replies' */
     int32_t *id, *position, *place, (*interval)[4], (*token)[4];
@@ -43,9 +48,10 @@ struct at_sampler {
 
 /* ---- opening ---- */
 
+/* Whether replies have rows apart from their prompt's. */
 static bool shares(const struct at_sampler *s)
 {
-    return s->params.n_samples > 1;
+    return s->params.n_samples > 1 && s->params.n_sequences > 1;
 }
 
 /* Prompts in the cache: as many as the sequences need, and one that is being read. */
@@ -175,6 +181,26 @@ static const struct at_prompt_ids *prompt_of(const struct run *r, const struct s
     return &r->what->prompts[slot->prompt];
 }
 
+/* Angles of a sequence of n tokens, see the header. */
+static void turn(struct run *r, uint32_t n)
+{
+    struct at_sampler *s = r->s;
+    const struct at_model *m = s->decoder.model;
+    const uint32_t from = at_model_long_from(&m->config, m->n_positions);
+    uint32_t turned = 0;
+
+    if (from > 0 && n > from)
+        turned = at_model_long_each(&m->config) ? n : m->n_positions;
+    if (turned == s->turned)
+        return;
+    if (s->turned > turned)
+        at_model_turn(r->stream, m, 0, s->turned, 0);
+    if (turned > 0)
+        at_model_turn(r->stream, m, 0, turned, turned);
+    s->turned = turned;
+    s->cached.n = 0; /* keys in the cache are turned otherwise */
+}
+
 /* Tokens of the prompt that slot 0 has, but for the last one. */
 static uint32_t known(const struct run *r, const struct at_prompt_ids *prompt)
 {
@@ -193,12 +219,15 @@ static void take_prompts(struct run *r)
 
     for (uint32_t i = 0; i < s->n_slots && r->next_prompt < r->what->n_prompts; i++) {
         struct slot *slot = &s->slots[i];
+        const struct at_prompt_ids *prompt = &r->what->prompts[r->next_prompt];
         if (slot->used)
             continue;
+        turn(r, prompt->n);
         *slot = (struct slot){ .used = true,
                                .prompt = r->next_prompt,
                                .base = i * s->slot_rows,
-                               .n_cached = known(r, &r->what->prompts[r->next_prompt]) };
+                               .n_prefix = prompt->n - 1,
+                               .n_cached = known(r, prompt) };
         s->cached.n = slot->n_cached;
         r->next_prompt++;
     }
@@ -211,8 +240,8 @@ static struct slot *ready(const struct run *r)
 
     for (uint32_t i = 0; i < r->s->n_slots; i++) {
         struct slot *slot = &r->s->slots[i];
-        if (slot->used && slot->n_started < r->n_samples &&
-            slot->n_cached + 1 == prompt_of(r, slot)->n && (!best || slot->prompt < best->prompt))
+        if (slot->used && slot->n_started < r->n_samples && slot->n_cached == slot->n_prefix &&
+            (!best || slot->prompt < best->prompt))
             best = slot;
     }
     return best;
@@ -273,6 +302,15 @@ static AT_CHECKED remember(struct at_sampler *s, int32_t id)
     return s->params.n_sequences == 1 ? at_ids_push(&s->cached, id) : AT_OK;
 }
 
+/* Token i of the slot's prompt and, behind it, of the reply q. */
+static int32_t token_of(const struct run *r, const struct slot *slot, const struct sequence *q,
+                        uint32_t i)
+{
+    const struct at_prompt_ids *prompt = prompt_of(r, slot);
+
+    return i < prompt->n ? prompt->ids[i] : q->ids[i - prompt->n];
+}
+
 /* Every reply's newest token, whose successor is wanted. */
 static AT_CHECKED add_replies(struct run *r)
 {
@@ -281,39 +319,38 @@ static AT_CHECKED add_replies(struct run *r)
 
     for (uint32_t i = 0; i < s->params.n_sequences; i++) {
         const struct sequence *q = &s->sequences[i];
-        const struct slot *slot = q->used ? &s->slots[q->slot] : NULL;
-        const struct at_prompt_ids *prompt = slot ? prompt_of(r, slot) : NULL;
-        const uint32_t begin = slot && prompt->n > 1 ? slot->base : 0;
+        const struct slot *slot = &s->slots[q->slot];
+        const uint32_t row = q->n - q->n_kept;
 
-        if (!slot)
+        if (!q->used || slot->n_cached < slot->n_prefix)
             continue;
-        const uint32_t interval[4] = { begin, begin + prompt->n - 1, q->base, q->base + q->n + 1 };
-        const int32_t id = q->n > 0 ? q->ids[q->n - 1] : prompt->ids[prompt->n - 1];
+        const uint32_t begin = slot->n_prefix > 0 ? slot->base : 0;
+        const uint32_t interval[4] = { begin, begin + slot->n_prefix, q->base, q->base + row + 1 };
+        const int32_t id = token_of(r, slot, q, slot->n_prefix + row);
         s->owner[s->n_rows] = i;
         s->row[s->n_rows++] = (struct sample_row){ .prompt = r->what->prompt_index + slot->prompt,
                                                    .sample_index = q->sample,
-                                                   .position = prompt->n + q->n,
+                                                   .position = prompt_of(r, slot)->n + q->n,
                                                    .slot = i,
                                                    .holds = q->n < r->what->min_new_tokens };
-        add_token(s, id, prompt->n - 1 + q->n, q->base + q->n, interval);
+        add_token(s, id, slot->n_prefix + row, q->base + row, interval);
         TRY(remember(s, id));
     }
 done:
     return st;
 }
 
-/* As many tokens of the slot's prompt as there is room for. */
-static AT_CHECKED add_prompt(struct run *r, struct slot *slot)
+/* As many tokens of the slot's prefix as there is room for. */
+static AT_CHECKED add_prefix(struct run *r, struct slot *slot)
 {
     enum at_status st = AT_OK;
     struct at_sampler *s = r->s;
-    const struct at_prompt_ids *prompt = prompt_of(r, slot);
 
-    for (; slot->n_cached + 1 < prompt->n && s->T < s->capacity; slot->n_cached++) {
+    for (; slot->n_cached < slot->n_prefix && s->T < s->capacity; slot->n_cached++) {
         const uint32_t at = slot->base + slot->n_cached;
-        add_token(s, prompt->ids[slot->n_cached], slot->n_cached, at,
-                  (const uint32_t[4]){ 0, 0, slot->base, at + 1 });
-        TRY(remember(s, prompt->ids[slot->n_cached]));
+        const int32_t id = token_of(r, slot, &s->sequences[0], slot->n_cached);
+        add_token(s, id, slot->n_cached, at, (const uint32_t[4]){ 0, 0, slot->base, at + 1 });
+        TRY(remember(s, id));
     }
 done:
     return st;
@@ -342,7 +379,7 @@ static AT_CHECKED gather(struct run *r)
     for (uint32_t p = first; p < r->next_prompt; p++)
         for (uint32_t i = 0; i < s->n_slots; i++)
             if (s->slots[i].used && s->slots[i].prompt == p)
-                TRY(add_prompt(r, &s->slots[i]));
+                TRY(add_prefix(r, &s->slots[i]));
     add_company(s);
 done:
     return st;
@@ -382,6 +419,24 @@ static bool stops(const struct at_generation *what, int32_t id)
     return false;
 }
 
+/* All but the last of the slot's first n tokens are computed, with the angles of n tokens. */
+static void begin_again(struct run *r, struct slot *slot, uint32_t n)
+{
+    turn(r, n);
+    slot->n_prefix = n - 1;
+    slot->n_cached = 0;
+    r->s->cached.n = 0;
+}
+
+/* Whether the newest token of a reply is the one with which its sequence becomes long. */
+static bool becomes_long(const struct run *r, const struct slot *slot, const struct sequence *q)
+{
+    const struct at_model *m = r->s->decoder.model;
+    const uint32_t from = at_model_long_from(&m->config, m->n_positions);
+
+    return m->config.family->long_restarts && from > 0 && prompt_of(r, slot)->n + q->n == from + 1;
+}
+
 static AT_CHECKED end_reply(struct run *r, struct sequence *q, enum at_generation_end end)
 {
     enum at_status st = AT_OK;
@@ -396,6 +451,8 @@ static AT_CHECKED end_reply(struct run *r, struct sequence *q, enum at_generatio
     q->used = false;
     if (++slot->n_ended == r->n_samples)
         slot->used = false;
+    else if (q->n_kept > 0) /* the next reply begins with the prompt again */
+        begin_again(r, slot, prompt_of(r, slot)->n);
     r->n_left--;
     if (r->what->reply)
         TRY(r->what->reply(r->what->context, &reply));
@@ -419,7 +476,7 @@ static AT_CHECKED take_token(struct run *r, uint32_t i)
     enum at_status st = AT_OK;
     struct at_sampler *s = r->s;
     struct sequence *q = &s->sequences[s->owner[i]];
-    const struct slot *slot = &s->slots[q->slot];
+    struct slot *slot = &s->slots[q->slot];
     const int32_t id = s->token[i][0];
     bool ends = false;
 
@@ -434,8 +491,13 @@ static AT_CHECKED take_token(struct run *r, uint32_t i)
     memcpy(&q->logps[q->n++], &s->token[i][1], sizeof *q->logps);
     if (r->what->token)
         TRY(r->what->token(r->what->context, slot->prompt, q->sample, id, &ends));
-    if (ends || q->n == room(r, prompt_of(r, slot)))
+    if (ends || q->n == room(r, prompt_of(r, slot))) {
         TRY(end_reply(r, q, ends ? AT_END_STOP : AT_END_LENGTH));
+    } else if (becomes_long(r, slot, q)) {
+        begin_again(r, slot, prompt_of(r, slot)->n + q->n);
+        q->base = slot->base + slot->n_prefix;
+        q->n_kept = q->n;
+    }
 done:
     return st;
 }
@@ -474,6 +536,8 @@ static AT_CHECKED check(const struct run *r)
 
     AT_REQUIRE(r->n_samples <= p->n_samples && r->what->n_stop <= AT_SAMPLER_STOPS);
     AT_REQUIRE(!r->what->goes_on || (p->n_sequences == 1 && r->what->n_prompts == 1));
+    AT_REQUIRE(p->n_sequences == 1 ||
+               at_model_long_from(&r->s->decoder.model->config, p->n_positions) == 0);
     for (uint32_t i = 0; i < r->what->n_prompts; i++) {
         const uint32_t n = r->what->prompts[i].n, most = shares(r->s) ? p->n_prompt : UINT32_MAX;
         AT_REQUIRE(n > 0 && n <= most);

@@ -3,6 +3,11 @@
  * its place to the next one, and of the logits only ids and log-probs come back. Attention over a
  * prefix and a segment, as in training (DESIGN.md 1.3).
  *
+ * Where rotary angles depend on a sequence's length, they are those that transformers' cache has:
+ * the prompt's are of its length, those of each token of the reply of the length up to it, and of
+ * families with long_restarts all are computed again when the sequence becomes long. There is one
+ * table: such samplers have one sequence.
+ *
  * A reply is a function of the model, its prompt and (seed, prompt_index, sample): never of what
  * runs beside it. A sampler of one sequence has kernels of its own for single tokens, whose
  * rounding differs; others never use them. */

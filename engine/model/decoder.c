@@ -81,6 +81,10 @@ void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at
     if (b->n_order > 0)
         at_stream_upload(s, d->order, b->order, 4ul * b->n_order);
     at_stream_upload(s, d->segment_begin, b->segment_begin, 4ul * (b->n_segments + 1));
+    for (uint32_t i = 0; i < b->n_long; i++) {
+        const uint32_t begin = b->long_runs[2 * i], n = b->long_runs[2 * i + 1];
+        at_model_turn(s, d->model, d->model->n_positions + begin, n, n);
+    }
     upload_embedding(s, d, b);
 }
 

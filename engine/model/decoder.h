@@ -18,7 +18,9 @@ struct at_batch {
     const uint32_t *tokens; /* read with dropout alone */
     const int32_t *source, *target, *row_segment, *row_begin, *order, *segment_begin;
     const float *row_weight;
-    uint32_t n_order; /* entries of `order` */
+    uint32_t n_order;          /* entries of `order` */
+    const uint32_t *long_runs; /* (n_long, 2) sequences with angles of their own, data/slab.h */
+    uint32_t n_long;
 };
 
 struct at_activations { /* of one layer, saved by the forward pass */

@@ -174,6 +174,7 @@ static const struct at_family families[] = {
     {
         .name = "phi3",
         .gguf = "phi3",
+        .long_restarts = true,
         .windows = AT_WINDOWS_ALL,
         .activation = "silu",
         .names = phi3_names,

@@ -75,6 +75,7 @@ struct at_family {
     bool gelu;             /* gate: GELU by tanh; else SiLU */
     bool ungated;          /* MLP: GELU by erf of one matrix, no gate */
     bool multipliers;      /* of embeddings, scores, what is added to the residual, and logits */
+    bool long_restarts;    /* a sequence that becomes long while it is written is computed again */
     bool local_rope; /* layers with a window have their own rope_theta, rope_local_base_freq */
     enum at_windows windows;
     uint32_t window_pattern;

@@ -643,32 +643,69 @@ done:
     return st;
 }
 
-/* Row p: the cosines of p times each of the rotary / 2 frequencies, then the sines. With two sets
- * of frequencies those of longer sequences follow, from row n_positions on. */
+/* Row p of n: the cosines of p times each of the rotary / 2 frequencies, then the sines; of a
+ * sequence of `length` tokens, or 0: of p + 1. out: n rows, ld apart. */
+static AT_CHECKED rope_rows(float *out, uint32_t ld, const struct at_rope *rope, uint32_t W,
+                            uint32_t first, uint32_t n, uint32_t length)
+{
+    const uint32_t half = W / 2, from = at_rope_long_from(rope);
+    const bool each = rope->kind == AT_ROPE_DYNAMIC;
+    double frequencies[AT_ROPE_MOST], scale = 1;
+    enum at_status st = AT_OK;
+
+    AT_REQUIRE(half <= AT_ROPE_MOST);
+    for (uint32_t p = first; p < first + n; p++) {
+        float *row = out + (size_t)(p - first) * ld;
+        const bool changes = from > 0 && length == 0 && (p == from || (p > from && each));
+        if (p == first || changes)
+            TRY(at_rope_frequencies(frequencies, &scale, rope, W, length > 0 ? length : p + 1));
+        for (uint32_t i = 0; i < half; i++) {
+            row[i] = (float)(scale * cos(p * frequencies[i]));
+            row[half + i] = (float)(scale * sin(p * frequencies[i]));
+        }
+    }
+done:
+    return st;
+}
+
+/* The n_positions rows; with two sets of frequencies those of longer sequences follow. */
 static AT_CHECKED upload_rope(const struct at_model *model, struct at_gpu *gpu,
                               struct at_tensor out, const struct at_rope *rope)
 {
-    const uint32_t W = model->config.rotary, half = W / 2, n = model->n_positions;
+    const uint32_t W = model->config.rotary, n = model->n_positions;
     enum at_status st = AT_OK;
-    double *frequencies = NULL, scale = 1;
     float *table = NULL;
 
-    TRY(at_alloc(&frequencies, half, sizeof *frequencies));
     TRY(at_alloc(&table, (size_t)out.dim[0] * W, sizeof *table));
-    for (uint32_t first = 0; first < out.dim[0]; first += n) {
-        TRY(at_rope_frequencies(frequencies, &scale, rope, W, first > 0));
-        for (uint32_t i = 0; i < half; i++)
-            for (uint32_t p = 0; p < n; p++) {
-                float *row = table + (size_t)(first + p) * W;
-                row[i] = (float)(scale * cos(p * frequencies[i]));
-                row[half + i] = (float)(scale * sin(p * frequencies[i]));
-            }
-    }
+    TRY(rope_rows(table, W, rope, W, 0, n, 0));
+    if (out.dim[0] > n)
+        TRY(rope_rows(table + (size_t)n * W, W, rope, W, 0, n, n));
     TRY(at_tensor_write(gpu, out, table));
 done:
     at_free(&table);
-    at_free(&frequencies);
     return st;
+}
+
+void at_model_turn(struct at_stream *s, const struct at_model *model, uint32_t begin, uint32_t n,
+                   uint32_t length)
+{
+    const struct at_tensor table = model->rope;
+    const uint32_t W = model->config.rotary, most = AT_STAGE_BYTES / 4 / table.ld;
+    uint8_t *bytes = NULL;
+
+    AT_REQUIRE(begin <= table.dim[0] && n <= table.dim[0] - begin);
+    for (uint32_t p = 0, k; p < n; p += k) {
+        k = n - p < most ? n - p : most;
+        const uint64_t row_bytes = table.ld * sizeof(float);
+        const struct at_view part =
+            at_view_part(table.view, (begin + p) * row_bytes, k * row_bytes);
+        if (!at_stream_stage(s, &bytes, &part, 1))
+            return;
+        memset(bytes, 0, k * row_bytes);
+        /* checked when the table was uploaded */
+        AT_REQUIRE(rope_rows((float *)(void *)bytes, table.ld, &model->config.rope, W, p, k,
+                             length) == AT_OK);
+    }
 }
 
 AT_CHECKED at_model_upload(struct at_model *model, struct at_gpu *gpu, uint64_t seed)

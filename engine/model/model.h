@@ -58,6 +58,10 @@ uint64_t at_module_row(const struct at_model_config *config, uint32_t i, uint64_
 /* Sequences of more tokens than this have other rotary angles, whose table follows that of the
  * n_positions; 0: none of n_positions tokens has. */
 uint32_t at_model_long_from(const struct at_model_config *config, uint32_t n_positions);
+/* Whether those of each length have angles of their own: at_model_turn() writes them. */
+bool at_model_long_each(const struct at_model_config *config);
+/* Positions that the model is made for; 0: any number of them. */
+uint32_t at_model_made_for(const struct at_model_config *config);
 /* AT_DATA when a sequence of n tokens cannot be computed as the reference would. */
 AT_CHECKED at_model_check_length(const struct at_model_config *config, uint32_t n);
 
@@ -129,6 +133,10 @@ AT_CHECKED at_model_plan_value(struct at_model *model, struct at_params *params,
  * (random start) draws N(0, 0.02) by `seed` for matrices, ones for norms, zeros for biases (params
  * only). */
 AT_CHECKED at_model_upload(struct at_model *model, struct at_gpu *gpu, uint64_t seed);
+/* Records the upload of rotary rows [begin, begin + n): positions 0 to n - 1 of a sequence of
+ * `length` tokens; 0: of position p those of p + 1 tokens, as the table starts. */
+void at_model_turn(struct at_stream *s, const struct at_model *model, uint32_t begin, uint32_t n,
+                   uint32_t length);
 void at_model_release(struct at_model *model);
 
 /* Raw embedding rows of T ids for upload into an at_weight of the embedding's type with T rows. */

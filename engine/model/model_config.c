@@ -231,14 +231,32 @@ bool at_layer_turns(const struct at_model_config *c, uint32_t layer)
 
 uint32_t at_model_long_from(const struct at_model_config *c, uint32_t n_positions)
 {
-    return c->rope.kind == AT_ROPE_LONG && n_positions > c->rope.original ? c->rope.original : 0;
+    const uint32_t from = at_rope_long_from(&c->rope);
+
+    return n_positions > from ? from : 0;
+}
+
+bool at_model_long_each(const struct at_model_config *c)
+{
+    return c->rope.kind == AT_ROPE_DYNAMIC;
+}
+
+uint32_t at_model_made_for(const struct at_model_config *c)
+{
+    return at_model_long_each(c) ? 0 : c->max_positions;
 }
 
 AT_CHECKED at_model_check_length(const struct at_model_config *c, uint32_t n)
 {
-    const enum at_status st = at_rope_check_length(&c->rope, n);
+    const uint32_t from = at_model_long_from(c, n), local = at_rope_long_from(&c->local_rope);
 
-    return st == AT_OK ? at_rope_check_length(&c->local_rope, n) : st;
+    if (c->family->local_rope && (from > 0 || (local > 0 && n > local)))
+        return at_fail(AT_DATA,
+                       "a sequence has %u tokens; beyond %u the rotary angles of this model depend "
+                       "on the sequence's length, which this version does not compute where layers "
+                       "with a window have angles of their own: set max_length to at most %u",
+                       n, from > 0 ? from : local, from > 0 ? from : local);
+    return AT_OK;
 }
 
 static AT_CHECKED read_layer_types(struct at_model_config *out, const cJSON *kinds,

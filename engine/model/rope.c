@@ -303,12 +303,31 @@ static double yarn_frequency(const struct at_rope *r, double frequency, uint32_t
     return frequency / r->factor * ramp + frequency * (1 - ramp);
 }
 
+/* The base of longer sequences (NTK-aware scaling by the length, as transformers has it). */
+static double dynamic_base(const struct at_rope *r, uint32_t W, uint32_t length)
+{
+    const double longer = length > r->limit ? (double)length / r->limit : 1;
+
+    return r->theta * pow(r->factor * longer - (r->factor - 1), W / (W - 2.0));
+}
+
+uint32_t at_rope_long_from(const struct at_rope *rope)
+{
+    return rope->kind == AT_ROPE_LONG      ? rope->original
+           : rope->kind == AT_ROPE_DYNAMIC ? rope->limit
+                                           : 0;
+}
+
 AT_CHECKED at_rope_frequencies(double *frequencies, double *scale, const struct at_rope *rope,
-                               uint32_t W, bool longer)
+                               uint32_t W, uint32_t length)
 {
     enum at_status st = AT_OK;
     const struct at_source *s = rope->factors;
     const bool scaled = rope->kind == AT_ROPE_YARN || rope->kind == AT_ROPE_LONG;
+    const bool longer = rope->kind == AT_ROPE_LONG && length > rope->original;
+    const double base = rope->kind == AT_ROPE_DYNAMIC && length > rope->limit
+                            ? dynamic_base(rope, W, length)
+                            : rope->theta;
     float *divisors = NULL;
 
     *scale = scaled ? rope->attention_factor : 1;
@@ -318,7 +337,7 @@ AT_CHECKED at_rope_frequencies(double *frequencies, double *scale, const struct 
              "turned of a head",
              longer ? "long" : "short", rope->n_divisors[longer], W / 2);
     for (uint32_t i = 0; i < W / 2; i++) {
-        const double plain = pow(rope->theta, -2.0 * i / W);
+        const double plain = pow(base, -2.0 * i / W);
         frequencies[i] = rope->kind == AT_ROPE_LINEAR   ? plain / rope->factor
                          : rope->kind == AT_ROPE_YARN   ? yarn_frequency(rope, plain, i, W)
                          : rope->kind == AT_ROPE_LLAMA3 ? llama3_frequency(rope, plain)
@@ -341,15 +360,4 @@ AT_CHECKED at_rope_frequencies(double *frequencies, double *scale, const struct 
 done:
     at_free(&divisors);
     return st;
-}
-
-AT_CHECKED at_rope_check_length(const struct at_rope *rope, uint32_t n)
-{
-    if (rope->limit > 0 && n > rope->limit)
-        return at_fail(AT_DATA,
-                       "a sequence has %u tokens; beyond %u positions the rotary angles of a "
-                       "\"%s\" model depend on the sequence's length, which this version does not "
-                       "compute: set max_length to at most %u",
-                       n, rope->limit, kinds[rope->kind], rope->limit);
-    return AT_OK;
 }

@@ -8,7 +8,8 @@
 enum at_rope_kind {
     AT_ROPE_DEFAULT,
     AT_ROPE_LINEAR,  /* all frequencies / factor; Chen et al. 2023, arXiv 2306.15595 */
-    AT_ROPE_DYNAMIC, /* as default up to `limit` positions; longer sequences are refused */
+    AT_ROPE_DYNAMIC, /* as default up to `limit` positions; a longer sequence has a base of its own
+                      */
     AT_ROPE_YARN,    /* Peng et al. 2023, arXiv 2309.00071 */
     AT_ROPE_LLAMA3,  /* low frequencies / factor, high ones left, a ramp between */
     AT_ROPE_LONG,    /* two lists of divisors, by the sequence's length; arXiv 2402.13753 */
@@ -28,7 +29,7 @@ struct at_rope {
     float divisors[2][AT_ROPE_MOST];
     uint32_t n_divisors[2];
     uint32_t original; /* positions that the model was first trained with */
-    uint32_t limit;    /* a longer sequence has angles that depend on its length; 0: none has */
+    uint32_t limit;    /* dynamic: a longer sequence has angles that depend on its length */
     const struct at_source *factors; /* GGUF: (W / 2) divisors of the frequencies, or NULL */
     const struct at_source *long_factors[2]; /* GGUF: where `divisors` come from, or NULL */
 };
@@ -41,11 +42,11 @@ AT_CHECKED at_rope_from_json(struct at_rope *out, const cJSON *rope, const char 
 /* The keys <architecture>.rope.* and the tensors rope_freqs.weight and rope_factors_*.weight. */
 AT_CHECKED at_rope_from_gguf(struct at_rope *out, const struct at_weights *weights,
                              const char *architecture, uint32_t max_positions);
+/* Sequences of more tokens than this have angles of their own; 0: none have. */
+uint32_t at_rope_long_from(const struct at_rope *rope);
 /* frequencies (W / 2): angle of a position; *scale: factor of cosines and sines. W: values of a
- * head that are turned. longer: of sequences beyond `original` positions, with AT_ROPE_LONG. */
+ * head that are turned; length: tokens of the sequence. */
 AT_CHECKED at_rope_frequencies(double *frequencies, double *scale, const struct at_rope *rope,
-                               uint32_t W, bool longer);
-/* AT_DATA when a sequence of n tokens has angles that depend on its length. */
-AT_CHECKED at_rope_check_length(const struct at_rope *rope, uint32_t n);
+                               uint32_t W, uint32_t length);
 
 #endif

@@ -237,9 +237,11 @@ done:
 
 AT_CHECKED at_bundle_check_length(const struct at_bundle *b, uint32_t n)
 {
-    if (b->config.max_positions > 0 && n > b->config.max_positions)
+    const uint32_t most = at_model_made_for(&b->config);
+
+    if (most > 0 && n > most)
         at_warn("positions", "the longest row has %u tokens, %s was made for %u positions", n,
-                b->path, b->config.max_positions);
+                b->path, most);
     return at_model_check_length(&b->config, n);
 }
 

@@ -161,6 +161,7 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
     TRY(at_params_plan(&out->params, out->state, p->rates));
     TRY(at_slab_init(&out->slab, decoder.capacity));
     out->slab.long_from = at_model_long_from(&config, out->model.n_positions);
+    out->slab.long_each = at_model_long_each(&config);
     out->slab.long_offset = out->model.n_positions;
     decoder.drift = p->drift && !out->model.saved[AT_SAVED_HEAD].param && config.final_cap == 0 &&
                     !(p->bare_reference && out->model.saved[AT_SAVED_EMBED].param);
@@ -326,7 +327,9 @@ struct at_batch at_engine_batch(const struct at_slab *slab)
                               .row_begin = slab->row_begin,
                               .order = slab->order,
                               .segment_begin = slab->segment_begin,
-                              .n_order = slab->n_rows };
+                              .n_order = slab->n_rows,
+                              .long_runs = slab->long_runs,
+                              .n_long = slab->n_long };
 }
 
 /* The head's stats of the pass that was recorded last: 0 the policy's, 1 the reference's. */

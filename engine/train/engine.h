@@ -24,6 +24,7 @@ struct at_engine_params {
     uint32_t capacity;                  /* tokens a slab; 0: 512 on CPU devices, else 4096 */
     uint32_t longest_row;               /* tokens; the capacity is at least this */
     uint32_t long_from;                 /* of a reference: that of the policy's rows, data/slab.h */
+    bool long_each;                     /* the same */
     uint32_t n_positions;               /* of the rope table; at least longest_row */
     const struct at_param_rates *rates; /* of at_params_plan() */
     float dropout;                      /* of at_decoder_params */

@@ -98,7 +98,8 @@ AT_CHECKED at_reference_plan(struct at_reference *out, const struct at_reference
              path, id, there ? there : "(nothing)", here ? here : "(nothing)");
     TRY(at_bundle_check_length(&out->bundle, p.longest_row));
     from = at_model_long_from(&out->bundle.config, p.longest_row);
-    if (from > 0 && from != params->long_from)
+    if (from > 0 && (from != params->long_from ||
+                     (at_model_long_each(&out->bundle.config) && !params->long_each)))
         FAIL(AT_DATA,
              "%s has other rotary angles for sequences of more than %u tokens, the policy has not; "
              "set max_length to at most %u",

@@ -71,6 +71,7 @@ static struct at_dataset_params dataset_params(const struct at_run *run, enum at
         .system_prompt = c->system_prompt,
         .max_length = takes_long_rows(packing) ? 0 : c->max_length,
         .long_from = at_model_long_from(&run->bundle.config, UINT32_MAX),
+        .long_each = at_model_long_each(&run->bundle.config),
         .assistant_only = c->assistant_only_loss,
         .prompt_targets = at_method_get(run->method)->prompt,
         .reads_last = at_method_get(run->method)->value_head,
@@ -567,6 +568,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     p.longest_row = rows;
     p.n_positions = rows;
     p.long_from = at_model_long_from(&out->bundle.config, rows);
+    p.long_each = at_model_long_each(&out->bundle.config);
     TRY(choose_adapters(out, &p));
     choose_rates(rates, config);
     p.dropout = dropout_of(config);

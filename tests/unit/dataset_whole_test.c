@@ -24,8 +24,15 @@ static void dataset_counts_moved_and_unshared_prompts(void **state)
     at_dataset_release(&d);
 }
 
-/* Sides on both sides of long_from have other rotary angles: such a pair shares no prompt and is
- * counted, whatever the border; others are as they were. */
+/* As dataset.h has it, with long_each or without. */
+static bool differ(uint32_t a, uint32_t b, uint32_t from, bool each)
+{
+    return (a > from) != (b > from) || (each && a > from && b > from && a != b);
+}
+
+/* Sides on both sides of long_from have other rotary angles, with long_each all that are longer and
+ * of unequal length: such a pair shares no prompt and is counted, whatever the border; others are
+ * as they were. */
 static void dataset_takes_pairs_of_other_angles_apart(void **state)
 {
     static const char text[] = PAIR("a") "{\"prompt\":\"tea\",\"chosen\":\" yes yes yes yes\","
@@ -38,14 +45,16 @@ static void dataset_takes_pairs_of_other_angles_apart(void **state)
     OK(load_text(&whole, text, &p));
     assert_int_equal(whole.n_rows, 3);
     assert_int_equal(whole.n_apart, 0);
-    for (p.long_from = 1; p.long_from < 40; p.long_from++) {
+    for (uint32_t i = 0; i < 2 * 39; i++) {
         uint32_t want = 0;
+        p.long_from = 1 + i / 2;
+        p.long_each = i % 2;
         OK(load_text(&d, text, &p));
-        for (uint32_t i = 0; i < d.n_rows; i++) {
-            const struct at_row *was = &whole.rows[i], *is = &d.rows[i];
+        for (uint32_t row = 0; row < d.n_rows; row++) {
+            const struct at_row *was = &whole.rows[row], *is = &d.rows[row];
             const uint32_t n = was->n_prefix;
             const bool apart =
-                (n + was->segment[0].n > p.long_from) != (n + was->segment[1].n > p.long_from);
+                differ(n + was->segment[0].n, n + was->segment[1].n, p.long_from, p.long_each);
             want += apart;
             assert_true(n > 0);
             assert_int_equal(is->n_prefix, apart ? 0 : n);
@@ -66,11 +75,12 @@ static void dataset_takes_pairs_of_other_angles_apart(void **state)
         n_apart += want;
         at_dataset_release(&d);
     }
-    assert_true(most > 0 && n_apart < 39 * whole.n_rows);
+    assert_true(most > 0 && n_apart < 2 * 39 * whole.n_rows);
+    p.long_each = false;
     p.long_from = whole.rows[1].n_prefix + whole.rows[1].segment[1].n;
     p.prompt_targets = true;
     assert_int_equal(load_text(&d, text, &p), AT_DATA);
-    assert_non_null(strstr(at_message(), "line 2: one side has more than"));
+    assert_non_null(strstr(at_message(), "line 2: sides of more than"));
     at_dataset_release(&whole);
 }
 

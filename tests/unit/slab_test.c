@@ -305,6 +305,42 @@ static void slab_of_long_sides_has_other_positions(void **state)
     at_slab_release(&slab);
 }
 
+/* With long_each a long sequence's positions begin where it does in the stream, and it is listed.
+ */
+static void slab_lists_sequences_with_angles_of_their_own(void **state)
+{
+    static int32_t prefix[] = { 1, 2 }, a[] = { 3, 4, 5 };
+    static uint8_t ones[] = { 1, 1, 1 }, later[] = { 0, 1, 1 };
+    const struct at_row both = { .prefix = prefix,
+                                 .n_prefix = 2,
+                                 .n_prompt = 2,
+                                 .n_segments = 2,
+                                 .segment = { { a, ones, 3, 3 }, { a, ones, 3, 3 } } };
+    const struct at_row apart = { .n_segments = 2,
+                                  .segment = { { prefix, later, 2, 1 }, { a, later, 3, 2 } } };
+    const struct at_row *rows[] = { &apart, &both };
+    static const int32_t positions[] = {
+        0, 1, 102, 103, 104, 105, 106, 107, 108, 109, 107, 108, 109
+    };
+    static const uint32_t runs[] = { 2, 3, 5, 5 };
+    static const uint32_t unshared[] = { 2, 3, 5, 5, 10, 5 };
+    struct at_slab slab;
+
+    (void)state;
+    assert_int_equal(at_slab_init(&slab, 64), AT_OK);
+    slab.long_from = 2;
+    slab.long_each = true;
+    slab.long_offset = 100;
+    at_slab_fill(&slab, rows, 2);
+    assert_memory_equal(slab.positions, positions, sizeof positions);
+    assert_int_equal(slab.n_long, 2);
+    assert_memory_equal(slab.long_runs, runs, sizeof runs);
+    at_slab_fill_unshared(&slab, rows, 2);
+    assert_int_equal(slab.n_long, 3);
+    assert_memory_equal(slab.long_runs, unshared, sizeof unshared);
+    at_slab_release(&slab);
+}
+
 static void slab_weighed_rows_past_the_shorter_side(void **state)
 {
     struct at_rng rng = at_rng_make(7, AT_RNG_TEST, 0, 0);
@@ -450,6 +486,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slab_of_a_pair_is_as_written_out),
         cmocka_unit_test(slab_of_long_sides_has_other_positions),
+        cmocka_unit_test(slab_lists_sequences_with_angles_of_their_own),
         cmocka_unit_test(slab_of_a_pair_that_is_read_at_its_ends),
         cmocka_unit_test(slab_of_shared_rows_equals_its_definition),
         cmocka_unit_test(slab_of_unshared_rows_equals_its_definition),
