@@ -28,8 +28,8 @@ import family_models as fm  # noqa: E402
 import make_families as mf  # noqa: E402
 
 ARCHITECTURE = {"falcon_new": "falcon", "gemma3_text": "gemma3", "llama_bias": "llama",
-                "mistral": "llama"}  # where it is not the family's name
-INTERLEAVED = ("granite", "llama", "llama_bias", "mistral", "smollm3")
+                "llama_dynamic": "llama", "mistral": "llama"}  # where it is not the family's name
+INTERLEAVED = ("granite", "llama", "llama_bias", "llama_dynamic", "mistral", "smollm3")
 # Matrices in an order of rows of their own: DoRA and full training of the others are tried when named.
 OWN_ROWS = ("falcon", "falcon_new", "phi3")
 # What GGUF files do not say, so that llama.cpp has it fixed: config.json is changed to the same.
@@ -40,6 +40,7 @@ FIXED = {
         "layer_types": None,
         "rope_local_base_freq": 10000.0,
     },
+    "llama_dynamic": {"rope_scaling": None},
     "qwen3": {"use_sliding_window": False},
     "smollm3": {"no_rope_layers": None},
 }

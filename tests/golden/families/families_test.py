@@ -103,6 +103,20 @@ def check_reply(binary, name, folder, want):
         fail(f"{name}: the reply is {got!r}, want {want['text']!r}")
 
 
+def check_long_replies(binary, name, folder):
+    """Prompts one after the other in one process, as the rotary table changes between them."""
+    wants = json.loads((fm.HERE / "long_replies.json").read_text())[name]
+    lines = [json.dumps({"prompt": json.loads(line)["prompt"]}) for line, _, _ in fm.rows()]
+    fm.write_config(name, folder, fm.LONG_FAMILIES[name])
+    (folder / "prompts.jsonl").write_text("\n".join(lines) + "\n")
+    text = attune(binary, "generate", folder, "--prompts", folder / "prompts.jsonl", "--json",
+                  "--max_new_tokens", max(want["n_tokens"] for want in wants), "--quiet")
+    for line, want in zip(text.splitlines(), wants, strict=True):
+        if json.loads(line)["text"] != want["text"]:
+            fail(f"{name}: after {want['prompt']} tokens {json.loads(line)['text']!r}, want {want['text']!r}")
+    fm.write_config(name, folder, {})
+
+
 def check_flags(binary, name, folder, base):
     for flag, changes in fm.FAMILIES[name]["flags"].items():
         fm.write_config(name, folder, changes)
@@ -121,6 +135,8 @@ def check_family(binary, name, folder):
     require_close(f"{name}: base", base, want["rows"]["base"])
     require_close(f"{name}: adapter", scores(binary, folder, True), want["rows"]["adapter"])
     check_reply(binary, name, folder, want["reply"])
+    if name in fm.LONG_FAMILIES:
+        check_long_replies(binary, name, folder)
     attune(binary, "dpo", folder / "run.json", "--quiet")
     got = read_safetensors(folder / "run" / "adapter_model.safetensors")
     check_update(name, got, fm.adapter_tensors(name), want["update"])

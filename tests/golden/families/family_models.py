@@ -186,6 +186,21 @@ FAMILIES = {
         "flags": {"base": {"rope_theta": 10.0}},
         "inner": [f"bias of {module}" for module in LINEARS],
     },
+    "llama_dynamic": {
+        "class": "LlamaForCausalLM",
+        "config": {
+            **SIZES,
+            "model_type": "llama",
+            "rope_theta": 500.0,
+            "max_position_embeddings": 40,
+            "rope_scaling": {"rope_type": "dynamic", "factor": 3.0},
+        },
+        "flags": {
+            "dynamic scaling": {"rope_scaling": None},
+            "factor": {"rope_scaling": {"rope_type": "dynamic", "factor": 8.0}},
+            "where it begins": {"max_position_embeddings": 48},
+        },
+    },
     "mistral": {
         "class": "MistralForCausalLM",
         "config": {**SIZES, "model_type": "mistral", "sliding_window": 7, "rope_theta": 10000.0},
@@ -279,6 +294,11 @@ FAMILIES = {
         },
         "inner": ["biases", "means", "qkv biases"],
     },
+}
+# Angles depend on the sequence's length: replies that pass 36 tokens, one after a longer prompt.
+LONG_FAMILIES = {
+    "llama_dynamic": {"max_position_embeddings": 36},
+    "phi3": {"original_max_position_embeddings": 36},
 }
 WITH_BIAS = ("falcon", "falcon_new", "stablelm")  # of norms
 RANK, ALPHA = 2, 4

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Writes what transformers and PEFT compute on the models of family_models.py: <family>.json.
 
-Usage  make_families.py [NAME ...]    (all without names); needs the environment of
+Usage  make_families.py [NAME ...]    (all without names; long_replies is one); needs the environment of
        tests/peers/setup.sh. Prints how far a log-prob moves without each flag that no
        configuration switches, and fails where that is less than 0.01.
 File   rows: log-probs of the sides of four pairs, without and with the step-0 adapter; rope: the
        same without adapter for other rotary angles; reply: what greedy decoding writes after the
-       first prompt; update: name -> values, what one step of family_models.STEP adds to the adapter
+       first prompt (long_replies.json: after each, by its cache); update: name -> values, what one step of family_models.STEP adds to the adapter
 """
 
 import json
@@ -37,6 +37,7 @@ def load(name, folder, changes=None):
 
 
 def side_logp(model, ids, prompt):
+    model(input_ids=torch.tensor([[0]]))  # forgets the length of the sequence before (dynamic rope)
     logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]
     targets = torch.tensor(ids[1:])[:, None]
     return torch.log_softmax(logits.double(), -1).gather(1, targets)[prompt - 1 :, 0].sum()
@@ -169,6 +170,30 @@ def reply(model, folder):
     return {"n_tokens": len(out), "text": tokenizer.decode(out, skip_special_tokens=True)}
 
 
+def long_replies(name, folder):
+    """Greedy replies through the cache, each in a model that has seen nothing before."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    out = []
+    for _, prompt, sides in fm.rows():
+        ids = torch.tensor([sides[0][:prompt]])
+        full = load(name, folder, fm.LONG_FAMILIES[name]).generate(
+            ids, max_new_tokens=2 * REPLY, do_sample=False, use_cache=True,
+            attention_mask=torch.ones_like(ids), pad_token_id=0, eos_token_id=2,
+        )  # fmt: skip
+        text = tokenizer.decode(full[0, prompt:], skip_special_tokens=True)
+        out.append({"prompt": prompt, "n_tokens": full.shape[1] - prompt, "text": text})
+    return out
+
+
+def make_long_replies():
+    out = {}
+    for name in fm.LONG_FAMILIES:
+        with tempfile.TemporaryDirectory() as folder:
+            fm.write_model(name, Path(folder))
+            out[name] = long_replies(name, Path(folder))
+    (fm.HERE / "long_replies.json").write_text(json.dumps(out, indent=1) + "\n")
+
+
 def make(name, folder):
     fm.write_model(name, folder)
     fm.write_adapter(name, folder / "adapter")
@@ -189,7 +214,10 @@ def make(name, folder):
 
 def main():
     torch.set_num_threads(2)
-    for name in sys.argv[1:] or fm.FAMILIES:
+    for name in sys.argv[1:] or [*fm.FAMILIES, "long_replies"]:
+        if name == "long_replies":
+            make_long_replies()
+            continue
         with tempfile.TemporaryDirectory() as folder:
             make(name, Path(folder))
         print(f"made {name}", flush=True)
