@@ -19,6 +19,7 @@ struct document {
     size_t n;
     const char *name;
     size_t line;
+    bool infinite; /* numbers may be */
 };
 
 /* cJSON reports a failed allocation and bad syntax alike; its hook tells them apart here. */
@@ -147,7 +148,7 @@ static enum at_status scan_number(const struct document *doc, size_t *i)
     if (!is_digit(digits[0]) || (digits[0] == '0' && is_digit(digits[1])) || *end != 0 ||
         (point && !is_digit(point[1])))
         return fail_at(doc, *i, "\"%s\" is not a number in JSON", copy);
-    if (!isfinite(value))
+    if (!isfinite(value) && !doc->infinite)
         return fail_at(doc, *i, "the number %s is too large", copy);
     *i += n;
     return AT_OK;
@@ -327,10 +328,10 @@ static enum at_status fail_syntax(const struct document *doc, size_t offset)
     return fail_at(doc, offset, "not valid JSON at \"%.*s\"", (int)n, doc->text + offset);
 }
 
-enum at_status at_json_parse(cJSON **out, const char *text, size_t n, const char *name, size_t line)
+static enum at_status parse(cJSON **out, const struct document *doc)
 {
-    *out = NULL;
-    struct document doc = { text, n, name, line };
+    const char *const text = doc->text;
+    const size_t n = doc->n;
     enum at_status st = AT_OK;
     char *copy = NULL;
     const char *end = NULL;
@@ -338,13 +339,13 @@ enum at_status at_json_parse(cJSON **out, const char *text, size_t n, const char
     size_t bad = at_utf8_check(text, n), size, at = 0;
     bool keeps_texts = false;
     if (bad < n)
-        return fail_at(&doc, bad, "the text is not valid UTF-8 (byte 0x%02x)",
+        return fail_at(doc, bad, "the text is not valid UTF-8 (byte 0x%02x)",
                        (unsigned char)text[bad]);
-    TRY(scan(&keeps_texts, &doc));
+    TRY(scan(&keeps_texts, doc));
 
     /* cJSON reads one byte past a text that ends behind a comma: give it a 0 there. */
     if (!at_add_ok(&size, n, 1))
-        FAIL(AT_MEMORY, "%s: the text is larger than any memory", name);
+        FAIL(AT_MEMORY, "%s: the text is larger than any memory", doc->name);
     TRY(at_alloc(&copy, size, 1));
     if (n > 0)
         memcpy(copy, text, n);
@@ -355,17 +356,84 @@ enum at_status at_json_parse(cJSON **out, const char *text, size_t n, const char
         goto done;
     }
     if (!root) {
-        st = fail_syntax(&doc, (size_t)(end - copy));
+        st = fail_syntax(doc, (size_t)(end - copy));
         goto done;
     }
-    TRY(check_duplicates(&doc, root));
+    TRY(check_duplicates(doc, root));
     if (keeps_texts)
-        TRY(keep_texts(root, &doc, &at));
+        TRY(keep_texts(root, doc, &at));
     *out = root;
     root = NULL;
 done:
     at_json_free(&root);
     at_free(&copy);
+    return st;
+}
+
+enum at_status at_json_parse(cJSON **out, const char *text, size_t n, const char *name, size_t line)
+{
+    const struct document doc = { .text = text, .n = n, .name = name, .line = line };
+
+    *out = NULL;
+    return parse(out, &doc);
+}
+
+/* The text with infinities as numbers that are too large for a double. */
+static enum at_status put_infinities(struct at_buf *out, const struct document *doc)
+{
+    static const char *const words[] = { "-Infinity", "Infinity", "NaN" };
+    enum at_status st = AT_OK;
+
+    for (size_t i = 0, end; i < doc->n; i = end) {
+        const char *number = NULL;
+        end = i + 1;
+        if (doc->text[i] == '"') {
+            end = i;
+            TRY(scan_string(doc, &end));
+        }
+        for (size_t k = 0; k < AT_COUNT(words) && !number; k++) {
+            const size_t length = strlen(words[k]);
+            if (doc->n - i < length || memcmp(doc->text + i, words[k], length) != 0)
+                continue;
+            number = k == 0 ? "-1e999" : "1e999";
+            end = i + length;
+        }
+        if (number)
+            at_buf_puts(out, number);
+        else
+            at_buf_put(out, doc->text + i, end - i);
+    }
+    st = at_buf_status(out);
+done:
+    return st;
+}
+
+enum at_status at_json_parse_python(cJSON **out, const char *text, size_t n, const char *name)
+{
+    struct document doc = { .text = text, .n = n, .name = name, .line = 1, .infinite = true };
+    struct at_buf plain = { 0 };
+    enum at_status st = AT_OK;
+
+    *out = NULL;
+    TRY(put_infinities(&plain, &doc));
+    doc.text = plain.data ? plain.data : "";
+    doc.n = plain.n;
+    TRY(parse(out, &doc));
+done:
+    at_buf_release(&plain);
+    return st;
+}
+
+enum at_status at_json_load_python(cJSON **out, const char *path)
+{
+    struct at_map map;
+    enum at_status st = AT_OK;
+
+    *out = NULL;
+    TRY(at_map_open(&map, path));
+    st = at_json_parse_python(out, (const char *)map.data, map.n, path);
+    at_map_close(&map);
+done:
     return st;
 }
 

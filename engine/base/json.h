@@ -16,6 +16,10 @@
 
 /* `name` is what errors call the text, `line` the number of its first line (1 for whole files). */
 AT_CHECKED at_json_parse(cJSON **out, const char *text, size_t n, const char *name, size_t line);
+/* The same of what Python's json writes, which knows NaN, Infinity and -Infinity: numbers that are
+ * infinite in the tree and that the typed access below refuses. */
+AT_CHECKED at_json_parse_python(cJSON **out, const char *text, size_t n, const char *name);
+AT_CHECKED at_json_load_python(cJSON **out, const char *path);
 AT_CHECKED at_json_load(cJSON **out, const char *path); /* .yaml and .yml go through libyaml */
 AT_CHECKED at_yaml_parse(cJSON **out, const char *text, size_t n, const char *name);
 void at_json_free(cJSON **json);

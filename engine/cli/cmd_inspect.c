@@ -208,7 +208,7 @@ static AT_CHECKED attach(cJSON *out, struct at_arena *arena, const char *dir, co
     TRY(at_path_join(arena, &path, dir, file));
     if (!at_path_exists(path))
         goto done;
-    TRY(at_json_load(&json, path));
+    TRY(at_json_load_python(&json, path));
     cJSON_AddItemToObject(out, name, json);
 done:
     return st;

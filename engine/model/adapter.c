@@ -566,7 +566,7 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
 
     TRY(init(out, model));
     TRY(at_path_join(&out->arena, &path, dir, "adapter_config.json"));
-    TRY(at_json_load(&config, path));
+    TRY(at_json_load_python(&config, path));
     TRY(read_config(out, model, config, path));
     TRY(open_file(out, dir));
     TRY(check_tensors(out, model, &out->zero));

@@ -104,8 +104,12 @@ const char *at_family_names(void);
 const struct at_family *at_family_get(size_t i);
 /* Appends to a sentence which known family a model that is not known is nearest to, by its name or
  * by the keys of its configuration (GGUF's without the architecture), and which of the keys no
- * known family has; nothing where nothing is known about it. */
-void at_family_describe(struct at_buf *out, const char *name, const char *const *keys, size_t n);
+ * known family has; nothing where nothing is known about it. Returns that family, or NULL. */
+const struct at_family *at_family_describe(struct at_buf *out, const char *name,
+                                           const char *const *keys, size_t n);
+/* Appends which of the tensors, of the first layer and outside of layers, the family has not. */
+void at_family_describe_tensors(struct at_buf *out, const struct at_family *family,
+                                const char *const *tensors, size_t n, bool gguf);
 
 /* Another row of the same name, or NULL: some models of the family differ in flags and names. */
 const struct at_family *at_family_variant(const struct at_family *family);

@@ -196,19 +196,86 @@ static void put_keys(struct at_buf *out, const char *const *keys, size_t n)
         at_buf_puts(out, ". A mixture of experts is not computed");
 }
 
-void at_family_describe(struct at_buf *out, const char *name, const char *const *keys, size_t n)
+const struct at_family *at_family_describe(struct at_buf *out, const char *name,
+                                           const char *const *keys, size_t n)
 {
-    const char *nearest = nearest_of(name, keys, n);
+    const char *nearest = nearest_of(name, keys, n), *difference = NULL;
 
-    for (size_t i = 0; i < AT_COUNT(others); i++) {
-        if (common(name, others[i].begin) < strlen(others[i].begin))
-            continue;
-        at_buf_printf(out, ". The nearest is %s, from which it differs by %s", others[i].nearest,
-                      others[i].difference);
-        nearest = NULL;
-        break;
-    }
+    for (size_t i = 0; i < AT_COUNT(others) && !difference; i++)
+        if (common(name, others[i].begin) == strlen(others[i].begin)) {
+            nearest = others[i].nearest;
+            difference = others[i].difference;
+        }
     if (nearest)
         at_buf_printf(out, ". The nearest is %s", nearest);
+    if (difference)
+        at_buf_printf(out, ", from which it differs by %s", difference);
     put_keys(out, keys, n);
+    return nearest ? at_family_find(nearest) : NULL;
+}
+
+/* ---- tensors ---- */
+
+/* Whether models of the family may have the role's tensor. */
+static bool may_have(const struct at_family *f, uint32_t role)
+{
+    const uint32_t biases =
+        f->biases | f->bias_keys.attention_bias | f->bias_keys.mlp_bias | f->bias_keys.use_qkv_bias;
+
+    if (role >= AT_Q_BIAS && role <= AT_DOWN_BIAS)
+        return biases >> (role - AT_Q_BIAS) & 1;
+    if (role == AT_Q_NORM || role == AT_K_NORM)
+        return f->qk_norm;
+    if (role == AT_ATTN_POST_NORM || role == AT_MLP_POST_NORM)
+        return f->post_norms;
+    return role < AT_FINAL_NORM_BIAS || f->layer_norm;
+}
+
+static bool is_of(const struct at_family *f, const char *tensor, bool gguf)
+{
+    char name[128];
+
+    for (uint32_t role = 0; role < AT_ROLE_COUNT; role++) {
+        const char *pattern = at_role_name(f, role), *layer = NULL;
+        if (!pattern || !may_have(f, role))
+            continue;
+        pattern = gguf ? at_role_gguf_name(f, role) : pattern;
+        layer = strstr(pattern, "%u");
+        snprintf(name, sizeof name, "%.*s%s%s", layer ? (int)(layer - pattern) : 0, pattern,
+                 layer ? "0" : "", layer ? layer + 2 : pattern);
+        if (strcmp(name, tensor) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Whether a name has a number and the first is not 0. */
+static bool is_later_layer(const char *name)
+{
+    const char *digits = name;
+
+    while (*digits && !(*digits == '.' && digits[1] >= '0' && digits[1] <= '9'))
+        digits++;
+    return *digits && strtoul(digits + 1, NULL, 10) > 0;
+}
+
+void at_family_describe_tensors(struct at_buf *out, const struct at_family *family,
+                                const char *const *tensors, size_t n, bool gguf)
+{
+    size_t n_other = 0;
+
+    AT_REQUIRE(family);
+    for (size_t i = 0; i < n; i++) {
+        const struct at_family *f = family;
+        while (f && !is_of(f, tensors[i], gguf))
+            f = at_family_variant(f);
+        if (f || is_later_layer(tensors[i]))
+            continue;
+        if (n_other++ == 0)
+            at_buf_printf(out, "; tensors that %s has not: ", family->name);
+        if (n_other <= MOST_KEYS)
+            at_buf_printf(out, "%s%.80s", n_other > 1 ? ", " : "", tensors[i]);
+    }
+    if (n_other > MOST_KEYS)
+        at_buf_printf(out, " and %zu more", n_other - MOST_KEYS);
 }

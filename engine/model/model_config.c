@@ -482,46 +482,19 @@ static bool is_on(const cJSON *item)
            !(cJSON_IsNumber(item) && item->valuedouble == 0);
 }
 
-static AT_CHECKED find_family(const struct at_family **out, const cJSON *config, const char *name)
+/* What follows the family. */
+static AT_CHECKED read_as(struct at_model_config *out, const struct at_family *family,
+                          const cJSON *config, const char *name)
 {
     enum at_status st = AT_OK;
-    struct at_buf near = { 0 };
-    const char *type = "", **keys = NULL;
-    size_t n = 0;
+    double eps = family->defaults.eps > 0 ? family->defaults.eps : 1e-6;
 
-    TRY(at_json_need_string(&type, config, "model_type", name));
-    *out = at_family_find(type);
-    if (*out)
-        goto done;
-    TRY(at_alloc(&keys, (size_t)cJSON_GetArraySize(config), sizeof *keys));
-    for (const cJSON *item = config->child; item; item = item->next)
-        if (is_on(item))
-            keys[n++] = item->string;
-    at_family_describe(&near, type, keys, n);
-    TRY(at_buf_status(&near));
-    FAIL(AT_DATA, "%s: model_type \"%.80s\" is not known; known: %s%s", name, type,
-         at_family_names(), near.data ? near.data : "");
-done:
-    at_free(&keys);
-    at_buf_release(&near);
-    return st;
-}
-
-AT_CHECKED at_model_config_from_json(struct at_model_config *out, const cJSON *config,
-                                     const char *name)
-{
-    enum at_status st = AT_OK;
-    double eps = 1e-6;
-
-    *out = (struct at_model_config){ .init_std = INIT_STD, .residual_scale = 1, .logit_scale = 1 };
-    if (!cJSON_IsObject(config))
-        FAIL(AT_DATA, "%s: must be an object", name);
-    TRY(find_family(&out->family, config, name));
-    TRY(refuse_flags(out->family, config, name));
+    *out = (struct at_model_config){
+        .family = family, .init_std = INIT_STD, .residual_scale = 1, .logit_scale = 1
+    };
+    TRY(refuse_flags(family, config, name));
     TRY(read_sizes(out, config, name));
-    eps = out->family->defaults.eps > 0 ? out->family->defaults.eps : eps;
-    TRY(at_json_get_double(&eps, config,
-                           out->family->eps_key ? out->family->eps_key : "rms_norm_eps", name));
+    TRY(at_json_get_double(&eps, config, family->eps_key ? family->eps_key : "rms_norm_eps", name));
     out->norm_eps = (float)eps;
     TRY(read_ropes(out, config, name));
     TRY(read_layers(out, config, name));
@@ -537,10 +510,86 @@ done:
     return st;
 }
 
+/* Appends the first value that the nearest family does not compute, and tensors it has not. */
+static AT_CHECKED put_differences(struct at_buf *out, const struct at_family *nearest,
+                                  const cJSON *config, const char *name,
+                                  const struct at_weights *weights)
+{
+    enum at_status st = AT_OK;
+    struct at_model_config *trial = NULL;
+    const size_t n = weights ? weights->n_sources : 0, skip = strlen(name) + 2;
+    const char **tensors = NULL;
+    size_t n_tensors = 0;
+
+    TRY(at_alloc(&trial, 1, sizeof *trial));
+    TRY(at_alloc(&tensors, n + 1, sizeof *tensors));
+    if (read_as(trial, nearest, config, name) != AT_OK)
+        at_buf_printf(out, "; as %s it is refused for a value: %s", nearest->name,
+                      strlen(at_message()) > skip ? at_message() + skip : at_message());
+    for (size_t i = 0; i < n; i++)
+        if (!weights->sources[i].is_part)
+            tensors[n_tensors++] = weights->sources[i].name;
+    at_family_describe_tensors(out, nearest, tensors, n_tensors, false);
+done:
+    at_free(&tensors);
+    at_free(&trial);
+    return st;
+}
+
+static AT_CHECKED find_family(const struct at_family **out, const cJSON *config, const char *name,
+                              const struct at_weights *weights)
+{
+    enum at_status st = AT_OK;
+    struct at_buf near = { 0 };
+    const struct at_family *nearest = NULL;
+    const char *type = "", **keys = NULL;
+    size_t n = 0;
+
+    TRY(at_json_need_string(&type, config, "model_type", name));
+    *out = at_family_find(type);
+    if (*out)
+        goto done;
+    TRY(at_alloc(&keys, (size_t)cJSON_GetArraySize(config), sizeof *keys));
+    for (const cJSON *item = config->child; item; item = item->next)
+        if (is_on(item))
+            keys[n++] = item->string;
+    nearest = at_family_describe(&near, type, keys, n);
+    if (nearest)
+        TRY(put_differences(&near, nearest, config, name, weights));
+    TRY(at_buf_status(&near));
+    FAIL(AT_DATA, "%s: model_type \"%.80s\" is not known; known: %s%s", name, type,
+         at_family_names(), near.data ? near.data : "");
+done:
+    at_free(&keys);
+    at_buf_release(&near);
+    return st;
+}
+
+static AT_CHECKED from_json(struct at_model_config *out, const cJSON *config, const char *name,
+                            const struct at_weights *weights)
+{
+    const struct at_family *family = NULL;
+    enum at_status st = AT_OK;
+
+    *out = (struct at_model_config){ .family = NULL };
+    if (!cJSON_IsObject(config))
+        FAIL(AT_DATA, "%s: must be an object", name);
+    TRY(find_family(&family, config, name, weights));
+    TRY(read_as(out, family, config, name));
+done:
+    return st;
+}
+
+AT_CHECKED at_model_config_from_json(struct at_model_config *out, const cJSON *config,
+                                     const char *name)
+{
+    return from_json(out, config, name, NULL);
+}
+
 AT_CHECKED at_model_config_read(struct at_model_config *out, const struct at_weights *weights)
 {
     if (at_weights_is_gguf(weights))
         return at_model_config_from_gguf(out, weights);
     AT_REQUIRE(weights->config);
-    return at_model_config_from_json(out, weights->config, weights->config_path);
+    return from_json(out, weights->config, weights->config_path, weights);
 }

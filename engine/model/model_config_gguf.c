@@ -175,6 +175,7 @@ static AT_CHECKED find_family(const struct at_family **out, struct gguf_reader *
 {
     enum at_status st = AT_OK;
     struct at_buf near = { 0 };
+    const struct at_family *nearest = NULL;
     const char **keys = NULL;
     uint32_t window = 0;
     size_t n = 0;
@@ -186,14 +187,19 @@ static AT_CHECKED find_family(const struct at_family **out, struct gguf_reader *
     *out = at_family_find_gguf(r->architecture, window > 0);
     if (*out)
         goto done;
-    TRY(at_alloc(&keys, r->weights->n_items, sizeof *keys));
+    TRY(at_alloc(&keys, r->weights->n_items + r->weights->n_sources, sizeof *keys));
     for (size_t i = 0; i < r->weights->n_items; i++) {
         const char *key = r->weights->items[i].key;
         const size_t length = strlen(r->architecture);
         if (strncmp(key, r->architecture, length) == 0 && key[length] == '.')
             keys[n++] = key + length + 1;
     }
-    at_family_describe(&near, r->architecture, keys, n);
+    nearest = at_family_describe(&near, r->architecture, keys, n);
+    n = 0;
+    for (size_t i = 0; i < r->weights->n_sources; i++)
+        keys[n++] = r->weights->sources[i].name;
+    if (nearest)
+        at_family_describe_tensors(&near, nearest, keys, n, true);
     TRY(at_buf_status(&near));
     FAIL(AT_DATA, "%s: general.architecture \"%.80s\" is not known; known: %s%s", r->path,
          r->architecture, at_family_names(), near.data ? near.data : "");

@@ -100,7 +100,7 @@ AT_CHECKED at_value_head_config(struct at_buf *out, const char *config_json_text
     cJSON *config = NULL, *list = NULL, *labels = NULL;
     struct at_buf architecture_name = { 0 };
 
-    TRY(at_json_parse(&config, config_json_text, strlen(config_json_text), name, 1));
+    TRY(at_json_parse_python(&config, config_json_text, strlen(config_json_text), name));
     if (at_value_head_is_in(config)) {
         at_buf_puts(out, config_json_text);
         goto done;

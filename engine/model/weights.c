@@ -320,7 +320,7 @@ static AT_CHECKED open_folder(struct at_weights **out, const char *dir)
         st = refuse_folder(&arena, dir);
         goto done;
     }
-    TRY(at_json_load(&weights->config, config));
+    TRY(at_json_load_python(&weights->config, config));
     TRY(at_arena_strdup(weights->arena, &weights->config_path, config));
     TRY(at_bnb_attach(weights));
     *out = weights;

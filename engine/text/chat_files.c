@@ -85,7 +85,7 @@ static AT_CHECKED add_configured(struct at_chat_templates *out, struct at_arena 
     const cJSON *templates;
     cJSON *config = NULL;
 
-    TRY(at_json_load(&config, path));
+    TRY(at_json_load_python(&config, path));
     templates = at_json_find(config, "chat_template");
     if (cJSON_IsArray(templates))
         TRY(add_list(out, arena, templates, path));

@@ -326,7 +326,7 @@ static AT_CHECKED load_optional(cJSON **out, struct at_arena *arena, const char 
 
     TRY(at_path_join(arena, &path, dir, file));
     if (at_path_exists(path))
-        TRY(at_json_load(out, path));
+        TRY(at_json_load_python(out, path));
 done:
     return st;
 }

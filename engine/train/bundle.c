@@ -61,7 +61,7 @@ static AT_CHECKED open_model(struct at_bundle *b, const struct at_bundle_params 
 
     if (p->no_weights && !is_gguf(b->path)) {
         TRY(at_path_join(&b->arena, &path, b->path, "config.json"));
-        TRY(at_json_load(&config, path));
+        TRY(at_json_load_python(&config, path));
         TRY(at_model_config_from_json(&b->config, config, path));
         goto done;
     }

@@ -123,7 +123,11 @@ def faults():
         ("--adapter_name_or_path", "{folder}/adapter")
     yield "an empty completion", 65, r"pairs\.jsonl:1.*(empty|no token)", \
         lambda c: c.write_rows([{"prompt": "a", "chosen": "", "rejected": "b"}] + c.rows), ()
-    yield "an unknown architecture", 65, r"mamba.*(llama|qwen2)", lambda c: c.config(model_type="mamba"), ()
+    yield "an unknown architecture", 65, \
+        r"mamba.*nearest is falcon.*refused for a value: .*; tensors that falcon has not: model\.", \
+        lambda c: c.config(model_type="mamba", layer_norm_epsilon=1e-5, rms_norm_eps=None), ()
+    yield "infinity in the configuration", 65, r'config\.json: "rope_theta" must be a number', \
+        lambda c: c.config(rope_theta=float("inf"), time_step_limit=[0.0, float("nan")]), ()
     yield "a chat template with an unknown filter", 65, r"chat template: line 1: the filter \"pprint\"", \
         lambda c: (c.model / "chat_template.jinja").write_text("{{ messages | pprint }}"), ()
     yield "identical sides", 65, r"pairs\.jsonl:1.*same", \

@@ -279,6 +279,10 @@ static void unknown_families_name_the_nearest_and_the_keys(void **state)
           "that no known family has: altup_num_inputs" },
         { "olmo3", "",
           "The nearest is olmo2; its configuration has no key that no known family has" },
+        { "olmo3", ",\"hidden_act\":\"gelu\"",
+          "; as olmo2 it is refused for a value: hidden_act is \"gelu\"; this version computes" },
+        { "olmo3", ",\"rope_scaling\":{\"rope_type\":\"spiral\"}",
+          "; as olmo2 it is refused for a value: rope_scaling has kind \"spiral\"" },
         { "granitemoe", ",\"num_local_experts\":8",
           "The nearest is granite; keys that no known family has: num_local_experts. A mixture" },
         { "xyz", "", "The nearest is llama; its" }, /* by rms_norm_eps */
@@ -298,6 +302,42 @@ static void unknown_families_name_the_nearest_and_the_keys(void **state)
     assert_non_null(strstr(out.data, "The nearest is falcon"));
     at_buf_clear(&out);
     at_family_describe(&out, "xyz", NULL, 0);
+    assert_int_equal(out.n, 0);
+    at_buf_release(&out);
+}
+
+/* Of layer 0 and outside of layers; biases and norms that a family may have are its own. */
+static void unknown_families_name_tensors_that_the_nearest_has_not(void **state)
+{
+    static const char *const tensors[] = {
+        "model.embed_tokens.weight",
+        "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.0.self_attn.q_proj.bias",
+        "model.layers.0.self_attn.q_norm.weight",
+        "model.layers.1.self_attn.k_norm.weight",
+        "model.layers.0.input_layernorm.bias",
+        "model.norm.weight",
+        "lm_head.weight",
+    };
+    static const char *const gguf[] = { "token_embd.weight", "blk.0.attn_q.weight",
+                                        "blk.0.attn_sinks.weight", "blk.10.ssm_a" };
+    struct at_buf out = { 0 };
+
+    (void)state;
+    at_family_describe_tensors(&out, at_family_find("llama"), tensors, AT_COUNT(tensors), false);
+    assert_string_equal(out.data,
+                        "; tensors that llama has not: model.layers.0.self_attn.q_norm.weight, "
+                        "model.layers.0.input_layernorm.bias");
+    at_buf_clear(&out);
+    at_family_describe_tensors(&out, at_family_find("qwen3"), tensors, 5, false);
+    assert_int_equal(out.n, 0);
+    at_family_describe_tensors(&out, at_family_find("stablelm"), tensors, 2, false);
+    assert_int_equal(out.n, 0);
+    at_family_describe_tensors(&out, at_family_find("llama"), gguf, AT_COUNT(gguf), true);
+    assert_string_equal(out.data, "; tensors that llama has not: blk.0.attn_sinks.weight");
+    at_buf_clear(&out);
+    at_family_describe_tensors(&out, at_family_find("falcon"),
+                               (const char *const[]){ "transformer.h.0.ln_mlp.weight" }, 1, false);
     assert_int_equal(out.n, 0);
     at_buf_release(&out);
 }
@@ -578,6 +618,7 @@ int main(void)
         cmocka_unit_test_setup(rows_of_modules_are_found, make_folder),
         cmocka_unit_test_setup(llama_config_is_read, make_folder),
         cmocka_unit_test(unknown_families_name_the_nearest_and_the_keys),
+        cmocka_unit_test(unknown_families_name_tensors_that_the_nearest_has_not),
         cmocka_unit_test(biases_are_those_of_the_keys),
         cmocka_unit_test_setup(qwen2_config_is_read, make_folder),
         cmocka_unit_test_setup(layers_and_defaults_of_families_are_read, make_folder),

@@ -245,6 +245,31 @@ static void load_suffix_chooses_the_language(void **state)
     assert_null(json);
 }
 
+/* Python writes what JSON does not have; a value that is read is refused by its key. */
+static void python_s_numbers_are_read(void **state)
+{
+    static const char text[] = "{\"a\": [0.0, Infinity, -Infinity, NaN],\n"
+                               " \"b \\\" NaN\": \"Infinity\", \"c\": 1.5, \"d\": NaN}";
+    cJSON *json;
+    double x = 2;
+
+    (void)state;
+    assert_int_equal(at_json_parse_python(&json, text, strlen(text), "c.json"), AT_OK);
+    const cJSON *list = at_json_find(json, "a");
+    assert_int_equal(cJSON_GetArraySize(list), 4);
+    assert_true(cJSON_GetArrayItem(list, 1)->valuedouble > 1e300);
+    assert_true(cJSON_GetArrayItem(list, 2)->valuedouble < -1e300);
+    assert_string_equal(at_json_find(json, "b \" NaN")->valuestring, "Infinity");
+    assert_int_equal(at_json_get_double(&x, json, "c", "c.json"), AT_OK);
+    assert_true(x == 1.5);
+    assert_int_equal(at_json_get_double(&x, json, "d", "c.json"), AT_DATA);
+    assert_string_equal(at_message(), "c.json: \"d\" must be a number");
+    at_json_free(&json);
+    assert_int_equal(at_json_parse(&json, text, strlen(text), "c.json", 1), AT_DATA);
+    assert_int_equal(at_json_parse_python(&json, "[1,\nNan]", 8, "c.json"), AT_DATA);
+    assert_non_null(strstr(at_message(), "c.json:2:1: "));
+}
+
 static void check_double(double x, const char *want)
 {
     struct at_buf buf = { 0 };
@@ -403,6 +428,7 @@ int main(void)
         cmocka_unit_test(yaml_blocks_give_the_same_tree_as_json),
         cmocka_unit_test(yaml_unsupported_parts_are_refused_with_place),
         cmocka_unit_test(load_suffix_chooses_the_language),
+        cmocka_unit_test(python_s_numbers_are_read),
         cmocka_unit_test(write_double_is_short_and_reads_back),
         cmocka_unit_test(write_string_escapes_and_repairs),
         cmocka_unit_test(write_pretty_indents_by_two),
