@@ -32,6 +32,7 @@ struct center_args { U32 T, C, ldy, ldx, accumulate; }; /* accumulate 0 or 1 */
 struct dequantise_args { U32 rows, cols, ld, quants_stride, scales_stride; }; /* strides in words */
 struct dora_bwd_args { U32 T, C, lddy, ldu; };
 struct dora_norm_args { U32 rows, cols, ld; };
+struct dora_rows_args { U32 rows, ld; };
 struct dora_scale_args { U32 T, C, ldy, ldu; F32 offset; U32 accumulate; }; /* accumulate 0 or 1 */
 /* Keep where Philox >= threshold. accumulate 0 or 1. */
 struct dropout_args { U32 T, C, ldy, ldx, module, threshold, key0, key1; F32 scale; U32 accumulate; };

@@ -516,6 +516,8 @@ static void write_value(struct at_buf *out, const cJSON *json, int indent)
         at_json_write_double(out, json->valuedouble);
     } else if (cJSON_IsString(json)) {
         at_json_write_string(out, json->valuestring, strlen(json->valuestring));
+    } else if (cJSON_IsRaw(json)) {
+        at_buf_puts(out, json->valuestring);
     } else if (cJSON_IsBool(json)) {
         at_buf_puts(out, cJSON_IsTrue(json) ? "true" : "false");
     } else if (cJSON_IsNull(json)) {

@@ -6,7 +6,7 @@
  * Numbers of JSON with a fraction, an exponent or more than 15 characters keep their text in
  * valuestring; others have NULL there.
  * Writing: doubles with the fewest of 15 to 17 significant digits that read back, whole numbers up
- * to 2^53 without exponent, non-finite as null. Key order is kept. */
+ * to 2^53 without exponent, non-finite as null; cJSON_Raw as it is. Key order is kept. */
 #ifndef AT_JSON_H
 #define AT_JSON_H
 

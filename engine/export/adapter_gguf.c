@@ -21,14 +21,14 @@ static AT_CHECKED check(const struct at_export *stack)
             return at_fail(AT_USAGE,
                            "adapter %zu has magnitudes of DoRA (use_dora), which GGUF adapters "
                            "cannot hold; export it as a PEFT folder, or merge it into the base "
-                           "with PEFT",
+                           "(attune merge)",
                            i + 1);
         for (uint32_t k = 0; k < AT_SAVED_COUNT; k++)
             if (a->saved[k])
                 return at_fail(AT_USAGE,
                                "adapter %zu holds %s as a whole (modules_to_save), which GGUF "
                                "adapters cannot hold; export it as a PEFT folder, or merge it "
-                               "into the base with PEFT",
+                               "into the base (attune merge)",
                                i + 1, at_saved_name(k));
     }
     return AT_OK;
@@ -123,8 +123,7 @@ static AT_CHECKED put_B(struct at_gguf_writer *w, const struct adapter_file *f, 
 {
     enum at_status st = AT_OK;
     const struct at_model_config *c = f->stack->config;
-    const uint32_t role = AT_Q + k % AT_LINEARS, R = f->ranks[k];
-    const bool turned = c->family->gguf_permutes_qk && (role == AT_Q || role == AT_K);
+    const uint32_t R = f->ranks[k];
     float *values = NULL, *all = NULL;
     uint32_t at = 0;
 
@@ -138,7 +137,7 @@ static AT_CHECKED put_B(struct at_gguf_writer *w, const struct adapter_file *f, 
         TRY(at_alloc(&values, (size_t)out * r, sizeof *values));
         TRY(at_adapter_read_file(values, a, k, 'B'));
         for (uint32_t row = 0; row < out; row++) {
-            const uint64_t to = turned ? at_rotary_row(c->D, row) : row;
+            const uint64_t to = at_file_row(c, AT_Q + k % AT_LINEARS, row, true);
             for (uint32_t j = 0; j < r; j++)
                 all[to * R + at + j] = rest * values[(size_t)row * r + j];
         }

@@ -292,23 +292,31 @@ done:
     return st;
 }
 
-AT_CHECKED at_adapter_read_file(float *out, const struct at_adapter *adapter, uint32_t k, char part)
+AT_CHECKED at_adapter_read_module(float *out, const struct at_adapter *adapter, uint32_t k,
+                                  char part)
 {
     enum at_status st = AT_OK;
     struct at_arena arena = { 0 };
     const struct at_source *source = NULL;
 
     TRY(at_adapter_find_tensor(&source, adapter, &arena, k, part));
-    AT_REQUIRE(source);
-    for (uint32_t i = k - k % AT_LINEARS; i < k - k % AT_LINEARS + AT_LINEARS; i++)
-        if (i != k && adapter->module[i] == adapter->module[k])
-            FAIL(AT_DATA,
-                 "%s: tensor %s belongs to several layers at once; such an adapter is not exported",
-                 source->file, source->name);
+    AT_REQUIRE(source && adapter->module[k] == k);
     TRY(at_source_floats(out, source));
 done:
     at_arena_release(&arena);
     return st;
+}
+
+AT_CHECKED at_adapter_read_file(float *out, const struct at_adapter *adapter, uint32_t k, char part)
+{
+    for (uint32_t i = k - k % AT_LINEARS; i < k - k % AT_LINEARS + AT_LINEARS; i++)
+        if (i != k && adapter->module[i] == adapter->module[k])
+            return at_fail(AT_DATA,
+                           "%s: the matrix of %s in layer %u belongs to several layers at once; "
+                           "such an adapter is exported merged alone (attune merge)",
+                           adapter->file->shards[0].path,
+                           at_linear_name(adapter->family, k % AT_LINEARS), k / AT_LINEARS);
+    return at_adapter_read_module(out, adapter, k, part);
 }
 
 /* Finite? All zero (then *zero stays as it is)? */
@@ -601,7 +609,7 @@ AT_CHECKED at_adapter_check_stack(const struct at_adapter *const *stack, size_t 
                 AT_USAGE, "an adapter with DoRA cannot be stacked with another one: its magnitudes "
                           "scale whole rows of the weights, which no concatenation along the rank "
                           "gives; train it further (adapter_start continue), or merge it into the "
-                          "base with PEFT first");
+                          "base first (attune merge)");
     return AT_OK;
 }
 

@@ -63,6 +63,9 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
  * AT_DATA. */
 AT_CHECKED at_adapter_read_file(float *out, const struct at_adapter *adapter, uint32_t k,
                                 char part);
+/* The same of the module that k is the first linear of, with the rows of all its linears. */
+AT_CHECKED at_adapter_read_module(float *out, const struct at_adapter *adapter, uint32_t k,
+                                  char part);
 /* Plans a reference copy for a trainable adapter that has none, as its reference will change. */
 AT_CHECKED at_adapter_plan_reference(struct at_adapter *adapter,
                                      const struct at_model_config *model, struct at_pool *frozen);

@@ -92,6 +92,7 @@ static const struct at_family families[] = {
         .name = "gemma2",
         .peft_targets = "q_proj,v_proj",
         .gguf = "gemma2",
+        .gguf_ties = true,
         .bias_keys = { .attention_bias = AT_SET_ATTENTION },
         .norm_offset = true,
         .post_norms = true,

@@ -62,6 +62,7 @@ struct at_family {
         uint32_t attention_bias, mlp_bias, use_qkv_bias;
     } bias_keys;
     bool gguf_permutes_qk; /* GGUF holds q and k rows in the interleaved rotary order */
+    bool gguf_ties;        /* llama.cpp reads no head beside the embedding */
     bool qk_norm;          /* RMSNorm of each head of q and k, before they are turned */
     bool qk_norm_wide;     /* with qk_norm: of the whole row instead */
     bool layer_norm;       /* LayerNorm with a bias; else RMSNorm */

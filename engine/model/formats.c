@@ -259,6 +259,11 @@ const struct at_format *at_format_find_gguf(uint64_t type)
     return type < AT_COUNT(formats) && formats[type].name ? &formats[type] : NULL;
 }
 
+uint32_t at_format_gguf_type(const struct at_format *format)
+{
+    return (uint32_t)(format - formats);
+}
+
 const struct at_format *at_format_find(const char *name)
 {
     for (size_t i = 0; i < AT_COUNT(formats); i++)

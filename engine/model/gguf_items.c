@@ -103,6 +103,7 @@ static AT_CHECKED parse_item(struct at_weights *weights, const struct at_shard *
         FAIL(AT_DATA, "%s: key at byte %zu is not UTF-8 text", shard->path, item->at);
     TRY(at_arena_strndup(weights->arena, &item->key, (const char *)text, n));
     TRY(parse_value(shard, at, item));
+    item->end = *at;
 done:
     return st;
 }
@@ -342,4 +343,11 @@ const char *at_gguf_key(const struct at_weights *weights, size_t i)
 {
     AT_REQUIRE(i < weights->n_items);
     return weights->items[i].key;
+}
+
+const uint8_t *at_gguf_pair(const struct at_weights *weights, size_t i, uint64_t *n_bytes)
+{
+    AT_REQUIRE(i < weights->n_items);
+    *n_bytes = weights->items[i].end - weights->items[i].at;
+    return weights->shards[0].map.data + weights->items[i].at;
 }

@@ -402,16 +402,11 @@ struct row_place {
     bool gguf;
 };
 
-/* GGUF's rows of q and k are (head, pair, half); Hugging Face's are (head, half, pair). */
 static uint64_t source_row(const void *context, uint64_t row)
 {
     const struct row_place *p = context;
-    const bool rotary =
-        p->role == AT_Q || p->role == AT_K || p->role == AT_Q_BIAS || p->role == AT_K_BIAS;
 
-    if (p->gguf && p->config->family->gguf_permutes_qk && rotary)
-        row = at_rotary_row(p->config->D, row);
-    return is_linear(p->role) ? at_module_row(p->config, p->role - AT_Q, row, p->gguf) : row;
+    return at_file_row(p->config, p->role, row, p->gguf);
 }
 
 static struct row_place place_in_file(const struct at_model *model, uint32_t role)

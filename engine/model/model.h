@@ -65,9 +65,9 @@ uint32_t at_model_made_for(const struct at_model_config *config);
 /* AT_DATA when a sequence of n tokens cannot be computed as the reference would. */
 AT_CHECKED at_model_check_length(const struct at_model_config *config, uint32_t n);
 
-/* Where a GGUF file whose family has gguf_permutes_qk holds `row` of q or k: its rows are (head,
- * pair, half); Hugging Face's are (head, half, pair). */
-uint64_t at_rotary_row(uint32_t D, uint64_t row);
+/* Row of a role's tensor in a file that is row `row` of the role: that of its module, and in GGUF
+ * files of a family with gguf_permutes_qk the place that q and k have there. */
+uint64_t at_file_row(const struct at_model_config *config, uint32_t role, uint64_t row, bool gguf);
 
 struct at_layer {
     struct at_weight linear[AT_LINEARS];

@@ -56,9 +56,19 @@ uint64_t at_module_row(const struct at_model_config *c, uint32_t i, uint64_t row
     return row;
 }
 
-uint64_t at_rotary_row(uint32_t D, uint64_t row)
+/* GGUF's rows of q and k are (head, pair, half); Hugging Face's are (head, half, pair). */
+static uint64_t rotary_row(uint32_t D, uint64_t row)
 {
     const uint64_t in_head = row % D;
 
     return row - in_head + 2 * (in_head % (D / 2)) + in_head / (D / 2);
+}
+
+uint64_t at_file_row(const struct at_model_config *c, uint32_t role, uint64_t row, bool gguf)
+{
+    const bool rotary = role == AT_Q || role == AT_K || role == AT_Q_BIAS || role == AT_K_BIAS;
+
+    if (gguf && c->family->gguf_permutes_qk && rotary)
+        row = rotary_row(c->D, row);
+    return role >= AT_Q && role <= AT_DOWN ? at_module_row(c, role - AT_Q, row, gguf) : row;
 }

@@ -32,19 +32,7 @@ struct twin {
 
 static float nearest_half(float x)
 {
-    uint32_t bits = 0, magnitude = 0;
-    float rounded = 0;
-
-    memcpy(&bits, &x, sizeof bits);
-    magnitude = bits & 0x7fffffff;
-    if (magnitude >= 0x477ff000) /* 65520 and more */
-        return copysignf(INFINITY, x);
-    if (magnitude < 0x38800000) /* below 2^-14: steps of 2^-24 */
-        return ldexpf(nearbyintf(ldexpf(x, 24)), -24);
-    bits += 0xfff + (bits >> 13 & 1); /* to even, at 13 bits less */
-    bits &= ~(uint32_t)0x1fff;
-    memcpy(&rounded, &bits, sizeof rounded);
-    return rounded;
+    return at_widen_half(at_narrow_half(x));
 }
 
 /* Values [begin, begin + n) of a plain matrix. */

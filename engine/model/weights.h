@@ -19,7 +19,14 @@ struct at_format {
     /* A row of n blocks into a row of each zeroed plane; NULL: values as they are, in plane 0. */
     void (*repack)(uint8_t *plane0, uint8_t *plane1, const uint8_t *blocks, uint64_t n);
 };
-const struct at_format *at_format_find(const char *name); /* or NULL */
+const struct at_format *at_format_find(const char *name);     /* or NULL */
+uint32_t at_format_gguf_type(const struct at_format *format); /* ggml's number */
+/* Whether at_format_encode() makes blocks of it: plain types, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1. */
+bool at_format_is_written(const struct at_format *format);
+/* n values as blocks: rounded to nearest, quantised as ggml's reference does it. AT_NUMERIC, in the
+ * name of tensor `name`, for what is not finite or too large for the type. */
+AT_CHECKED at_format_encode(uint8_t *out, const struct at_format *format, const float *values,
+                            uint64_t n, const char *name);
 
 struct at_source;
 /* A row of a tensor into a row of each zeroed plane. */
@@ -118,6 +125,8 @@ AT_CHECKED at_gguf_get_f32s(const float **out, size_t *n, const struct at_weight
 bool at_gguf_has(const struct at_weights *weights, const char *key);
 size_t at_gguf_count(const struct at_weights *weights);
 const char *at_gguf_key(const struct at_weights *weights, size_t i);
+/* The bytes of key i and its value as the file has them. */
+const uint8_t *at_gguf_pair(const struct at_weights *weights, size_t i, uint64_t *n_bytes);
 
 /* ---- to the device ---- */
 
@@ -143,6 +152,23 @@ AT_CHECKED at_source_row(float *out, const struct at_source *source, uint64_t ro
 void at_weights_drop_pages(const struct at_weights *weights);
 
 /* ---- writing safetensors ---- */
+struct at_safetensors_entry {
+    const char *name, *dtype; /* "F32", "BF16", ... */
+    uint32_t n_dims;
+    uint64_t dim[4];
+    uint64_t n_bytes;
+};
+struct at_safetensors_writer;
+/* A file whose tensors' bytes come in pieces, in this order; metadata {"format":"pt"} and the extra
+ * pairs. It appears under `path` when it is whole: at_safetensors_commit(). `entries` must live
+ * until then. More bytes than a tensor has left, and a commit before the last one, are AT_BUG. */
+AT_CHECKED at_safetensors_create(struct at_safetensors_writer **out, const char *path,
+                                 const struct at_safetensors_entry *entries, size_t n,
+                                 const char *const (*metadata)[2], size_t n_metadata);
+AT_CHECKED at_safetensors_put(struct at_safetensors_writer *writer, const void *bytes, uint64_t n);
+AT_CHECKED at_safetensors_commit(struct at_safetensors_writer *writer);
+void at_safetensors_close(struct at_safetensors_writer **writer);
+
 struct at_save_tensor {
     const char *name;
     uint32_t n_dims;

@@ -12,7 +12,7 @@ struct at_shard {
 /* A key of GGUF metadata; the value lies at `value` in the file, checked by the parser. */
 struct at_gguf_item {
     char *key;
-    size_t at; /* byte offset of the key, for messages */
+    size_t at, end; /* byte offsets of the key, and behind the value */
     enum at_gguf_type type;
     enum at_gguf_type element; /* of an array */
     uint64_t n;                /* elements of an array, bytes of a string, or 1 */
@@ -48,6 +48,8 @@ const struct at_format *at_format_find_gguf(uint64_t type);
 uint16_t at_get_half(const uint8_t *bytes);
 /* Exact: every half is a float. */
 float at_widen_half(uint16_t half);
+/* To nearest, ties to even; beyond its range: infinite. */
+uint16_t at_narrow_half(float x);
 
 /* Each parses one mapped shard and appends its tensors to weights->sources. */
 AT_CHECKED at_safetensors_parse(struct at_weights *weights, const struct at_shard *shard);

@@ -33,6 +33,20 @@ void at_dora_norm(struct at_stream *s, const struct at_lora *lora, struct at_wei
     }
 }
 
+void at_dora_merge(struct at_stream *s, struct at_tensor w, const struct at_lora *lora)
+{
+    const uint32_t n = w.dim[0];
+    const struct dora_rows_bufs bufs = { .w = at_tensor_view(w),
+                                         .m = at_tensor_view(lora->m),
+                                         .norm = floats(lora->norm, n) };
+    const struct dora_rows_args args = { .rows = n, .ld = w.ld };
+
+    at_require_shape(lora->m, 1, n);
+    at_matmul_nn(s, w, lora->B, lora->A, lora->scale, true);
+    row_norms(s, lora->norm, w);
+    at_launch_dora_rows(s, &bufs, &args, (struct at_work){ n, 1, 1, 0, { 0 } });
+}
+
 /* y = (g - offset) u, or y += it. */
 static void scale(struct at_stream *s, struct at_tensor y, struct at_tensor u,
                   const struct at_lora *lora, float offset, bool accumulate)

@@ -15,6 +15,10 @@ enum { AT_DORA_PANEL = 256 }; /* rows of W that at_dora_norm() holds at once */
 void at_dora_norm(struct at_stream *s, const struct at_lora *lora, struct at_weight w,
                   struct at_view panel);
 
+/* w (n, K), rows of the base's weights, becomes g (w + s B A), the rows that the adapter makes of
+ * them: B (n, r), m (1, n) and norm (n floats of scratch) are of these rows. */
+void at_dora_merge(struct at_stream *s, struct at_tensor w, const struct at_lora *lora);
+
 /* A linear layer under DoRA and what its passes write on the way. */
 struct at_dora_linear {
     struct at_weight w;

@@ -1,6 +1,6 @@
 /* links: base gpu ops */
 /* DoRA on the device: norms, forward and backward pass against the double reference, with dropout
- * and without; a fresh one changes no bit. */
+ * and without; a fresh one changes no bit; merged rows are what it multiplies with. */
 #include "gpu_test.h"
 
 #include "activation.h"
@@ -190,11 +190,45 @@ static void fresh_dora_changes_no_bit(void **state)
         }
 }
 
+/* The rows that the adapter makes of the base's are what its forward pass multiplies with. */
+static void merged_rows_are_those_of_the_forward_pass(void **state)
+{
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        enum { K = 70, N = 130, R = 3 };
+        double want[N * K] = { 0 };
+        struct fixture f;
+        struct gt t;
+
+        gt_open(&t, setting);
+        open_fixture(&f, &t, K, K, N, R, 0);
+        const struct ref_dora ref = {
+            .lora = { K, K, N, R, f.d[A], f.d[B], 0.5 }, .W = f.d[W], .m = f.d[M], .norm = f.d[NORM]
+        };
+        ref_dora_norm(f.d[NORM], &ref);
+        memset(f.d[X], 0, size_of(&f, X) * sizeof(double));
+        memset(f.d[Y], 0, size_of(&f, Y) * sizeof(double));
+        for (size_t i = 0; i < K; i++)
+            f.d[X][i * K + i] = 1;
+        ref_dora_fwd(f.d[Y], f.d[X], &ref);
+        for (size_t i = 0; i < N; i++)
+            for (size_t k = 0; k < K; k++)
+                want[i * K + k] = f.d[Y][k * N + i];
+        at_dora_merge(t.stream, f.v[W], &f.lora);
+        OK(at_stream_wait(t.stream));
+        OK(at_tensor_read(t.gpu, f.f[W], f.v[W]));
+        gt_require_close(&t, "merged rows", f.f[W], want, NULL, size_of(&f, W), TOL_LINEAR);
+        close_fixture(&f);
+        gt_close(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dora_equals_reference),
         cmocka_unit_test(fresh_dora_changes_no_bit),
+        cmocka_unit_test(merged_rows_are_those_of_the_forward_pass),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,93 @@
+/* links: base gpu ops model */
+/* Values as the blocks of files: halves and bfloats rounded to nearest even, quantised blocks as
+ * gguf-py (quants.quantize) makes them of the same 32 values. */
+#include "model_files.h"
+
+#include <math.h>
+
+#include "weights_file.h"
+
+static void halves_come_back_and_ties_go_to_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7c00; h++) {
+        const float x = at_widen_half((uint16_t)h), next = at_widen_half((uint16_t)(h + 1));
+        assert_int_equal(at_narrow_half(x), h);
+        assert_int_equal(at_narrow_half(-x), h | 0x8000);
+        if (h + 1 == 0x7c00)
+            continue;
+        assert_int_equal(at_narrow_half((x + next) / 2), h % 2 ? h + 1 : h);
+        assert_int_equal(at_narrow_half(nextafterf((x + next) / 2, next)), h + 1);
+    }
+    assert_int_equal(at_narrow_half(65519.0f), 0x7bff);
+    assert_int_equal(at_narrow_half(65520.0f), 0x7c00);
+}
+
+static const struct {
+    const char *name;
+    uint8_t n, bytes[34];
+} blocks[] = {
+    { "Q8_0", 34, { 0x8f, 0x23, 0x81, 0x1e, 0xb8, 0x55, 0xef, 0x89, 0x26, 0xc1, 0x5d, 0xf8,
+                    0x92, 0x2f, 0xc9, 0x66, 0x00, 0x9a, 0x37, 0xd1, 0x6e, 0x08, 0xa3, 0x3f,
+                    0xda, 0x77, 0x11, 0xab, 0x48, 0xe2, 0x7f, 0x19, 0xb4, 0x50 } },
+    { "Q4_0",
+      18,
+      { 0x80, 0x33, 0xb0, 0x5a, 0xf3, 0x9d, 0x27, 0xc1, 0x6a, 0xf4, 0x9e, 0x37, 0xd1, 0x6b, 0xf5,
+        0xae, 0x38, 0xd2 } },
+    { "Q4_1", 20, { 0x00, 0x34, 0x80, 0xbf, 0xb0, 0x59, 0xe3, 0x8d, 0x27, 0xb1,
+                    0x5a, 0xf4, 0x9d, 0x37, 0xc1, 0x6a, 0xf4, 0x9e, 0x38, 0xc2 } },
+    { "Q5_0", 22, { 0x80, 0x2f, 0x4a, 0x69, 0xad, 0xb5, 0x70, 0xa4, 0xe7, 0x1b, 0x4e,
+                    0x81, 0xb5, 0xf8, 0x2c, 0x5f, 0x92, 0xc6, 0xf9, 0x3d, 0x60, 0xa3 } },
+    { "Q5_1", 24, { 0xbe, 0x2f, 0x80, 0xbf, 0x4a, 0x69, 0xad, 0xb5, 0x60, 0xa3, 0xd7, 0x1a,
+                    0x4d, 0x71, 0xb4, 0xe8, 0x2b, 0x5e, 0x82, 0xc5, 0xf9, 0x3c, 0x60, 0x93 } },
+};
+
+static void blocks_are_those_of_ggml(void **state)
+{
+    float x[32], zero[32] = { 0 };
+    uint8_t out[34];
+
+    (void)state;
+    for (int i = 0; i < 32; i++)
+        x[i] = (float)(i * 37 % 61 - 30) / 16;
+    for (size_t i = 0; i < AT_COUNT(blocks); i++) {
+        const struct at_format *f = at_format_find(blocks[i].name);
+        assert_true(at_format_is_written(f));
+        assert_int_equal(f->block_bytes, blocks[i].n);
+        assert_int_equal(at_format_encode(out, f, x, 32, "w"), AT_OK);
+        assert_memory_equal(out, blocks[i].bytes, blocks[i].n);
+        assert_int_equal(at_format_encode(out, f, zero, 32, "w"), AT_OK);
+        assert_int_equal(out[0] | (out[1] & 0x7f), 0); /* 0 / -8 is -0, there as here */
+    }
+}
+
+static void what_a_type_cannot_hold_is_refused(void **state)
+{
+    static const char *const too_small[] = { "F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1" };
+    float x[32] = { 0 };
+    uint8_t out[128];
+
+    (void)state;
+    assert_false(at_format_is_written(at_format_find("Q4_K")));
+    x[7] = 1e30f;
+    for (size_t i = 0; i < AT_COUNT(too_small); i++) {
+        assert_int_equal(at_format_encode(out, at_format_find(too_small[i]), x, 32, "w"),
+                         AT_NUMERIC);
+        assert_non_null(strstr(at_message(), "too large"));
+    }
+    assert_int_equal(at_format_encode(out, at_format_find("BF16"), x, 32, "w"), AT_OK);
+    x[7] = NAN;
+    assert_int_equal(at_format_encode(out, at_format_find("F32"), x, 32, "w"), AT_NUMERIC);
+    assert_non_null(strstr(at_message(), "value 7 is NaN"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(halves_come_back_and_ties_go_to_even),
+        cmocka_unit_test(blocks_are_those_of_ggml),
+        cmocka_unit_test(what_a_type_cannot_hold_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
