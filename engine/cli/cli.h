@@ -50,6 +50,7 @@ enum at_status cli_score(struct cli_args *args);
 enum at_status cli_eval(struct cli_args *args);
 enum at_status cli_report(struct cli_args *args);
 enum at_status cli_export(struct cli_args *args);
+enum at_status cli_merge(struct cli_args *args);
 enum at_status cli_completions(struct cli_args *args);
 enum at_status cli_man(struct cli_args *args);
 enum at_status cli_chat(struct cli_args *args);

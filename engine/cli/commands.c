@@ -71,6 +71,15 @@ static const struct cli_flag export_flags[] = {
     { "output", "PATH", "the new file or folder" },
     COMMON,
 };
+static const struct cli_flag merge_flags[] = {
+    { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" },
+    DEVICE,
+    { "force", NULL, "also where the base is not the one that the adapters were trained on" },
+    { "model_name_or_path", "MODEL", "the base (default: the one that the run trained on)" },
+    { "output", "PATH", "the new file (.gguf) or folder, as the base is one" },
+    { "type", "TYPE", "of every matrix: f16, bf16, f32, q8_0, ... (default: as the base has it)" },
+    COMMON,
+};
 static const struct cli_flag chat_flags[] = {
     { "adapter", "DIR", "PEFT folder; may be given several times, bottom first" },
     { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" },
@@ -364,6 +373,17 @@ static const struct cli_command commands[] = {
       FLAGS(plain_flags),
       .n_positional = 2,
       .run = cli_man },
+    { .name = "merge",
+      .usage = "DIR ... --output FILE.gguf|DIR [--model_name_or_path MODEL] [--type TYPE]",
+      .help = "one model of a base and its adapters: a GGUF file or a folder, as the base is",
+      .detail =
+          "DIR: PEFT folders, bottom first. Tensors that no adapter touches keep their bytes; "
+          "a GGUF file keeps all\nmetadata and the tokenizer. Another base than the run's is "
+          "refused (exit 77) without --force.\nExample: attune merge out --output "
+          "merged.gguf, then llama-server -m merged.gguf\n",
+      FLAGS(merge_flags),
+      .n_positional = 4,
+      .run = cli_merge },
     { .name = "orpo",
       .usage = "[CONFIG] [--key value ...]",
       .help = "fine-tune and align at once, with pairs and no reference (ORPO)",
@@ -439,8 +459,8 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "compare",    "data coverage", "dial", "grpo",  "merge", "monitor",
-    "online_dpo", "rloo",          "sign", "sweep", "tpo",   "verify",
+    "compare", "data coverage", "dial",  "grpo", "monitor", "online_dpo",
+    "rloo",    "sign",          "sweep", "tpo",  "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

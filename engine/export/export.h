@@ -1,5 +1,5 @@
-/* Trained adapters as files of other programs: PEFT folders (stacks as one) and llama.cpp's GGUF
- * adapters. Only files are read; no device is needed. */
+/* Trained adapters as files of other programs: PEFT folders (stacks as one), llama.cpp's GGUF
+ * adapters, and models that they are merged into. A device is needed for the last alone. */
 #ifndef AT_EXPORT_H
 #define AT_EXPORT_H
 
@@ -30,5 +30,19 @@ AT_CHECKED at_export_peft(const struct at_export *stack, const char *dir, const 
  * is the scale, where modules differ with the rest of it in B. DoRA and modules that were trained
  * in full are AT_USAGE: the format has no place for them. */
 AT_CHECKED at_export_gguf(const struct at_export *stack, const char *path);
+
+struct at_merge_params {
+    struct at_weights *base;
+    const char *path;             /* of the base, for messages and the files beside its weights */
+    const struct at_format *type; /* of every matrix; NULL: each as the base has it */
+    struct at_gpu *gpu;
+};
+/* The base with the adapters in its weights, which needs neither: a GGUF file with all that its
+ * base says where the base is one, else a Hugging Face folder. W + s B A and DoRA's norms are
+ * computed in f32 on the device, in panels of rows; a value is then rounded once. Tensors that no
+ * adapter touches are copied byte for byte unless `type` is another one. AT_USAGE, before anything
+ * is written, for types that are read but not written (at_format_is_written()). */
+AT_CHECKED at_export_merged(const struct at_export *stack, const struct at_merge_params *params,
+                            const char *path);
 
 #endif

@@ -58,6 +58,12 @@ void at_gguf_put_f32(struct at_gguf_pairs *pairs, const char *key, float value)
     put_number(&pairs->bytes, bits, 4);
 }
 
+void at_gguf_put_pair(struct at_gguf_pairs *pairs, const uint8_t *bytes, uint64_t n)
+{
+    at_buf_put(&pairs->bytes, bytes, n);
+    pairs->n++;
+}
+
 /* ---- the file ---- */
 
 static uint64_t aligned(uint64_t n)

@@ -18,6 +18,8 @@ struct at_gguf_pairs {
 void at_gguf_put_text(struct at_gguf_pairs *pairs, const char *key, const char *text);
 void at_gguf_put_u32(struct at_gguf_pairs *pairs, const char *key, uint32_t value);
 void at_gguf_put_f32(struct at_gguf_pairs *pairs, const char *key, float value);
+/* Key and value as another file has them: at_gguf_pair(). */
+void at_gguf_put_pair(struct at_gguf_pairs *pairs, const uint8_t *bytes, uint64_t n);
 
 struct at_gguf_tensor {
     const char *name;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""One adapter, three programs: Attune, transformers with PEFT, and llama.cpp with the exported GGUF adapter
-reply with the same words to 50 prompts. llama_cpp_peer.py ATTUNE PEERS
+"""One adapter, three programs: Attune, transformers with PEFT, and llama.cpp with the exported GGUF adapter and
+with the merged GGUF model reply with the same words to 50 prompts. llama_cpp_peer.py ATTUNE PEERS
 
 llama.cpp is Debian's (testing), in the folder PEERS/llama.cpp that `setup.sh --llama_cpp` makes; without it
 the test skips. All three compute the real model in f32. The adapter is rsLoRA of random values on every
@@ -84,14 +84,13 @@ def of_transformers(model, tokenizer, ids):
     return replies
 
 
-def of_llama_cpp(folder, adapter, ids):
-    base = folder / "f32.gguf"
-    subprocess.run(llama_cpp("llama-quantize", "--allow-requantize", GGUF, base, "F32"), check=True, capture_output=True)
+def of_llama_cpp(folder, ids, *files):
+    """Replies of llama-server with "-m", model and perhaps "--lora", adapter."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = (folder / "server.log").open("w")
-    server = subprocess.Popen(llama_cpp("llama-server", "-m", base, "--lora", adapter, "--port", port, "-c", "1024", "-t", "1",
+    server = subprocess.Popen(llama_cpp("llama-server", *files, "--port", port, "-c", "1024", "-t", "1",
                                         "-np", "1", "--no-webui", "-ctk", "f32", "-ctv", "f32", "-fa", "off"),
                               env={**os.environ, "GGML_BACKEND_PATH": backend()}, stdout=log, stderr=log)
     try:
@@ -130,18 +129,22 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         make_adapter(folder / "adapter", model)
-        subprocess.run([ATTUNE, "export", folder / "adapter", "--output", folder / "adapter.gguf"], check=True)
+        base, merged, exported = (folder / name for name in ("f32.gguf", "merged.gguf", "adapter.gguf"))
+        subprocess.run(llama_cpp("llama-quantize", "--allow-requantize", GGUF, base, "F32"), check=True, capture_output=True)
+        subprocess.run([ATTUNE, "export", folder / "adapter", "--output", exported], check=True)
+        subprocess.run([ATTUNE, "merge", folder / "adapter", "--model_name_or_path", base, "--output", merged], check=True)
         bare, engine = ours(folder), ours(folder, folder / "adapter")
-        server = of_llama_cpp(folder, folder / "adapter.gguf", ids)
+        server = of_llama_cpp(folder, ids, "-m", base, "--lora", exported)
+        whole = of_llama_cpp(folder, ids, "-m", merged)
         python = of_transformers(PeftModel.from_pretrained(model, folder / "adapter"), tokenizer, ids)
     moved = sum(a != b for a, b in zip(bare, engine, strict=True))
     same = {name: sum(a == b for a, b in zip(engine, other, strict=True))
-            for name, other in (("llama.cpp", server), ("transformers", python))}
+            for name, other in (("llama.cpp", server), ("llama.cpp with the merged model", whole), ("transformers", python))}
     print(f"{N} replies of {LENGTH} tokens: {moved} changed by the adapter; the same as " +
           ", ".join(f"{name} {n}" for name, n in same.items()))
-    for a, b, c in zip(engine, server, python):
-        if not a == b == c:
-            print(f"  {a!r}\n  {b!r}\n  {c!r}")
+    for replies in zip(engine, server, whole, python):
+        if len(set(replies)) > 1:
+            print(*(f"  {reply!r}" for reply in replies), sep="\n")
     sys.exit(0 if moved >= 0.8 * N and all(n >= N - 1 for n in same.values()) else 1)
 
 

@@ -1,0 +1,421 @@
+#include "merge.h"
+
+#include "dora.h"
+
+#include <string.h>
+
+enum { PANEL = AT_DORA_PANEL, RAW_PIECE_BYTES = 1 << 24 };
+
+/* ---- what is written ---- */
+
+static bool is_adapted(const struct at_export *stack, uint32_t k)
+{
+    for (size_t i = 0; i < stack->n; i++)
+        if (stack->stack[i]->rank[k] > 0)
+            return true;
+    return false;
+}
+
+/* Name of a role's tensor in the base. */
+static AT_CHECKED name_of(struct at_merge *m, char **out, uint32_t role, uint32_t layer)
+{
+    const struct at_family *family = m->stack->config->family;
+
+    return at_arena_printf(&m->arena, out,
+                           m->gguf ? at_role_gguf_name(family, role) : at_role_name(family, role),
+                           layer);
+}
+
+/* modules[i]: of tensor i of the base. */
+static AT_CHECKED find_modules(struct at_merge *m, uint32_t *modules)
+{
+    enum at_status st = AT_OK;
+    const struct at_adapter *first = m->stack->stack[0];
+    const struct at_weights *base = m->params->base;
+    const struct at_source *s = NULL;
+    char *name = NULL;
+
+    for (size_t i = 0; i < at_weights_count(base); i++)
+        modules[i] = AT_NO_MODULE;
+    for (uint32_t k = 0; k < first->n_modules; k++) {
+        if (first->module[k] != k || !is_adapted(m->stack, k))
+            continue;
+        TRY(name_of(m, &name, AT_Q + k % AT_LINEARS, k / AT_LINEARS));
+        s = at_weights_find(base, name);
+        if (!s)
+            FAIL(AT_DATA, "%s: tensor %s is missing", m->params->path, name);
+        modules[s - at_weights_get(base, 0)] = k;
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED check_type(const struct at_merge *m, const struct at_merged_tensor *t,
+                             const struct at_source *like)
+{
+    const struct at_format *f = t->format;
+    const struct at_format *wanted = m->params->type;
+
+    if (t->source->type == AT_QUANT_COUNT)
+        return at_fail(AT_DATA, "%s: tensor %s is %s, which is not read", t->source->file, t->name,
+                       t->source->type_name);
+    if (!m->gguf && wanted && wanted->block_cols > 1)
+        return at_fail(AT_USAGE,
+                       "--type %s: a folder of safetensors holds f32, f16 or bf16; blocks of "
+                       "quantised values are for GGUF files",
+                       wanted->name);
+    if (!f || !at_format_is_written(f))
+        return at_fail(AT_USAGE,
+                       "%s: tensor %s is %s, which is read but not written: choose the type of the "
+                       "merged model's matrices with --type (%s)",
+                       like->file, t->name, like->type_name,
+                       m->gguf ? "f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0" : "bf16, f16, f32");
+    if (t->source->cols % f->block_cols != 0)
+        return at_fail(AT_USAGE,
+                       "%s: tensor %s has rows of %llu values, which are not whole blocks of %s: "
+                       "choose --type f16",
+                       t->source->file, t->name, (unsigned long long)t->source->cols, f->name);
+    return AT_OK;
+}
+
+/* `like`: whose type it has where none is asked for. */
+static AT_CHECKED add(struct at_merge *m, const char *name, const struct at_source *source,
+                      const struct at_source *like, uint32_t module)
+{
+    enum at_status st = AT_OK;
+    struct at_merged_tensor *t = &m->tensors[m->n++];
+    const bool matrix = source->n_dims == 2;
+    const bool as_is = source == like && module == AT_NO_MODULE;
+
+    *t = (struct at_merged_tensor){ .name = name, .source = source, .module = module };
+    t->format = m->params->type && matrix ? m->params->type : like->format;
+    if (as_is && (!matrix || t->format == like->format)) {
+        if (source->repack && matrix) /* bitsandbytes: its scales lie elsewhere */
+            TRY(check_type(m, t, like));
+        t->format = NULL;
+        t->n_bytes = source->n_bytes;
+        goto done;
+    }
+    TRY(check_type(m, t, like));
+    t->n_bytes = source->rows * (source->cols / t->format->block_cols) * t->format->block_bytes;
+done:
+    return st;
+}
+
+static AT_CHECKED list_tensors(struct at_merge *m)
+{
+    enum at_status st = AT_OK;
+    const struct at_weights *base = m->params->base;
+    const size_t n = at_weights_count(base);
+    const struct at_source *saved[AT_SAVED_COUNT] = { NULL }, *score = NULL;
+    char *names[AT_SAVED_COUNT] = { NULL };
+    bool has_head = false, changes = false;
+    uint32_t *modules = NULL;
+
+    TRY(at_arena_alloc(&m->arena, &modules, n, sizeof *modules));
+    TRY(at_arena_alloc(&m->arena, &m->tensors, n + 1, sizeof *m->tensors));
+    TRY(find_modules(m, modules));
+    TRY(name_of(m, &names[AT_SAVED_EMBED], AT_EMBED, 0));
+    TRY(name_of(m, &names[AT_SAVED_HEAD], AT_HEAD, 0));
+    at_adapter_top(saved, &score, m->stack->stack, m->stack->n);
+    for (size_t i = 0; i < n; i++) {
+        const struct at_source *s = at_weights_get(base, i), *from = s;
+        if (s->is_part)
+            continue;
+        for (uint32_t k = 0; k < AT_SAVED_COUNT; k++)
+            if (strcmp(s->name, names[k]) == 0 && saved[k])
+                from = saved[k];
+        has_head = has_head || strcmp(s->name, names[AT_SAVED_HEAD]) == 0;
+        TRY(add(m, s->name, from, s, modules[i]));
+    }
+    for (uint32_t k = 0; k < AT_SAVED_COUNT; k++)
+        changes = changes || saved[k];
+    m->unties = m->stack->config->tied && changes;
+    if (m->unties && m->gguf && m->stack->config->family->gguf_ties)
+        FAIL(
+            AT_USAGE,
+            "an adapter holds head or embedding as a whole (modules_to_save), which are one matrix "
+            "in %s models; llama.cpp reads no head beside the embedding: merge it into the model's "
+            "folder",
+            m->stack->config->family->name);
+    if (m->unties && !has_head) {
+        const struct at_source *embed = at_weights_find(base, names[AT_SAVED_EMBED]);
+        AT_REQUIRE(embed);
+        TRY(add(m, names[AT_SAVED_HEAD], saved[AT_SAVED_HEAD] ? saved[AT_SAVED_HEAD] : embed, embed,
+                AT_NO_MODULE));
+    }
+done:
+    return st;
+}
+
+AT_CHECKED at_merge_plan(struct at_merge *out, const struct at_export *stack,
+                         const struct at_merge_params *params)
+{
+    enum at_status st = AT_OK;
+
+    *out = (struct at_merge){ .stack = stack,
+                              .params = params,
+                              .gguf = at_weights_is_gguf(params->base) };
+    TRY(list_tensors(out));
+    TRY(at_stream_create(&out->stream, params->gpu));
+done:
+    if (st != AT_OK)
+        at_merge_release(out);
+    return st;
+}
+
+void at_merge_release(struct at_merge *m)
+{
+    at_stream_destroy(&m->stream);
+    at_arena_release(&m->arena);
+}
+
+const char *at_merged_type(const struct at_merged_tensor *t)
+{
+    return t->format ? t->format->name : t->source->type_name;
+}
+
+/* ---- a matrix ---- */
+
+/* One adapter's part of a module, its rows in the order of PEFT's files. */
+struct part {
+    struct at_lora lora;
+    float *B, *m;
+};
+/* A matrix on its way: a panel of rows on the device and on the host. */
+struct matrix {
+    const struct at_merge *merge;
+    const struct at_merged_tensor *tensor;
+    struct at_pool *pool;
+    struct at_weight raw;
+    struct at_tensor values;
+    struct part *parts; /* (stack->n) */
+    uint64_t *rows;     /* (source->rows) PEFT's row that is a row of the file; NULL: itself */
+    float *gathered, *out;
+    uint8_t *bytes;
+    struct at_arena arena;
+};
+
+/* The module's linears lie in the file's rows by turns, and q and k of some families turned. */
+static AT_CHECKED order_rows(struct matrix *x)
+{
+    enum at_status st = AT_OK;
+    const struct at_model_config *c = x->merge->stack->config;
+    const uint32_t k = x->tensor->module, first = k % AT_LINEARS;
+    uint32_t in = 0, out = 0;
+
+    TRY(at_arena_alloc(&x->arena, &x->rows, x->tensor->source->rows, sizeof *x->rows));
+    for (uint32_t i = first; i < AT_LINEARS; i++) {
+        if (!at_linear_path(c->family, i) || at_linear_module(c->family, i) != first)
+            continue;
+        at_linear_shape(c, i, &in, &out);
+        for (uint32_t row = 0; row < out; row++) {
+            const uint64_t to = at_file_row(c, AT_Q + i, row, x->merge->gguf);
+            AT_REQUIRE(to < x->tensor->source->rows);
+            x->rows[to] = at_module_row(c, i, row, false);
+        }
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED read_parts(struct matrix *x)
+{
+    enum at_status st = AT_OK;
+    const struct at_export *stack = x->merge->stack;
+    const uint32_t k = x->tensor->module;
+    const uint64_t rows = x->tensor->source->rows;
+    uint32_t most = 1;
+
+    for (size_t i = 0; i < stack->n; i++) {
+        const struct at_adapter *a = stack->stack[i];
+        struct part *p = &x->parts[i];
+        const uint32_t r = a->rank[k];
+        if (r == 0)
+            continue;
+        most = r > most ? r : most;
+        TRY(at_arena_alloc(&x->arena, &p->B, rows * r, sizeof *p->B));
+        TRY(at_adapter_read_module(p->B, a, k, 'B'));
+        if (a->dora) {
+            TRY(at_arena_alloc(&x->arena, &p->m, rows, sizeof *p->m));
+            TRY(at_adapter_read_module(p->m, a, k, 'm'));
+        }
+    }
+    TRY(at_arena_alloc(&x->arena, &x->gathered, (size_t)PANEL * most, sizeof *x->gathered));
+done:
+    return st;
+}
+
+static void reserve(struct matrix *x)
+{
+    const struct at_source *s = x->tensor->source;
+    const struct at_export *stack = x->merge->stack;
+    const uint32_t k = x->tensor->module, cols = (uint32_t)s->cols;
+
+    at_weight_reserve(x->pool, &x->raw, s->type, PANEL, cols, "panel");
+    at_tensor_reserve(x->pool, &x->values, PANEL, cols, "panel");
+    for (size_t i = 0; k != AT_NO_MODULE && i < stack->n; i++) {
+        struct at_lora *lora = &x->parts[i].lora;
+        const uint32_t r = stack->stack[i]->rank[k];
+        if (r == 0)
+            continue;
+        lora->scale = stack->stack[i]->lora[k].scale;
+        at_tensor_reserve(x->pool, &lora->A, r, cols, "adapter");
+        at_tensor_reserve(x->pool, &lora->B, PANEL, r, "adapter");
+        if (!stack->stack[i]->dora)
+            continue;
+        at_tensor_reserve(x->pool, &lora->m, 1, PANEL, "adapter");
+        at_pool_reserve(x->pool, &lora->norm, PANEL * sizeof(float), "adapter");
+    }
+}
+
+static AT_CHECKED write_A(struct matrix *x)
+{
+    enum at_status st = AT_OK;
+    const struct at_export *stack = x->merge->stack;
+    float *values = NULL;
+
+    for (size_t i = 0; i < stack->n; i++) {
+        const struct at_tensor A = x->parts[i].lora.A;
+        if (!x->parts[i].B)
+            continue;
+        TRY(at_alloc(&values, (size_t)A.dim[0] * A.dim[1], sizeof *values));
+        TRY(at_adapter_read_module(values, stack->stack[i], x->tensor->module, 'A'));
+        TRY(at_tensor_write(x->merge->params->gpu, A, values));
+        at_free(&values);
+    }
+done:
+    at_free(&values);
+    return st;
+}
+
+static AT_CHECKED open_matrix(struct matrix *x)
+{
+    enum at_status st = AT_OK;
+    const struct at_source *s = x->tensor->source;
+    const struct at_format *f = x->tensor->format;
+
+    TRY(at_arena_alloc(&x->arena, &x->parts, x->merge->stack->n, sizeof *x->parts));
+    TRY(at_arena_alloc(&x->arena, &x->out, PANEL * s->cols, sizeof *x->out));
+    TRY(at_arena_alloc(&x->arena, &x->bytes, PANEL * (s->cols / f->block_cols), f->block_bytes));
+    if (x->tensor->module != AT_NO_MODULE) {
+        TRY(order_rows(x));
+        TRY(read_parts(x));
+    }
+    TRY(at_pool_create(&x->pool, x->merge->params->gpu, "merge"));
+    reserve(x);
+    TRY(at_pool_commit(x->pool));
+    if (x->tensor->module != AT_NO_MODULE)
+        TRY(write_A(x));
+done:
+    return st;
+}
+
+/* What a panel's rows have of an array of rows in PEFT's order. */
+static const float *gather(struct matrix *x, const float *from, uint32_t width, uint64_t begin,
+                           uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        memcpy(x->gathered + (size_t)i * width, from + x->rows[begin + i] * width,
+               width * sizeof *from);
+    return x->gathered;
+}
+
+static AT_CHECKED merge_part(struct matrix *x, struct part *p, struct at_tensor values,
+                             uint64_t begin, uint32_t n)
+{
+    enum at_status st = AT_OK;
+    struct at_gpu *gpu = x->merge->params->gpu;
+    struct at_lora lora = p->lora;
+
+    lora.B = at_tensor_rows(p->lora.B, 0, n);
+    TRY(at_tensor_write(gpu, lora.B, gather(x, p->B, lora.B.dim[1], begin, n)));
+    if (!p->m) {
+        at_matmul_nn(x->merge->stream, values, lora.B, lora.A, lora.scale, true);
+        goto done;
+    }
+    lora.m = at_tensor_make(p->lora.m.view, 1, n);
+    TRY(at_tensor_write(gpu, lora.m, gather(x, p->m, 1, begin, n)));
+    at_dora_merge(x->merge->stream, values, &lora);
+done:
+    return st;
+}
+
+static uint64_t from_row(const void *context, uint64_t i)
+{
+    return *(const uint64_t *)context + i;
+}
+
+static AT_CHECKED merge_panel(struct matrix *x, uint64_t begin, uint32_t n)
+{
+    enum at_status st = AT_OK;
+    struct at_gpu *gpu = x->merge->params->gpu;
+    const struct at_weight raw = at_weight_rows(x->raw, 0, n);
+    const struct at_tensor values = at_tensor_rows(x->values, 0, n);
+
+    TRY(at_weight_upload(gpu, raw, x->tensor->source, from_row, &begin));
+    TRY(at_stream_wait(at_gpu_transfer(gpu)));
+    at_dequantise(x->merge->stream, values, raw);
+    for (size_t i = 0; i < x->merge->stack->n; i++)
+        if (x->parts[i].B)
+            TRY(merge_part(x, &x->parts[i], values, begin, n));
+    TRY(at_stream_wait(x->merge->stream));
+    TRY(at_tensor_read(gpu, x->out, values));
+done:
+    return st;
+}
+
+static AT_CHECKED write_matrix(const struct at_merge *m, const struct at_merged_tensor *t,
+                               at_put_bytes *put, void *context)
+{
+    enum at_status st = AT_OK;
+    struct matrix x = { .merge = m, .tensor = t };
+    const struct at_source *s = t->source;
+    const struct at_format *f = t->format;
+
+    TRY(open_matrix(&x));
+    for (uint64_t begin = 0; begin < s->rows; begin += PANEL) {
+        const uint32_t n = s->rows - begin < PANEL ? (uint32_t)(s->rows - begin) : PANEL;
+        if (at_signal_status() != AT_OK)
+            FAIL(at_signal_status(), "stopped by a signal at tensor %s", t->name);
+        TRY(merge_panel(&x, begin, n));
+        TRY(at_format_encode(x.bytes, f, x.out, n * s->cols, t->name));
+        TRY(put(context, x.bytes, n * (s->cols / f->block_cols) * f->block_bytes));
+    }
+done:
+    at_pool_destroy(&x.pool);
+    at_arena_release(&x.arena);
+    return st;
+}
+
+AT_CHECKED at_merge_write(const struct at_merge *m, size_t i, at_put_bytes *put, void *context)
+{
+    enum at_status st = AT_OK;
+    const struct at_merged_tensor *t = &m->tensors[i];
+    const struct at_source *s = t->source;
+
+    if (t->format)
+        return write_matrix(m, t, put, context);
+    for (uint64_t at = 0; at < s->n_bytes; at += RAW_PIECE_BYTES) {
+        const uint64_t left = s->n_bytes - at, n = left < RAW_PIECE_BYTES ? left : RAW_PIECE_BYTES;
+        TRY(put(context, s->data + at, n));
+        at_map_drop(s->map, (size_t)(s->data - s->map->data) + at, n);
+    }
+done:
+    return st;
+}
+
+/* ---- the model ---- */
+
+AT_CHECKED at_export_merged(const struct at_export *stack, const struct at_merge_params *params,
+                            const char *path)
+{
+    enum at_status st = AT_OK;
+    struct at_merge m;
+
+    TRY(at_merge_plan(&m, stack, params));
+    st = m.gguf ? at_merge_gguf(&m, path) : at_merge_folder(&m, path);
+    at_merge_release(&m);
+done:
+    return st;
+}

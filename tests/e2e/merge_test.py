@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""attune merge: a merged folder and merged GGUF files score as their base with the adapter does, keep what the adapter
+does not touch, and what cannot be merged or written is refused with the way out. merge_test.py SOURCE_DIR BUILD_DIR
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import tiny_model
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, TOKENIZER = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+ROWS = [{"prompt": f"Where is parcel {i}?", "chosen": f"It left today, {i}.", "rejected": f"no idea {i}"} for i in range(6)]
+TRAINING = {"preset": "trl", "model_name_or_path": "model", "train_dataset": "rows.jsonl", "lora_target_modules": "all-linear",
+            "use_peft": True, "lora_r": 4, "lora_dropout": 0, "max_steps": 2, "learning_rate": 0.05, "output_dir": "out"}
+
+
+def run(*arguments, code=0):
+    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True, cwd=FOLDER)
+    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
+    return out
+
+
+def logps(model, adapter=None):
+    more = ["--adapter_name_or_path", adapter] if adapter else []
+    lines = run("score", "--method", "dpo", "--train_dataset", "rows.jsonl", "--model_name_or_path", model, "--tokenizer",
+                TOKENIZER, "--max_length", "0", "--json", *more).stdout.splitlines()
+    return [row[side]["logp"] for row in map(json.loads, lines) for side in ("chosen", "rejected") if "chosen" in row]
+
+
+def difference(x, y):
+    return max(abs(a - b) / abs(b) for a, b in zip(x, y, strict=True))
+
+
+def merge(base, output, *more, code=0):
+    return run("merge", "out", "--model_name_or_path", base, "--output", output, *more, code=code)
+
+
+def check_folder():
+    said = run("merge", "out", "--output", "merged").stderr
+    assert "next       attune generate merged" in said, said
+    bare, tuned, merged = logps("model"), logps("model", "out"), logps("merged")
+    assert difference(bare, tuned) > 0.01, "the adapter hardly moves a log-prob"
+    assert difference(merged, tuned) < 1e-5, f"merged folder: {difference(merged, tuned):.1e}"
+    inspected = json.loads(run("inspect", "merged", "--json").stdout)
+    assert "llama" in json.dumps(inspected), inspected
+    run("merge", "out", "--output", "half", "--type", "bf16")
+    assert 0 < difference(logps("half"), tuned) < 3e-2, "matrices as BF16"
+    sizes = [(FOLDER / name / "model.safetensors").stat().st_size for name in ("merged", "half")]
+    assert sizes[1] < 0.6 * sizes[0], sizes
+    config = json.loads((FOLDER / "half" / "config.json").read_text())
+    assert config == json.loads((FOLDER / "model" / "config.json").read_text()) | {
+        key: "bfloat16" for key in ("dtype", "torch_dtype") if key in config}, config
+
+
+def metadata(path):
+    """The file up to its tensors' names, without the counts."""
+    raw = path.read_bytes()
+    return raw[24:raw.index(b"token_embd.weight") - 8]
+
+
+def check_gguf(kind, limit):
+    """The base's own type; `limit`: what rounding merged values to it may do to a log-prob."""
+    base, _ = tiny_model.gguf_pair(FOLDER, kind, width=64)
+    said = merge(base, f"{kind}.gguf", code=77).stderr
+    assert "is not what out was trained on, model: digest" in said and "--force" in said, said
+    assert not (FOLDER / f"{kind}.gguf").exists(), "nothing is written when a base is refused"
+    assert "was not trained" in merge(base, f"{kind}.gguf", "--force").stderr
+    assert metadata(FOLDER / f"{kind}.gguf") == metadata(base), "metadata are the base's"
+    tuned = logps(base, "out")
+    assert difference(logps(base), tuned) > 0.01
+    worst = difference(logps(f"{kind}.gguf"), tuned)
+    assert worst < limit, f"{kind}: {worst:.1e}"
+    merge(base, f"{kind}_16.gguf", "--force", "--type", "F16")
+    assert difference(logps(f"{kind}_16.gguf"), tuned) < 3e-3, f"{kind} as F16"
+    return worst
+
+
+def check_refusals():
+    packed, _ = tiny_model.gguf_pair(FOLDER, "Q4_K")
+    config = {**TRAINING, "model_name_or_path": str(packed), "tokenizer": str(TOKENIZER), "output_dir": "k"}
+    (FOLDER / "k.json").write_text(json.dumps(config))
+    run("dpo", "k.json", "--quiet")
+    said = run("merge", "k", "--output", "k.gguf", code=2).stderr
+    assert "is Q4_K, which is read but not written" in said and "--type (f16, bf16" in said, said
+    assert not (FOLDER / "k.gguf").exists()
+    run("merge", "k", "--output", "k.gguf", "--type", "f16")
+    assert difference(logps("k.gguf"), logps(packed, "k")) < 3e-3
+    for arguments, part in [
+            (["out", "--output", "x.gguf"], "name a folder"), (["k", "--output", "x"], "ends in .gguf"),
+            (["out", "--output", "merged"], "holds files"), (["k", "--output", "k.gguf"], "exists"),
+            (["out", "--output", "x", "--type", "q4_k"], "bf16, f16, f32"), (["out"], "usage"),
+            (["out", "--output", "x", "--type", "q8_0"], "f32, f16 or bf16")]:
+        said = run("merge", *arguments, code=2).stderr
+        assert part in said, f"{arguments}: {said}"
+    assert not (FOLDER / "x").exists() and not (FOLDER / "x.gguf").exists()
+
+
+def main():
+    global FOLDER
+    with tempfile.TemporaryDirectory() as folder:
+        FOLDER = pathlib.Path(folder)
+        tiny_model.plain_folder(FOLDER / "model", TOKENIZER)
+        (FOLDER / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+        (FOLDER / "run.json").write_text(json.dumps(TRAINING))
+        run("dpo", "run.json", "--quiet")
+        check_folder()
+        worst = [check_gguf(kind, limit) for kind, limit in (("F32", 1e-5), ("Q4_0", 0.1))]
+        check_refusals()
+    print("merged log-probs differ by {:.1e} in F32, {:.1e} in Q4_0".format(*worst))
+
+
+if __name__ == "__main__":
+    main()
