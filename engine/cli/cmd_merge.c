@@ -2,6 +2,7 @@
 #include "base.h"
 
 #include "export.h"
+#include "merge_kl.h"
 
 #include <string.h>
 
@@ -9,6 +10,7 @@ struct job {
     const struct cli_args *args;
     const char *output;
     bool force;
+    struct merge_kl_params other; /* digest NULL: the base is that of training, or not known */
     struct cli_base base;
     struct at_export_params params;
     struct at_merge_params merge;
@@ -95,12 +97,12 @@ static AT_CHECKED check_base(struct job *job)
         if (!job->force)
             FAIL(AT_INTEGRITY,
                  "%s is not what %s was trained on, %s: digest %.12s, recorded %.12s; name that "
-                 "one with --model_name_or_path, or add --force",
+                 "one with --model_name_or_path, or add --force, which measures what it changes",
                  b->model, b->dirs[i], name ? name : "another model", hex, trained);
-        at_warn("other_base",
-                "%s is not what %s was trained on (%s): what the adapter does here "
-                "was not trained",
-                b->model, b->dirs[i], name ? name : "another model");
+        at_warn("other_base", "%s is not what %s was trained on (%s)", b->model, b->dirs[i],
+                name ? name : "another model");
+        job->other.trained = name;
+        job->other.digest = trained;
     }
 done:
     return st;
@@ -131,8 +133,14 @@ enum at_status cli_merge(struct cli_args *args)
     job.merge.base = job.base.weights;
     job.merge.path = job.base.path;
     TRY(at_export_merged(&stack, &job.merge, job.output));
+    at_gpu_close(&job.merge.gpu);
     cli_note("%s: %s with %zu adapter%s in its weights", job.output, job.base.model, stack.n,
              stack.n > 1 ? "s" : "");
+    job.other.merged = job.output;
+    job.other.scale = job.params.scale;
+    job.other.gpu = gpu;
+    if (job.other.digest)
+        TRY(merge_kl_measure(&job.base, &job.other));
     say_next(&job);
 done:
     at_export_close(&stack);

@@ -30,5 +30,12 @@ struct at_stream *at_generator_get_stream(struct at_generator *generator);
 AT_CHECKED at_generator_use(struct at_generator *generator, const bool *on, double scale);
 /* at_sampler_run(). */
 AT_CHECKED at_generate(struct at_generator *generator, const struct at_generation *what);
+/* The same for one prompt and one reply, whose ids are appended to `out`; what->reply is not read.
+ */
+AT_CHECKED at_generate_one(struct at_generator *generator, struct at_ids *out,
+                           enum at_generation_end *end, const struct at_generation *what);
+/* The logits (V) that the last id was chosen from, of a generator with one sequence: in
+ * at_generation.token, and after. */
+AT_CHECKED at_generator_read_logits(struct at_generator *generator, float *logits);
 
 #endif

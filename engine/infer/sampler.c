@@ -578,3 +578,10 @@ done:
     at_free(&r.logps);
     return st;
 }
+
+AT_CHECKED at_sampler_read_logits(struct at_sampler *s, struct at_stream *stream, float *logits)
+{
+    AT_REQUIRE(s->params.n_sequences == 1);
+    at_stream_download(stream, logits, s->logits.view, s->logits.dim[1] * sizeof *logits);
+    return at_stream_wait(stream);
+}

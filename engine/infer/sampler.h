@@ -75,4 +75,9 @@ struct at_generation {
 AT_CHECKED at_sampler_run(struct at_sampler *sampler, struct at_stream *stream,
                           const struct at_generation *what);
 
+/* Of a sampler of one sequence: the logits (V) that the last id was chosen from, in
+ * at_generation.token and after the run. */
+AT_CHECKED at_sampler_read_logits(struct at_sampler *sampler, struct at_stream *stream,
+                                  float *logits);
+
 #endif

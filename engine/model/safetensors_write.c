@@ -81,11 +81,22 @@ done:
     return st;
 }
 
+/* Of tensors without values no byte comes. */
+static void skip_empty(struct at_safetensors_writer *w)
+{
+    while (w->next < w->n && w->entries[w->next].n_bytes == 0)
+        w->next++;
+}
+
 AT_CHECKED at_safetensors_put(struct at_safetensors_writer *w, const void *bytes, uint64_t n)
 {
-    const struct at_safetensors_entry *e = &w->entries[w->next];
+    const struct at_safetensors_entry *e = NULL;
 
-    AT_REQUIRE(w->next < w->n && n <= e->n_bytes - w->written);
+    if (n == 0)
+        return AT_OK;
+    skip_empty(w);
+    AT_REQUIRE(w->next < w->n && n <= w->entries[w->next].n_bytes - w->written);
+    e = &w->entries[w->next];
     w->written += n;
     if (w->written == e->n_bytes) {
         w->next++;
@@ -96,6 +107,7 @@ AT_CHECKED at_safetensors_put(struct at_safetensors_writer *w, const void *bytes
 
 AT_CHECKED at_safetensors_commit(struct at_safetensors_writer *w)
 {
+    skip_empty(w);
     AT_REQUIRE(w->next == w->n);
     return at_writer_commit(w->file);
 }

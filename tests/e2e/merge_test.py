@@ -4,6 +4,9 @@ does not touch, and what cannot be merged or written is refused with the way out
 """
 import json
 import pathlib
+import re
+import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -67,7 +70,8 @@ def check_gguf(kind, limit):
     said = merge(base, f"{kind}.gguf", code=77).stderr
     assert "is not what out was trained on, model: digest" in said and "--force" in said, said
     assert not (FOLDER / f"{kind}.gguf").exists(), "nothing is written when a base is refused"
-    assert "was not trained" in merge(base, f"{kind}.gguf", "--force").stderr
+    said = merge(base, f"{kind}.gguf", "--force").stderr
+    assert "is not what out was trained on" in said and "drift    not measured: there are no held-out rows" in said, said
     assert metadata(FOLDER / f"{kind}.gguf") == metadata(base), "metadata are the base's"
     tuned = logps(base, "out")
     assert difference(logps(base), tuned) > 0.01
@@ -76,6 +80,28 @@ def check_gguf(kind, limit):
     merge(base, f"{kind}_16.gguf", "--force", "--type", "F16")
     assert difference(logps(f"{kind}_16.gguf"), tuned) < 3e-3, f"{kind} as F16"
     return worst
+
+
+def check_drift():
+    """Over another base: none where it only has other names, more where its values are rounded."""
+    (FOLDER / "out" / "split_eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
+    shutil.copytree(FOLDER / "model", FOLDER / "same")
+    raw = (FOLDER / "same" / "model.safetensors").read_bytes()  # a tensor more: another digest, the same model
+    n = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8:8 + n])
+    end = max(t["data_offsets"][1] for name, t in header.items() if name != "__metadata__")
+    header["model.layers.0.self_attn.rotary_emb.inv_freq"] = {"dtype": "F32", "shape": [0], "data_offsets": [end, end]}
+    text = json.dumps(header).encode()
+    (FOLDER / "same" / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + n:])
+    drifts = []
+    for name, more in (("equal", []), ("scaled", ["--adapter_scale", "1.5"]), ("rounded", ["--type", "bf16"])):
+        said = merge("same", name, "--force", *more).stderr
+        found = re.search(r"drift    (\S+) nats a token from what was trained, over (\d+) tokens of replies to 2 held-out", said)
+        assert found and 1 < int(found[2]) <= 32, said
+        drifts.append(float(found[1]))
+    assert drifts[0] == drifts[1] == 0 and drifts[2] < 0.01, drifts
+    base, _ = tiny_model.gguf_pair(FOLDER, "F32", width=64, seed=5)
+    assert float(re.search(r"drift    (\S+) nats", merge(base, "other.gguf", "--force").stderr)[1]) > 0.1, "another model"
 
 
 def check_refusals():
@@ -108,6 +134,7 @@ def main():
         run("dpo", "run.json", "--quiet")
         check_folder()
         worst = [check_gguf(kind, limit) for kind, limit in (("F32", 1e-5), ("Q4_0", 0.1))]
+        check_drift()
         check_refusals()
     print("merged log-probs differ by {:.1e} in F32, {:.1e} in Q4_0".format(*worst))
 
