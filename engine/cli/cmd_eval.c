@@ -27,7 +27,11 @@ static AT_CHECKED add_state(struct judging *j, const char *name, const char *ada
     char *copy = NULL;
 
     TRY(at_arena_strdup(&j->arena, &copy, name));
-    j->states[j->n++] = (struct eval_state){ .name = copy, .adapter = adapter, .system = system };
+    j->states[j->n] =
+        (struct eval_state){ .name = copy, .adapter = adapter, .system = system, .scale = 1 };
+    if (adapter)
+        TRY(cli_flag_f64(&j->states[j->n].scale, j->args, "adapter_scale", -100, 100));
+    j->n++;
 done:
     return st;
 }
@@ -51,6 +55,8 @@ static AT_CHECKED list_states(struct judging *j)
     if (j->n == j->first_adapter && !prompt)
         FAIL(AT_USAGE, "nothing to judge: name an adapter with --adapter DIR, or a system prompt "
                        "with --baseline_prompt TEXT");
+    if (j->n == j->first_adapter && cli_flag_text(a, "adapter_scale"))
+        FAIL(AT_USAGE, "--adapter_scale: there is no adapter; name one with --adapter DIR");
     TRY(at_arena_alloc(&j->arena, &j->comparisons, j->n, sizeof *j->comparisons));
 done:
     return st;
@@ -181,11 +187,6 @@ static void print_states(const struct judging *j)
     printf("\n");
 }
 
-static const char *verdict_word(enum eval_verdict verdict)
-{
-    return verdict == EVAL_BETTER ? "better" : verdict == EVAL_WORSE ? "worse" : "open";
-}
-
 /* What a reader may conclude, as a sentence. */
 static void conclude(struct at_buf *out, const struct judging *j, size_t i)
 {
@@ -227,56 +228,11 @@ static AT_CHECKED print_text(const struct judging *j)
         at_buf_clear(&text);
         conclude(&text, j, i);
         TRY(at_buf_status(&text));
-        printf("%-8s %s\n", verdict_word(j->comparisons[i].verdict), text.data);
+        printf("%-8s %s\n", eval_verdict_word(j->comparisons[i].verdict), text.data);
     }
 done:
     at_buf_release(&text);
     return st;
-}
-
-static void add_interval(cJSON *out, const char *name, struct at_estimate i)
-{
-    cJSON *part = cJSON_AddObjectToObject(out, name);
-
-    cJSON_AddNumberToObject(part, "value", i.value);
-    cJSON_AddNumberToObject(part, "low", i.low);
-    cJSON_AddNumberToObject(part, "high", i.high);
-    cJSON_AddNumberToObject(part, "n", i.n);
-}
-
-static void add_replies(cJSON *out, const struct eval_state *s)
-{
-    cJSON *part = NULL;
-    const double n = s->n_replies;
-
-    if (s->n_replies == 0)
-        return;
-    part = cJSON_AddObjectToObject(out, "replies");
-    cJSON_AddNumberToObject(part, "n", n);
-    cJSON_AddItemToObject(part, "exact_match", at_share_json(at_share_of(s->n_exact, n)));
-    add_interval(part, "rouge_l", s->rouge_l);
-    cJSON_AddNumberToObject(part, "bleu", at_bleu_score(&s->bleu));
-    add_interval(part, "words", s->words);
-    add_interval(part, "repetition", s->repetition);
-    cJSON_AddItemToObject(part, "ended", at_share_json(at_share_of(s->n_ended, n)));
-    cJSON_AddItemToObject(part, "refusals", at_share_json(at_share_of(s->n_refusals, n)));
-}
-
-static cJSON *state_json(const struct eval_state *s)
-{
-    cJSON *out = cJSON_CreateObject();
-
-    cJSON_AddStringToObject(out, "name", s->name);
-    cJSON_AddItemToObject(out, "accuracy", at_share_json(s->accuracy));
-    add_interval(out, "margin", s->margin);
-    cJSON_AddNumberToObject(out, "perplexity", s->perplexity);
-    cJSON_AddNumberToObject(out, "prompt_tokens", s->prompt_tokens);
-    if (s->has_drift)
-        cJSON_AddNumberToObject(out, "drift", s->drift);
-    add_replies(out, s);
-    if (s->n_rules > 0)
-        cJSON_AddItemToObject(out, "rules", at_share_json(at_share_of(s->n_passed, s->n_rules)));
-    return out;
 }
 
 static cJSON *comparison_json(const struct judging *j, size_t i)
@@ -285,9 +241,9 @@ static cJSON *comparison_json(const struct judging *j, size_t i)
     cJSON *out = cJSON_CreateObject();
 
     cJSON_AddStringToObject(out, "name", j->states[i].name);
-    cJSON_AddStringToObject(out, "verdict", verdict_word(c->verdict));
-    add_interval(out, "accuracy", c->accuracy);
-    add_interval(out, "margin", c->margin);
+    cJSON_AddStringToObject(out, "verdict", eval_verdict_word(c->verdict));
+    eval_add_interval(out, "accuracy", c->accuracy);
+    eval_add_interval(out, "margin", c->margin);
     cJSON_AddNumberToObject(out, "wins", c->wins);
     cJSON_AddNumberToObject(out, "losses", c->losses);
     cJSON_AddNumberToObject(out, "p", c->p);
@@ -328,11 +284,11 @@ static AT_CHECKED print_json(struct judging *j)
     cJSON *out = cJSON_CreateObject(), *states = NULL, *comparisons = NULL;
 
     cJSON_AddStringToObject(out, "rows", j->rows);
-    cJSON_AddStringToObject(out, "verdict", verdict_word(j->comparisons[j->n - 1].verdict));
+    cJSON_AddStringToObject(out, "verdict", eval_verdict_word(j->comparisons[j->n - 1].verdict));
     states = cJSON_AddArrayToObject(out, "states");
     comparisons = cJSON_AddArrayToObject(out, "comparisons");
     for (size_t i = 0; i < j->n; i++)
-        cJSON_AddItemToArray(states, state_json(&j->states[i]));
+        cJSON_AddItemToArray(states, eval_state_json(&j->states[i]));
     for (size_t i = 1; i < j->n; i++)
         cJSON_AddItemToArray(comparisons, comparison_json(j, i));
     if (j->states[0].n_replies > 0)
@@ -380,7 +336,7 @@ enum at_status cli_eval(struct cli_args *args)
     system = j.config.system_prompt;
     for (size_t i = 0; i < j.n; i++) {
         j.config.system_prompt = system;
-        TRY(eval_measure(&j.states[i], &j.config, &j.params));
+        TRY(eval_measure(&j.states[i], 1, &j.config, &j.params));
         if (i > 0)
             TRY(eval_compare(&j.comparisons[i], &j.states[0], &j.states[i], &j.params));
     }

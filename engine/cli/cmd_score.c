@@ -183,8 +183,13 @@ enum at_status cli_score(struct cli_args *args)
     const struct at_dataset *rows = NULL;
     struct score_tokens tokens = { .tokenizer = NULL };
     struct scoring s = { .json = cli_flag_on(args, "json") };
+    double scale = 1;
 
+    TRY(cli_flag_f64(&scale, args, "adapter_scale", -100, 100));
     TRY(cli_config_read(&config, args, NULL));
+    if (cli_flag_text(args, "adapter_scale") && !config.adapter_name_or_path)
+        FAIL(AT_USAGE, "--adapter_scale: there is no adapter; name one with --adapter_name_or_path "
+                       "DIR");
     TRY(at_run_open_scores(&run, &config));
     rows = run.data.was_split ? &run.data.all : &run.data.train;
     s.reference = at_method_get(run.method)->reference;
@@ -192,6 +197,7 @@ enum at_status cli_score(struct cli_args *args)
     if (cli_flag_on(args, "tokens"))
         TRY(open_tokens(&tokens, &s, &run));
     TRY(make_results(&results, rows, &s));
+    TRY(at_engine_set_scale(&run.engine, scale));
     TRY(score_reference(&run, rows, results));
     TRY(at_engine_commit(&run.engine));
     if (run.engine.model.config.value_head && !run.engine.model.value.source)

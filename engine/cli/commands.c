@@ -25,6 +25,7 @@ static const struct cli_flag run_flags[] = {
     COMMON,
 };
 static const struct cli_flag score_flags[] = {
+    { "adapter_scale", "X", "multiplies the adapter's strength (default 1); plain LoRA only" },
     { "json", NULL, "one JSON object a row" },
     { "tokens", NULL, "every token's log-prob and log-ratio, and what gained or lost most" },
     COMMON,
@@ -55,12 +56,24 @@ static const struct cli_flag data_split_flags[] = {
 };
 static const struct cli_flag eval_flags[] = {
     { "adapter", "DIR", "PEFT folder to judge; may be given several times, the last one counts" },
+    { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" },
     { "baseline_prompt", "TEXT", "also judge the base with this system message" },
     { "json", NULL, "one JSON object on stdout" },
     { "max_lost_rules", "X", "share of the rules that may be lost (default 0.05)" },
     { "max_new_tokens", "N", "length of a reply at most (default 96)" },
     { "n_replies", "N", "held-out prompts to reply to (default 32; 0: none)" },
     { "rules", "FILE.jsonl", "prompts with a \"rule\" that replies must keep" },
+    COMMON,
+};
+static const struct cli_flag dial_flags[] = {
+    { "json", NULL, "what DIR/dial.json holds, on stdout" },
+    { "max_longer", "X", "words a reply may have, in the base's (default 1.5, and 1 / 1.5)" },
+    { "max_lost_rules", "X", "share of the rules that may be lost (default 0.05)" },
+    { "max_new_tokens", "N", "length of a reply at most (default 96)" },
+    { "n_replies", "N", "held-out prompts to reply to (default 16; 0: none)" },
+    { "rows", "FILE.jsonl", "held-out pairs (default: those that the run held out)" },
+    { "rules", "FILE.jsonl", "prompts with a \"rule\" that replies must keep" },
+    { "strengths", "X,X,...", "what is measured (default 0,0.25,0.5,0.75,1,1.25,1.5)" },
     COMMON,
 };
 static const struct cli_flag export_flags[] = {
@@ -295,6 +308,23 @@ static const struct cli_command commands[] = {
       .help = "the Vulkan devices of this machine",
       FLAGS(json_flags),
       .run = cli_devices },
+    { .name = "dial",
+      .usage = "DIR [--max_drift X] [--rules FILE.jsonl] [--key value ...]",
+      .help = "how strong a trained adapter should act, without training again",
+      .detail =
+          "Measures the adapter at several strengths with one load of the model: pairs, drift, "
+          "perplexity, length\nof replies, rules. Takes the strongest within the budgets "
+          "(--max_drift, "
+          "--max_longer, --max_lost_rules)\nthat is not clearly worse than the best one; above 1 "
+          "only "
+          "with --max_drift. DIR/dial.json has the curve.\nExit code: 0 it is better than the "
+          "base, 1 "
+          "none is within budgets or better, 3 not enough evidence.\nExample: attune dial out "
+          "--max_drift 0.1 --rules data/samples/regression.jsonl\n",
+      FLAGS(dial_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_dial },
     { .name = "dpo",
       .usage = "[CONFIG] [--key value ...]",
       .help = "align a model with preference pairs (DPO)",
@@ -459,8 +489,8 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "compare", "data coverage", "dial",  "grpo", "monitor", "online_dpo",
-    "rloo",    "sign",          "sweep", "tpo",  "verify",
+    "compare", "data coverage", "grpo",  "monitor", "online_dpo",
+    "rloo",    "sign",          "sweep", "tpo",     "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

@@ -19,6 +19,7 @@ struct eval_params {
 /* A state under judgement; a result in memory of its own. */
 struct eval_state {
     const char *name, *adapter, *system; /* the last two: or NULL */
+    double scale;                        /* of the adapter's strength */
     struct at_arena arena;
     uint32_t n_pairs;
     uint32_t *lines; /* (n_pairs) */
@@ -37,8 +38,9 @@ struct eval_state {
     uint32_t n_rules, n_passed;
     bool *passed; /* (n_rules) */
 };
-/* Computes it; `config` names model, device and rows and is changed. Notes go to stderr. */
-AT_CHECKED eval_measure(struct eval_state *state, struct at_config *config,
+/* Computes n of them that differ in name and scale alone, with one load of the model; `config`
+ * names model, device and rows and is changed. Notes go to stderr. */
+AT_CHECKED eval_measure(struct eval_state *states, size_t n, struct at_config *config,
                         const struct eval_params *params);
 void eval_release(struct eval_state *state);
 
@@ -56,5 +58,13 @@ struct eval_comparison {
 };
 AT_CHECKED eval_compare(struct eval_comparison *out, const struct eval_state *before,
                         const struct eval_state *after, const struct eval_params *params);
+
+/* ---- as JSON ---- */
+
+/* "better", "worse", "open". */
+const char *eval_verdict_word(enum eval_verdict verdict);
+/* out[name] = {"value", "low", "high", "n"} */
+void eval_add_interval(cJSON *out, const char *name, struct at_estimate interval);
+cJSON *eval_state_json(const struct eval_state *state);
 
 #endif

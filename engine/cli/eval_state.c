@@ -88,7 +88,7 @@ static AT_CHECKED score(struct eval_state *s, struct at_run *run, uint64_t seed)
     TRY(at_arena_alloc(&s->arena, &s->lines, n, sizeof *s->lines));
     for (uint32_t k = 0; k < 2; k++)
         TRY(at_arena_alloc(&s->arena, &s->side[k], n, sizeof *s->side[k]));
-    TRY(at_engine_commit(&run->engine));
+    TRY(at_engine_set_scale(&run->engine, s->scale));
     TRY(score_rows(s, run));
     TRY(sum_up(s, seed));
 done:
@@ -98,14 +98,15 @@ done:
 /* ---- replies ---- */
 
 struct replies {
-    struct eval_state *state;
+    struct eval_state *state; /* the one that replies */
     const struct eval_params *params;
     struct at_run *run;
     struct cli_prompts prompts; /* of the held-out rows, then of the rules */
     struct at_generator *generator;
-    struct at_rule **rules;               /* (state->n_rules) */
+    struct at_rule **rules;               /* (n_rules) */
     double *rouge_l, *words, *repetition; /* (n) of the held-out rows' replies */
-    uint32_t n;
+    uint32_t n, n_rules;
+    struct at_arena arena;
 };
 
 /* The prompts as the trainer sees them. */
@@ -142,7 +143,7 @@ static AT_CHECKED open_generator(struct replies *r, const struct at_config *c)
                  .memory_limit_bytes = (uint64_t)c->device_memory_limit },
         .adapter_dirs = &r->state->adapter,
         .n_adapters = r->state->adapter != NULL,
-        .adapter_scale = 1,
+        .adapter_scale = r->state->scale,
     };
 
     for (size_t i = 0; i < r->prompts.n; i++)
@@ -193,21 +194,18 @@ done:
 static AT_CHECKED open_rules(struct replies *r)
 {
     enum at_status st = AT_OK;
-    struct eval_state *s = r->state;
 
     if (!r->params->rules)
         goto done;
     TRY(cli_prompts_read(&r->prompts, r->params->rules));
-    s->n_rules = (uint32_t)(r->prompts.n - r->n);
-    if (s->n_rules == 0)
+    if (r->prompts.n == r->n)
         FAIL(AT_DATA, "%s: holds no rule", r->params->rules);
-    TRY(at_arena_alloc(&s->arena, &s->passed, s->n_rules, sizeof *s->passed));
-    TRY(at_arena_alloc(&s->arena, &r->rules, s->n_rules, sizeof *r->rules));
-    for (uint32_t i = 0; i < s->n_rules; i++) {
-        const cJSON *row = r->prompts.items[r->n + i].row;
+    TRY(at_arena_alloc(&r->arena, &r->rules, r->prompts.n - r->n, sizeof *r->rules));
+    for (; r->n + r->n_rules < r->prompts.n; r->n_rules++) {
+        const cJSON *row = r->prompts.items[r->n + r->n_rules].row;
         char *name = NULL;
-        TRY(at_arena_printf(&s->arena, &name, "%s: rule %u", r->params->rules, i + 1));
-        TRY(at_rule_open(&r->rules[i], at_json_find(row, "rule"), name));
+        TRY(at_arena_printf(&r->arena, &name, "%s: rule %u", r->params->rules, r->n_rules + 1));
+        TRY(at_rule_open(&r->rules[r->n_rules], at_json_find(row, "rule"), name));
     }
 done:
     return st;
@@ -248,6 +246,9 @@ static AT_CHECKED judge_replies(struct replies *r)
                                   .reply = take_reply,
                                   .context = r };
 
+    TRY(at_arena_alloc(&s->arena, &s->texts, r->n, sizeof *s->texts));
+    TRY(at_arena_alloc(&s->arena, &s->passed, r->n_rules, sizeof *s->passed));
+    s->n_rules = r->n_rules;
     TRY(cli_prompts_ids(&prompts, &r->prompts));
     what.prompts = prompts;
     TRY(at_generate(r->generator, &what));
@@ -260,30 +261,36 @@ done:
     return st;
 }
 
-static AT_CHECKED write_replies(struct eval_state *s, struct at_run *run,
+static AT_CHECKED write_replies(struct eval_state *states, size_t n, struct at_run *run,
                                 const struct at_config *config, const struct eval_params *params)
 {
     enum at_status st = AT_OK;
     struct replies r = {
-        .state = s, .params = params, .run = run, .prompts = { .system = s->system }
+        .state = states, .params = params, .run = run, .prompts = { .system = states->system }
     };
+    const bool on = true;
 
     if (params->n_replies == 0 && !params->rules)
         goto done;
     TRY(cli_prompts_open(&r.prompts, &run->bundle));
     TRY(add_held_out(&r));
     TRY(open_rules(&r));
-    TRY(at_arena_alloc(&s->arena, &s->texts, r.n, sizeof *s->texts));
     TRY(at_alloc(&r.rouge_l, r.n, sizeof *r.rouge_l));
     TRY(at_alloc(&r.words, r.n, sizeof *r.words));
     TRY(at_alloc(&r.repetition, r.n, sizeof *r.repetition));
     TRY(open_generator(&r, config));
-    TRY(judge_replies(&r));
+    for (size_t i = 0; i < n; i++) {
+        r.state = &states[i];
+        if (i > 0)
+            TRY(at_generator_use(r.generator, &on, states[i].scale));
+        TRY(judge_replies(&r));
+    }
 done:
     at_generator_close(&r.generator);
-    for (uint32_t i = 0; r.rules && i < s->n_rules; i++)
+    for (uint32_t i = 0; i < r.n_rules; i++)
         at_rule_close(&r.rules[i]);
     cli_prompts_release(&r.prompts);
+    at_arena_release(&r.arena);
     at_free(&r.rouge_l);
     at_free(&r.words);
     at_free(&r.repetition);
@@ -292,10 +299,11 @@ done:
 
 /* ---- a state ---- */
 
-AT_CHECKED eval_measure(struct eval_state *s, struct at_config *config,
+AT_CHECKED eval_measure(struct eval_state *states, size_t n, struct at_config *config,
                         const struct eval_params *params)
 {
     enum at_status st = AT_OK;
+    const struct eval_state *s = states;
     struct at_run run = { .config = NULL };
     const double begin_s = at_now_s();
     char duration[32];
@@ -303,15 +311,17 @@ AT_CHECKED eval_measure(struct eval_state *s, struct at_config *config,
     config->adapter_name_or_path = s->adapter;
     config->system_prompt = s->system ? s->system : config->system_prompt;
     TRY(at_run_open_judge(&run, config));
-    TRY(score(s, &run, params->seed));
+    TRY(at_engine_commit(&run.engine));
+    for (size_t i = 0; i < n; i++)
+        TRY(score(&states[i], &run, params->seed));
     at_engine_close(&run.engine); /* the replies' one takes its place on the device */
-    TRY(write_replies(s, &run, config, params));
+    TRY(write_replies(states, n, &run, config, params));
     cli_duration(duration, at_now_s() - begin_s);
-    cli_note("measured %s: %u pairs, %u replies, %u rules in %s", s->name, s->n_pairs, s->n_replies,
-             s->n_rules, duration);
+    cli_note("measured %s%s: %u pairs, %u replies, %u rules in %s", n > 1 ? "strengths of " : "",
+             n > 1 ? s->adapter : s->name, s->n_pairs, s->n_replies, s->n_rules, duration);
 done:
     if (st != AT_OK)
-        at_context("%s", s->name);
+        at_context("%s", n > 1 ? s->adapter : s->name);
     at_run_close(&run);
     return st;
 }

@@ -46,7 +46,13 @@ static double tick_value(const struct range *r, int i)
     return fabs(value) < r->tick * 1e-6 ? 0 : value;
 }
 
-static void put_axes(struct at_buf *out, const struct range *x, const struct range *y)
+static const char *x_name(const struct chart *chart)
+{
+    return chart->by ? chart->by : "step";
+}
+
+static void put_axes(struct at_buf *out, const struct chart *chart, const struct range *x,
+                     const struct range *y)
 {
     const int nx = (int)floor((x->high - x->low) / x->tick + 1e-9);
     const int ny = (int)lround((y->high - y->low) / y->tick);
@@ -67,8 +73,8 @@ static void put_axes(struct at_buf *out, const struct range *x, const struct ran
     }
     at_buf_printf(out,
                   "<path class=\"axis\" d=\"M%d %dH%d\"/><text x=\"%d\" y=\"%d\" "
-                  "text-anchor=\"middle\">step</text>\n",
-                  LEFT, BOTTOM, RIGHT, (LEFT + RIGHT) / 2, HEIGHT - 4);
+                  "text-anchor=\"middle\">%s</text>\n",
+                  LEFT, BOTTOM, RIGHT, (LEFT + RIGHT) / 2, HEIGHT - 4, x_name(chart));
 }
 
 /* Shapes tell series apart without colour. */
@@ -138,9 +144,9 @@ AT_CHECKED chart_write(struct at_buf *out, const struct chart *chart, const stru
             put_key(out, chart->look + k, &chart->series[k]);
     at_buf_printf(out,
                   "</figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s by "
-                  "step\">\n",
-                  WIDTH, HEIGHT, chart->title);
-    put_axes(out, &x, &y);
+                  "%s\">\n",
+                  WIDTH, HEIGHT, chart->title, x_name(chart));
+    put_axes(out, chart, &x, &y);
     for (size_t k = 0; k < CHART_SERIES; k++)
         if (curves[k].n > 0)
             put_series(out, &curves[k], chart->look + k, &x, &y);

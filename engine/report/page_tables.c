@@ -147,6 +147,109 @@ AT_CHECKED page_judged(struct page *p)
     return at_buf_status(out);
 }
 
+/* ---- dial ---- */
+
+/* A figure of the strengths over them; `part` NULL: the entry's own. */
+static AT_CHECKED put_dial_chart(struct at_buf *out, const cJSON *strengths,
+                                 const struct chart *chart, const char *part, const char *key)
+{
+    enum at_status st = AT_OK;
+    struct curve curves[CHART_SERIES] = { { .n = 0 } };
+    const cJSON *s = NULL;
+    struct curve_point *points = NULL;
+
+    TRY(at_alloc(&points, (size_t)cJSON_GetArraySize(strengths), sizeof *points));
+    curves[0].points = points;
+    cJSON_ArrayForEach(s, strengths)
+    {
+        const cJSON *value = at_json_find(part ? at_json_find(s, part) : s, key);
+        if (cJSON_IsNumber(value))
+            points[curves[0].n++] =
+                (struct curve_point){ number(s, "adapter_scale"),
+                                      (chart->scale > 0 ? chart->scale : 1) * value->valuedouble };
+    }
+    TRY(chart_write(out, chart, curves));
+done:
+    at_free(&points);
+    return st;
+}
+
+/* A cell, a dash where nothing was measured. */
+static void put_cell(struct at_buf *out, int digits, const cJSON *value, double scale)
+{
+    at_buf_puts(out, "<td class=\"n\">");
+    if (cJSON_IsNumber(value))
+        at_buf_printf(out, "%.*f", digits, scale * value->valuedouble);
+    else
+        at_buf_puts(out, "\xE2\x80\x93");
+    at_buf_puts(out, "</td>");
+}
+
+static void put_strength(struct at_buf *out, const cJSON *s, bool chosen)
+{
+    const cJSON *accuracy = at_json_find(s, "accuracy");
+    const cJSON *words = at_json_find(at_json_find(s, "replies"), "words");
+
+    at_buf_printf(out, "<tr><td>%s%g%s</td><td class=\"n\">%.1f [%.1f, %.1f]</td>",
+                  chosen ? "<b>" : "", number(s, "adapter_scale"), chosen ? ", chosen</b>" : "",
+                  100 * number(accuracy, "value"), 100 * number(accuracy, "low"),
+                  100 * number(accuracy, "high"));
+    put_cell(out, 4, at_json_find(s, "drift"), 1);
+    put_cell(out, 3, at_json_find(s, "perplexity"), 1);
+    put_cell(out, 1, at_json_find(words, "value"), 1);
+    put_cell(out, 1, at_json_find(at_json_find(s, "rules"), "value"), 100);
+    at_buf_puts(out, "<td>");
+    html_text(out, string(s, "not_chosen"));
+    at_buf_puts(out, "</td></tr>\n");
+}
+
+AT_CHECKED page_dial(struct page *p)
+{
+    static const struct chart accuracy = { .id = "dial-accuracy",
+                                           .title = "Chosen likelier",
+                                           .unit = "%",
+                                           .help = "of the pairs kept aside; higher is better",
+                                           .by = "strength",
+                                           .scale = 100,
+                                           .look = 1,
+                                           .series = { { .label = "held out" } } };
+    static const struct chart drift = { .id = "dial-drift",
+                                        .title = "Drift",
+                                        .unit = "nats a token",
+                                        .help =
+                                            "how far replies are from the base's; lower is safer",
+                                        .by = "strength",
+                                        .look = 1,
+                                        .series = { { .label = "held out" } } };
+    enum at_status st = AT_OK;
+    const cJSON *dial = p->report->dial, *strengths = at_json_find(dial, "strengths"), *s = NULL;
+    struct at_buf *out = &p->text;
+
+    if (!dial)
+        return AT_OK;
+    at_buf_puts(out,
+                "<section><h2>How strong it should act</h2>\n<p class=\"soft\">The same adapter "
+                "at several strengths (adapter_scale): 0 is the base, 1 what was "
+                "trained.</p>\n<div class=\"charts\">\n");
+    TRY(put_dial_chart(out, strengths, &accuracy, "accuracy", "value"));
+    TRY(put_dial_chart(out, strengths, &drift, NULL, "drift"));
+    at_buf_puts(out,
+                "</div>\n<div class=\"wide\"><table><tr><th>strength</th><th class=\"n\">chosen "
+                "likelier, %</th><th class=\"n\">drift</th><th class=\"n\">perplexity</th><th "
+                "class=\"n\">words a reply</th><th class=\"n\">rules kept, %</th><th>why "
+                "not</th></tr>\n");
+    cJSON_ArrayForEach(s, strengths)
+    {
+        put_strength(out, s,
+                     cJSON_IsNumber(at_json_find(dial, "chosen")) &&
+                         number(dial, "chosen") == number(s, "adapter_scale"));
+    }
+    at_buf_puts(out, "</table></div></section>\n");
+    TRY(at_buf_status(out));
+done:
+    return st;
+}
+
 /* ---- what was learnt ---- */
 
 static void put_learnt(struct at_buf *out, const char *title, const cJSON *list)

@@ -18,8 +18,9 @@ struct curve {
 };
 struct chart {
     const char *id, *title, *unit, *help;
-    double scale; /* of the metric; 0: 1 */
-    size_t look;  /* of the first series, whose lines are told apart by it; 0: training's */
+    const char *by; /* what x is; NULL: the step */
+    double scale;   /* of the metric; 0: 1 */
+    size_t look;    /* of the first series, whose lines are told apart by it; 0: training's */
     struct series {
         const char *metric, *label;
     } series[CHART_SERIES];
@@ -68,7 +69,7 @@ struct reply {
 struct at_report {
     struct at_arena arena;
     const char *dir;
-    cJSON *run, *result, *eval, *learnt; /* the last two: or NULL */
+    cJSON *run, *result, *eval, *dial, *learnt; /* the last three: or NULL */
     struct curves curves;
     struct pairs pairs;
     struct reply *replies; /* (n_replies) */
@@ -119,6 +120,7 @@ struct interval_bar {
 void intervals_write(struct at_buf *out, const struct interval_bar *bars, size_t n);
 /* Sections; each appends to page.text. */
 AT_CHECKED page_judged(struct page *page); /* eval.json */
+AT_CHECKED page_dial(struct page *page);   /* dial.json */
 AT_CHECKED page_replies(struct page *page);
 AT_CHECKED page_learnt(struct page *page);
 AT_CHECKED page_pairs(struct page *page);

@@ -566,6 +566,23 @@ done:
     return st;
 }
 
+AT_CHECKED at_engine_set_scale(struct at_engine *e, double scale)
+{
+    enum at_status st = AT_OK;
+
+    if (scale != 1 && e->model.config.value_head)
+        FAIL(AT_USAGE,
+             "adapter_scale is %g; a reward model's value head was trained for the adapter as it "
+             "is: leave adapter_scale out",
+             scale);
+    for (size_t i = 0; i < e->n_adapters; i++) {
+        TRY(at_adapter_check_scale(e->stack[i], i, scale));
+        TRY(at_adapter_set_scale(e->stack[i], scale));
+    }
+done:
+    return st;
+}
+
 AT_CHECKED at_engine_sync_reference(struct at_engine *e, float alpha)
 {
     at_adapter_mix_reference(e->stream, e->stack[e->n_adapters - 1], alpha);

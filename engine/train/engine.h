@@ -125,6 +125,10 @@ AT_CHECKED at_engine_rows(struct at_engine *engine, const struct at_row *const *
 /* Waits and sorts downloads into the results. */
 AT_CHECKED at_engine_finish(struct at_engine *engine);
 
+/* From the next rows on all adapters act `scale` times as strongly; the reference stays. AT_USAGE
+ * for one that has what no other scale than 1 is defined for. */
+AT_CHECKED at_engine_set_scale(struct at_engine *engine, double scale);
+
 /* The reference becomes (1 - alpha) of itself and alpha of the policy: of the trainable adapter, of
  * an engine planned with syncs_reference. Reference values computed before are stale. Waits. */
 AT_CHECKED at_engine_sync_reference(struct at_engine *engine, float alpha);

@@ -105,6 +105,46 @@ def check_verdicts(folder, adapter, held):
     assert "worse " in out.stdout and "chosen likelier" in out.stdout and "over max_drift" in out.stderr, out.stdout
 
 
+def check_dial(folder, adapter, held):
+    """Strength 0 is the base, 1 the adapter, between them what --adapter_scale gives eval, score and generate; the
+    curve lies beside the run and on its page."""
+    rules = write(folder / "short.jsonl", [{"prompt": "where is the tea", "rule": {"max_words": 1000}}])
+    flags = ["--n_replies", 2, "--max_new_tokens", 8, "--rules", rules]
+    out = run("dial", adapter, "--strengths", "1,0.5,2", "--max_longer", 9, "--json", *flags)
+    said = json.loads(out.stdout)
+    assert json.loads((adapter / "dial.json").read_text()) == said and said["rows"] == str(held), said["rows"]
+    assert [s["adapter_scale"] for s in said["strengths"]] == [0, 0.5, 1, 2]
+    assert said["chosen"] == 1 and "set --max_drift" in said["strengths"][3]["not_chosen"], said
+    assert f"attune export {adapter} --adapter_scale 1 --output" in out.stderr, out.stderr
+    judged = [judge(held, "--adapter", adapter, "--adapter_scale", scale, *flags)[0] for scale in (1, 0.5)]
+    for strength, state in ((1, judged[1]["states"][1]), (2, judged[0]["states"][1]), (0, judged[0]["states"][0])):
+        ours = dict(said["strengths"][strength])
+        for key in ("name", "adapter_scale", "against_base") + (() if strength else ("drift",)):
+            ours.pop(key, None)
+        theirs = {key: state[key] for key in state if key != "name"}
+        assert ours == theirs, f"strength {strength}\n{ours}\n{theirs}"
+    drifts = [s["drift"] for s in said["strengths"]]
+    assert drifts[0] == 0 and drifts == sorted(set(drifts)), drifts
+    half = run("score", "--method", "dpo", "--train_dataset", held, "--model_name_or_path", MODEL, "--adapter_name_or_path", adapter,
+               "--adapter_scale", "0.5", "--json").stdout.splitlines()
+    logp, tokens = (sum(json.loads(line)["chosen"][key] for line in half) for key in ("logp", "n_tokens"))
+    near(said["strengths"][1]["perplexity"], math.exp(-logp / tokens), "perplexity at 0.5")
+    limit = (drifts[1] + drifts[2]) / 2
+    out = run("dial", adapter, "--strengths", "0.5,1,2", "--max_drift", limit, "--n_replies", 0)
+    assert "<- chosen" in next(line for line in out.stdout.splitlines() if line.split()[0] == "0.5"), out.stdout
+    assert out.stdout.count("drift over max_drift") == 2, out.stdout
+    run("report", adapter)
+    page = (adapter / "report.html").read_text()
+    assert "How strong it should act" in page and 'id="dial-drift"' in page and "0.5, chosen" in page
+    said = run("dial", adapter, "--max_drift", 1e-9, "--strengths", "1", "--n_replies", 0, code=1).stderr
+    assert "no strength above 0 is within the budgets; at 1: drift over max_drift" in said, said
+    few = write(folder / "two.jsonl", map(json.loads, held.read_text().splitlines()[:2]))
+    assert "not enough evidence" in run("dial", adapter, "--rows", few, "--strengths", "1", "--n_replies", 0, code=3).stderr
+    run("dial", adapter, "--strengths", "1,x", code=2)
+    run("score", "--method", "dpo", "--train_dataset", held, "--model_name_or_path", MODEL, "--adapter_scale", 2, code=2)
+    run("eval", held, "--model_name_or_path", MODEL, "--baseline_prompt", "x", "--adapter_scale", 2, code=2)
+
+
 def check_replies(folder, adapter, held):
     """Replies, rules and the base with a prompt."""
     rules = write(folder / "rules.jsonl", [{"prompt": "where is the tea", "rule": {"max_words": 1000}},
@@ -131,6 +171,7 @@ def main():
         folder = pathlib.Path(folder)
         adapter, held = check_run(folder)
         check_verdicts(folder, adapter, held)
+        check_dial(folder, adapter, held)
         check_replies(folder, adapter, held)
         run("eval", held, "--model_name_or_path", MODEL, code=2)  # nothing to judge
         run("eval", "--model_name_or_path", MODEL, "--adapter", MODEL, code=2)  # no rows
