@@ -49,6 +49,10 @@ AT_CHECKED at_labels_show(cJSON **out, const struct at_labels *labels, uint32_t 
  * then it is not counted either. */
 AT_CHECKED at_labels_put(struct at_labels *labels, const cJSON *answer);
 
+/* What annotators say of pair i of the file: 1 where more chose the second reply than the first and
+ * than found both equal, 0 the first, 0.5 neither; NAN where nobody has decided. */
+double at_labels_outcome(const struct at_labels *labels, uint32_t i);
+
 struct at_labels_counts {
     uint32_t n_rows;      /* written */
     uint32_t n_edits;     /* of them pairs of an edit and what it was made of */

@@ -1,6 +1,8 @@
 /* Labels: decisions as pairs, and how far annotators agree. */
 #include "label_parts.h"
 
+#include <math.h>
+
 /* A pair with the winner as chosen; `edit`: with its text in place of the winner's last message,
  * and the winner as rejected. */
 static cJSON *decided_row(const struct label_pair *pair, enum at_label_choice winner,
@@ -52,6 +54,27 @@ static enum at_label_choice other_side(enum at_label_choice side)
     return side == AT_LABEL_FIRST ? AT_LABEL_SECOND : AT_LABEL_FIRST;
 }
 
+static void count_votes(uint32_t votes[AT_LABEL_CHOICES], const struct at_labels *l, uint32_t pair)
+{
+    for (uint32_t who = 0; who < l->n_annotators; who++)
+        if (l->decisions[who][pair].json)
+            votes[l->decisions[who][pair].choice]++;
+}
+
+double at_labels_outcome(const struct at_labels *l, uint32_t i)
+{
+    uint32_t votes[AT_LABEL_CHOICES] = { 0 };
+
+    AT_REQUIRE(i < l->n);
+    count_votes(votes, l, i);
+    const uint32_t first = votes[AT_LABEL_FIRST], second = votes[AT_LABEL_SECOND];
+    const uint32_t tie = votes[AT_LABEL_TIE];
+
+    if (first + second + tie == 0)
+        return NAN;
+    return second > first && second > tie ? 1 : first > second && first > tie ? 0 : 0.5;
+}
+
 static AT_CHECKED export_pair(struct at_labels_counts *c, const struct at_labels *l, uint32_t pair,
                               struct at_writer *writer, struct at_buf *text)
 {
@@ -59,9 +82,7 @@ static AT_CHECKED export_pair(struct at_labels_counts *c, const struct at_labels
     uint32_t votes[AT_LABEL_CHOICES] = { 0 };
     enum at_label_choice winner;
 
-    for (uint32_t who = 0; who < l->n_annotators; who++)
-        if (l->decisions[who][pair].json)
-            votes[l->decisions[who][pair].choice]++;
+    count_votes(votes, l, pair);
     winner = votes[AT_LABEL_FIRST] > votes[AT_LABEL_SECOND] ? AT_LABEL_FIRST : AT_LABEL_SECOND;
     if (votes[winner] == 0) {
         c->n_undecided++;

@@ -47,6 +47,7 @@ enum at_status cli_method(struct cli_args *args);
 enum at_status cli_run(struct cli_args *args);
 enum at_status cli_plan(struct cli_args *args);
 enum at_status cli_score(struct cli_args *args);
+enum at_status cli_compare(struct cli_args *args);
 enum at_status cli_dial(struct cli_args *args);
 enum at_status cli_eval(struct cli_args *args);
 enum at_status cli_report(struct cli_args *args);

@@ -72,54 +72,6 @@ done:
     return st;
 }
 
-/* Whether a value of run.json was given, and is not a default. */
-static bool was_given(const cJSON *entry)
-{
-    const char *from = cJSON_GetStringValue(at_json_find(entry, "from"));
-
-    return from && (strcmp(from, "file") == 0 || strcmp(from, "flag") == 0);
-}
-
-/* What the run was given, of what changes how its rows are read and its base is loaded. */
-static AT_CHECKED read_config(struct dial *d)
-{
-    static const char *const keys[] = { "bnb_4bit_quant_type",
-                                        "bnb_4bit_use_double_quant",
-                                        "chat_template_path",
-                                        "eos_token",
-                                        "load_in_4bit",
-                                        "load_in_8bit",
-                                        "max_length",
-                                        "model_name_or_path",
-                                        "preset",
-                                        "system_prompt",
-                                        "tokenizer" };
-    enum at_status st = AT_OK;
-    const enum at_method pairs = AT_DPO;
-    cJSON *run = NULL, *document = cJSON_CreateObject();
-    char *path = NULL;
-
-    TRY(at_path_join(&d->arena, &path, d->dir, "run.json"));
-    if (at_path_exists(path))
-        TRY(at_json_load(&run, path));
-    for (size_t i = 0; i < AT_COUNT(keys); i++) {
-        const cJSON *entry = at_json_find(at_json_find(run, "config"), keys[i]);
-        if (was_given(entry))
-            cJSON_AddItemToObject(document, keys[i],
-                                  cJSON_Duplicate(at_json_find(entry, "value"), true));
-    }
-    TRY(at_config_read(&d->config, document, NULL, d->args->keys, d->args->n_keys, &pairs));
-    if (!d->config.model_name_or_path)
-        FAIL(AT_USAGE,
-             "%s names no model; give the one that it was trained on: "
-             "--model_name_or_path MODEL",
-             path);
-done:
-    cJSON_Delete(document);
-    at_json_free(&run);
-    return st;
-}
-
 static AT_CHECKED find_rows(struct dial *d)
 {
     enum at_status st = AT_OK;
@@ -165,7 +117,6 @@ done:
 static AT_CHECKED open_dial(struct dial *d)
 {
     enum at_status st = AT_OK;
-    struct at_config *c = &d->config;
 
     if (d->args->n_positional == 0)
         FAIL(AT_USAGE, "the folder of a run is missing: attune dial DIR");
@@ -173,16 +124,10 @@ static AT_CHECKED open_dial(struct dial *d)
     if (!at_path_is_dir(d->dir))
         FAIL(AT_NOT_FOUND, "%s is no folder; name the output_dir of a run", d->dir);
     TRY(read_strengths(d));
-    TRY(read_config(d));
+    TRY(eval_config_of_run(&d->config, d->dir, d->args->keys, d->args->n_keys));
     TRY(find_rows(d));
     TRY(read_params(d));
-    c->train_dataset = (struct at_strings){ .items = &d->rows, .n = 1 };
-    c->eval_dataset.n = 0;
-    c->eval_split = 0;
-    c->eval_strategy = "no";
-    c->ref_model_name_or_path = NULL;
-    c->use_peft = true;
-    c->adapter_start = "continue";
+    eval_take_rows(&d->config, &d->rows);
     for (size_t i = 0; i < d->n; i++) {
         char *name = NULL;
         TRY(at_arena_printf(&d->arena, &name, "%g", d->scales[i]));

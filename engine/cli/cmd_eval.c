@@ -131,14 +131,7 @@ static AT_CHECKED read_config(struct judging *j)
     TRY(list_states(j));
     TRY(find_rows(j));
     TRY(read_params(j));
-    c->run_method = AT_DPO;
-    c->train_dataset = (struct at_strings){ .items = &j->rows, .n = 1 };
-    c->eval_dataset.n = 0;
-    c->eval_split = 0;
-    c->eval_strategy = "no";
-    c->ref_model_name_or_path = NULL;
-    c->use_peft = true;
-    c->adapter_start = "continue";
+    eval_take_rows(c, &j->rows);
 done:
     return st;
 }

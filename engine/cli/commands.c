@@ -65,6 +65,23 @@ static const struct cli_flag eval_flags[] = {
     { "rules", "FILE.jsonl", "prompts with a \"rule\" that replies must keep" },
     COMMON,
 };
+static const struct cli_flag compare_flags[] = {
+    { "adapter", "DIR", "PEFT folder whose replies are judged" },
+    { "adapter_scale", "X", "multiplies its strength (default 1); plain LoRA only" },
+    { "against", "DIR", "adapter that it is compared with (default: the base alone)" },
+    { "better", "TEXT", "judge model: \"Which answer is TEXT?\"" },
+    { "json", NULL, "one JSON object on stdout" },
+    { "judge", "logp|model|people|reward|rules", "who judges (default logp)" },
+    { "judge_model", "MODEL", "the model that is asked, both ways round" },
+    { "log", "FILE", "people's decisions (default: beside the replies, as attune label has it)" },
+    { "max_new_tokens", "N", "length of a reply at most (default 96)" },
+    { "n_replies", "N", "held-out prompts to reply to (default 64)" },
+    { "replies", "FILE.jsonl",
+      "where replies are kept, and read again (default DIR/compare.jsonl)" },
+    { "reward_model", "DIR", "the output_dir of attune reward, or a whole reward model" },
+    { "rules", "FILE.jsonl", "judge rules: prompts with a \"rule\" that replies must keep" },
+    COMMON,
+};
 static const struct cli_flag dial_flags[] = {
     { "json", NULL, "what DIR/dial.json holds, on stdout" },
     { "max_longer", "X", "words a reply may have, in the base's (default 1.5, and 1 / 1.5)" },
@@ -229,6 +246,24 @@ static const struct cli_command commands[] = {
       FLAGS(chat_flags),
       .n_positional = 1,
       .run = cli_chat },
+    { .name = "compare",
+      .usage = "[ROWS.jsonl] --adapter DIR [--against DIR] [--judge JUDGE] [--key value ...]",
+      .help = "whose replies are better, blind: win rate with interval",
+      .detail =
+          "Both reply to the same held-out prompts (ROWS.jsonl, or what the run held out). Judges: "
+          "logp (who sets the\nchosen reply further above the rejected one), rules, reward (a "
+          "reward "
+          "model), model (a language model asked\nboth ways round; what it takes back is a tie), "
+          "people (replies go to DIR/compare.jsonl; decide with\n`attune label DIR/compare.jsonl`, "
+          "then "
+          "the same command again). Win rates of replies are also given at\nequal length. Exit "
+          "code: 0 "
+          "better, 1 worse, 3 not enough evidence.\nExample: attune compare --adapter out --judge "
+          "model --judge_model judge.gguf\n",
+      FLAGS(compare_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_compare },
     { .name = "completions",
       .usage = "bash|fish|zsh",
       .help = "what a shell completes commands, flags and their words with",
@@ -489,8 +524,7 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "compare", "data coverage", "grpo",  "monitor", "online_dpo",
-    "rloo",    "sign",          "sweep", "tpo",     "verify",
+    "data coverage", "grpo", "monitor", "online_dpo", "rloo", "sign", "sweep", "tpo", "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

@@ -38,6 +38,13 @@ struct eval_state {
     uint32_t n_rules, n_passed;
     bool *passed; /* (n_rules) */
 };
+/* The configuration that the run in a folder was given, of what changes how rows are read and the
+ * base is loaded, then the flags. AT_USAGE where neither names a model. */
+AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const struct at_flag *flags,
+                              size_t n_flags);
+/* The rows are those of one file, read as DPO's whatever trained, and nothing is trained. `rows`
+ * must stay. */
+void eval_take_rows(struct at_config *config, const char *const *rows);
 /* Computes n of them that differ in name and scale alone, with one load of the model; `config`
  * names model, device and rows and is changed. Notes go to stderr. */
 AT_CHECKED eval_measure(struct eval_state *states, size_t n, struct at_config *config,

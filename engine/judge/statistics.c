@@ -6,7 +6,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { RESAMPLES = 10000 };
+enum { RESAMPLES = 10000, CONTROLLED_RESAMPLES = 1000, NEWTON_STEPS = 25 };
+static const double ridge = 0.1;
 
 static int compare(const void *left, const void *right)
 {
@@ -82,4 +83,63 @@ double at_pairs_needed(const double *differences, uint32_t n)
     if (n < 2 || mean == 0)
         return 0;
     return ceil(fmax(6 / fabs(mean), z * z * squares / (n - 1) / (mean * mean)));
+}
+
+/* ---- at equal length ---- */
+
+/* The intercept of the regression, by Newton's method: the objective is strictly concave. */
+static double intercept(const double *y, const double *x, uint32_t n)
+{
+    double a = 0, b = 0;
+
+    for (int step = 0; step < NEWTON_STEPS; step++) {
+        double ga = -ridge * a, gb = -ridge * b, haa = ridge, hab = 0, hbb = ridge;
+        for (uint32_t i = 0; i < n; i++) {
+            const double p = 1 / (1 + exp(-(a + b * x[i]))), w = p * (1 - p);
+            ga += y[i] - p;
+            gb += (y[i] - p) * x[i];
+            haa += w;
+            hab += w * x[i];
+            hbb += w * x[i] * x[i];
+        }
+        const double det = haa * hbb - hab * hab;
+        a += fmax(-2, fmin(2, (hbb * ga - hab * gb) / det)); /* far steps overshoot */
+        b += fmax(-2, fmin(2, (haa * gb - hab * ga) / det));
+    }
+    return a;
+}
+
+AT_CHECKED at_length_controlled(struct at_estimate *out, const double *outcomes,
+                                const double *longer, uint32_t n, uint64_t seed)
+{
+    enum at_status st = AT_OK;
+    double *x = NULL, *y = NULL, *drawn = NULL, *shares = NULL, squares = 0;
+
+    TRY(at_alloc(&x, n, sizeof *x));
+    TRY(at_alloc(&y, n, sizeof *y));
+    TRY(at_alloc(&drawn, n, sizeof *drawn));
+    TRY(at_alloc(&shares, CONTROLLED_RESAMPLES, sizeof *shares));
+    for (uint32_t i = 0; i < n; i++)
+        squares += longer[i] * longer[i] / n;
+    for (uint32_t i = 0; i < n; i++)
+        x[i] = squares > 0 ? longer[i] / sqrt(squares) : 0;
+    *out = (struct at_estimate){ .value = 1 / (1 + exp(-intercept(outcomes, x, n))), .n = n };
+    for (uint32_t k = 0; k < CONTROLLED_RESAMPLES; k++) {
+        struct at_rng rng = at_rng_make(seed, AT_RNG_BOOTSTRAP, k, 1);
+        for (uint32_t i = 0; i < n; i++) {
+            const uint32_t from = at_rng_below(&rng, n);
+            y[i] = outcomes[from];
+            drawn[i] = x[from];
+        }
+        shares[k] = 1 / (1 + exp(-intercept(y, drawn, n)));
+    }
+    qsort(shares, CONTROLLED_RESAMPLES, sizeof *shares, compare);
+    out->low = quantile(shares, CONTROLLED_RESAMPLES, 0.025);
+    out->high = quantile(shares, CONTROLLED_RESAMPLES, 0.975);
+done:
+    at_free(&x);
+    at_free(&y);
+    at_free(&drawn);
+    at_free(&shares);
+    return st;
 }

@@ -23,5 +23,11 @@ double at_sign_test(uint32_t wins, uint32_t losses);
  * deviation of what was seen, and the sign test have six changes, the fewest that it needs; 0: no
  * number of pairs shows what is not there. */
 double at_pairs_needed(const double *differences, uint32_t n);
+/* The share of wins at equal length: a logistic regression of outcomes (1 won, 0.5 equal, 0 lost)
+ * on how much longer the winner's reply is, in root mean squares, read where that is 0 (as
+ * AlpacaEval 2: Dubois et al. 2024, arXiv 2404.04475), both coefficients held by a ridge of 0.1.
+ * The interval is a percentile bootstrap of 1,000 resamples. */
+AT_CHECKED at_length_controlled(struct at_estimate *out, const double *outcomes,
+                                const double *longer, uint32_t n, uint64_t seed);
 
 #endif

@@ -234,11 +234,31 @@ static void rules_that_cannot_be_checked_are_refused(void **state)
     }
 }
 
+/* scipy.optimize.minimize() of the same objective; wins that go with length alone are none. */
+static void win_rate_at_equal_length_is_scipys(void **state)
+{
+    static const double y[] = { 1, 1, 1, 0, 1, 0.5, 1, 0, 1, 1, 0, 1 };
+    static const double x[] = { 9, 4, 12, -3, 7, 0, 5, -6, 8, 2, -4, 10 };
+    static const double wins[] = { 1, 1, 1 }, none[] = { 0, 0, 0 };
+    struct at_estimate e, again;
+
+    (void)state;
+    OK(at_length_controlled(&e, y, x, AT_COUNT(y), 1));
+    assert_true(fabs(e.value - 0.5400145361228267) < 1e-7);
+    assert_true(e.low < e.value && e.value < e.high && e.low > 0.2 && e.high < 0.9 && e.n == 12);
+    OK(at_length_controlled(&again, y, x, AT_COUNT(y), 1));
+    assert_memory_equal(&e, &again, sizeof e);
+    OK(at_length_controlled(&e, wins, none, 3, 1)); /* nothing to control for: the ridge alone */
+    assert_true(e.value > 0.9 && e.value < 1 && fabs(e.low - e.value) < 1e-12 &&
+                fabs(e.high - e.value) < 1e-12);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bleu_and_rouge_l_are_sacrebleus_and_rouge_scores),
         cmocka_unit_test(sign_test_is_scipys),
+        cmocka_unit_test(win_rate_at_equal_length_is_scipys),
         cmocka_unit_test(bootstrap_is_scipys_but_for_its_numbers),
         cmocka_unit_test(bootstrap_of_nothing_and_of_one_value),
         cmocka_unit_test(pairs_needed_follow_the_deviation),

@@ -1,0 +1,431 @@
+#include "compare.h"
+
+#include "eval.h"
+#include "lines.h"
+#include "record.h"
+#include "report.h"
+
+#include <math.h>
+#include <string.h>
+
+struct comparing {
+    struct compare c;
+    struct at_config config;
+    const char *judge, *rows;
+    struct eval_params params;
+    struct eval_state states[2]; /* before, after */
+    struct at_estimate win_rate, controlled;
+    bool has_controlled;
+    uint32_t wins, losses, ties, n;
+    double p;
+    enum eval_verdict verdict;
+};
+
+/* ---- what is compared ---- */
+
+static const struct {
+    const char *name;
+    bool replies; /* it reads them */
+    AT_CHECKED (*judge)(struct compare *c);
+} judges[] = {
+    { "logp", false, NULL },
+    { "model", true, compare_by_model },
+    { "people", true, compare_by_people },
+    { "reward", true, compare_by_reward },
+    { "rules", false, NULL },
+};
+
+static size_t judge_index(const char *name)
+{
+    size_t i = 0;
+
+    while (i < AT_COUNT(judges) && strcmp(judges[i].name, name) != 0)
+        i++;
+    return i;
+}
+
+static AT_CHECKED read_flags(struct comparing *x)
+{
+    enum at_status st = AT_OK;
+    const struct cli_args *a = x->c.args;
+    const char *after = cli_flag_text(a, "adapter"), *before = cli_flag_text(a, "against");
+    struct eval_params *p = &x->params;
+
+    x->judge = cli_flag_text(a, "judge");
+    if (!x->judge)
+        x->judge = "logp";
+    if (judge_index(x->judge) == AT_COUNT(judges))
+        FAIL(AT_USAGE, "--judge %s: logp, model, people, reward or rules is expected", x->judge);
+    if (!after)
+        FAIL(AT_USAGE, "nothing to compare: name an adapter with --adapter DIR, and what it is "
+                       "compared with by --against DIR (default: the base)");
+    x->c.names[0] = before ? before : "base";
+    x->c.names[1] = after;
+    x->states[0] = (struct eval_state){ .name = x->c.names[0], .adapter = before, .scale = 1 };
+    x->states[1] = (struct eval_state){ .name = after, .adapter = after, .scale = 1 };
+    TRY(cli_flag_f64(&x->states[1].scale, a, "adapter_scale", -100, 100));
+    *p = (struct eval_params){
+        .n_replies = 64, .max_new_tokens = 96, .max_drift = NAN, .max_lost = 1
+    };
+    TRY(cli_flag_u32(&p->n_replies, a, "n_replies", 1, 1000000));
+    TRY(cli_flag_u32(&p->max_new_tokens, a, "max_new_tokens", 1, 1000000));
+    if (!judges[judge_index(x->judge)].replies)
+        p->n_replies = 0;
+    if (strcmp(x->judge, "rules") == 0) {
+        p->rules = cli_flag_text(a, "rules");
+        if (!p->rules)
+            FAIL(AT_USAGE, "--judge rules needs --rules FILE.jsonl: prompts with a \"rule\"");
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED find_files(struct comparing *x)
+{
+    enum at_status st = AT_OK;
+    const struct cli_args *a = x->c.args;
+    char *path = NULL;
+
+    if (a->n_positional > 0) {
+        x->rows = a->positional[0];
+    } else {
+        TRY(at_path_join(&x->c.arena, &path, x->c.names[1], AT_SPLIT_EVAL));
+        x->rows = path;
+    }
+    if (!at_path_exists(x->rows))
+        FAIL(
+            AT_NOT_FOUND,
+            "%s: no held-out pairs; a run with eval_split writes them there, or name a file as the "
+            "first argument",
+            x->rows);
+    if (x->params.n_replies == 0)
+        goto done;
+    x->c.replies_path = cli_flag_text(a, "replies");
+    if (!x->c.replies_path) {
+        TRY(at_path_join(&x->c.arena, &path, x->c.names[1], "compare.jsonl"));
+        x->c.replies_path = path;
+    }
+done:
+    return st;
+}
+
+/* ---- replies ---- */
+
+/* A reply as the prompt's kind has it: a text or a list of messages. */
+static cJSON *as_response(const cJSON *prompt, const char *text)
+{
+    cJSON *list = NULL, *message = NULL;
+
+    if (cJSON_IsString(prompt))
+        return cJSON_CreateString(text);
+    list = cJSON_CreateArray();
+    message = cJSON_CreateObject();
+    cJSON_AddStringToObject(message, "role", "assistant");
+    cJSON_AddStringToObject(message, "content", text);
+    cJSON_AddItemToArray(list, message);
+    return list;
+}
+
+static AT_CHECKED write_replies(struct comparing *x)
+{
+    enum at_status st = AT_OK;
+    struct at_buf text = { 0 };
+    struct at_row_text of_row;
+
+    for (uint32_t i = 0; i < x->states[0].n_replies; i++) {
+        cJSON *row = cJSON_CreateObject(), *prompt = cJSON_CreateArray(), *list = NULL;
+        cJSON *message = cJSON_CreateObject();
+        cJSON_AddItemToObject(row, "prompt", prompt);
+        cJSON_AddItemToArray(prompt, message);
+        list = cJSON_AddArrayToObject(row, "responses");
+        st = at_row_text_find(&of_row, &x->c.arena, x->rows, x->states[0].lines[i]);
+        cJSON_AddStringToObject(message, "role", "user");
+        cJSON_AddStringToObject(message, "content",
+                                st == AT_OK && of_row.prompt ? of_row.prompt : "");
+        for (int k = 0; k < 2; k++)
+            cJSON_AddItemToArray(list, as_response(prompt, x->states[k].texts[i]));
+        list = cJSON_AddArrayToObject(row, "models");
+        for (int k = 0; k < 2; k++)
+            cJSON_AddItemToArray(list, cJSON_CreateString(x->c.names[k]));
+        cJSON_AddNumberToObject(row, "line", x->states[0].lines[i]);
+        at_json_write(&text, row);
+        at_buf_puts(&text, "\n");
+        cJSON_Delete(row);
+        if (st == AT_OK && !of_row.prompt)
+            FAIL(AT_DATA, "%s:%u: the prompt's text is not found; rows as plain JSON Lines are",
+                 x->rows, x->states[0].lines[i]);
+        TRY(st);
+    }
+    TRY(at_buf_status(&text));
+    TRY(at_file_write_atomic(x->c.replies_path, text.data, text.n));
+done:
+    at_buf_release(&text);
+    return st;
+}
+
+static const char *last_content(const cJSON *value)
+{
+    const int n = cJSON_GetArraySize(value);
+
+    return cJSON_IsString(value)
+               ? value->valuestring
+               : cJSON_GetStringValue(at_json_find(cJSON_GetArrayItem(value, n - 1), "content"));
+}
+
+/* Takes the row over. */
+static AT_CHECKED take_reply(struct compare *c, cJSON *line, const char *name)
+{
+    enum at_status st = AT_OK;
+    const cJSON *responses = at_json_find(line, "responses"),
+                *models = at_json_find(line, "models");
+    struct compare_reply *r = NULL;
+
+    if (c->n_replies == c->capacity) {
+        const size_t capacity = c->capacity ? 2 * c->capacity : 64;
+        TRY(at_realloc(&c->replies, c->capacity, capacity, sizeof *c->replies));
+        c->capacity = capacity;
+    }
+    for (int k = 0; k < 2; k++) {
+        const char *model = cJSON_GetStringValue(cJSON_GetArrayItem(models, k));
+        if (!model || strcmp(model, c->names[k]) != 0)
+            FAIL(AT_DATA,
+                 "%s: replies of %s where those of %s are compared; remove the file, or name "
+                 "another one with --replies",
+                 name, model ? model : "an unknown model", c->names[k]);
+    }
+    r = &c->replies[c->n_replies++];
+    *r = (struct compare_reply){ .row = line };
+    line = NULL;
+    r->prompt = last_content(at_json_find(r->row, "prompt"));
+    for (int k = 0; k < 2; k++)
+        r->text[k] = last_content(cJSON_GetArrayItem(responses, k));
+    if (!r->prompt || !r->text[0] || !r->text[1])
+        FAIL(AT_DATA, "%s: a prompt and two responses are expected", name);
+done:
+    cJSON_Delete(line);
+    return st;
+}
+
+static AT_CHECKED read_replies(struct compare *c)
+{
+    enum at_status st = AT_OK;
+    struct at_lines lines = { .path = NULL };
+    struct at_line line;
+    cJSON *row = NULL;
+    char name[512];
+    bool found = false;
+
+    TRY(at_lines_open(&lines, c->replies_path));
+    for (;;) {
+        TRY(at_lines_next(&lines, &line, &found));
+        if (!found)
+            break;
+        snprintf(name, sizeof name, "%s:%u", line.path, line.number);
+        TRY(at_json_parse(&row, line.text, line.n, line.path, line.number));
+        TRY(take_reply(c, row, name));
+    }
+    if (c->n_replies == 0)
+        FAIL(AT_DATA, "%s holds no replies", c->replies_path);
+done:
+    at_lines_close(&lines);
+    return st;
+}
+
+/* Both states, on the same rows; or the replies that an earlier call has written. */
+static AT_CHECKED measure(struct comparing *x)
+{
+    enum at_status st = AT_OK;
+    const char *system = x->config.system_prompt;
+
+    if (x->c.replies_path && at_path_exists(x->c.replies_path)) {
+        cli_note("replies    %s, as an earlier call has written them", x->c.replies_path);
+    } else {
+        for (int k = 0; k < 2; k++) {
+            x->config.system_prompt = system;
+            TRY(eval_measure(&x->states[k], 1, &x->config, &x->params));
+        }
+        if (x->c.replies_path)
+            TRY(write_replies(x));
+    }
+    if (x->c.replies_path)
+        TRY(read_replies(&x->c));
+done:
+    return st;
+}
+
+/* ---- judging ---- */
+
+static double outcome_of(double before, double after)
+{
+    return after > before ? 1 : after < before ? 0 : 0.5;
+}
+
+/* Of pairs: which state sets the chosen reply further above the rejected one. */
+static AT_CHECKED judge_logps(struct comparing *x)
+{
+    enum at_status st = AT_OK;
+    const struct eval_state *b = &x->states[0], *a = &x->states[1];
+    struct eval_comparison ignored;
+
+    TRY(eval_compare(&ignored, b, a, &x->params)); /* the same rows */
+    x->c.n = b->n_pairs;
+    TRY(at_arena_alloc(&x->c.arena, &x->c.outcome, x->c.n, sizeof *x->c.outcome));
+    for (uint32_t i = 0; i < x->c.n; i++)
+        x->c.outcome[i] = outcome_of(b->side[0][i] - b->side[1][i], a->side[0][i] - a->side[1][i]);
+done:
+    return st;
+}
+
+static AT_CHECKED judge_rules(struct comparing *x)
+{
+    enum at_status st = AT_OK;
+
+    x->c.n = x->states[0].n_rules;
+    TRY(at_arena_alloc(&x->c.arena, &x->c.outcome, x->c.n, sizeof *x->c.outcome));
+    for (uint32_t i = 0; i < x->c.n; i++)
+        x->c.outcome[i] = outcome_of(x->states[0].passed[i], x->states[1].passed[i]);
+done:
+    return st;
+}
+
+static AT_CHECKED sum_up(struct comparing *x)
+{
+    enum at_status st = AT_OK;
+    double *decided = NULL, *longer = NULL;
+    bool clear = false;
+
+    TRY(at_alloc(&decided, x->c.n, sizeof *decided));
+    TRY(at_alloc(&longer, x->c.n, sizeof *longer));
+    for (uint32_t i = 0; i < x->c.n; i++) {
+        const double y = x->c.outcome[i];
+        if (isnan(y))
+            continue;
+        if (x->c.replies)
+            longer[x->n] = at_words(x->c.replies[i].text[1]) - at_words(x->c.replies[i].text[0]);
+        decided[x->n++] = y;
+        x->wins += y == 1;
+        x->losses += y == 0;
+        x->ties += y == 0.5;
+    }
+    if (x->n == 0)
+        FAIL(AT_NO_EVIDENCE, "nothing was decided");
+    TRY(at_bootstrap_mean(&x->win_rate, decided, x->n, x->params.seed));
+    x->has_controlled = x->c.replies != NULL;
+    if (x->has_controlled)
+        TRY(at_length_controlled(&x->controlled, decided, longer, x->n, x->params.seed));
+    x->p = at_sign_test(x->wins, x->losses);
+    clear = x->p < 0.05;
+    x->verdict = EVAL_OPEN;
+    if (clear && x->win_rate.high < 0.5)
+        x->verdict = EVAL_WORSE;
+    else if (clear && x->win_rate.low > 0.5 && (!x->has_controlled || x->controlled.value > 0.5))
+        x->verdict = EVAL_BETTER;
+done:
+    at_free(&decided);
+    at_free(&longer);
+    return st;
+}
+
+/* ---- output ---- */
+
+static cJSON *to_json(const struct comparing *x)
+{
+    cJSON *out = cJSON_CreateObject(), *list = NULL;
+
+    cJSON_AddStringToObject(out, "judge", x->judge);
+    cJSON_AddStringToObject(out, "before", x->c.names[0]);
+    cJSON_AddStringToObject(out, "after", x->c.names[1]);
+    cJSON_AddNumberToObject(out, "adapter_scale", x->states[1].scale);
+    cJSON_AddStringToObject(out, "verdict", eval_verdict_word(x->verdict));
+    cJSON_AddNumberToObject(out, "wins", x->wins);
+    cJSON_AddNumberToObject(out, "losses", x->losses);
+    cJSON_AddNumberToObject(out, "ties", x->ties);
+    cJSON_AddNumberToObject(out, "p", x->p);
+    eval_add_interval(out, "win_rate", x->win_rate);
+    if (x->has_controlled)
+        eval_add_interval(out, "length_controlled", x->controlled);
+    list = cJSON_AddArrayToObject(out, "outcomes");
+    for (uint32_t i = 0; i < x->c.n; i++)
+        cJSON_AddItemToArray(list, isnan(x->c.outcome[i]) ? cJSON_CreateNull()
+                                                          : cJSON_CreateNumber(x->c.outcome[i]));
+    return out;
+}
+
+static void print_text(const struct comparing *x)
+{
+    printf("%s against %s, judged by %s\n", x->c.names[1], x->c.names[0], x->judge);
+    printf("%-18s %5.1f %% [%.1f, %.1f] of %u: %u better, %u worse, %u equal\n", "wins",
+           100 * x->win_rate.value, 100 * x->win_rate.low, 100 * x->win_rate.high, x->n, x->wins,
+           x->losses, x->ties);
+    if (x->has_controlled)
+        printf("%-18s %5.1f %% [%.1f, %.1f]\n", "  at equal length", 100 * x->controlled.value,
+               100 * x->controlled.low, 100 * x->controlled.high);
+    printf("%-18s %s (p %.3g)\n", "verdict", eval_verdict_word(x->verdict), x->p);
+}
+
+static AT_CHECKED conclude(const struct comparing *x)
+{
+    const double rate = 100 * x->win_rate.value;
+
+    if (x->verdict == EVAL_WORSE)
+        return at_fail(AT_OVER_BUDGET, "worse: %s wins %.1f %% [%.1f, %.1f] against %s",
+                       x->c.names[1], rate, 100 * x->win_rate.low, 100 * x->win_rate.high,
+                       x->c.names[0]);
+    if (x->verdict == EVAL_OPEN)
+        return at_fail(AT_NO_EVIDENCE, "not enough evidence: %s wins %.1f %% [%.1f, %.1f]%s",
+                       x->c.names[1], rate, 100 * x->win_rate.low, 100 * x->win_rate.high,
+                       x->has_controlled && x->win_rate.low > 0.5
+                           ? ", but not at equal length: longer or shorter replies explain it"
+                           : "; compare more prompts");
+    cli_note("next       attune export %s --output tone.gguf", x->c.names[1]);
+    return AT_OK;
+}
+
+static AT_CHECKED write_out(struct comparing *x)
+{
+    enum at_status st = AT_OK;
+    cJSON *json = to_json(x);
+    char *path = NULL;
+
+    TRY(at_path_join(&x->c.arena, &path, x->c.names[1], "compare.json"));
+    TRY(at_json_save(path, json));
+    if (cli_flag_on(x->c.args, "json"))
+        TRY(cli_print_pretty(json));
+    else
+        print_text(x);
+done:
+    cJSON_Delete(json);
+    return st;
+}
+
+enum at_status cli_compare(struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    struct comparing x = { .c = { .args = args } };
+    size_t judge = 0;
+
+    TRY(read_flags(&x));
+    TRY(eval_config_of_run(&x.config, x.c.names[1], args->keys, args->n_keys));
+    x.params.seed = x.config.seed;
+    x.c.device = x.config.device;
+    TRY(find_files(&x));
+    eval_take_rows(&x.config, &x.rows);
+    TRY(measure(&x));
+    judge = judge_index(x.judge);
+    if (judges[judge].judge)
+        TRY(judges[judge].judge(&x.c));
+    else
+        TRY(x.params.rules ? judge_rules(&x) : judge_logps(&x));
+    TRY(sum_up(&x));
+    TRY(write_out(&x));
+    TRY(conclude(&x));
+done:
+    for (size_t i = 0; i < x.c.n_replies; i++)
+        at_json_free(&x.c.replies[i].row);
+    at_free(&x.c.replies);
+    for (int k = 0; k < 2; k++)
+        eval_release(&x.states[k]);
+    at_arena_release(&x.c.arena);
+    at_config_release(&x.config);
+    return st;
+}

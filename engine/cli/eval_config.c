@@ -1,0 +1,69 @@
+/* Configurations of what is judged. */
+#include "eval.h"
+
+#include "os.h"
+
+#include <string.h>
+
+void eval_take_rows(struct at_config *c, const char *const *rows)
+{
+    c->run_method = AT_DPO;
+    c->train_dataset = (struct at_strings){ .items = rows, .n = 1 };
+    c->eval_dataset.n = 0;
+    c->eval_split = 0;
+    c->eval_strategy = "no";
+    c->ref_model_name_or_path = NULL;
+    c->use_peft = true;
+    c->adapter_start = "continue";
+}
+
+/* Whether a value of run.json was given, and is not a default. */
+static bool was_given(const cJSON *entry)
+{
+    const char *from = cJSON_GetStringValue(at_json_find(entry, "from"));
+
+    return from && (strcmp(from, "file") == 0 || strcmp(from, "flag") == 0);
+}
+
+/* What the run was given, of what changes how its rows are read and its base is loaded. */
+AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const struct at_flag *flags,
+                              size_t n_flags)
+{
+    static const char *const keys[] = { "bnb_4bit_quant_type",
+                                        "bnb_4bit_use_double_quant",
+                                        "chat_template_path",
+                                        "eos_token",
+                                        "load_in_4bit",
+                                        "load_in_8bit",
+                                        "max_length",
+                                        "model_name_or_path",
+                                        "preset",
+                                        "system_prompt",
+                                        "tokenizer" };
+    enum at_status st = AT_OK;
+    const enum at_method pairs = AT_DPO;
+    cJSON *run = NULL, *document = cJSON_CreateObject();
+    struct at_arena arena = { 0 };
+    char *path = NULL;
+
+    TRY(at_path_join(&arena, &path, dir, "run.json"));
+    if (at_path_exists(path))
+        TRY(at_json_load(&run, path));
+    for (size_t i = 0; i < AT_COUNT(keys); i++) {
+        const cJSON *entry = at_json_find(at_json_find(run, "config"), keys[i]);
+        if (was_given(entry))
+            cJSON_AddItemToObject(document, keys[i],
+                                  cJSON_Duplicate(at_json_find(entry, "value"), true));
+    }
+    TRY(at_config_read(out, document, NULL, flags, n_flags, &pairs));
+    if (!out->model_name_or_path)
+        FAIL(AT_USAGE,
+             "%s names no model; give the one that it was trained on: "
+             "--model_name_or_path MODEL",
+             path);
+done:
+    cJSON_Delete(document);
+    at_json_free(&run);
+    at_arena_release(&arena);
+    return st;
+}

@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""attune compare: what every judge says is what score, eval and people say of the same rows; the exit code is the verdict.
+compare_test.py SOURCE_DIR BUILD_DIR
+"""
+import json
+import pathlib
+import tempfile
+
+import eval_test as e
+import label_test as label
+
+N = 12
+JUDGE = e.MODEL.parent / "tiny_qwen2"
+FEW = ["--n_replies", N, "--max_new_tokens", 6]
+
+
+def compare(adapter, *arguments, code=0):
+    out = e.run("compare", "--adapter", adapter, "--json", *arguments, code=code)
+    said = json.loads(out.stdout)
+    assert said["verdict"] == e.VERDICTS[code] and said == json.loads((adapter / "compare.json").read_text()), said["verdict"]
+    n = said["win_rate"]["n"]
+    assert said["wins"] + said["losses"] + said["ties"] == n
+    e.near(said["win_rate"]["value"], (said["wins"] + said["ties"] / 2) / n, "win rate")
+    return said, out.stderr
+
+
+def outcome(before, after):
+    return 1 if after > before else 0 if after < before else 0.5
+
+
+def check_logp(adapter):
+    said, text = compare(adapter)
+    base, tuned = e.scores(adapter / "split_eval.jsonl"), e.scores(adapter / "split_eval.jsonl", adapter)
+
+    def margin(row):
+        return row["chosen"]["logp"] / row["chosen"]["n_tokens"] - row["rejected"]["logp"] / row["rejected"]["n_tokens"]
+    assert said["outcomes"] == [outcome(margin(b), margin(a)) for b, a in zip(base, tuned, strict=True)], said["outcomes"]
+    assert "length_controlled" not in said and f"next       attune export {adapter}" in text
+    said, _ = compare(adapter, "--against", adapter, code=3)
+    assert set(said["outcomes"]) == {0.5} and said["win_rate"]["low"] == said["win_rate"]["high"] == 0.5
+
+
+def check_people(adapter):
+    """Blind: decided by who wrote the reply, which the page does not tell."""
+    text = e.run("compare", "--adapter", adapter, "--judge", "people", *FEW, code=3).stderr
+    replies = adapter / "compare.jsonl"
+    assert f"attune label {replies}" in text, text
+    rows = [json.loads(line) for line in replies.read_text().splitlines()]
+    assert len(rows) == N and all(row["models"] == ["base", str(adapter)] for row in rows)
+    held = [json.loads(line) for line in (adapter / "split_eval.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in rows] == [held[row["line"] - 1]["prompt"] for row in rows]
+    texts = [[r[-1]["content"] for r in row["responses"]] for row in rows]
+    prompts = e.write(replies.parent / "prompts.jsonl", [{"prompt": row["prompt"]} for row in rows])
+    for side, more in ((0, []), (1, ["--adapter", adapter])):
+        out = e.run("generate", e.MODEL, "--prompts", prompts, "--json", "--max_new_tokens", 6, *more).stdout.splitlines()
+        assert [json.loads(line)["text"] for line in out] == [t[side] for t in texts], f"replies of side {side}"
+    mine = {t[1] for t in texts} - {t[0] for t in texts}
+
+    def decide(who, wanted):
+        server = label.Server(replies, "--annotator", who)
+        label_all = server.ask("next")
+        while "finished" not in label_all:
+            a = label_all["a"][-1]["content"]
+            choice = "a" if (a in mine) == wanted else "b"
+            label_all = server.ask("label", {"place": label_all["place"], "choice": choice})
+        server.ask("finish", {})
+        server.end()
+    decide("ann", True)
+    said = json.loads(e.run("compare", "--adapter", adapter, "--judge", "people", "--json", code=0).stdout)
+    assert said["outcomes"] == [1] * N and said["length_controlled"]["n"] == N, said
+    assert 0.5 < said["length_controlled"]["value"] < 1, "held by the ridge"
+    decide("bob", False)
+    said, text = compare(adapter, "--judge", "people", code=3)
+    assert set(said["outcomes"]) == {0.5}, "annotators who are divided: ties"
+    return rows, texts
+
+
+def check_reward(folder, adapter, rows):
+    run = folder / "reward"
+    e.run("reward", "--model_name_or_path", e.MODEL, "--train_dataset", folder / "pairs.jsonl", "--output_dir", run, "--max_steps", 2,
+          "--learning_rate", 0.01, "--eval_split", 0, "--save_strategy", "no", "--quiet")
+    code = {"better": 0, "worse": 1, "open": 3}
+    out = label.subprocess.run([e.ATTUNE, "compare", "--adapter", adapter, "--judge", "reward", "--reward_model", run, "--json"],
+                               capture_output=True, text=True)
+    said = json.loads(out.stdout)
+    assert out.returncode == code[said["verdict"]], out.stderr
+    pairs = e.write(folder / "of_reward.jsonl", [{"prompt": row["prompt"], "chosen": row["responses"][1], "rejected": row["responses"][0]}
+                                                 for row in rows])
+    scored = e.run("score", "--method", "reward", "--train_dataset", pairs, "--model_name_or_path", e.MODEL,
+                   "--adapter_name_or_path", run, "--on_bad_row", "keep", "--json").stdout.splitlines()
+    want = [outcome(row["rejected"]["reward"], row["chosen"]["reward"]) for row in map(json.loads, scored)]
+    assert said["outcomes"] == want, f"{said['outcomes']}\n{want}"
+    assert not list(adapter.glob("*.reward")), "the rows of the reward model are gone"
+
+
+def check_model(folder, adapter, rows, texts):
+    """Each order's answer is the likelier first token of A and B."""
+    out = label.subprocess.run([e.ATTUNE, "compare", "--adapter", adapter, "--judge", "model", "--judge_model", JUDGE, "--better",
+                                "funny", "--json"], capture_output=True, text=True)
+    said = json.loads(out.stdout)
+    asked = []
+    for row, (before, after) in zip(rows, texts):
+        for a, b in ((before, after), (after, before)):
+            text = (f"Two assistants answered the same message. Which answer is funny?\n\nMessage:\n{row['prompt'][-1]['content']}\n\n"
+                    f"Answer A:\n{a}\n\nAnswer B:\n{b}\n\nReply with one letter, A or B.")
+            asked.append({"prompt": [e.message("user", text)], "chosen": [e.message("assistant", "A")],
+                          "rejected": [e.message("assistant", "B")]})
+    path = e.write(folder / "asked.jsonl", asked)
+    lines = e.run("score", "--method", "dpo", "--train_dataset", path, "--model_name_or_path", JUDGE, "--max_length", 0, "--tokens",
+                  "--json").stdout.splitlines()[:len(asked)]
+    leans = [row["chosen"]["tokens"]["logp"][0] - row["rejected"]["tokens"]["logp"][0] for row in map(json.loads, lines)]
+    want = [0 if x > 0 > y else 1 if x < 0 < y else 0.5 for x, y in zip(leans[::2], leans[1::2])]
+    assert said["outcomes"] == want, f"{said['outcomes']}\n{want}"
+    assert len(set(want)) > 1, "a judge who says no more than the place of a reply tests nothing"
+    assert f"both ways round of {sum(x != 0.5 for x in want)} of {N}" in out.stderr, out.stderr
+
+
+def check_rules(folder, adapter):
+    rules = e.write(folder / "rules.jsonl", [{"prompt": f"where is the {thing}", "rule": {"max_words": n}}
+                                             for n, thing in enumerate(["tea", "salt", "jam", "cup", "milk", "key"], 1)])
+    out = label.subprocess.run([e.ATTUNE, "compare", "--adapter", adapter, "--judge", "rules", "--rules", rules, "--max_new_tokens", "6",
+                                "--json"], capture_output=True, text=True)
+    said = json.loads(out.stdout)
+    judged = label.subprocess.run([e.ATTUNE, "eval", "--model_name_or_path", e.MODEL, "--adapter", adapter, "--n_replies", "0",
+                                   "--rules", rules, "--max_new_tokens", "6", "--json"], capture_output=True, text=True)
+    theirs = json.loads(judged.stdout)["comparisons"][0]
+    assert (said["wins"], said["losses"]) == (theirs["rules_gained"], theirs["rules_lost"]) and len(said["outcomes"]) == 6
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        rows, out = e.write(folder / "pairs.jsonl", e.pairs(40)), folder / "out"
+        e.run("dpo", "--model_name_or_path", e.MODEL, "--train_dataset", rows, "--output_dir", out, "--num_train_epochs", 2,
+              "--learning_rate", 0.004, "--eval_split", 0.4, "--save_strategy", "no", "--quiet")
+        check_logp(out)
+        replies, texts = check_people(out)
+        check_reward(folder, out, replies)
+        check_model(folder, out, replies, texts)
+        check_rules(folder, out)
+        said = e.run("compare", "--adapter", out, "--against", out, "--judge", "people", code=65).stderr
+        assert "replies of base where those of" in said and "--replies" in said, said
+        for arguments, part in [([], "name an adapter"), (["--adapter", out, "--judge", "x"], "logp, model, people, reward or rules"),
+                                (["--adapter", out, "--judge", "model"], "--judge_model MODEL"),
+                                (["--adapter", out, "--judge", "reward"], "--reward_model DIR"),
+                                (["--adapter", out, "--judge", "rules"], "--rules FILE")]:
+            said = e.run("compare", *arguments, code=2).stderr
+            assert part in said, said
+    print("compare: five judges say what score, eval and people say")
+
+
+if __name__ == "__main__":
+    main()
