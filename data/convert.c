@@ -75,11 +75,22 @@ static void change_system(struct job *job, cJSON *row)
     job->counts->n_system += changed;
 }
 
+static const char *kind_of(const cJSON *row)
+{
+    if (at_json_find(row, "chosen") || at_json_find(row, "rejected"))
+        return "pairs";
+    return at_json_find(row, "label") ? "labelled" : "sft";
+}
+
 /* A row in TRL's keys goes out. */
 static AT_CHECKED put_row(struct job *job, cJSON *row, const char *path, uint32_t line)
 {
     enum at_status st = AT_OK;
 
+    if (job->params->only && strcmp(kind_of(row), job->params->only) != 0) {
+        job->counts->n_left++;
+        goto done;
+    }
     if (job->params->drops_system)
         change_system(job, row);
     st = at_form_give(job->form, row);
@@ -126,6 +137,11 @@ static AT_CHECKED convert_lines(struct job *job, const char *path)
         if (!cJSON_IsObject(row))
             FAIL(AT_DATA, "%s:%u: a JSON object is expected; the file holds one a line", path,
                  line.number);
+        if (job->from && job->from->some_lines && !job->from->is(row)) {
+            job->counts->n_left++;
+            at_json_free(&row);
+            continue;
+        }
         st = take(job, &form, row);
         if (st == AT_DATA)
             at_context("%s:%u", path, line.number);
@@ -333,6 +349,9 @@ AT_CHECKED at_convert(struct at_convert_counts *out, const struct at_convert_par
     if (params->from_form && !job.from)
         FAIL(AT_USAGE, "form \"%s\": one of %s is expected", params->from_form,
              at_form_names(false));
+    if (params->only && strcmp(params->only, "pairs") != 0 &&
+        strcmp(params->only, "labelled") != 0 && strcmp(params->only, "sft") != 0)
+        FAIL(AT_USAGE, "--only %s: pairs, labelled or sft is expected", params->only);
     if (at_path_exists(params->to))
         FAIL(AT_CANNOT_WRITE,
              "%s exists, and nothing is overwritten; remove it or name another file", params->to);
@@ -346,6 +365,9 @@ AT_CHECKED at_convert(struct at_convert_counts *out, const struct at_convert_par
         else
             TRY(convert_lines(&job, path));
     }
+    if (out->n_rows == 0 && out->n_left > 0)
+        FAIL(AT_DATA, "%s: nothing to write; all %llu lines would be left out", params->from[0],
+             (unsigned long long)out->n_left);
     if (out->n_rows == 0)
         FAIL(AT_DATA, "%s: the data set has no rows", params->from[0]);
     TRY(at_writer_commit(job.writer));

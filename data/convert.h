@@ -17,7 +17,8 @@ struct at_convert_params {
     const char *form;                /* NULL: "trl" */
     const struct at_column *columns; /* of tables; others keep their names */
     size_t n_columns;
-    bool plain; /* of tables: texts stay texts instead of one message each */
+    const char *only; /* "pairs", "labelled", "sft": rows of this kind alone; or NULL */
+    bool plain;       /* of tables: texts stay texts instead of one message each */
     /* Of conversations: system messages go, so that replies that a long one made are trained
      * without it (prompt distillation: Askell et al. 2021, arXiv 2112.00861, section 2.1), and this
      * one takes their place, where it is not NULL. Each conversation gets it. */
@@ -26,6 +27,7 @@ struct at_convert_params {
 };
 struct at_convert_counts {
     uint64_t n_rows, n_system; /* rows; of them those whose system message was changed */
+    uint64_t n_left;           /* lines left out: of another kind, or without feedback */
     const char *forms[8];      /* that were read, of the first file first; NULL behind the last */
 };
 /* Writes one JSON object a line, in the order of the files. Wrong rows are AT_DATA with their

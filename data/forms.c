@@ -117,8 +117,8 @@ const struct at_form at_form_trl = {
 /* ---- the table ---- */
 
 static const struct at_form *const forms[] = {
-    &at_form_alpaca,  &at_form_hh_rlhf,  &at_form_openai, &at_form_openpipe,      &at_form_orca,
-    &at_form_ratings, &at_form_sharegpt, &at_form_trl,    &at_form_ultrafeedback,
+    &at_form_alpaca, &at_form_feedback, &at_form_hh_rlhf,  &at_form_openai, &at_form_openpipe,
+    &at_form_orca,   &at_form_ratings,  &at_form_sharegpt, &at_form_trl,    &at_form_ultrafeedback,
 };
 
 const struct at_form *at_form_get(size_t i)
@@ -230,7 +230,7 @@ AT_CHECKED at_form_take(const struct at_form **form, cJSON *row)
     if (is_complete(row))
         goto done;
     for (size_t i = 0; cJSON_IsObject(row) && i < AT_COUNT(forms); i++)
-        if (forms[i] != &at_form_trl && forms[i]->is(row)) {
+        if (forms[i] != &at_form_trl && !forms[i]->some_lines && forms[i]->is(row)) {
             *form = forms[i];
             TRY(forms[i]->take(row));
             break;

@@ -9,6 +9,8 @@ struct at_form {
     const char *name;
     const char *what;    /* its keys, for people */
     bool whole_messages; /* messages are written as they are, with all their keys */
+    bool some_lines; /* a line may have nothing to train on: it is left out when not `is`; the form
+                        is read only where it is named */
     bool (*is)(const cJSON *row);
     AT_CHECKED (*take)(cJSON *row);
     AT_CHECKED (*give)(cJSON *row); /* NULL: it is only read */

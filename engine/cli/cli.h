@@ -64,6 +64,7 @@ enum at_status cli_data_show(struct cli_args *args);
 enum at_status cli_data_split(struct cli_args *args);
 enum at_status cli_data_stats(struct cli_args *args);
 enum at_status cli_label(struct cli_args *args);
+enum at_status cli_monitor(struct cli_args *args);
 enum at_status cli_inspect(struct cli_args *args);
 enum at_status cli_devices(struct cli_args *args);
 enum at_status cli_config_import(struct cli_args *args);

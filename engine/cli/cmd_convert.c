@@ -67,6 +67,7 @@ enum at_status cli_data_convert(struct cli_args *args)
                                    .to = cli_flag_text(args, "output"),
                                    .from_form = cli_flag_text(args, "from"),
                                    .form = cli_flag_text(args, "to"),
+                                   .only = cli_flag_text(args, "only"),
                                    .plain = cli_flag_on(args, "plain") };
 
     if (p.n_from == 0 || !p.to)
@@ -84,6 +85,9 @@ enum at_status cli_data_convert(struct cli_args *args)
     if (p.drops_system)
         cli_note("%llu of them have another system message now, or none",
                  (unsigned long long)counts.n_system);
+    if (counts.n_left > 0)
+        cli_note("%llu lines were left out: %s", (unsigned long long)counts.n_left,
+                 p.only ? "another kind, or nothing to train on" : "neither edit nor thumb");
     cli_note("next       attune data lint %s", p.to);
 done:
     at_buf_release(&forms);

@@ -33,6 +33,7 @@ static const struct cli_flag score_flags[] = {
 static const struct cli_flag data_convert_flags[] = {
     { "columns", "KEY=NAME,...", "what columns of a table are: prompt=Question,chosen=Reply" },
     { "from", "FORM", "the rows' form, when their keys do not tell" },
+    { "only", "pairs|labelled|sft", "rows of this kind; others are left out and counted" },
     { "output", "FILE", "where to write, one JSON object a line" },
     { "plain", NULL, "texts of tables stay texts; else each becomes a message" },
     { "system", "keep|drop|replace=FILE", "what becomes of system messages (default keep)" },
@@ -209,6 +210,13 @@ static const struct cli_flag bench_flags[] = {
     COMMON,
 };
 
+static const struct cli_flag monitor_flags[] = {
+    { "against", "FILE.json", "figures to compare with; may be given several times" },
+    { "json", NULL, "one JSON object on stdout" },
+    { "rule", "FILE.json",
+      "a rule that every reply must keep, such as {\"max_words\": 80}; several may be given" },
+    COMMON,
+};
 static const struct cli_flag report_flags[] = {
     { "eval", "FILE", "what `attune eval --json` printed (default DIR/eval.json, if any)" },
     { "json", NULL, "the same facts as one JSON object on stdout" },
@@ -294,14 +302,15 @@ static const struct cli_command commands[] = {
       .config = true,
       .run = cli_method },
     { .name = "data convert",
-      .usage = "FILE ... --output FILE [--to FORM] [--from FORM] [--columns KEY=NAME,...] "
-               "[--plain] [--system HOW]",
+      .usage = "FILE ... --output FILE [--to FORM] [--from FORM] [--only KIND] "
+               "[--columns KEY=NAME,...] [--plain] [--system HOW]",
       .help = "rows of another tool or a table as rows to train with, and back",
       .detail =
           "Reads JSON Lines, .csv and .tsv, packed with gzip or Zstandard or not. Forms: "
-          "alpaca,\nhh-rlhf, openai (Azure, Fireworks, Together), openpipe, orca, ratings "
-          "(distilabel), sharegpt,\ntrl, ultrafeedback; all but orca and ratings are written, "
-          "too.\n",
+          "alpaca,\nfeedback (only with --from), hh-rlhf, openai (Azure, Fireworks, Together), "
+          "openpipe, orca,\nratings (distilabel), sharegpt, trl, ultrafeedback; all but feedback, "
+          "orca and ratings are written,\ntoo. Of feedback, edits become pairs and other thumbs "
+          "labelled rows.\n",
       FLAGS(data_convert_flags),
       .n_positional = 4,
       .run = cli_data_convert },
@@ -449,6 +458,20 @@ static const struct cli_command commands[] = {
       FLAGS(merge_flags),
       .n_positional = 4,
       .run = cli_merge },
+    { .name = "monitor",
+      .usage = "LOG.jsonl [--against FILE.json ...] [--rule FILE.json ...] [--json]",
+      .help = "what became of replies after release, beside the evaluation; drift is flagged",
+      .detail =
+          "LOG: a reply a line, {\"messages\"} or {\"prompt\", \"completion\"}, with what is known "
+          "of thumb,\nedit, flagged, escalated, completed, finish_reason, latency_s, "
+          "prompt_tokens,\n"
+          "completion_tokens. FILE: what `attune eval --json` printed, or this command of an "
+          "earlier\n"
+          "log. Exit code 1 when a figure drifted other than for the better: its difference has a\n"
+          "99.5 % interval without 0.\n",
+      FLAGS(monitor_flags),
+      .n_positional = 1,
+      .run = cli_monitor },
     { .name = "orpo",
       .usage = "[CONFIG] [--key value ...]",
       .help = "fine-tune and align at once, with pairs and no reference (ORPO)",
@@ -524,7 +547,7 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "data coverage", "grpo", "monitor", "online_dpo", "rloo", "sign", "sweep", "tpo", "verify",
+    "data coverage", "grpo", "online_dpo", "rloo", "sign", "sweep", "tpo", "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

@@ -83,8 +83,8 @@ help_answers_at_once_without_a_gpu() {
 usage_errors_are_2() {
     run 2 sfx
     says err 'did you mean `attune sft`'
-    run 2 monitor
-    says err 'monitor is not built in this version'
+    run 2 sign
+    says err 'sign is not built in this version'
     run 2 data coverage
     says err 'data coverage is not built'
     run 2 data
