@@ -136,6 +136,9 @@ bool cli_packed_text(char out[CLI_PACKED_BYTES], const struct at_run_data *data)
 void cli_describe_run(const struct at_run *run);
 /* Trains one configuration with progress and summary. */
 AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome);
+/* Serves label's page for a file of pairs until they are decided; --annotator, --log and --port may
+ * be flags of the command. */
+AT_CHECKED cli_label_page(struct cli_args *args, const char *path, bool review);
 /* The kernel table of a stream opened with `profile`, beside the device's peaks, which are measured
  * for it: on `file`, as JSON into `json`, where not NULL. */
 AT_CHECKED cli_kernel_table(FILE *file, cJSON *json, struct at_stream *stream);

@@ -123,8 +123,43 @@ static AT_CHECKED serve(struct cli_args *args, struct at_labels *labels,
     TRY(at_labels_agreement(&args->arena, &agreement, &n, labels));
     cli_note("decided    %u of %u pairs", at_labels_done(labels), at_labels_count(labels));
     tell_agreement(agreement, n);
-    cli_note("next       attune label %s --export pairs.jsonl", args->positional[0]);
+    cli_note("next       attune label %s --export pairs.jsonl", p->path);
 done:
+    return st;
+}
+
+/* Where the decisions go, and whose they are. */
+static AT_CHECKED read_who(struct at_labels_params *p, struct cli_args *args, const char *path)
+{
+    enum at_status st = AT_OK;
+    char *log = NULL;
+
+    p->path = path;
+    p->log = cli_flag_text(args, "log");
+    p->annotator = cli_flag_text(args, "annotator");
+    if (!p->log) {
+        TRY(at_arena_printf(&args->arena, &log, "%s.labels.jsonl", path));
+        p->log = log;
+    }
+    if (!p->annotator)
+        p->annotator = at_env("USER");
+    if (!p->annotator || !*p->annotator)
+        p->annotator = "me";
+done:
+    return st;
+}
+
+AT_CHECKED cli_label_page(struct cli_args *args, const char *path, bool review)
+{
+    enum at_status st = AT_OK;
+    struct at_labels *labels = NULL;
+    struct at_labels_params p = { .review = review, .seed = 42 };
+
+    TRY(read_who(&p, args, path));
+    TRY(at_labels_open(&labels, &p));
+    TRY(serve(args, labels, &p));
+done:
+    at_labels_close(&labels);
     return st;
 }
 
@@ -133,24 +168,12 @@ enum at_status cli_label(struct cli_args *args)
     enum at_status st = AT_OK;
     const char *out = cli_flag_text(args, "export");
     struct at_labels *labels = NULL;
-    struct at_labels_params p = { .log = cli_flag_text(args, "log"),
-                                  .annotator = cli_flag_text(args, "annotator"),
-                                  .review = cli_flag_on(args, "review"),
-                                  .reads = out };
+    struct at_labels_params p = { .review = cli_flag_on(args, "review"), .reads = out };
     uint32_t seed = 42;
-    char *log = NULL;
 
     if (args->n_positional == 0)
         FAIL(AT_USAGE, "usage: attune label %s", args->command->usage);
-    p.path = args->positional[0];
-    if (!p.log) {
-        TRY(at_arena_printf(&args->arena, &log, "%s.labels.jsonl", p.path));
-        p.log = log;
-    }
-    if (!p.annotator)
-        p.annotator = at_env("USER");
-    if (!p.annotator || !*p.annotator)
-        p.annotator = "me";
+    TRY(read_who(&p, args, args->positional[0]));
     TRY(cli_flag_u32(&seed, args, "seed", 0, UINT32_MAX));
     p.seed = seed;
     TRY(read_dimensions(&p, &args->arena, cli_flag_text(args, "dimensions")));

@@ -2,6 +2,7 @@
 
 #include "bundle.h"
 #include "lint.h"
+#include "lint_with.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -184,7 +185,7 @@ static AT_CHECKED verdict(const struct at_lint *lint, const struct cli_args *arg
     return AT_OK;
 }
 
-enum at_status cli_data_lint(struct cli_args *args)
+static AT_CHECKED lint_rows(struct cli_args *args)
 {
     enum at_status st = AT_OK;
     struct at_config config = { .file = NULL };
@@ -216,5 +217,26 @@ done:
     at_lint_release(&lint);
     at_bundle_close(&bundle);
     at_config_release(&config);
+    return st;
+}
+
+enum at_status cli_data_lint(struct cli_args *args)
+{
+    static const char *const of_rows[] = { "all", "strict" }, *const of_page[] = { "annotator",
+                                                                                   "port" };
+    enum at_status st = AT_OK;
+    const char *run = cli_flag_text(args, "with");
+
+    for (size_t i = 0; i < AT_COUNT(of_rows) && run; i++)
+        if (cli_flag_text(args, of_rows[i]))
+            FAIL(AT_USAGE, "--%s is about rows, --with about a run's pairs; two commands do both",
+                 of_rows[i]);
+    for (size_t i = 0; i < AT_COUNT(of_page) && !run; i++)
+        if (cli_flag_text(args, of_page[i]))
+            FAIL(AT_USAGE, "--%s is of the page that --with RUN opens", of_page[i]);
+    if (run && (args->n_positional > 0 || args->n_keys > 0))
+        FAIL(AT_USAGE, "--with %s knows the files of the run's pairs; name no other", run);
+    TRY(run ? cli_lint_with(args, run) : lint_rows(args));
+done:
     return st;
 }

@@ -42,8 +42,11 @@ static const struct cli_flag data_convert_flags[] = {
 };
 static const struct cli_flag data_lint_flags[] = {
     { "all", NULL, "every warning, not the first 20 of a kind" },
-    { "json", NULL, "one JSON object on stdout" },
+    { "annotator", "NAME", "with --with: who decides (default $USER)" },
+    { "json", NULL, "one JSON object on stdout; with --with no page" },
+    { "port", "N", "with --with: of the page (default 0: any that is free)" },
     { "strict", NULL, "warnings fail, too" },
+    { "with", "RUN", "instead: a page with the pairs that a run could not learn, to review" },
     COMMON,
 };
 static const struct cli_flag data_show_flags[] = {
@@ -315,10 +318,14 @@ static const struct cli_command commands[] = {
       .n_positional = 4,
       .run = cli_data_convert },
     { .name = "data lint",
-      .usage = "CONFIG|FILE.jsonl [--json] [--all] [--strict] [--key value ...]",
+      .usage =
+          "CONFIG|FILE.jsonl [--json] [--all] [--strict] [--key value ...] | --with RUN [--json]",
       .help = "what is wrong with a data set",
       .detail = "Exit code 65 when rows are bad. --eval_dataset FILE: held-out rows, for leakage;\n"
-                "--model_name_or_path MODEL: lengths and roles as this model has them.\n",
+                "--model_name_or_path MODEL: lengths and roles as this model has them.\n"
+                "--with RUN: held-out pairs never learnt, forgotten or learnt backwards, many of "
+                "which have a wrong\nlabel, are written to RUN/bad_pairs.jsonl and opened as by "
+                "`attune label --review`.\n",
       FLAGS(data_lint_flags),
       .n_positional = 1,
       .config = true,

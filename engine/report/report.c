@@ -330,28 +330,52 @@ static void add_curves(cJSON *out, const struct at_report *r)
         }
 }
 
-static void add_pairs(cJSON *out, const struct at_report *r)
+AT_CHECKED at_report_bad_pairs(struct at_arena *arena, struct at_bad_pair **out, uint32_t *n,
+                               uint32_t *n_judged, const struct at_report *r)
 {
+    enum at_status st = AT_OK;
     const struct pairs *p = &r->pairs;
+
+    *n = 0;
+    *n_judged = p->n_judged;
+    TRY(at_arena_alloc(arena, out, p->n_judged, sizeof **out));
+    for (uint32_t i = 0; i < p->n_judged; i++) {
+        const struct pair *pair = &p->items[p->worst[i]];
+        if (i >= (p->n_judged + 9) / 10 && pair->fate == PAIR_LEARNT)
+            break;
+        (*out)[(*n)++] = (struct at_bad_pair){ report_pair_file(r, pair->file), pair->line,
+                                               pair->last, pair_fate_names[pair->fate] };
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED add_pairs(cJSON *out, const struct at_report *r)
+{
+    enum at_status st = AT_OK;
+    const struct pairs *p = &r->pairs;
+    struct at_arena arena = { .last = NULL };
+    struct at_bad_pair *bad = NULL;
+    uint32_t n = 0, n_judged = 0;
     cJSON *part = cJSON_AddObjectToObject(out, "pairs"), *list = NULL;
 
+    TRY(at_report_bad_pairs(&arena, &bad, &n, &n_judged, r));
     cJSON_AddNumberToObject(part, "n", p->n_judged);
     for (int k = 0; k < PAIR_FATES; k++)
         cJSON_AddNumberToObject(part, pair_fate_names[k], p->count[k]);
     list = cJSON_AddArrayToObject(part, "worst");
-    for (uint32_t i = 0; i < p->n_judged &&
-                         (i < (p->n_judged + 9) / 10 || p->items[p->worst[i]].fate != PAIR_LEARNT);
-         i++) {
-        const struct pair *pair = &p->items[p->worst[i]];
-        const char *file = report_pair_file(r, pair->file);
+    for (uint32_t i = 0; i < n; i++) {
         cJSON *entry = cJSON_CreateObject();
         cJSON_AddItemToArray(list, entry);
-        if (file)
-            cJSON_AddStringToObject(entry, "file", file);
-        cJSON_AddNumberToObject(entry, "line", pair->line);
-        cJSON_AddNumberToObject(entry, "margin", pair->last);
-        cJSON_AddStringToObject(entry, "fate", pair_fate_names[pair->fate]);
+        if (bad[i].file)
+            cJSON_AddStringToObject(entry, "file", bad[i].file);
+        cJSON_AddNumberToObject(entry, "line", bad[i].line);
+        cJSON_AddNumberToObject(entry, "margin", bad[i].margin);
+        cJSON_AddStringToObject(entry, "fate", bad[i].fate);
     }
+done:
+    at_arena_release(&arena);
+    return st;
 }
 
 static void add_copy(cJSON *out, const char *name, const cJSON *json)
@@ -375,7 +399,7 @@ AT_CHECKED at_report_json(cJSON **out, const struct at_report *r)
     add_copy(all, "result", r->result);
     add_curves(cJSON_AddObjectToObject(all, "curves"), r);
     if (r->pairs.n_judged > 0)
-        add_pairs(all, r);
+        TRY(add_pairs(all, r));
     cJSON_AddNumberToObject(all, "replies", (double)r->n_replies);
     add_copy(all, "learnt", r->learnt);
     add_copy(all, "eval", r->eval);

@@ -23,6 +23,19 @@ AT_CHECKED at_report_write(const struct at_report *report, const char *path);
 /* The same facts; the caller frees them. */
 AT_CHECKED at_report_json(cJSON **out, const struct at_report *report);
 
+/* A held-out pair that the training did not learn, or one of the tenth with the least margins: many
+ * of these have a wrong label. */
+struct at_bad_pair {
+    const char *file; /* NULL: run.json does not tell */
+    uint32_t line;    /* from 1 */
+    double margin;
+    const char *fate; /* "learnt", "never learnt", "forgotten", "learnt backwards" */
+};
+/* The worst first; n_judged: pairs with a margin. The array lies in `arena`, texts in the report.
+ */
+AT_CHECKED at_report_bad_pairs(struct at_arena *arena, struct at_bad_pair **out, uint32_t *n,
+                               uint32_t *n_judged, const struct at_report *report);
+
 /* ---- texts of rows ---- */
 
 struct at_row_text {

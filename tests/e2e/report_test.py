@@ -11,9 +11,11 @@ import json
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, MODEL = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
@@ -100,8 +102,35 @@ def check_flips(folder):
         assert (worst[0]["line"], worst[0]["margin"]) == (lowest["line"], lowest["margin"]), worst[0]
     page = check_page(out / "report.html")
     assert f"{rows}:{worst[0]['line']}" in page.words and "learnt backwards" in page.words
+    check_review(out, worst, rows)
     print(f"{len(found)} of {len(planted)} planted flips are in the worst tenth of 160 pairs")
     return rows, out
+
+
+def check_review(out, worst, rows):
+    """lint --with: the same pairs, worst first, as rows that label's page shows for review."""
+    said = json.loads(run("data", "lint", "--with", out, "--json").stdout)
+    assert said["judged"] == 160 and said["bad_pairs"] == worst, said
+    bad, lines = out / "bad_pairs.jsonl", rows.read_text().splitlines()
+    want = [{**json.loads(lines[pair["line"] - 1]), "source": pair} for pair in worst]
+    assert [json.loads(line) for line in bad.open()] == want
+    page = subprocess.Popen([ATTUNE, "data", "lint", "--with", out], stdout=subprocess.PIPE, text=True)
+    try:
+        told = [page.stdout.readline().strip() for _ in range(len(worst) + 1)]
+        assert told[0].startswith(f"{rows}:{worst[0]['line']}: {worst[0]['fate']}"), told[0]
+        with urllib.request.urlopen(told[-1] + "next", timeout=20) as answer:
+            shown = json.load(answer)
+        page.send_signal(signal.SIGINT)
+        assert page.wait(20) == 130
+    finally:
+        page.kill()
+        page.communicate()
+    assert shown["review"] and shown["total"] == len(worst), shown
+    assert [shown["a"], shown["b"]] == [want[0]["chosen"], want[0]["rejected"]], shown
+    assert "--with" in run("data", "lint", rows, "--port", 1, code=2).stderr
+    rows.write_text("\n".join(lines[:1]) + "\n")
+    assert "has changed" in run("data", "lint", "--with", out, "--json", code=65).stderr
+    rows.write_text("\n".join(lines) + "\n")
 
 
 def check_tokens(rows, out):
