@@ -103,26 +103,6 @@ done:
 
 /* ---- prompts ---- */
 
-/* The text of a prompt, or its last message of the user; "" where it has none. */
-static const char *message_of(const struct cli_prompt *p)
-{
-    const cJSON *list = p->row ? at_json_find(p->row, "prompt") : NULL, *m = NULL;
-    const char *found = "";
-
-    if (p->text)
-        return p->text;
-    if (!list)
-        list = at_json_find(p->row, "messages");
-    cJSON_ArrayForEach(m, list)
-    {
-        const char *role = cJSON_GetStringValue(at_json_find(m, "role"));
-        const char *content = cJSON_GetStringValue(at_json_find(m, "content"));
-        if (role && content && strcmp(role, "user") == 0)
-            found = content;
-    }
-    return found;
-}
-
 /* On one line. */
 static void put_seed(struct at_buf *out, const char *text)
 {
@@ -149,7 +129,7 @@ AT_CHECKED cli_vary_ask(struct cli_session *s, const struct cli_prompts *seeds, 
         at_buf_clear(&text);
         at_buf_puts(&text, "Here are messages that people sent to an assistant:\n\n");
         for (size_t i = 0; i < seeds->n && i < SHOWN_SEEDS; i++)
-            put_seed(&text, message_of(&seeds->items[order[i]]));
+            put_seed(&text, cli_prompt_text(&seeds->items[order[i]]));
         if (s->bundle.chat && !s->voice.prompts.raw)
             at_buf_puts(&text, "\nWrite one more message that such a person could send, about "
                                "something else. Answer with that message alone, on one line.");
@@ -192,7 +172,7 @@ static AT_CHECKED is_new(bool *out, const struct cli_prompts *seeds, char *const
 
     *out = false;
     for (size_t i = 0; i < seeds->n + n; i++) {
-        const char *other = i < seeds->n ? message_of(&seeds->items[i]) : made[i - seeds->n];
+        const char *other = i < seeds->n ? cli_prompt_text(&seeds->items[i]) : made[i - seeds->n];
         TRY(at_rouge_l(&like, text, other));
         if (like >= too_like || at_is_exact_match(text, other))
             goto done;

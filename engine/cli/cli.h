@@ -59,6 +59,7 @@ enum at_status cli_chat(struct cli_args *args);
 enum at_status cli_generate(struct cli_args *args);
 enum at_status cli_tokenize(struct cli_args *args);
 enum at_status cli_data_convert(struct cli_args *args);
+enum at_status cli_data_coverage(struct cli_args *args);
 enum at_status cli_data_lint(struct cli_args *args);
 enum at_status cli_data_show(struct cli_args *args);
 enum at_status cli_data_split(struct cli_args *args);

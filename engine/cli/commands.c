@@ -40,6 +40,18 @@ static const struct cli_flag data_convert_flags[] = {
     { "to", "FORM", "the form to write (default trl)" },
     COMMON,
 };
+static const struct cli_flag data_coverage_flags[] = {
+    { "against", "LOG.jsonl", "lines with \"prompt\" (text or messages) or \"messages\"" },
+    { "chat_template", "FILE|NAME", "chat template instead of the model's, or one of the model's" },
+    DEVICE,
+    { "json", NULL, "one JSON object on stdout" },
+    { "model_name_or_path", "MODEL", "whose hidden states are compared" },
+    { "n", "N", "prompts to list (default 20)" },
+    { "output", "FILE.jsonl", "where to write the prompts listed, one {\"prompt\"} a line" },
+    { "system_prompt", "TEXT", "system message for prompts that have none" },
+    { "tokenizer", "DIR", "tokenizer instead of the model's" },
+    COMMON,
+};
 static const struct cli_flag data_lint_flags[] = {
     { "all", NULL, "every warning, not the first 20 of a kind" },
     { "annotator", "NAME", "with --with: who decides (default $USER)" },
@@ -317,6 +329,17 @@ static const struct cli_command commands[] = {
       FLAGS(data_convert_flags),
       .n_positional = 4,
       .run = cli_data_convert },
+    { .name = "data coverage",
+      .usage = "TRAIN.jsonl --against LOG.jsonl --model_name_or_path MODEL [--n N] [--output FILE]",
+      .help = "prompts of a log that are farthest from any training prompt",
+      .detail =
+          "Distance: between the model's mean hidden states of two prompts; 1 is the median "
+          "distance\n"
+          "of a training prompt from the next one. Far: beyond 95 % of these.\n"
+          "--output writes the prompts listed, for `attune generate --prompts FILE --pairs`.\n",
+      FLAGS(data_coverage_flags),
+      .n_positional = 1,
+      .run = cli_data_coverage },
     { .name = "data lint",
       .usage =
           "CONFIG|FILE.jsonl [--json] [--all] [--strict] [--key value ...] | --with RUN [--json]",
@@ -554,7 +577,7 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "data coverage", "grpo", "online_dpo", "rloo", "sign", "sweep", "tpo", "verify",
+    "grpo", "online_dpo", "rloo", "sign", "sweep", "tpo", "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

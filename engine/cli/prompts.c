@@ -130,6 +130,7 @@ static AT_CHECKED add_line(struct cli_prompts *s, const char *line, size_t n, co
     else
         FAIL(AT_DATA, "%s: \"prompt\" (text or messages) or \"messages\" expected", name);
     s->items[s->n - 1].row = json;
+    s->items[s->n - 1].line = number;
     json = NULL;
 done:
     at_json_free(&json);
@@ -195,6 +196,22 @@ cJSON *cli_prompts_json(const struct cli_prompts *s, size_t i)
     if (s->system && !has_role(list->child, "system"))
         cJSON_InsertItemInArray(list, 0, message_json("system", s->system));
     return list;
+}
+
+const char *cli_prompt_text(const struct cli_prompt *p)
+{
+    const cJSON *m = NULL;
+    const char *found = "";
+
+    if (p->text)
+        return p->text;
+    cJSON_ArrayForEach(m, prompt_of(p->row))
+    {
+        const char *content = cJSON_GetStringValue(at_json_find(m, "content"));
+        if (content && has_role(m, "user"))
+            found = content;
+    }
+    return found;
 }
 
 /* ---- the whole ---- */

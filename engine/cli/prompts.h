@@ -11,6 +11,7 @@ struct cli_prompt {
     uint32_t n;
     const char *text; /* as it was given; NULL: it is messages or ids */
     cJSON *row;       /* the line that it stands in; NULL: it was given by itself */
+    size_t line;      /* of its file, from 1; 0: it was given by itself */
 };
 struct cli_prompts {
     const char *system; /* put before prompts without a system message; or NULL */
@@ -37,6 +38,8 @@ AT_CHECKED cli_prompts_read(struct cli_prompts *prompts, const char *path);
 /* Prompt i, a text or a line's, as a row has it: messages without the reply at their end and with
  * `system` in front where they have none, or a text where it was taken as one. The caller's. */
 cJSON *cli_prompts_json(const struct cli_prompts *prompts, size_t i);
+/* The text of a prompt, or its last message of the user; "" where it has none. */
+const char *cli_prompt_text(const struct cli_prompt *prompt);
 
 /* The prompts as generation reads them; free with at_free(), valid while the prompts are. */
 AT_CHECKED cli_prompts_ids(struct at_prompt_ids **out, const struct cli_prompts *prompts);

@@ -222,3 +222,9 @@ AT_CHECKED at_generate_one(struct at_generator *g, struct at_ids *out, enum at_g
     run.context = &one;
     return at_generate(g, &run);
 }
+
+AT_CHECKED at_generator_state(struct at_generator *g, float *out, const int32_t *ids, uint32_t n,
+                              uint32_t begin)
+{
+    return at_sampler_state(g->sampler, g->stream, out, ids, n, begin);
+}

@@ -38,4 +38,8 @@ AT_CHECKED at_generate_one(struct at_generator *generator, struct at_ids *out,
  * at_generation.token, and after. */
 AT_CHECKED at_generator_read_logits(struct at_generator *generator, float *logits);
 
+/* at_sampler_state(). */
+AT_CHECKED at_generator_state(struct at_generator *generator, float *out, const int32_t *ids,
+                              uint32_t n, uint32_t begin);
+
 #endif

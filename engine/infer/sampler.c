@@ -201,16 +201,20 @@ static void turn(struct run *r, uint32_t n)
     s->cached.n = 0; /* keys in the cache are turned otherwise */
 }
 
-/* Tokens of the prompt that slot 0 has, but for the last one. */
+/* Of the first n ids those that slot 0 has. */
+static uint32_t common_prefix(const struct at_sampler *s, const int32_t *ids, uint32_t n)
+{
+    uint32_t i = 0;
+
+    while (i < n && i < s->cached.n && s->cached.data[i] == ids[i])
+        i++;
+    return i;
+}
+
+/* Tokens of the prompt, but for the last one, that are computed already. */
 static uint32_t known(const struct run *r, const struct at_prompt_ids *prompt)
 {
-    const struct at_ids *cached = &r->s->cached;
-    uint32_t n = 0;
-
-    while (r->what->goes_on && n + 1 < prompt->n && n < cached->n &&
-           cached->data[n] == prompt->ids[n])
-        n++;
-    return n;
+    return r->what->goes_on ? common_prefix(r->s, prompt->ids, prompt->n - 1) : 0;
 }
 
 static void take_prompts(struct run *r)
@@ -502,22 +506,37 @@ done:
     return st;
 }
 
+/* The hidden states (T, C) of a pass's tokens. */
+static struct at_tensor compute(struct run *r)
+{
+    const struct at_sampler *s = r->s;
+    const struct at_extension tokens = { .T = s->T,
+                                         .ids = s->id,
+                                         .positions = s->position,
+                                         .place = s->place,
+                                         .intervals = s->interval };
+
+    return at_decoder_extend(r->stream, &r->s->decoder, &s->cache, &tokens);
+}
+
+static AT_CHECKED check_signal(void)
+{
+    const enum at_status st = at_signal_status();
+
+    return st == AT_OK ? st : at_fail(st, "stopped by a signal");
+}
+
 static AT_CHECKED pass(struct run *r)
 {
     enum at_status st = AT_OK;
     struct at_sampler *s = r->s;
     struct at_tensor h;
 
-    TRY(at_signal_status() == AT_OK ? AT_OK : at_fail(at_signal_status(), "stopped by a signal"));
+    TRY(check_signal());
     take_prompts(r);
     start_replies(r);
     TRY(gather(r));
-    h = at_decoder_extend(r->stream, &s->decoder, &s->cache,
-                          &(struct at_extension){ .T = s->T,
-                                                  .ids = s->id,
-                                                  .positions = s->position,
-                                                  .place = s->place,
-                                                  .intervals = s->interval });
+    h = compute(r);
     if (s->n_rows > 0)
         sample(r, h);
     TRY(at_stream_wait(r->stream));
@@ -584,4 +603,60 @@ AT_CHECKED at_sampler_read_logits(struct at_sampler *s, struct at_stream *stream
     AT_REQUIRE(s->params.n_sequences == 1);
     at_stream_download(stream, logits, s->logits.view, s->logits.dim[1] * sizeof *logits);
     return at_stream_wait(stream);
+}
+
+/* ---- states ---- */
+
+/* Tokens [i, i + T) of one sequence, and `sum` += their states; NULL: these are not wanted. */
+static AT_CHECKED read_states(struct run *r, double *sum, const int32_t *ids, uint32_t i,
+                              uint32_t T)
+{
+    enum at_status st = AT_OK;
+    struct at_sampler *s = r->s;
+    struct at_tensor h;
+    float *rows = NULL;
+
+    s->T = s->n_rows = 0;
+    for (uint32_t t = i; t < i + T; t++) {
+        add_token(s, ids[t], t, t, (const uint32_t[4]){ 0, 0, 0, t + 1 });
+        TRY(remember(s, ids[t]));
+    }
+    h = compute(r);
+    TRY(at_alloc(&rows, (size_t)T * h.ld, sizeof *rows));
+    if (sum)
+        at_stream_download(r->stream, rows, at_tensor_view(h), (uint64_t)T * h.ld * sizeof *rows);
+    TRY(at_stream_wait(r->stream));
+    for (uint32_t t = 0; sum && t < T; t++)
+        for (uint32_t k = 0; k < h.dim[1]; k++)
+            sum[k] += (double)rows[(size_t)t * h.ld + k];
+done:
+    at_free(&rows);
+    return st;
+}
+
+AT_CHECKED at_sampler_state(struct at_sampler *s, struct at_stream *stream, float *out,
+                            const int32_t *ids, uint32_t n, uint32_t begin)
+{
+    enum at_status st = AT_OK;
+    struct run r = { .s = s, .stream = stream };
+    const uint32_t C = s->decoder.model->config.C;
+    double *sum = NULL;
+
+    AT_REQUIRE(s->params.n_sequences == 1 && begin < n);
+    if (n > s->params.n_positions)
+        FAIL(AT_DATA, "the prompt has %u tokens; %u are the most here", n, s->params.n_positions);
+    TRY(check_signal());
+    TRY(at_alloc(&sum, C, sizeof *sum));
+    turn(&r, n);
+    s->cached.n = common_prefix(s, ids, begin);
+    for (uint32_t i = (uint32_t)s->cached.n, T; i < n; i += T) {
+        const uint32_t end = i < begin ? begin : n;
+        T = end - i < s->capacity ? end - i : s->capacity;
+        TRY(read_states(&r, i < begin ? NULL : sum, ids, i, T));
+    }
+    for (uint32_t k = 0; k < C; k++)
+        out[k] = (float)(sum[k] / (n - begin));
+done:
+    at_free(&sum);
+    return st;
 }

@@ -80,4 +80,10 @@ AT_CHECKED at_sampler_run(struct at_sampler *sampler, struct at_stream *stream,
 AT_CHECKED at_sampler_read_logits(struct at_sampler *sampler, struct at_stream *stream,
                                   float *logits);
 
+/* Of a sampler of one sequence: the mean (C) of the normed hidden states of ids[begin] to ids[n -
+ * 1], what the model makes of a prompt. What stands before `begin` is not computed again where the
+ * sequence before had it, too. AT_DATA for more ids than positions. */
+AT_CHECKED at_sampler_state(struct at_sampler *sampler, struct at_stream *stream, float *out,
+                            const int32_t *ids, uint32_t n, uint32_t begin);
+
 #endif

@@ -85,12 +85,10 @@ usage_errors_are_2() {
     says err 'did you mean `attune sft`'
     run 2 sign
     says err 'sign is not built in this version'
-    run 2 data coverage
-    says err 'data coverage is not built'
     run 2 data
-    says err 'a command is missing, one of: data convert, data lint, data show, data split, data stats$'
+    says err 'a command is missing, one of: data convert, data coverage, data lint, data show, data split, data stats$'
     run 2 data lnt
-    says err 'did you mean `attune data lint`[?] There are: data convert, data lint, data show, data split, data stats$'
+    says err 'did you mean `attune data lint`[?] There are: data convert, data coverage, data lint, data show, data split, data stats$'
     run 2 data nothing --like_it
     says err 'unknown command data nothing; there are: data convert'
     run 2 dpo "$golden/dpo_sigmoid/config.json" --use_dora yes --output_dir "$work/x"
