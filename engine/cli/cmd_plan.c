@@ -172,6 +172,8 @@ enum at_status cli_plan(struct cli_args *args)
     if (!cJSON_IsTrue(at_json_find(plan, "fits")))
         FAIL(AT_DEVICE_MEMORY, "the run does not fit: lower max_tokens_per_slab or max_length, or "
                                "take a smaller model");
+    cli_note("next     attune %s%s%s, with the same keys", at_method_get(config.run_method)->name,
+             args->n_positional > 0 ? " " : "", args->n_positional > 0 ? args->positional[0] : "");
 done:
     cJSON_Delete(plan);
     at_run_close(&run);
