@@ -151,7 +151,7 @@ static bool sides_are_equal(const struct at_row *row)
 {
     const struct at_segment *a = &row->segment[0], *b = &row->segment[1];
 
-    return row->n_segments == 2 && a->n == b->n &&
+    return row->n_segments > 1 && a->n == b->n &&
            (a->n == 0 || memcmp(a->ids, b->ids, a->n * sizeof *a->ids) == 0);
 }
 
@@ -290,11 +290,13 @@ done:
 static bool is_apart(const struct loader *l, const struct at_row *row)
 {
     const uint32_t from = l->params->long_from, n = row->n_prefix;
+    bool apart = false;
 
-    if (from == 0 || row->n_segments != 2 || n == 0)
-        return false;
-    const uint32_t a = n + row->segment[0].n, b = n + row->segment[1].n;
-    return (a > from) != (b > from) || (l->params->long_each && a > from && a != b);
+    for (uint32_t k = 1; from > 0 && n > 0 && k < row->n_segments; k++) {
+        const uint32_t a = n + row->segment[0].n, b = n + row->segment[k].n;
+        apart = apart || (a > from) != (b > from) || (l->params->long_each && a > from && a != b);
+    }
+    return apart;
 }
 
 /* Repeats the prefix at the head of each segment. */

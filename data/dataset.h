@@ -1,6 +1,7 @@
 /* A data set of tokenised rows, read from JSONL records (packed with gzip or Zstandard or not) in
  * TRL's forms, or in those of other tools that forms.h rewrites.
- *   preference  {prompt, chosen, rejected} or {chosen, rejected}, strings or message lists
+ *   preference  {prompt, chosen, rejected} or {chosen, rejected}, strings or message lists;
+ *               triples {..., reference}
  *   SFT         {messages}, {prompt, completion}, {text}, or a preference row (trains on chosen)
  *   labelled    {prompt, completion, label}, or a preference row, which makes two (chosen:
  * desirable)
@@ -33,6 +34,7 @@ struct at_dataset_params {
     uint32_t long_from; /* rows of more tokens have other rotary angles, so that sides of a pair on
                            both sides of it share no prefix; 0: none have */
     bool long_each;     /* and each length of those others again */
+    bool triples;       /* pairs: rows have a side `reference` */
     bool reads_last;    /* pairs: at_row.reads_last; rows may have a number "margin" */
     bool singles;   /* reads_last: rows of SFT without `chosen` are taken as rows with one side */
     bool skips_pad; /* reads_last: of a side the last token that is no padding; the padding

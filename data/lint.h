@@ -33,6 +33,7 @@ struct at_lint_params {
     const struct at_chat *chat;           /* NULL: the model has none */
     bool has_kind;                        /* rows are of `kind`; else their keys tell */
     enum at_row_kind kind;
+    bool triples;                    /* pairs have a side `reference` */
     const char *eos, *system_prompt; /* of at_dataset_params */
     uint32_t max_length;             /* tokens; 0: no limit */
 };

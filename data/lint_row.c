@@ -159,6 +159,7 @@ static AT_CHECKED check_length(struct at_lint_batch *b, size_t i)
     enum at_status st = AT_OK;
     const struct at_lint_params *p = b->params;
     const struct at_dataset_params read = { .kind = b->rows[i].kind,
+                                            .triples = p->triples,
                                             .tokenizer = p->tokenizer,
                                             .chat = p->chat,
                                             .system_prompt = p->system_prompt };
@@ -212,9 +213,9 @@ static AT_CHECKED check_languages(struct at_lint_batch *b, size_t i)
 
     for (size_t k = 0; k < b->record.n_sides; k++) {
         const char *side = at_lint_language(b->words, b->side[k].data), *other = prompt;
-        if (!other && b->record.n_sides == 2) {
+        if (!other && b->record.n_sides > 1) {
             at_buf_clear(&rest);
-            at_buf_printf(&rest, "%s\n%s", b->question, b->side[1 - k].data);
+            at_buf_printf(&rest, "%s\n%s", b->question, b->side[k == 0].data);
             TRY(at_buf_status(&rest));
             other = at_lint_language(b->words, rest.data);
         }
@@ -262,7 +263,7 @@ static AT_CHECKED check_texts(struct at_lint_batch *b, size_t i)
     TRY(check_languages(b, i));
     if (refusal)
         TRY(find(b, i, AT_LINT_REFUSAL, b->keys[0], "\"%s\" refuses: \"%s\"", b->keys[0], refusal));
-    if (r->n_sides == 2)
+    if (r->n_sides > 1)
         TRY(check_pair(b, i));
 done:
     return st;
@@ -307,7 +308,8 @@ static AT_CHECKED take_line(struct at_lint_batch *b, size_t i)
     enum at_status st = AT_OK;
     struct at_record *r = &b->record;
     struct at_lint_kept *row = &b->rows[i];
-    struct at_dataset_params read = { .system_prompt = b->params->system_prompt };
+    struct at_dataset_params read = { .system_prompt = b->params->system_prompt,
+                                      .triples = b->params->triples };
 
     *row = (struct at_lint_kept){ .file = b->files[i],
                                   .line = b->lines[i].number,
@@ -324,11 +326,12 @@ static AT_CHECKED take_line(struct at_lint_batch *b, size_t i)
     if (st == AT_DATA)
         return find_broken(b, i);
     TRY(st);
-    b->keys[0] = r->n_sides == 2                       ? "chosen"
+    b->keys[0] = r->n_sides > 1                        ? "chosen"
                  : at_json_find(r->json, "completion") ? "completion"
                  : r->chat                             ? "messages"
                                                        : "text";
     b->keys[1] = "rejected";
+    b->keys[2] = "reference";
     TRY(take_texts(b));
     if (r->doubted)
         TRY(find(b, i, check_of_doubt(r->doubted), r->doubt_key, "%s", r->doubt));

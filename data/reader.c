@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const side_names[AT_MAX_SIDES] = { "chosen", "rejected" };
+static const char *const side_names[AT_MAX_SIDES] = { "chosen", "rejected", "reference" };
 
 /* ---- errors ---- */
 
@@ -195,9 +195,16 @@ static AT_CHECKED choose_pair(struct form *out, const struct at_record *r,
 {
     enum at_status st = AT_OK;
 
-    for (size_t k = 0; k < AT_MAX_SIDES; k++)
+    *out = (struct form){ .other = side_names[1] };
+    for (size_t k = 0; k < AT_MAX_SIDES && k < r->n_sides; k++) {
+        out->side[k] = side_names[k];
         if (!find(r, side_names[k])) {
-            st = find(r, "label")
+            st = k == 2 ? at_line_fail(
+                              line, NULL,
+                              "the key \"reference\" is missing; a row of tpo is {prompt, chosen, "
+                              "rejected, reference}, reference a reply to imitate; rows without "
+                              "one are trained with cpo, whose cross-entropy is of chosen")
+                 : find(r, "label")
                      ? at_line_fail(line, "label",
                                     "the row has a label and no pair: train it with kto, or make "
                                     "pairs of rows with one prompt")
@@ -208,7 +215,7 @@ static AT_CHECKED choose_pair(struct form *out, const struct at_record *r,
                            side_names[k]);
             goto done;
         }
-    *out = (struct form){ .side = { side_names[0], side_names[1] }, .other = side_names[1] };
+    }
 done:
     return st;
 }
@@ -324,7 +331,7 @@ static AT_CHECKED choose_kind(struct form *out, struct at_record *r, const struc
                               enum at_row_kind kind, uint32_t half)
 {
     if (kind == AT_ROWS_PAIR)
-        return r->n_sides == 2 ? choose_pair(out, r, line) : choose_sft(out, r, line);
+        return r->n_sides > 1 ? choose_pair(out, r, line) : choose_sft(out, r, line);
     if (kind == AT_ROWS_LABELLED)
         return choose_labelled(out, r, line, half);
     if (cJSON_IsFalse(find(r, "label")))
@@ -439,6 +446,25 @@ done:
     return st;
 }
 
+/* Messages that two lists begin with. */
+static size_t count_equal(const cJSON *a, const cJSON *b)
+{
+    size_t n = 0;
+
+    for (a = a->child, b = b->child; a && b && cJSON_Compare(a, b, true); a = a->next, b = b->next)
+        n++;
+    return n;
+}
+
+/* Of a triple whose prompt is what chosen and rejected begin with. */
+static enum at_status other_prompt(const struct at_line *line, const struct form *f)
+{
+    return at_line_fail(line, f->side[2],
+                        "\"%s\" does not begin with the prompt that \"%s\" and \"%s\" share; "
+                        "write the prompt into a key \"prompt\"",
+                        f->side[2], f->side[0], f->side[1]);
+}
+
 static AT_CHECKED fill_messages(struct at_record *r, const struct form *f,
                                 const struct at_line *line, const char *system)
 {
@@ -462,6 +488,10 @@ static AT_CHECKED fill_messages(struct at_record *r, const struct form *f,
             goto done;
         }
     }
+    if (skip > 0 && r->n_sides > 2 && count_equal(head, find(r, f->side[2])) < skip) {
+        st = other_prompt(line, f);
+        goto done;
+    }
     for (size_t k = 0; k < r->n_sides; k++) {
         if (system && !has_system(head, r->has_prompt ? n : SIZE_MAX))
             TRY(push_message(&r->side[k], (struct at_message){ "system", system, NULL }));
@@ -476,7 +506,8 @@ done:
 
 /* ---- plain text ---- */
 
-static AT_CHECKED fill_text(struct at_record *r, const struct form *f, const char *eos)
+static AT_CHECKED fill_text(struct at_record *r, const struct form *f, const struct at_line *line,
+                            const char *eos)
 {
     enum at_status st = AT_OK;
     const char *head = find(r, f->prompt ? f->prompt : f->side[0])->valuestring;
@@ -487,6 +518,10 @@ static AT_CHECKED fill_text(struct at_record *r, const struct form *f, const cha
         r->n_prompt = strlen(head);
     else if (f->implicit)
         r->n_prompt = skip = shared_bytes(head, find(r, f->other)->valuestring);
+    if (skip > 0 && r->n_sides > 2 && strncmp(head, find(r, f->side[2])->valuestring, skip) != 0) {
+        st = other_prompt(line, f);
+        goto done;
+    }
     for (size_t k = 0; k < r->n_sides; k++) {
         const char *rest = find(r, f->side[k])->valuestring + skip;
         const size_t n = strlen(rest);
@@ -568,7 +603,7 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     record->doubted = AT_DOUBT_NONE;
     record->doubt[0] = 0;
     record->margin = 0;
-    record->n_sides = params->kind == AT_ROWS_PAIR ? 2 : 1;
+    record->n_sides = params->kind != AT_ROWS_PAIR ? 1 : params->triples ? 3 : 2;
     record->n_halves = 1;
     record->desirable = false;
     TRY(at_json_parse(&record->json, line->text, line->n, line->path, line->number));
@@ -588,7 +623,7 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     if (record->chat)
         TRY(fill_messages(record, &form, line, params->system_prompt));
     else
-        TRY(fill_text(record, &form, eos));
+        TRY(fill_text(record, &form, line, eos));
     record->prompt_hash = hash_prompt(record);
 done:
     return st;

@@ -26,7 +26,7 @@ struct at_record {
     bool has_prompt;                /* false: {messages} and {text} */
     bool desirable;                 /* labelled rows */
     uint32_t n_halves; /* rows that the line makes: 2 of a pair that labelled rows are made of */
-    uint32_t n_sides;
+    uint32_t n_sides;  /* 1; of a pair 2, of a triple 3 */
     struct at_record_side side[AT_MAX_SIDES];
     size_t n_prompt; /* messages or bytes of each side that are the prompt */
     float margin;    /* at_row.margin */

@@ -36,3 +36,10 @@ uint32_t at_row_sums(const struct at_row *row)
 {
     return row->n_segments + row->prompt_targets;
 }
+
+const char *at_row_side_name(const struct at_row *row, uint32_t k)
+{
+    static const char *const names[AT_MAX_SIDES] = { "chosen", "rejected", "reference" };
+
+    return row->n_segments < 2 ? "completion" : names[k];
+}

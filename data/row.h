@@ -1,17 +1,17 @@
 /* A tokenised training row: a prefix computed once and one or more segments behind it.
- * A preference pair is [prompt][chosen][rejected], another row [prompt][completion]. The shared
- * prefix is exactly min(prompt length, common prefix of the sides); prompt tokens past it stand at
- * the head of each segment and are not targets. */
+ * A preference pair is [prompt][chosen][rejected], a triple has [reference] behind it, another row
+ * is [prompt][completion]. The shared prefix is exactly min(prompt length, common prefix of the
+ * sides); prompt tokens past it stand at the head of each segment and are not targets. */
 #ifndef AT_ROW_H
 #define AT_ROW_H
 
 #include "mem.h"
 #include "status.h"
 
-/* SFT: one text; PAIR: a chosen and a rejected completion; LABELLED: a completion that is desirable
- * or not. */
+/* SFT: one text; PAIR: a chosen and a rejected completion, of a triple a reference to imitate as
+ * well; LABELLED: a completion that is desirable or not. */
 enum at_row_kind { AT_ROWS_SFT, AT_ROWS_PAIR, AT_ROWS_LABELLED };
-enum { AT_MAX_SIDES = 2, AT_MAX_SEGMENTS = AT_MAX_SIDES + 1 };
+enum { AT_MAX_SIDES = 3, AT_MAX_SEGMENTS = 3 }; /* segments: sides, or two and the prompt */
 
 struct at_segment {
     const int32_t *ids;     /* n tokens after the prefix */
@@ -30,7 +30,7 @@ struct at_row {
     uint32_t n_prefix;
     uint32_t n_prompt; /* length of the prompt as TRL counts it (>= n_prefix) */
     uint32_t n_segments;
-    struct at_segment segment[AT_MAX_SIDES]; /* pair: 0 chosen, 1 rejected */
+    struct at_segment segment[AT_MAX_SIDES]; /* pair: 0 chosen, 1 rejected, 2 reference */
     bool prompt_targets; /* the prefix's tokens are targets too, from the second on: their log-probs
                             are those of one more segment behind the others */
     bool first_counts;   /* SFT: its first token is trained on where something stands before it */
@@ -49,5 +49,7 @@ uint32_t at_row_targets(const struct at_row *row);
 uint32_t at_row_prompt_targets(const struct at_row *row);
 /* Segments of log-probs: n_segments, and one for the prompt. */
 uint32_t at_row_sums(const struct at_row *row);
+/* TRL's column of side k: "completion" of rows with one. */
+const char *at_row_side_name(const struct at_row *row, uint32_t k);
 
 #endif

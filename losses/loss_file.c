@@ -104,6 +104,7 @@ static const struct {
     { "p", "alphapo_alpha", "it is a knob of alphapo alone" },
     { "p", "center_rewards_coefficient", "only reward models have it" },
     { "p", "margin", "only reward models have it" },
+    { "p", "tpo_l_gamma", "it is a knob of tpo_l alone" },
 };
 
 /* The words of `#define LOSS_READS` as letters behind those in `reads`. */

@@ -2,6 +2,7 @@
 
 #include "losses_all.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 static const struct at_loss losses[] = {
@@ -22,10 +23,19 @@ const struct at_loss *at_loss_list(size_t *out_n)
     return losses;
 }
 
+static bool is_name(const char *row, const char *name)
+{
+    while (*row && *row == (*name == '-' ? '_' : *name)) {
+        row++;
+        name++;
+    }
+    return *row == *name;
+}
+
 const struct at_loss *at_loss_find(const char *name)
 {
     for (size_t i = 0; i < sizeof losses / sizeof losses[0]; i++)
-        if (strcmp(losses[i].name, name) == 0)
+        if (is_name(losses[i].name, name))
             return &losses[i];
     return NULL;
 }

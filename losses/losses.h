@@ -16,7 +16,7 @@ struct at_loss {
     const char *source;              /* for help: paper and remarks */
     const struct at_loss_file *file; /* where it is of a user's file (loss_file.h), else NULL */
 };
-/* NULL when there is no such loss. */
+/* NULL when there is no such loss. A hyphen counts as an underscore: TRL has one in tpo-l. */
 const struct at_loss *at_loss_find(const char *name);
 /* A pair loss in double, of a pair whose match is all 0. NaN when there is no such loss. */
 double at_pair_loss_value(const char *name, pair_stats s, loss_params p);

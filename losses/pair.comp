@@ -1,5 +1,5 @@
-// Driver of pair losses: pair i has `segments` segments, chosen, rejected and, of three, its prompt. With
-// `whole` the loss sees prompt and chosen completion as its chosen side. Adds one loss of a list, with
+// Driver of pair losses: pair i has `segments` segments, chosen, rejected and, of three, its prompt or its
+// reference. The loss sees as its chosen side what `chosen` says (args.h). Adds one loss of a list, with
 // use_weighting times w = prod over sides of e^(mean over tokens of log p(token) - log sum p^2), a constant:
 //   coef[r] += weight * w dloss/dlogp_r for the rows r of its segments
 //   result[i] += (loss_weight * w * loss, 0, 0, 0); its two other numbers become the pair's log-ratios
@@ -51,27 +51,30 @@ void main()
 {
     for (uint i = gl_WorkGroupID.x; i < a.n_pairs; i += gl_NumWorkGroups.x) {
         const uint first = a.segments * i, c = 8 * first, r = c + 8;
-        const float prompt = a.whole == 0 ? 0.0 : sums[c + 21];
-        const float n_prompt = a.whole == 0 ? 0.0 : sums[c + 20];
+        const bool first_counts = a.chosen != PAIR_CHOSEN_THIRD, third_counts = a.chosen != PAIR_CHOSEN_FIRST;
+        const float third = third_counts ? sums[c + 21] : 0.0;
+        const float logp = (first_counts ? sums[c + 5] : 0.0) + third;
+        const float n = (first_counts ? sums[c + 4] : 0.0) + (third_counts ? sums[c + 20] : 0.0);
         const loss_params p =
             loss_params(a.beta, a.label_smoothing, a.discopop_tau, a.mean_n_chosen, a.simpo_gamma,
-                        a.alphapo_alpha, a.center_rewards_coefficient, ref_sums[c + 7]);
+                        a.alphapo_alpha, a.center_rewards_coefficient, ref_sums[c + 7], a.tpo_l_gamma);
         const float ratio_chosen = sums[c] - ref_sums[c], ratio_rejected = sums[r] - ref_sums[r];
-        const score_out chosen = side(sums[c + 5] + prompt, ratio_chosen);
+        const score_out chosen = side(logp, ratio_chosen);
         const score_out rejected = side(sums[r + 5], ratio_rejected);
         const float w = a.use_weighting == 0 ? 1.0 : side_weight(c) * side_weight(r);
         pair_out o = pair_loss(
-            pair_stats(chosen.score, rejected.score, sums[c + 4] + n_prompt, sums[r + 4]), p,
+            pair_stats(chosen.score, rejected.score, n, sums[r + 4]), p,
             pair_match(matches[i].x, matches[i].y, matches[i].z));
 
-        if (!usable(ratio_chosen + prompt) || !usable(ratio_rejected))
+        if (!usable(ratio_chosen + third) || !usable(ratio_rejected))
             o = pair_out(NAN, NAN, NAN);
         if (gl_LocalInvocationIndex == 0)
             result[i] =
                 vec4(result[i].x + a.loss_weight * w * o.loss, ratio_chosen, ratio_rejected, 0.0);
-        spread(first, a.weight * w * o.d_chosen * chosen.slope);
+        if (first_counts)
+            spread(first, a.weight * w * o.d_chosen * chosen.slope);
         spread(first + 1, a.weight * w * o.d_rejected * rejected.slope);
-        if (a.whole != 0)
+        if (third_counts)
             spread(first + 2, a.weight * w * o.d_chosen * chosen.slope);
     }
 }

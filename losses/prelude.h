@@ -34,14 +34,15 @@ typedef struct token_out token_out;
 /* Knobs, whose ranges are in the config table, and what the pairs of an optimizer step share. */
 struct loss_params {
     real beta, label_smoothing, discopop_tau;
-    real mean_n_chosen; /* chosen tokens a pair, with the prompt's where that counts */
+    real mean_n_chosen; /* tokens a pair of the chosen side as `sft` has it ("w" of losses.def) */
     real simpo_gamma, alphapo_alpha, center_rewards_coefficient;
     real margin; /* of this pair alone: how much better its chosen side is to be */
+    real tpo_l_gamma;
 };
 /* A pair: scores of its sides and their token counts. A score is the sum over a completion's tokens
  * of policy minus reference log-prob (nats), as divergence.h maps it; without a reference, and for
  * a loss that reads "p", the sum of the policy's log-probs, with "w" and a prompt that counts of
- * prompt and completion; under reward models, the reward. */
+ * prompt and completion, of a triple the reference's; under reward models, the reward. */
 struct pair_stats {
     real score_chosen, score_rejected, n_chosen, n_rejected; /* n >= 1 */
 };
@@ -125,6 +126,19 @@ LOSS_FUNCTION real smoothed_logistic(real x, real eps)
 LOSS_FUNCTION real smoothed_logistic_slope(real x, real eps)
 {
     return eps * sigmoid(x) - (1.0 - eps) * sigmoid(-x);
+}
+
+/* The smoothed logistic of beta times the difference of mean log-probs, less a margin. */
+LOSS_FUNCTION pair_out margin_of_means(pair_stats s, real beta, real gamma, real eps)
+{
+    real x = beta * (s.score_chosen / s.n_chosen - s.score_rejected / s.n_rejected) - gamma;
+    real slope = beta * smoothed_logistic_slope(x, eps);
+    pair_out o;
+
+    o.loss = smoothed_logistic(x, eps);
+    o.d_chosen = slope / s.n_chosen;
+    o.d_rejected = -slope / s.n_rejected;
+    return o;
 }
 
 /* Hyperbolic tangent: a series near 0, where the difference of exponentials loses its digits. */

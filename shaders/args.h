@@ -52,9 +52,10 @@ struct head_kl_args { U32 R, C, ldu, ldh, ldr; };
 struct head_target_args { U32 R, C, n, v0, ldy, ldw; };
 struct mix_args { U32 n; F32 alpha; };
 struct pack_rows_args { U32 rows, cols, ldx, x_col, ldh; }; /* ldh in halves, a multiple of 8 */
-/* weight: loss_weight over the pairs of the step. divergence: losses/divergence.h; log_ratios 0 or 1. */
+/* chosen: which segments are a loss's chosen side, the first, the first and the third, the third alone.
+   weight: loss_weight over the pairs of the step. divergence: losses/divergence.h; log_ratios 0 or 1. */
 struct pair_loss_args {
-    U32 n_pairs, segments, whole; F32 weight, loss_weight, beta, label_smoothing, discopop_tau, mean_n_chosen, simpo_gamma, alphapo_alpha, center_rewards_coefficient, alpha; I32 divergence, log_ratios, use_weighting;
+    U32 n_pairs, segments, chosen; F32 weight, loss_weight, beta, label_smoothing, discopop_tau, mean_n_chosen, simpo_gamma, tpo_l_gamma, alphapo_alpha, center_rewards_coefficient, alpha; I32 divergence, log_ratios, use_weighting;
 };
 struct peak_multiply_args { U32 n, turns; F32 factor, offset; };
 struct rmsnorm_args { U32 T, C, ldy, ldx; F32 eps; };
@@ -81,6 +82,10 @@ struct sample_row { U32 prompt, sample_index, position, slot, holds; };
 /* clang-format on */
 
 /* Which side of a matrix product is narrow: C has few columns, C has few rows (TN). */
+/* of pair_loss_args */
+#define PAIR_CHOSEN_FIRST 0
+#define PAIR_CHOSEN_BOTH 1
+#define PAIR_CHOSEN_THIRD 2
 #define GEMM_WIDE 0
 #define GEMM_NARROW 1
 #define GEMM_SHORT 2

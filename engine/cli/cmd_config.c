@@ -121,6 +121,8 @@ static AT_CHECKED import_method(enum at_method *out, bool *known, const struct c
         { "cpo_alpha", AT_CPO },
         { "desirable_weight", AT_KTO },
         { "simpo_gamma", AT_CPO },
+        { "tpo_alpha", AT_TPO },
+        { "tpo_l_gamma", AT_TPO },
         { "undesirable_weight", AT_KTO },
         { "center_rewards_coefficient", AT_REWARD },
         { "loss_type", AT_DPO },

@@ -54,12 +54,8 @@ static AT_CHECKED show_json(const struct at_row *row, const uint32_t *pack)
         cJSON_AddBoolToObject(line, "label", row->desirable);
     if (row->prompt_targets) /* of the prompt, whose part of the masks is 0 */
         cJSON_AddNumberToObject(line, "prompt_targets", at_row_prompt_targets(row));
-    if (row->n_segments == 2) {
-        add_side(line, "chosen", row, 0);
-        add_side(line, "rejected", row, 1);
-    } else {
-        add_side(line, "completion", row, 0);
-    }
+    for (uint32_t k = 0; k < row->n_segments; k++)
+        add_side(line, at_row_side_name(row, k), row, k);
     TRY(cli_print_line(line));
 done:
     cJSON_Delete(line);
@@ -82,7 +78,6 @@ done:
 
 static AT_CHECKED show_text(const struct at_tokenizer *t, const struct at_row *row)
 {
-    static const char *const names[2][2] = { { "completion", "" }, { "chosen", "rejected" } };
     enum at_status st = AT_OK;
 
     printf("line %u%s\n", row->line,
@@ -91,7 +86,7 @@ static AT_CHECKED show_text(const struct at_tokenizer *t, const struct at_row *r
                                          : ", not desirable");
     TRY(show_part(t, "shared", row->prefix, row->n_prefix, at_row_prompt_targets(row)));
     for (uint32_t k = 0; k < row->n_segments; k++)
-        TRY(show_part(t, names[row->n_segments - 1][k], row->segment[k].ids, row->segment[k].n,
+        TRY(show_part(t, at_row_side_name(row, k), row->segment[k].ids, row->segment[k].n,
                       row->segment[k].n_targets));
 done:
     return st;

@@ -3,6 +3,7 @@
 #include "bundle.h"
 #include "lint.h"
 #include "lint_with.h"
+#include "objective.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -201,6 +202,7 @@ static AT_CHECKED lint_rows(struct cli_args *args)
     p.has_kind = !cli_is_data(args->n_positional > 0 ? args->positional[0] : "") &&
                  at_method_get(config.run_method)->rows == AT_ROWS_SFT;
     p.kind = AT_ROWS_SFT;
+    p.triples = at_objective_reads_triples(&config);
     p.eos = config.eos_token;
     p.system_prompt = config.system_prompt;
     p.max_length = at_run_row_limit(&config);

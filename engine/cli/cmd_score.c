@@ -8,11 +8,6 @@ struct scoring {
     struct score_tokens *tokens;   /* NULL: not wanted */
 };
 
-static const char *side_name(const struct at_row *row, uint32_t k)
-{
-    return row->n_segments < 2 ? "completion" : k == 0 ? "chosen" : "rejected";
-}
-
 static cJSON *add_segment(cJSON *line, const char *name, const struct at_row_result *r, uint32_t k,
                           bool rewards)
 {
@@ -39,9 +34,10 @@ static AT_CHECKED print_row_json(const struct scoring *s, const struct at_row *r
     if (row->kind == AT_ROWS_LABELLED)
         cJSON_AddBoolToObject(line, "label", row->desirable);
     for (uint32_t k = 0; k < row->n_segments; k++) {
-        cJSON *side = add_segment(line, side_name(row, k), r, k, s->rewards);
+        const char *name = at_row_side_name(row, k);
+        cJSON *side = add_segment(line, name, r, k, s->rewards);
         if (s->tokens)
-            TRY(score_tokens_side(s->tokens, side, side_name(row, k), row, r, k));
+            TRY(score_tokens_side(s->tokens, side, name, row, r, k));
     }
     TRY(cli_print_line(line));
 done:
@@ -49,28 +45,30 @@ done:
     return st;
 }
 
-/* `pairs`: the columns are those of pairs; a row with one completion has it in the first. */
-static void print_head(const struct at_run *run, bool pairs)
+/* Columns of the row with most sides; a row with one completion has it in the first. */
+static void print_head(const struct at_run *run, const struct at_row *widest)
 {
     const bool rewards = at_method_get(run->method)->value_head;
 
     printf("%7s", "line");
     if (at_method_get(run->method)->rows == AT_ROWS_LABELLED)
         printf("  %-13s", "label");
-    for (int k = 0; k < (pairs ? 2 : 1); k++) {
-        printf("  %12s", !pairs ? "completion" : k ? "rejected" : "chosen");
+    for (uint32_t k = 0; k < widest->n_segments; k++) {
+        printf("  %12s", at_row_side_name(widest, k));
         if (!rewards)
             printf(" %7s %10s", "tokens", "a token");
     }
     putchar('\n');
 }
 
-static bool has_pairs(const struct at_dataset *d)
+static const struct at_row *widest_row(const struct at_dataset *d)
 {
-    for (uint32_t i = 0; i < d->n_rows; i++)
-        if (d->rows[i].n_segments == 2)
-            return true;
-    return false;
+    const struct at_row *widest = &d->rows[0];
+
+    for (uint32_t i = 1; i < d->n_rows; i++)
+        if (d->rows[i].n_segments > widest->n_segments)
+            widest = &d->rows[i];
+    return widest;
 }
 
 static void print_row(const struct at_row *row, const struct at_row_result *r, bool rewards)
@@ -110,7 +108,7 @@ static AT_CHECKED print_one(const struct scoring *s, const struct at_row *row,
         TRY(print_row_json(s, row, r));
     } else if (s->tokens) {
         for (uint32_t k = 0; k < row->n_segments; k++)
-            TRY(score_tokens_side(s->tokens, NULL, side_name(row, k), row, r, k));
+            TRY(score_tokens_side(s->tokens, NULL, at_row_side_name(row, k), row, r, k));
     } else {
         print_row(row, r, s->rewards);
     }
@@ -204,7 +202,7 @@ enum at_status cli_score(struct cli_args *args)
         at_warn("random_head", "the value head is random: neither model nor adapter has one "
                                "(score.weight); name a trained reward model");
     if (!s.json && !s.tokens)
-        print_head(&run, has_pairs(rows));
+        print_head(&run, widest_row(rows));
     TRY(score_all(&run, rows, results, &s));
     if (s.tokens && s.reference && config.adapter_name_or_path)
         cli_note(

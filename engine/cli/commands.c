@@ -573,11 +573,21 @@ static const struct cli_command commands[] = {
       FLAGS(tokenize_flags),
       .n_positional = 1,
       .run = cli_tokenize },
+    { .name = "tpo",
+      .usage = "[CONFIG] [--key value ...]",
+      .help = "align with pairs and a third reply to imitate (TPO)",
+      .detail = "Rows are {prompt, chosen, rejected, reference}.\n"
+                "Example: attune tpo --train_dataset triples.jsonl --model_name_or_path model.gguf "
+                "--output_dir out\n",
+      FLAGS(train_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_method },
 };
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "grpo", "online_dpo", "rloo", "sign", "sweep", "tpo", "verify",
+    "grpo", "online_dpo", "rloo", "sign", "sweep", "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

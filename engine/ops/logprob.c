@@ -294,7 +294,9 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
         const struct pair_loss_args args = {
             .n_pairs = pairs->n_pairs,
             .segments = pairs->segments,
-            .whole = pairs->segments > 2 && strchr(loss.reads, 'w'),
+            .chosen = pairs->segments < 3 || !strchr(loss.reads, 'w') ? PAIR_CHOSEN_FIRST
+                      : pairs->triples                                ? PAIR_CHOSEN_THIRD
+                                                                      : PAIR_CHOSEN_BOTH,
             .weight = weight * terms[i].weight,
             .loss_weight = terms[i].weight,
             .beta = params->beta,
@@ -302,6 +304,7 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
             .discopop_tau = params->discopop_tau,
             .mean_n_chosen = params->mean_n_chosen,
             .simpo_gamma = params->simpo_gamma,
+            .tpo_l_gamma = params->tpo_l_gamma,
             .alphapo_alpha = params->alphapo_alpha,
             .center_rewards_coefficient = params->center_rewards_coefficient,
             .alpha = params->alpha,

@@ -61,6 +61,7 @@ struct at_loss_params {
     float desirable_weight, undesirable_weight; /* of row losses */
     float center_rewards_coefficient;
     bool use_weighting; /* WPO: losses/pair.comp */
+    float tpo_l_gamma;
 };
 /* A pair loss that was compiled at run time. */
 struct at_own_loss {
@@ -76,10 +77,11 @@ struct at_loss_term {
     float weight;
     const struct at_own_loss *own; /* NULL: `name` is a row of losses.def */
 };
-/* Pairs on the device. A pair has `segments` segments: chosen, rejected, and its prompt when they
- * are three. */
+/* Pairs on the device. A pair has `segments` segments: chosen, rejected, and when they are three
+ * its prompt, or of triples its reference. */
 struct at_pair_batch {
     uint32_t n_pairs, segments, R; /* R: all completion rows */
+    bool triples;
     struct at_view sums, ref_sums; /* as at_segment_sums() gives them; ref_sums may have the pair's
                                       margin as value 7 of its chosen segment */
     struct at_view row_weight;     /* (R) that the log-probs were summed with */
@@ -87,9 +89,10 @@ struct at_pair_batch {
     struct at_view order, begin;
 };
 /* The sum of n losses. A loss that reads "w" sees the prompt and the chosen side of three segments
- * as one. coef[i] = weight * dloss/dlogp_i for every completion row (0 for rows of no segment: all
- * R are written); out (n_pairs,4): loss, log-ratio (policy - reference) of chosen, of rejected, 0.
- * weight: 1 / pairs of the whole optimizer step. */
+ * as one, and of triples the reference as the chosen side. coef[i] = weight * dloss/dlogp_i for
+ * every completion row (0 for rows of no segment: all R are written); out (n_pairs,4): loss,
+ * log-ratio (policy - reference) of chosen, of rejected, 0. weight: 1 / pairs of the whole
+ * optimizer step. */
 void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_t n,
                     struct at_view coef, struct at_view out, const struct at_pair_batch *pairs,
                     const struct at_loss_params *params, float weight);

@@ -280,6 +280,8 @@ const struct report_words *report_method(const struct at_report *r)
           "points",
           false },
         { "sft", "SFT", "replies to imitate", false },
+        { "tpo", "TPO", "pairs of replies, one better than the other, and a third reply to imitate",
+          true },
         { "", "training", "examples", false },
     };
 

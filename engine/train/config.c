@@ -321,7 +321,7 @@ static AT_CHECKED check_word(enum at_key key, const char *word, const cJSON *val
 
     if (in_words(keys[key].range, word))
         return AT_OK;
-    if (key == AT_KEY_loss_type && is_loss_file(word))
+    if (key == AT_KEY_loss_type && (is_loss_file(word) || at_loss_find(word)))
         return AT_OK;
     if (key == AT_KEY_loss_type && strcmp(word, "aot_pair") == 0) /* TRL up to 0.27 */
         return at_fail(AT_USAGE, "loss_type aot_pair: write aot_unpaired, here \"loss_type\": "
@@ -330,10 +330,6 @@ static AT_CHECKED check_word(enum at_key key, const char *word, const cJSON *val
         return at_fail(AT_USAGE, "loss_type chunked_nll: write nll, which never holds all logits");
     if (key == AT_KEY_loss_type && strcmp(word, "kto_pair") == 0) /* TRL up to 0.11 */
         return at_fail(AT_USAGE, "loss_type kto_pair: write method kto, which takes pairs apart");
-    if (key == AT_KEY_loss_type && strcmp(word, "tpo-l") == 0) /* of TRL's TPOTrainer */
-        return at_fail(AT_USAGE, "loss_type tpo-l: this version does not build TPO, whose rows "
-                                 "have a third reply; where that is the chosen one it is method "
-                                 "cpo with loss_type simpo");
     snprintf(want, sizeof want, "one of %s%s", keys[key].range,
              key == AT_KEY_loss_type ? ", or file:PATH.h," : "");
     return bad_value(keys[key].name, want, value);

@@ -392,6 +392,7 @@ static void row_losses(struct at_engine *e, const struct at_batch *b, const stru
         at_pair_losses(e->stream, what->losses, what->n_losses, d->coef, d->pair_out,
                        &(struct at_pair_batch){ .n_pairs = n_rows,
                                                 .segments = b->n_segments / n_rows,
+                                                .triples = e->slab.rows[0]->n_segments > 2,
                                                 .R = b->R,
                                                 .sums = d->sums,
                                                 .ref_sums = d->ref_sums,

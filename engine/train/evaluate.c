@@ -44,6 +44,7 @@ AT_CHECKED at_evaluation_check(const struct at_config *c)
     at_objective_make(&objective, c, NULL);
     style.log_odds = objective.log_odds;
     style.kl = objective.kl;
+    style.triples = objective.triples;
     style.without_reference = objective.without_reference;
     at_tally_write(line, &one, "eval_", &style);
     if (at_method_get(c->run_method)->rows == AT_ROWS_PAIR && !style.without_reference)
@@ -222,6 +223,7 @@ double at_loop_reward_scale(const struct at_loop *l)
 struct at_metric_style at_loop_style(const struct at_loop *l)
 {
     return (struct at_metric_style){ .method = l->run->method,
+                                     .triples = l->objective.triples,
                                      .beta = at_loop_reward_scale(l),
                                      .token_means = l->objective.token_means,
                                      .log_odds = l->objective.log_odds,

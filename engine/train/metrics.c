@@ -19,6 +19,21 @@ static void add_labelled(struct at_tally *t, const struct at_row *row,
     t->kl += r->kl;
 }
 
+/* The cross-entropy that a method without a reference adds, or may. */
+static void add_nll(struct at_tally *t, const struct at_row *row, const struct at_row_result *r)
+{
+    const struct at_segment_result *chosen = &r->policy[0], *third = &r->policy[2];
+
+    if (row->n_segments > 2) {
+        t->nll -= third->logp;
+        t->nll_tokens += third->n;
+        t->entropy += third->entropy;
+        return;
+    }
+    t->nll -= (double)chosen->logp + (row->prompt_targets ? (double)third->logp : 0);
+    t->nll_tokens += (double)chosen->n + at_row_prompt_targets(row);
+}
+
 void at_tally_add(struct at_tally *t, const struct at_row *row, const struct at_row_result *r)
 {
     double mean[2] = { 0, 0 };
@@ -29,7 +44,7 @@ void at_tally_add(struct at_tally *t, const struct at_row *row, const struct at_
         add_labelled(t, row, r);
         return;
     }
-    for (uint32_t k = 0; k < row->n_segments; k++) {
+    for (uint32_t k = 0; k < row->n_segments && k < 2; k++) {
         const struct at_segment_result *p = &r->policy[k];
         t->logp[k] += p->logp;
         t->logit[k] += p->logit_mean;
@@ -43,8 +58,7 @@ void at_tally_add(struct at_tally *t, const struct at_row *row, const struct at_
     t->score[0] += r->pair.score_chosen;
     t->score[1] += r->pair.score_rejected;
     t->wins += r->pair.score_chosen > r->pair.score_rejected;
-    t->nll -= (double)r->policy[0].logp + (row->prompt_targets ? (double)r->policy[2].logp : 0);
-    t->nll_tokens += (double)r->policy[0].n + at_row_prompt_targets(row);
+    add_nll(t, row, r);
     t->log_odds += r->pair.log_odds;
     t->log_ratio -= log1p(exp(-(double)r->pair.log_odds));
     t->mean_logp[0] += mean[0];
@@ -167,6 +181,7 @@ static void write_pairs(cJSON *out, const struct at_tally *t, const char *prefix
                         const struct at_metric_style *style)
 {
     const double *logp = style->token_means ? t->mean_logp : t->logp, beta = style->beta;
+    const double tokens = t->tokens[0] + t->tokens[1] + (style->triples ? t->nll_tokens : 0);
 
     at_metric_add(out, prefix, "loss", share(t->loss, t->rows));
     if (!style->without_reference) {
@@ -180,7 +195,7 @@ static void write_pairs(cJSON *out, const struct at_tally *t, const char *prefix
     at_metric_add(out, prefix, "logps/rejected", share(logp[1], t->rows));
     at_metric_add(out, prefix, "logits/chosen", share(t->logit[0], t->tokens[0]));
     at_metric_add(out, prefix, "logits/rejected", share(t->logit[1], t->tokens[1]));
-    at_metric_add(out, prefix, "entropy", share(t->entropy, t->tokens[0] + t->tokens[1]));
+    at_metric_add(out, prefix, "entropy", share(t->entropy, tokens));
     at_metric_add(out, prefix, "mean_token_accuracy", share(t->hits, t->tokens[0]));
     if (!at_method_get(style->method)->reference)
         at_metric_add(out, prefix, "nll_loss", share(t->nll, t->nll_tokens));

@@ -16,7 +16,8 @@ struct at_tally {
                                        segment 0 and 1; sum of their KL terms */
     double mean_logp[2];            /* of means over a side's tokens */
     double log_odds, log_ratio;     /* log-odds x of a pair, log sigma(x) */
-    double nll, nll_tokens;         /* of the chosen side, with the prompt where that counts */
+    double nll, nll_tokens;         /* of the chosen side, with the prompt where that counts; of
+                                       triples, of the reference */
     double low, high, groups;       /* sums over groups of rows of their least and greatest score */
 };
 void at_tally_add(struct at_tally *tally, const struct at_row *row, const struct at_row_result *r);
@@ -31,6 +32,7 @@ struct at_metric_style {
     bool token_means;       /* log-probs are means over a side's tokens, not sums */
     bool log_odds;          /* ORPO's are written */
     bool kl;                /* KTO's KL term is written */
+    bool triples;           /* rows have a side `reference` */
     bool without_reference; /* of a method that has one: no loss reads it, none was computed, and no
                                rewards are written */
 };

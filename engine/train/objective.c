@@ -300,6 +300,11 @@ done:
     return st;
 }
 
+bool at_objective_reads_triples(const struct at_config *c)
+{
+    return at_method_get(c->run_method)->triples && c->tpo_alpha > 0;
+}
+
 bool at_objective_reads_kl(const struct at_config *c)
 {
     return at_method_get(c->run_method)->rows == AT_ROWS_LABELLED && any_reads(c, "k");
@@ -330,6 +335,7 @@ AT_CHECKED at_objective_check(const struct at_config *c)
     TRY(check_coupled(c));
     TRY(check_read(c, AT_KEY_discopop_tau, "t", true));
     TRY(check_read(c, AT_KEY_simpo_gamma, "g", is_moved(c, AT_KEY_simpo_gamma, c->simpo_gamma)));
+    TRY(check_read(c, AT_KEY_tpo_l_gamma, "h", is_moved(c, AT_KEY_tpo_l_gamma, c->tpo_l_gamma)));
     TRY(check_read(c, AT_KEY_alpha, "a", c->alpha != 0));
     TRY(check_divergence(c));
     if (any_reads(c, "a") && given(c, AT_KEY_cpo_alpha) && c->cpo_alpha != 0 &&
@@ -342,11 +348,13 @@ done:
 
 /* ---- values ---- */
 
-/* Weight of the cross-entropy of the chosen side, one more loss of the sum: of ORPO and CPO. */
+/* Weight of the cross-entropy, one more loss of the sum: of ORPO, CPO and TPO. */
 static double anchor_weight(const struct at_config *c)
 {
     if (at_method_get(c->run_method)->prompt)
         return 1;
+    if (at_method_get(c->run_method)->triples)
+        return c->tpo_alpha;
     return at_key_read_by(AT_KEY_cpo_alpha, c->run_method) && !any_reads(c, "a") ? c->cpo_alpha : 0;
 }
 
@@ -360,7 +368,7 @@ void at_objective_make(struct at_objective *out, const struct at_config *c,
         const bool is_own = c->losses[i]->file && own;
         if (weight_of(c, i) > 0)
             out->terms[out->n++] =
-                (struct at_loss_term){ c->loss_type.items[i], (float)weight_of(c, i),
+                (struct at_loss_term){ c->losses[i]->name, (float)weight_of(c, i),
                                        is_own ? &own[i] : NULL };
     }
     out->reference = at_objective_reads_reference(c);
@@ -375,6 +383,7 @@ void at_objective_make(struct at_objective *out, const struct at_config *c,
                                  .label_smoothing = (float)c->label_smoothing,
                                  .discopop_tau = (float)c->discopop_tau,
                                  .simpo_gamma = (float)c->simpo_gamma,
+                                 .tpo_l_gamma = (float)c->tpo_l_gamma,
                                  .alphapo_alpha = (float)c->alpha,
                                  .divergence = divergence_of(c),
                                  .alpha = (float)c->f_alpha_divergence_coef,
@@ -383,6 +392,7 @@ void at_objective_make(struct at_objective *out, const struct at_config *c,
                                  .center_rewards_coefficient = (float)c->center_rewards_coefficient,
                                  .use_weighting = c->use_weighting };
     out->kl = at_objective_reads_kl(c);
+    out->triples = at_objective_reads_triples(c);
     out->log_odds = any_reads(c, "l");
     for (size_t i = 0; i < c->loss_type.n; i++)
         out->coupled = out->coupled || (weight_of(c, i) > 0 && strchr(c->losses[i]->reads, 'b'));
@@ -419,7 +429,9 @@ float at_objective_mean_chosen(const struct at_row *const *rows, uint32_t n)
     double sum = 0;
 
     for (uint32_t i = 0; i < n; i++)
-        sum += rows[i]->segment[0].n_targets + at_row_prompt_targets(rows[i]);
+        sum += rows[i]->n_segments > 2
+                   ? rows[i]->segment[2].n_targets
+                   : rows[i]->segment[0].n_targets + at_row_prompt_targets(rows[i]);
     return (float)(sum / n);
 }
 

@@ -18,6 +18,7 @@ struct at_objective {
     bool token_means;             /* no reference, and means over tokens are compared */
     bool log_odds;                /* they are logged */
     bool kl;                      /* a loss reads the KL term (kl.h) */
+    bool triples;                 /* rows have a side `reference` */
     bool coupled;                 /* pairs of a micro-batch: couple.h */
     double reward_alpha;          /* of alphapo, else 0 */
     float tail_discount;          /* as struct at_compute has it */
@@ -30,7 +31,8 @@ AT_CHECKED at_objective_check(const struct at_config *config);
  * files (own_loss.h); NULL: to be looked at only. */
 void at_objective_make(struct at_objective *out, const struct at_config *config,
                        const struct at_own_loss *own);
-/* Chosen target tokens a row of these pairs. */
+/* Target tokens a row that the cross-entropy is of: chosen ones, with the prompt's where that
+ * counts, or those of the reference. */
 float at_objective_mean_chosen(const struct at_row *const *rows, uint32_t n);
 /* What the loss of a row is while policy and reference are the same, of an objective without losses
  * of one's own. `params` as it was computed with. */
@@ -39,6 +41,8 @@ double at_objective_at_start(const struct at_objective *objective,
                              const struct at_row_result *result);
 /* Whether a loss of the configuration, with a weight above 0, reads the reference. */
 bool at_objective_reads_reference(const struct at_config *config);
+/* Whether its rows have a side `reference`. */
+bool at_objective_reads_triples(const struct at_config *config);
 /* Whether a loss of the configuration reads the KL term. */
 bool at_objective_reads_kl(const struct at_config *config);
 

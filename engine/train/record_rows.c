@@ -37,6 +37,10 @@ static void add_pair(cJSON *line, const struct at_row_result *r, const struct at
     at_metric_add(line, "", "rejected_logp", r->policy[1].raw_logp);
     cJSON_AddNumberToObject(line, "chosen_tokens", r->policy[0].n);
     cJSON_AddNumberToObject(line, "rejected_tokens", r->policy[1].n);
+    if (!s->triples)
+        return;
+    at_metric_add(line, "", "reference_logp", r->policy[2].raw_logp);
+    cJSON_AddNumberToObject(line, "reference_tokens", r->policy[2].n);
 }
 
 static void add_labelled(cJSON *line, const struct at_row *row, const struct at_row_result *r,

@@ -74,6 +74,7 @@ static struct at_dataset_params dataset_params(const struct at_run *run, enum at
         .long_each = at_model_long_each(&run->bundle.config),
         .assistant_only = c->assistant_only_loss,
         .prompt_targets = at_method_get(run->method)->prompt,
+        .triples = at_objective_reads_triples(c),
         .reads_last = at_method_get(run->method)->value_head,
         .singles = at_method_get(run->method)->value_head && run->purpose != AT_TO_TRAIN,
         .skips_pad = strcmp(c->reward_token, "last_not_pad") == 0,

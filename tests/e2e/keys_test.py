@@ -29,7 +29,7 @@ WORDS = ("once more with feeling " * 12).strip()
 
 BASE = {
     "model_name_or_path": "TINY",
-    "train_dataset": {"sft": "sft.jsonl", "dpo": "pairs.jsonl"},
+    "train_dataset": {"sft": "sft.jsonl", "dpo": "pairs.jsonl", "tpo": "triples.jsonl"},
     "use_peft": True, "lora_r": 4, "lora_target_modules": "all-linear", "lora_dropout": 0,
     "learning_rate": 0.01, "max_steps": 4, "per_device_train_batch_size": 2, "logging_steps": 1,
     "eval_split": 0.3, "eval_strategy": "epoch", "on_bad_row": "skip", "on_long_row": "cut",
@@ -131,6 +131,8 @@ OTHER = {
     "sync_ref_model": (False, {"sync_ref_model": True, "ref_model_sync_steps": 1}),
     "system_prompt": "be kind",
     "tokenizer": str(GOLDEN / "models" / "tiny_qwen2"),
+    "tpo_alpha": 0,
+    "tpo_l_gamma": (1.0, {"loss_type": "tpo-l"}),
     "train_dataset": {"dpo": "held.jsonl", "sft": "held_sft.jsonl"},
     "train_sampling_strategy": "sequential",
     "truncation_mode": "keep_end",
@@ -176,6 +178,7 @@ def make_data(folder):
     long_pair = {"prompt": user("help"), "chosen": assistant(WORDS), "rejected": assistant("no " + WORDS)}
     dump(folder / "pairs.jsonl", pairs + [long_pair])
     dump(folder / "held.jsonl", pairs[:4])
+    dump(folder / "triples.jsonl", [{**row, "reference": pairs[0]["chosen"]} for row in pairs])
     dump(folder / "bad.jsonl", pairs + [{**pairs[0], "rejected": pairs[0]["chosen"]}])
     dump(folder / "sft.jsonl", sft + [{"messages": user("help") + assistant(WORDS)}])
     dump(folder / "held_sft.jsonl", sft[:4])

@@ -9,7 +9,10 @@
 #include "ref_loss.h"
 #include "tolerances.h"
 
-enum { SEGMENTS = 6, ROWS = 16 }; /* three pairs, or two with a segment for the prompt */
+enum {
+    SEGMENTS = 6,
+    ROWS = 16
+}; /* three pairs, or two with a segment for the prompt or the reference */
 
 /* Floats that are exact; the loss is a list of one with weight 1/2. */
 struct setting {
@@ -20,12 +23,12 @@ struct setting {
 };
 
 static const struct setting settings[] = {
-    { { 0.25, 0.125, 0.5, 7, 0.5, 0.25, 0.125, 0 }, DIVERGENCE_REVERSE_KL, 0, false },
-    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_FORWARD_KL, 0, false },
-    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_JS, 0, false },
-    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_ALPHA, 0.5, false },
-    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0 }, DIVERGENCE_ALPHA, 1.25, false },
-    { { 0.25, 0.125, 0.5, 7, 0.5, 0.25, 0.125, 0 }, DIVERGENCE_REVERSE_KL, 0, true },
+    { { 0.25, 0.125, 0.5, 7, 0.5, 0.25, 0.125, 0, 0.375 }, DIVERGENCE_REVERSE_KL, 0, false },
+    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0, 0.375 }, DIVERGENCE_FORWARD_KL, 0, false },
+    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0, 0.375 }, DIVERGENCE_JS, 0, false },
+    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0, 0.375 }, DIVERGENCE_ALPHA, 0.5, false },
+    { { 0.25, 0.25, 0.25, 7, 0.5, -0.25, 0.125, 0, 0.375 }, DIVERGENCE_ALPHA, 1.25, false },
+    { { 0.25, 0.125, 0.5, 7, 0.5, 0.25, 0.125, 0, 0.375 }, DIVERGENCE_REVERSE_KL, 0, true },
 };
 
 static const int32_t order[ROWS] = { 5, 2, 9, 0, 7, 1, 12, 3, 4, 15, 6, 8, 10, 11, 13, 14 };
@@ -68,10 +71,11 @@ static void write_match(struct gt *t, struct at_view match, const float *logp, c
 
 /* Mean loss at policy log-probs `logp`, reference log-probs `ref`, by row. */
 static double batch_loss(const struct at_loss *loss, const float *logp, const float *ref,
-                         size_t row, double shift, const struct setting *with, size_t segments)
+                         size_t row, double shift, const struct setting *with, size_t segments,
+                         bool triples)
 {
     const size_t pairs = SEGMENTS / segments;
-    const bool whole = segments > 2 && strchr(loss->reads, 'w');
+    const bool third = segments > 2 && strchr(loss->reads, 'w'), first = !third || !triples;
     const bool by_logp = strchr(loss->reads, 'p') != NULL;
     const int divergence = strchr(loss->reads, 'f') ? with->divergence : DIVERGENCE_REVERSE_KL;
     double score[SEGMENTS] = { 0 }, n[SEGMENTS] = { 0 }, sum = 0;
@@ -87,10 +91,10 @@ static double batch_loss(const struct at_loss *loss, const float *logp, const fl
         }
     for (size_t i = 0; i < pairs; i++) {
         const size_t c = segments * i;
-        const double chosen = score[c] + (whole ? score[c + 2] : 0);
+        const double chosen = (first ? score[c] : 0) + (third ? score[c + 2] : 0);
         const pair_stats s = { divergence_score(divergence, chosen, with->alpha).score,
                                divergence_score(divergence, score[c + 1], with->alpha).score,
-                               n[c] + (whole ? n[c + 2] : 0), n[c + 1] };
+                               (first ? n[c] : 0) + (third ? n[c + 2] : 0), n[c + 1] };
         pair_out o;
 
         assert_true(ref_matched_loss(&o, loss->name, s, with->p, match_of(&s)));
@@ -103,7 +107,7 @@ static double batch_loss(const struct at_loss *loss, const float *logp, const fl
 enum { ORDER, BEGIN, WEIGHT, LOG_P2, MATCH, LOGP, REF, SUMS, REF_SUMS, COEF, OUT, BUFFERS };
 
 static void check(struct gt *t, const struct at_loss *loss, const struct setting *with,
-                  uint32_t segments)
+                  uint32_t segments, bool triples)
 {
     static const size_t bytes[BUFFERS] = { sizeof order,  sizeof begin,  sizeof weight,
                                            sizeof log_p2, SEGMENTS * 16, ROWS * 16,
@@ -115,6 +119,7 @@ static void check(struct gt *t, const struct at_loss *loss, const struct setting
                                            .discopop_tau = (float)with->p.discopop_tau,
                                            .mean_n_chosen = (float)with->p.mean_n_chosen,
                                            .simpo_gamma = (float)with->p.simpo_gamma,
+                                           .tpo_l_gamma = (float)with->p.tpo_l_gamma,
                                            .alphapo_alpha = (float)with->p.alphapo_alpha,
                                            .center_rewards_coefficient =
                                                (float)with->p.center_rewards_coefficient,
@@ -149,6 +154,7 @@ static void check(struct gt *t, const struct at_loss *loss, const struct setting
     at_pair_losses(t->stream, &term, 1, v[COEF], v[OUT],
                    &(struct at_pair_batch){ .n_pairs = pairs,
                                             .segments = segments,
+                                            .triples = triples,
                                             .R = ROWS,
                                             .sums = v[SUMS],
                                             .ref_sums = v[REF_SUMS],
@@ -161,8 +167,8 @@ static void check(struct gt *t, const struct at_loss *loss, const struct setting
     OK(at_gpu_read(t->gpu, coef, v[COEF], sizeof coef));
     for (size_t r = 0; r < ROWS; r++)
         want[r] = 0.5 *
-                  (batch_loss(loss, logp, ref, r, 1e-5, with, segments) -
-                   batch_loss(loss, logp, ref, r, -1e-5, with, segments)) /
+                  (batch_loss(loss, logp, ref, r, 1e-5, with, segments, triples) -
+                   batch_loss(loss, logp, ref, r, -1e-5, with, segments, triples)) /
                   2e-5;
     gt_require_close(t, loss->name, coef, want, NULL, ROWS, TOL_LOSS + TOL_DIFFERENCE);
     gt_end(t);
@@ -180,8 +186,8 @@ static void pair_losses_coef_equals_differences(void **state)
     gt_open(&t, 0);
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < AT_COUNT(settings) && list[i].kind == AT_LOSS_PAIR; k++)
-            for (uint32_t segments = 2; segments <= 3; segments++)
-                check(&t, &list[i], &settings[k], segments);
+            for (uint32_t kind = 0; kind < 3; kind++)
+                check(&t, &list[i], &settings[k], kind ? 3 : 2, kind == 2);
     gt_close(&t);
 }
 

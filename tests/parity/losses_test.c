@@ -177,7 +177,8 @@ static pair_out want_term(const struct at_loss_term *term, const struct at_loss_
                             (double)params->simpo_gamma,
                             (double)params->alphapo_alpha,
                             (double)params->center_rewards_coefficient,
-                            (double)rc[7] };
+                            (double)rc[7],
+                            (double)params->tpo_l_gamma };
     const pair_stats s = { chosen.score, rejected.score, (double)c[4], (double)r[4] };
     const pair_match m = { (double)match[0], (double)match[1], (double)match[2] };
     pair_out o;
@@ -322,14 +323,18 @@ static void check_token_loss(struct gt *t, const char *name, const struct at_vie
 }
 
 static const struct at_loss_params settings[] = {
-    { 0.125f, 0.0625f, 0.0625f, 5, 0.5f, 0.25f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f,
-      false },
-    { 1.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f, false },
-    { 0.125f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_FORWARD_KL, 0, 1.5f, 0.75f, 0.25f, false },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_JS, 0, 1.5f, 0.75f, 0.25f, false },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 0.5f, 1.5f, 0.75f, 0.25f, false },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 1, 1.5f, 0.75f, 0.25f, false },
-    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f, true },
+    { 0.125f, 0.0625f, 0.0625f, 5, 0.5f, 0.25f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f, false,
+      0.375f },
+    { 1.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f, false,
+      0.375f },
+    { 0.125f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_FORWARD_KL, 0, 1.5f, 0.75f, 0.25f, false,
+      0.375f },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_JS, 0, 1.5f, 0.75f, 0.25f, false, 0.375f },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 0.5f, 1.5f, 0.75f, 0.25f, false,
+      0.375f },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_ALPHA, 1, 1.5f, 0.75f, 0.25f, false, 0.375f },
+    { 0.5f, 0.25f, 0.5f, 3, 1.5f, -0.5f, DIVERGENCE_REVERSE_KL, 0, 1.5f, 0.75f, 0.25f, true,
+      0.375f },
 };
 
 static void losses_every_row_equals_its_double(void **state)

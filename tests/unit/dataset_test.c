@@ -126,7 +126,6 @@ static void check_last(const struct at_row *row, uint32_t back)
 /* The rows of a golden run: those that TRL kept, with their ids and number of targets. */
 static void check_golden(const char *run)
 {
-    static const char *const names[] = { "chosen", "rejected" };
     struct at_dataset_params p = strict(AT_ROWS_SFT);
     struct at_tokenizer *t;
     struct at_dataset d;
@@ -154,6 +153,7 @@ static void check_golden(const char *run)
     if (p.reads_last)
         p.on_long = AT_LONG_DROP;
     p.skips_pad = at_json_find(config, "reward_token") != NULL;
+    p.triples = strcmp(at_json_find(config, "method")->valuestring, "tpo") == 0;
     OK(at_dataset_load(&d, paths, 1, &p));
     for (const cJSON *want = at_json_find(expect, "rows")->child; want; want = want->next) {
         if (cJSON_IsTrue(at_json_find(want, "dropped")))
@@ -163,8 +163,7 @@ static void check_golden(const char *run)
         assert_int_equal(row->line - 1, at_json_find(want, "row")->valueint);
         assert_int_equal(row->desirable, cJSON_IsTrue(at_json_find(want, "label")));
         for (uint32_t k = 0; k < row->n_segments; k++) {
-            const cJSON *side =
-                at_json_find(want, p.kind == AT_ROWS_PAIR ? names[k] : "completion");
+            const cJSON *side = at_json_find(want, at_row_side_name(row, k));
             check_side(run, row, k, at_json_find(side, "ids"), NULL);
             if (!p.reads_last)
                 assert_int_equal(row->segment[k].n_targets,
@@ -302,6 +301,46 @@ static void dataset_of_one_conversation_in_any_form_gives_one_row(void **state)
                     "{\"chosen\":[" USER("hi") "," SAID("yes") "],\"rejected\":[" USER(
                         "hi") "," SAID("no") "]}",
                     AT_ROWS_SFT);
+}
+
+/* Of TPO: the prompt is in a key of its own or what all three sides begin with. */
+static void dataset_of_triples_has_a_third_side(void **state)
+{
+    static const char part[] = "{\"prompt\":[" USER("hi") "],\"chosen\":[" SAID(
+        "yes") "],\"rejected\":[" SAID("no") "],\"reference\":[" SAID("yes, my dear") "]}";
+    static const char whole[] = "{\"chosen\":[" USER("hi") "," SAID("yes") "],\"rejected\":[" USER(
+        "hi") "," SAID("no") "],\"reference\":[" USER("hi") "," SAID("yes, my dear") "]}";
+    static const char other[] = "{\"chosen\":[" USER("hi") "," SAID("yes") "],\"rejected\":[" USER(
+        "hi") "," SAID("no") "],\"reference\":[" USER("ho") "," SAID("yes, my dear") "]}";
+    static const char *const without = "{\"prompt\":\"a\",\"chosen\":\" b\",\"rejected\":\" c\"}";
+    static const char *const plain =
+        "{\"chosen\":\"the tea is hot\",\"rejected\":\"the tea or so\",\"reference\":\"a tea is\"}";
+    struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset d, pair, implicit;
+    char place[16];
+
+    (void)state;
+    snprintf(place, sizeof place, ":1:%d: ", (int)(strstr(other, "\"reference\"") - other) + 1);
+    OK(load_text(&pair, part, &p)); /* as a pair, the column is not read */
+    p.triples = true;
+    OK(load_text(&d, part, &p));
+    OK(load_text(&implicit, whole, &p));
+    assert_string_equal(d.digest, implicit.digest);
+    assert_string_not_equal(d.digest, pair.digest);
+    assert_int_equal(pair.rows[0].n_segments, 2);
+    assert_int_equal(d.rows[0].n_segments, 3);
+    assert_true(d.rows[0].segment[2].n_targets > d.rows[0].segment[0].n_targets);
+    assert_int_equal(at_row_sums(&d.rows[0]), 3);
+    assert_int_equal(load_text(&implicit, other, &p), AT_DATA);
+    assert_non_null(strstr(at_message(), place));
+    assert_non_null(strstr(at_message(), "\"reference\" does not begin with the prompt"));
+    assert_int_equal(load_text(&implicit, plain, &p), AT_DATA);
+    assert_non_null(strstr(at_message(), "\"reference\" does not begin with the prompt"));
+    assert_int_equal(load_text(&implicit, without, &p), AT_DATA);
+    assert_non_null(strstr(at_message(), "the key \"reference\" is missing"));
+    assert_non_null(strstr(at_message(), "are trained with cpo"));
+    at_dataset_release(&d);
+    at_dataset_release(&pair);
 }
 
 static void dataset_with_one_side_the_beginning_of_the_other_is_taken(void **state)
@@ -535,6 +574,7 @@ int main(void)
         cmocka_unit_test(dataset_of_golden_runs_equals_trl),
         cmocka_unit_test(dataset_of_rewards_has_margins_and_reads_what_is_left_of_a_side),
         cmocka_unit_test(dataset_of_one_conversation_in_any_form_gives_one_row),
+        cmocka_unit_test(dataset_of_triples_has_a_third_side),
         cmocka_unit_test(dataset_with_one_side_the_beginning_of_the_other_is_taken),
         cmocka_unit_test(dataset_groups_rows_by_their_last_user_message),
         cmocka_unit_test(dataset_with_system_prompt_puts_it_where_none_is),

@@ -91,6 +91,12 @@ static const struct {
       0.6931471805599453 }, /* x = 0 */
     { "sppo_hard", { 0, 0, 4, 2 }, { .beta = 0.1 }, 50 },
     { "sppo_hard", { 3, -1, 4, 2 }, { .beta = 0.5 }, 4 },
+    /* by hand: x = 0.5 * (-1 + 3) - 0.5, ln(1 + e^-0.5) */
+    { "tpo_l", { -4, -6, 4, 2 }, { .beta = 0.5, .tpo_l_gamma = 0.5 }, 0.4740769841801067 },
+    { "tpo_l",
+      { -4, -6, 4, 2 },
+      { .beta = 1, .tpo_l_gamma = 2, .label_smoothing = 0.25 },
+      0.6931471805599453 }, /* x = 0 */
 };
 static const struct {
     const char *loss;
@@ -171,6 +177,9 @@ static void losses_every_row_has_a_value_and_a_source(void **state)
     }
     assert_null(at_loss_find("no such loss"));
     assert_null(at_loss_find(""));
+    assert_string_equal(at_loss_find("tpo-l")->name, "tpo_l"); /* TRL's spelling */
+    assert_null(at_loss_find("tpo-"));
+    assert_null(at_loss_find("tpo-l-"));
 }
 
 static double uniform(double low, double high)
@@ -196,10 +205,9 @@ static void check_pair(const char *name)
     const double top = strchr(at_loss_find(name)->reads, 'p') ? -0.1 : 8;
     const pair_stats s = { uniform(-8, top), uniform(-8, top), floor(uniform(1, 9)),
                            floor(uniform(1, 9)) };
-    const loss_params p = {
-        uniform(0.05, 1.5), uniform(0.01, 0.4), uniform(0.5, 2), uniform(1, 9),
-        uniform(0, 2),      uniform(-1, 1),     uniform(0, 1),   uniform(-1, 2)
-    };
+    const loss_params p = { uniform(0.05, 1.5), uniform(0.01, 0.4), uniform(0.5, 2),
+                            uniform(1, 9),      uniform(0, 2),      uniform(-1, 1),
+                            uniform(0, 1),      uniform(-1, 2),     uniform(0, 2) };
     pair_stats below = s, above = s;
     pair_out o, low, high;
 
