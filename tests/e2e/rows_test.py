@@ -3,7 +3,7 @@
 
 rows.jsonl and pairs.jsonl at step 0 have TRL's log-probs of every row (1e-4); their means are the evaluation's
 numbers. DPO whose losses read no reference computes none, trains as with one that counts for nothing, and
-refuses the reference's keys. Masks that no row has are refused.
+refuses the reference's keys. Masks that no row has are refused. TPO is CPO where its third side is the chosen one.
 """
 # labels: gpu
 import json
@@ -15,7 +15,7 @@ import tempfile
 
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 GOLDEN = SOURCE / "tests" / "golden"
-DATA = {"kto": "labelled", "sft_prompt_completion": "sft_prompt_completion", "orpo": "pairs", "dpo_sigmoid": "pairs"}
+DATA = {"kto": "labelled", "sft_prompt_completion": "sft_prompt_completion", "orpo": "pairs", "dpo_sigmoid": "pairs", "tpo": "triples"}
 failures = 0
 
 
@@ -101,6 +101,38 @@ def test_rows(folder):
           near(mean(rows, "margin"), first["eval_rewards/margins"]), first)
 
 
+def test_triples(folder):
+    first, rows = evaluated(folder, "tpo")
+    want = {w["row"]: w for w in expected("tpo")}
+    check("tpo: TRL's log-probs of three sides", len(rows) == len(want) and all(
+        near(row[f"{side}_logp"], want[row["line"] - 1][side]["logp"], 1e-4) and
+        row[f"{side}_tokens"] == want[row["line"] - 1][side]["n_tokens"] for row in rows
+        for side in ("chosen", "rejected", "reference")), rows[:2])
+    check("tpo: means are the evaluation's", near(mean(rows, "loss"), first["eval_loss"]) and near(
+        -sum(row["reference_logp"] for row in rows), first["eval_nll_loss"] * sum(row["reference_tokens"] for row in rows)))
+
+    def run(golden, name, data, *more):
+        out = folder / name
+        attune(golden, out, "--train_dataset", data, "--max_steps", 2, "--beta", 0.1, *more)
+        return lines(out / "metrics.jsonl")
+
+    pairs, own = GOLDEN / "data" / "pairs.jsonl", folder / "own.jsonl"
+    own.write_text("".join(json.dumps({**row, "reference": row["chosen"]}) + "\n" for row in lines(pairs)))
+    check("tpo_alpha 0 is cpo without cross-entropy, of pairs", run("tpo", "tpo_0", pairs, "--tpo_alpha", 0) ==
+          run("cpo_sigmoid", "cpo_0", pairs, "--cpo_alpha", 0, "--adapter_name_or_path", GOLDEN / "tpo" / "init_adapter"))
+    both = zip(run("tpo", "tpo_own", own), run("cpo_sigmoid", "cpo_own", pairs, "--cpo_alpha", 0.7,
+                                               "--adapter_name_or_path", GOLDEN / "tpo" / "init_adapter"))
+    check("with the chosen side as reference it is cpo", all(
+        near(a[key], b[key], 1e-4) for a, b in both for key in ("loss", "nll_loss", "grad_norm", "rewards/margins")))
+    said = attune("tpo", folder / "refused", "--train_dataset", pairs, want=65)
+    check("rows without a reference are refused", 'the key "reference" is missing' in said, said)
+    own.write_text("".join(json.dumps({**row, "reference": [{"role": "assistant", "content": "<|im_end|>"}]}) + "\n"
+                           for row in lines(pairs)[:1]))
+    lint = subprocess.run([BUILD / "attune", "data", "lint", GOLDEN / "tpo" / "config.json", "--train_dataset", own],
+                          capture_output=True, text=True)
+    check("lint looks at the third side", '"reference" holds <|im_end|>' in lint.stdout, lint.stdout + lint.stderr)
+
+
 def test_packed(folder):
     out = folder / "packed"
     attune("sft_prompt_completion", out, "--eval_dataset", GOLDEN / "data" / "sft_messages.jsonl", "--max_steps", 1,
@@ -151,7 +183,7 @@ def test_masks(folder):
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        for test in test_rows, test_packed, test_without_reference, test_masks:
+        for test in test_rows, test_triples, test_packed, test_without_reference, test_masks:
             test(pathlib.Path(folder))
     print(f"{failures} failures")
     sys.exit(1 if failures else 0)

@@ -5,6 +5,9 @@ What   build_data(folder) writes JSONL files, ASCII only, one row a line:
          pairs_implicit.jsonl        the same dialogues, the prompt inside both sides
          pairs_plain.jsonl           24 preference rows of plain strings, explicit prompt
          pairs_margin.jsonl          the same with a column "margin" of numbers, some below 0
+         triples.jsonl               24 rows with a third side "reference", conversational
+         triples_implicit.jsonl      the same, the prompt inside all three sides
+         triples_plain.jsonl         the same of plain strings
          labelled.jsonl              20 rows of {"prompt", "completion", "label"}, conversational; those
                                      of the third micro-batch of 4 are all desirable
          sft_messages.jsonl          16 rows of {"messages"}
@@ -93,6 +96,25 @@ def plain_pair(i):
     }
 
 
+def gold(i):
+    """The third side of row i: what another row says politely, twice in every third row."""
+    polite = TURNS[(i + 7) % len(TURNS)][1]
+    return f"{polite}. {polite}" if i % 3 == 0 else polite
+
+
+def triple(i):
+    return {**conversational_pair(i), "reference": [message("assistant", gold(i))]}
+
+
+def implicit_triple(i):
+    row = triple(i)
+    return {side: row["prompt"] + row[side] for side in ("chosen", "rejected", "reference")}
+
+
+def plain_triple(i):
+    return {**plain_pair(i), "reference": PLAIN_ENDS[i % len(PLAIN_ENDS)][1].format(a=gold(i))}
+
+
 def labelled(i):
     _, polite, curt = TURNS[i]
     label = i % 3 != 1 or 8 <= i < 12
@@ -121,6 +143,9 @@ FILES = {
     "pairs_implicit.jsonl": (implicit_pair, 24),
     "pairs_plain.jsonl": (plain_pair, 24),
     "pairs_margin.jsonl": (margin_pair, 24),
+    "triples.jsonl": (triple, 24),
+    "triples_implicit.jsonl": (implicit_triple, 24),
+    "triples_plain.jsonl": (plain_triple, 24),
     "sft_messages.jsonl": (sft_messages, 16),
     "sft_prompt_completion.jsonl": (sft_prompt_completion, 16),
 }

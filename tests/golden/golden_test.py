@@ -73,7 +73,7 @@ def check_rows(binary, folder, expect):
             if want["row"] in {row for row, _ in rows}:
                 check(f"row {want['row']} dropped", 0, 1, 0)
             continue
-        for side in ("chosen", "rejected", "completion"):
+        for side in ("chosen", "rejected", "reference", "completion"):
             if side not in want:
                 continue
             got = rows[want["row"], want.get("label")][side]
