@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""What an objective costs is what its rows demand: cost_test.py SOURCE_DIR BUILD_DIR
+
+Peak memory does not depend on the loss: the plan is the same number, and so is what the device took; the
+process's peak differs by a few per cent (a reward model has no vocabulary to go over and takes less). A list
+of losses and a cross-entropy beside a loss (ORPO, CPO) compute the tokens of one loss, aot those of two passes;
+no reference-free loss computes a reference.
+"""
+# labels: gpu
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+GOLDEN = SOURCE / "tests" / "golden"
+PAIRS, TRIPLES = GOLDEN / "data" / "pairs.jsonl", GOLDEN / "data" / "triples.jsonl"
+LIST = '["sigmoid", "sft", "bco_pair"]'
+# name -> method, further keys, whether it reads a reference, passes over the pairs of sigmoid (None: other rows)
+RUNS = {
+    "sigmoid": ("dpo", [], True, 1),
+    "ipo": ("dpo", ["--loss_type", "ipo"], True, 1),
+    "list": ("dpo", ["--loss_type", LIST], True, 1),
+    "aot": ("dpo", ["--loss_type", "aot"], True, 2),
+    "sft": ("dpo", ["--loss_type", "sft"], False, 1),
+    "kto": ("kto", [], True, None),
+    "apo_zero_unpaired": ("kto", ["--loss_type", "apo_zero_unpaired"], True, None),
+    "cpo": ("cpo", [], False, 1),
+    "simpo": ("cpo", ["--loss_type", "simpo"], False, 1),
+    "orpo": ("orpo", [], False, 1),
+    "tpo": ("tpo", ["--train_dataset", TRIPLES], False, None),
+    "reward": ("reward", [], False, 1),
+}
+PEAK = 0.05  # of the process: what the driver and the C library keep
+failures = 0
+
+
+def check(what, good, more=""):
+    global failures
+    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
+    failures += not good
+
+
+def attune(*arguments):
+    run = subprocess.run([BUILD / "attune", *map(str, arguments)], capture_output=True, text=True)
+    check(f"{arguments[0]}: exit code", run.returncode == 0, run.stderr)
+    return run.stdout
+
+
+def cost(folder, name):
+    method, more, *_ = RUNS[name]
+    keys = ["--preset", "trl", "--use_peft", "true", "--lora_target_modules", "all-linear", "--lora_dropout", 0,
+            "--model_name_or_path", GOLDEN / "models" / "tiny_llama", "--train_dataset", PAIRS, "--max_steps", 2,
+            "--per_device_train_batch_size", 6, "--save_strategy", "no", "--train_sampling_strategy", "sequential",
+            "--max_tokens_per_slab", 1024, "--output_dir", folder / name, *more]
+    plan = json.loads(attune("plan", "--method", method, *keys, "--json"))
+    attune(method, *keys)
+    return plan, json.loads((folder / name / "run.json").read_text())
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        found = {name: cost(pathlib.Path(folder), name) for name in RUNS}
+    first = found["sigmoid"][1]
+    for name, (plan, record) in found.items():
+        taken = record["device_bytes"]
+        print(name, taken, record["host_peak_bytes"] >> 10, record["tokens_computed"], record["ref_forward_tokens"])
+        check(f"{name}: the plan is what the device took", all(plan["device_bytes"][part] == taken[part] for part in taken),
+              (plan["device_bytes"], taken))
+        check(f"{name}: as much memory as dpo", taken["slab"] < first["device_bytes"]["slab"] if name == "reward" else
+              taken == first["device_bytes"], (taken, first["device_bytes"]))
+        check(f"{name}: as high a peak", abs(record["host_peak_bytes"] / first["host_peak_bytes"] - 1) < PEAK)
+        check(f"{name}: a reference where a loss reads it", (record["ref_forward_tokens"] > 0) == RUNS[name][2])
+        passes = RUNS[name][3]
+        check(f"{name}: tokens of {passes} passes", passes is None or
+              record["tokens_computed"] == passes * first["tokens_computed"], record["tokens_computed"])
+    print(f"{failures} failures")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
