@@ -80,6 +80,29 @@ done:
     return st;
 }
 
+/* What other values leave without an effect. */
+static void warn_unread(const struct at_config *c)
+{
+    const bool by_steps =
+        c->max_steps > 0 && c->origin[AT_KEY_num_train_epochs] >= c->origin[AT_KEY_max_steps];
+    const bool drops = c->use_peft && c->lora_dropout > 0;
+    const struct {
+        enum at_key key;
+        bool unread;
+        const char *why;
+    } rows[] = {
+        { AT_KEY_disable_dropout, !c->disable_dropout && !drops, "there is no lora_dropout" },
+        { AT_KEY_eval_split, c->eval_split > 0 && c->eval_dataset.n > 0, "eval_dataset is given" },
+        { AT_KEY_num_train_epochs, by_steps, "max_steps is given" },
+        { AT_KEY_on_long_row, c->max_length == 0, "max_length is 0: no row is too long" },
+    };
+
+    for (size_t i = 0; i < AT_COUNT(rows); i++)
+        if (rows[i].unread && given(c, rows[i].key))
+            at_warn("ignored", "%s has no effect because %s", at_key_name(rows[i].key),
+                    rows[i].why);
+}
+
 /* A key that another one leaves without meaning. A flag may do so to the file's keys. */
 static AT_CHECKED check_unread(const struct at_config *c)
 {
@@ -99,8 +122,7 @@ static AT_CHECKED check_unread(const struct at_config *c)
           c->save_strategy, "set that to steps or epoch" },
     };
 
-    if (given(c, AT_KEY_eval_split) && c->eval_split > 0 && c->eval_dataset.n > 0)
-        at_warn("ignored", "eval_split has no effect because eval_dataset is given");
+    warn_unread(c);
     for (size_t i = 0; i < AT_COUNT(rows); i++)
         if (rows[i].unread && given(c, rows[i].key) &&
             c->origin[rows[i].key] >= c->origin[rows[i].by])
@@ -182,6 +204,9 @@ static AT_CHECKED check_sync(const struct at_config *c)
         return at_fail(AT_USAGE,
                        "precompute_ref_log_probs is for a reference that stays; remove it "
                        "or sync_ref_model");
+    if (c->sync_ref_model && c->ref_model_mixup_alpha == 0)
+        return at_fail(AT_USAGE, "ref_model_mixup_alpha 0 leaves the reference where it is; give "
+                                 "it a share above 0 (0.6 is usual), or remove sync_ref_model");
     return AT_OK;
 }
 

@@ -26,19 +26,19 @@ static int divergence_of(const struct at_config *c)
     AT_BUG("no divergence %s", c->f_divergence_type);
 }
 
-/* Whether a loss of the list reads a knob of these letters. */
+static double weight_of(const struct at_config *c, size_t i)
+{
+    return c->loss_weights.n > 0 ? c->loss_weights.items[i] : 1;
+}
+
+/* Whether a loss of the list, with a weight above 0, reads a knob of these letters. */
 static bool any_reads(const struct at_config *c, const char *letters)
 {
     bool found = false;
 
     for (size_t i = 0; i < c->loss_type.n; i++)
-        found = found || strpbrk(c->losses[i]->reads, letters);
+        found = found || (weight_of(c, i) > 0 && strpbrk(c->losses[i]->reads, letters));
     return found;
-}
-
-static double weight_of(const struct at_config *c, size_t i)
-{
-    return c->loss_weights.n > 0 ? c->loss_weights.items[i] : 1;
 }
 
 bool at_objective_reads_reference(const struct at_config *c)
@@ -165,7 +165,8 @@ static AT_CHECKED check_read(const struct at_config *c, enum at_key key, const c
     list_losses(&names, c, letters);
     TRY(at_buf_status(&names));
     FAIL(AT_USAGE, "%s is not read by loss_type %s%s: use %s%s%s, or remove it", at_key_name(key),
-         c->loss_type.items[0], c->loss_type.n > 1 ? " and those with it" : "", names.data,
+         c->loss_type.items[0],
+         c->loss_type.n > 1 ? " and those with it that have a weight above 0" : "", names.data,
          has_file(c) ? ", let the file read p." : "", has_file(c) ? at_key_name(key) : "");
 done:
     at_buf_release(&names);
@@ -180,7 +181,7 @@ static AT_CHECKED check_smoothing(const struct at_config *c)
     for (size_t i = 0; i < c->loss_type.n; i++) {
         const char *name = c->loss_type.items[i];
         const char *reads = c->losses[i]->reads;
-        if (!strpbrk(reads, "so"))
+        if (!strpbrk(reads, "so") || weight_of(c, i) == 0)
             continue;
         if (strchr(reads, 's') && c->label_smoothing <= 0)
             FAIL(AT_USAGE,
@@ -203,7 +204,7 @@ static AT_CHECKED check_tail(const struct at_config *c)
     if (!given(c, AT_KEY_ld_alpha))
         return AT_OK;
     for (size_t i = 0; i < c->loss_type.n; i++)
-        if (!strchr(c->losses[i]->reads, 'p'))
+        if (weight_of(c, i) > 0 && !strchr(c->losses[i]->reads, 'p'))
             return AT_OK;
     return at_fail(AT_USAGE,
                    "ld_alpha is not read by loss_type %s, which compares nothing with the "
@@ -310,7 +311,7 @@ bool at_objective_reads_kl(const struct at_config *c)
     return at_method_get(c->run_method)->rows == AT_ROWS_LABELLED && any_reads(c, "k");
 }
 
-static AT_CHECKED check_kl(const struct at_config *c)
+static AT_CHECKED check_labelled(const struct at_config *c)
 {
     if (at_objective_reads_kl(c) && c->per_device_train_batch_size < 2)
         return at_fail(AT_USAGE,
@@ -318,6 +319,10 @@ static AT_CHECKED check_kl(const struct at_config *c)
                        "each prompt of a micro-batch before another one's completion; "
                        "loss_type apo_zero_unpaired needs none",
                        c->loss_type.items[0]);
+    if (at_method_get(c->run_method)->rows == AT_ROWS_LABELLED && c->desirable_weight == 0 &&
+        c->undesirable_weight == 0)
+        return at_fail(AT_USAGE, "desirable_weight and undesirable_weight are both 0 and nothing "
+                                 "would be learnt; give one of them a weight");
     return AT_OK;
 }
 
@@ -326,7 +331,7 @@ AT_CHECKED at_objective_check(const struct at_config *c)
     enum at_status st = AT_OK;
 
     TRY(check_list(c));
-    TRY(check_kl(c));
+    TRY(check_labelled(c));
     if (at_method_get(c->run_method)->rows != AT_ROWS_PAIR)
         goto done;
     TRY(check_smoothing(c));

@@ -196,6 +196,22 @@ done:
     return st;
 }
 
+/* Keys of texts that no row has. */
+static void warn_texts(const struct at_run *run)
+{
+    const struct at_config *c = run->config;
+    const struct at_run_data *data = &run->data;
+    const struct at_dataset *d = data->was_split ? &data->all : &data->train;
+
+    if (run->purpose != AT_TO_TRAIN)
+        return;
+    if (d->n_chats == 0)
+        warn_ignored(c, AT_KEY_system_prompt, "no row is a conversation");
+    if (d->n_chats == d->n_rows && strcmp(c->reward_token, "last_not_pad") != 0)
+        warn_ignored(c, AT_KEY_eos_token,
+                     "all rows are conversations, whose turns the chat template ends");
+}
+
 static AT_CHECKED pack_rows(struct at_run *run, struct at_packs *out, const struct at_dataset *d,
                             enum at_packing packing)
 {
@@ -259,6 +275,24 @@ static void count_steps(struct at_run *run)
                            : (uint64_t)ceil(c->num_train_epochs * (double)run->steps_per_epoch);
 }
 
+/* What the run is too short for. */
+static void warn_steps(const struct at_run *run)
+{
+    const struct at_config *c = run->config;
+    const double steps = (double)run->total_steps;
+
+    if (run->purpose != AT_TO_TRAIN)
+        return;
+    if (run->total_steps == 0)
+        at_warn("steps", "nothing is trained: max_steps and num_train_epochs are 0");
+    else if (c->sync_ref_model && c->ref_model_sync_steps > steps)
+        at_warn("steps", "the reference never moves: ref_model_sync_steps is %u, the run has %.0f",
+                c->ref_model_sync_steps, steps);
+    if (run->total_steps > 0 && c->warmup_steps > steps)
+        at_warn("steps", "learning_rate is never reached: warmup_steps is %g, the run has %.0f",
+                c->warmup_steps, steps);
+}
+
 static struct at_quantise_params quantise_params(const struct at_config *c)
 {
     const enum at_quant_type four = strcmp(c->bnb_4bit_quant_type, "fp4") == 0 ? AT_FP4 : AT_NF4;
@@ -284,8 +318,10 @@ static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
         out->events = *events;
     TRY(at_bundle_open(&out->bundle, &b));
     TRY(open_data(out));
+    warn_texts(out);
     TRY(open_packs(out));
     count_steps(out);
+    warn_steps(out);
 done:
     if (st != AT_OK)
         at_run_close(out);

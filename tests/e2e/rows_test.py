@@ -181,9 +181,23 @@ def test_masks(folder):
     check("assistant_only_loss needs conversations", "is for conversations" in said, said)
 
 
+def test_unread(folder):
+    """What the rows, or the length of the run, leave without an effect is said."""
+    def said(what, name, *keys, steps=1):
+        found = attune("dpo_sigmoid", folder / name, "--max_steps", steps, *keys)
+        check(f"{keys[0][2:]}: {what}", f"warning: {what}" in found, found)
+
+    said("system_prompt has no effect because no row is a conversation", "unread1", "--system_prompt", "be kind",
+         "--train_dataset", GOLDEN / "data" / "pairs_plain.jsonl")
+    said("eos_token has no effect because all rows are conversations", "unread2", "--eos_token", "<|im_start|>")
+    said("the reference never moves: ref_model_sync_steps is 512, the run has 1", "unread3", "--sync_ref_model", "true")
+    said("learning_rate is never reached: warmup_steps is 50, the run has 1", "unread4", "--warmup_steps", 50)
+    said("nothing is trained: max_steps and num_train_epochs are 0", "unread5", "--num_train_epochs", 0, steps=0)
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        for test in test_rows, test_triples, test_packed, test_without_reference, test_masks:
+        for test in test_rows, test_triples, test_packed, test_without_reference, test_masks, test_unread:
             test(pathlib.Path(folder))
     print(f"{failures} failures")
     sys.exit(1 if failures else 0)

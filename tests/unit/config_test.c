@@ -281,6 +281,10 @@ static void objectives_without_meaning_are_refused(void **state)
         { "{\"loss_type\":\"sft\",\"ld_alpha\":0.5}", "ld_alpha is not read by loss_type sft",
           "use sigmoid", AT_DPO },
         { "{\"ld_alpha\":1.5}", "ld_alpha", "0..1", AT_DPO },
+        { "{\"sync_ref_model\":true,\"use_peft\":true,\"ref_model_mixup_alpha\":0}",
+          "ref_model_mixup_alpha 0 leaves the reference", "remove sync_ref_model", AT_DPO },
+        { "{\"desirable_weight\":0,\"undesirable_weight\":0}", "are both 0 and nothing would be",
+          "give one of them", AT_KTO },
         { "{\"loss_type\":\"nca_pair\"}", "loss_type nca_pair does not fit cpo",
           "takes alphapo, cdpo, hinge, ipo, sigmoid or simpo", AT_CPO },
         { "{\"loss_type\":[\"simpo\",\"ipo\"]}", "cpo takes one loss", "", AT_CPO },
@@ -327,6 +331,27 @@ static void objectives_without_meaning_are_refused(void **state)
     check_fails(NULL, AT_DPO, flag, "--rpo_alpha: write ",
                 "here --loss_type '[\"sigmoid\", \"sft\"]' "
                 "--loss_weights '[1, 0.25]'");
+}
+
+static void losses_of_weight_0_read_nothing(void **state)
+{
+    static const struct {
+        const char *document, *want, *more;
+    } cases[] = {
+        { "{\"loss_type\":[\"sft\",\"sigmoid\"],\"loss_weights\":[1,0],\"ld_alpha\":0.5}",
+          "ld_alpha is not read by loss_type sft", "use sigmoid" },
+        { "{\"loss_type\":[\"discopop\",\"hinge\"],\"loss_weights\":[0,1],\"discopop_tau\":0.1}",
+          "discopop_tau is not read by loss_type discopop", "have a weight above 0: use discopop" },
+        { "{\"loss_type\":[\"cdpo\",\"hinge\"],\"loss_weights\":[0,1],\"label_smoothing\":0.1}",
+          "label_smoothing is not read by", "have a weight above 0" },
+        { "{\"loss_type\":[\"sft\",\"hinge\"],\"loss_weights\":[1,0],\"f_divergence_type\":"
+          "\"forward_kl\"}",
+          "f_divergence_type forward_kl is not read by loss_type sft", "" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++)
+        check_fails(cases[i].document, AT_DPO, NULL, cases[i].want, cases[i].more);
 }
 
 static void unknown_keys_suggest_the_nearest(void **state)
@@ -452,6 +477,33 @@ static void words_of_trl_are_classified(void **state)
     at_config_release(&c);
 }
 
+/* Said, not refused: a value that another one leaves without an effect. A flag may do so silently.
+ */
+static void keys_without_an_effect_are_said(void **state)
+{
+    static const char *const cases[] = {
+        "{\"use_peft\":true,\"lora_dropout\":0,\"disable_dropout\":false}",
+        "{\"max_steps\":3,\"num_train_epochs\":2}",
+        "{\"on_long_row\":\"cut\",\"max_length\":0}",
+        "{\"eval_split\":0.5,\"eval_dataset\":\"a.jsonl\"}",
+    };
+    static const char *const steps[] = { "max_steps", "3", NULL };
+    struct at_config c;
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        const size_t before = at_warn_count("ignored");
+        assert_int_equal(read_as(&c, cases[i], NULL, AT_DPO, NULL), AT_OK);
+        if (at_warn_count("ignored") != before + 1)
+            fail_msg("%s: nothing is said", cases[i]);
+        at_config_release(&c);
+    }
+    const size_t before = at_warn_count("ignored");
+    assert_int_equal(read_as(&c, "{\"num_train_epochs\":2}", NULL, AT_DPO, steps), AT_OK);
+    assert_int_equal(at_warn_count("ignored"), before);
+    at_config_release(&c);
+}
+
 static void paths_of_a_file_start_at_its_folder(void **state)
 {
     static const char *const flags[] = { "output_dir", "out", "train_dataset", "b.jsonl", NULL };
@@ -535,10 +587,12 @@ int main(void)
         cmocka_unit_test(loss_type_is_a_word_or_a_list_with_weights),
         cmocka_unit_test(a_choice_reads_true_as_its_word),
         cmocka_unit_test(objectives_without_meaning_are_refused),
+        cmocka_unit_test(losses_of_weight_0_read_nothing),
         cmocka_unit_test(unknown_keys_suggest_the_nearest),
         cmocka_unit_test(contradictions_are_refused),
         cmocka_unit_test(keys_that_are_not_read_are_errors),
         cmocka_unit_test(words_of_trl_are_classified),
+        cmocka_unit_test(keys_without_an_effect_are_said),
         cmocka_unit_test(paths_of_a_file_start_at_its_folder),
         cmocka_unit_test(flags_win_and_origins_are_recorded),
         cmocka_unit_test(method_comes_from_command_or_key),
