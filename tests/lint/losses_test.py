@@ -1,4 +1,5 @@
 """A loss that couples rows of a micro-batch says so: its header has a line "Couples: ...", no other has.
+The losses that losses/README.md shows are the files, among them every example of a loss of one's own.
 
     losses_test.py SOURCE_DIR BUILD_DIR
 """
@@ -9,6 +10,23 @@ from pathlib import Path
 
 # Letters of losses.def for what a driver computes over a micro-batch before the loss sees a row.
 COUPLED = {"PAIR": "b", "ROW": "k", "TOKEN": ""}
+
+
+def words(text):
+    return re.sub(r"/\*.*?\*/", "", text, flags=re.S).split()
+
+
+def shown(folder):
+    """What is wrong with the files that the README shows."""
+    examples = {path.stem: path for path in folder.glob("examples/*.h")}
+    blocks = re.findall(r"```c\n(.*?)```", (folder / "README.md").read_text(), re.S)
+    names = {re.search(r"_LOSS\((\w+)\)", block)[1]: block for block in blocks}
+    for name in sorted(set(examples) - set(names)):
+        yield f"losses/README.md does not show examples/{name}.h"
+    for name, block in names.items():
+        path = examples.get(name, folder / f"{name}.h")
+        if not path.exists() or words(block) != words(path.read_text()):
+            yield f"losses/README.md: what it shows as {name} is not {path.relative_to(folder.parent)}"
 
 
 def main():
@@ -29,9 +47,9 @@ def main():
             complaints.append(f"losses/{name}.h: its header has a line Couples:, its row in losses.def no letter for it")
     if n < 3:
         complaints.append(f"losses.def: {n} losses that couple rows were found, 3 or more are expected")
-    for complaint in complaints:
+    for complaint in complaints + list(shown(folder)):
         print(complaint)
-    sys.exit(1 if complaints else 0)
+    sys.exit(1 if complaints or list(shown(folder)) else 0)
 
 
 if __name__ == "__main__":
