@@ -1,5 +1,6 @@
 #include "tokenizer_parts.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -9,6 +10,11 @@ enum {
 
 const char at_pattern_gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|"
                                "\\s+(?!\\S)|\\s+";
+
+/* What Oniguruma's \w means in a class, and the same with what it has beside outside of one
+ * (compared over all of Unicode); PCRE2's lacks marks and connectors. */
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define ALONE "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}" WORD
 
 static void *allocate(size_t n, void *unused)
 {
@@ -42,7 +48,8 @@ static size_t foreign(const char *p, bool in_class)
 {
     if (p[0] == '\\')
         return p[1] == 0                                    ? 1
-               : strchr("sSdDpPrntf", p[1])                 ? 0
+               : strchr("sSdDpPrntfw", p[1])                ? 0
+               : !in_class && strchr("Wb", p[1])            ? 0
                : (p[1] >= '0' && p[1] <= '9')               ? 2
                : ((p[1] | 32) >= 'a' && (p[1] | 32) <= 'z') ? 2
                                                             : 0;
@@ -55,7 +62,59 @@ static size_t foreign(const char *p, bool in_class)
     return strncmp(p, "}+", 2) == 0 || strncmp(p, "{,", 2) == 0 ? 2 : 0;
 }
 
-/* PCRE2's \s has U+180E, too; the property is what Oniguruma means. */
+/* An escape that PCRE2 understands otherwise than Oniguruma; NULL: it does not. */
+static const char *meaning(char escape, bool in_class)
+{
+    switch (escape) {
+    case 's': /* PCRE2's has U+180E, too */
+        return "\\p{White_Space}";
+    case 'S':
+        return "\\P{White_Space}";
+    case 'w':
+        return in_class ? WORD : "[" ALONE "]";
+    case 'W':
+        return "[^" ALONE "]";
+    case 'b':
+        return "(?:(?<=[" ALONE "])(?![" ALONE "])|(?<![" ALONE "])(?=[" ALONE "]))";
+    default:
+        return NULL;
+    }
+}
+
+/* Whether a property is a script, for which PCRE2 from 10.40 on takes the scripts' extensions, too,
+ * unless it is asked for the script. */
+static bool is_script(const char *property, size_t n)
+{
+    char pattern[64];
+    size_t at = 0;
+    int code = 0;
+    const int length = snprintf(pattern, sizeof pattern, "\\p{sc:%.*s}", (int)n, property);
+    pcre2_code *script = NULL;
+
+    if (n < 3 || n > 40)
+        return false;
+    script = pcre2_compile((PCRE2_SPTR)pattern, (size_t)length, PCRE2_UTF, &code, &at, NULL);
+    pcre2_code_free(script);
+    return script != NULL;
+}
+
+/* p: at the letter of \p{...} or \P{...}. Returns its last character. */
+static const char *put_property(struct at_buf *out, const char *p)
+{
+    const char *name = p + 2, *end = strchr(p, '}');
+    const bool inverse = *name == '^';
+
+    if (!end)
+        end = p + strlen(p) - 1;
+    name += inverse;
+    if (end > name && is_script(name, (size_t)(end - name)))
+        at_buf_printf(out, "\\%c{sc:%.*s}", inverse == (*p == 'P') ? 'p' : 'P', (int)(end - name),
+                      name);
+    else
+        at_buf_printf(out, "\\%.*s", (int)(end - p + 1), p);
+    return end;
+}
+
 static AT_CHECKED translate(struct at_buf *out, const char *pattern, const char *name)
 {
     enum at_status st = AT_OK;
@@ -67,14 +126,13 @@ static AT_CHECKED translate(struct at_buf *out, const char *pattern, const char 
             FAIL(AT_DATA, "%s: the pattern has \"%.*s\", which is not built in this version: %s",
                  name, (int)bad, p, pattern);
         if (*p == '\\') {
-            p++;
-            if (*p == 's' || *p == 'S')
-                at_buf_printf(out, "\\%c{White_Space}", *p == 's' ? 'p' : 'P');
+            const char *other = meaning(*++p, in_class);
+            if (other)
+                at_buf_puts(out, other);
+            else if ((*p | 32) == 'p' && p[1] == '{') /* its braces are no repetition */
+                p = put_property(out, p);
             else
                 at_buf_printf(out, "\\%c", *p);
-            if ((*p | 32) == 'p' && p[1] == '{') /* a property's braces are no repetition */
-                while (*p != '}' && p[1] != 0)
-                    at_buf_put(out, ++p, 1);
             continue;
         }
         in_class = *p == '[' || (in_class && *p != ']');

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Ids of `attune tokenize` for GGUF files with each name of a pre-tokenizer, beside `tokenizers`.
+"""Ids of `attune tokenize` for GGUF files with each name of a pre-tokenizer, and for a tokenizer.json
+with each of many split patterns, beside `tokenizers`.
 
 Usage  pre_peer.py ATTUNE PEERS [--seed N]
 How    The vocabulary and merges of the real model in the folder PEERS under other names; what each
@@ -8,6 +9,7 @@ Needs  the environment of tests/peers/setup.sh.
 """
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -67,6 +69,40 @@ PRES = {
 }  # fmt: skip
 
 
+# Escapes, properties, scripts, classes, look around, flags, bounds.
+PATTERNS = (
+    r"\w+|\W", r"[\w.-]+|[^\w\s]|\s", r"\bthe\b|[\w']+|.", r"\b|\n", r"[^\w]+", r"\w{2,3}|\d\d?|\D",
+    r"\p{Lu}\p{Ll}+|\p{N}{1,3}|\p{P}+|\p{S}|\p{Z}+|\p{M}", r"\p{Lt}|\p{Lm}|\p{Lo}+|\p{Nl}|\p{No}|\p{Nd}+",
+    r"\p{Han}+|\p{Hiragana}+|\p{Katakana}+|\p{Hangul}+|\p{Cyrillic}+|\p{Greek}+|\p{Arabic}+|\p{Thai}+",
+    r"\P{L}+|\p{Latin}+", r"[\p{Han}\p{^Latin}]+|\P{^Cyrillic}", r"\p{Sc}\p{Nd}+|\p{Sm}|\p{Sk}|\p{So}+|\p{Pd}|\p{Ps}|\p{Pe}|\p{Pi}|\p{Pf}|\p{Pc}|\p{Po}+",
+    r"(?<=[a-z])(?=[A-Z])|\s+(?=\S)|(?<!\w)\d+(?!\w)", r"(?i:[k-s]+)|(?i)the|\S+", r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\s*[\r\n]+",
+    r"\p{Cc}|\p{Cf}|\p{Zs}|\p{Zl}|\p{Zp}", r"[\p{L}&&[a-z]]?x",
+)  # fmt: skip
+
+
+def check_patterns(attune, folder, metadata, strings):
+    """A pattern that is refused is refused by name."""
+    tokens, merges = metadata.get("tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.merges")
+    library = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, [tuple(m.split(" ")) for m in merges]))
+    library.decoder = decoders.ByteLevel()
+    wrong = 0
+    for pattern in PATTERNS:
+        for behavior, invert in (("isolated", False), ("removed", True), ("merged_with_previous", False)):
+            library.pre_tokenizer = pre.Sequence(
+                [pre.Split(Regex(pattern), behavior, invert), pre.ByteLevel(False, use_regex=False)]
+            )
+            library.save(str(folder / "tokenizer.json"))
+            if "&&" in pattern:
+                run = subprocess.run([attune, "tokenize", "--model", folder, "--json"], input="", text=True,
+                                     capture_output=True)
+                wrong += run.returncode != 65 or 'the pattern has "' not in run.stderr
+                continue
+            want = [row.ids for row in library.encode_batch(strings, add_special_tokens=False)]
+            wrong += compare(pattern, strings, ask(attune, folder, "--no_special_tokens", lines=strings), want)
+    print(f"{len(PATTERNS)} patterns, 3 behaviors: {wrong} differ")
+    return wrong == 0
+
+
 def check(attune, path, name, metadata, strings):
     tokens, merges = metadata.get("tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.merges")
     parts, nfc, ignore_merges = PRES[name]
@@ -103,6 +139,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vocabulary.gguf"
         good = [check(args.attune, path, name, metadata, strings) for name in PRES]
+        path.unlink()
+        good.append(check_patterns(args.attune, Path(folder), metadata, strings[::3]))
     sys.exit(0 if all(good) else 1)
 
 

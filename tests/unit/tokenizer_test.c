@@ -257,7 +257,7 @@ static const struct {
     { "pre_tokenizer", "{\"type\":\"Sequence\"}", "Sequence without \"pretokenizers\"" },
     { "pre_tokenizer/pretokenizers/0/pattern", "{\"Char\":\" \"}", "neither \"Regex\"" },
     { "pre_tokenizer/pretokenizers/0/behavior", "\"Doubled\"", "\"behavior\" is \"Doubled\"" },
-    { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"a\\\\w+\"", "has \"\\w\"" },
+    { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"a\\\\h+\"", "has \"\\h\"" },
     { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"[a-z&&[^x]]\"", "has \"&&\"" },
     { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"(?m)a\"", "has \"(?m\"" },
     { "pre_tokenizer/pretokenizers/0/pattern/Regex", "\"a{1,3}+\"", "has \"}+\"" },
