@@ -105,6 +105,9 @@ def make_gguf(path):
         "tokenizer.ggml.merges": [m if isinstance(m, str) else " ".join(m) for m in t["model"]["merges"]],
         "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.chat_template": json.loads((TINY / "tokenizer_config.json").read_text())["chat_template"],
+        "tokenizer.chat_templates": ["tool_use", "shout", "lost"],
+        "tokenizer.chat_template.tool_use": "{{ tools[0].function.name }}:{{ messages[0].content }}",
+        "tokenizer.chat_template.shout": "{{ messages[0].content | upper }}!",
     }
     tensors = [(gguf_name(n), shape, data) for n, shape, data in read_tensors()]
     out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs))
@@ -181,6 +184,21 @@ def check_runs(folder, snapshot, blob):
     check("a pipeline takes the name", (folder / "pipeline" / "sft" / "result.json").exists())
 
 
+def check_templates(blob):
+    """The file's own template, those of its names, and what takes tools."""
+    def render(*more, want=0, **keys):
+        chat = json.dumps({"messages": [{"role": "user", "content": "tea"}], **keys})
+        out = attune("tokenize", "--model", blob, "--chat", "--render", "--json", *more, input=chat + "\n", want=want)
+        return json.loads(out) if want == 0 else out
+
+    tools = [{"type": "function", "function": {"name": "brew", "parameters": {}}}]
+    check("a GGUF file's template", "tea" in render() and render() not in ("TEA!", "brew:tea"))
+    check("a named template of a GGUF file", render("--chat_template", "shout") == "TEA!")
+    check("tools take the template tool_use", render(tools=tools) == "brew:tea")
+    said = render("--chat_template", "lost", want=65)
+    check("a name without its template", 'is called "lost"' in said and "there are: default, tool_use, shout" in said)
+
+
 def check_misses(snapshot):
     said = attune("generate", "hf:org/none", "--prompt", "x", want=66)
     check("a model that is not in the cache", "`hf download org/none` fetches it" in said)
@@ -196,5 +214,6 @@ with tempfile.TemporaryDirectory() as top:
     check_commands("hf:org/tiny", snapshot)
     check_commands("ollama:tiny", blob)
     check_runs(top, snapshot, blob)
+    check_templates(blob)
     check_misses(snapshot)
 sys.exit(failures > 0)
