@@ -56,7 +56,7 @@ set -- --test-dir "$build" --output-on-failure --output-log "$build/tests.log" -
 # What these compute runs on the device, where no sanitizer looks (e2e.determinism: the runs of the goldens
 # again, compared by their bits), and what measures memory; named, they are run.
 [ "$preset" = asan ] && [ -n "$label" ] &&
-    set -- "$@" -E '^(parity\.(activation|attention|dora|dropout|gemm|head|linear|load|norm|quant|rope|value)|e2e\.determinism$)'
+    set -- "$@" -E '^(parity\.(activation|attention|dora|dropout|families|gemm|head|linear|load|norm|quant|rope|value)|e2e\.determinism$)'
 status=0
 ctest "$@" || status=$?
 python3 tests/summary.py "$build/tests.log" $strict || status=1
