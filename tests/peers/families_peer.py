@@ -11,6 +11,7 @@ for families whose files order rows in a way of their own.
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -181,6 +182,53 @@ def check_targets(binary, name, folder):
         ft.fail(f"{name}: adapts {got} where nothing is named, PEFT {want}")
 
 
+def target_forms(name):
+    """Values of lora_target_modules, other keys beside, and what PEFT is asked for."""
+    paths = list(fm.shapes(name))
+    one, last = paths[0].split(".")[-1], paths[-1]
+    yield "all-linear", {}, "all-linear"
+    for targets, more in (
+        ([last, f"{fm.layer_prefix(name)}1.{paths[0]}"], {}),
+        (rf".*\.[02]\.(self_attn|self_attention)\.{one}", {}),
+        (rf"{re.escape(fm.layer_prefix(name))}\d\.(mlp\.\w+(h|proj)|.*{one})", {}),
+        ([one, last.split(".")[-1]], {"layers_to_transform": [1]}),
+        (["lm_head_of_none"], {}),
+    ):
+        yield targets, more, targets
+    # Ours alone: a name by itself is a list of one; PEFT takes it as an expression and finds nothing.
+    yield one, {}, [one]
+
+
+def peft_modules(name, folder, targets, more):
+    """Names of what PEFT adapts; None: it refuses."""
+    cls = getattr(transformers, fm.FAMILIES[name]["class"])
+    model = cls.from_pretrained(folder, dtype=torch.float32)
+    try:
+        model = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", target_modules=targets, **more))
+    except ValueError:
+        return None
+    return {key.split(".lora_A")[0] for key, _ in model.named_parameters() if ".lora_A." in key}
+
+
+def check_target_forms(binary, name, folder):
+    """What each form selects is what PEFT selects."""
+    fm.write_config(name, folder, {})
+    keys = {k: v for k, v in ft.KEYS.items() if not k.startswith("adapter")}
+    for i, (targets, more, theirs) in enumerate(target_forms(name)):
+        keys.update(fm.STEP, output_dir=f"form{i}", lora_target_modules=targets, max_steps=1)
+        (folder / "form.json").write_text(json.dumps({**keys, **more}))
+        run = subprocess.run([binary, "dpo", folder / "form.json", "--quiet"], capture_output=True, text=True)
+        want = peft_modules(name, folder, theirs, more)
+        got = None
+        if run.returncode == 0:
+            tensors = ft.read_safetensors(folder / f"form{i}" / "adapter_model.safetensors")
+            got = {key.split(".lora_A")[0] for key in tensors if ".lora_A." in key}
+        elif "target_modules" not in run.stderr:
+            ft.fail(f"{name}: {targets}: {run.stderr[-300:]}")
+        if got != want:
+            ft.fail(f"{name}: {targets} {more}: adapts {sorted(got or [])[:3]}, PEFT {sorted(want or [])[:3]}")
+
+
 def check_peft(binary, name, folder):
     fm.write_config(name, folder, {})
     ft.scores(binary, folder, True)
@@ -256,6 +304,7 @@ def main():
             check_gguf(sys.argv[1], name, folder)
             check_peft(sys.argv[1], name, folder)
             check_targets(sys.argv[1], name, folder)
+            check_target_forms(sys.argv[1], name, folder)
             if name in OWN_ROWS or sys.argv[2:]:
                 check_dora(sys.argv[1], name, folder)
                 check_full(sys.argv[1], name, folder)
