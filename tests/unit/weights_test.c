@@ -2,6 +2,7 @@
 /* Model folders: one file, shards with an index, what is refused, and the digest. */
 #include "model_files.h"
 
+#include <glob.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -182,6 +183,37 @@ static void what_is_no_model_is_refused_with_advice(void **state)
     refuse(AT_DATA, MODEL, "config.json:1:2");
 }
 
+/* What tests/fuzz/make_model_corpus.py calls pNN_*: each is wrong in one place and refused. */
+static void hostile_files_of_the_script_are_refused(void **state)
+{
+    static const struct {
+        const char *pattern, *path;
+        size_t n;
+    } kinds[] = {
+        { SOURCE_DIR "/tests/fuzz/corpus/gguf/p*", TMP "/hostile.gguf", 35 },
+        { SOURCE_DIR "/tests/fuzz/corpus/safetensors/p[0-9]*", TMP "/hostile.safetensors", 18 },
+    };
+
+    (void)state;
+    for (size_t k = 0; k < AT_COUNT(kinds); k++) {
+        struct at_weights *weights = NULL;
+        glob_t found;
+        assert_int_equal(glob(kinds[k].pattern, 0, NULL, &found), 0);
+        assert_int_equal(found.gl_pathc, kinds[k].n);
+        for (size_t i = 0; i < found.gl_pathc; i++) {
+            struct at_buf bytes = { 0 };
+            REQUIRE_OK(at_file_read(&bytes, found.gl_pathv[i]));
+            write_file(kinds[k].path, bytes.data, bytes.n);
+            const enum at_status st = k == 0 ? at_weights_open(&weights, kinds[k].path)
+                                             : at_weights_open_safetensors(&weights, kinds[k].path);
+            if (st != AT_DATA || strncmp(at_message(), kinds[k].path, strlen(kinds[k].path)) != 0)
+                fail_msg("%s: status %d: %s", found.gl_pathv[i], (int)st, at_message());
+            at_buf_release(&bytes);
+        }
+        globfree(&found);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +222,7 @@ int main(void)
         cmocka_unit_test_setup(wrong_indexes_are_refused, make_folder),
         cmocka_unit_test_setup(links_out_of_the_folder_are_refused_but_for_the_cache, make_folder),
         cmocka_unit_test_setup(what_is_no_model_is_refused_with_advice, make_folder),
+        cmocka_unit_test_setup(hostile_files_of_the_script_are_refused, make_folder),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
