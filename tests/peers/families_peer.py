@@ -42,6 +42,7 @@ FIXED = {
         "rope_local_base_freq": 10000.0,
     },
     "llama_dynamic": {"rope_scaling": None},
+    "qwen2": {"use_sliding_window": False},
     "qwen3": {"use_sliding_window": False},
     "smollm3": {"no_rope_layers": None},
 }

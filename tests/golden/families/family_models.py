@@ -240,6 +240,22 @@ FAMILIES = {
             "attention_factor": {**LONG, "attention_factor": 1.3},
         },
     },
+    "qwen2": {
+        "class": "Qwen2ForCausalLM",
+        "config": {
+            **SQUARE,
+            "model_type": "qwen2",
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "max_window_layers": 2,
+            "rope_theta": 1000.0,
+        },
+        "flags": {
+            "windows": {"use_sliding_window": False},
+            "max_window_layers": {"max_window_layers": 1},
+        },
+        "inner": ["qkv biases"],
+    },
     "qwen3": {
         "class": "Qwen3ForCausalLM",
         "config": {
@@ -371,7 +387,8 @@ def norms(name):
 
 
 def has_bias(config, module):
-    if module[-6:] in ("q_proj", "k_proj", "v_proj") and config.get("use_qkv_bias"):
+    qkv = config.get("use_qkv_bias") or config["model_type"] == "qwen2"
+    if module[-6:] in ("q_proj", "k_proj", "v_proj") and qkv:
         return True
     return bool(config.get("mlp_bias" if module.startswith("mlp") else "attention_bias"))
 
