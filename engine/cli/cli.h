@@ -45,6 +45,7 @@ AT_CHECKED cli_command_find(const struct cli_command **out, int argc, char **arg
 /* Trains by the method that the command is named after. */
 enum at_status cli_method(struct cli_args *args);
 enum at_status cli_run(struct cli_args *args);
+enum at_status cli_sweep(struct cli_args *args);
 enum at_status cli_plan(struct cli_args *args);
 enum at_status cli_score(struct cli_args *args);
 enum at_status cli_compare(struct cli_args *args);

@@ -567,6 +567,16 @@ static const struct cli_command commands[] = {
       .n_positional = 1,
       .config = true,
       .run = cli_method },
+    { .name = "sweep",
+      .usage = "CONFIG --key V,V,... [--key V,V,...] [--json] [--key value ...]",
+      .help = "train with several values of some keys, and rank them by held-out pairs",
+      .detail = "Example: attune sweep configs/dpo.json --beta .05,.1,.3 --learning_rate 1e-5,5e-5 "
+                "--output_dir out\nEach try is a run in a folder of output_dir; all share the "
+                "reference's log-probs. Tries over\nmax_drift come last.\n",
+      FLAGS(json_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_sweep },
     { .name = "tokenize",
       .usage = "--model MODEL [--json] [--decode] [--chat [--render]]",
       .help = "text to ids and back, chat template rendering",
@@ -587,7 +597,7 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "grpo", "online_dpo", "rloo", "sign", "sweep", "verify",
+    "grpo", "online_dpo", "rloo", "sign", "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

@@ -6,6 +6,7 @@
 #include "finite.h"
 #include "rewards.h"
 #include "rng.h"
+#include "shared_reference.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -576,6 +577,8 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
     TRY(at_checkpoint_find(&from, run));
     TRY(at_records_check(run, from != NULL));
     TRY(loop_init(&l, run));
+    if (run->shared)
+        at_shared_reference_take(run->shared, &l);
     if (!from) /* a checkpoint has them */
         TRY(precompute_other(&l));
     at_reference_leave_device(&run->reference);
@@ -586,6 +589,8 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
     l.records = records;
     TRY(start(&l, from, out));
     trained = train_steps(&l, out);
+    if (run->shared)
+        TRY(at_shared_reference_keep(run->shared, &l));
     if (trained != AT_OK)
         TRY(at_arena_strdup(&run->arena, &why, at_message()));
     TRY(finish(&l, trained, out));

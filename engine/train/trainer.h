@@ -62,7 +62,8 @@ struct at_run {
     struct at_engine engine;
     struct at_reference
         reference; /* ref_model_name_or_path; a bundle without path: there is none */
-    const struct at_own_loss *own; /* one a word of loss_type, filled in for those of files */
+    struct at_shared_reference *shared; /* shared_reference.h; set behind at_run_open(), or NULL */
+    const struct at_own_loss *own;      /* one a word of loss_type, filled in for those of files */
     struct at_events events;
     struct at_arena arena;
     uint64_t total_steps, steps_per_epoch;

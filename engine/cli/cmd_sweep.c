@@ -1,0 +1,256 @@
+/* `attune sweep`: one training for every combination of some keys' values, ranked. */
+#include "cli.h"
+
+#include "shared_reference.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_AXES = 4, MAX_TRIES = 64 };
+
+/* Keys that change neither rows nor reference. */
+static const char *const swept[] = { "beta",          "label_smoothing",  "learning_rate",
+                                     "lora_alpha",    "lora_r",           "loraplus_lr_ratio",
+                                     "max_grad_norm", "num_train_epochs", "warmup_steps",
+                                     "weight_decay" };
+struct axis {
+    const char *key;
+    char **values; /* (n) */
+    size_t n;
+};
+struct
+try {
+    const char *name; /* "beta=0.1 learning_rate=1e-5" */
+    const char *dir;
+    struct at_outcome outcome;
+    bool over; /* max_drift ended it */
+};
+struct sweep {
+    struct cli_args *args;
+    struct axis axes[MAX_AXES];
+    size_t n_axes;
+    struct at_flag
+        *keys; /* (n_keys + n_axes + 1) of the arguments without the axes, then of a try */
+    size_t n_keys;
+    struct try tries[MAX_TRIES];
+    size_t n;
+    struct at_shared_reference shared;
+    struct at_arena arena;
+};
+
+/* ---- what is tried ---- */
+
+static bool is_swept(const char *key)
+{
+    for (size_t i = 0; i < AT_COUNT(swept); i++)
+        if (strcmp(swept[i], key) == 0)
+            return true;
+    return false;
+}
+
+static AT_CHECKED add_axis(struct sweep *s, const struct at_flag *flag)
+{
+    enum at_status st = AT_OK;
+    struct axis *axis = &s->axes[s->n_axes];
+    char *copy = NULL;
+
+    if (s->n_axes == MAX_AXES)
+        FAIL(AT_USAGE, "at most %d keys with several values are tried at once", MAX_AXES);
+    TRY(at_arena_strdup(&s->arena, &copy, flag->value));
+    TRY(at_arena_alloc(&s->arena, &axis->values, strlen(copy) + 1, sizeof *axis->values));
+    axis->key = flag->key;
+    for (char *next = copy; next;) {
+        char *value = next;
+        next = strchr(next, ',');
+        if (next)
+            *next++ = 0;
+        if (!*value)
+            FAIL(AT_USAGE, "--%s %s: a value between commas is missing", flag->key, flag->value);
+        axis->values[axis->n++] = value;
+    }
+    s->n_axes++;
+done:
+    return st;
+}
+
+static AT_CHECKED read_axes(struct sweep *s)
+{
+    enum at_status st = AT_OK;
+    const struct cli_args *a = s->args;
+    size_t n = 1;
+
+    TRY(at_arena_alloc(&s->arena, &s->keys, a->n_keys + MAX_AXES + 1, sizeof *s->keys));
+    for (size_t i = 0; i < a->n_keys; i++)
+        if (is_swept(a->keys[i].key) && strchr(a->keys[i].value, ','))
+            TRY(add_axis(s, &a->keys[i]));
+        else
+            s->keys[s->n_keys++] = a->keys[i];
+    for (size_t i = 0; i < s->n_axes; i++)
+        n *= s->axes[i].n;
+    if (s->n_axes == 0)
+        FAIL(AT_USAGE, "nothing to compare: give several values of beta, learning_rate or another "
+                       "number of training, such as --beta .05,.1,.3");
+    if (n > MAX_TRIES)
+        FAIL(AT_USAGE, "%zu combinations; at most %d are tried", n, MAX_TRIES);
+    s->n = n;
+done:
+    return st;
+}
+
+/* The i-th combination: the last key's values change fastest. */
+static AT_CHECKED name_try(struct sweep *s, size_t i, const char *output_dir)
+{
+    enum at_status st = AT_OK;
+    struct at_buf name = { 0 };
+    char *copy = NULL;
+    size_t left = i;
+
+    for (size_t k = s->n_axes; k-- > 0; left /= s->axes[k].n)
+        s->keys[s->n_keys + k] =
+            (struct at_flag){ s->axes[k].key, s->axes[k].values[left % s->axes[k].n] };
+    for (size_t k = 0; k < s->n_axes; k++)
+        at_buf_printf(&name, "%s%s=%s", k > 0 ? " " : "", s->keys[s->n_keys + k].key,
+                      s->keys[s->n_keys + k].value);
+    TRY(at_buf_status(&name));
+    TRY(at_arena_strdup(&s->arena, &copy, name.data));
+    s->tries[i].name = copy;
+    for (size_t k = 0; k < name.n; k++)
+        if (name.data[k] == ' ')
+            name.data[k] = '-';
+    TRY(at_path_join(&s->arena, &copy, output_dir, name.data));
+    s->tries[i].dir = copy;
+    s->keys[s->n_keys + s->n_axes] = (struct at_flag){ "output_dir", copy };
+done:
+    at_buf_release(&name);
+    return st;
+}
+
+static AT_CHECKED read_config(struct at_config *out, struct sweep *s, bool whole)
+{
+    struct cli_args args = *s->args;
+
+    args.keys = s->keys;
+    args.n_keys = s->n_keys + (whole ? s->n_axes + 1 : 0);
+    return cli_config_read(out, &args, NULL);
+}
+
+/* ---- trying ---- */
+
+static AT_CHECKED train(struct sweep *s, size_t i, const char *output_dir)
+{
+    enum at_status st = AT_OK;
+    const struct at_events events = { .progress = cli_progress };
+    struct at_config config = { .file = NULL };
+    struct at_run run = { .config = NULL };
+    struct try *t = &s->tries[i];
+
+    TRY(name_try(s, i, output_dir));
+    TRY(read_config(&config, s, true));
+    TRY(at_run_open(&run, &config, &events));
+    if (!run.data.has_eval || at_method_get(run.method)->rows != AT_ROWS_PAIR)
+        FAIL(AT_USAGE,
+             "a sweep ranks by held-out pairs: it needs eval_dataset or eval_split, and a "
+             "method of pairs");
+    run.shared = &s->shared;
+    if (i == 0)
+        cli_describe_run(&run);
+    st = at_train(&run, &t->outcome);
+    t->over = st == AT_OVER_BUDGET;
+    if (t->over)
+        st = AT_OK;
+    TRY(st);
+    cli_note("tried    %zu of %zu: %s, chosen likelier in %.1f %%%s", i + 1, s->n, t->name,
+             100 * t->outcome.after.value, t->over ? ", over max_drift" : "");
+done:
+    at_run_close(&run);
+    at_config_release(&config);
+    return st;
+}
+
+/* Within budgets first, then by held-out accuracy, of equal ones the least drift. */
+static int best_first(const void *left, const void *right)
+{
+    const struct try *a = left, *b = right;
+
+    if (a->over != b->over)
+        return a->over ? 1 : -1;
+    if (a->outcome.after.value != b->outcome.after.value)
+        return a->outcome.after.value > b->outcome.after.value ? -1 : 1;
+    if (a->outcome.drift_after != b->outcome.drift_after)
+        return a->outcome.drift_after < b->outcome.drift_after ? -1 : 1;
+    return strcmp(a->name, b->name);
+}
+
+/* ---- output ---- */
+
+static void print_text(const struct sweep *s)
+{
+    const struct at_share *before = &s->tries[0].outcome.before;
+
+    printf("    %-20s %10s  %s\n", "chosen likelier, %", "drift", "");
+    printf("    %5.1f [%.1f, %.1f]  %10s  before training\n", 100 * before->value,
+           100 * before->low, 100 * before->high, "");
+    for (size_t i = 0; i < s->n; i++) {
+        const struct at_outcome *o = &s->tries[i].outcome;
+        printf("%2zu  %5.1f [%.1f, %.1f]  %10.4f  %s%s\n", i + 1, 100 * o->after.value,
+               100 * o->after.low, 100 * o->after.high, o->drift_after, s->tries[i].name,
+               s->tries[i].over ? "  over max_drift" : "");
+    }
+}
+
+static AT_CHECKED print_json(const struct sweep *s)
+{
+    enum at_status st = AT_OK;
+    cJSON *out = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(out, "tries");
+
+    for (size_t i = 0; i < s->n; i++) {
+        const struct try *t = &s->tries[i];
+        cJSON *entry = cJSON_CreateObject();
+        cJSON_AddItemToArray(list, entry);
+        cJSON_AddStringToObject(entry, "name", t->name);
+        cJSON_AddStringToObject(entry, "output_dir", t->dir);
+        cJSON_AddItemToObject(entry, "before", at_share_json(t->outcome.before));
+        cJSON_AddItemToObject(entry, "after", at_share_json(t->outcome.after));
+        if (t->outcome.has_drift)
+            cJSON_AddNumberToObject(entry, "drift", t->outcome.drift_after);
+        cJSON_AddNumberToObject(entry, "best_step", (double)t->outcome.best_step);
+        cJSON_AddBoolToObject(entry, "over_drift", t->over);
+    }
+    TRY(cli_print_pretty(out));
+done:
+    cJSON_Delete(out);
+    return st;
+}
+
+enum at_status cli_sweep(struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    struct sweep s = { .args = args };
+    struct at_config config = { .file = NULL };
+
+    TRY(read_axes(&s));
+    TRY(read_config(&config, &s, false));
+    if (!config.output_dir)
+        FAIL(AT_USAGE, "output_dir is missing: --output_dir DIR, the folder for a folder a try");
+    for (size_t i = 0; i < s.n; i++)
+        TRY(train(&s, i, config.output_dir));
+    qsort(s.tries, s.n, sizeof *s.tries, best_first);
+    if (cli_flag_on(args, "json"))
+        TRY(print_json(&s));
+    else
+        print_text(&s);
+    if (s.tries[0].over)
+        FAIL(AT_OVER_BUDGET, "every try went over max_drift; try lower learning rates or a higher "
+                             "beta");
+    cli_note(
+        "note     the best of %zu on the same held-out pairs looks better than it is: judge it "
+        "on others",
+        s.n);
+    cli_note("next     attune eval OTHER_PAIRS.jsonl --model_name_or_path %s --adapter %s",
+             config.model_name_or_path ? config.model_name_or_path : "MODEL", s.tries[0].dir);
+done:
+    at_shared_reference_release(&s.shared);
+    at_config_release(&config);
+    at_arena_release(&s.arena);
+    return st;
+}

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""attune sweep: every try has the bytes of the same run by itself, though the training rows' reference is computed once; the
+table is ranked by held-out accuracy, tries over max_drift last. sweep_test.py SOURCE_DIR BUILD_DIR
+"""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+
+
+def run(*arguments, code=0):
+    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True, timeout=300,
+                         env={**os.environ, "ATTUNE_VALIDATE": "0"})  # other tests run these kernels with it
+    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stdout}\n{out.stderr}"
+    return out
+
+
+def data_of(folder, name):
+    return json.loads((pathlib.Path(folder) / name).read_text())
+
+
+with tempfile.TemporaryDirectory() as folder:
+    work = pathlib.Path(folder)
+    config = {**json.loads((GOLDEN / "dpo_sigmoid" / "config.json").read_text()), "max_steps": 4, "save_strategy": "no",
+              "train_dataset": str(GOLDEN / "data" / "pairs.jsonl"), "eval_dataset": str(GOLDEN / "data" / "pairs.jsonl"),
+              "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"),
+              "adapter_name_or_path": str(GOLDEN / "dpo_sigmoid" / "init_adapter"), "eval_strategy": "epoch"}
+    del config["output_dir"], config["gradient_checkpointing"]
+    (work / "config.json").write_text(json.dumps(config))
+    axes = ["--beta", ".05,.3", "--learning_rate", "0.02,0.0001"]
+    said = run("sweep", work / "config.json", *axes, "--output_dir", work / "sweep", "--json")
+    tries = json.loads(said.stdout)["tries"]
+    assert {t["name"] for t in tries} == {f"beta={b} learning_rate={r}" for b in (".05", ".3") for r in ("0.02", "0.0001")}
+    keys = [(-t["after"]["value"], t["drift"]) for t in tries]
+    assert keys == sorted(keys) and len(set(keys)) > 1, keys
+    assert f"--adapter {tries[0]['output_dir']}" in said.stderr, said.stderr
+    tokens = {t["name"]: data_of(t["output_dir"], "run.json")["ref_forward_tokens"] for t in tries}
+    first = tokens.pop("beta=.05 learning_rate=0.02")
+    (later,) = set(tokens.values())  # hidden states of held-out rows, which drift needs
+    given = data_of(tries[0]["output_dir"], "run.json")["tokens_given"]
+    assert 0 < later < first < given, (first, tokens, given)
+    shared = work / "sweep" / "beta=.3-learning_rate=0.0001"  # the last one
+    run("dpo", work / "config.json", "--beta", .3, "--learning_rate", 0.0001, "--output_dir", work / "alone")
+    for name in ("adapter_model.safetensors", "metrics.jsonl", "pairs.jsonl"):
+        assert (shared / name).read_bytes() == (work / "alone" / name).read_bytes(), f"{name} differs from a run by itself"
+
+    drift = sorted(t["drift"] for t in tries)
+    text = run("sweep", work / "config.json", "--learning_rate", "0.02,0.0001", "--output_dir", work / "budget", "--max_drift",
+               (drift[0] + drift[-1]) / 2).stdout.splitlines()
+    assert "learning_rate=0.0001" in text[2] and text[3].endswith("learning_rate=0.02  over max_drift"), text
+    for more, code, words in ((["--beta", .1], 2, "nothing to compare"), (["--beta", ".1,,.2"], 2, "between commas"),
+                              (["--beta", ".1,.2"], 2, "output_dir is missing")):
+        error = run("sweep", work / "config.json", *more, code=code).stderr
+        assert words in error.splitlines()[-1], error
