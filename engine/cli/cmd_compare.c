@@ -2,7 +2,6 @@
 
 #include "eval.h"
 #include "lines.h"
-#include "record.h"
 #include "report.h"
 
 #include <math.h>
@@ -86,18 +85,12 @@ static AT_CHECKED find_files(struct comparing *x)
     const struct cli_args *a = x->c.args;
     char *path = NULL;
 
-    if (a->n_positional > 0) {
+    if (a->n_positional > 0)
         x->rows = a->positional[0];
-    } else {
-        TRY(at_path_join(&x->c.arena, &path, x->c.names[1], AT_SPLIT_EVAL));
-        x->rows = path;
-    }
+    else
+        TRY(eval_rows_of_run(&x->rows, &x->c.arena, &x->config, x->c.names[1]));
     if (!at_path_exists(x->rows))
-        FAIL(
-            AT_NOT_FOUND,
-            "%s: no held-out pairs; a run with eval_split writes them there, or name a file as the "
-            "first argument",
-            x->rows);
+        FAIL(AT_NOT_FOUND, "%s: no such file", x->rows);
     if (x->params.n_replies == 0)
         goto done;
     x->c.replies_path = cli_flag_text(a, "replies");

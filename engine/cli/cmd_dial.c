@@ -2,7 +2,6 @@
 #include "cli.h"
 
 #include "eval.h"
-#include "record.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -74,21 +73,12 @@ done:
 
 static AT_CHECKED find_rows(struct dial *d)
 {
-    enum at_status st = AT_OK;
-    char *path = NULL;
-
     d->rows = cli_flag_text(d->args, "rows");
-    if (!d->rows) {
-        TRY(at_path_join(&d->arena, &path, d->dir, AT_SPLIT_EVAL));
-        d->rows = path;
-    }
+    if (!d->rows)
+        return eval_rows_of_run(&d->rows, &d->arena, &d->config, d->dir);
     if (!at_path_exists(d->rows))
-        FAIL(AT_NOT_FOUND,
-             "%s: no held-out pairs; a run with eval_split writes them there, or name a file with "
-             "--rows FILE.jsonl",
-             d->rows);
-done:
-    return st;
+        return at_fail(AT_NOT_FOUND, "--rows %s: no such file", d->rows);
+    return AT_OK;
 }
 
 static AT_CHECKED read_params(struct dial *d)

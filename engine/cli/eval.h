@@ -42,6 +42,10 @@ struct eval_state {
  * base is loaded, then the flags. AT_USAGE where neither names a model. */
 AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const struct at_flag *flags,
                               size_t n_flags);
+/* What that run held out: its eval_dataset, or the file that eval_split wrote beside the adapter.
+ * AT_NOT_FOUND where it is not there. In `arena` or of `config`. */
+AT_CHECKED eval_rows_of_run(const char **out, struct at_arena *arena,
+                            const struct at_config *config, const char *dir);
 /* The rows are those of one file, read as DPO's whatever trained, and nothing is trained. `rows`
  * must stay. */
 void eval_take_rows(struct at_config *config, const char *const *rows);

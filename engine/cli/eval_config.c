@@ -2,6 +2,7 @@
 #include "eval.h"
 
 #include "os.h"
+#include "record.h"
 
 #include <string.h>
 
@@ -29,17 +30,12 @@ static bool was_given(const cJSON *entry)
 AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const struct at_flag *flags,
                               size_t n_flags)
 {
-    static const char *const keys[] = { "bnb_4bit_quant_type",
-                                        "bnb_4bit_use_double_quant",
-                                        "chat_template_path",
-                                        "eos_token",
-                                        "load_in_4bit",
-                                        "load_in_8bit",
-                                        "max_length",
-                                        "model_name_or_path",
-                                        "preset",
-                                        "system_prompt",
-                                        "tokenizer" };
+    static const char *const keys[] = { "bnb_4bit_quant_type", "bnb_4bit_use_double_quant",
+                                        "chat_template_path",  "eos_token",
+                                        "eval_dataset",        "load_in_4bit",
+                                        "load_in_8bit",        "max_length",
+                                        "model_name_or_path",  "preset",
+                                        "system_prompt",       "tokenizer" };
     enum at_status st = AT_OK;
     const enum at_method pairs = AT_DPO;
     cJSON *run = NULL, *document = cJSON_CreateObject();
@@ -65,5 +61,25 @@ done:
     cJSON_Delete(document);
     at_json_free(&run);
     at_arena_release(&arena);
+    return st;
+}
+
+AT_CHECKED eval_rows_of_run(const char **out, struct at_arena *arena,
+                            const struct at_config *config, const char *dir)
+{
+    enum at_status st = AT_OK;
+    char *path = NULL;
+
+    TRY(at_path_join(arena, &path, dir, AT_SPLIT_EVAL));
+    if (config->eval_dataset.n > 1)
+        FAIL(AT_USAGE, "the run had %zu files of held-out rows (eval_dataset): name one of them",
+             config->eval_dataset.n);
+    *out = config->eval_dataset.n == 1 ? config->eval_dataset.items[0] : path;
+    if (!at_path_exists(*out))
+        FAIL(AT_NOT_FOUND,
+             "%s: no held-out pairs; a run with eval_split writes them there, or name a file of "
+             "them",
+             *out);
+done:
     return st;
 }

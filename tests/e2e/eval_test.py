@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -140,6 +141,15 @@ def check_dial(folder, adapter, held):
     assert "no strength above 0 is within the budgets; at 1: drift over max_drift" in said, said
     few = write(folder / "two.jsonl", map(json.loads, held.read_text().splitlines()[:2]))
     assert "not enough evidence" in run("dial", adapter, "--rows", few, "--strengths", "1", "--n_replies", 0, code=3).stderr
+    named = pathlib.Path(shutil.copytree(adapter, folder / "named"))  # as a run with eval_dataset leaves it
+    (named / "split_eval.jsonl").rename(named / "held.jsonl")
+    record = json.loads((named / "run.json").read_text())
+    record["config"]["eval_dataset"] = {"value": [str(named / "held.jsonl")], "from": "file"}
+    (named / "run.json").write_text(json.dumps(record))
+    out = run("dial", named, "--strengths", "1", "--n_replies", 0, "--json")
+    assert json.loads(out.stdout)["rows"] == str(named / "held.jsonl")
+    (named / "held.jsonl").unlink()
+    assert "no held-out pairs" in run("dial", named, code=66).stderr
     run("dial", adapter, "--strengths", "1,x", code=2)
     run("score", "--method", "dpo", "--train_dataset", held, "--model_name_or_path", MODEL, "--adapter_scale", 2, code=2)
     run("eval", held, "--model_name_or_path", MODEL, "--baseline_prompt", "x", "--adapter_scale", 2, code=2)

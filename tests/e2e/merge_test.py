@@ -3,6 +3,7 @@
 does not touch, and what cannot be merged or written is refused with the way out. merge_test.py SOURCE_DIR BUILD_DIR
 """
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -13,6 +14,7 @@ import tempfile
 
 import tiny_model
 
+os.environ["ATTUNE_VALIDATE"] = "0"  # other tests run these kernels with it
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, TOKENIZER = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
 ROWS = [{"prompt": f"Where is parcel {i}?", "chosen": f"It left today, {i}.", "rejected": f"no idea {i}"} for i in range(6)]
