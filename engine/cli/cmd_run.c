@@ -1,26 +1,11 @@
-#include "cli.h"
+/* `attune run`: every stage's configuration, files, folder, rows and memory are checked before the
+ * first stage is trained. */
+#include "run.h"
 
 #include "hash.h"
 #include "record.h"
 
 #include <string.h>
-
-/* A pipeline: every stage's configuration, files, folder, rows and memory are checked before the
- * first stage is trained. */
-struct stage {
-    const char *name;
-    struct at_config config;
-    struct at_flag *flags;
-    size_t n_flags;
-    bool finished; /* by an earlier call */
-};
-struct pipeline {
-    struct at_arena arena;
-    cJSON *document;
-    const char *path, *output_dir;
-    struct stage *stages;
-    size_t n, n_read;
-};
 
 /* ---- reading ---- */
 
@@ -29,8 +14,9 @@ static AT_CHECKED stage_method(enum at_method *out, const cJSON *stage, const ch
     const cJSON *method = at_json_find(stage, "method");
 
     if (!cJSON_IsString(method) || !at_method_find(out, method->valuestring))
-        return at_fail(AT_USAGE, "%s: stage %zu: method is missing: one of %s", path, i + 1,
-                       at_key_range(AT_KEY_method));
+        return at_fail(AT_USAGE,
+                       "%s: stage %zu: method is missing: one of %s, or compare or report", path,
+                       i + 1, at_key_range(AT_KEY_method));
     return AT_OK;
 }
 
@@ -102,6 +88,7 @@ static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, si
     enum at_status st = AT_OK;
     const cJSON *stage = cJSON_GetArrayItem(at_json_find(p->document, "stages"), (int)i);
     struct stage *s = &p->stages[i];
+    const struct stage *before = NULL; /* that trains */
     enum at_method method = AT_SFT;
     cJSON *document = NULL;
     char *output = NULL;
@@ -115,20 +102,27 @@ static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, si
     for (size_t k = 0; k < i; k++)
         if (strcmp(p->stages[k].name, s->name) == 0)
             FAIL(AT_USAGE, "%s: two stages are called %s", p->path, s->name);
+    if (run_judges(stage)) {
+        TRY(run_judge_read(p, args, i));
+        p->n_read++;
+        goto done;
+    }
     TRY(stage_method(&method, stage, p->path, i));
     TRY(stage_document(&document, p, stage, method));
     TRY(at_arena_alloc(&p->arena, &s->flags, args->n_keys + 4, sizeof *s->flags));
     for (size_t k = 0; k < args->n_keys; k++)
         if (strcmp(args->keys[k].key, "output_dir") != 0 && is_read_by(args->keys[k].key, method))
             add_flag(s, args->keys[k].key, args->keys[k].value);
-    if (i > 0 && !at_json_find(stage, "model_name_or_path") &&
+    for (size_t k = 0; k < i; k++)
+        before = p->stages[k].of ? before : &p->stages[k];
+    if (before && !at_json_find(stage, "model_name_or_path") &&
         !at_json_find(stage, "adapter_name_or_path")) {
-        if (gives_rewards(p->stages[i - 1].config.run_method) && !gives_rewards(method))
+        if (gives_rewards(before->config.run_method) && !gives_rewards(method))
             FAIL(AT_USAGE,
                  "it cannot start from the reward model of stage %s; name its "
                  "model_name_or_path or adapter_name_or_path",
-                 p->stages[i - 1].name);
-        start_from(s, &p->stages[i - 1], at_json_find(document, "model_name_or_path"),
+                 before->name);
+        start_from(s, before, at_json_find(document, "model_name_or_path"),
                    at_json_find(document, "adapter_start") || has_flag(s, "adapter_start"));
     }
     TRY(at_path_join(&p->arena, &output, p->output_dir, s->name));
@@ -204,7 +198,7 @@ static void sources_of(const char *out[N_SOURCES], const struct at_config *c)
 static bool is_trained_now(const struct pipeline *p, const struct stage *s, const char *path)
 {
     for (const struct stage *k = p->stages; path && k < s; k++)
-        if (!k->finished && strcmp(k->config.output_dir, path) == 0)
+        if (!k->finished && !k->of && strcmp(k->config.output_dir, path) == 0)
             return true;
     return false;
 }
@@ -249,7 +243,7 @@ static bool is_source(const char *name)
     return n > end && strcmp(name + n - end, weights) == 0;
 }
 
-static AT_CHECKED put_source(struct pipeline *p, struct at_hash *hash, const char *named)
+AT_CHECKED run_put_source(struct pipeline *p, struct at_hash *hash, const char *named)
 {
     enum at_status st = AT_OK;
     struct at_found_model found;
@@ -303,7 +297,7 @@ static AT_CHECKED stage_digest(struct pipeline *p, const struct stage *s, struct
     sources_of(sources, c);
     for (size_t i = 0; i < N_SOURCES; i++)
         if (sources[i])
-            TRY(put_source(p, &hash, sources[i]));
+            TRY(run_put_source(p, &hash, sources[i]));
     *out = at_hash_end(&hash);
 done:
     cJSON_Delete(record);
@@ -400,6 +394,10 @@ static AT_CHECKED check_stage(struct pipeline *p, struct stage *s)
 {
     enum at_status st = AT_OK;
 
+    if (s->of) {
+        TRY(run_judge_check(p, s));
+        goto done;
+    }
     TRY(check_inputs(p, s));
     TRY(find_finished(p, s));
 done:
@@ -410,7 +408,7 @@ done:
 
 static bool is_output(const struct stage *s, const char *path)
 {
-    return path && strcmp(s->config.output_dir, path) == 0;
+    return path && !s->of && strcmp(s->config.output_dir, path) == 0;
 }
 
 /* The stage's configuration with what stages before it have yet to write replaced by what that will
@@ -421,7 +419,7 @@ static struct at_config config_to_check(const struct pipeline *p, const struct s
 
     for (const struct stage *k = s; k-- > p->stages;) {
         const struct at_config *from = &k->config;
-        if (k->finished)
+        if (k->finished || k->of)
             continue;
         if (is_output(k, c.adapter_name_or_path)) {
             c.adapter_name_or_path = NULL;
@@ -451,7 +449,7 @@ static AT_CHECKED check_rows(const struct pipeline *p, const struct stage *s)
     const struct at_config c = config_to_check(p, s);
     struct at_run run = { .config = NULL };
 
-    if (s->finished)
+    if (s->finished || s->of)
         goto done;
     if (c.init_from_scratch && !s->config.init_from_scratch) {
         TRY(at_run_open_rows(&run, &c, NULL));
@@ -488,15 +486,20 @@ done:
 static AT_CHECKED run_stage(struct pipeline *p, size_t i, bool dry_run)
 {
     enum at_status st = AT_OK;
-    const struct stage *s = &p->stages[i];
+    struct stage *s = &p->stages[i];
     struct at_digest inputs; /* before training: files may change while it goes on */
     struct at_outcome outcome;
 
     cli_note("stage    %zu of %zu: %s (%s) -> %s%s", i + 1, p->n, s->name,
-             at_method_get(s->config.run_method)->name, s->config.output_dir,
+             s->of ? s->judge.command->name : at_method_get(s->config.run_method)->name,
+             s->of ? s->output_dir : s->config.output_dir,
              s->finished ? ": finished earlier, skipped" : "");
     if (s->finished || dry_run)
         goto done;
+    if (s->of) {
+        TRY(run_judge(p, s));
+        goto done;
+    }
     TRY(stage_digest(p, s, &inputs));
     TRY(cli_train(&s->config, &outcome));
     TRY(mark_finished(p, s, &inputs));
@@ -519,10 +522,15 @@ enum at_status cli_run(struct cli_args *args)
     at_warn_mute(false);
     for (size_t i = 0; i < p.n; i++)
         TRY(run_stage(&p, i, dry_run));
+    for (size_t i = 0; i < p.n && !dry_run; i++)
+        if (p.stages[i].verdict != AT_OK)
+            FAIL(p.stages[i].verdict, "stage %s: %s", p.stages[i].name, p.stages[i].said);
 done:
     at_warn_mute(false);
-    for (size_t i = 0; i < p.n_read; i++)
+    for (size_t i = 0; i < p.n_read; i++) {
         at_config_release(&p.stages[i].config);
+        cli_args_release(&p.stages[i].judge);
+    }
     at_json_free(&p.document);
     at_arena_release(&p.arena);
     return st;

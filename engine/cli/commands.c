@@ -537,11 +537,14 @@ static const struct cli_command commands[] = {
     { .name = "run",
       .usage = "PIPELINE [--dry_run] [--key value ...]",
       .help = "several stages, each starting from the one before",
-      .detail = "PIPELINE is {\"output_dir\": ..., \"stages\": [{\"name\": ..., \"method\": ..., "
-                "...}]};\n"
-                "its other keys are defaults of all stages. Rows and memory of all are checked "
-                "first; finished\n"
-                "stages are not run again.\n",
+      .detail =
+          "PIPELINE is {\"output_dir\": ..., \"stages\": [{\"name\": ..., \"method\": ..., "
+          "...}]};\n"
+          "its other keys are defaults of all stages. Rows and memory of all are checked "
+          "first; finished\n"
+          "stages are not run again. Stages of method compare and report judge the adapter of "
+          "the stage that trained\nlast; their keys are those commands' flags. Exit code 1 or 3: "
+          "a stage's verdict, after the last stage.\n",
       FLAGS(run_flags),
       .n_positional = 1,
       .config = true,

@@ -129,6 +129,35 @@ static void put_comparison(struct at_buf *out, const cJSON *c)
     at_buf_puts(out, "</p>\n");
 }
 
+/* A share with its interval, as `attune compare` has it. */
+static void put_share(struct at_buf *out, const cJSON *share)
+{
+    at_buf_printf(out, "%.1f %% [%.1f, %.1f]", 100 * number(share, "value"),
+                  100 * number(share, "low"), 100 * number(share, "high"));
+}
+
+static void put_compared(struct at_buf *out, const cJSON *c)
+{
+    at_buf_puts(out, "<section><h2>Compared blind</h2>\n<p><b>");
+    html_text(out, string(c, "verdict"));
+    at_buf_puts(out, ".</b> ");
+    html_text(out, string(c, "after"));
+    at_buf_puts(out, " against ");
+    html_text(out, string(c, "before"));
+    at_buf_puts(out, ", judged by ");
+    html_text(out, string(c, "judge"));
+    at_buf_puts(out, ": it wins ");
+    put_share(out, at_json_find(c, "win_rate"));
+    at_buf_printf(out, " of %.0f (%.0f better, %.0f worse, %.0f equal)",
+                  number(at_json_find(c, "win_rate"), "n"), number(c, "wins"), number(c, "losses"),
+                  number(c, "ties"));
+    if (at_json_find(c, "length_controlled")) {
+        at_buf_puts(out, "; at equal length ");
+        put_share(out, at_json_find(c, "length_controlled"));
+    }
+    at_buf_puts(out, ".</p></section>\n");
+}
+
 AT_CHECKED page_judged(struct page *p)
 {
     const struct at_report *r = p->report;
@@ -144,6 +173,8 @@ AT_CHECKED page_judged(struct page *p)
         }
         at_buf_puts(out, "</section>\n");
     }
+    if (r->compare)
+        put_compared(out, r->compare);
     return at_buf_status(out);
 }
 

@@ -202,6 +202,7 @@ AT_CHECKED at_report_open(struct at_report **out, const struct at_report_params 
     r->dir = dir;
     TRY(read_run(r));
     TRY(load(&r->eval, r, p->eval, "eval.json"));
+    TRY(load(&r->compare, r, NULL, "compare.json"));
     TRY(load(&r->dial, r, NULL, "dial.json"));
     TRY(read_replies(r, p));
     TRY(find_file(&path, r, p->tokens, "tokens.jsonl"));
@@ -228,6 +229,7 @@ void at_report_close(struct at_report **report)
     at_json_free(&r->run);
     at_json_free(&r->result);
     at_json_free(&r->eval);
+    at_json_free(&r->compare);
     at_json_free(&r->dial);
     at_json_free(&r->learnt);
     curves_release(&r->curves);
@@ -405,6 +407,7 @@ AT_CHECKED at_report_json(cJSON **out, const struct at_report *r)
     cJSON_AddNumberToObject(all, "replies", (double)r->n_replies);
     add_copy(all, "learnt", r->learnt);
     add_copy(all, "eval", r->eval);
+    add_copy(all, "compare", r->compare);
     add_copy(all, "dial", r->dial);
     add_copy(all, "data", at_json_find(r->run, "data"));
     add_copy(all, "digests", at_json_find(r->run, "digests"));

@@ -9,7 +9,7 @@
 struct at_report_params {
     const char *dir;  /* of a finished run: metrics.jsonl, result.json, run.json */
     const char *eval; /* what `attune eval --json` printed; NULL: eval.json there, if any */
-    /* dial.json, of `attune dial`, is taken from the folder */
+    /* compare.json and dial.json, of `attune compare` and `dial`, are taken from the folder */
     const char *replies; /* lines {"prompt", "before", "after"}; NULL: replies.jsonl, if any */
     const char *tokens;  /* what `attune score --tokens --json` printed; NULL: tokens.jsonl */
 };

@@ -69,7 +69,7 @@ struct reply {
 struct at_report {
     struct at_arena arena;
     const char *dir;
-    cJSON *run, *result, *eval, *dial, *learnt; /* the last three: or NULL */
+    cJSON *run, *result, *eval, *compare, *dial, *learnt; /* the last four: or NULL */
     struct curves curves;
     struct pairs pairs;
     struct reply *replies; /* (n_replies) */
@@ -119,7 +119,7 @@ struct interval_bar {
 };
 void intervals_write(struct at_buf *out, const struct interval_bar *bars, size_t n);
 /* Sections; each appends to page.text. */
-AT_CHECKED page_judged(struct page *page); /* eval.json */
+AT_CHECKED page_judged(struct page *page); /* eval.json, compare.json */
 AT_CHECKED page_dial(struct page *page);   /* dial.json */
 AT_CHECKED page_replies(struct page *page);
 AT_CHECKED page_learnt(struct page *page);

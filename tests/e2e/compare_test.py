@@ -3,12 +3,14 @@
 compare_test.py SOURCE_DIR BUILD_DIR
 """
 import json
+import os
 import pathlib
 import tempfile
 
 import eval_test as e
 import label_test as label
 
+os.environ["ATTUNE_VALIDATE"] = "0"  # other tests run these kernels with it
 N = 12
 JUDGE = e.MODEL.parent / "tiny_qwen2"
 FEW = ["--n_replies", N, "--max_new_tokens", 6]
@@ -127,6 +129,38 @@ def check_rules(folder, adapter):
     assert (said["wins"], said["losses"]) == (theirs["rules_gained"], theirs["rules_lost"]) and len(said["outcomes"]) == 6
 
 
+def check_pipeline(folder):
+    """Stages of a pipeline: a verdict that is not clear ends no pipeline before its report; what is judged is not judged again."""
+    shared = {"model_name_or_path": str(e.MODEL), "output_dir": str(folder / "all")}
+    train = {"name": "dpo", "method": "dpo", "train_dataset": str(folder / "pairs.jsonl"), "num_train_epochs": 1, "learning_rate": 0.004,
+             "eval_split": 0.4, "save_strategy": "no"}
+    (folder / "few.jsonl").write_text("".join((folder / "pairs.jsonl").read_text().splitlines(True)[:3]))
+    stages = [train, {"name": "clear", "method": "compare"}, {"name": "few", "method": "compare", "rows": "few.jsonl"},
+              {"name": "people", "method": "compare", "judge": "people", "n_replies": 2, "max_new_tokens": 2},
+              {"name": "page", "method": "report"}]
+    file = folder / "all.json"
+
+    def pipeline(stages, code, *more):
+        file.write_text(json.dumps({**shared, "stages": stages}))
+        return e.run("run", file, *more, code=code).stderr
+    said = pipeline(stages, 0, "--dry_run")
+    assert "3 of 5: few (compare)" in said and not (folder / "all" / "dpo").exists(), said
+    said = pipeline(stages, 3)
+    assert "stage few: not enough evidence" in said.splitlines()[-1], said
+    page = (folder / "all" / "dpo" / "report.html").read_text()
+    assert "Compared blind" in page and "at equal length" not in page
+    assert len((folder / "all" / "people" / "compare.jsonl").read_text().splitlines()) == 2
+    said = pipeline(stages, 3)
+    assert said.count("finished earlier, skipped") == 3 and "stage few: not enough evidence" in said.splitlines()[-1], said
+    said = pipeline([train, {"name": "few", "method": "compare", "rows": "pairs.jsonl"}], 73)
+    assert "holds stage few with other inputs" in said and "remove it" in said, said
+    for stage, part in [({"name": "x", "method": "compare", "jugde": "logp"}, "jugde"), ({"name": "x", "method": "compare", "rows": "no"}, "no"),
+                        ({"name": "x", "method": "judge"}, "compare or report")]:
+        said = pipeline([train, stage], 66 if part == "no" else 2)
+        assert part in said and "x" in said, said
+    assert "it judges the adapter of a stage before it" in pipeline(stages[1:], 2)
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -138,6 +172,7 @@ def main():
         check_reward(folder, out, replies)
         check_model(folder, out, replies, texts)
         check_rules(folder, out)
+        check_pipeline(folder)
         said = e.run("compare", "--adapter", out, "--against", out, "--judge", "people", code=65).stderr
         assert "replies of base where those of" in said and "--replies" in said, said
         for arguments, part in [([], "name an adapter"), (["--adapter", out, "--judge", "x"], "logp, model, people, reward or rules"),

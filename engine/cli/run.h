@@ -1,0 +1,45 @@
+/* `attune run`: a pipeline of stages, which train or judge what was trained. */
+#ifndef AT_RUN_H
+#define AT_RUN_H
+
+#include "cli.h"
+#include "hash.h"
+
+struct stage {
+    const char *name;
+    struct at_config config; /* of a stage that trains */
+    struct at_flag *flags;
+    size_t n_flags;
+    bool finished; /* by an earlier call */
+    /* of a stage that judges: `attune compare` or `attune report` of the stage that trained last */
+    const struct stage *of;
+    struct cli_args judge;
+    const char *output_dir;
+    enum at_status verdict; /* AT_OK, AT_OVER_BUDGET or AT_NO_EVIDENCE */
+    const char *said;       /* what it says */
+};
+struct pipeline {
+    struct at_arena arena;
+    cJSON *document;
+    const char *path, *output_dir;
+    struct stage *stages;
+    size_t n, n_read;
+};
+
+/* The bytes of a model, an adapter or a file, as far as a stage reads them. */
+AT_CHECKED run_put_source(struct pipeline *pipeline, struct at_hash *hash, const char *named);
+
+/* ---- stages that judge ---- */
+
+/* Whether a stage's method is a command that judges: compare, report. */
+bool run_judges(const cJSON *stage);
+/* Reads it; its keys are the command's flags. AT_USAGE where no stage before trained an adapter. */
+AT_CHECKED run_judge_read(struct pipeline *pipeline, const struct cli_args *args, size_t i);
+/* Files that it names are there; an earlier call's verdict on the same inputs finishes it, one on
+ * others is AT_CANNOT_WRITE. */
+AT_CHECKED run_judge_check(struct pipeline *pipeline, struct stage *stage);
+/* Its verdict, also one that an earlier call has reached, is left in stage->verdict: worse and open
+ * ones end no pipeline before its last stage. */
+AT_CHECKED run_judge(struct pipeline *pipeline, struct stage *stage);
+
+#endif

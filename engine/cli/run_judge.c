@@ -1,0 +1,286 @@
+#include "run.h"
+
+#include "hash.h"
+#include "stores.h"
+
+#include <string.h>
+
+static const char *method_of(const cJSON *stage)
+{
+    const char *method = cJSON_GetStringValue(at_json_find(stage, "method"));
+
+    return method ? method : "";
+}
+
+bool run_judges(const cJSON *stage)
+{
+    return strcmp(method_of(stage), "compare") == 0 || strcmp(method_of(stage), "report") == 0;
+}
+
+/* ---- reading ---- */
+
+/* Flags that name files or models. */
+static bool names_source(const char *flag)
+{
+    static const char *const names[] = { "against", "judge_model", "reward_model", "rows",
+                                         "rules" };
+
+    for (size_t i = 0; i < AT_COUNT(names); i++)
+        if (strcmp(names[i], flag) == 0)
+            return true;
+    return false;
+}
+
+struct words {
+    struct pipeline *pipeline;
+    char *items[64];
+    int n;
+};
+
+static AT_CHECKED add_word(struct words *w, const char *word)
+{
+    if (w->n == (int)AT_COUNT(w->items))
+        return at_fail(AT_USAGE, "more keys than a stage that judges has");
+    return at_arena_strdup(&w->pipeline->arena, &w->items[w->n++], word);
+}
+
+static AT_CHECKED put_flag(struct words *w, const char *key, const char *value)
+{
+    enum at_status st = AT_OK;
+    char *flag = NULL;
+
+    TRY(at_arena_printf(&w->pipeline->arena, &flag, "--%s", key));
+    TRY(add_word(w, flag));
+    if (value)
+        TRY(add_word(w, value));
+done:
+    return st;
+}
+
+/* A key of the stage as its command's flag; paths are taken from the pipeline's folder. */
+static AT_CHECKED add_key(struct words *w, const cJSON *key)
+{
+    enum at_status st = AT_OK;
+    struct pipeline *p = w->pipeline;
+    char *dir = NULL, *path = NULL;
+
+    if (cJSON_IsNumber(key)) {
+        TRY(at_arena_printf(&p->arena, &path, "%.15g", key->valuedouble));
+        TRY(put_flag(w, key->string, path));
+    } else if (!cJSON_IsString(key)) {
+        FAIL(AT_USAGE, "%s: a text or a number is expected", key->string);
+    } else if (names_source(key->string) && !at_model_is_named(key->valuestring)) {
+        TRY(at_path_dir(&p->arena, &dir, p->path));
+        TRY(at_path_join(&p->arena, &path, strcmp(dir, ".") == 0 ? "" : dir, key->valuestring));
+        TRY(strcmp(key->string, "rows") == 0 ? add_word(w, path) : put_flag(w, key->string, path));
+    } else {
+        TRY(put_flag(w, key->string, key->valuestring));
+    }
+done:
+    return st;
+}
+
+static bool reads_replies(const cJSON *stage)
+{
+    const char *judge = cJSON_GetStringValue(at_json_find(stage, "judge"));
+
+    return judge && strcmp(judge, "logp") != 0 && strcmp(judge, "rules") != 0;
+}
+
+static AT_CHECKED list_words(struct words *w, const struct stage *s, const cJSON *stage,
+                             const struct cli_args *args)
+{
+    enum at_status st = AT_OK;
+    const bool compares = strcmp(method_of(stage), "compare") == 0;
+    char *replies = NULL;
+
+    TRY(add_word(w, "attune"));
+    TRY(add_word(w, method_of(stage)));
+    if (compares)
+        TRY(put_flag(w, "adapter", s->of->config.output_dir));
+    else
+        TRY(add_word(w, s->of->config.output_dir));
+    for (const cJSON *k = stage->child; k; k = k->next)
+        if (strcmp(k->string, "name") != 0 && strcmp(k->string, "method") != 0)
+            TRY(add_key(w, k));
+    if (compares && reads_replies(stage) && !at_json_find(stage, "replies")) {
+        TRY(at_path_join(&w->pipeline->arena, &replies, s->output_dir, "compare.jsonl"));
+        TRY(put_flag(w, "replies", replies));
+    }
+    for (size_t i = 0; compares && i < args->n_keys; i++)
+        if (strcmp(args->keys[i].key, "device") == 0)
+            TRY(put_flag(w, "device", args->keys[i].value));
+done:
+    return st;
+}
+
+AT_CHECKED run_judge_read(struct pipeline *p, const struct cli_args *args, size_t i)
+{
+    enum at_status st = AT_OK;
+    const cJSON *stage = cJSON_GetArrayItem(at_json_find(p->document, "stages"), (int)i);
+    struct stage *s = &p->stages[i];
+    struct words words = { .pipeline = p };
+    const struct cli_command *command = NULL;
+    char *output = NULL;
+    int used = 0;
+
+    for (size_t k = 0; k < i; k++)
+        if (!p->stages[k].of)
+            s->of = &p->stages[k];
+    if (!s->of || !s->of->config.use_peft)
+        FAIL(AT_USAGE, "it judges the adapter of a stage before it; there is none");
+    TRY(at_path_join(&p->arena, &output, p->output_dir, s->name));
+    s->output_dir = output;
+    TRY(list_words(&words, s, stage, args));
+    TRY(cli_command_find(&command, words.n, words.items, &used));
+    TRY(cli_args_read(&s->judge, command, words.n - 1 - used, words.items + 1 + used));
+done:
+    return st;
+}
+
+/* ---- what it depends on ---- */
+
+static bool compares(const struct stage *s)
+{
+    return strcmp(s->judge.command->name, "compare") == 0;
+}
+
+static bool by_people(const struct stage *s)
+{
+    const char *judge = cli_flag_text(&s->judge, "judge");
+
+    return judge && strcmp(judge, "people") == 0;
+}
+
+static AT_CHECKED digest_of(struct pipeline *p, const struct stage *s, struct at_digest *out)
+{
+    enum at_status st = AT_OK;
+    struct at_hash hash;
+
+    at_hash_init(&hash);
+    TRY(run_put_source(p, &hash, s->of->config.output_dir));
+    for (size_t i = 0; i < s->of->config.eval_dataset.n; i++)
+        TRY(run_put_source(p, &hash, s->of->config.eval_dataset.items[i]));
+    for (size_t i = 0; i < s->judge.n_positional; i++)
+        TRY(run_put_source(p, &hash, s->judge.positional[i]));
+    for (size_t i = 0; i < s->judge.n_own; i++) {
+        const struct at_flag *f = &s->judge.own[i];
+        at_hash_put_text(&hash, f->key);
+        if (names_source(f->key))
+            TRY(run_put_source(p, &hash, f->value));
+        else if (strcmp(f->key, "adapter") != 0 && strcmp(f->key, "replies") != 0)
+            at_hash_put_text(&hash, f->value);
+    }
+    *out = at_hash_end(&hash);
+done:
+    return st;
+}
+
+static AT_CHECKED check_sources(struct pipeline *p, const struct stage *s)
+{
+    enum at_status st = AT_OK;
+    struct at_found_model found;
+
+    for (size_t i = 0; i < s->judge.n_own; i++) {
+        const struct at_flag *f = &s->judge.own[i];
+        if (!names_source(f->key))
+            continue;
+        TRY(at_model_find(&found, &p->arena, f->value));
+        if (!at_path_exists(found.path))
+            FAIL(AT_NOT_FOUND, "%s: no such file or folder (%s)", f->value, f->key);
+    }
+    for (size_t i = 0; compares(s) && i < s->judge.n_positional; i++)
+        if (!at_path_exists(s->judge.positional[i]))
+            FAIL(AT_NOT_FOUND, "%s: no such file (rows)", s->judge.positional[i]);
+done:
+    return st;
+}
+
+static AT_CHECKED record_path(struct pipeline *p, const struct stage *s, char **out)
+{
+    return at_path_join(&p->arena, out, s->output_dir, "stage.json");
+}
+
+AT_CHECKED run_judge_check(struct pipeline *p, struct stage *s)
+{
+    enum at_status st = AT_OK;
+    cJSON *record = NULL;
+    struct at_digest digest = { .hex = "" };
+    const char *inputs = NULL, *said = NULL;
+    char *path = NULL, *copy = NULL;
+    uint32_t verdict = 0;
+
+    TRY(check_sources(p, s));
+    TRY(record_path(p, s, &path));
+    if (!compares(s) || !at_path_exists(path))
+        goto done;
+    TRY(at_json_load(&record, path));
+    TRY(at_json_need_string(&inputs, record, "inputs", path));
+    if (s->of->finished)
+        TRY(digest_of(p, s, &digest));
+    if (strcmp(inputs, digest.hex) != 0)
+        FAIL(AT_CANNOT_WRITE,
+             "%s holds stage %s with other inputs (the adapter that it judged, its keys or files); "
+             "nothing is overwritten: remove it to judge again",
+             s->output_dir, s->name);
+    TRY(at_json_get_string(&said, record, "said", path));
+    if (!said)
+        goto done; /* it was interrupted, and goes on with the replies that it has */
+    TRY(at_json_need_u32(&verdict, record, "exit_code", path));
+    s->verdict = verdict == 1 ? AT_OVER_BUDGET : verdict == 3 ? AT_NO_EVIDENCE : AT_OK;
+    TRY(at_arena_strdup(&p->arena, &copy, said));
+    s->said = copy;
+    s->finished = true;
+done:
+    at_json_free(&record);
+    return st;
+}
+
+/* ---- running ---- */
+
+/* said NULL: it has begun. */
+static AT_CHECKED record(struct pipeline *p, const struct stage *s, const struct at_digest *inputs,
+                         const char *said)
+{
+    enum at_status st = AT_OK;
+    cJSON *json = cJSON_CreateObject();
+    char *path = NULL;
+
+    cJSON_AddNumberToObject(json, "format_version", 1);
+    cJSON_AddStringToObject(json, "stage", s->name);
+    cJSON_AddStringToObject(json, "inputs", inputs->hex);
+    if (said) {
+        cJSON_AddNumberToObject(json, "exit_code", at_exit_code(s->verdict));
+        cJSON_AddStringToObject(json, "said", said);
+    }
+    TRY(record_path(p, s, &path));
+    TRY(at_json_save(path, json));
+done:
+    cJSON_Delete(json);
+    return st;
+}
+
+AT_CHECKED run_judge(struct pipeline *p, struct stage *s)
+{
+    enum at_status st = AT_OK;
+    struct at_digest inputs;
+    char *said = NULL;
+
+    if (!compares(s))
+        return s->judge.command->run(&s->judge);
+    TRY(at_dir_create(s->output_dir));
+    TRY(digest_of(p, s, &inputs));
+    TRY(record(p, s, &inputs, NULL));
+    st = s->judge.command->run(&s->judge);
+    if (st != AT_OK && st != AT_OVER_BUDGET && st != AT_NO_EVIDENCE)
+        goto done;
+    s->verdict = st;
+    TRY(at_arena_strdup(&p->arena, &said, st == AT_OK ? "better" : at_message()));
+    s->said = said;
+    if (s->verdict != AT_OK)
+        cli_note("verdict    %s", said);
+    if (!by_people(s)) /* who may go on deciding */
+        TRY(record(p, s, &inputs, said));
+done:
+    return st;
+}
