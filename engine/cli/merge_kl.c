@@ -72,13 +72,14 @@ done:
 
 static double log_sum_exp(const float *x, uint32_t n)
 {
-    double most = (double)x[0], sum = 0;
+    uint32_t most = 0;
+    double sum = 1; /* of the largest one */
 
     for (uint32_t i = 1; i < n; i++)
-        most = (double)x[i] > most ? (double)x[i] : most;
+        most = x[i] > x[most] ? i : most;
     for (uint32_t i = 0; i < n; i++)
-        sum += exp((double)x[i] - most);
-    return most + log(sum);
+        sum += i == most ? 0 : exp((double)x[i] - (double)x[most]);
+    return (double)x[most] + log(sum);
 }
 
 static double kl(const float *p, const float *q, uint32_t n)

@@ -2,9 +2,11 @@
 
 #include "dora.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { PANEL = AT_DORA_PANEL, RAW_PIECE_BYTES = 1 << 24 };
+static const double worth_telling = 0.3; /* of what the adapters change, lost to rounding */
 
 /* ---- what is written ---- */
 
@@ -156,6 +158,8 @@ AT_CHECKED at_merge_plan(struct at_merge *out, const struct at_export *stack,
     *out = (struct at_merge){ .stack = stack,
                               .params = params,
                               .gguf = at_weights_is_gguf(params->base) };
+    TRY(at_arena_alloc(&out->arena, &out->rounding, 1, sizeof *out->rounding));
+    TRY(at_arena_alloc(&out->arena, &out->change, 1, sizeof *out->change));
     TRY(list_tensors(out));
     TRY(at_stream_create(&out->stream, params->gpu));
 done:
@@ -191,7 +195,7 @@ struct matrix {
     struct at_tensor values;
     struct part *parts; /* (stack->n) */
     uint64_t *rows;     /* (source->rows) PEFT's row that is a row of the file; NULL: itself */
-    float *gathered, *out;
+    float *gathered, *base, *out;
     uint8_t *bytes;
     struct at_arena arena;
 };
@@ -296,6 +300,7 @@ static AT_CHECKED open_matrix(struct matrix *x)
     const struct at_format *f = x->tensor->format;
 
     TRY(at_arena_alloc(&x->arena, &x->parts, x->merge->stack->n, sizeof *x->parts));
+    TRY(at_arena_alloc(&x->arena, &x->base, PANEL * s->cols, sizeof *x->base));
     TRY(at_arena_alloc(&x->arena, &x->out, PANEL * s->cols, sizeof *x->out));
     TRY(at_arena_alloc(&x->arena, &x->bytes, PANEL * (s->cols / f->block_cols), f->block_bytes));
     if (x->tensor->module != AT_NO_MODULE) {
@@ -356,6 +361,8 @@ static AT_CHECKED merge_panel(struct matrix *x, uint64_t begin, uint32_t n)
     TRY(at_weight_upload(gpu, raw, x->tensor->source, from_row, &begin));
     TRY(at_stream_wait(at_gpu_transfer(gpu)));
     at_dequantise(x->merge->stream, values, raw);
+    TRY(at_stream_wait(x->merge->stream));
+    TRY(at_tensor_read(gpu, x->base, values));
     for (size_t i = 0; i < x->merge->stack->n; i++)
         if (x->parts[i].B)
             TRY(merge_part(x, &x->parts[i], values, begin, n));
@@ -363,6 +370,20 @@ static AT_CHECKED merge_panel(struct matrix *x, uint64_t begin, uint32_t n)
     TRY(at_tensor_read(gpu, x->out, values));
 done:
     return st;
+}
+
+/* How much of the merge the type of the file rounds away. */
+static void count_rounding(const struct matrix *x, uint64_t n)
+{
+    const struct at_merge *m = x->merge;
+
+    if (x->tensor->module == AT_NO_MODULE)
+        return;
+    *m->rounding += at_format_rounding(x->tensor->format, x->bytes, x->out, n);
+    for (uint64_t i = 0; i < n; i++) {
+        const double d = (double)x->out[i] - (double)x->base[i];
+        *m->change += d * d;
+    }
 }
 
 static AT_CHECKED write_matrix(const struct at_merge *m, const struct at_merged_tensor *t,
@@ -380,6 +401,7 @@ static AT_CHECKED write_matrix(const struct at_merge *m, const struct at_merged_
             FAIL(at_signal_status(), "stopped by a signal at tensor %s", t->name);
         TRY(merge_panel(&x, begin, n));
         TRY(at_format_encode(x.bytes, f, x.out, n * s->cols, t->name));
+        count_rounding(&x, n * s->cols);
         TRY(put(context, x.bytes, n * (s->cols / f->block_cols) * f->block_bytes));
     }
 done:
@@ -407,6 +429,19 @@ done:
 
 /* ---- the model ---- */
 
+/* What lies on a type's grid and moves by less than half a step of it does not move at all. */
+static void warn_of_rounding(const struct at_merge *m)
+{
+    const double share = *m->change > 0 ? sqrt(*m->rounding / *m->change) : 0;
+
+    if (share > worth_telling)
+        at_warn("merge_rounding",
+                "rounding to the file's type moves the weights by %.0f %% of what the adapters do "
+                "(root of summed squares), so that little of a weak one may be left: --type %s "
+                "keeps it",
+                100 * share, m->gguf ? "f16" : "f32");
+}
+
 AT_CHECKED at_export_merged(const struct at_export *stack, const struct at_merge_params *params,
                             const char *path)
 {
@@ -415,6 +450,8 @@ AT_CHECKED at_export_merged(const struct at_export *stack, const struct at_merge
 
     TRY(at_merge_plan(&m, stack, params));
     st = m.gguf ? at_merge_gguf(&m, path) : at_merge_folder(&m, path);
+    if (st == AT_OK)
+        warn_of_rounding(&m);
     at_merge_release(&m);
 done:
     return st;

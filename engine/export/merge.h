@@ -22,6 +22,8 @@ struct at_merge {
     bool unties;                      /* head and embedding of a tied base are no longer the same */
     struct at_merged_tensor *tensors; /* the base's, in the file's order, then a head of its own */
     size_t n;
+    double *rounding,
+        *change; /* summed squares over adapted matrices: lost to their type, merged */
     struct at_stream *stream;
     struct at_arena arena;
 };

@@ -152,16 +152,89 @@ static bool encode_q5_1(uint8_t *out, const float *x)
     return encode_ranged(out, x, 32);
 }
 
+/* ---- and back ---- */
+
+static void decode_plain(float *x, const uint8_t *b, bool bf16)
+{
+    const uint16_t half = at_get_half(b);
+    const uint32_t bits = (uint32_t)half << 16;
+
+    if (bf16)
+        memcpy(x, &bits, sizeof *x);
+    else
+        *x = at_widen_half(half);
+}
+
+static void decode_f32(float *x, const uint8_t *b)
+{
+    memcpy(x, b, sizeof *x);
+}
+
+static void decode_f16(float *x, const uint8_t *b)
+{
+    decode_plain(x, b, false);
+}
+
+static void decode_bf16(float *x, const uint8_t *b)
+{
+    decode_plain(x, b, true);
+}
+
+static void decode_q8_0(float *x, const uint8_t *b)
+{
+    const float d = at_widen_half(at_get_half(b));
+
+    for (uint32_t i = 0; i < BLOCK; i++)
+        x[i] = d * (float)(int8_t)b[2 + i];
+}
+
+/* d (q - levels / 2), or d q + m. */
+static void decode_codes(float *x, const uint8_t *b, uint32_t levels, bool ranged)
+{
+    const float d = at_widen_half(at_get_half(b));
+    const float m = ranged ? at_widen_half(at_get_half(b + 2)) : 0;
+    const float zero = ranged ? 0 : (float)levels / 2;
+    const uint8_t *high = b + (ranged ? 4 : 2), *nibbles = levels > 16 ? high + 4 : high;
+
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        const uint32_t low = nibbles[i % (BLOCK / 2)] >> (i < BLOCK / 2 ? 0 : 4) & 15;
+        const uint32_t fifth = levels > 16 ? high[i / 8] >> i % 8 & 1u : 0;
+        x[i] = d * ((float)(low | fifth << 4) - zero) + m;
+    }
+}
+
+static void decode_q4_0(float *x, const uint8_t *b)
+{
+    decode_codes(x, b, 16, false);
+}
+
+static void decode_q4_1(float *x, const uint8_t *b)
+{
+    decode_codes(x, b, 16, true);
+}
+
+static void decode_q5_0(float *x, const uint8_t *b)
+{
+    decode_codes(x, b, 32, false);
+}
+
+static void decode_q5_1(float *x, const uint8_t *b)
+{
+    decode_codes(x, b, 32, true);
+}
+
 /* ---- the table ---- */
 
 /* A block of values; false: its scale is beyond the type. */
 static const struct {
     const char *name;
     bool (*block)(uint8_t *out, const float *x);
+    void (*decode)(float *x, const uint8_t *bytes);
 } encoders[] = {
-    { "BF16", encode_bf16 }, { "F16", encode_f16 },   { "F32", encode_f32 },
-    { "Q4_0", encode_q4_0 }, { "Q4_1", encode_q4_1 }, { "Q5_0", encode_q5_0 },
-    { "Q5_1", encode_q5_1 }, { "Q8_0", encode_q8_0 },
+    { "BF16", encode_bf16, decode_bf16 }, { "F16", encode_f16, decode_f16 },
+    { "F32", encode_f32, decode_f32 },    { "Q4_0", encode_q4_0, decode_q4_0 },
+    { "Q4_1", encode_q4_1, decode_q4_1 }, { "Q5_0", encode_q5_0, decode_q5_0 },
+    { "Q5_1", encode_q5_1, decode_q5_1 }, { "Q8_0", encode_q8_0, decode_q8_0 },
 };
 
 static size_t find(const struct at_format *format)
@@ -192,4 +265,23 @@ AT_CHECKED at_format_encode(uint8_t *out, const struct at_format *format, const 
                  name, format->name);
 done:
     return st;
+}
+
+double at_format_rounding(const struct at_format *format, const uint8_t *bytes, const float *values,
+                          uint64_t n)
+{
+    const size_t i = find(format);
+    float back[BLOCK];
+    double sum = 0;
+
+    AT_REQUIRE(i < AT_COUNT(encoders) && format->block_cols <= BLOCK &&
+               n % format->block_cols == 0);
+    for (uint64_t at = 0; at < n; at += format->block_cols) {
+        encoders[i].decode(back, bytes + at / format->block_cols * format->block_bytes);
+        for (uint32_t k = 0; k < format->block_cols; k++) {
+            const double d = (double)back[k] - (double)values[at + k];
+            sum += d * d;
+        }
+    }
+    return sum;
 }

@@ -27,6 +27,9 @@ bool at_format_is_written(const struct at_format *format);
  * name of tensor `name`, for what is not finite or too large for the type. */
 AT_CHECKED at_format_encode(uint8_t *out, const struct at_format *format, const float *values,
                             uint64_t n, const char *name);
+/* Summed squares of what at_format_encode() has rounded away of these values. */
+double at_format_rounding(const struct at_format *format, const uint8_t *bytes, const float *values,
+                          uint64_t n);
 
 struct at_source;
 /* A row of a tensor into a row of each zeroed plane. */

@@ -79,7 +79,10 @@ def check_gguf(kind, limit):
     assert difference(logps(base), tuned) > 0.01
     worst = difference(logps(f"{kind}.gguf"), tuned)
     assert worst < limit, f"{kind}: {worst:.1e}"
-    merge(base, f"{kind}_16.gguf", "--force", "--type", "F16")
+    weak = merge(base, f"{kind}_weak.gguf", "--force", "--adapter_scale", "0.01").stderr
+    assert ("rounding to the file's type" in weak and "--type f16" in weak) == (kind != "F32"), weak
+    said = merge(base, f"{kind}_16.gguf", "--force", "--type", "F16").stderr
+    assert "rounding" not in said, said
     assert difference(logps(f"{kind}_16.gguf"), tuned) < 3e-3, f"{kind} as F16"
     return worst
 

@@ -56,7 +56,11 @@ static void blocks_are_those_of_ggml(void **state)
         assert_int_equal(f->block_bytes, blocks[i].n);
         assert_int_equal(at_format_encode(out, f, x, 32, "w"), AT_OK);
         assert_memory_equal(out, blocks[i].bytes, blocks[i].n);
+        /* half a step a value at most: of 32 values of up to 2 in 16 or 32 steps, or 255 */
+        assert_true(at_format_rounding(f, out, x, 32) > 0);
+        assert_true(at_format_rounding(f, out, x, 32) < 32 * 0.25 * 0.25 / (i ? 3 : 100));
         assert_int_equal(at_format_encode(out, f, zero, 32, "w"), AT_OK);
+        assert_true(at_format_rounding(f, out, zero, 32) == 0);
         assert_int_equal(out[0] | (out[1] & 0x7f), 0); /* 0 / -8 is -0, there as here */
     }
 }
