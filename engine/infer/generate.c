@@ -187,7 +187,7 @@ AT_CHECKED at_generator_read_logits(struct at_generator *g, float *logits)
 struct one {
     const struct at_generation *what;
     struct at_ids *out;
-    enum at_generation_end *end;
+    enum at_generation_end end;
 };
 
 static enum at_status one_token(void *context, uint32_t prompt, uint32_t sample, int32_t id,
@@ -203,7 +203,7 @@ static enum at_status one_reply(void *context, const struct at_reply *reply)
     enum at_status st = AT_OK;
     struct one *one = context;
 
-    *one->end = reply->end;
+    one->end = reply->end;
     for (size_t i = 0; i < reply->n; i++)
         TRY(at_ids_push(one->out, reply->ids[i]));
 done:
@@ -213,14 +213,18 @@ done:
 AT_CHECKED at_generate_one(struct at_generator *g, struct at_ids *out, enum at_generation_end *end,
                            const struct at_generation *what)
 {
-    struct one one = { .what = what, .out = out, .end = end };
+    enum at_status st = AT_OK;
+    struct one one = { .what = what, .out = out, .end = AT_END_LENGTH };
     struct at_generation run = *what;
 
     AT_REQUIRE(what->n_prompts == 1 && what->n_samples <= 1);
     run.token = one_token;
     run.reply = one_reply;
     run.context = &one;
-    return at_generate(g, &run);
+    TRY(at_generate(g, &run));
+    *end = one.end;
+done:
+    return st;
 }
 
 AT_CHECKED at_generator_state(struct at_generator *g, float *out, const int32_t *ids, uint32_t n,
