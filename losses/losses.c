@@ -8,11 +8,14 @@
 static const struct at_loss losses[] = {
 #define PAIR_LOSS_ROW(name, methods, reads, source) \
     { #name, AT_LOSS_PAIR, methods, reads, source, NULL },
+#define POLICY_LOSS_ROW(name, methods, reads, source) \
+    { #name, AT_LOSS_POLICY, methods, reads, source, NULL },
 #define ROW_LOSS_ROW(name, methods, reads, source) \
     { #name, AT_LOSS_ROW, methods, reads, source, NULL },
 #define TOKEN_LOSS_ROW(name, methods, source) { #name, AT_LOSS_TOKEN, methods, "", source, NULL },
 #include "losses.def"
 #undef PAIR_LOSS_ROW
+#undef POLICY_LOSS_ROW
 #undef ROW_LOSS_ROW
 #undef TOKEN_LOSS_ROW
 };
@@ -43,12 +46,14 @@ const struct at_loss *at_loss_find(const char *name)
 double at_pair_loss_value(const char *name, pair_stats s, loss_params p)
 {
 #define ROW_LOSS_ROW(row, methods, reads, source)
+#define POLICY_LOSS_ROW(row, methods, reads, source)
 #define TOKEN_LOSS_ROW(row, methods, source)
 #define PAIR_LOSS_ROW(row, methods, reads, source) \
     if (strcmp(name, #row) == 0)                   \
         return row##_pair(s, p, (pair_match){ 0, 0, 0 }).loss;
 #include "losses.def"
 #undef PAIR_LOSS_ROW
+#undef POLICY_LOSS_ROW
 #undef ROW_LOSS_ROW
 #undef TOKEN_LOSS_ROW
     return NAN;
@@ -56,6 +61,7 @@ double at_pair_loss_value(const char *name, pair_stats s, loss_params p)
 
 double at_row_loss_value(const char *name, row_stats s, row_params p)
 {
+#define POLICY_LOSS_ROW(row, methods, reads, source)
 #define TOKEN_LOSS_ROW(row, methods, source)
 #define PAIR_LOSS_ROW(row, methods, reads, source)
 #define ROW_LOSS_ROW(row, methods, reads, source) \
@@ -63,6 +69,7 @@ double at_row_loss_value(const char *name, row_stats s, row_params p)
         return row##_row(s, p).loss;
 #include "losses.def"
 #undef PAIR_LOSS_ROW
+#undef POLICY_LOSS_ROW
 #undef ROW_LOSS_ROW
 #undef TOKEN_LOSS_ROW
     return NAN;

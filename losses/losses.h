@@ -6,7 +6,7 @@
 
 #include "prelude.h"
 
-enum at_loss_kind { AT_LOSS_PAIR, AT_LOSS_ROW, AT_LOSS_TOKEN };
+enum at_loss_kind { AT_LOSS_PAIR, AT_LOSS_POLICY, AT_LOSS_ROW, AT_LOSS_TOKEN };
 
 struct at_loss {
     const char *name; /* what `loss_type` accepts */

@@ -1,7 +1,7 @@
 /* What a loss sees, the same text in C (double, for tests) and in GLSL (float, for training). Write
  * only what means the same in both: no pointers, no casts, no bare abs, min or max; literals with a
- * point. A file defines one loss with PAIR_LOSS(name), ROW_LOSS(name) or TOKEN_LOSS(name) and
- * returns its value and its derivatives. */
+ * point. A file defines one loss with PAIR_LOSS(name), POLICY_LOSS(name), ROW_LOSS(name) or
+ * TOKEN_LOSS(name) and returns its value and its derivatives. */
 #ifndef LOSSES_PRELUDE_H
 #define LOSSES_PRELUDE_H
 
@@ -12,6 +12,9 @@ typedef struct loss_params loss_params;
 typedef struct pair_stats pair_stats;
 typedef struct pair_match pair_match;
 typedef struct pair_out pair_out;
+typedef struct policy_params policy_params;
+typedef struct policy_stats policy_stats;
+typedef struct policy_out policy_out;
 typedef struct row_params row_params;
 typedef struct row_stats row_stats;
 typedef struct row_out row_out;
@@ -21,12 +24,14 @@ typedef struct token_out token_out;
 #define LOSS_PARAMS loss_params p __attribute__((unused))   /* not every loss has a knob */
 #define PAIR_MATCH pair_match match __attribute__((unused)) /* only coupled losses read it */
 #define PAIR_LOSS(name) static inline pair_out name##_pair(pair_stats s, LOSS_PARAMS, PAIR_MATCH)
+#define POLICY_LOSS(name) static inline policy_out name##_policy(policy_stats s, policy_params p)
 #define ROW_LOSS(name) static inline row_out name##_row(row_stats s, row_params p)
 #define TOKEN_LOSS(name) static inline token_out name##_token(token_stats s)
 #else
 #define real float
 #define LOSS_FUNCTION
 #define PAIR_LOSS(name) pair_out pair_loss(pair_stats s, loss_params p, pair_match match)
+#define POLICY_LOSS(name) policy_out policy_loss(policy_stats s, policy_params p)
 #define ROW_LOSS(name) row_out row_loss(row_stats s, row_params p)
 #define TOKEN_LOSS(name) token_out token_loss(token_stats s)
 #endif
@@ -57,6 +62,24 @@ struct pair_match {
  * micro-batch's sum. */
 struct pair_out {
     real loss, d_chosen, d_rejected;
+};
+/* Knobs of policy losses. delta 0: none. weighs_kl: 1 where the KL term is weighed by the ratio,
+ * else 0. */
+struct policy_params {
+    real beta, epsilon_low, epsilon_high, delta, weighs_kl;
+};
+/* A token of a sampled completion: its log-prob and the reference's (nats; the policy's own where
+ * no reference is read); the advantage of its sample; and the logarithm of the importance ratio of
+ * the policy to the one that sampled: of the token, the mean over the sample's tokens, or the sum
+ * over them. */
+struct policy_stats {
+    real logp, ref_logp, log_ratio, advantage;
+};
+/* d_log_ratio and d_logp: derivatives by both, apart. kl: the k3 estimate as the loss has it
+ * (nats). low, high: 1 where the ratio is below, above what the loss follows in the direction that
+ * the advantage pulls, else 0. */
+struct policy_out {
+    real loss, d_log_ratio, d_logp, kl, low, high;
 };
 /* Knobs of row losses. */
 struct row_params {

@@ -58,6 +58,8 @@ struct pair_loss_args {
     U32 n_pairs, segments, chosen; F32 weight, loss_weight, beta, label_smoothing, discopop_tau, mean_n_chosen, simpo_gamma, tpo_l_gamma, alphapo_alpha, center_rewards_coefficient, alpha; I32 divergence, log_ratios, use_weighting;
 };
 struct peak_multiply_args { U32 n, turns; F32 factor, offset; };
+/* level: losses/policy.comp. */
+struct policy_loss_args { U32 n_segments, level; F32 beta, epsilon_low, epsilon_high, delta, weighs_kl; };
 struct rmsnorm_args { U32 T, C, ldy, ldx; F32 eps; };
 struct rmsnorm_bwd_args { U32 T, C, lddx, lddy, ldx; };
 struct rmsnorm_bwd_weight_args { U32 T, C, lddy, ldx; };

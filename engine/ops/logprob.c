@@ -234,7 +234,7 @@ void at_segment_sums(struct at_stream *s, struct at_view sums, struct at_view st
 
 /* ---- loss drivers ---- */
 
-enum loss_kind { LOSS_PAIR, LOSS_ROW, LOSS_TOKEN };
+enum loss_kind { LOSS_PAIR, LOSS_POLICY, LOSS_ROW, LOSS_TOKEN };
 
 struct loss_row {
     const char *name, *reads;
@@ -247,10 +247,13 @@ static const struct loss_row *loss_find(const char *name, enum loss_kind kind)
     static const struct loss_row losses[] = {
 #define PAIR_LOSS_ROW(name, methods, reads, source) \
     { #name, reads, LOSS_PAIR, AT_KERNEL_loss_##name },
+#define POLICY_LOSS_ROW(name, methods, reads, source) \
+    { #name, reads, LOSS_POLICY, AT_KERNEL_loss_##name },
 #define ROW_LOSS_ROW(name, methods, reads, source) { #name, "", LOSS_ROW, AT_KERNEL_loss_##name },
 #define TOKEN_LOSS_ROW(name, methods, source) { #name, "", LOSS_TOKEN, AT_KERNEL_loss_##name },
 #include "losses.def"
 #undef PAIR_LOSS_ROW
+#undef POLICY_LOSS_ROW
 #undef ROW_LOSS_ROW
 #undef TOKEN_LOSS_ROW
     };
@@ -314,6 +317,27 @@ void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_
         };
         at_stream_launch(s, loss.kernel, views, &args, sizeof args, rows_work(pairs->n_pairs));
     }
+}
+
+void at_policy_loss(struct at_stream *s, const char *loss, struct at_view coef,
+                    struct at_view tokens, struct at_view stats, struct at_view facts,
+                    struct at_view order, struct at_view begin, uint32_t n_segments, uint32_t R,
+                    const struct at_policy_params *params)
+{
+    const struct loss_row *row = loss_find(loss, LOSS_POLICY);
+    const struct at_view views[] = { coef, tokens, stats, facts, order, begin };
+    const bool product = strchr(row->reads, 'q') != NULL;
+    const struct policy_loss_args args = { .n_segments = n_segments,
+                                           .level = product ? 2 : params->sequence,
+                                           .beta = params->beta,
+                                           .epsilon_low = params->epsilon_low,
+                                           .epsilon_high = params->epsilon_high,
+                                           .delta = params->delta,
+                                           .weighs_kl = params->weighs_kl };
+
+    at_stream_fill(s, row_view(coef, R, 1), 0);
+    if (n_segments > 0)
+        at_stream_launch(s, row->kernel, views, &args, sizeof args, rows_work(n_segments));
 }
 
 void at_row_loss(struct at_stream *s, const char *loss, struct at_view coef, struct at_view out,

@@ -96,6 +96,20 @@ struct at_pair_batch {
 void at_pair_losses(struct at_stream *s, const struct at_loss_term *terms, size_t n,
                     struct at_view coef, struct at_view out, const struct at_pair_batch *pairs,
                     const struct at_loss_params *params, float weight);
+/* Knobs of policy losses, those of struct policy_params in losses/prelude.h first. */
+struct at_policy_params {
+    float beta, epsilon_low, epsilon_high, delta, weighs_kl;
+    bool sequence; /* ratios are the mean over a sample of their logarithms, not those of tokens */
+};
+/* Policy losses: segment i is a sample. tokens (R,4): in: log-probs of the policy that sampled and
+ * of the reference, and two values that are not read; out: loss, k3 KL, 1 where the ratio is
+ * clipped from below, from above. facts (n_segments,4): advantage, share of the step's loss that a
+ * token's loss is, 1 where tokens have the first log-prob, 1 where the second. coef[i] = dloss of
+ * the step/dlogp_i, 0 for rows of no segment. */
+void at_policy_loss(struct at_stream *s, const char *loss, struct at_view coef,
+                    struct at_view tokens, struct at_view stats, struct at_view facts,
+                    struct at_view order, struct at_view begin, uint32_t n_segments, uint32_t R,
+                    const struct at_policy_params *params);
 /* Row losses: row i has one segment. coef as above; out (n_rows,4): loss, log-ratio, 0, 0. facts
  * (n_rows,2): the KL term, 1 where the row is desirable. weight: 1 / rows of the whole optimizer
  * step. */

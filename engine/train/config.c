@@ -41,12 +41,14 @@ struct preset_row {
 
 /* Words of loss_type: every row of losses.def. */
 #define PAIR_LOSS_ROW(name, methods, reads, source) "|" #name
+#define POLICY_LOSS_ROW(name, methods, reads, source) "|" #name
 #define ROW_LOSS_ROW(name, methods, reads, source) "|" #name
 #define TOKEN_LOSS_ROW(name, methods, source) "|" #name
 static const char loss_names[] = ""
 #include "losses.def"
     ;
 #undef PAIR_LOSS_ROW
+#undef POLICY_LOSS_ROW
 #undef ROW_LOSS_ROW
 #undef TOKEN_LOSS_ROW
 #define LOSS_NAMES (loss_names + 1)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 # Letters of losses.def for what a driver computes over a micro-batch before the loss sees a row.
-COUPLED = {"PAIR": "b", "ROW": "k", "TOKEN": ""}
+COUPLED = {"PAIR": "b", "POLICY": "", "ROW": "k", "TOKEN": ""}
 
 
 def words(text):
@@ -31,7 +31,7 @@ def shown(folder):
 
 def main():
     folder = Path(sys.argv[1]) / "losses"
-    rows = re.findall(r'^(PAIR|ROW|TOKEN)_LOSS_ROW\((\w+), "\w+"(?:, "(\w*)")?,', (folder / "losses.def").read_text(), re.M)
+    rows = re.findall(r'^(PAIR|POLICY|ROW|TOKEN)_LOSS_ROW\((\w+), "\w+"(?:, "(\w*)")?,', (folder / "losses.def").read_text(), re.M)
     complaints, n = [], 0
     if {kind for kind, *_ in rows} != set(COUPLED):
         complaints.append(f"losses.def: rows of {sorted(kind for kind, *_ in rows)} were found, of each of {sorted(COUPLED)} expected")

@@ -297,6 +297,72 @@ static void check_row_loss(struct gt *t, const char *name, const struct at_view 
     gt_require_close(t, name, coef, want_coef, NULL, ROWS, TOL_LOSS);
 }
 
+/* Samples are the first segments; OUT has the tokens' log-probs before and their losses behind. */
+static void check_policy_loss(struct gt *t, const char *name, const struct at_view v[BUFFERS],
+                              const struct batch *b, const struct at_policy_params *params)
+{
+    enum { N = 2 * PAIRS };
+    const policy_params p = { (double)params->beta, (double)params->epsilon_low,
+                              (double)params->epsilon_high, (double)params->delta,
+                              (double)params->weighs_kl };
+    const bool product = strchr(at_loss_find(name)->reads, 'q') != NULL;
+    float facts[N * 4], tokens[4 * ROWS], coef[ROWS];
+    double want_coef[ROWS] = { 0 }, want[4 * ROWS], scale[ROWS];
+
+    for (size_t i = 0; i < N; i++) {
+        facts[4 * i] = (float)(gt_random() % 1024) / 256 - 2;
+        facts[4 * i + 1] = 1.0f / (float)(1 + i % 7);
+        facts[4 * i + 2] = (float)(i % 5 != 0);
+        facts[4 * i + 3] = (float)(i % 3 != 0);
+    }
+    for (size_t i = 0; i < ROWS; i++) {
+        for (size_t k = 0; k < 2; k++)
+            tokens[4 * i + k] = b->stats[4 * i] + (float)(gt_random() % 256) / 1024 - 0.125f;
+        tokens[4 * i + 2] = tokens[4 * i + 3] = 7;
+        scale[i] = 1;
+        for (size_t k = 0; k < 4; k++)
+            want[4 * i + k] = (double)tokens[4 * i + k]; /* rows of no segment stay */
+    }
+    OK(at_gpu_write(t->gpu, v[SUMS], facts, sizeof facts));
+    OK(at_gpu_write(t->gpu, v[OUT], tokens, sizeof tokens));
+    at_policy_loss(t->stream, name, v[COEF], v[OUT], v[STATS], v[SUMS], v[ORDER], v[BEGIN], N, ROWS,
+                   params);
+    for (size_t i = 0; i < N; i++) {
+        const double n = b->begin[i + 1] - b->begin[i];
+        const double share = (double)facts[4 * i + 1];
+        double sum = 0, slope = 0, size = 0;
+        for (int32_t k = b->begin[i]; k < b->begin[i + 1] && facts[4 * i + 2] > 0; k++)
+            sum += (double)b->stats[4 * b->order[k]] - (double)tokens[4 * b->order[k]];
+        for (int32_t k = b->begin[i]; k < b->begin[i + 1]; k++) {
+            const int32_t r = b->order[k];
+            const double logp = (double)b->stats[4 * r];
+            const double own = facts[4 * i + 2] > 0 ? logp - (double)tokens[4 * r] : 0;
+            const double ref = facts[4 * i + 3] > 0 ? (double)tokens[4 * r + 1] : logp;
+            const double ratio = product ? sum : params->sequence ? sum / n : own;
+            policy_out o;
+
+            assert_true(ref_policy_loss(
+                &o, name, (policy_stats){ logp, ref, ratio, (double)facts[4 * i] }, p));
+            want[4 * r] = o.loss;
+            want[4 * r + 1] = o.kl;
+            want[4 * r + 2] = o.low;
+            want[4 * r + 3] = o.high;
+            want_coef[r] = share * (o.d_logp + (product || params->sequence ? 0 : o.d_log_ratio));
+            slope += share * o.d_log_ratio;
+            size += share * fabs(o.loss);
+        }
+        for (int32_t k = b->begin[i]; k < b->begin[i + 1]; k++) {
+            want_coef[b->order[k]] += product ? slope : params->sequence ? slope / n : 0;
+            scale[b->order[k]] = 1 + size;
+        }
+    }
+    OK(at_stream_wait(t->stream));
+    OK(at_gpu_read(t->gpu, coef, v[COEF], sizeof coef));
+    OK(at_gpu_read(t->gpu, tokens, v[OUT], sizeof tokens));
+    gt_require_close(t, name, tokens, want, NULL, AT_COUNT(want), TOL_LOSS);
+    gt_require_close(t, name, coef, want_coef, scale, ROWS, TOL_LOSS);
+}
+
 static void check_token_loss(struct gt *t, const char *name, const struct at_view v[BUFFERS],
                              const struct batch *b)
 {
@@ -337,6 +403,13 @@ static const struct at_loss_params settings[] = {
       0.375f },
 };
 
+static const struct at_policy_params policies[] = {
+    { 0, 0.0625f, 0.09375f, 0, 0, false },
+    { 0.25f, 0.0625f, 0.09375f, 1.0625f, 1, false },
+    { 0.25f, 0.0078125f, 0.0078125f, 0, 0, true },
+    { 0.25f, 0.0078125f, 0.0078125f, 0, 1, true },
+};
+
 static void losses_every_row_equals_its_double(void **state)
 {
     size_t n;
@@ -356,6 +429,8 @@ static void losses_every_row_equals_its_double(void **state)
                 check_token_loss(&t, list[i].name, v, &b);
                 continue;
             }
+            for (size_t k = 0; k < AT_COUNT(policies) && list[i].kind == AT_LOSS_POLICY; k++)
+                check_policy_loss(&t, list[i].name, v, &b, &policies[k]);
             for (size_t k = 0; k < AT_COUNT(settings) && list[i].kind == AT_LOSS_ROW; k++)
                 check_row_loss(&t, list[i].name, v, &b, &settings[k]);
             for (size_t k = 0; k < AT_COUNT(settings) && list[i].kind == AT_LOSS_PAIR; k++)
@@ -458,6 +533,49 @@ static void row_loss_bad_score_gives_nan(void **state)
     free(b.stats);
 }
 
+/* A token's log-prob that is not finite gives NaN in its coefficient, in those of its sample where
+ * the ratio is of all tokens; an advantage does so in all of its sample. No others do. */
+static void policy_loss_bad_value_gives_nan(void **state)
+{
+    static const float bad[] = { NAN, INFINITY, -INFINITY };
+    enum { N = 2 * PAIRS, BAD = 3 };
+    struct at_view v[BUFFERS];
+    struct batch b;
+    struct gt t;
+
+    (void)state;
+    make_batch(&b);
+    gt_open(&t, 0);
+    plan_batch(&t, v, &b);
+    for (size_t i = 0; i < 3 * AT_COUNT(bad); i++) {
+        const struct at_policy_params params = { 0.25f, 0.25f, 0.25f, 0, 0, i % 3 == 1 };
+        const int32_t row = b.order[b.begin[BAD] + 1];
+        float facts[N * 4], tokens[4 * ROWS], coef[ROWS];
+
+        for (size_t j = 0; j < AT_COUNT(facts); j++)
+            facts[j] = 1;
+        for (size_t j = 0; j < AT_COUNT(tokens); j++)
+            tokens[j] = -1;
+        if (i % 3 == 2)
+            facts[4 * BAD] = bad[i / 3];
+        else
+            tokens[4 * row] = bad[i / 3];
+        OK(at_gpu_write(t.gpu, v[SUMS], facts, sizeof facts));
+        OK(at_gpu_write(t.gpu, v[OUT], tokens, sizeof tokens));
+        at_policy_loss(t.stream, "grpo", v[COEF], v[OUT], v[STATS], v[SUMS], v[ORDER], v[BEGIN], N,
+                       ROWS, &params);
+        OK(at_stream_wait(t.stream));
+        OK(at_gpu_read(t.gpu, coef, v[COEF], sizeof coef));
+        for (int j = 0; j < ROWS; j++) {
+            const bool bad_row = i % 3 ? b.segment[j] == BAD : j == row;
+            assert_int_equal(isnan(coef[j]) != 0, bad_row);
+        }
+    }
+    gt_end(&t);
+    gt_close(&t);
+    free(b.stats);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -465,6 +583,7 @@ int main(void)
         cmocka_unit_test(losses_every_row_equals_its_double),
         cmocka_unit_test(pair_loss_bad_score_gives_nan),
         cmocka_unit_test(row_loss_bad_score_gives_nan),
+        cmocka_unit_test(policy_loss_bad_value_gives_nan),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

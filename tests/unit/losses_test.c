@@ -100,6 +100,30 @@ static const struct {
 };
 static const struct {
     const char *loss;
+    policy_stats s;
+    policy_params p;
+    double want;
+} policy_values[] = {
+    /* logp, ref_logp, log_ratio, advantage; beta, epsilon_low, epsilon_high, delta, weighs_kl */
+    { "bnpo", { -1, -1, 0, 0.75 }, { 0.5, 0.2, 0.2, 0, 0 }, -0.75 },            /* ratio 1, KL 0 */
+    { "bnpo", { -1, -2, 0, 0 }, { 0.5, 0.2, 0.2, 0, 0 }, 0.18393972058572117 }, /* e^-1 / 2 */
+    { "cispo", { -2, -2, 0, 0.75 }, { 0, 0.2, 5, 0, 0 }, 1.5 },
+    { "cispo", { -2, -2, 3, 0.75 }, { 0, 0.2, 5, 0, 0 }, 7.5 },    /* the ratio is cut at 5 */
+    { "dapo", { -1, -1, 1, 0.5 }, { 0, 0.2, 0.28, 0, 0 }, -0.64 }, /* cut from above at 1.28 */
+    { "dapo", { -1, -1, 1, -0.5 }, { 0, 0.2, 0.28, 0, 0 }, 1.3591409142295225 },
+    { "dapo", { -1, -1, 1, -0.5 }, { 0, 0.2, 0.28, 2, 0 }, 1 },       /* cut by delta */
+    { "dr_grpo", { -1, -1, -1, -0.5 }, { 0, 0.2, 0.28, 0, 0 }, 0.4 }, /* cut from below at 0.8 */
+    { "grpo", { -1, -1, -1, 0.5 }, { 0, 0.2, 0.2, 0, 0 }, -0.18393972058572117 },
+    { "grpo",
+      { -1, -1.5, 0, 0.25 },
+      { 1, 0.2, 0.2, 0, 0 },
+      -0.14346934028736658 },                                    /* e^-.5 - .75 */
+    { "grpo", { -1, -2, 1, 0 }, { 0.5, 0.2, 0.2, 0, 1 }, 0.5 },  /* e^1 e^-1 / 2 */
+    { "rloo", { -1, -9, 0, 2.5 }, { 1, 0.2, 0.2, 0, 0 }, -2.5 }, /* its KL is in the reward */
+    { "rloo", { -1, -9, 1, 2.5 }, { 1, 0.2, 0.2, 0, 0 }, -3 },
+};
+static const struct {
+    const char *loss;
     row_stats s;
     row_params p;
     double want;
@@ -144,6 +168,13 @@ static void losses_published_statistics_give_published_value(void **state)
         require_near(at_row_loss_value(row_values[i].loss, row_values[i].s, row_values[i].p),
                      o.loss, 0);
     }
+    for (size_t i = 0; i < sizeof policy_values / sizeof policy_values[0]; i++) {
+        policy_out o;
+
+        assert_true(
+            ref_policy_loss(&o, policy_values[i].loss, policy_values[i].s, policy_values[i].p));
+        require_near(o.loss, policy_values[i].want, 1e-12);
+    }
     for (size_t i = 0; i < sizeof token_values / sizeof token_values[0]; i++) {
         token_out o;
 
@@ -163,6 +194,9 @@ static void losses_every_row_has_a_value_and_a_source(void **state)
 
         for (size_t j = 0; j < sizeof pair_values / sizeof pair_values[0]; j++)
             found |= list[i].kind == AT_LOSS_PAIR && strcmp(pair_values[j].loss, list[i].name) == 0;
+        for (size_t j = 0; j < sizeof policy_values / sizeof policy_values[0]; j++)
+            found |=
+                list[i].kind == AT_LOSS_POLICY && strcmp(policy_values[j].loss, list[i].name) == 0;
         for (size_t j = 0; j < sizeof row_values / sizeof row_values[0]; j++)
             found |= list[i].kind == AT_LOSS_ROW && strcmp(row_values[j].loss, list[i].name) == 0;
         for (size_t j = 0; j < sizeof token_values / sizeof token_values[0]; j++)
@@ -236,6 +270,35 @@ static void check_row(const char *name)
     assert_true(ref_row_loss(&o, name, s, p));
     assert_true(ref_row_loss(&low, name, below, p) && ref_row_loss(&high, name, above, p));
     require_slope(name, low.loss, high.loss, h, o.d_score);
+}
+
+/* By the ratio and by the log-prob apart; the kinks are points. */
+static void check_policy(const char *name)
+{
+    const double h = 1e-6, logp = uniform(-6, -0.1);
+    const policy_stats s = { logp, logp + uniform(-1, 1), uniform(-1, 1), uniform(-2, 2) };
+    const policy_params p = { uniform(0, 1), uniform(0.1, 0.4), uniform(0.1, 0.4),
+                              uniform(0, 1) < 0.5 ? 0 : uniform(1.5, 2.5), floor(uniform(0, 2)) };
+    policy_stats below = s, above = s;
+    policy_out o, low, high;
+
+    below.log_ratio -= h;
+    above.log_ratio += h;
+    assert_true(ref_policy_loss(&o, name, s, p));
+    assert_true(ref_policy_loss(&low, name, below, p) && ref_policy_loss(&high, name, above, p));
+    if (strcmp(name, "cispo") == 0) /* but for the KL term the ratio is held */
+        require_near(o.d_log_ratio, p.weighs_kl * p.beta * o.kl, 0);
+    else
+        require_slope(name, low.loss, high.loss, h, o.d_log_ratio);
+    below = above = s;
+    below.logp -= h;
+    above.logp += h;
+    assert_true(ref_policy_loss(&low, name, below, p) && ref_policy_loss(&high, name, above, p));
+    require_slope(name, low.loss, high.loss, h, o.d_logp);
+    require_near(o.kl,
+                 (exp(s.ref_logp - logp) - (s.ref_logp - logp) - 1) *
+                     (p.weighs_kl > 0 && strcmp(name, "rloo") != 0 ? exp(s.log_ratio) : 1),
+                 1e-8);
 }
 
 enum { COUPLED = 5 };
@@ -345,6 +408,8 @@ static void losses_derivatives_equal_central_differences(void **state)
                 check_coupled(list[i].name);
             else if (list[i].kind == AT_LOSS_PAIR)
                 check_pair(list[i].name);
+            else if (list[i].kind == AT_LOSS_POLICY)
+                check_policy(list[i].name);
             else if (list[i].kind == AT_LOSS_ROW)
                 check_row(list[i].name);
             else
