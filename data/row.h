@@ -9,8 +9,9 @@
 #include "status.h"
 
 /* SFT: one text; PAIR: a chosen and a rejected completion, of a triple a reference to imitate as
- * well; LABELLED: a completion that is desirable or not. */
-enum at_row_kind { AT_ROWS_SFT, AT_ROWS_PAIR, AT_ROWS_LABELLED };
+ * well; LABELLED: a completion that is desirable or not; SAMPLE: one of several completions of a
+ * prompt that have rewards (rollouts.h). */
+enum at_row_kind { AT_ROWS_SFT, AT_ROWS_PAIR, AT_ROWS_LABELLED, AT_ROWS_SAMPLE };
 enum { AT_MAX_SIDES = 3, AT_MAX_SEGMENTS = 3 }; /* segments: sides, or two and the prompt */
 
 struct at_segment {

@@ -5,6 +5,7 @@
 /* What is printed of rows. */
 struct scoring {
     bool json, reference, rewards; /* rewards: of a reward model, which has no log-probs */
+    uint32_t group;                /* samples a line of rollouts */
     struct score_tokens *tokens;   /* NULL: not wanted */
 };
 
@@ -33,6 +34,8 @@ static AT_CHECKED print_row_json(const struct scoring *s, const struct at_row *r
     cJSON_AddNumberToObject(line, "row", row->line - 1);
     if (row->kind == AT_ROWS_LABELLED)
         cJSON_AddBoolToObject(line, "label", row->desirable);
+    if (row->kind == AT_ROWS_SAMPLE)
+        cJSON_AddNumberToObject(line, "sample", row->index % s->group);
     for (uint32_t k = 0; k < row->n_segments; k++) {
         const char *name = at_row_side_name(row, k);
         cJSON *side = add_segment(line, name, r, k, s->rewards);
@@ -192,6 +195,7 @@ enum at_status cli_score(struct cli_args *args)
     rows = run.data.was_split ? &run.data.all : &run.data.train;
     s.reference = at_method_get(run.method)->reference;
     s.rewards = at_method_get(run.method)->value_head;
+    s.group = run.data.samples.group;
     if (cli_flag_on(args, "tokens"))
         TRY(open_tokens(&tokens, &s, &run));
     TRY(make_results(&results, rows, &s));

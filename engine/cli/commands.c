@@ -441,6 +441,16 @@ static const struct cli_command commands[] = {
       FLAGS(generate_flags),
       .n_positional = 1,
       .run = cli_generate },
+    { .name = "grpo",
+      .usage = "[CONFIG] [--key value ...]",
+      .help = "train on recorded samples and their rewards, compared within groups (GRPO)",
+      .detail = "Example: attune grpo --rollouts samples.jsonl --model_name_or_path model.gguf "
+                "--output_dir out\nA line of rollouts: {\"prompt\": ..., \"completions\": [...], "
+                "\"rewards\": [...]}\n",
+      FLAGS(train_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_method },
     { .name = "inspect",
       .usage = "FILE|DIR [--json] [--tensors]",
       .help = "what a model, an adapter or a run holds",
@@ -534,6 +544,16 @@ static const struct cli_command commands[] = {
       .n_positional = 1,
       .config = true,
       .run = cli_method },
+    { .name = "rloo",
+      .usage = "[CONFIG] [--key value ...]",
+      .help = "train on recorded samples and their rewards, each against the others (RLOO)",
+      .detail = "Example: attune rloo --rollouts samples.jsonl --model_name_or_path model.gguf "
+                "--output_dir out\nA line of rollouts: {\"prompt\": ..., \"completions\": [...], "
+                "\"rewards\": [...]}\n",
+      FLAGS(train_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_method },
     { .name = "run",
       .usage = "PIPELINE [--dry_run] [--key value ...]",
       .help = "several stages, each starting from the one before",
@@ -600,7 +620,9 @@ static const struct cli_command commands[] = {
 
 /* Commands of the interface that come with later versions. */
 static const char *const not_built[] = {
-    "grpo", "online_dpo", "rloo", "sign", "verify",
+    "online_dpo",
+    "sign",
+    "verify",
 };
 
 const struct cli_command *cli_command_get(size_t i)

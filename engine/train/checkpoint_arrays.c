@@ -13,7 +13,8 @@ struct array {
 enum {
     N_PARAMS = 3,
     N_CACHES = 4,
-    MAX_ARRAYS = N_PARAMS + N_CACHES + 2,
+    N_ROLLOUT = 4,
+    MAX_ARRAYS = N_PARAMS + N_CACHES + N_ROLLOUT + 2,
     WIDTH = AT_MAX_SEGMENTS * 8 + 1
 };
 
@@ -75,6 +76,21 @@ static uint64_t reference_bytes(const struct at_loop *l)
     return synced(l) ? at_adapter_reference_bytes(synced(l)) : 0;
 }
 
+/* Of methods with samples. */
+static void list_rollout(struct array out[MAX_ARRAYS], size_t *n, const struct at_loop *l)
+{
+    const struct at_rollout *r = &l->rollout;
+    const struct array all[N_ROLLOUT] = {
+        { r->old, r->n_targets * sizeof *r->old },
+        { r->ref, r->n_targets * sizeof *r->ref },
+        { r->advantage, l->run->data.train_packs.n_rows * sizeof *r->advantage },
+        { (void *)&l->rollout.tally, sizeof l->rollout.tally },
+    };
+
+    for (size_t i = 0; r->n_targets > 0 && i < N_ROLLOUT; i++)
+        out[(*n)++] = all[i];
+}
+
 static AT_CHECKED list_arrays(struct at_arena *arena, struct array out[MAX_ARRAYS], size_t *n,
                               const struct at_loop *l)
 {
@@ -91,6 +107,7 @@ static AT_CHECKED list_arrays(struct at_arena *arena, struct array out[MAX_ARRAY
     out[(*n)++] = (struct array){ l->reference, reference_bytes(l) };
     if (l->best_p)
         out[(*n)++] = (struct array){ l->best_p, bytes };
+    list_rollout(out, n, l);
 done:
     return st;
 }

@@ -290,7 +290,8 @@ static AT_CHECKED resolve(struct at_config *c, enum at_key key, const char *dir,
     static const char *const paths[] = {
         "adapter_name_or_path", "chat_template_path", "eval_dataset",
         "model_name_or_path",   "output_dir",         "ref_model_name_or_path",
-        "regression_dataset",   "tokenizer",          "train_dataset",
+        "regression_dataset",   "rollouts",           "tokenizer",
+        "train_dataset",
     };
     enum at_status st = AT_OK;
     char *copy = NULL;

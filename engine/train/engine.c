@@ -27,6 +27,7 @@ struct landing {
 
 struct at_engine_host {
     struct landing landing;
+    float *tokens, *facts; /* of policy losses: (rows of a slab, 4), (segments of a slab, 4) */
     const struct at_row **packed;
     struct at_row_result **packed_results;
     uint32_t *slab_of_row;
@@ -239,6 +240,8 @@ static void host_release(struct at_engine_host **host)
     at_free(&h->packed);
     at_free(&h->packed_results);
     at_free(&h->slab_of_row);
+    at_free(&h->tokens);
+    at_free(&h->facts);
     at_free(host);
 }
 
@@ -424,6 +427,37 @@ static void token_losses(struct at_engine *e, const struct at_batch *b,
     at_stream_download(e->stream, l->losses + l->n_segments, d->sums, bytes);
 }
 
+/* Segment s of the slab is sample s. */
+static void policy_losses(struct at_engine *e, const struct at_batch *b,
+                          struct at_row_result *const *results, const struct at_compute *what)
+{
+    struct at_decoder *d = &e->decoder;
+    struct landing *l = &e->host->landing;
+    const struct at_slab *slab = &e->slab;
+    const uint64_t bytes = b->n_segments * sizeof *l->losses;
+    float *tokens = e->host->tokens, *facts = e->host->facts;
+
+    for (uint32_t s = 0; s < b->n_segments; s++) {
+        const struct at_sample_facts *f = &results[s]->sample;
+        facts[4 * s] = f->advantage;
+        facts[4 * s + 1] = f->share;
+        facts[4 * s + 2] = f->old ? 1 : 0;
+        facts[4 * s + 3] = f->ref ? 1 : 0;
+        for (int32_t i = slab->segment_begin[s]; i < slab->segment_begin[s + 1]; i++) {
+            float *token = tokens + 4ul * (uint32_t)slab->order[i];
+            token[0] = f->old ? f->old[i - slab->segment_begin[s]] : 0;
+            token[1] = f->ref ? f->ref[i - slab->segment_begin[s]] : 0;
+        }
+    }
+    at_stream_upload(e->stream, d->row_loss, tokens, 16ul * b->R);
+    at_stream_upload(e->stream, d->ref_sums, facts, 16ul * b->n_segments);
+    at_policy_loss(e->stream, what->losses[0].name, d->coef, d->row_loss, d->stats, d->ref_sums,
+                   d->order, d->segment_begin, b->n_segments, b->R, &what->policy_params);
+    at_segment_sums(e->stream, at_view_part(d->sums, 0, bytes), d->row_loss, d->row_weight,
+                    d->log_p2, d->order, d->segment_begin, b->n_segments);
+    at_stream_download(e->stream, l->losses + l->n_segments, d->sums, bytes);
+}
+
 static void drift_pass(struct at_engine *e, const struct at_batch *b)
 {
     struct at_decoder *d = &e->decoder;
@@ -472,6 +506,8 @@ static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
         land_stats(e, &b, 0);
         if (what->n_losses > 0 && what->kind == AT_LOSS_TOKEN)
             token_losses(e, &b, what);
+        else if (what->n_losses > 0 && what->kind == AT_LOSS_POLICY)
+            policy_losses(e, &b, results, what);
         else if (what->n_losses > 0)
             row_losses(e, &b, what, n);
         if (what->drift)
@@ -501,6 +537,10 @@ AT_CHECKED at_engine_rows(struct at_engine *e, const struct at_row *const *rows,
     TRY(grow(h, n));
     TRY(at_pack(h->slab_of_row, &n_slabs, rows, n, e->decoder.capacity));
     TRY(grow_stats(&h->landing, rows, results, n, n_slabs));
+    if (what->kind == AT_LOSS_POLICY && !h->tokens) {
+        TRY(at_alloc(&h->tokens, e->decoder.capacity_rows, 16));
+        TRY(at_alloc(&h->facts, e->decoder.capacity_segments, 16));
+    }
     h->what = *what;
     memcpy(e->decoder.dropout.key, what->dropout_key, sizeof what->dropout_key);
     h->landing.n_rows = h->landing.n_segments = 0;
@@ -535,6 +575,13 @@ static void sort_tokens(const struct landing *l, size_t i, size_t first,
             r->tokens[k][t] = l->stats[k][4 * l->target[first + t]];
 }
 
+/* Sums over the tokens of a sample, as losses/policy.comp leaves them. */
+static void take_sample(struct at_row_result *r, const struct at_segment_result *sums)
+{
+    r->pair.loss = r->sample.share * sums->logp;
+    r->sample_sums = (struct at_sample_sums){ sums->entropy, sums->hits, sums->logit_mean };
+}
+
 AT_CHECKED at_engine_finish(struct at_engine *e)
 {
     enum at_status st = AT_OK;
@@ -558,8 +605,10 @@ AT_CHECKED at_engine_finish(struct at_engine *e)
                 r->reference[k] = l->reference[s];
             if (h->what.n_losses > 0 && h->what.kind == AT_LOSS_TOKEN)
                 r->pair.loss = l->losses[s].logp;
+            if (h->what.n_losses > 0 && h->what.kind == AT_LOSS_POLICY)
+                take_sample(r, &l->losses[s]);
         }
-        if (h->what.n_losses > 0 && h->what.kind != AT_LOSS_TOKEN)
+        if (h->what.n_losses > 0 && (h->what.kind == AT_LOSS_PAIR || h->what.kind == AT_LOSS_ROW))
             r->pair = l->pairs[i];
         r->has_reference = r->has_reference || h->what.reference;
     }

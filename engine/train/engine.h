@@ -91,15 +91,24 @@ struct at_pair_result {
 struct at_pair_match { /* struct pair_match of losses/prelude.h */
     float pair, chosen, rejected, unused;
 };
+struct at_sample_facts { /* of policy losses, see at_policy_loss() */
+    float advantage, share;
+    const float *old, *ref; /* a log-prob for each target token, or NULL */
+};
+struct at_sample_sums { /* over a sample's target tokens */
+    double kl, low, high;
+};
 struct at_row_result {
     struct at_segment_result policy[AT_MAX_SEGMENTS];    /* sides, then prompt */
     struct at_segment_result reference[AT_MAX_SEGMENTS]; /* when a reference was wanted */
     struct at_pair_result pair; /* pair losses; row losses: score_chosen is the row's log-ratio */
     struct at_pair_match match; /* in: of losses that couple pairs */
-    uint32_t n_segments;        /* in: at_row_sums() */
-    float drift;                /* of at_compute.drift: over segment 0's target tokens (nats) */
-    bool has_reference;         /* in: `reference` is cached; out: filled */
-    float kl;                   /* in: the KL term that a row loss sees */
+    struct at_sample_facts sample; /* in: of policy losses; pair.loss is the part of the step's */
+    struct at_sample_sums sample_sums; /* loss that the row is */
+    uint32_t n_segments;               /* in: at_row_sums() */
+    float drift;        /* of at_compute.drift: over segment 0's target tokens (nats) */
+    bool has_reference; /* in: `reference` is cached; out: filled */
+    float kl;           /* in: the KL term that a row loss sees */
     /* in: NULL, or room for at_row_targets() log-probs under policy and reference, without weights:
        of the sides in turn, the prompt's last. A cached reference leaves its values as they are. */
     float *tokens[2];
@@ -113,6 +122,7 @@ struct at_compute {
     size_t n_losses;                   /* 0: none; of token losses one */
     enum at_loss_kind kind;            /* of the losses */
     struct at_loss_params loss_params;
+    struct at_policy_params policy_params;
     uint32_t dropout_key[2]; /* of the step; read where dropout is planned */
     float tail_discount;     /* 1 - ld_alpha, see at_slab_weigh() */
     float weight;            /* 1 / rows, or 1 / target tokens, of the whole optimizer step */

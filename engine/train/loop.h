@@ -7,6 +7,7 @@
 #include "kl.h"
 #include "objective.h"
 #include "record.h"
+#include "rollout.h"
 #include "schedule.h"
 
 /* What a checkpoint keeps beside arrays: every member is a row of checkpoint.c's table. */
@@ -39,6 +40,7 @@ struct at_loop {
     struct at_compute what; /* of a training step; weight and mean_n_chosen are set per step */
     struct at_row_result *results; /* (rows of train_packs) reference values stay cached here */
     struct at_row_result *eval;    /* (rows of eval_packs) */
+    struct at_rollout rollout;     /* of methods with samples */
     struct at_kl kl, eval_kl;      /* of the training rows, of the eval rows */
     const struct at_row **eval_rows;
     const struct at_row **window_rows;

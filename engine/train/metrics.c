@@ -223,6 +223,9 @@ void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix,
     case AT_ROWS_LABELLED:
         write_labelled(out, t, prefix, style);
         break;
+    case AT_ROWS_SAMPLE: /* at_rollout_write(); evaluations have none */
+        at_metric_add(out, prefix, "loss", share(t->loss, t->rows));
+        break;
     }
 }
 

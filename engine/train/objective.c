@@ -332,6 +332,10 @@ AT_CHECKED at_objective_check(const struct at_config *c)
 
     TRY(check_list(c));
     TRY(check_labelled(c));
+    if (c->beta == 0 && at_method_get(c->run_method)->rows != AT_ROWS_SAMPLE &&
+        at_key_read_by(AT_KEY_beta, c->run_method))
+        FAIL(AT_USAGE,
+             "beta must be above 0; only grpo and rloo can do without the pull to the reference");
     if (at_method_get(c->run_method)->rows != AT_ROWS_PAIR)
         goto done;
     TRY(check_smoothing(c));
@@ -363,6 +367,20 @@ static double anchor_weight(const struct at_config *c)
     return at_key_read_by(AT_KEY_cpo_alpha, c->run_method) && !any_reads(c, "a") ? c->cpo_alpha : 0;
 }
 
+static struct at_policy_params surrogate_of(const struct at_config *c)
+{
+    const double high = c->is_set[AT_KEY_epsilon_high] ? c->epsilon_high : c->epsilon;
+
+    return (struct at_policy_params){
+        .beta = (float)c->beta,
+        .epsilon_low = (float)c->epsilon,
+        .epsilon_high = (float)high,
+        .delta = c->is_set[AT_KEY_delta] ? (float)c->delta : 0,
+        .weighs_kl = c->use_bias_correction_kl,
+        .sequence = strcmp(c->importance_sampling_level, "sequence") == 0,
+    };
+}
+
 void at_objective_make(struct at_objective *out, const struct at_config *c,
                        const struct at_own_loss *own)
 {
@@ -381,6 +399,10 @@ void at_objective_make(struct at_objective *out, const struct at_config *c,
     out->own = has_file(c);
     if (m->rows == AT_ROWS_SFT)
         return;
+    if (m->rows == AT_ROWS_SAMPLE) {
+        out->policy = surrogate_of(c);
+        return;
+    }
     if (anchor_weight(c) > 0)
         out->terms[out->n++] = (struct at_loss_term){ "sft", (float)anchor_weight(c), NULL };
     out->params =

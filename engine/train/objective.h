@@ -10,8 +10,9 @@ enum { AT_MAX_LOSSES = 8 };
 struct at_objective {
     struct at_loss_term terms[AT_MAX_LOSSES + 1]; /* the list and an anchor */
     size_t n;
-    enum at_loss_kind kind;       /* of the list */
-    bool own;                     /* one is of a file: its value is the device's to tell */
+    enum at_loss_kind kind;         /* of the list */
+    bool own;                       /* one is of a file: its value is the device's to tell */
+    struct at_policy_params policy; /* of policy losses */
     struct at_loss_params params; /* mean_n_chosen: at_objective_mean_chosen() of the step's rows */
     bool reference;               /* a loss reads it: its forward pass is wanted */
     bool without_reference;       /* none does, of a method that has one */

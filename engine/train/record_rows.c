@@ -86,6 +86,7 @@ AT_CHECKED at_records_rows(struct at_records *records, uint64_t step,
         case AT_ROWS_LABELLED:
             add_labelled(line, rows[i], &results[i], style);
             break;
+        case AT_ROWS_SAMPLE:
         case AT_ROWS_SFT:
             add_text(line, &results[i]);
             break;

@@ -45,6 +45,7 @@ AT_CHECKED at_reward_histograms(const struct at_loop *l, uint64_t step, const ch
     char name[KINDS][64];
 
     if (!at_records_has_events(l->records) || l->objective.without_reference ||
+        at_method_get(l->run->method)->rows == AT_ROWS_SAMPLE ||
         at_method_get(l->run->method)->rows == AT_ROWS_SFT)
         goto done;
     for (int k = 0; k < KINDS; k++)

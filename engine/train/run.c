@@ -3,6 +3,7 @@
 #include "kl.h"
 #include "objective.h"
 #include "own_loss.h"
+#include "rollout.h"
 #include "trainer.h"
 
 #include <math.h>
@@ -174,6 +175,11 @@ static AT_CHECKED open_data(struct at_run *run)
                                    held = dataset_params(run, eval_packing(run));
     struct at_run_data *d = &run->data;
 
+    TRY(at_rollout_check(c));
+    if (p.kind == AT_ROWS_SAMPLE) {
+        TRY(at_rollouts_load(&d->train, &d->samples, c->rollouts, c->num_generations, &p));
+        goto done;
+    }
     if (c->train_dataset.n == 0)
         FAIL(AT_USAGE, "train_dataset is missing: a JSONL file or a list of them");
     if (c->eval_dataset.n > 0) {
@@ -228,11 +234,32 @@ done:
     return st;
 }
 
+/* A group of samples is what a packed row is. */
+static AT_CHECKED pack_groups(struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    struct at_run_data *d = &run->data;
+    const uint32_t group = d->samples.group, n = d->train.n_rows / group;
+    uint32_t *begin = NULL;
+
+    TRY(pack_rows(run, &d->train_packs, &d->train, AT_PACKING_NONE));
+    TRY(at_arena_alloc(&run->arena, &begin, n + 1, sizeof *begin));
+    for (uint32_t i = 0; i <= n; i++)
+        begin[i] = i * group;
+    d->train_packs.begin = begin;
+    d->train_packs.n = n;
+    d->train_packs.most = group;
+done:
+    return st;
+}
+
 static AT_CHECKED open_packs(struct at_run *run)
 {
     enum at_status st = AT_OK;
     struct at_run_data *d = &run->data;
 
+    if (d->samples.group > 0)
+        return pack_groups(run);
     TRY(pack_rows(run, &d->train_packs, &d->train, train_packing(run)));
     TRY(pack_rows(run, &d->eval_packs, &d->eval, eval_packing(run)));
     if (takes_long_rows(train_packing(run)) && (!d->has_eval || takes_long_rows(eval_packing(run))))
@@ -262,14 +289,17 @@ static void count_steps(struct at_run *run)
 {
     const struct at_config *c = run->config;
     const uint32_t batch = c->per_device_train_batch_size, window = c->gradient_accumulation_steps;
+    const uint32_t group = run->data.samples.group;
     const struct at_packs *d = &run->data.train_packs;
-    const uint64_t micro = at_div_up(d->n, batch), rows = (uint64_t)batch * window;
+    const uint32_t n = group > 0 ? d->n_rows : d->n;
+    const uint64_t micro = at_div_up(n, batch), rows = (uint64_t)batch * window;
     uint64_t most = 0;
 
-    run->rows_per_step = (uint32_t)(rows < d->n ? rows : d->n);
-    most = (uint64_t)run->rows_per_step * d->most;
+    run->rows_per_step = (uint32_t)(rows < n ? rows : n);
+    most = (uint64_t)run->rows_per_step * (group > 0 ? 1 : d->most);
     run->window = (uint32_t)(most < d->n_rows ? most : d->n_rows);
-    run->steps_per_epoch = at_div_up(micro, window);
+    run->steps_per_epoch =
+        group > 0 ? at_div_up(n, rows) * at_rollout_steps(c) : at_div_up(micro, window);
     run->total_steps = c->max_steps > 0
                            ? c->max_steps
                            : (uint64_t)ceil(c->num_train_epochs * (double)run->steps_per_epoch);

@@ -32,19 +32,25 @@ static void start_epoch(struct at_loop *l)
 static uint32_t pick_rows(struct at_loop *l, double *weight)
 {
     const struct at_packs *d = &l->run->data.train_packs;
+    const uint64_t begin = l->state.cursor;
+    const uint32_t steps = at_rollout_steps(l->config), group = l->run->data.samples.group;
+    const uint32_t n_packs = l->run->rows_per_step / (group > 0 ? group : 1);
     uint32_t n = 0;
     double count = 0;
 
-    for (uint32_t k = 0; k < l->run->rows_per_step && l->state.cursor < d->n; k++) {
+    for (uint32_t k = 0; k < n_packs && l->state.cursor < d->n; k++) {
         const uint32_t pack = l->order[l->state.cursor++];
         for (uint32_t i = d->begin[pack]; i < d->begin[pack + 1]; i++, n++) {
             l->picked[n] = i;
             l->window_rows[n] = &d->rows[i];
             l->window[n] = l->results[i];
             count += at_loop_has_row_loss(l) ? 1 : at_row_targets(&d->rows[i]);
-            l->state.num_tokens += at_row_tokens_unshared(&d->rows[i]);
+            if (l->state.step % steps == 0)
+                l->state.num_tokens += at_row_tokens_unshared(&d->rows[i]);
         }
     }
+    if ((l->state.step + 1) % steps != 0) /* the next step is over the same rows */
+        l->state.cursor = begin;
     *weight = 1 / fmax(count, 1); /* packed rows may be without targets */
     return n;
 }
@@ -127,6 +133,7 @@ static void tally_step(struct at_loop *l, uint32_t n)
     for (uint32_t i = 0; i < n; i++)
         at_tally_add(&l->state.tally, l->window_rows[i], &l->window[i]);
     at_tally_group(&l->state.tally, l->window, n);
+    at_rollout_tally_step(l, n);
     l->state.norm_sum += l->norm[0];
     l->state.logged++;
 }
@@ -153,7 +160,10 @@ static AT_CHECKED log_step(struct at_loop *l, uint32_t n, double rate, double st
         goto done;
     line = at_records_line(l->state.step + 1,
                            (double)(l->state.step + 1) / (double)run->steps_per_epoch);
-    at_tally_write(line, &l->state.tally, "", &style);
+    if (l->objective.kind == AT_LOSS_POLICY)
+        at_rollout_write(line, l);
+    else
+        at_tally_write(line, &l->state.tally, "", &style);
     at_metric_add(line, "", "grad_norm", l->state.norm_sum / (double)l->state.logged);
     at_metric_add(line, "", "learning_rate", rate);
     at_metric_add(line, "", "num_tokens", (double)l->state.num_tokens);
@@ -219,14 +229,16 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
     struct at_rng dropout = at_rng_make(c->seed, AT_RNG_DROPOUT, (uint32_t)l->state.step, 0);
     double weight = 0;
     bool finite = true;
+    uint32_t n_active = 0;
     const uint32_t n = pick_rows(l, &weight);
 
     l->what.weight = (float)weight;
     l->what.dropout_key[0] = at_rng_u32(&dropout);
     l->what.dropout_key[1] = at_rng_u32(&dropout);
     l->what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->window_rows, n);
+    TRY(at_rollout_begin(l, n, &n_active));
     TRY(at_kl_compute(&l->kl, e, l->picked, l->window, n, c->per_device_train_batch_size));
-    TRY(at_coupling_rows(&l->coupling, e, l->window_rows, l->window, n,
+    TRY(at_coupling_rows(&l->coupling, e, l->window_rows, l->window, n_active,
                          c->per_device_train_batch_size, &l->what));
     at_params_step(e->stream, &e->params, &adamw, (float)c->max_grad_norm, l->norm);
     TRY(at_engine_finish(e));
@@ -358,6 +370,7 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
                                    .n_losses = l->objective.n,
                                    .kind = l->objective.kind,
                                    .loss_params = l->objective.params,
+                                   .policy_params = l->objective.policy,
                                    .tail_discount = l->objective.tail_discount };
     if (l->objective.coupled)
         TRY(at_coupling_init(&l->coupling,
@@ -390,6 +403,7 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
         l->eval_rows[i] = &eval->rows[i];
         l->eval_order[i] = i;
     }
+    TRY(at_rollout_init(&l->rollout, run));
     TRY(at_kl_init(&l->kl, run->data.train_kl, train->n_rows, run->window));
     TRY(at_kl_init(&l->eval_kl, run->data.eval_kl, eval->n_rows,
                    at_evaluation_piece(c->per_device_eval_batch_size)));
@@ -404,6 +418,7 @@ static void loop_release(struct at_loop *l)
     at_free(&l->eval);
     at_free(&l->eval_rows);
     at_free(&l->eval_order);
+    at_rollout_release(&l->rollout);
     at_kl_release(&l->kl);
     at_kl_release(&l->eval_kl);
     at_free(&l->order);

@@ -10,6 +10,7 @@
 #include "metrics.h"
 #include "packing.h"
 #include "reference.h"
+#include "rollouts.h"
 
 /* What a run tells while it goes on. */
 struct at_progress {
@@ -47,7 +48,8 @@ struct at_run_data {
     struct at_dataset regression;       /* of regression_dataset */
     struct at_dataset train, eval, all; /* `all` owns the arena when eval was split off */
     struct at_row *train_kl,
-        *eval_kl; /* mismatched rows of both (kl.h); NULL where none are needed */
+        *eval_kl;              /* mismatched rows of both (kl.h); NULL where none are needed */
+    struct at_samples samples; /* of the training rows, where these are samples */
     bool has_eval, was_split;
     /* What the trainer goes through: rows of a batch, and the data rows in each (one without
      * packing, and while rows are only scored). */
@@ -67,7 +69,7 @@ struct at_run {
     struct at_events events;
     struct at_arena arena;
     uint64_t total_steps, steps_per_epoch;
-    uint32_t rows_per_step; /* of batches: packed rows, where rows are packed */
+    uint32_t rows_per_step; /* of batches: packed rows, where rows are packed; samples */
     uint32_t window;        /* data rows in a step at most */
 };
 /* Everything up to the plan: model sizes, rows, device, memory; nothing is allocated on the device.

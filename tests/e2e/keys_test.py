@@ -27,6 +27,11 @@ EVERY = "sd"  # keys that every method reads are tried by one of these, by the k
 BY = {"per_device_eval_batch_size": "d"}  # others have one outcome whatever its value
 WORDS = ("once more with feeling " * 12).strip()
 
+SAMPLED = {  # over BASE, of methods that train on samples
+    "train_dataset": None, "rollouts": str(GOLDEN / "data" / "rollouts.jsonl"), "num_generations": 4,
+    "per_device_train_batch_size": 8, "eval_split": None, "eval_strategy": None, "on_bad_row": None, "on_long_row": None,
+    "max_length": None,
+}
 BASE = {
     "model_name_or_path": "TINY",
     "train_dataset": {"sft": "sft.jsonl", "dpo": "pairs.jsonl", "tpo": "triples.jsonl"},
@@ -54,6 +59,7 @@ OTHER = {
     "completion_only_loss": (False, {"train_dataset": "completion.jsonl"}),
     "cpo_alpha": 0,
     "data_seed": 7,
+    "delta": (1.0001, {"num_iterations": 2}),
     "desirable_weight": 2.0,
     "deterministic": False,
     "device": "nosuchdevice",
@@ -64,6 +70,8 @@ OTHER = {
     "early_stopping_threshold": (1e5, {"eval_strategy": "steps", "eval_steps": 1, "learning_rate": 1e-4,
                                        "eval_dataset": {"dpo": "pairs.jsonl", "sft": "sft.jsonl"},
                                        "early_stopping_patience": 2}),
+    "epsilon": (0.0, {"num_iterations": 2}),
+    "epsilon_high": (0.001, {"num_iterations": 2}),
     "eos_token": ("<|im_start|>", {"train_dataset": "plain.jsonl"}),
     "eval_dataset": "held.jsonl",
     "eval_packing": (False, {"packing": True, "packing_strategy": "wrapped", "eval_dataset": "held_sft.jsonl"}),
@@ -73,6 +81,7 @@ OTHER = {
     "f_alpha_divergence_coef": (2.0, {"f_divergence_type": "alpha_divergence"}),
     "f_divergence_type": "forward_kl",
     "gradient_accumulation_steps": 2,
+    "importance_sampling_level": ("sequence", {"num_iterations": 2}),
     "init_from_scratch": (True, {"use_peft": False}),
     "init_lora_weights": "gaussian",
     "kernels": "baseline",
@@ -96,6 +105,8 @@ OTHER = {
     "loss_weights": ([1, 0.25], {"loss_type": ["sigmoid", "sft"]}),
     "lr_scheduler_kwargs": ({"num_cycles": 3}, {"lr_scheduler_type": "cosine_with_restarts"}),
     "lr_scheduler_type": "constant",
+    "mask_truncated_completions": True,
+    "max_completion_length": (9, {"loss_type": {"grpo": "dr_grpo", "rloo": "rloo"}}),
     "max_drift": 1e-5,
     "max_grad_norm": 0.001,
     "max_length": 24,
@@ -104,6 +115,9 @@ OTHER = {
     "method": {"dpo": "sft", "sft": "dpo"},
     "metric_for_best_model": "eval_nosuch",
     "model_name_or_path": str(GOLDEN / "models" / "tiny_qwen2"),
+    "normalize_advantages": True,
+    "num_generations": 2,
+    "num_iterations": 2,
     "num_train_epochs": (2, {"max_steps": 0}),
     "on_bad_row": ("error", {"train_dataset": {"dpo": "bad.jsonl", "sft": "bad_sft.jsonl"}}),
     "on_long_row": "drop",
@@ -122,10 +136,14 @@ OTHER = {
     "regression_dataset": "completion.jsonl",
     "report_to": "tensorboard",
     "resume_from_checkpoint": "nosuchfolder",
+    "reward_clip_range": [0.3, 0.6],
     "reward_token": ("last_not_pad", {"train_dataset": "plain.jsonl"}),
+    "reward_weights": [1, 3],
+    "rollouts": str(GOLDEN / "data" / "rollouts_old.jsonl"),
     "save_steps": (1, {"save_steps": 2}),
     "save_strategy": ("epoch", {"max_steps": 0, "num_train_epochs": 2}),
     "save_total_limit": (1, {"save_steps": 1}),
+    "scale_rewards": "batch",
     "seed": 2,
     "simpo_gamma": (1.0, {"loss_type": "simpo"}),
     "sync_ref_model": (False, {"sync_ref_model": True, "ref_model_sync_steps": 1}),
@@ -137,6 +155,7 @@ OTHER = {
     "train_sampling_strategy": "sequential",
     "truncation_mode": "keep_end",
     "undesirable_weight": 2.0,
+    "use_bias_correction_kl": (False, {"beta": 0.1}),
     "use_bnb_nested_quant": (True, {"model_name_or_path": "WIDE", "load_in_4bit": True}),
     "use_dora": True,
     "use_peft": False,
@@ -208,7 +227,7 @@ def resolve(value, folder, method):
 def run(folder, name, method, given):
     """What a user sees of a run: exit code, messages, plan, metrics, adapter."""
     out = folder / name
-    config = {k: resolve(v, folder, method) for k, v in {**BASE, **given}.items()}
+    config = {k: resolve(v, folder, method) for k, v in {**BASE, **(SAMPLED if method in ("grpo", "rloo") else {}), **given}.items()}
     config = {k: v for k, v in config.items() if v is not None}
     config.setdefault("output_dir", str(out))
     path = folder / f"{name}.json"

@@ -16,6 +16,10 @@ Why    Lengths differ from row to row (1 to 12 words a side, up to 4 messages), 
        with a system message, some hold an earlier exchange, and the plain prompts end in awkward
        ways: in a space or inside a word (the last prompt token then merges with the completion's
        first, and the boundary moves), with a colon, or with a newline.
+         rollouts.jsonl              6 lines of {"prompt", "completions", "rewards"}, conversational, 4
+                                     samples each; two rewards, some null, all of line 3 equal; samples
+                                     that are lists of ids have no end token
+         rollouts_old.jsonl          the same with ids alone and made-up old_logps
 """
 
 import json
@@ -137,12 +141,45 @@ def sft_prompt_completion(i):
     return {"prompt": prompt_messages(i), "completion": [message("assistant", TURNS[i][1])]}
 
 
+def rollout(i):
+    """Samples 1 and 3 are ids, without an end token in every other row; of row 4 sample 2 has no reward."""
+    question, polite, curt = TURNS[i]
+    cut = [5 + (7 * i + 3 * k) % 90 for k in range(4 + i)] + ([2] if i % 2 else [])
+    completions = [polite, cut, curt, cut[: 3 + i % 3]]
+    good = [1.0, 0.25 * i, 0.0, 0.5]
+    short = [round(1 / (1 + len(c)), 3) for c in completions]
+    if i == 2:
+        good, short = [0.5] * 4, [0.25] * 4
+    if i == 4:
+        good[2] = short[2] = short[1] = None
+    return {
+        "prompt": prompt_messages(i),
+        "completions": completions,
+        "rewards": {"good": good, "short": short},
+    }
+
+
+def rollout_old(i):
+    completions = [[3 + (11 * i + 5 * k + s * s) % 180 for k in range(3 + s + i % 3)] for s in range(4)]
+    for s in range(1, 4):
+        completions[s][-1] = 2
+    old = [[-round(5.1 + 0.09 * ((k + s + i) % 5), 2) for k in range(len(c))] for s, c in enumerate(completions)]
+    return {
+        "prompt": PLAIN_ENDS[i % 3][0].format(q=TURNS[i][0]),
+        "completions": completions,
+        "rewards": [round(0.3 * ((i + 2 * s) % 5), 1) for s in range(4)],
+        "old_logps": old,
+    }
+
+
 FILES = {
     "labelled.jsonl": (labelled, 20),
     "pairs.jsonl": (conversational_pair, 24),
     "pairs_implicit.jsonl": (implicit_pair, 24),
     "pairs_plain.jsonl": (plain_pair, 24),
     "pairs_margin.jsonl": (margin_pair, 24),
+    "rollouts.jsonl": (rollout, 6),
+    "rollouts_old.jsonl": (rollout_old, 6),
     "triples.jsonl": (triple, 24),
     "triples_implicit.jsonl": (implicit_triple, 24),
     "triples_plain.jsonl": (plain_triple, 24),

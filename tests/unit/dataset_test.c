@@ -1,6 +1,8 @@
 /* links: base text data */
 #include "data_test.h"
 
+#include "rollouts.h"
+
 #define GOLDEN TEST_DIR "/golden/"
 
 /* ---- against TRL ---- */
@@ -111,6 +113,8 @@ static enum at_row_kind kind_of(const char *method)
 {
     if (strcmp(method, "kto") == 0)
         return AT_ROWS_LABELLED;
+    if (strcmp(method, "grpo") == 0 || strcmp(method, "rloo") == 0)
+        return AT_ROWS_SAMPLE;
     return strcmp(method, "sft") == 0 ? AT_ROWS_SFT : AT_ROWS_PAIR;
 }
 
@@ -132,21 +136,24 @@ static void check_golden(const char *run)
     cJSON *config, *expect;
     char file[512], data[512];
     const char *paths[] = { data };
-    uint32_t i = 0;
+    struct at_samples samples;
+    uint32_t i = 0, group = 0;
+    bool sampled = false;
 
     snprintf(file, sizeof file, GOLDEN "%s/expect.json", run);
     OK(at_json_load(&expect, file));
     snprintf(file, sizeof file, GOLDEN "%s/config.json", run);
     OK(at_json_load(&config, file));
+    sampled = at_json_find(config, "rollouts") != NULL;
     snprintf(data, sizeof data, GOLDEN "%s/%s", run,
-             at_json_find(config, "train_dataset")->valuestring);
+             at_json_find(config, sampled ? "rollouts" : "train_dataset")->valuestring);
     snprintf(file, sizeof file, GOLDEN "%s/%s", run,
              at_json_find(config, "model_name_or_path")->valuestring);
     OK(at_tokenizer_load(&t, file));
     p.tokenizer = t;
     p.on_bad = AT_BAD_KEEP;
     p.on_long = AT_LONG_CUT;
-    p.max_length = 1024;
+    p.max_length = sampled ? 0 : 1024;
     OK(at_json_get_u32(&p.max_length, config, "max_length", run));
     p.kind = kind_of(at_json_find(config, "method")->valuestring);
     p.reads_last = strcmp(at_json_find(config, "method")->valuestring, "reward") == 0;
@@ -154,7 +161,11 @@ static void check_golden(const char *run)
         p.on_long = AT_LONG_DROP;
     p.skips_pad = at_json_find(config, "reward_token") != NULL;
     p.triples = strcmp(at_json_find(config, "method")->valuestring, "tpo") == 0;
-    OK(at_dataset_load(&d, paths, 1, &p));
+    OK(at_json_get_u32(&group, config, "num_generations", run));
+    if (sampled)
+        OK(at_rollouts_load(&d, &samples, data, group, &p));
+    else
+        OK(at_dataset_load(&d, paths, 1, &p));
     for (const cJSON *want = at_json_find(expect, "rows")->child; want; want = want->next) {
         if (cJSON_IsTrue(at_json_find(want, "dropped")))
             continue;

@@ -1,0 +1,508 @@
+#include "rollout.h"
+
+#include "loop.h"
+
+#include <math.h>
+#include <string.h>
+
+static bool given(const struct at_config *c, enum at_key key)
+{
+    return c->is_set[key] && c->origin[key] >= AT_FROM_FILE;
+}
+
+static bool has_samples(const struct at_config *c)
+{
+    return at_method_get(c->run_method)->rows == AT_ROWS_SAMPLE;
+}
+
+static bool reads(const struct at_config *c, char letter)
+{
+    return strchr(c->losses[0]->reads, letter) != NULL;
+}
+
+/* Leave-one-out baselines, and the KL term in the reward. */
+static bool is_product(const struct at_config *c)
+{
+    return reads(c, 'q');
+}
+
+uint32_t at_rollout_steps(const struct at_config *c)
+{
+    return has_samples(c) ? c->num_iterations : 1;
+}
+
+/* ---- keys ---- */
+
+/* What a loss type or `rollouts` leaves without meaning. */
+static AT_CHECKED check_unread(const struct at_config *c)
+{
+    const struct {
+        enum at_key key;
+        bool unread;
+        const char *why;
+    } rows[] = {
+        { AT_KEY_delta, reads(c, 'c'), "loss_type cispo cuts its ratio at epsilon_high alone" },
+        { AT_KEY_epsilon, reads(c, 'c') && c->is_set[AT_KEY_epsilon_high],
+          "loss_type cispo cuts its ratio at epsilon_high alone" },
+        { AT_KEY_eval_dataset, true,
+          "samples are not held out: judge the adapter with attune eval" },
+        { AT_KEY_eval_split, c->eval_split > 0,
+          "samples are not held out: judge the adapter with attune eval" },
+        { AT_KEY_max_completion_length, !reads(c, 'l'),
+          "recorded samples are as long as they are; only loss_type dr_grpo divides by it" },
+        { AT_KEY_on_bad_row, true, "a wrong line of rollouts is always an error" },
+        { AT_KEY_on_long_row, true,
+          "a sample longer than max_length is always an error: its group would be another" },
+        { AT_KEY_regression_dataset, true,
+          "samples are not held out: judge the adapter with attune eval" },
+        { AT_KEY_train_dataset, true,
+          "sampling while training is not built: record samples (attune generate "
+          "--num_generations) with their rewards, and name the file as rollouts" },
+        { AT_KEY_use_bias_correction_kl, c->beta == 0, "beta is 0: there is no KL term" },
+    };
+
+    for (size_t i = 0; i < AT_COUNT(rows); i++)
+        if (rows[i].unread && given(c, rows[i].key))
+            return at_fail(AT_USAGE, "%s is not read by %s: %s", at_key_name(rows[i].key),
+                           at_method_get(c->run_method)->name, rows[i].why);
+    return AT_OK;
+}
+
+AT_CHECKED at_rollout_check(const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+    const uint64_t rows = (uint64_t)c->per_device_train_batch_size * c->gradient_accumulation_steps;
+
+    if (!has_samples(c))
+        goto done;
+    TRY(check_unread(c));
+    if (!c->rollouts)
+        FAIL(AT_USAGE, "rollouts is missing: a JSONL file of {\"prompt\", \"completions\", "
+                       "\"rewards\"}; sampling while training is not built");
+    if (c->num_generations < 2)
+        FAIL(AT_USAGE, "num_generations must be 2 or more: samples of a prompt are compared");
+    if (rows % c->num_generations != 0)
+        FAIL(AT_USAGE,
+             "a step has %llu samples (per_device_train_batch_size * gradient_accumulation_steps), "
+             "which must be a multiple of num_generations (%u)",
+             (unsigned long long)rows, c->num_generations);
+    if (strcmp(c->eval_strategy, "no") != 0)
+        FAIL(AT_USAGE, "eval_strategy must be no: samples are not held out; judge the adapter with "
+                       "attune eval");
+    if (c->reward_clip_range.n != 0 &&
+        (c->reward_clip_range.n != 2 ||
+         c->reward_clip_range.items[0] > c->reward_clip_range.items[1]))
+        FAIL(AT_USAGE, "reward_clip_range: two numbers expected, the least first");
+    if (!c->use_peft && c->beta > 0)
+        FAIL(AT_USAGE, "beta above 0 needs the state at step 0 as reference, which is built for "
+                       "adapters: set use_peft to true, or beta to 0");
+done:
+    return st;
+}
+
+/* ---- rows ---- */
+
+/* Some prompt's samples must differ in their rewards. */
+static AT_CHECKED check_spread(const struct at_config *c, const struct at_samples *s, uint32_t n)
+{
+    double first = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const double r = at_sample_reward(&s->items[i], c->reward_weights.items, s->n_rewards);
+        if (i % s->group == 0 || isnan(first))
+            first = r;
+        else if (!isnan(r) && r != first)
+            return AT_OK;
+    }
+    return at_fail(AT_DATA,
+                   "%s: the samples of every line have equal rewards: nothing could be learnt",
+                   c->rollouts);
+}
+
+AT_CHECKED at_rollout_init(struct at_rollout *out, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = run->config;
+    const struct at_packs *d = &run->data.train_packs;
+    const struct at_samples *s = &run->data.samples;
+    uint64_t n = 0;
+
+    *out = (struct at_rollout){ .n_targets = 0 };
+    if (!has_samples(c))
+        goto done;
+    if (c->reward_weights.n > 0 && c->reward_weights.n != s->n_rewards)
+        FAIL(AT_USAGE,
+             "reward_weights: %u numbers expected, one for each reward of rollouts, "
+             "found %zu",
+             s->n_rewards, c->reward_weights.n);
+    TRY(check_spread(c, s, d->n_rows));
+    TRY(at_alloc(&out->first, d->n_rows, sizeof *out->first));
+    for (uint32_t i = 0; i < d->n_rows; i++) {
+        out->first[i] = (uint32_t)n;
+        n += at_row_targets(&d->rows[i]);
+    }
+    if (n > UINT32_MAX)
+        FAIL(AT_DATA, "rollouts has more than %u tokens", UINT32_MAX);
+    out->n_targets = (uint32_t)n;
+    TRY(at_alloc(&out->old, n, sizeof *out->old));
+    TRY(at_alloc(&out->ref, n, sizeof *out->ref));
+    TRY(at_alloc(&out->advantage, d->n_rows, sizeof *out->advantage));
+    TRY(at_alloc(&out->window, run->window, sizeof *out->window));
+    TRY(at_alloc(&out->rewards, run->window, sizeof *out->rewards));
+    for (size_t i = 0; i < n; i++)
+        out->ref[i] = NAN;
+done:
+    return st;
+}
+
+void at_rollout_release(struct at_rollout *r)
+{
+    at_free(&r->first);
+    at_free(&r->old);
+    at_free(&r->ref);
+    at_free(&r->advantage);
+    at_free(&r->window);
+    at_free(&r->rewards);
+}
+
+static const struct at_sample *sample_of(const struct at_loop *l, uint32_t i)
+{
+    return &l->run->data.samples.items[l->picked[i]];
+}
+
+static uint32_t first_of(const struct at_loop *l, uint32_t i)
+{
+    return l->rollout.first[l->picked[i]];
+}
+
+static uint32_t targets_of(const struct at_loop *l, uint32_t i)
+{
+    return l->window_rows[i]->segment[0].n_targets;
+}
+
+/* Truncated samples, where these are masked. */
+static bool is_masked(const struct at_loop *l, uint32_t i)
+{
+    return l->config->mask_truncated_completions && !sample_of(l, i)->ended;
+}
+
+/* Log-probs before the first step of a rollout. */
+static AT_CHECKED compute_before(struct at_loop *l, uint32_t n)
+{
+    enum at_status st = AT_OK;
+    struct at_rollout *r = &l->rollout;
+    const bool old = is_product(l->config) && l->config->beta > 0;
+    struct at_compute what = { .policy = old };
+
+    for (uint32_t i = 0; i < n; i++) {
+        what.reference = what.reference || (l->config->beta > 0 && isnan(r->ref[first_of(l, i)]));
+        r->window[i] = (struct at_row_result){ .n_segments = 1,
+                                               .tokens = { old ? r->old + first_of(l, i) : NULL,
+                                                           r->ref + first_of(l, i) } };
+    }
+    if (what.policy || what.reference) {
+        TRY(at_engine_rows(&l->run->engine, l->window_rows, r->window, n, &what));
+        TRY(at_engine_finish(&l->run->engine));
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (sample_of(l, i)->old)
+            memcpy(r->old + first_of(l, i), sample_of(l, i)->old,
+                   targets_of(l, i) * sizeof *r->old);
+done:
+    return st;
+}
+
+/* Sum over the sample's tokens of old less reference log-prob (nats): the k1 estimate. */
+static double sample_kl(const struct at_loop *l, uint32_t i)
+{
+    const float *old = l->rollout.old + first_of(l, i), *ref = l->rollout.ref + first_of(l, i);
+    double sum = 0;
+
+    for (uint32_t t = 0; t < targets_of(l, i) && !is_masked(l, i); t++)
+        sum += (double)old[t] - (double)ref[t];
+    return sum;
+}
+
+static void tally_lengths(struct at_rollout_tally *t, const struct at_loop *l, uint32_t n)
+{
+    double sum[2] = { 0 }, low[2] = { INFINITY, INFINITY }, high[2] = { 0 }, ended = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        for (int k = 0; k < 1 + sample_of(l, i)->ended; k++) {
+            const double length = l->window_rows[i]->segment[0].n;
+            sum[k] += length;
+            low[k] = fmin(low[k], length);
+            high[k] = fmax(high[k], length);
+            ended += k;
+        }
+    t->mean_length += sum[0] / n;
+    t->min_length += low[0];
+    t->max_length += high[0];
+    t->clipped += 1 - ended / n;
+    t->ended_mean += ended > 0 ? sum[1] / ended : 0;
+    t->ended_min += ended > 0 ? low[1] : 0;
+    t->ended_max += high[1];
+}
+
+/* Of each reward apart, in `x` (n). */
+static void tally_rewards(struct at_rollout_tally *t, const struct at_loop *l, double *x,
+                          uint32_t n)
+{
+    for (uint32_t k = 0; k < l->run->data.samples.n_rewards; k++) {
+        for (uint32_t i = 0; i < n; i++)
+            x[i] = sample_of(l, i)->reward[k];
+        t->mean[k] += at_mean_of(x, n);
+        t->deviation[k] += at_deviation_of(x, n);
+    }
+}
+
+static enum at_reward_scale scale_of(const struct at_config *c)
+{
+    return strcmp(c->scale_rewards, "none") == 0    ? AT_SCALE_NONE
+           : strcmp(c->scale_rewards, "batch") == 0 ? AT_SCALE_BATCH
+                                                    : AT_SCALE_GROUP;
+}
+
+/* Rewards and advantages of a new rollout. */
+static AT_CHECKED judge(struct at_loop *l, uint32_t n)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = l->config;
+    const struct at_samples *s = &l->run->data.samples;
+    const struct at_advantage_params params = { .leave_one_out = is_product(c),
+                                                .scale =
+                                                    is_product(c) ? AT_SCALE_NONE : scale_of(c),
+                                                .normalize = c->normalize_advantages };
+    struct at_rollout_tally *t = &l->rollout.tally;
+    double *r = l->rollout.rewards, *advantage = NULL, kl = 0, tokens = 0;
+
+    TRY(at_alloc(&advantage, n, sizeof *advantage));
+    tally_rewards(t, l, r, n);
+    for (uint32_t i = 0; i < n; i++)
+        r[i] = at_sample_reward(sample_of(l, i), c->reward_weights.items, s->n_rewards);
+    t->reward += at_mean_of(r, n);
+    t->reward_std += at_deviation_of(r, n);
+    for (uint32_t i = 0; i < n; i++) {
+        if (c->reward_clip_range.n == 2 && !isnan(r[i]))
+            r[i] = fmin(fmax(r[i], c->reward_clip_range.items[0]), c->reward_clip_range.items[1]);
+        if (is_product(c) && c->beta > 0) {
+            r[i] -= c->beta * sample_kl(l, i);
+            kl += sample_kl(l, i);
+            tokens += is_masked(l, i) ? 0 : targets_of(l, i);
+        }
+    }
+    t->sample_kl += kl / fmax(tokens, 1);
+    t->flat += at_advantages(advantage, r, n, s->group, &params);
+    for (uint32_t i = 0; i < n; i++)
+        l->rollout.advantage[l->picked[i]] = advantage[i];
+    tally_lengths(t, l, n);
+    t->rollouts++;
+done:
+    at_free(&advantage);
+    return st;
+}
+
+/* ---- steps ---- */
+
+/* Whether the row has a gradient. */
+static bool is_active(const struct at_loop *l, uint32_t i)
+{
+    const bool kl = l->config->beta > 0 && !is_product(l->config);
+
+    return !is_masked(l, i) && (kl || l->rollout.advantage[l->picked[i]] != 0);
+}
+
+/* Rows with a gradient in front, in their order; behind them the others. */
+static AT_CHECKED put_in_front(struct at_loop *l, uint32_t n, uint32_t *n_active)
+{
+    enum at_status st = AT_OK;
+    uint32_t *order = NULL, place = 0;
+
+    TRY(at_alloc(&order, n, sizeof *order));
+    for (int active = 1; active >= 0; active--) {
+        for (uint32_t i = 0; i < n; i++)
+            if (is_active(l, i) == (active == 1))
+                order[place++] = l->picked[i];
+        if (active)
+            *n_active = place;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        l->picked[i] = order[i];
+        l->window_rows[i] = &l->run->data.train_packs.rows[order[i]];
+        l->window[i] = l->results[order[i]];
+    }
+done:
+    at_free(&order);
+    return st;
+}
+
+/* The share of the step's loss that a token's loss is. */
+static double share_of(const struct at_loop *l, uint32_t i, uint32_t n, double tokens)
+{
+    const struct at_config *c = l->config;
+
+    if (is_masked(l, i))
+        return 0;
+    if (reads(c, 's'))
+        return 1 / ((double)n * targets_of(l, i));
+    return reads(c, 'l') ? 1 / ((double)n * c->max_completion_length) : 1 / fmax(tokens, 1);
+}
+
+static void fill_in(struct at_loop *l, uint32_t n, bool is_first)
+{
+    const struct at_config *c = l->config;
+    const bool kept = c->num_iterations > 1; /* for the steps that follow */
+    double tokens = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        tokens += is_masked(l, i) ? 0 : targets_of(l, i);
+    for (uint32_t i = 0; i < n; i++) {
+        float *old = l->rollout.old + first_of(l, i);
+        const bool known = !is_first || sample_of(l, i)->old || (is_product(c) && c->beta > 0);
+        l->window[i].sample = (struct at_sample_facts){
+            .advantage = (float)l->rollout.advantage[l->picked[i]],
+            .share = (float)share_of(l, i, n, tokens),
+            .old = known ? old : NULL,
+            .ref = c->beta > 0 && !is_product(c) ? l->rollout.ref + first_of(l, i) : NULL,
+        };
+        l->window[i].tokens[0] = kept && !known ? old : NULL;
+    }
+}
+
+AT_CHECKED at_rollout_begin(struct at_loop *l, uint32_t n, uint32_t *n_active)
+{
+    enum at_status st = AT_OK;
+    const bool is_first = l->state.step % at_rollout_steps(l->config) == 0;
+    struct at_compute forward = l->what;
+
+    *n_active = n;
+    if (!has_samples(l->config))
+        goto done;
+    if (is_first) {
+        TRY(compute_before(l, n));
+        TRY(judge(l, n));
+    }
+    TRY(put_in_front(l, n, n_active));
+    fill_in(l, n, is_first);
+    l->what.weight = 1;
+    forward.train = false;
+    if (*n_active < n) {
+        TRY(at_engine_rows(&l->run->engine, l->window_rows + *n_active, l->window + *n_active,
+                           n - *n_active, &forward));
+        TRY(at_engine_finish(&l->run->engine));
+    }
+done:
+    return st;
+}
+
+/* ---- metrics ---- */
+
+/* Shares of clipped tokens; of samples, where a ratio is a sample's. */
+static void tally_clipped(struct at_rollout_tally *t, const struct at_loop *l, uint32_t n)
+{
+    const bool whole = is_product(l->config) || l->objective.policy.sequence;
+    double low = 0, high = 0, count = 0, least = INFINITY, most = -INFINITY;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct at_sample_sums *s = &l->window[i].sample_sums;
+        const double tokens = targets_of(l, i);
+        if (is_masked(l, i) && !whole)
+            continue;
+        low += whole ? s->low / tokens : s->low;
+        high += whole ? s->high / tokens : s->high;
+        count += whole ? 1 : tokens;
+        least = fmin(least, s->low / tokens);
+        most = fmax(most, s->high / tokens);
+    }
+    t->low_mean += low / fmax(count, 1);
+    t->high_mean += high / fmax(count, 1);
+    t->region += (low + high) / fmax(count, 1);
+    t->low_min += isfinite(least) ? least : 0;
+    t->high_max += isfinite(most) ? most : 0;
+}
+
+void at_rollout_tally_step(struct at_loop *l, uint32_t n)
+{
+    struct at_rollout_tally *t = &l->rollout.tally;
+    double loss = 0, kl = 0, entropy = 0, tokens = 0;
+
+    if (!has_samples(l->config))
+        return;
+    for (uint32_t i = 0; i < n; i++) {
+        loss += l->window[i].pair.loss;
+        if (is_masked(l, i)) { /* the ratio of no tokens is 1: a constant without a gradient */
+            loss -= is_product(l->config) ? (double)l->window[i].sample.advantage / n : 0;
+            continue;
+        }
+        kl += l->window[i].sample_sums.kl;
+        entropy += l->window[i].policy[0].entropy;
+        tokens += targets_of(l, i);
+    }
+    t->steps++;
+    t->loss += loss;
+    t->kl += kl / fmax(tokens, 1);
+    t->entropy += entropy / fmax(tokens, 1);
+    tally_clipped(t, l, n);
+}
+
+static void write_clipped(cJSON *line, const struct at_rollout_tally *t, const struct at_config *c)
+{
+    if (reads(c, 'c')) {
+        at_metric_add(line, "", "cispo_clip_ratio", t->high_mean / t->steps);
+        return;
+    }
+    at_metric_add(line, "", "clip_ratio/low_mean", t->low_mean / t->steps);
+    at_metric_add(line, "", "clip_ratio/low_min", t->low_min / t->steps);
+    at_metric_add(line, "", "clip_ratio/high_mean", t->high_mean / t->steps);
+    at_metric_add(line, "", "clip_ratio/high_max", t->high_max / t->steps);
+    at_metric_add(line, "", "clip_ratio/region_mean", t->region / t->steps);
+}
+
+static void write_rollouts(cJSON *line, const struct at_rollout_tally *t,
+                           const struct at_samples *s)
+{
+    const struct {
+        const char *name;
+        double sum;
+    } rows[] = {
+        { "completions/mean_length", t->mean_length },
+        { "completions/min_length", t->min_length },
+        { "completions/max_length", t->max_length },
+        { "completions/clipped_ratio", t->clipped },
+        { "completions/mean_terminated_length", t->ended_mean },
+        { "completions/min_terminated_length", t->ended_min },
+        { "completions/max_terminated_length", t->ended_max },
+        { "reward", t->reward },
+        { "reward_std", t->reward_std },
+        { "frac_reward_zero_std", t->flat },
+    };
+    struct at_buf name = { 0 };
+
+    for (size_t i = 0; i < AT_COUNT(rows); i++)
+        at_metric_add(line, "", rows[i].name, rows[i].sum / t->rollouts);
+    for (uint32_t k = 0; k < 2 * s->n_rewards; k++) {
+        at_buf_clear(&name);
+        at_buf_printf(&name, "rewards/%s/%s", s->names[k / 2], k % 2 ? "std" : "mean");
+        if (name.data)
+            at_metric_add(line, "", name.data,
+                          (k % 2 ? t->deviation : t->mean)[k / 2] / t->rollouts);
+    }
+    at_buf_release(&name);
+}
+
+void at_rollout_write(cJSON *line, struct at_loop *l)
+{
+    const struct at_config *c = l->config;
+    const struct at_rollout_tally *t = &l->rollout.tally;
+
+    at_metric_add(line, "", "loss", t->loss / t->steps);
+    if (t->rollouts > 0)
+        write_rollouts(line, t, &l->run->data.samples);
+    if (c->beta > 0 && !is_product(c))
+        at_metric_add(line, "", "kl", t->kl / t->steps);
+    else if (c->beta > 0 && t->rollouts > 0)
+        at_metric_add(line, "", "kl", t->sample_kl / t->rollouts);
+    at_metric_add(line, "", "entropy", t->entropy / t->steps);
+    write_clipped(line, t, c);
+    l->rollout.tally = (struct at_rollout_tally){ 0 };
+}

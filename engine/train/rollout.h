@@ -1,0 +1,57 @@
+/* Training on samples: GRPO (Shao et al. 2024, arXiv 2402.03300) with what TRL calls its loss
+ * types, and RLOO (Ahmadian et al. 2024, arXiv 2402.14740).
+ *
+ * A rollout is per_device_train_batch_size * gradient_accumulation_steps samples, in groups of
+ * num_generations with one prompt; num_iterations optimizer steps are made over all of it. They are
+ * those of the file `rollouts`, in the order of the epoch's groups (train_packs: a group a pack).
+ * At its first step, in this order: log-probs by forward passes where something needs them (of the
+ * reference, with beta above 0, once a run; of the policy, for RLOO's KL term in the reward),
+ * rewards, advantages. Then the step: samples without advantage and KL term have no gradient and
+ * are computed forward only; the others are rows of the engine, with a policy loss
+ * (losses/policy.comp).
+ *
+ * The policy that drew the samples: as recorded (old_logps), else the policy at the rollout's first
+ * step, by the training forward itself, so that its ratio is exactly 1 there. Log-probs, advantages
+ * and sums of metrics are part of a checkpoint: a run goes on in the middle of a rollout. */
+#ifndef AT_ROLLOUT_H
+#define AT_ROLLOUT_H
+
+#include "advantage.h"
+#include "config.h"
+#include "engine.h"
+
+struct at_loop;
+struct at_run;
+
+/* Sums of metrics since the last line: over steps, and over rollouts. All are doubles. */
+struct at_rollout_tally {
+    double steps, loss, kl, entropy, low_mean, low_min, high_mean, high_max, region;
+    double rollouts, sample_kl, mean_length, min_length, max_length, clipped, ended_mean, ended_min,
+        ended_max, reward, reward_std, flat;
+    double mean[AT_MAX_REWARDS], deviation[AT_MAX_REWARDS];
+};
+struct at_rollout {
+    uint32_t *first;              /* (rows) place of a row's first target in old and ref */
+    float *old, *ref;             /* (n_targets) log-probs (nats); ref is NaN until it is known */
+    double *advantage;            /* (rows) of the rollout that the row was in last */
+    uint32_t n_targets;           /* 0: the method has no samples */
+    struct at_row_result *window; /* (rows of a step) of the passes before it */
+    double *rewards;              /* (rows of a step) */
+    struct at_rollout_tally tally;
+};
+/* AT_USAGE: keys that do not go together, or with samples. Of other methods nothing. */
+AT_CHECKED at_rollout_check(const struct at_config *config);
+/* Optimizer steps over one rollout; 1 of other methods. */
+uint32_t at_rollout_steps(const struct at_config *config);
+AT_CHECKED at_rollout_init(struct at_rollout *out, const struct at_run *run);
+void at_rollout_release(struct at_rollout *rollout);
+/* The n rows that a step picked: fills in what their loss reads, puts those with a gradient in
+ * front and computes the others. Sets the step's weight. *n_active: those in front. Of other
+ * methods only *n_active = n. Waits for the device. */
+AT_CHECKED at_rollout_begin(struct at_loop *loop, uint32_t n, uint32_t *n_active);
+/* Adds the computed step; n as above. */
+void at_rollout_tally_step(struct at_loop *loop, uint32_t n);
+/* {"loss": ..., TRL's names...}; the sums start anew. */
+void at_rollout_write(cJSON *line, struct at_loop *loop);
+
+#endif

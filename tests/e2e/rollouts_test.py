@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Training on recorded samples: rollouts_test.py SOURCE_DIR BUILD_DIR
+
+The first ratio of a rollout is exactly 1 and the first KL term exactly 0; a run that goes on in the middle of a
+rollout has the bytes of the undisturbed one; samples without a gradient cost no backward pass; what does not fit is refused by
+name, with what to use instead.
+"""
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+COMPARED = ("adapter_model.safetensors", "metrics.jsonl")
+BASE = {
+    "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"), "rollouts": str(GOLDEN / "data" / "rollouts.jsonl"),
+    "use_peft": True, "lora_r": 4, "learning_rate": 0.01, "logging_steps": 1, "max_steps": 6, "num_generations": 4,
+    "per_device_train_batch_size": 8, "warmup_steps": 0, "seed": 3,
+}
+failures = 0
+
+
+def check(what, good, more=""):
+    global failures
+    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
+    failures += not good
+
+
+def train(folder, name, method, **keys):
+    config = folder / f"{name}.json"
+    out = folder / name
+    config.write_text(json.dumps({**BASE, "output_dir": str(out), **keys}))
+    run = subprocess.run([ATTUNE, method, config], capture_output=True, text=True)
+    return run, out
+
+
+def metrics(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def resumes(folder, name, method, **keys):
+    """Three lines a log entry, two steps a rollout: checkpoint-3 is in the middle of both."""
+    keys = {"num_iterations": 2, "logging_steps": 4, "save_steps": 1, "save_total_limit": 0, **keys}
+    run, out = train(folder, name, method, **keys)
+    check(f"{name}: trains", run.returncode == 0, run.stderr)
+    whole = {file: (out / file).read_bytes() for file in COMPARED}
+    for path in out.glob("checkpoint-*"):
+        if int(path.name.split("-")[1]) > 3:
+            shutil.rmtree(path)
+    (out / "adapter_model.safetensors").unlink()
+    (out / "result.json").unlink()
+    run, out = train(folder, name, method, resume_from_checkpoint="true", **keys)
+    check(f"{name}: goes on", run.returncode == 0 and "checkpoint-3" in run.stderr, run.stderr)
+    for file in COMPARED:
+        check(f"{name}: {file} is that of the undisturbed run", (out / file).read_bytes() == whole[file])
+
+
+def refused(folder, what, method, says, **keys):
+    run, _ = train(folder, "refused", method, **keys)
+    check(f"refused: {what}", run.returncode in (2, 65) and says in run.stderr, run.stderr)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        resumes(folder, "grpo", "grpo", beta=0.1)
+        resumes(folder, "rloo", "rloo")
+        # Ratios by the training forward: 1, so nothing is clipped however narrow the bounds, and the KL is 0.
+        for method, kl in (("grpo", 0), ("rloo", 0)):
+            run, out = train(folder, f"first_{method}", method, beta=0.1, epsilon=0, num_iterations=2, max_steps=2)
+            lines = metrics(out) if run.returncode == 0 else []
+            check(f"{method}: the first step's ratios are 1 and its KL is 0",
+                  lines and lines[0]["clip_ratio/region_mean"] == 0 and lines[0]["kl"] == kl, run.stderr or lines)
+            check(f"{method}: those of the second step are not",
+                  lines and lines[1]["clip_ratio/region_mean"] > 0, lines)
+        # Line 3 has no spread: half of a rollout is computed forward only, and of a rollout of it alone all is.
+        run, out = train(folder, "flat", "grpo", per_device_train_batch_size=4, train_sampling_strategy="sequential",
+                         max_steps=3, beta=0)
+        lines = metrics(out) if run.returncode == 0 else []
+        check("a group without spread is counted and has no gradient",
+              lines and [line["frac_reward_zero_std"] for line in lines] == [0, 0, 1] and lines[2]["grad_norm"] == 0
+              and lines[2]["entropy"] > 0, run.stderr or lines)
+        refused(folder, "another number of samples", "grpo", "num_generations is 3", num_generations=3,
+                per_device_train_batch_size=6)
+        refused(folder, "a step of half a group", "grpo", "multiple of num_generations (4)", per_device_train_batch_size=6)
+        refused(folder, "one sample", "rloo", "2 or more", num_generations=1)
+        refused(folder, "no rollouts", "rloo", "rollouts is missing", rollouts=None)
+        refused(folder, "train_dataset", "rloo", "name the file as rollouts", train_dataset=["x.jsonl"])
+        refused(folder, "temperature", "grpo", "attune generate --num_generations", temperature=0.9)
+        refused(folder, "held-out rows", "grpo", "attune eval", eval_split=0.1)
+        refused(folder, "max_completion_length without dr_grpo", "grpo", "dr_grpo", max_completion_length=9)
+        refused(folder, "delta with cispo", "grpo", "epsilon_high alone", loss_type="cispo", delta=2)
+        refused(folder, "the loss of the other", "grpo", "loss_type rloo does not fit grpo", loss_type="rloo")
+        refused(folder, "the loss of pairs", "grpo", "loss_type sigmoid does not fit grpo", loss_type="sigmoid")
+        refused(folder, "weights", "grpo", "reward_weights: 2 numbers", reward_weights=[1])
+        refused(folder, "a range", "rloo", "reward_clip_range: two numbers", reward_clip_range=[1])
+        refused(folder, "a reference of all weights", "grpo", "use_peft", use_peft=False, beta=0.1, lora_r=None)
+        same = folder / "same.jsonl"
+        same.write_text('{"prompt": "a", "completions": ["b", "c", "d", "e"], "rewards": [1, 1, 1, 1]}\n')
+        refused(folder, "equal rewards", "grpo", "nothing could be learnt", rollouts=str(same),
+                per_device_train_batch_size=4)
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
