@@ -27,7 +27,13 @@ METRICS = ["loss", "grad_norm", "learning_rate", "rewards/chosen", "rewards/reje
            "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected", "entropy",
            "mean_token_accuracy", "logits/chosen", "logits/rejected", "log_odds_chosen",
            "log_odds_ratio", "nll_loss", "num_tokens", "kl", "min_reward", "mean_reward",
-           "max_reward", "accuracy", "margin"]
+           "max_reward", "accuracy", "margin", "reward", "reward_std", "frac_reward_zero_std",
+           "rewards/good/mean", "rewards/good/std", "rewards/short/mean", "rewards/short/std",
+           "rewards/reward/mean", "rewards/reward/std", "completions/mean_length", "completions/min_length",
+           "completions/max_length", "completions/clipped_ratio", "completions/mean_terminated_length",
+           "completions/min_terminated_length", "completions/max_terminated_length", "clip_ratio/low_mean",
+           "clip_ratio/low_min", "clip_ratio/high_mean", "clip_ratio/high_max", "clip_ratio/region_mean",
+           "cispo_clip_ratio"]
 failures = 0
 
 
@@ -65,18 +71,18 @@ def attune(binary, *arguments):
 
 def check_rows(binary, folder, expect):
     lines = attune(binary, "score", folder / "config.json", "--json").stdout.splitlines()
-    rows = {(row["row"], row.get("label")): row for row in map(json.loads, lines)}
+    rows = {(row["row"], row.get("label"), row.get("sample")): row for row in map(json.loads, lines)}
     kept = sum(not want.get("dropped") for want in expect["rows"])
     check("rows", len(lines), kept, 0)
     for want in expect["rows"]:
         if want.get("dropped"):
-            if want["row"] in {row for row, _ in rows}:
+            if want["row"] in {row for row, *_ in rows}:
                 check(f"row {want['row']} dropped", 0, 1, 0)
             continue
         for side in ("chosen", "rejected", "reference", "completion"):
             if side not in want:
                 continue
-            got = rows[want["row"], want.get("label")][side]
+            got = rows[want["row"], want.get("label"), want.get("sample")][side]
             if "reward" in want[side]:
                 check(f"row {want['row']} {side} reward", got["reward"], want[side]["reward"], 1e-4, 2e-6)
                 continue

@@ -51,8 +51,10 @@ from trl.experimental.tpo import TPOConfig, TPOTrainer  # noqa: E402
 
 from golden_data import build_data  # noqa: E402
 from golden_models import MODELS, SHARD_BYTES, build_model, write_json  # noqa: E402
-from golden_runs import RUNS  # noqa: E402
+from golden_runs import RUNS, dpo  # noqa: E402
+from golden_samples import SAMPLED, make_sampled, runs, sample_records  # noqa: E402
 
+RUNS = {**RUNS, **runs(dpo)}
 HERE = Path(__file__).resolve().parent
 warnings.filterwarnings("ignore", category=FutureWarning)
 transformers.utils.logging.disable_progress_bar()
@@ -69,7 +71,7 @@ NOT_FOR_TRL = {
     "adapter_start", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
     "ref_model_name_or_path", "reward_token",
     "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps",
-    "lora_modules_to_save", "loraplus_lr_ratio", "use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "layers_to_transform",
+    "rollouts", "lora_modules_to_save", "loraplus_lr_ratio", "use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "layers_to_transform",
 }  # fmt: skip
 class RowsOfDPO:
     """A trainer on the ids of the stable one, whose columns the data set has. The experimental trainers'
@@ -96,6 +98,7 @@ class ORPO(RowsOfDPO, ORPOTrainer):
 
 EXPERIMENTAL = ("cpo", "orpo")  # methods of the experimental trainers
 TRAINERS = {
+    **SAMPLED,
     "cpo": (CPO, CPOConfig),
     "dpo": (trl.DPOTrainer, trl.DPOConfig),
     "kto": (trl.KTOTrainer, trl.KTOConfig),
@@ -114,6 +117,7 @@ class Recorder(transformers.TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" in logs:
+            logs.pop("step_time", None)  # of GRPO and RLOO
             self.steps.append({"step": state.global_step, **logs})
 
 
@@ -255,6 +259,8 @@ def reference_of(config):
 
 
 def make_trainer(config, model, scratch, recorder):
+    if config["method"] in SAMPLED:
+        return make_sampled(config, model, trainer_arguments(config, scratch), path_of, recorder)
     rows = read_rows(path_of(config, "train_dataset"))
     data = datasets.Dataset.from_list([{"row": i, **row} for i, row in enumerate(rows)])
     cls = TRAINERS[config["method"]][0]
@@ -331,6 +337,8 @@ def unpacked_trainer(trainer, config, scratch):
 def row_records(trainer, model, config, n_rows):
     """One object a row that is trained on: its line of the data file, the ids, log-probs before step 1;
     and one a line that TRL drops."""
+    if config["method"] in SAMPLED:
+        return sample_records(trainer, model, score)
     max_length = trainer.args.max_length
     model.eval()
     records = {(i, 0): {"row": i, "dropped": True} for i in range(n_rows)}
