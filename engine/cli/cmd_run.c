@@ -4,6 +4,7 @@
 
 #include "hash.h"
 #include "record.h"
+#include "rollout.h"
 
 #include <string.h>
 
@@ -290,6 +291,8 @@ static AT_CHECKED stage_digest(struct pipeline *p, const struct stage *s, struct
     at_hash_put_text(&hash, text.data);
     for (size_t i = 0; i < c->train_dataset.n; i++)
         TRY(put_file(&hash, c->train_dataset.items[i]));
+    if (c->rollouts)
+        TRY(put_file(&hash, c->rollouts));
     for (size_t i = 0; i < c->eval_dataset.n; i++)
         TRY(put_file(&hash, c->eval_dataset.items[i]));
     for (size_t i = 0; i < c->regression_dataset.n; i++)
@@ -321,15 +324,18 @@ static AT_CHECKED check_inputs(const struct pipeline *p, const struct stage *s)
     enum at_status st = AT_OK;
     const struct at_config *c = &s->config;
     const char *sources[N_SOURCES];
+    const struct at_strings rollouts = { .items = &c->rollouts, .n = c->rollouts != NULL };
     struct at_arena arena = { 0 };
     struct at_found_model found;
 
     TRY(at_config_check_adapters(c));
     if (!c->model_name_or_path)
         FAIL(AT_USAGE, "model_name_or_path is missing: a Hugging Face folder or a GGUF file");
-    if (c->train_dataset.n == 0)
+    TRY(at_rollout_check(c));
+    if (c->train_dataset.n == 0 && !c->rollouts)
         FAIL(AT_USAGE, "train_dataset is missing: a JSONL file or a list of them");
     TRY(check_paths(&c->train_dataset, "train_dataset"));
+    TRY(check_paths(&rollouts, "rollouts"));
     TRY(check_paths(&c->eval_dataset, "eval_dataset"));
     TRY(check_paths(&c->regression_dataset, "regression_dataset"));
     sources_of(sources, c);

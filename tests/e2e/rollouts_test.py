@@ -83,6 +83,15 @@ def main():
         check("a group without spread is counted and has no gradient",
               lines and [line["frac_reward_zero_std"] for line in lines] == [0, 0, 1] and lines[2]["grad_norm"] == 0
               and lines[2]["entropy"] > 0, run.stderr or lines)
+        stages = [{"name": "first", "method": "sft", "train_dataset": str(GOLDEN / "data" / "sft_messages.jsonl"), "eval_split": 0},
+                  {"name": "then", "method": "rloo", "rollouts": BASE["rollouts"], "num_generations": 4}]
+        pipeline = folder / "pipeline.json"
+        pipeline.write_text(json.dumps({"output_dir": str(folder / "line"), "model_name_or_path": BASE["model_name_or_path"],
+                                        "max_steps": 1, "lora_r": 4, "stages": stages}))
+        runs = [subprocess.run([ATTUNE, "run", pipeline], capture_output=True, text=True) for _ in range(2)]
+        check("a stage of a pipeline trains on samples, once", all(run.returncode == 0 for run in runs)
+              and (folder / "line" / "then" / "adapter_model.safetensors").exists() and "step 1/1" in runs[0].stderr
+              and "step 1/1" not in runs[1].stderr, runs[0].stderr + runs[1].stderr)
         refused(folder, "another number of samples", "grpo", "num_generations is 3", num_generations=3,
                 per_device_train_batch_size=6)
         refused(folder, "a step of half a group", "grpo", "multiple of num_generations (4)", per_device_train_batch_size=6)
