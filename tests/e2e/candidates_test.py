@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# labels: slow
 """attune generate --pairs: each reply is what generate gives for that adapter, temperature and system message, rows are
 marked and `attune label` takes them; --vary: prompts that are none of the seeds.
 candidates_test.py SOURCE_DIR BUILD_DIR

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# labels: slow
 """attune compare: what every judge says is what score, eval and people say of the same rows; the exit code is the verdict.
 compare_test.py SOURCE_DIR BUILD_DIR
 """

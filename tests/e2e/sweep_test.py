@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# labels: slow
 """attune sweep: every try has the bytes of the same run by itself, though the training rows' reference is computed once; the
 table is ranked by held-out accuracy, tries over max_drift last. sweep_test.py SOURCE_DIR BUILD_DIR
 """
