@@ -24,7 +24,7 @@ static AT_CHECKED encode(struct loader *l, struct at_ids *out, const char *text,
                          bool special)
 {
     out->n = 0;
-    return at_tokenizer_encode(l->params->tokenizer, out, text, n, special);
+    return at_tokenizer_encode(l->params->tokenizer, out, text ? text : "", n, special);
 }
 
 static AT_CHECKED encode_chat(struct loader *l, const struct at_line *line, const cJSON *list)
