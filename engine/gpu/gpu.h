@@ -71,6 +71,9 @@ struct at_view {
 };
 /* Bytes [begin, begin + bytes) of a view; out of range is AT_BUG. */
 struct at_view at_view_part(struct at_view view, uint64_t begin, uint64_t bytes);
+/* Where the host can write what the device reads in place (CPU devices), else NULL. For launches
+ * recorded later, and when none that reads or writes these bytes is under way. */
+uint8_t *at_view_bytes(struct at_view view);
 
 /* A pool is planned first (reserve), then allocated at once (commit). Each slot lies within one
  * buffer; slots above the device's allocation limit are AT_DEVICE_MEMORY at commit. */
@@ -79,9 +82,12 @@ AT_CHECKED at_pool_create(struct at_pool **out, struct at_gpu *gpu, const char *
 /* Plans `bytes` (rounded up to 256) and stores where the view will be written at commit: `slot`
  * must stay where it is until then. `what` is a literal, for messages and `attune plan`. */
 void at_pool_reserve(struct at_pool *pool, struct at_view *slot, uint64_t bytes, const char *what);
+/* The same for what is written, all of it, before it is read: it is not filled with zeros. */
+void at_pool_reserve_unfilled(struct at_pool *pool, struct at_view *slot, uint64_t bytes,
+                              const char *what);
 uint64_t at_pool_bytes(const struct at_pool *pool); /* planned so far */
 struct at_gpu *at_pool_gpu(const struct at_pool *pool);
-/* Allocates and fills with zeros. */
+/* Allocates and fills with zeros, but what was reserved unfilled. */
 AT_CHECKED at_pool_commit(struct at_pool *pool);
 void at_pool_destroy(struct at_pool **pool);
 

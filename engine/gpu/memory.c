@@ -85,6 +85,19 @@ uint64_t at_gpu_memory_left(const struct at_gpu *gpu)
 
 /* ---- buffers ---- */
 
+/* Whether what the device computes on can be written in place. Integrated devices are left out:
+ * memory of theirs that the host sees may be slow to one of both. */
+static bool is_host_memory(const struct at_gpu *gpu)
+{
+    const VkMemoryPropertyFlags seen =
+        VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    VkPhysicalDeviceMemoryProperties memory;
+
+    vkGetPhysicalDeviceMemoryProperties(gpu->physical, &memory);
+    return gpu->info.type == AT_GPU_CPU &&
+           (memory.memoryTypes[gpu->memory_type].propertyFlags & seen) == seen;
+}
+
 static AT_CHECKED allocate(struct at_buffer *buffer, bool staging)
 {
     const VkBufferUsageFlags transfer =
@@ -112,7 +125,7 @@ static AT_CHECKED allocate(struct at_buffer *buffer, bool staging)
                     "vkAllocateMemory"));
     TRY(at_vk_check(vkBindBufferMemory(device, buffer->handle, buffer->memory, 0),
                     "vkBindBufferMemory"));
-    if (staging)
+    if (staging || is_host_memory(buffer->gpu))
         TRY(at_vk_check(vkMapMemory(device, buffer->memory, 0, VK_WHOLE_SIZE, 0, &buffer->mapped),
                         "vkMapMemory"));
 done:
@@ -150,6 +163,13 @@ void at_buffer_destroy(struct at_buffer **buffer)
     vkFreeMemory(b->gpu->device, b->memory, NULL);
     at_free(&b->views);
     at_free(buffer);
+}
+
+uint8_t *at_view_bytes(struct at_view view)
+{
+    uint8_t *bytes = view.buffer->mapped;
+
+    return bytes ? bytes + view.offset : NULL;
 }
 
 /* ---- texel views: open addressing by offset, size and format ---- */
@@ -234,6 +254,7 @@ struct planned {
     struct at_view *slot;
     uint64_t bytes; /* a multiple of POOL_ALIGNMENT */
     const char *what;
+    bool unfilled;
 };
 
 struct at_pool {
@@ -258,7 +279,8 @@ done:
     return st;
 }
 
-void at_pool_reserve(struct at_pool *pool, struct at_view *slot, uint64_t bytes, const char *what)
+static void reserve(struct at_pool *pool, struct at_view *slot, uint64_t bytes, const char *what,
+                    bool unfilled)
 {
     const size_t more = pool->capacity ? 2 * pool->capacity : 64;
 
@@ -274,8 +296,19 @@ void at_pool_reserve(struct at_pool *pool, struct at_view *slot, uint64_t bytes,
     bytes = at_round_up(bytes, AT_VIEW_ALIGNMENT);
     slot->bytes = bytes;
     bytes = at_round_up(bytes > 0 ? bytes : 1, POOL_ALIGNMENT);
-    pool->planned[pool->n_planned++] = (struct planned){ slot, bytes, what };
+    pool->planned[pool->n_planned++] = (struct planned){ slot, bytes, what, unfilled };
     pool->bytes += bytes;
+}
+
+void at_pool_reserve(struct at_pool *pool, struct at_view *slot, uint64_t bytes, const char *what)
+{
+    reserve(pool, slot, bytes, what, false);
+}
+
+void at_pool_reserve_unfilled(struct at_pool *pool, struct at_view *slot, uint64_t bytes,
+                              const char *what)
+{
+    reserve(pool, slot, bytes, what, true);
 }
 
 struct at_gpu *at_pool_gpu(const struct at_pool *pool)
@@ -286,6 +319,20 @@ struct at_gpu *at_pool_gpu(const struct at_pool *pool)
 uint64_t at_pool_bytes(const struct at_pool *pool)
 {
     return pool->bytes;
+}
+
+/* Zeros in the slots [first, end) of a buffer that want them, runs of them at a time. */
+static void fill(struct at_pool *pool, size_t first, size_t end)
+{
+    for (size_t i = first, next; i < end; i = next) {
+        const struct planned *p = &pool->planned[i];
+        struct at_view zeros = { p->slot->buffer, p->slot->offset, 0 };
+
+        for (next = i; next < end && pool->planned[next].unfilled == p->unfilled; next++)
+            zeros.bytes += pool->planned[next].bytes;
+        if (!p->unfilled)
+            at_stream_fill(pool->gpu->transfer, zeros, 0);
+    }
 }
 
 /* Slots in order into as few buffers as the device's allocation limit permits. */
@@ -310,7 +357,7 @@ static AT_CHECKED place(struct at_pool *pool)
             pool->planned[i].slot->offset = bytes;
             bytes += pool->planned[i].bytes;
         }
-        at_stream_fill(pool->gpu->transfer, (struct at_view){ buffer, 0, bytes }, 0);
+        fill(pool, first, end);
     }
     /* Later work of any stream is ordered after these; what loads meanwhile need not wait. */
     TRY(at_stream_submit(pool->gpu->transfer));

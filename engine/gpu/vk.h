@@ -125,7 +125,7 @@ struct at_buffer {
     VkBuffer handle;
     VkDeviceMemory memory;
     uint64_t bytes;
-    void *mapped; /* staging only */
+    void *mapped; /* of staging buffers; of CPU devices all are */
     struct at_texel_view *views;
     size_t n_views, view_capacity;
 };

@@ -129,7 +129,9 @@ static bool encode_ranged(uint8_t *out, const float *x, uint32_t levels)
     }
     d = (most - least) / (float)(levels - 1);
     put_codes(out + 4, x, least, inverse(d), 0.5f, levels, levels > 16);
-    return put_scale(out, d) & put_scale(out + 2, least);
+    const bool fits = put_scale(out, d);
+
+    return put_scale(out + 2, least) && fits;
 }
 
 static bool encode_q4_0(uint8_t *out, const float *x)

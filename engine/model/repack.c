@@ -132,9 +132,11 @@ AT_CHECKED at_weight_upload(struct at_gpu *gpu, struct at_weight weight,
         const uint64_t left = weight.rows - p.begin;
         p.n = left < rows ? left : rows;
         p.rows_a_task = at_div_up(UPLOAD_TASK_BYTES, row_bytes);
-        for (uint32_t i = 0; i < n_planes; i++)
+        for (uint32_t i = 0; i < n_planes; i++) {
             part[i] = at_view_part(weight.plane[i], p.begin * p.stride[i], p.n * p.stride[i]);
-        if (!at_stream_stage(at_gpu_transfer(gpu), p.plane, part, n_planes))
+            p.plane[i] = at_view_bytes(part[i]);
+        }
+        if (!p.plane[0] && !at_stream_stage(at_gpu_transfer(gpu), p.plane, part, n_planes))
             break; /* at_stream_wait() has the error */
         at_parallel_for(at_div_up(p.n, p.rows_a_task), repack_task, &p);
         /* A row order stays close, and a page that is needed again comes back. */

@@ -49,7 +49,8 @@ void at_weight_reserve(struct at_pool *pool, struct at_weight *weight, enum at_q
     AT_REQUIRE(cols % at_quant_get(type)->block_cols == 0);
     *weight = (struct at_weight){ .type = type, .rows = rows, .cols = cols };
     for (uint32_t i = 0; i < at_quant_get(type)->n_planes; i++)
-        at_pool_reserve(pool, &weight->plane[i], rows * at_quant_row_bytes(type, i, cols), what);
+        at_pool_reserve_unfilled(pool, &weight->plane[i], rows * at_quant_row_bytes(type, i, cols),
+                                 what);
 }
 
 struct at_weight at_weight_rows(struct at_weight weight, uint32_t begin, uint32_t n)

@@ -72,6 +72,7 @@ struct at_weight {
     uint32_t rows, cols;
     struct at_view plane[2];
 };
+/* Not filled with zeros: at_weight_upload() and the like write whole rows. */
 void at_weight_reserve(struct at_pool *pool, struct at_weight *weight, enum at_quant_type type,
                        uint32_t rows, uint32_t cols, const char *what);
 /* Rows [begin, begin + n) of a weight. */
