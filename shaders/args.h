@@ -83,11 +83,11 @@ struct value_fwd_args { U32 R, C, ldh, ldu, with_u; };
 struct sample_row { U32 prompt, sample_index, position, slot, holds; };
 /* clang-format on */
 
-/* Which side of a matrix product is narrow: C has few columns, C has few rows (TN). */
 /* of pair_loss_args */
 #define PAIR_CHOSEN_FIRST 0
 #define PAIR_CHOSEN_BOTH 1
 #define PAIR_CHOSEN_THIRD 2
+/* Which side of a matrix product is narrow: C has few columns, C has few rows (TN). */
 #define GEMM_WIDE 0
 #define GEMM_NARROW 1
 #define GEMM_SHORT 2

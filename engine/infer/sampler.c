@@ -1,50 +1,7 @@
-#include "sampler.h"
-
-#include "args.h"
-#include "os.h"
+#include "sampler_parts.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { LOGIT_ROWS = 64 };
-
-/* A prompt whose keys and values are in the cache, or on their way, from row `base` on: all tokens
- * but the last, which is the first row of every reply; and of a reply that began again
- * (long_restarts) those of its ids that were there. */
-struct slot {
-    bool used;
-    uint32_t prompt, base, n_prefix, n_cached; /* tokens, and those computed so far */
-    uint32_t n_started, n_ended;               /* replies */
-};
-struct sequence {
-    bool used;
-    uint32_t slot, sample,
-        base;           /* its rows: the token behind the slot's prefix and those that follow */
-    uint32_t n, n_kept; /* ids of the reply so far; those in the slot's prefix */
-    int32_t *ids;       /* (most_new) */
-    float *logps;
-};
-
-struct at_sampler {
-    struct at_sampler_params params;
-    struct at_decoder decoder;
-    struct at_kv_cache cache;
-    struct at_tensor logits; /* (LOGIT_ROWS at most, V) */
-    struct at_sample_buffers device;
-    struct slot *slots;
-    struct sequence *sequences;
-    uint32_t n_slots, slot_rows, capacity, scratch_row;
-    /* of a sampler of one sequence: what the rows of slot 0 hold, and of which length the angles of
-     * the prompt's positions are (0: each of its own) */
-    struct at_ids cached;
-    uint32_t turned;
-    /* a pass: host arrays */
-    uint32_t T, n_rows; /* tokens; the first n_rows of them are replies' */
-    int32_t *id, *position, *place, (*interval)[4], (*token)[4];
-    struct sample_row *row;
-    uint32_t *owner; /* sequence of a row */
-    uint32_t *bits;  /* (V / 32) */
-};
 
 /* ---- opening ---- */
 
@@ -121,7 +78,7 @@ AT_CHECKED at_sampler_plan(struct at_sampler **out, struct at_model *model,
     rows = at_round_up(rows + 1, 64);
     decoder.capacity = s->capacity;
     if (rows > INT32_MAX)
-        FAIL(AT_USAGE, "%u replies at once of %u tokens are too many", p->n_sequences,
+        FAIL(AT_DEVICE_MEMORY, "%u replies at once of %u tokens are too many", p->n_sequences,
              p->n_positions);
     TRY(plan_host(s, config->V));
     TRY(at_decoder_plan(&s->decoder, model, stack, n_stack, pool, &decoder));
@@ -165,56 +122,15 @@ struct at_decoder *at_sampler_decoder(struct at_sampler *s)
 
 /* ---- prompts ---- */
 
-struct run {
-    struct at_sampler *s;
-    struct at_stream *stream;
-    const struct at_generation *what;
-    uint32_t n_samples, next_prompt;
-    uint64_t n_left; /* replies */
-    int32_t *ids;    /* (n_sequences, most_new) */
-    float *logps;
-    uint32_t most_new;
-};
-
 static const struct at_prompt_ids *prompt_of(const struct run *r, const struct slot *slot)
 {
     return &r->what->prompts[slot->prompt];
 }
 
-/* Angles of a sequence of n tokens, see the header. */
-static void turn(struct run *r, uint32_t n)
-{
-    struct at_sampler *s = r->s;
-    const struct at_model *m = s->decoder.model;
-    const uint32_t from = at_model_long_from(&m->config, m->n_positions);
-    uint32_t turned = 0;
-
-    if (from > 0 && n > from)
-        turned = at_model_long_each(&m->config) ? n : m->n_positions;
-    if (turned == s->turned)
-        return;
-    if (s->turned > turned)
-        at_model_turn(r->stream, m, 0, s->turned, 0);
-    if (turned > 0)
-        at_model_turn(r->stream, m, 0, turned, turned);
-    s->turned = turned;
-    s->cached.n = 0; /* keys in the cache are turned otherwise */
-}
-
-/* Of the first n ids those that slot 0 has. */
-static uint32_t common_prefix(const struct at_sampler *s, const int32_t *ids, uint32_t n)
-{
-    uint32_t i = 0;
-
-    while (i < n && i < s->cached.n && s->cached.data[i] == ids[i])
-        i++;
-    return i;
-}
-
 /* Tokens of the prompt, but for the last one, that are computed already. */
 static uint32_t known(const struct run *r, const struct at_prompt_ids *prompt)
 {
-    return r->what->goes_on ? common_prefix(r->s, prompt->ids, prompt->n - 1) : 0;
+    return r->what->goes_on ? at_sampler_common_prefix(r->s, prompt->ids, prompt->n - 1) : 0;
 }
 
 static void take_prompts(struct run *r)
@@ -226,7 +142,7 @@ static void take_prompts(struct run *r)
         const struct at_prompt_ids *prompt = &r->what->prompts[r->next_prompt];
         if (slot->used)
             continue;
-        turn(r, prompt->n);
+        at_sampler_turn(r, prompt->n);
         *slot = (struct slot){ .used = true,
                                .prompt = r->next_prompt,
                                .base = i * s->slot_rows,
@@ -274,6 +190,8 @@ static void start_replies(struct run *r)
         struct slot *slot = s->sequences[i].used ? NULL : ready(r);
         if (!slot)
             continue;
+        if (s->params.n_sequences == 1)
+            s->cached.n = slot->n_prefix; /* the reply before is overwritten */
         s->sequences[i] = (struct sequence){
             .used = true,
             .slot = (uint32_t)(slot - s->slots),
@@ -288,23 +206,6 @@ static void start_replies(struct run *r)
 }
 
 /* ---- a pass ---- */
-
-static void add_token(struct at_sampler *s, int32_t id, uint32_t position, uint32_t place,
-                      const uint32_t interval[4])
-{
-    s->id[s->T] = id;
-    s->position[s->T] = (int32_t)position;
-    s->place[s->T] = (int32_t)place;
-    for (int i = 0; i < 4; i++)
-        s->interval[s->T][i] = (int32_t)interval[i];
-    s->T++;
-}
-
-/* Ids that a later run may find in slot 0, in the order of their rows. */
-static AT_CHECKED remember(struct at_sampler *s, int32_t id)
-{
-    return s->params.n_sequences == 1 ? at_ids_push(&s->cached, id) : AT_OK;
-}
 
 /* Token i of the slot's prompt and, behind it, of the reply q. */
 static int32_t token_of(const struct run *r, const struct slot *slot, const struct sequence *q,
@@ -337,8 +238,8 @@ static AT_CHECKED add_replies(struct run *r)
                                                    .position = prompt_of(r, slot)->n + q->n,
                                                    .slot = i,
                                                    .holds = q->n < r->what->min_new_tokens };
-        add_token(s, id, slot->n_prefix + row, q->base + row, interval);
-        TRY(remember(s, id));
+        at_sampler_add(s, id, slot->n_prefix + row, q->base + row, interval);
+        TRY(at_sampler_remember(s, id));
     }
 done:
     return st;
@@ -353,8 +254,8 @@ static AT_CHECKED add_prefix(struct run *r, struct slot *slot)
     for (; slot->n_cached < slot->n_prefix && s->T < s->capacity; slot->n_cached++) {
         const uint32_t at = slot->base + slot->n_cached;
         const int32_t id = token_of(r, slot, &s->sequences[0], slot->n_cached);
-        add_token(s, id, slot->n_cached, at, (const uint32_t[4]){ 0, 0, slot->base, at + 1 });
-        TRY(remember(s, id));
+        at_sampler_add(s, id, slot->n_cached, at, (const uint32_t[4]){ 0, 0, slot->base, at + 1 });
+        TRY(at_sampler_remember(s, id));
     }
 done:
     return st;
@@ -365,8 +266,8 @@ done:
 static void add_company(struct at_sampler *s)
 {
     if (s->params.n_sequences > 1 && s->T == 1)
-        add_token(s, s->id[0], 0, s->scratch_row,
-                  (const uint32_t[4]){ 0, 0, s->scratch_row, s->scratch_row + 1 });
+        at_sampler_add(s, s->id[0], 0, s->scratch_row,
+                       (const uint32_t[4]){ 0, 0, s->scratch_row, s->scratch_row + 1 });
 }
 
 static AT_CHECKED gather(struct run *r)
@@ -426,7 +327,7 @@ static bool stops(const struct at_generation *what, int32_t id)
 /* All but the last of the slot's first n tokens are computed, with the angles of n tokens. */
 static void begin_again(struct run *r, struct slot *slot, uint32_t n)
 {
-    turn(r, n);
+    at_sampler_turn(r, n);
     slot->n_prefix = n - 1;
     slot->n_cached = 0;
     r->s->cached.n = 0;
@@ -475,6 +376,14 @@ static uint32_t room(const struct run *r, const struct at_prompt_ids *prompt)
     return r->what->max_new_tokens < n ? r->what->max_new_tokens : n;
 }
 
+/* Says which prompt the message is about, where there are several. */
+static AT_CHECKED name_prompt(const struct run *r, uint32_t prompt, enum at_status st)
+{
+    if (r->what->n_prompts > 1)
+        at_context("prompt %u", prompt + 1);
+    return st;
+}
+
 static AT_CHECKED take_token(struct run *r, uint32_t i)
 {
     enum at_status st = AT_OK;
@@ -484,9 +393,10 @@ static AT_CHECKED take_token(struct run *r, uint32_t i)
     const int32_t id = s->token[i][0];
     bool ends = false;
 
-    if (s->token[i][2] >= 0)
-        FAIL(AT_NUMERIC, "prompt %u: the logit of token %d is not finite", slot->prompt + 1,
-             s->token[i][2]);
+    if (s->token[i][2] >= 0) {
+        at_fail(AT_NUMERIC, "the logit of token %d is not finite", s->token[i][2]);
+        return name_prompt(r, slot->prompt, AT_NUMERIC);
+    }
     if (stops(r->what, id)) {
         TRY(end_reply(r, q, AT_END_STOP));
         goto done;
@@ -506,37 +416,17 @@ done:
     return st;
 }
 
-/* The hidden states (T, C) of a pass's tokens. */
-static struct at_tensor compute(struct run *r)
-{
-    const struct at_sampler *s = r->s;
-    const struct at_extension tokens = { .T = s->T,
-                                         .ids = s->id,
-                                         .positions = s->position,
-                                         .place = s->place,
-                                         .intervals = s->interval };
-
-    return at_decoder_extend(r->stream, &r->s->decoder, &s->cache, &tokens);
-}
-
-static AT_CHECKED check_signal(void)
-{
-    const enum at_status st = at_signal_status();
-
-    return st == AT_OK ? st : at_fail(st, "stopped by a signal");
-}
-
 static AT_CHECKED pass(struct run *r)
 {
     enum at_status st = AT_OK;
     struct at_sampler *s = r->s;
     struct at_tensor h;
 
-    TRY(check_signal());
+    TRY(at_sampler_check_signal());
     take_prompts(r);
     start_replies(r);
     TRY(gather(r));
-    h = compute(r);
+    h = at_sampler_compute(r);
     if (s->n_rows > 0)
         sample(r, h);
     TRY(at_stream_wait(r->stream));
@@ -550,7 +440,6 @@ done:
 
 static AT_CHECKED check(const struct run *r)
 {
-    enum at_status st = AT_OK;
     const struct at_sampler_params *p = &r->s->params;
 
     AT_REQUIRE(r->n_samples <= p->n_samples && r->what->n_stop <= AT_SAMPLER_STOPS);
@@ -560,12 +449,13 @@ static AT_CHECKED check(const struct run *r)
     for (uint32_t i = 0; i < r->what->n_prompts; i++) {
         const uint32_t n = r->what->prompts[i].n, most = shares(r->s) ? p->n_prompt : UINT32_MAX;
         AT_REQUIRE(n > 0 && n <= most);
-        if (n >= p->n_positions)
-            FAIL(AT_DATA, "prompt %u has %u tokens; with %u positions no reply fits", i + 1, n,
-                 p->n_positions);
+        if (n >= p->n_positions) {
+            at_fail(AT_DATA, "the prompt has %u tokens; with %u positions no reply fits", n,
+                    p->n_positions);
+            return name_prompt(r, i, AT_DATA);
+        }
     }
-done:
-    return st;
+    return AT_OK;
 }
 
 AT_CHECKED at_sampler_run(struct at_sampler *s, struct at_stream *stream,
@@ -603,60 +493,4 @@ AT_CHECKED at_sampler_read_logits(struct at_sampler *s, struct at_stream *stream
     AT_REQUIRE(s->params.n_sequences == 1);
     at_stream_download(stream, logits, s->logits.view, s->logits.dim[1] * sizeof *logits);
     return at_stream_wait(stream);
-}
-
-/* ---- states ---- */
-
-/* Tokens [i, i + T) of one sequence, and `sum` += their states; NULL: these are not wanted. */
-static AT_CHECKED read_states(struct run *r, double *sum, const int32_t *ids, uint32_t i,
-                              uint32_t T)
-{
-    enum at_status st = AT_OK;
-    struct at_sampler *s = r->s;
-    struct at_tensor h;
-    float *rows = NULL;
-
-    s->T = s->n_rows = 0;
-    for (uint32_t t = i; t < i + T; t++) {
-        add_token(s, ids[t], t, t, (const uint32_t[4]){ 0, 0, 0, t + 1 });
-        TRY(remember(s, ids[t]));
-    }
-    h = compute(r);
-    TRY(at_alloc(&rows, (size_t)T * h.ld, sizeof *rows));
-    if (sum)
-        at_stream_download(r->stream, rows, at_tensor_view(h), (uint64_t)T * h.ld * sizeof *rows);
-    TRY(at_stream_wait(r->stream));
-    for (uint32_t t = 0; sum && t < T; t++)
-        for (uint32_t k = 0; k < h.dim[1]; k++)
-            sum[k] += (double)rows[(size_t)t * h.ld + k];
-done:
-    at_free(&rows);
-    return st;
-}
-
-AT_CHECKED at_sampler_state(struct at_sampler *s, struct at_stream *stream, float *out,
-                            const int32_t *ids, uint32_t n, uint32_t begin)
-{
-    enum at_status st = AT_OK;
-    struct run r = { .s = s, .stream = stream };
-    const uint32_t C = s->decoder.model->config.C;
-    double *sum = NULL;
-
-    AT_REQUIRE(s->params.n_sequences == 1 && begin < n);
-    if (n > s->params.n_positions)
-        FAIL(AT_DATA, "the prompt has %u tokens; %u are the most here", n, s->params.n_positions);
-    TRY(check_signal());
-    TRY(at_alloc(&sum, C, sizeof *sum));
-    turn(&r, n);
-    s->cached.n = common_prefix(s, ids, begin);
-    for (uint32_t i = (uint32_t)s->cached.n, T; i < n; i += T) {
-        const uint32_t end = i < begin ? begin : n;
-        T = end - i < s->capacity ? end - i : s->capacity;
-        TRY(read_states(&r, i < begin ? NULL : sum, ids, i, T));
-    }
-    for (uint32_t k = 0; k < C; k++)
-        out[k] = (float)(sum[k] / (n - begin));
-done:
-    at_free(&sum);
-    return st;
 }
