@@ -62,7 +62,7 @@ def compare(folder, name, quantised, values):
 def at_load(folder):
     model = tiny_model.plain_folder(folder / "plain", TOKENIZER)
     plan = json.loads(attune("plan", "--method", "dpo", "--model_name_or_path", model, "--output_dir", folder / "no",
-                             *OPTIONS, "--json"))
+                             *OPTIONS, "--json", "--quiet"))
     for name, more, most, error in [
             ("NF4", ["--load_in_4bit", "true"], 4.5, (0.05, 0.15)),
             ("FP4", ["--load_in_4bit", "true", "--bnb_4bit_quant_type", "fp4", "--use_bnb_nested_quant", "true"],

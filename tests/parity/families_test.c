@@ -30,6 +30,7 @@ static const struct {
 } others[] = {
     { "embed_scaled", "here, as the configuration's embed_scale" },
     { "gguf_permutes_qk", "parity.model, and GGUF of every family in the peers group" },
+    { "gguf_ties", "merged files of gemma2 in the peers group" },
     { "long_restarts", "golden.families, long_replies" },
     { "multipliers", "here, as the configuration's scales" },
     { "norm_offset", "golden.families (make_families.py: norm offset)" },
