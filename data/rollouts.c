@@ -278,6 +278,7 @@ static AT_CHECKED read_group(struct loader *l, const struct at_line *line, const
     }
     TRY(read_rewards(l, line, json));
     l->out->n_read += group;
+    l->out->n_chats += cJSON_IsArray(at_json_find(json, "prompt")) ? group : 0;
 done:
     return st;
 }

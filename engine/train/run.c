@@ -213,7 +213,7 @@ static void warn_texts(const struct at_run *run)
         return;
     if (d->n_chats == 0)
         warn_ignored(c, AT_KEY_system_prompt, "no row is a conversation");
-    if (d->n_chats == d->n_rows && strcmp(c->reward_token, "last_not_pad") != 0)
+    if (d->n_chats == d->n_rows && !c->rollouts && strcmp(c->reward_token, "last_not_pad") != 0)
         warn_ignored(c, AT_KEY_eos_token,
                      "all rows are conversations, whose turns the chat template ends");
 }

@@ -30,6 +30,7 @@ static void rollouts_lines_become_groups_of_rows(void **state)
                 "[[5,6,7],[9]]", "{\"b\":[3,4],\"a\":[1,2]}", ",\"old_logps\":[[-1,-2,-3],[-0.5]]"),
             2, 0));
     assert_int_equal(d.n_rows, 4);
+    assert_int_equal(d.n_chats, 4);
     assert_int_equal(s.n_rewards, 2);
     assert_string_equal(s.names[1], "b");
     assert_ptr_equal(d.rows[0].prefix, d.rows[1].prefix);
