@@ -70,21 +70,27 @@ struct printed {
     size_t n; /* ids */
     double logp;
     enum at_generation_end end;
+    cJSON *ids, *logps; /* with --rollouts: of all ids, with the one that ended it */
 };
 struct printing {
     struct cli_session *session;
-    bool json;
+    bool json, rollouts;
     uint32_t num_generations;
     struct printed *replies; /* (prompts, num_generations) */
     size_t n, n_printed;
 };
+
+static bool shows(const struct printing *p)
+{
+    return !p->json && !p->rollouts;
+}
 
 /* Before the first text of reply i, once. */
 static void print_head(struct printing *p, size_t i)
 {
     const size_t prompt = i / p->num_generations;
 
-    if (p->json || p->n == 1 || p->replies[i].has_head)
+    if (!shows(p) || p->n == 1 || p->replies[i].has_head)
         return;
     p->replies[i].has_head = true;
     printf("%s--- %zu", i ? "\n" : "", prompt + 1);
@@ -93,16 +99,54 @@ static void print_head(struct printing *p, size_t i)
     printf(" ---\n");
 }
 
+static AT_CHECKED keep_ids(struct printed *r, const struct at_reply *reply)
+{
+    r->ids = cJSON_CreateIntArray(reply->ids, (int)reply->n);
+    r->logps = cJSON_CreateFloatArray(reply->logps, (int)reply->n);
+    if (reply->stop >= 0) {
+        cJSON_AddItemToArray(r->ids, cJSON_CreateNumber(reply->stop));
+        cJSON_AddItemToArray(r->logps, cJSON_CreateNumber((double)reply->stop_logp));
+    }
+    return r->ids && r->logps ? AT_OK : at_fail(AT_MEMORY, "a reply cannot be kept");
+}
+
+/* The line of a prompt, behind its last reply: as data/rollouts.h reads it, without rewards. */
+static AT_CHECKED print_group(const struct printing *p, size_t prompt)
+{
+    enum at_status st = AT_OK;
+    cJSON *line = cJSON_CreateObject();
+    cJSON *texts = NULL, *ids = NULL, *logps = NULL;
+
+    cJSON_AddItemToObject(line, "prompt", cli_prompts_json(&p->session->voice.prompts, prompt));
+    texts = cJSON_AddArrayToObject(line, "texts");
+    ids = cJSON_AddArrayToObject(line, "completions");
+    logps = cJSON_AddArrayToObject(line, "old_logps");
+    for (uint32_t k = 0; k < p->num_generations; k++) {
+        struct printed *r = &p->replies[prompt * p->num_generations + k];
+        cJSON_AddItemToArray(texts, cJSON_CreateString(r->text.text.data));
+        cJSON_AddItemToArray(ids, r->ids);
+        cJSON_AddItemToArray(logps, r->logps);
+        r->ids = r->logps = NULL;
+        at_buf_release(&r->text.text);
+    }
+    TRY(cli_print_line(line));
+done:
+    cJSON_Delete(line);
+    return st;
+}
+
 static AT_CHECKED print_reply(const struct printing *p, size_t i)
 {
     enum at_status st = AT_OK;
-    const struct printed *r = &p->replies[i];
+    struct printed *r = &p->replies[i];
     const size_t prompt = i / p->num_generations;
     cJSON *line = NULL;
 
+    if (p->rollouts)
+        return (i + 1) % p->num_generations == 0 ? print_group(p, prompt) : st;
     if (!p->json) {
         putchar('\n');
-        return st;
+        goto done;
     }
     line = cJSON_CreateObject();
     cJSON_AddNumberToObject(line, "prompt", (double)prompt);
@@ -116,6 +160,7 @@ static AT_CHECKED print_reply(const struct printing *p, size_t i)
     TRY(cli_print_line(line));
 done:
     cJSON_Delete(line);
+    at_buf_release(&r->text.text);
     return st;
 }
 
@@ -139,7 +184,7 @@ static enum at_status take_token(void *context, uint32_t prompt, uint32_t sample
     r->n++;
     if (is_first(p, r)) {
         print_head(p, p->n_printed);
-        r->text.shows = !p->json;
+        r->text.shows = shows(p);
     }
     return cli_reply_token(&r->text, id, ends);
 }
@@ -153,16 +198,17 @@ static enum at_status end_reply(void *context, const struct at_reply *reply)
 
     for (size_t i = 0; i < reply->n; i++)
         r->logp += (double)reply->logps[i];
+    if (p->rollouts)
+        TRY(keep_ids(r, reply));
     r->end = reply->end;
     r->ended = true;
     p->session->n_tokens += reply->n;
     while (p->n_printed < p->n && p->replies[p->n_printed].ended) {
         r = &p->replies[p->n_printed];
         print_head(p, p->n_printed);
-        r->text.shows = !p->json;
+        r->text.shows = shows(p);
         cli_reply_end(&r->text);
         TRY(print_reply(p, p->n_printed));
-        at_buf_release(&r->text.text);
         p->n_printed++;
     }
 done:
@@ -191,8 +237,11 @@ static AT_CHECKED print_replies(struct cli_session *s, struct printing *p)
     }
     TRY(at_generate(s->generator, &what));
 done:
-    for (size_t i = 0; p->replies && i < p->n; i++)
+    for (size_t i = 0; p->replies && i < p->n; i++) {
         at_buf_release(&p->replies[i].text.text);
+        cJSON_Delete(p->replies[i].ids);
+        cJSON_Delete(p->replies[i].logps);
+    }
     at_free(&prompts);
     return st;
 }
@@ -201,7 +250,7 @@ done:
 
 struct asked {
     const char *vary; /* the seeds */
-    bool pairs;
+    bool pairs, rollouts;
     struct cli_prompts seeds;
     uint32_t n; /* prompts to make */
 };
@@ -214,6 +263,7 @@ static AT_CHECKED read_asked(struct asked *out, const struct cli_args *a)
 
     *out = (struct asked){ .vary = cli_flag_text(a, "vary"),
                            .pairs = cli_flag_on(a, "pairs"),
+                           .rollouts = cli_flag_on(a, "rollouts"),
                            .n = 20 };
     if (out->vary && out->pairs)
         FAIL(AT_USAGE, "--vary and --pairs are two steps: first prompts, then pairs of replies to "
@@ -222,6 +272,9 @@ static AT_CHECKED read_asked(struct asked *out, const struct cli_args *a)
         if (cli_flag_text(a, of_pairs[i]))
             FAIL(AT_USAGE, "--%s says how the second reply of a pair is made: add --pairs",
                  of_pairs[i]);
+    if (out->rollouts && (cli_flag_on(a, "json") || cli_flag_text(a, "stop")))
+        FAIL(AT_USAGE, "--rollouts writes lines of its own, whose replies end by tokens: leave "
+                       "--json and --stop out");
     if (cli_flag_text(a, "n") && !out->vary)
         FAIL(AT_USAGE, "--n says how many prompts --vary makes");
     if (out->vary && (cli_flag_text(a, "prompt") || cli_flag_text(a, "prompts")))
@@ -270,6 +323,23 @@ done:
     return st;
 }
 
+/* Samples of the policy itself, if nothing else is said. */
+static AT_CHECKED read_rollouts(struct cli_session *s)
+{
+    enum at_status st = AT_OK;
+    struct cli_reply_params *p = &s->voice.params;
+
+    if (!cli_flag_text(s->args, "temperature"))
+        TRY(cli_reply_params_set(p, "temperature", "1"));
+    if (p->number[CLI_TEMPERATURE] != 1 || p->number[CLI_TOP_P] != 1 || p->number[CLI_TOP_K] > 0 ||
+        p->number[CLI_MIN_P] > 0 || p->number[CLI_REPETITION_PENALTY] != 1 ||
+        p->number[CLI_MIN_NEW_TOKENS] > 0)
+        at_warn("other_policy", "old_logps are the model's own, at temperature 1 and with no other "
+                                "rule: not those of the policy that these flags sample from");
+done:
+    return st;
+}
+
 static AT_CHECKED read_all(struct cli_session *s, struct asked *asked)
 {
     enum at_status st = AT_OK;
@@ -286,6 +356,8 @@ static AT_CHECKED read_all(struct cli_session *s, struct asked *asked)
         TRY(read_prompts(&s->voice.prompts, s->args));
         if (asked->pairs)
             TRY(read_other(s));
+        if (asked->rollouts)
+            TRY(read_rollouts(s));
     }
 done:
     return st;
@@ -353,15 +425,20 @@ static uint32_t longest_of(const struct cli_prompts *prompts)
 static AT_CHECKED read_numbers(struct printing *out, uint32_t *parallel,
                                const struct cli_session *s, const struct asked *asked)
 {
-    static const char *const flags[] = { "num_generations", "parallel" };
+    static const char *const flags[] = { "json", "num_generations", "parallel", "rollouts" };
     enum at_status st = AT_OK;
     const bool one_by_one = asked->pairs || asked->vary;
 
     for (size_t i = 0; i < AT_COUNT(flags); i++)
         if (one_by_one && cli_flag_text(s->args, flags[i]))
             FAIL(AT_USAGE, "--%s is of plain replies: leave --pairs and --vary out", flags[i]);
-    *out = (struct printing){ .json = cli_flag_on(s->args, "json"), .num_generations = 1 };
+    *out = (struct printing){ .json = cli_flag_on(s->args, "json"),
+                              .rollouts = asked->rollouts,
+                              .num_generations = 1 };
     TRY(cli_flag_u32(&out->num_generations, s->args, "num_generations", 1, 1 << 16));
+    if (asked->rollouts && out->num_generations < 2)
+        FAIL(AT_USAGE, "--rollouts are groups of samples: say how many a prompt with "
+                       "--num_generations, 2 or more");
     out->n = s->voice.prompts.n * out->num_generations;
     *parallel = out->n < PARALLEL ? (uint32_t)out->n : PARALLEL;
     TRY(cli_flag_u32(parallel, s->args, "parallel", 1, 4096));
@@ -420,6 +497,10 @@ static void say_next(const struct cli_session *s, const struct asked *asked)
 
     if (asked->pairs)
         cli_note("next     attune label candidates.jsonl, where that is the file of these pairs");
+    else if (asked->rollouts)
+        cli_note("next     add \"rewards\" to every line, a number for each completion, then "
+                 "attune grpo --rollouts FILE.jsonl --model_name_or_path %s",
+                 model);
     else if (asked->vary)
         cli_note("next     attune generate %s --prompts prompts.jsonl --pairs > candidates.jsonl, "
                  "where prompts.jsonl has these",

@@ -342,17 +342,22 @@ static bool becomes_long(const struct run *r, const struct slot *slot, const str
     return m->config.family->long_restarts && from > 0 && prompt_of(r, slot)->n + q->n == from + 1;
 }
 
-static AT_CHECKED end_reply(struct run *r, struct sequence *q, enum at_generation_end end)
+/* token: id and log-prob of what stopped it, or NULL. */
+static AT_CHECKED end_reply(struct run *r, struct sequence *q, enum at_generation_end end,
+                            const int32_t *token)
 {
     enum at_status st = AT_OK;
     struct slot *slot = &r->s->slots[q->slot];
-    const struct at_reply reply = { .prompt = slot->prompt,
-                                    .sample = q->sample,
-                                    .ids = q->ids,
-                                    .logps = q->logps,
-                                    .n = q->n,
-                                    .end = end };
+    struct at_reply reply = { .prompt = slot->prompt,
+                              .sample = q->sample,
+                              .ids = q->ids,
+                              .logps = q->logps,
+                              .n = q->n,
+                              .end = end,
+                              .stop = token ? token[0] : -1 };
 
+    if (token)
+        memcpy(&reply.stop_logp, &token[1], sizeof reply.stop_logp);
     q->used = false;
     if (++slot->n_ended == r->n_samples)
         slot->used = false;
@@ -398,7 +403,7 @@ static AT_CHECKED take_token(struct run *r, uint32_t i)
         return name_prompt(r, slot->prompt, AT_NUMERIC);
     }
     if (stops(r->what, id)) {
-        TRY(end_reply(r, q, AT_END_STOP));
+        TRY(end_reply(r, q, AT_END_STOP, s->token[i]));
         goto done;
     }
     q->ids[q->n] = id;
@@ -406,7 +411,7 @@ static AT_CHECKED take_token(struct run *r, uint32_t i)
     if (r->what->token)
         TRY(r->what->token(r->what->context, slot->prompt, q->sample, id, &ends));
     if (ends || q->n == room(r, prompt_of(r, slot))) {
-        TRY(end_reply(r, q, ends ? AT_END_STOP : AT_END_LENGTH));
+        TRY(end_reply(r, q, ends ? AT_END_STOP : AT_END_LENGTH, NULL));
     } else if (becomes_long(r, slot, q)) {
         begin_again(r, slot, prompt_of(r, slot)->n + q->n);
         q->base = slot->base + slot->n_prefix;

@@ -44,6 +44,8 @@ struct at_reply { /* borrowed for the call */
     const float *logps; /* nats under the softmax of the plain logits (temperature 1, no rule) */
     size_t n;
     enum at_generation_end end;
+    int32_t stop; /* the id that stopped it; -1: at_generation.token did, or it is AT_END_LENGTH */
+    float stop_logp;
 };
 struct at_prompt_ids {
     const int32_t *ids; /* n > 0 */

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Training on recorded samples: rollouts_test.py SOURCE_DIR BUILD_DIR
 
-The first ratio of a rollout is exactly 1 and the first KL term exactly 0; a run that goes on in the middle of a
+The first ratio of a rollout is exactly 1 and the first KL term exactly 0; `attune generate --rollouts` writes what fits; a run that goes on in the middle of a
 rollout has the bytes of the undisturbed one; samples without a gradient cost no backward pass; what does not fit is refused by
 name, with what to use instead.
 """
@@ -58,6 +58,28 @@ def resumes(folder, name, method, **keys):
         check(f"{name}: {file} is that of the undisturbed run", (out / file).read_bytes() == whole[file])
 
 
+def generated(folder):
+    """What `attune generate --rollouts` writes, with rewards, is what grpo reads: the log-probs of the samples, with those
+    of end tokens, are those of the training forward, so that nothing leaves the narrowest bounds."""
+    run = subprocess.run([ATTUNE, "generate", BASE["model_name_or_path"], "--rollouts", "--prompt", "hi", "--prompt",
+                          "where is it", "--system_prompt", "be kind", "--num_generations", "4", "--max_new_tokens", "32",
+                          "--seed", "4"], capture_output=True, text=True)
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    lengths = [[len(ids) for row in rows for ids in row[key]] for key in ("completions", "old_logps")]
+    check("generate --rollouts: a line a prompt, which has the system message, and a log-prob an id",
+          len(rows) == 2 and [m["role"] for m in rows[0]["prompt"]] == ["system", "user"] and lengths[0] == lengths[1]
+          and len(lengths[0]) == 8 and all(len(row["texts"]) == 4 for row in rows), run.stderr or rows)
+    n_ended = sum(ids[-1] == 2 for row in rows for ids in row["completions"])
+    file = folder / "generated.jsonl"
+    file.write_text("".join(json.dumps({**row, "rewards": [0, 1, 0.5, 2]}) + "\n" for row in rows))
+    run, out = train(folder, "generated", "grpo", rollouts=str(file), epsilon=1e-4, max_steps=1, system_prompt="be kind")
+    lines = metrics(out) if run.returncode == 0 else []
+    check("generate --rollouts: trains, with ratios of 1", lines and lines[0]["clip_ratio/region_mean"] == 0
+          and "no effect" not in run.stderr, run.stderr or lines)
+    check("generate --rollouts: what ended by itself has its end token", n_ended > 0 and lines
+          and lines[0]["completions/clipped_ratio"] == 1 - n_ended / 8, (n_ended, lines))
+
+
 def refused(folder, what, method, says, **keys):
     run, _ = train(folder, "refused", method, **keys)
     check(f"refused: {what}", run.returncode in (2, 65) and says in run.stderr, run.stderr)
@@ -68,6 +90,7 @@ def main():
         folder = pathlib.Path(folder)
         resumes(folder, "grpo", "grpo", beta=0.1)
         resumes(folder, "rloo", "rloo")
+        generated(folder)
         # Ratios by the training forward: 1, so nothing is clipped however narrow the bounds, and the KL is 0.
         for method, kl in (("grpo", 0), ("rloo", 0)):
             run, out = train(folder, f"first_{method}", method, beta=0.1, epsilon=0, num_iterations=2, max_steps=2)
@@ -98,7 +121,7 @@ def main():
         refused(folder, "one sample", "rloo", "2 or more", num_generations=1)
         refused(folder, "no rollouts", "rloo", "rollouts is missing", rollouts=None)
         refused(folder, "train_dataset", "rloo", "name the file as rollouts", train_dataset=["x.jsonl"])
-        refused(folder, "temperature", "grpo", "attune generate --num_generations", temperature=0.9)
+        refused(folder, "temperature", "grpo", "attune generate --rollouts", temperature=0.9)
         refused(folder, "held-out rows", "grpo", "attune eval", eval_split=0.1)
         refused(folder, "max_completion_length without dr_grpo", "grpo", "dr_grpo", max_completion_length=9)
         refused(folder, "delta with cispo", "grpo", "epsilon_high alone", loss_type="cispo", delta=2)
