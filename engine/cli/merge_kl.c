@@ -167,13 +167,26 @@ static AT_CHECKED measure(struct measurement *m, struct cli_base *b, struct at_b
              m->params->merged, config.V, m->V);
     TRY(open_generator(m, merged, &config, NULL));
     TRY(compare(m));
-    cli_note("drift    %.4f nats a token from what was trained, over %u tokens of replies to %zu "
-             "held-out prompts",
-             m->n > 0 ? m->sum / m->n : 0, m->n, m->n_prompts);
+    if (m->n == 0)
+        cli_note(
+            "drift    not measured: the replies to %zu held-out prompts end before their first "
+            "token",
+            m->n_prompts);
+    else
+        cli_note("drift    %.4f nats a token from what was trained, over %u tokens of replies to "
+                 "%zu held-out prompts",
+                 m->sum / m->n, m->n, m->n_prompts);
 done:
     at_generator_close(&m->generator);
     at_weights_close(&merged);
     return st;
+}
+
+/* What keeps a drift from being measured, and is nothing against the model that was written. */
+static bool only_unmeasured(enum at_status st)
+{
+    return st == AT_DATA || st == AT_NOT_FOUND || st == AT_IO || st == AT_MEMORY ||
+           st == AT_DEVICE_MEMORY;
 }
 
 AT_CHECKED merge_kl_measure(struct cli_base *b, const struct merge_kl_params *params)
@@ -194,6 +207,10 @@ AT_CHECKED merge_kl_measure(struct cli_base *b, const struct merge_kl_params *pa
     else
         TRY(measure(&m, b, &trained, rows));
 done:
+    if (only_unmeasured(st)) {
+        cli_note("drift    not measured: %s", at_message());
+        st = AT_OK;
+    }
     for (size_t i = 0; i < PROMPTS; i++)
         at_ids_release(&m.replies[i]);
     cli_prompts_release(&m.prompts);

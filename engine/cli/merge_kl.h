@@ -13,7 +13,8 @@ struct merge_kl_params {
 };
 /* The mean of the exact KL(trained base with adapters || merged model) over the tokens of replies
  * that the first writes to prompts of the last adapter's held-out rows (nats a token), as a note;
- * or a note that says why it is not measured: base or rows are not here. */
+ * or a note that says why it is not measured: base or rows are not here or cannot be read, there is
+ * no memory for the second model, or every reply ends at once. */
 AT_CHECKED merge_kl_measure(struct cli_base *base, const struct merge_kl_params *params);
 
 #endif

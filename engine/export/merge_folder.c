@@ -10,6 +10,8 @@ static const char *const text_files[] = {
     "tokenizer.model",   "tokenizer_config.json",   "vocab.json",
 };
 
+static const char templates[] = "additional_chat_templates"; /* a folder of them */
+
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -28,7 +30,10 @@ static const char *file_of(const struct at_merge *m, size_t i)
 {
     const struct at_source *s = at_weights_find(m->params->base, m->tensors[i].name);
 
-    return base_name(s ? s->file : m->tensors[i - 1].source->file);
+    if (!s)
+        s = at_weights_find(m->params->base, m->tensors[i - 1].name);
+    AT_REQUIRE(s);
+    return base_name(s->file);
 }
 
 static AT_CHECKED write_shard(struct at_merge *m, const char *dir, const char *file)
@@ -134,23 +139,41 @@ done:
     return st;
 }
 
-static AT_CHECKED copy_texts(struct at_merge *m, const char *dir)
+/* A file of folder `from`, where it has it. */
+static AT_CHECKED copy_file(struct at_merge *m, const char *from, const char *to, const char *name)
 {
     enum at_status st = AT_OK;
     struct at_map map = { .n = 0 };
-    char *from = NULL, *to = NULL;
+    char *source = NULL, *target = NULL;
 
-    for (size_t i = 0; i < AT_COUNT(text_files); i++) {
-        TRY(at_path_join(&m->arena, &from, m->params->path, text_files[i]));
-        TRY(at_path_join(&m->arena, &to, dir, text_files[i]));
-        if (!at_path_exists(from))
-            continue;
-        TRY(at_map_open(&map, from));
-        TRY(at_file_write_atomic(to, map.data, map.n));
-        at_map_close(&map);
-    }
+    TRY(at_path_join(&m->arena, &source, from, name));
+    TRY(at_path_join(&m->arena, &target, to, name));
+    if (!at_path_exists(source) || at_path_is_dir(source))
+        goto done;
+    TRY(at_map_open(&map, source));
+    TRY(at_file_write_atomic(target, map.data, map.n));
 done:
     at_map_close(&map);
+    return st;
+}
+
+static AT_CHECKED copy_texts(struct at_merge *m, const char *dir)
+{
+    enum at_status st = AT_OK;
+    char *from = NULL, *to = NULL, **names = NULL;
+    size_t n = 0;
+
+    for (size_t i = 0; i < AT_COUNT(text_files); i++)
+        TRY(copy_file(m, m->params->path, dir, text_files[i]));
+    TRY(at_path_join(&m->arena, &from, m->params->path, templates));
+    TRY(at_path_join(&m->arena, &to, dir, templates));
+    if (!at_path_is_dir(from))
+        goto done;
+    TRY(at_dir_create(to));
+    TRY(at_dir_list(&m->arena, &names, &n, from));
+    for (size_t i = 0; i < n; i++)
+        TRY(copy_file(m, from, to, names[i]));
+done:
     return st;
 }
 

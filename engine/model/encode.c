@@ -263,8 +263,8 @@ AT_CHECKED at_format_encode(uint8_t *out, const struct at_format *format, const 
     TRY(at_check_finite(name, values, n));
     for (uint64_t b = 0; b < n / format->block_cols; b++)
         if (!encoders[i].block(out + b * format->block_bytes, values + b * format->block_cols))
-            FAIL(AT_NUMERIC, "tensor %s holds values that are too large for %s; nothing is written",
-                 name, format->name);
+            FAIL(AT_NUMERIC, "tensor %s holds values that are too large for %s", name,
+                 format->name);
 done:
     return st;
 }

@@ -44,8 +44,14 @@ def merge(base, output, *more, code=0):
 
 
 def check_folder():
+    more = FOLDER / "model" / "additional_chat_templates"
+    more.mkdir()
+    (more / "tool_use.jinja").write_text("{{ messages[0].content }}")
     said = run("merge", "out", "--output", "merged").stderr
     assert "next       attune generate merged" in said, said
+    assert (FOLDER / "merged" / more.name / "tool_use.jinja").read_text() == (more / "tool_use.jinja").read_text()
+    shutil.rmtree(more)
+    shutil.rmtree(FOLDER / "merged" / more.name)
     bare, tuned, merged = logps("model"), logps("model", "out"), logps("merged")
     assert difference(bare, tuned) > 0.01, "the adapter hardly moves a log-prob"
     assert difference(merged, tuned) < 1e-5, f"merged folder: {difference(merged, tuned):.1e}"
@@ -106,6 +112,10 @@ def check_drift():
         drifts.append(float(found[1]))
     assert drifts[0] == drifts[1] == 0 and drifts[2] < 0.01, drifts
     base, _ = tiny_model.gguf_pair(FOLDER, "F32", width=64, seed=5)
+    (FOLDER / "out" / "split_eval.jsonl").write_text('{"prompt": 3}\n')  # the model is there, its drift is not
+    said = merge("same", "unmeasured", "--force").stderr
+    assert "drift    not measured: out/split_eval.jsonl: line 1" in said and "next       attune generate" in said, said
+    (FOLDER / "out" / "split_eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
     assert float(re.search(r"drift    (\S+) nats", merge(base, "other.gguf", "--force").stderr)[1]) > 0.1, "another model"
 
 
