@@ -187,8 +187,6 @@ static AT_CHECKED write_prompts(struct coverage *c, const char *path)
         cJSON_Delete(row);
     }
     TRY(at_buf_status(&text));
-    if (at_path_exists(path))
-        FAIL(AT_CANNOT_WRITE, "%s exists, and nothing is overwritten; name another file", path);
     TRY(at_file_write_atomic(path, text.data, text.n));
 done:
     at_buf_release(&text);
@@ -266,6 +264,8 @@ enum at_status cli_data_coverage(struct cli_args *args)
 
     TRY(cli_gpu_check(args));
     TRY(cli_flag_u32(&n, args, "n", 1, UINT32_MAX));
+    if (output && at_path_exists(output))
+        FAIL(AT_CANNOT_WRITE, "%s exists, and nothing is overwritten; name another file", output);
     TRY(open_all(&c));
     TRY(compute(&c, &c.train));
     TRY(compute(&c, &c.log));

@@ -58,6 +58,7 @@ with tempfile.TemporaryDirectory() as folder:
     text = run(*flags[:-1], "--n", 2, "--output", out)
     assert f"{log}:{listed[0]['line']}: " in text.stdout.splitlines()[0] and "--pairs" in text.stderr.splitlines()[-1]
     assert [json.loads(line) for line in out.open()] == [{"prompt": user(row["prompt"])} for row in listed[:2]]
-    assert "exists" in run(*flags, "--output", out, code=73).stderr
+    refused = run(*flags, "--output", out, code=73)  # before anything is computed
+    assert "exists" in refused.stderr and "device" not in refused.stderr and not refused.stdout, refused
     assert "fewer than two" in run(write(work / "one.jsonl", [{"prompt": "tea"}] * 3), *flags[1:], code=65).stderr
     assert "--against" in run(train, "--model_name_or_path", MODEL, code=2).stderr
