@@ -85,15 +85,22 @@ done:
     return st;
 }
 
+/* Of "content_filter", "error" and the like it is not told whether a reply had ended. */
 static AT_CHECKED read_end(enum at_told *out, const cJSON *row)
 {
+    static const char *const by_itself[] = { "eos", "stop", "tool_calls" };
     const cJSON *item = find(row, "finish_reason");
 
     *out = AT_UNTOLD;
     if (item && !cJSON_IsString(item))
         return at_fail(AT_DATA, "\"finish_reason\" must be a text, such as \"stop\"");
-    if (item)
-        *out = strcmp(item->valuestring, "length") == 0 ? AT_TOLD_NO : AT_TOLD_YES;
+    if (!item)
+        return AT_OK;
+    if (strcmp(item->valuestring, "length") == 0)
+        *out = AT_TOLD_NO;
+    for (size_t i = 0; i < AT_COUNT(by_itself); i++)
+        if (strcmp(item->valuestring, by_itself[i]) == 0)
+            *out = AT_TOLD_YES;
     return AT_OK;
 }
 

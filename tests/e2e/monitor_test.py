@@ -62,12 +62,14 @@ def near(found, want, what):
 
 def figures(work):
     rows = list(log(1))
+    rows[0]["finish_reason"], rows[1]["finish_reason"] = "content_filter", "tool_calls"
+    ends = [row["finish_reason"] for row in rows if row["finish_reason"] != "content_filter"]  # which says nothing
     found, _ = monitor(write(work / "june.jsonl", rows))
     replies = [row["messages"][-1]["content"] for row in rows]
     thumbs = [row["thumb"] for row in rows if row["thumb"]]
     shares = {"completed": [row["completed"] for row in rows], "flagged": [row["flagged"] for row in rows],
               "escalated": [row["escalated"] for row in rows], "edited": [row["edit"] is not None for row in rows],
-              "ended": [row["finish_reason"] == "stop" for row in rows], "thumbs_up": [t == "up" for t in thumbs],
+              "ended": [end != "length" for end in ends], "thumbs_up": [t == "up" for t in thumbs],
               "refusals": ["can't help" in reply for reply in replies]}
     means = {"words": [len(reply.split()) for reply in replies], "latency_s": [row["latency_s"] for row in rows],
              "prompt_tokens": [row["usage"]["prompt_tokens"] for row in rows],
