@@ -294,6 +294,14 @@ AT_CHECKED cli_gpu_check(const struct cli_args *args)
     return AT_OK;
 }
 
+AT_CHECKED cli_check_scale(const struct cli_args *args, size_t n)
+{
+    if (n == 0 && cli_flag_text(args, "adapter_scale"))
+        return at_fail(AT_USAGE,
+                       "--adapter_scale: there is no adapter; name one with --adapter DIR");
+    return AT_OK;
+}
+
 struct at_gpu_params cli_gpu_params(const struct cli_args *args)
 {
     const char *kernels = cli_flag_text(args, "kernels");

@@ -8,6 +8,12 @@
 
 enum { DRAWS = 4, SHOWN_SEEDS = 3 };
 
+/* Without sampling, each would be the same. */
+static size_t draws_of(const struct cli_voice *voice)
+{
+    return voice->params.number[CLI_TEMPERATURE] > 0 ? DRAWS : 1;
+}
+
 /* Prints and frees it. */
 static AT_CHECKED print_row(cJSON *row)
 {
@@ -50,7 +56,7 @@ static AT_CHECKED pair(struct cli_session *s, struct pairing *work, size_t i)
 {
     enum at_status st = AT_OK;
     const size_t n = s->voice.prompts.n;
-    const size_t draws = s->other.params.number[CLI_TEMPERATURE] > 0 ? DRAWS : 1;
+    const size_t draws = draws_of(&s->other);
     cJSON *row = NULL, *list = NULL;
     bool cut = false;
 
@@ -185,7 +191,7 @@ done:
 AT_CHECKED cli_vary_print(struct cli_session *s, const struct cli_prompts *seeds)
 {
     enum at_status st = AT_OK;
-    const size_t n = s->voice.prompts.n;
+    const size_t n = s->voice.prompts.n, draws = draws_of(&s->voice);
     char **made = NULL;
     cJSON *row = NULL, *list = NULL, *m = NULL;
     size_t n_made = 0;
@@ -194,7 +200,7 @@ AT_CHECKED cli_vary_print(struct cli_session *s, const struct cli_prompts *seeds
     for (size_t i = 0; i < n; i++) {
         char *text = NULL;
         bool found = false;
-        for (size_t k = 0; k < DRAWS && !found; k++) {
+        for (size_t k = 0; k < draws && !found; k++) {
             TRY(cli_session_reply(s, &s->voice, i, i + k * n));
             TRY(at_arena_strdup(&s->arena, &text, s->reply.text.data));
             first_line(text);
@@ -213,8 +219,8 @@ AT_CHECKED cli_vary_print(struct cli_session *s, const struct cli_prompts *seeds
         TRY(print_row(row));
     }
     cli_note("prompts  %zu of %zu; the others were cut off, empty or too like a seed or an earlier "
-             "one in %d draws",
-             n_made, n, DRAWS);
+             "one in %zu draw%s",
+             n_made, n, draws, draws > 1 ? "s" : "");
     if (n_made == 0)
         FAIL(AT_DATA, "no prompt was made; raise --temperature or --max_new_tokens, or take a "
                       "model that follows instructions");

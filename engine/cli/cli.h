@@ -103,6 +103,8 @@ bool cli_is_data(const char *path);
 /* --device and --kernels of commands without configuration. */
 struct at_gpu_params cli_gpu_params(const struct cli_args *args);
 AT_CHECKED cli_gpu_check(const struct cli_args *args); /* --kernels is auto or baseline */
+/* --adapter_scale is not given where n adapters of --adapter are none. */
+AT_CHECKED cli_check_scale(const struct cli_args *args, size_t n);
 
 /* ---- output ---- */
 

@@ -466,6 +466,7 @@ static AT_CHECKED open_model(struct chat *c)
             c->on[c->n_adapters] = true;
             c->adapters[c->n_adapters++] = a->own[i].value;
         }
+    TRY(cli_check_scale(a, c->n_adapters));
     TRY(cli_flag_f64(&p.adapter_scale, a, "adapter_scale", -100, 100));
     c->scale = p.adapter_scale;
     p.adapter_dirs = c->adapters;

@@ -55,8 +55,7 @@ static AT_CHECKED list_states(struct judging *j)
     if (j->n == j->first_adapter && !prompt)
         FAIL(AT_USAGE, "nothing to judge: name an adapter with --adapter DIR, or a system prompt "
                        "with --baseline_prompt TEXT");
-    if (j->n == j->first_adapter && cli_flag_text(a, "adapter_scale"))
-        FAIL(AT_USAGE, "--adapter_scale: there is no adapter; name one with --adapter DIR");
+    TRY(cli_check_scale(a, j->n - j->first_adapter));
     TRY(at_arena_alloc(&j->arena, &j->comparisons, j->n, sizeof *j->comparisons));
 done:
     return st;

@@ -464,6 +464,7 @@ static AT_CHECKED open_generator(struct cli_session *s, bool pairs, uint32_t num
 
     TRY(cli_flag_f64(&p.adapter_scale, a, "adapter_scale", -100, 100));
     TRY(list_adapters(s, &dirs, pairs));
+    TRY(cli_check_scale(a, s->n_adapters));
     s->adapter_scale = p.adapter_scale;
     p.adapter_dirs = dirs;
     p.n_adapters = s->n_adapters;
@@ -483,7 +484,10 @@ static AT_CHECKED open_generator(struct cli_session *s, bool pairs, uint32_t num
     cli_note("device   %s, driver %s", at_generator_get_info(s->generator)->name,
              at_generator_get_info(s->generator)->driver);
     if (at_generator_get_sequences(s->generator) < parallel)
-        cli_note("parallel %u replies: there is no memory for %u at once",
+        cli_note(at_model_long_from(&s->bundle.config, p.sampler.n_positions) > 0
+                     ? "parallel %u reply: this long, each has rotary angles of its own, not %u at "
+                       "once"
+                     : "parallel %u replies: there is no memory for %u at once",
                  at_generator_get_sequences(s->generator), parallel);
 done:
     return st;

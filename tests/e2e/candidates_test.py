@@ -90,7 +90,7 @@ def proposals(prompts):
     one = prompts.with_name("one.jsonl")
     one.write_text(prompts.read_text().splitlines()[0] + "\n")
     same, said = generate("--vary", one, "--n", 3, "--temperature", 0, "--stop", " ")  # one question, three times
-    assert len(same) == 1 and "1 of 3" in said, said
+    assert len(same) == 1 and "1 of 3" in said and "in 1 draw" in said, said
     assert generate(*hot, "--seed", 1)[0] != generate(*hot)[0]
 
 
@@ -101,6 +101,9 @@ def refusals(prompts):
             (["--prompts", prompts, "--n", 3], 2, "--vary"),
             (["--prompts", prompts, "--vary", prompts], 2, "takes none"),
             (["--pairs", "--vary", prompts], 2, "two steps"),
+            (["--pairs", "--prompts", prompts, "--json"], 2, "--json is of plain replies"),
+            (["--prompts", prompts, "--adapter_scale", 2], 2, "there is no adapter"),
+            (["--prompts", prompts, "--rollouts"], 2, "--num_generations"),
             (["--pairs", "--prompts", prompts, "--other_temperature", "hot"], 2, "--other_temperature"),
             (["--pairs"], 2, "a prompt is missing")):
         said = generate(*arguments, code=code)[1]

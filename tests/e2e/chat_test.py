@@ -148,6 +148,7 @@ def refusals(work):
     run("chat", code=2)
     run("chat", work / "missing", code=66)
     assert "an empty text" in chat([], "--stop", "", code=2).stderr
+    assert "there is no adapter" in chat([], "--adapter_scale", "2", code=2).stderr
     assert "--min_p" in run("generate", MODEL, "--prompt", "x", "--min_p", "2", code=2).stderr
 
 
