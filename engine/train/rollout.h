@@ -11,8 +11,10 @@
  * (losses/policy.comp).
  *
  * The policy that drew the samples: as recorded (old_logps), else the policy at the rollout's first
- * step, by the training forward itself, so that its ratio is exactly 1 there. Log-probs, advantages
- * and sums of metrics are part of a checkpoint: a run goes on in the middle of a rollout. */
+ * step, by the training forward itself, so that its ratio is exactly 1 there (not where it comes
+ * from forward passes, see above, and dropout is over an adapter that is not fresh). Log-probs,
+ * advantages and sums of metrics are part of a checkpoint: a run goes on in the middle of a
+ * rollout. */
 #ifndef AT_ROLLOUT_H
 #define AT_ROLLOUT_H
 
