@@ -14,8 +14,8 @@ struct loader {
     size_t capacity;
     const struct at_dataset_params *params;
     struct at_ids prompt, ids;
-    struct at_buf text, more; /* more: rewards and old log-probs, for the digest */
-    int32_t eos, turn;        /* ends of a sequence and of a turn; -1: none */
+    struct at_buf more; /* rewards and old log-probs, for the digest */
+    int32_t eos, turn;  /* ends of a sequence and of a turn; -1: none */
 };
 
 /* ---- prompts ---- */
@@ -31,9 +31,8 @@ static AT_CHECKED encode_chat(struct loader *l, const struct at_line *line, cons
 {
     enum { MOST = 256 };
     enum at_status st = AT_OK;
-    struct at_message messages[MOST + 1];
-    struct at_chat_request request = { .messages = messages, .add_generation_prompt = true };
-    const cJSON *first = list->child;
+    struct at_message messages[MOST];
+    size_t n = 0;
 
     if (!l->params->chat)
         return at_line_fail(line, "prompt",
@@ -41,22 +40,18 @@ static AT_CHECKED encode_chat(struct loader *l, const struct at_line *line, cons
                             "chat_template_path",
                             l->params->chat_problem ? l->params->chat_problem
                                                     : "the model has no chat template");
-    if (!first || cJSON_GetArraySize(list) > MOST)
+    if (!list->child || cJSON_GetArraySize(list) > MOST)
         return at_line_fail(line, "prompt", "\"prompt\" must have 1 to %d messages", MOST);
-    if (l->params->system_prompt && cJSON_IsString(at_json_find(first, "role")) &&
-        strcmp(at_json_find(first, "role")->valuestring, "system") != 0)
-        messages[request.n++] = (struct at_message){ "system", l->params->system_prompt, NULL };
-    for (const cJSON *m = first; m; m = m->next) {
+    for (const cJSON *m = list->child; m; m = m->next) {
         const cJSON *role = at_json_find(m, "role"), *content = at_json_find(m, "content");
         if (!cJSON_IsString(role) || !cJSON_IsString(content))
             return at_line_fail(line, "prompt",
                                 "\"prompt\": a message is not an object with role and content");
-        messages[request.n++] = (struct at_message){ role->valuestring, content->valuestring, m };
+        messages[n++] = (struct at_message){ role->valuestring, content->valuestring, m };
     }
-    at_buf_clear(&l->text);
-    TRY(at_chat_render(l->params->chat, &l->text, &request));
-    TRY(at_buf_status(&l->text));
-    TRY(encode(l, &l->prompt, l->text.data, l->text.n, false));
+    l->prompt.n = 0;
+    TRY(at_chat_encode(l->params->chat, l->params->tokenizer, &l->prompt, l->params->system_prompt,
+                       messages, n));
 done:
     return st;
 }
@@ -314,10 +309,11 @@ static AT_CHECKED find_ends(struct loader *l)
 {
     enum at_status st = AT_OK;
     const struct at_dataset_params *p = l->params;
-    const char *mark = p->chat ? at_chat_end_of_turn(p->chat) : NULL;
 
+    l->turn = -1;
+    if (p->chat)
+        TRY(at_chat_end_id(&l->turn, p->chat, p->tokenizer));
     l->eos = p->eos ? at_tokenizer_find(p->tokenizer, p->eos) : at_tokenizer_eos(p->tokenizer);
-    l->turn = mark ? at_tokenizer_find(p->tokenizer, mark) : -1;
     if (p->eos && l->eos < 0)
         FAIL(AT_DATA, "eos_token \"%s\" is not a token of the model; name one that is", p->eos);
 done:
@@ -363,7 +359,6 @@ done:
     at_free(&l.items);
     at_ids_release(&l.prompt);
     at_ids_release(&l.ids);
-    at_buf_release(&l.text);
     at_buf_release(&l.more);
     if (st != AT_OK)
         at_dataset_release(out);

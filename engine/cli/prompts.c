@@ -26,12 +26,12 @@ done:
     return st;
 }
 
-static AT_CHECKED add_text(struct cli_prompts *s, const char *text, size_t n, bool special)
+static AT_CHECKED add_text(struct cli_prompts *s, const char *text, size_t n)
 {
     enum at_status st = AT_OK;
     struct at_ids ids = { .n = 0 };
 
-    TRY(at_tokenizer_encode(s->bundle->tokenizer, &ids, text, n, special));
+    TRY(at_tokenizer_encode(s->bundle->tokenizer, &ids, text, n, true));
     TRY(cli_prompts_add_ids(s, ids.data, ids.n));
 done:
     at_ids_release(&ids);
@@ -42,25 +42,17 @@ AT_CHECKED cli_prompts_add_messages(struct cli_prompts *s, const struct at_messa
                                     size_t n)
 {
     enum at_status st = AT_OK;
-    struct at_message all[CLI_MAX_MESSAGES + 1];
-    struct at_chat_request request = { .messages = all, .add_generation_prompt = true };
-    const bool system = s->system && (n == 0 || strcmp(messages[0].role, "system") != 0);
-    struct at_buf text = { 0 };
+    struct at_ids ids = { .n = 0 };
 
     if (n > CLI_MAX_MESSAGES)
         FAIL(AT_DATA, "a conversation of more than %d messages", CLI_MAX_MESSAGES);
     if (!s->bundle->chat)
         FAIL(AT_DATA, "%s; --raw takes prompts as plain text, --chat_template names a template",
              s->bundle->chat_problem ? s->bundle->chat_problem : "the model has no chat template");
-    all[0] = (struct at_message){ "system", s->system, NULL };
-    for (size_t i = 0; i < n; i++)
-        all[system + i] = messages[i];
-    request.n = n + system;
-    TRY(at_chat_render(s->bundle->chat, &text, &request));
-    TRY(at_buf_status(&text));
-    TRY(add_text(s, text.data, text.n, false));
+    TRY(at_chat_encode(s->bundle->chat, s->bundle->tokenizer, &ids, s->system, messages, n));
+    TRY(cli_prompts_add_ids(s, ids.data, ids.n));
 done:
-    at_buf_release(&text);
+    at_ids_release(&ids);
     return st;
 }
 
@@ -75,7 +67,7 @@ AT_CHECKED cli_prompts_add(struct cli_prompts *s, const char *text)
     const struct at_message message = { "user", text, NULL };
 
     if (takes_texts(s))
-        TRY(add_text(s, text, strlen(text), true));
+        TRY(add_text(s, text, strlen(text)));
     else
         TRY(cli_prompts_add_messages(s, &message, 1));
     s->items[s->n - 1].text = text;
@@ -221,17 +213,15 @@ static AT_CHECKED find_stops(struct cli_prompts *s)
     enum at_status st = AT_OK;
     const struct at_tokenizer *t = s->bundle->tokenizer;
     const int32_t eos = at_tokenizer_eos(t);
-    const char *turn = s->bundle->chat ? at_chat_end_of_turn(s->bundle->chat) : NULL;
-    struct at_ids ids = { .n = 0 };
+    int32_t turn = -1;
 
     if (eos >= 0)
         s->stop[s->n_stop++] = eos;
-    if (turn)
-        TRY(at_tokenizer_encode(t, &ids, turn, strlen(turn), false));
-    if (ids.n > 0 && ids.data[0] != eos && at_tokenizer_is_special(t, ids.data[0]))
-        s->stop[s->n_stop++] = ids.data[0];
+    if (s->bundle->chat)
+        TRY(at_chat_end_id(&turn, s->bundle->chat, t));
+    if (turn >= 0 && turn != eos && at_tokenizer_is_special(t, turn))
+        s->stop[s->n_stop++] = turn;
 done:
-    at_ids_release(&ids);
     return st;
 }
 

@@ -342,3 +342,47 @@ bool at_chat_marks_generation(const struct at_chat *chat)
 {
     return at_jinja_marks_generation(chat->jinja);
 }
+
+/* ---- as ids ---- */
+
+AT_CHECKED at_chat_encode(const struct at_chat *chat, const struct at_tokenizer *tokenizer,
+                          struct at_ids *out, const char *system, const struct at_message *messages,
+                          size_t n)
+{
+    enum at_status st = AT_OK;
+    const bool adds = system && (n == 0 || strcmp(messages[0].role, "system") != 0);
+    struct at_message *all = NULL;
+    struct at_chat_request request = { .n = n + adds, .add_generation_prompt = true };
+    struct at_buf text = { 0 };
+
+    TRY(at_alloc(&all, n + 1, sizeof *all));
+    all[0] = (struct at_message){ "system", system, NULL };
+    if (n > 0)
+        memcpy(all + adds, messages, n * sizeof *all);
+    request.messages = all;
+    TRY(at_chat_render(chat, &text, &request));
+    TRY(at_buf_status(&text));
+    TRY(at_tokenizer_encode(tokenizer, out, text.data ? text.data : "", text.n, false));
+done:
+    at_free(&all);
+    at_buf_release(&text);
+    return st;
+}
+
+AT_CHECKED at_chat_end_id(int32_t *out, const struct at_chat *chat,
+                          const struct at_tokenizer *tokenizer)
+{
+    enum at_status st = AT_OK;
+    const char *mark = at_chat_end_of_turn(chat);
+    struct at_ids ids = { .n = 0 };
+
+    *out = mark ? at_tokenizer_find(tokenizer, mark) : -1;
+    if (!mark || *out >= 0)
+        goto done;
+    TRY(at_tokenizer_encode(tokenizer, &ids, mark, strlen(mark), false));
+    if (ids.n > 0 && at_tokenizer_is_special(tokenizer, ids.data[0]))
+        *out = ids.data[0];
+done:
+    at_ids_release(&ids);
+    return st;
+}

@@ -4,6 +4,7 @@
 #define AT_CHAT_H
 
 #include "jinja.h"
+#include "tokenizer.h"
 
 struct at_message {
     const char *role;    /* "system", "user", "assistant", ... */
@@ -75,5 +76,15 @@ struct at_chat_request {
  * AT_DATA. */
 AT_CHECKED at_chat_render(const struct at_chat *chat, struct at_buf *out,
                           const struct at_chat_request *request);
+
+/* Appends the ids of a prompt: the messages, behind `system` (or NULL) where the first one is no
+ * system message, and the opening of the assistant's turn. */
+AT_CHECKED at_chat_encode(const struct at_chat *chat, const struct at_tokenizer *tokenizer,
+                          struct at_ids *out, const char *system, const struct at_message *messages,
+                          size_t n);
+/* The token that ends a turn: at_chat_end_of_turn() as a whole, else its first one where that is
+ * special; -1: none. */
+AT_CHECKED at_chat_end_id(int32_t *out, const struct at_chat *chat,
+                          const struct at_tokenizer *tokenizer);
 
 #endif

@@ -54,6 +54,29 @@ static void rollouts_lines_become_groups_of_rows(void **state)
     at_dataset_release(&d);
 }
 
+/* A template's end of a turn is one token, or the first one where that is special. */
+static void rollouts_end_with_the_token_that_generation_stops_by(void **state)
+{
+    static const struct {
+        const char *end;
+        int32_t id;
+    } cases[] = { { "<|im_end|>", 2 }, { "<|im_end|><|endoftext|>", 2 }, { "end<|im_end|>", -1 } };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        const struct at_chat_tokens tokens = { .bos = NULL };
+        struct at_chat *chat = NULL;
+        char text[128];
+        int32_t id = 0;
+        snprintf(text, sizeof text, "{%% for m in messages %%}{{ m.content }}%s\n{%% endfor %%}",
+                 cases[i].end);
+        OK(at_chat_compile(&chat, text, "a template", &tokens));
+        OK(at_chat_end_id(&id, chat, tokenizer));
+        assert_int_equal(id, cases[i].id);
+        at_chat_destroy(&chat);
+    }
+}
+
 static void rollouts_wrong_lines_say_where(void **state)
 {
     static const char good[] = LINE("[\"a\",\"b\"]", "[1,2]", "");
@@ -147,6 +170,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rollouts_lines_become_groups_of_rows),
+        cmocka_unit_test(rollouts_end_with_the_token_that_generation_stops_by),
         cmocka_unit_test(rollouts_wrong_lines_say_where),
         cmocka_unit_test(advantages_are_those_of_the_formulas),
         cmocka_unit_test(advantages_without_reward_or_spread_are_zero),
