@@ -1,8 +1,7 @@
 #include "compare.h"
 
 #include "eval.h"
-#include "lines.h"
-#include "report.h"
+#include "reader.h"
 
 #include <math.h>
 #include <string.h>
@@ -119,39 +118,89 @@ static cJSON *as_response(const cJSON *prompt, const char *text)
     return list;
 }
 
+/* The prompt of a row: a text, or messages with the system prompt in front. */
+static AT_CHECKED as_prompt(cJSON **out, struct at_arena *arena, const struct at_record *r)
+{
+    enum at_status st = AT_OK;
+    char *text = NULL;
+
+    if (!r->chat) {
+        TRY(at_arena_strndup(arena, &text, r->side[0].text.data, r->n_prompt));
+        *out = cJSON_CreateString(text);
+        goto done;
+    }
+    *out = cJSON_CreateArray();
+    for (size_t i = 0; i < r->n_prompt; i++) {
+        const struct at_message *m = &r->side[0].messages[i];
+        cJSON *message = m->json ? cJSON_Duplicate(m->json, true) : cJSON_CreateObject();
+        if (!m->json) {
+            cJSON_AddStringToObject(message, "role", m->role);
+            cJSON_AddStringToObject(message, "content", m->content);
+        }
+        cJSON_AddItemToArray(*out, message);
+    }
+done:
+    return st;
+}
+
+/* What both states replied to in a line of the rows' file, which is read on up to there. */
+static AT_CHECKED find_prompt(cJSON **out, struct comparing *x, struct at_lines *lines,
+                              struct at_record *record, uint32_t number)
+{
+    enum at_status st = AT_OK;
+    const struct at_dataset_params as_read = { .kind = AT_ROWS_PAIR,
+                                               .system_prompt = x->config.system_prompt };
+    struct at_line line = { .number = 0 };
+    bool found = true;
+
+    while (found && line.number < number)
+        TRY(at_lines_next(lines, &line, &found));
+    if (!found || line.number != number)
+        FAIL(AT_DATA, "%s:%u: the row that was replied to is gone; compare again", x->rows, number);
+    TRY(at_record_read(record, &line, &as_read, "", 0));
+    if (record->n_prompt == 0)
+        FAIL(AT_DATA, "%s:%u: no prompt is found that judges could read", x->rows, number);
+    TRY(as_prompt(out, &x->c.arena, record));
+done:
+    return st;
+}
+
+/* Takes the prompt of reply i over. */
+static void write_reply(struct at_buf *text, const struct comparing *x, uint32_t i, cJSON *prompt)
+{
+    cJSON *row = cJSON_CreateObject(), *list = NULL;
+
+    cJSON_AddItemToObject(row, "prompt", prompt);
+    list = cJSON_AddArrayToObject(row, "responses");
+    for (int k = 0; k < 2; k++)
+        cJSON_AddItemToArray(list, as_response(prompt, x->states[k].texts[i]));
+    list = cJSON_AddArrayToObject(row, "models");
+    for (int k = 0; k < 2; k++)
+        cJSON_AddItemToArray(list, cJSON_CreateString(x->c.names[k]));
+    cJSON_AddNumberToObject(row, "line", x->states[0].lines[i]);
+    at_json_write(text, row);
+    at_buf_puts(text, "\n");
+    cJSON_Delete(row);
+}
+
 static AT_CHECKED write_replies(struct comparing *x)
 {
     enum at_status st = AT_OK;
+    struct at_record record = { .json = NULL };
+    struct at_lines lines = { .path = NULL };
     struct at_buf text = { 0 };
-    struct at_row_text of_row;
 
+    TRY(at_lines_open(&lines, x->rows));
     for (uint32_t i = 0; i < x->states[0].n_replies; i++) {
-        cJSON *row = cJSON_CreateObject(), *prompt = cJSON_CreateArray(), *list = NULL;
-        cJSON *message = cJSON_CreateObject();
-        cJSON_AddItemToObject(row, "prompt", prompt);
-        cJSON_AddItemToArray(prompt, message);
-        list = cJSON_AddArrayToObject(row, "responses");
-        st = at_row_text_find(&of_row, &x->c.arena, x->rows, x->states[0].lines[i]);
-        cJSON_AddStringToObject(message, "role", "user");
-        cJSON_AddStringToObject(message, "content",
-                                st == AT_OK && of_row.prompt ? of_row.prompt : "");
-        for (int k = 0; k < 2; k++)
-            cJSON_AddItemToArray(list, as_response(prompt, x->states[k].texts[i]));
-        list = cJSON_AddArrayToObject(row, "models");
-        for (int k = 0; k < 2; k++)
-            cJSON_AddItemToArray(list, cJSON_CreateString(x->c.names[k]));
-        cJSON_AddNumberToObject(row, "line", x->states[0].lines[i]);
-        at_json_write(&text, row);
-        at_buf_puts(&text, "\n");
-        cJSON_Delete(row);
-        if (st == AT_OK && !of_row.prompt)
-            FAIL(AT_DATA, "%s:%u: the prompt's text is not found; rows as plain JSON Lines are",
-                 x->rows, x->states[0].lines[i]);
-        TRY(st);
+        cJSON *prompt = NULL;
+        TRY(find_prompt(&prompt, x, &lines, &record, x->states[0].lines[i]));
+        write_reply(&text, x, i, prompt);
     }
     TRY(at_buf_status(&text));
     TRY(at_file_write_atomic(x->c.replies_path, text.data, text.n));
 done:
+    at_record_release(&record);
+    at_lines_close(&lines);
     at_buf_release(&text);
     return st;
 }

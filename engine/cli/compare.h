@@ -7,10 +7,11 @@
 #include "statistics.h"
 
 /* A line of the file of replies: {"prompt", "responses": [before's, after's], "models": [...]} in
- * the form that `attune label` takes. */
+ * the form that `attune label` takes. The prompt is the whole of what was replied to, a text or
+ * messages. */
 struct compare_reply {
     cJSON *row;
-    const char *prompt; /* the last message */
+    const char *prompt; /* its last message, for judges that read one text */
     const char *text[2];
 };
 struct compare {

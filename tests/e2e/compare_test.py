@@ -78,6 +78,25 @@ def check_people(adapter):
     return rows, texts
 
 
+def check_prompts(folder, adapter):
+    """What was replied to is what judges see: all turns and the system prompt, a text as a text, the common head of both sides."""
+    turns = [e.message("user", "where is the tea"), e.message("assistant", "here"), e.message("user", "and the salt")]
+    good, bad = [e.message("assistant", "in the box")], [e.message("assistant", "look yourself")]
+    own = [e.message("system", "be brief"), *turns]
+    rows = e.write(folder / "kinds.jsonl", [{"prompt": turns, "chosen": good, "rejected": bad},
+                                            {"chosen": own + good, "rejected": own + bad},
+                                            {"prompt": "the tea is", "chosen": " here", "rejected": " gone"}])
+    replies, few = folder / "kinds_replies.jsonl", ["--n_replies", 3, "--max_new_tokens", 2, "--system_prompt", "be kind"]
+    e.run("compare", rows, "--adapter", adapter, "--judge", "people", "--replies", replies, *few, code=3)
+    found = [json.loads(line) for line in replies.read_text().splitlines()]
+    assert [row["prompt"] for row in found] == [[e.message("system", "be kind"), *turns], own, "the tea is"], found
+    assert all(isinstance(reply, str) for reply in found[2]["responses"]), found[2]
+    prompts = e.write(folder / "kinds_prompts.jsonl", [{"prompt": row["prompt"]} for row in found])
+    out = e.run("generate", e.MODEL, "--prompts", prompts, "--json", "--max_new_tokens", 2).stdout.splitlines()
+    texts = [row["responses"][0] if isinstance(row["responses"][0], str) else row["responses"][0][0]["content"] for row in found]
+    assert [json.loads(line)["text"] for line in out[:2]] == texts[:2], "what it replied to is the prompt of the file"
+
+
 def check_reward(folder, adapter, rows):
     run = folder / "reward"
     e.run("reward", "--model_name_or_path", e.MODEL, "--train_dataset", folder / "pairs.jsonl", "--output_dir", run, "--max_steps", 2,
@@ -170,6 +189,7 @@ def main():
               "--learning_rate", 0.004, "--eval_split", 0.4, "--save_strategy", "no", "--quiet")
         check_logp(out)
         replies, texts = check_people(out)
+        check_prompts(folder, out)
         check_reward(folder, out, replies)
         check_model(folder, out, replies, texts)
         check_rules(folder, out)
