@@ -2,6 +2,7 @@
 
 #include "eval.h"
 #include "reader.h"
+#include "sources.h"
 
 #include <math.h>
 #include <string.h>
@@ -103,6 +104,49 @@ done:
 
 /* ---- replies ---- */
 
+static AT_CHECKED digest_of(cJSON **out, struct comparing *x, const char *named)
+{
+    enum at_status st = AT_OK;
+    struct at_hash hash;
+    struct at_digest digest;
+
+    *out = NULL;
+    if (!named) {
+        *out = cJSON_CreateNull();
+        goto done;
+    }
+    at_hash_init(&hash);
+    TRY(cli_put_source(&hash, &x->c.arena, named));
+    digest = at_hash_end(&hash);
+    *out = cJSON_CreateString(digest.hex);
+done:
+    return st;
+}
+
+/* What replies depend on. */
+static AT_CHECKED describe(struct comparing *x)
+{
+    enum at_status st = AT_OK;
+    const char *system = x->config.system_prompt;
+    cJSON *out = cJSON_CreateObject(), *digest = NULL;
+
+    x->c.made_with = out;
+    cJSON_AddNumberToObject(out, "adapter_scale", x->states[1].scale);
+    TRY(digest_of(&digest, x, x->states[1].adapter));
+    cJSON_AddItemToObject(out, "adapter", digest);
+    TRY(digest_of(&digest, x, x->states[0].adapter));
+    cJSON_AddItemToObject(out, "against", digest);
+    cJSON_AddNumberToObject(out, "max_new_tokens", x->params.max_new_tokens);
+    cJSON_AddStringToObject(out, "model_name_or_path", x->config.model_name_or_path);
+    cJSON_AddNumberToObject(out, "n_replies", x->params.n_replies);
+    TRY(digest_of(&digest, x, x->rows));
+    cJSON_AddItemToObject(out, "rows", digest);
+    cJSON_AddItemToObject(out, "system_prompt",
+                          system ? cJSON_CreateString(system) : cJSON_CreateNull());
+done:
+    return st;
+}
+
 /* A reply as the prompt's kind has it: a text or a list of messages. */
 static cJSON *as_response(const cJSON *prompt, const char *text)
 {
@@ -178,6 +222,7 @@ static void write_reply(struct at_buf *text, const struct comparing *x, uint32_t
     for (int k = 0; k < 2; k++)
         cJSON_AddItemToArray(list, cJSON_CreateString(x->c.names[k]));
     cJSON_AddNumberToObject(row, "line", x->states[0].lines[i]);
+    cJSON_AddItemToObject(row, "made_with", cJSON_Duplicate(x->c.made_with, true));
     at_json_write(text, row);
     at_buf_puts(text, "\n");
     cJSON_Delete(row);
@@ -214,12 +259,33 @@ static const char *last_content(const cJSON *value)
                : cJSON_GetStringValue(at_json_find(cJSON_GetArrayItem(value, n - 1), "content"));
 }
 
+/* Whether they are of these states, made as they would be now. */
+static AT_CHECKED check_made(const struct compare *c, const cJSON *line, const char *name)
+{
+    static const char what_to_do[] = "remove the file, or name another one with --replies";
+    const cJSON *models = at_json_find(line, "models"), *made = at_json_find(line, "made_with");
+    const cJSON *now = NULL;
+
+    for (int k = 0; k < 2; k++) {
+        const char *model = cJSON_GetStringValue(cJSON_GetArrayItem(models, k));
+        if (!model || strcmp(model, c->names[k]) != 0)
+            return at_fail(AT_DATA, "%s: replies of %s where those of %s are compared; %s", name,
+                           model ? model : "an unknown model", c->names[k], what_to_do);
+    }
+    cJSON_ArrayForEach(now, c->made_with)
+    {
+        if (!cJSON_Compare(at_json_find(made, now->string), now, true))
+            return at_fail(AT_DATA, "%s: replies made with %s %s; %s", name,
+                           made ? "another" : "an unknown", now->string, what_to_do);
+    }
+    return AT_OK;
+}
+
 /* Takes the row over. */
 static AT_CHECKED take_reply(struct compare *c, cJSON *line, const char *name)
 {
     enum at_status st = AT_OK;
-    const cJSON *responses = at_json_find(line, "responses"),
-                *models = at_json_find(line, "models");
+    const cJSON *responses = at_json_find(line, "responses");
     struct compare_reply *r = NULL;
 
     if (c->n_replies == c->capacity) {
@@ -227,14 +293,7 @@ static AT_CHECKED take_reply(struct compare *c, cJSON *line, const char *name)
         TRY(at_realloc(&c->replies, c->capacity, capacity, sizeof *c->replies));
         c->capacity = capacity;
     }
-    for (int k = 0; k < 2; k++) {
-        const char *model = cJSON_GetStringValue(cJSON_GetArrayItem(models, k));
-        if (!model || strcmp(model, c->names[k]) != 0)
-            FAIL(AT_DATA,
-                 "%s: replies of %s where those of %s are compared; remove the file, or name "
-                 "another one with --replies",
-                 name, model ? model : "an unknown model", c->names[k]);
-    }
+    TRY(check_made(c, line, name));
     r = &c->replies[c->n_replies++];
     *r = (struct compare_reply){ .row = line };
     line = NULL;
@@ -279,6 +338,8 @@ static AT_CHECKED measure(struct comparing *x)
     enum at_status st = AT_OK;
     const char *system = x->config.system_prompt;
 
+    if (x->c.replies_path)
+        TRY(describe(x));
     if (x->c.replies_path && at_path_exists(x->c.replies_path)) {
         cli_note("replies    %s, as an earlier call has written them", x->c.replies_path);
     } else {
@@ -465,6 +526,7 @@ done:
     for (size_t i = 0; i < x.c.n_replies; i++)
         at_json_free(&x.c.replies[i].row);
     at_free(&x.c.replies);
+    at_json_free(&x.c.made_with);
     for (int k = 0; k < 2; k++)
         eval_release(&x.states[k]);
     at_arena_release(&x.c.arena);

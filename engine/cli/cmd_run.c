@@ -5,6 +5,7 @@
 #include "hash.h"
 #include "record.h"
 #include "rollout.h"
+#include "sources.h"
 
 #include <string.h>
 
@@ -216,60 +217,6 @@ static bool waits(const struct pipeline *p, const struct stage *s)
     return found;
 }
 
-static AT_CHECKED put_file(struct at_hash *hash, const char *path)
-{
-    enum at_status st = AT_OK;
-    struct at_digest digest;
-
-    TRY(at_hash_file(&digest, path));
-    at_hash_put_text(hash, digest.hex);
-done:
-    return st;
-}
-
-/* A folder's files that a run reads: of its model, adapter and tokenizer. */
-static bool is_source(const char *name)
-{
-    static const char *const names[] = {
-        "adapter_config.json",          "chat_template.jinja",     "config.json",
-        "model.safetensors.index.json", "special_tokens_map.json", "tokenizer.json",
-        "tokenizer_config.json"
-    };
-    static const char weights[] = ".safetensors";
-    const size_t n = strlen(name), end = sizeof weights - 1;
-
-    for (size_t i = 0; i < AT_COUNT(names); i++)
-        if (strcmp(names[i], name) == 0)
-            return true;
-    return n > end && strcmp(name + n - end, weights) == 0;
-}
-
-AT_CHECKED run_put_source(struct pipeline *p, struct at_hash *hash, const char *named)
-{
-    enum at_status st = AT_OK;
-    struct at_found_model found;
-    const char *path = NULL;
-    char **names = NULL, *file = NULL;
-    size_t n = 0;
-
-    TRY(at_model_find(&found, &p->arena, named));
-    path = found.path;
-    if (!at_path_is_dir(path)) {
-        TRY(put_file(hash, path));
-        goto done;
-    }
-    TRY(at_dir_list(&p->arena, &names, &n, path));
-    for (size_t i = 0; i < n; i++) {
-        if (!is_source(names[i]))
-            continue;
-        at_hash_put_text(hash, names[i]);
-        TRY(at_path_join(&p->arena, &file, path, names[i]));
-        TRY(put_file(hash, file));
-    }
-done:
-    return st;
-}
-
 /* Digest of configuration, data and the bytes of what the stage starts from. Where it writes, what
  * it keeps on the way and what only observes is left out. */
 static AT_CHECKED stage_digest(struct pipeline *p, const struct stage *s, struct at_digest *out)
@@ -290,17 +237,17 @@ static AT_CHECKED stage_digest(struct pipeline *p, const struct stage *s, struct
     TRY(at_buf_status(&text));
     at_hash_put_text(&hash, text.data);
     for (size_t i = 0; i < c->train_dataset.n; i++)
-        TRY(put_file(&hash, c->train_dataset.items[i]));
+        TRY(cli_put_source(&hash, &p->arena, c->train_dataset.items[i]));
     if (c->rollouts)
-        TRY(put_file(&hash, c->rollouts));
+        TRY(cli_put_source(&hash, &p->arena, c->rollouts));
     for (size_t i = 0; i < c->eval_dataset.n; i++)
-        TRY(put_file(&hash, c->eval_dataset.items[i]));
+        TRY(cli_put_source(&hash, &p->arena, c->eval_dataset.items[i]));
     for (size_t i = 0; i < c->regression_dataset.n; i++)
-        TRY(put_file(&hash, c->regression_dataset.items[i]));
+        TRY(cli_put_source(&hash, &p->arena, c->regression_dataset.items[i]));
     sources_of(sources, c);
     for (size_t i = 0; i < N_SOURCES; i++)
         if (sources[i])
-            TRY(run_put_source(p, &hash, sources[i]));
+            TRY(cli_put_source(&hash, &p->arena, sources[i]));
     *out = at_hash_end(&hash);
 done:
     cJSON_Delete(record);

@@ -8,7 +8,7 @@
 
 /* A line of the file of replies: {"prompt", "responses": [before's, after's], "models": [...]} in
  * the form that `attune label` takes. The prompt is the whole of what was replied to, a text or
- * messages. */
+ * messages; "made_with" is what the replies depend on besides. */
 struct compare_reply {
     cJSON *row;
     const char *prompt; /* its last message, for judges that read one text */
@@ -19,6 +19,7 @@ struct compare {
     const char *names[2];          /* of the states: before, after */
     const char *device;            /* of judges; or NULL */
     const char *replies_path;      /* or NULL: nothing is replied */
+    cJSON *made_with;              /* as the file has it; NULL where nothing is replied */
     struct compare_reply *replies; /* (n_replies) */
     size_t n_replies, capacity;
     /* what a judge said of n cases: 1 after is better, 0.5 equal, 0 before is better, NAN: nothing

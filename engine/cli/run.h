@@ -26,9 +26,6 @@ struct pipeline {
     size_t n, n_read;
 };
 
-/* The bytes of a model, an adapter or a file, as far as a stage reads them. */
-AT_CHECKED run_put_source(struct pipeline *pipeline, struct at_hash *hash, const char *named);
-
 /* ---- stages that judge ---- */
 
 /* Whether a stage's method is a command that judges: compare, report. */

@@ -1,6 +1,7 @@
 #include "run.h"
 
 #include "hash.h"
+#include "sources.h"
 #include "stores.h"
 
 #include <string.h>
@@ -158,16 +159,16 @@ static AT_CHECKED digest_of(struct pipeline *p, const struct stage *s, struct at
     struct at_hash hash;
 
     at_hash_init(&hash);
-    TRY(run_put_source(p, &hash, s->of->config.output_dir));
+    TRY(cli_put_source(&hash, &p->arena, s->of->config.output_dir));
     for (size_t i = 0; i < s->of->config.eval_dataset.n; i++)
-        TRY(run_put_source(p, &hash, s->of->config.eval_dataset.items[i]));
+        TRY(cli_put_source(&hash, &p->arena, s->of->config.eval_dataset.items[i]));
     for (size_t i = 0; i < s->judge.n_positional; i++)
-        TRY(run_put_source(p, &hash, s->judge.positional[i]));
+        TRY(cli_put_source(&hash, &p->arena, s->judge.positional[i]));
     for (size_t i = 0; i < s->judge.n_own; i++) {
         const struct at_flag *f = &s->judge.own[i];
         at_hash_put_text(&hash, f->key);
         if (names_source(f->key))
-            TRY(run_put_source(p, &hash, f->value));
+            TRY(cli_put_source(&hash, &p->arena, f->value));
         else if (strcmp(f->key, "adapter") != 0 && strcmp(f->key, "replies") != 0)
             at_hash_put_text(&hash, f->value);
     }

@@ -69,11 +69,11 @@ def check_people(adapter):
         server.ask("finish", {})
         server.end()
     decide("ann", True)
-    said = json.loads(e.run("compare", "--adapter", adapter, "--judge", "people", "--json", code=0).stdout)
+    said = json.loads(e.run("compare", "--adapter", adapter, "--judge", "people", *FEW, "--json", code=0).stdout)
     assert said["outcomes"] == [1] * N and said["length_controlled"]["n"] == N, said
     assert 0.5 < said["length_controlled"]["value"] < 1, "held by the ridge"
     decide("bob", False)
-    said, text = compare(adapter, "--judge", "people", code=3)
+    said, text = compare(adapter, "--judge", "people", *FEW, code=3)
     assert set(said["outcomes"]) == {0.5}, "annotators who are divided: ties"
     return rows, texts
 
@@ -97,13 +97,27 @@ def check_prompts(folder, adapter):
     assert [json.loads(line)["text"] for line in out[:2]] == texts[:2], "what it replied to is the prompt of the file"
 
 
+def check_stale(adapter):
+    """Replies that would be others now are not judged."""
+    def said(*more):
+        return e.run("compare", "--adapter", adapter, "--judge", "people", *FEW, *more, code=65).stderr
+    for key, value in (("n_replies", 11), ("max_new_tokens", 7), ("adapter_scale", 0.5), ("system_prompt", "be brief")):
+        assert f"compare.jsonl:1: replies made with another {key}; remove the file" in said(f"--{key}", value), key
+    for name, key in (("adapter_config.json", "adapter"), ("split_eval.jsonl", "rows")):
+        before = (adapter / name).read_text()
+        (adapter / name).write_text(before + "\n")
+        assert f"replies made with another {key};" in said(), key
+        (adapter / name).write_text(before)
+    compare(adapter, "--judge", "people", *FEW, code=3)
+
+
 def check_reward(folder, adapter, rows):
     run = folder / "reward"
     e.run("reward", "--model_name_or_path", e.MODEL, "--train_dataset", folder / "pairs.jsonl", "--output_dir", run, "--max_steps", 2,
           "--learning_rate", 0.01, "--eval_split", 0, "--save_strategy", "no", "--quiet")
     code = {"better": 0, "worse": 1, "open": 3}
-    out = label.subprocess.run([e.ATTUNE, "compare", "--adapter", adapter, "--judge", "reward", "--reward_model", run, "--json"],
-                               capture_output=True, text=True)
+    out = label.subprocess.run([e.ATTUNE, "compare", "--adapter", adapter, "--judge", "reward", "--reward_model", run, "--json",
+                                *map(str, FEW)], capture_output=True, text=True)
     said = json.loads(out.stdout)
     assert out.returncode == code[said["verdict"]], out.stderr
     pairs = e.write(folder / "of_reward.jsonl", [{"prompt": row["prompt"], "chosen": row["responses"][1], "rejected": row["responses"][0]}
@@ -118,7 +132,7 @@ def check_reward(folder, adapter, rows):
 def check_model(folder, adapter, rows, texts):
     """Each order's answer is the likelier first token of A and B."""
     out = label.subprocess.run([e.ATTUNE, "compare", "--adapter", adapter, "--judge", "model", "--judge_model", JUDGE, "--better",
-                                "funny", "--json"], capture_output=True, text=True)
+                                "funny", "--json", *map(str, FEW)], capture_output=True, text=True)
     said = json.loads(out.stdout)
     asked = []
     for row, (before, after) in zip(rows, texts):
@@ -194,11 +208,12 @@ def main():
         check_model(folder, out, replies, texts)
         check_rules(folder, out)
         check_pipeline(folder)
-        said = e.run("compare", "--adapter", out, "--against", out, "--judge", "people", code=65).stderr
+        said = e.run("compare", "--adapter", out, "--against", out, "--judge", "people", *FEW, code=65).stderr
         assert "replies of base where those of" in said and "--replies" in said, said
+        check_stale(out)
         for arguments, part in [([], "name an adapter"), (["--adapter", out, "--judge", "x"], "logp, model, people, reward or rules"),
-                                (["--adapter", out, "--judge", "model"], "--judge_model MODEL"),
-                                (["--adapter", out, "--judge", "reward"], "--reward_model DIR"),
+                                (["--adapter", out, "--judge", "model", *FEW], "--judge_model MODEL"),
+                                (["--adapter", out, "--judge", "reward", *FEW], "--reward_model DIR"),
                                 (["--adapter", out, "--judge", "rules"], "--rules FILE")]:
             said = e.run("compare", *arguments, code=2).stderr
             assert part in said, said

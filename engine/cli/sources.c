@@ -1,0 +1,60 @@
+#include "sources.h"
+
+#include "os.h"
+#include "stores.h"
+
+#include <string.h>
+
+static AT_CHECKED put_file(struct at_hash *hash, const char *path)
+{
+    enum at_status st = AT_OK;
+    struct at_digest digest;
+
+    TRY(at_hash_file(&digest, path));
+    at_hash_put_text(hash, digest.hex);
+done:
+    return st;
+}
+
+/* A folder's files that a run reads: of its model, adapter and tokenizer. */
+static bool is_source(const char *name)
+{
+    static const char *const names[] = {
+        "adapter_config.json",          "chat_template.jinja",     "config.json",
+        "model.safetensors.index.json", "special_tokens_map.json", "tokenizer.json",
+        "tokenizer_config.json"
+    };
+    static const char weights[] = ".safetensors";
+    const size_t n = strlen(name), end = sizeof weights - 1;
+
+    for (size_t i = 0; i < AT_COUNT(names); i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return n > end && strcmp(name + n - end, weights) == 0;
+}
+
+AT_CHECKED cli_put_source(struct at_hash *hash, struct at_arena *arena, const char *named)
+{
+    enum at_status st = AT_OK;
+    struct at_found_model found;
+    const char *path = NULL;
+    char **names = NULL, *file = NULL;
+    size_t n = 0;
+
+    TRY(at_model_find(&found, arena, named));
+    path = found.path;
+    if (!at_path_is_dir(path)) {
+        TRY(put_file(hash, path));
+        goto done;
+    }
+    TRY(at_dir_list(arena, &names, &n, path));
+    for (size_t i = 0; i < n; i++) {
+        if (!is_source(names[i]))
+            continue;
+        at_hash_put_text(hash, names[i]);
+        TRY(at_path_join(arena, &file, path, names[i]));
+        TRY(put_file(hash, file));
+    }
+done:
+    return st;
+}
