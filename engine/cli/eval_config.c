@@ -26,7 +26,6 @@ static bool was_given(const cJSON *entry)
     return from && (strcmp(from, "file") == 0 || strcmp(from, "flag") == 0);
 }
 
-/* What the run was given, of what changes how its rows are read and its base is loaded. */
 AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const struct at_flag *flags,
                               size_t n_flags)
 {
