@@ -12,7 +12,6 @@ static const char *const drift_names[] = { "", "none", "better", "changed", "wor
 struct watch {
     struct cli_args *args;
     struct monitor_rules rules;
-    cJSON **rule_texts; /* (rules.n) */
     struct monitor_figures now, then;
     struct at_estimate difference[MONITOR_FIGURES];
     enum drift drift[MONITOR_FIGURES];
@@ -26,14 +25,14 @@ static AT_CHECKED open_rules(struct watch *w)
     const struct cli_args *a = w->args;
 
     TRY(at_arena_alloc(&w->args->arena, &w->rules.items, a->n_own + 1, sizeof(struct at_rule *)));
-    TRY(at_arena_alloc(&w->args->arena, &w->rule_texts, a->n_own + 1, sizeof(cJSON *)));
+    TRY(at_arena_alloc(&w->args->arena, &w->rules.texts, a->n_own + 1, sizeof(cJSON *)));
     for (size_t i = 0; i < a->n_own; i++) {
         const size_t k = w->rules.n;
         if (strcmp(a->own[i].key, "rule") != 0)
             continue;
-        TRY(at_json_load(&w->rule_texts[k], a->own[i].value));
+        TRY(at_json_load(&w->rules.texts[k], a->own[i].value));
         w->rules.n++;
-        TRY(at_rule_open(&w->rules.items[k], w->rule_texts[k], a->own[i].value));
+        TRY(at_rule_open(&w->rules.items[k], w->rules.texts[k], a->own[i].value));
     }
 done:
     return st;
@@ -43,7 +42,7 @@ static void close_rules(struct watch *w)
 {
     for (size_t i = 0; i < w->rules.n; i++) {
         at_rule_close(&w->rules.items[i]);
-        at_json_free(&w->rule_texts[i]);
+        at_json_free(&w->rules.texts[i]);
     }
 }
 
@@ -132,6 +131,8 @@ static AT_CHECKED print_json(const struct watch *w)
             continue;
         figure = cJSON_AddObjectToObject(figures, monitor_rows[i].name);
         add_estimate(figure, &w->now.of[i]);
+        if (i == MONITOR_RULES)
+            cJSON_AddItemToObject(figure, "of", monitor_rules_json(&w->rules));
         if (w->drift[i] == DRIFT_UNKNOWN)
             continue;
         add_estimate(cJSON_AddObjectToObject(figure, "before"), &w->then.of[i]);

@@ -183,7 +183,33 @@ done:
     return st;
 }
 
-static AT_CHECKED read_figures(struct monitor_figures *out, const cJSON *from, const char *path)
+cJSON *monitor_rules_json(const struct monitor_rules *rules)
+{
+    cJSON *list = cJSON_CreateArray();
+
+    for (size_t i = 0; i < rules->n; i++)
+        cJSON_AddItemToArray(list, cJSON_Duplicate(rules->texts[i], true));
+    return list;
+}
+
+/* Whether a share is of replies that keep these rules. */
+static bool is_of_rules(const cJSON *figure, const struct monitor_rules *rules, const char *path)
+{
+    cJSON *ours = monitor_rules_json(rules);
+    const bool same = cJSON_Compare(at_json_find(figure, "of"), ours, true);
+
+    cJSON_Delete(ours);
+    if (!same && rules->n > 0)
+        at_warn("other_rules",
+                "%s: its share of replies that keep the rules is of other rules, and is not "
+                "compared; give both the same --rule",
+                path);
+    return same;
+}
+
+/* rules NULL: "rules" in it are an evaluation's own, of other prompts. */
+static AT_CHECKED read_figures(struct monitor_figures *out, const cJSON *from, const char *path,
+                               const struct monitor_rules *rules)
 {
     enum at_status st = AT_OK;
     char name[512];
@@ -191,6 +217,8 @@ static AT_CHECKED read_figures(struct monitor_figures *out, const cJSON *from, c
     for (size_t i = 0; i < MONITOR_FIGURES; i++) {
         const cJSON *json = at_json_find(from, monitor_rows[i].name);
         snprintf(name, sizeof name, "%s: \"%s\"", path, monitor_rows[i].name);
+        if (json && i == MONITOR_RULES && !(rules && is_of_rules(json, rules, path)))
+            continue;
         if (json)
             TRY(read_estimate(&out->of[i], json, name));
     }
@@ -231,13 +259,13 @@ AT_CHECKED monitor_read(struct monitor_figures *out, const char *path,
     figures = at_json_find(json, "figures");
     states = at_json_find(json, "states");
     if (cJSON_IsObject(figures)) {
-        TRY(read_figures(out, figures, path));
+        TRY(read_figures(out, figures, path, rules));
     } else if (cJSON_IsArray(states) && states->child) {
         replies =
             at_json_find(cJSON_GetArrayItem(states, cJSON_GetArraySize(states) - 1), "replies");
         if (!replies)
             FAIL(AT_DATA, "%s: the evaluation wrote no replies; give it --n_replies", path);
-        TRY(read_figures(out, replies, path));
+        TRY(read_figures(out, replies, path, NULL));
         TRY(read_texts(out, json, rules));
     } else {
         FAIL(AT_DATA,

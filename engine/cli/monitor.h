@@ -36,14 +36,18 @@ struct monitor_figures {
 };
 struct monitor_rules {
     struct at_rule **items; /* (n): a reply keeps them all */
+    cJSON **texts;          /* (n): as they were given */
     size_t n;
 };
 /* Of a log of feedback.h; *n_feedback counts lines with an edit or a thumb. AT_DATA with the place
  * for wrong lines and for a log without any. */
 AT_CHECKED monitor_measure(struct monitor_figures *out, uint64_t *n_feedback, const char *path,
                            const struct monitor_rules *rules);
+/* The rules as a list, which stands beside their share as "of". */
+cJSON *monitor_rules_json(const struct monitor_rules *rules);
 /* Those of a file that `attune monitor --json` or `attune eval --json` printed, of this the last
- * state, whose replies are held against the rules; put over what *out has. */
+ * state, whose replies are held against the rules; put over what *out has. A share of replies that
+ * keep other rules is left out, with a warning ("other_rules"). */
 AT_CHECKED monitor_read(struct monitor_figures *out, const char *path,
                         const struct monitor_rules *rules);
 

@@ -135,6 +135,13 @@ def against_evaluation(work):
     kept = [len(entry["replies"][-1].split()) <= 10 for entry in eval_["texts"]]
     assert found["rules"]["before"]["n"] == 12
     near(found["rules"]["before"]["value"], sum(kept) / 12, "rules")
+    once, other = work / "once.json", work / "other_rule.json"
+    once.write_text(run("monitor", work / "june.jsonl", "--rule", rule, "--json").stdout)
+    other.write_text(json.dumps({"max_words": 100}))
+    assert json.loads(once.read_text())["figures"]["rules"]["of"] == [{"max_words": 10}]
+    assert monitor(work / "june.jsonl", "--against", once, "--rule", rule)[0]["rules"]["drift"] == "none"
+    of_other, text = monitor(work / "june.jsonl", "--against", once, "--rule", other)
+    assert "drift" not in of_other["rules"] and "is of other rules, and is not compared" in text, text
     assert found["words"]["drift"] == "changed" and "drift" not in found["latency_s"]  # an evaluation has no latency
 
 
