@@ -18,12 +18,13 @@ struct axis {
     char **values; /* (n) */
     size_t n;
 };
-struct
-try {
+enum end { END_WITHIN, END_OVER, END_DIVERGED }; /* the better first */
+static const char *const end_words[] = { "", "over max_drift", "diverged" };
+struct trial {
     const char *name; /* "beta=0.1 learning_rate=1e-5" */
     const char *dir;
-    struct at_outcome outcome;
-    bool over; /* max_drift ended it */
+    struct at_outcome outcome; /* of no use where it diverged */
+    enum end end;
 };
 struct sweep {
     struct cli_args *args;
@@ -32,7 +33,7 @@ struct sweep {
     struct at_flag
         *keys; /* (n_keys + n_axes + 1) of the arguments without the axes, then of a try */
     size_t n_keys;
-    struct try tries[MAX_TRIES];
+    struct trial tries[MAX_TRIES];
     size_t n;
     struct at_shared_reference shared;
     struct at_arena arena;
@@ -134,7 +135,34 @@ static AT_CHECKED read_config(struct at_config *out, struct sweep *s, bool whole
     return cli_config_read(out, &args, NULL);
 }
 
+/* What would end a try although it can be known before the first one is trained. */
+static AT_CHECKED check_tries(struct sweep *s, const char *output_dir)
+{
+    enum at_status st = AT_OK;
+
+    for (size_t i = 0; i < s->n; i++) {
+        struct at_config config = { .file = NULL };
+        TRY(name_try(s, i, output_dir));
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(s->tries[k].name, s->tries[i].name) == 0)
+                FAIL(AT_USAGE, "%s is given twice; name every value once", s->tries[i].name);
+        st = read_config(&config, s, true);
+        at_config_release(&config);
+        TRY(st);
+    }
+done:
+    return st;
+}
+
 /* ---- trying ---- */
+
+static AT_CHECKED take_end(struct trial *t, enum at_status trained)
+{
+    t->end = trained == AT_OVER_BUDGET                      ? END_OVER
+             : trained == AT_RETRY || trained == AT_NUMERIC ? END_DIVERGED
+                                                            : END_WITHIN;
+    return t->end == END_WITHIN ? trained : AT_OK;
+}
 
 static AT_CHECKED train(struct sweep *s, size_t i, const char *output_dir)
 {
@@ -142,7 +170,7 @@ static AT_CHECKED train(struct sweep *s, size_t i, const char *output_dir)
     const struct at_events events = { .progress = cli_progress };
     struct at_config config = { .file = NULL };
     struct at_run run = { .config = NULL };
-    struct try *t = &s->tries[i];
+    struct trial *t = &s->tries[i];
 
     TRY(name_try(s, i, output_dir));
     TRY(read_config(&config, s, true));
@@ -154,26 +182,28 @@ static AT_CHECKED train(struct sweep *s, size_t i, const char *output_dir)
     run.shared = &s->shared;
     if (i == 0)
         cli_describe_run(&run);
-    st = at_train(&run, &t->outcome);
-    t->over = st == AT_OVER_BUDGET;
-    if (t->over)
-        st = AT_OK;
-    TRY(st);
-    cli_note("tried    %zu of %zu: %s, chosen likelier in %.1f %%%s", i + 1, s->n, t->name,
-             100 * t->outcome.after.value, t->over ? ", over max_drift" : "");
+    TRY(take_end(t, at_train(&run, &t->outcome)));
+    if (t->end == END_DIVERGED)
+        cli_note("tried    %zu of %zu: %s, diverged: %s", i + 1, s->n, t->name, at_message());
+    else
+        cli_note("tried    %zu of %zu: %s, chosen likelier in %.1f %%%s%s", i + 1, s->n, t->name,
+                 100 * t->outcome.after.value, t->end == END_OVER ? ", " : "", end_words[t->end]);
 done:
     at_run_close(&run);
     at_config_release(&config);
     return st;
 }
 
-/* Within budgets first, then by held-out accuracy, of equal ones the least drift. */
+/* Within budgets first, diverged ones last, then by held-out accuracy, of equal ones the least
+ * drift. */
 static int best_first(const void *left, const void *right)
 {
-    const struct try *a = left, *b = right;
+    const struct trial *a = left, *b = right;
 
-    if (a->over != b->over)
-        return a->over ? 1 : -1;
+    if (a->end != b->end)
+        return a->end > b->end ? 1 : -1;
+    if (a->end == END_DIVERGED)
+        return strcmp(a->name, b->name);
     if (a->outcome.after.value != b->outcome.after.value)
         return a->outcome.after.value > b->outcome.after.value ? -1 : 1;
     if (a->outcome.drift_after != b->outcome.drift_after)
@@ -183,19 +213,32 @@ static int best_first(const void *left, const void *right)
 
 /* ---- output ---- */
 
+static void print_trial(size_t rank, const struct trial *t)
+{
+    const struct at_outcome *o = &t->outcome;
+    char share[32] = "    -", drift[16] = "-";
+
+    if (t->end != END_DIVERGED) {
+        snprintf(share, sizeof share, "%5.1f [%.1f, %.1f]", 100 * o->after.value,
+                 100 * o->after.low, 100 * o->after.high);
+        if (o->has_drift)
+            snprintf(drift, sizeof drift, "%.4f", o->drift_after);
+    }
+    printf("%2zu  %-20s %10s  %s%s%s\n", rank, share, drift, t->name,
+           *end_words[t->end] ? "  " : "", end_words[t->end]);
+}
+
 static void print_text(const struct sweep *s)
 {
     const struct at_share *before = &s->tries[0].outcome.before;
+    char share[32];
 
     printf("    %-20s %10s  %s\n", "chosen likelier, %", "drift", "");
-    printf("    %5.1f [%.1f, %.1f]  %10s  before training\n", 100 * before->value,
-           100 * before->low, 100 * before->high, "");
-    for (size_t i = 0; i < s->n; i++) {
-        const struct at_outcome *o = &s->tries[i].outcome;
-        printf("%2zu  %5.1f [%.1f, %.1f]  %10.4f  %s%s\n", i + 1, 100 * o->after.value,
-               100 * o->after.low, 100 * o->after.high, o->drift_after, s->tries[i].name,
-               s->tries[i].over ? "  over max_drift" : "");
-    }
+    snprintf(share, sizeof share, "%5.1f [%.1f, %.1f]", 100 * before->value, 100 * before->low,
+             100 * before->high);
+    printf("    %-20s %10s  before training\n", share, "");
+    for (size_t i = 0; i < s->n; i++)
+        print_trial(i + 1, &s->tries[i]);
 }
 
 static AT_CHECKED print_json(const struct sweep *s)
@@ -204,17 +247,20 @@ static AT_CHECKED print_json(const struct sweep *s)
     cJSON *out = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(out, "tries");
 
     for (size_t i = 0; i < s->n; i++) {
-        const struct try *t = &s->tries[i];
+        const struct trial *t = &s->tries[i];
         cJSON *entry = cJSON_CreateObject();
         cJSON_AddItemToArray(list, entry);
         cJSON_AddStringToObject(entry, "name", t->name);
         cJSON_AddStringToObject(entry, "output_dir", t->dir);
+        cJSON_AddBoolToObject(entry, "over_drift", t->end == END_OVER);
+        cJSON_AddBoolToObject(entry, "diverged", t->end == END_DIVERGED);
+        if (t->end == END_DIVERGED)
+            continue;
         cJSON_AddItemToObject(entry, "before", at_share_json(t->outcome.before));
         cJSON_AddItemToObject(entry, "after", at_share_json(t->outcome.after));
         if (t->outcome.has_drift)
             cJSON_AddNumberToObject(entry, "drift", t->outcome.drift_after);
         cJSON_AddNumberToObject(entry, "best_step", (double)t->outcome.best_step);
-        cJSON_AddBoolToObject(entry, "over_drift", t->over);
     }
     TRY(cli_print_pretty(out));
 done:
@@ -232,16 +278,19 @@ enum at_status cli_sweep(struct cli_args *args)
     TRY(read_config(&config, &s, false));
     if (!config.output_dir)
         FAIL(AT_USAGE, "output_dir is missing: --output_dir DIR, the folder for a folder a try");
+    TRY(check_tries(&s, config.output_dir));
     for (size_t i = 0; i < s.n; i++)
         TRY(train(&s, i, config.output_dir));
     qsort(s.tries, s.n, sizeof *s.tries, best_first);
+    if (s.tries[0].end == END_DIVERGED)
+        FAIL(AT_RETRY, "every try diverged; try lower learning rates");
     if (cli_flag_on(args, "json"))
         TRY(print_json(&s));
     else
         print_text(&s);
-    if (s.tries[0].over)
-        FAIL(AT_OVER_BUDGET, "every try went over max_drift; try lower learning rates or a higher "
-                             "beta");
+    if (s.tries[0].end == END_OVER)
+        FAIL(AT_OVER_BUDGET, "every try went over max_drift or diverged; try lower learning rates "
+                             "or a higher beta");
     cli_note(
         "note     the best of %zu on the same held-out pairs looks better than it is: judge it "
         "on others",

@@ -54,6 +54,24 @@ with tempfile.TemporaryDirectory() as folder:
     text = run("sweep", work / "config.json", "--learning_rate", "0.02,0.0001", "--output_dir", work / "budget", "--max_drift",
                (drift[0] + drift[-1]) / 2).stdout.splitlines()
     assert "learning_rate=0.0001" in text[2] and text[3].endswith("learning_rate=0.02  over max_drift"), text
+    (work / "burst.h").write_text("""#include "prelude.h"
+PAIR_LOSS(burst) /* it overflows where the policy is far from the reference */
+{
+    real wrong = exp(-p.beta * (s.score_chosen - s.score_rejected));
+    pair_out o;
+
+    o.loss = wrong;
+    o.d_chosen = -p.beta * wrong;
+    o.d_rejected = p.beta * wrong;
+    return o;
+}
+""")
+    text = run("sweep", work / "config.json", "--loss_type", f"file:{work / 'burst.h'}", "--beta", 5, "--learning_rate", "100,0.0001",
+               "--output_dir", work / "diverged").stdout.splitlines()
+    assert text[2].endswith("learning_rate=0.0001") and text[3].split() == ["2", "-", "-", "learning_rate=100", "diverged"], text
+    for more, words in ((["--beta", ".1,abc"], "abc"), (["--beta", ".1,.2,.1"], "beta=.1 is given twice")):
+        error = run("sweep", work / "config.json", *more, "--output_dir", work / "none", code=2).stderr
+        assert words in error.splitlines()[-1] and not (work / "none").exists(), error
     for more, code, words in ((["--beta", .1], 2, "nothing to compare"), (["--beta", ".1,,.2"], 2, "between commas"),
                               (["--beta", ".1,.2"], 2, "output_dir is missing")):
         error = run("sweep", work / "config.json", *more, code=code).stderr
