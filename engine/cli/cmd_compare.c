@@ -24,14 +24,29 @@ struct comparing {
 
 static const struct {
     const char *name;
-    bool replies; /* it reads them */
-    AT_CHECKED (*judge)(struct compare *c);
+    AT_CHECKED (*judge)(struct compare *c); /* of replies */
+    const char *flags[6];                   /* of compare that it reads, beside all judges' */
+    const char *needs, *what;               /* one of them that must be given; or NULL */
 } judges[] = {
-    { "logp", false, NULL },
-    { "model", true, compare_by_model },
-    { "people", true, compare_by_people },
-    { "reward", true, compare_by_reward },
-    { "rules", false, NULL },
+    { .name = "logp" },
+    { "model",
+      compare_by_model,
+      { "better", "judge_model", "max_new_tokens", "n_replies", "replies" },
+      "judge_model",
+      "MODEL: a folder or a GGUF file" },
+    { .name = "people",
+      .judge = compare_by_people,
+      .flags = { "log", "max_new_tokens", "n_replies", "replies" } },
+    { "reward",
+      compare_by_reward,
+      { "max_new_tokens", "n_replies", "replies", "reward_model" },
+      "reward_model",
+      "DIR: the output_dir of `attune reward`, or a whole reward model" },
+    { "rules",
+      NULL,
+      { "max_new_tokens", "rules" },
+      "rules",
+      "FILE.jsonl: prompts with a \"rule\"" },
 };
 
 static size_t judge_index(const char *name)
@@ -41,6 +56,32 @@ static size_t judge_index(const char *name)
     while (i < AT_COUNT(judges) && strcmp(judges[i].name, name) != 0)
         i++;
     return i;
+}
+
+static bool reads(size_t judge, const char *flag)
+{
+    const char *const *flags = judges[judge].flags;
+
+    for (size_t i = 0; i < AT_COUNT(judges[judge].flags) && flags[i]; i++)
+        if (strcmp(flags[i], flag) == 0)
+            return true;
+    return false;
+}
+
+/* A flag that other judges read is refused. */
+static AT_CHECKED check_flags(const struct cli_args *a, size_t judge)
+{
+    const char *needs = judges[judge].needs;
+
+    for (size_t i = 0; i < a->n_own; i++)
+        for (size_t k = 0; k < AT_COUNT(judges); k++)
+            if (reads(k, a->own[i].key) && !reads(judge, a->own[i].key))
+                return at_fail(AT_USAGE, "--%s: judge %s does not read it, %s does; remove it",
+                               a->own[i].key, judges[judge].name, judges[k].name);
+    if (needs && !cli_flag_text(a, needs))
+        return at_fail(AT_USAGE, "--judge %s needs --%s %s", judges[judge].name, needs,
+                       judges[judge].what);
+    return AT_OK;
 }
 
 static AT_CHECKED read_flags(struct comparing *x)
@@ -55,6 +96,7 @@ static AT_CHECKED read_flags(struct comparing *x)
         x->judge = "logp";
     if (judge_index(x->judge) == AT_COUNT(judges))
         FAIL(AT_USAGE, "--judge %s: logp, model, people, reward or rules is expected", x->judge);
+    TRY(check_flags(a, judge_index(x->judge)));
     if (!after)
         FAIL(AT_USAGE, "nothing to compare: name an adapter with --adapter DIR, and what it is "
                        "compared with by --against DIR (default: the base)");
@@ -68,13 +110,9 @@ static AT_CHECKED read_flags(struct comparing *x)
     };
     TRY(cli_flag_u32(&p->n_replies, a, "n_replies", 1, 1000000));
     TRY(cli_flag_u32(&p->max_new_tokens, a, "max_new_tokens", 1, 1000000));
-    if (!judges[judge_index(x->judge)].replies)
+    if (!judges[judge_index(x->judge)].judge)
         p->n_replies = 0;
-    if (strcmp(x->judge, "rules") == 0) {
-        p->rules = cli_flag_text(a, "rules");
-        if (!p->rules)
-            FAIL(AT_USAGE, "--judge rules needs --rules FILE.jsonl: prompts with a \"rule\"");
-    }
+    p->rules = cli_flag_text(a, "rules");
 done:
     return st;
 }
@@ -469,6 +507,7 @@ static void print_text(const struct comparing *x)
 static AT_CHECKED conclude(const struct comparing *x)
 {
     const double rate = 100 * x->win_rate.value;
+    char scale[48] = "";
 
     if (x->verdict == EVAL_WORSE)
         return at_fail(AT_OVER_BUDGET, "worse: %s wins %.1f %% [%.1f, %.1f] against %s",
@@ -480,7 +519,9 @@ static AT_CHECKED conclude(const struct comparing *x)
                        x->has_controlled && x->win_rate.low > 0.5
                            ? ", but not at equal length: longer or shorter replies explain it"
                            : "; compare more prompts");
-    cli_note("next       attune export %s --output tone.gguf", x->c.names[1]);
+    if (x->states[1].scale != 1)
+        snprintf(scale, sizeof scale, " --adapter_scale %g", x->states[1].scale);
+    cli_note("next       attune export %s%s --output tone.gguf", x->c.names[1], scale);
     return AT_OK;
 }
 

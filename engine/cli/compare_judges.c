@@ -67,7 +67,8 @@ static AT_CHECKED reward_config(struct at_config *out, struct compare *c, const 
         cJSON_AddStringToObject(document, "model_name_or_path", dir);
     }
     cJSON_AddStringToObject(document, "train_dataset", rows);
-    cJSON_AddStringToObject(document, "on_bad_row", "keep"); /* both may say the same */
+    cJSON_AddStringToObject(document, "on_bad_row", "keep");  /* both may say the same */
+    cJSON_AddStringToObject(document, "on_long_row", "drop"); /* nothing is said of it */
     cJSON_AddNumberToObject(document, "eval_split", 0);
     if (c->device)
         cJSON_AddStringToObject(document, "device", c->device);
@@ -119,10 +120,6 @@ AT_CHECKED compare_by_reward(struct compare *c)
     struct at_config config = { .file = NULL };
     char *folder = NULL, *rows = NULL;
 
-    if (!dir)
-        FAIL(AT_USAGE,
-             "--judge reward needs --reward_model DIR: the output_dir of `attune reward`, "
-             "or a whole reward model");
     TRY(make_room(c));
     TRY(at_arena_printf(&c->arena, &folder, "%s.reward", c->replies_path));
     TRY(at_dir_create(folder));
@@ -151,6 +148,7 @@ static AT_CHECKED ask(struct judge *j, const struct compare *c, const char *bett
 {
     enum at_status st = AT_OK;
     struct at_buf text = { 0 };
+    char *copy = NULL;
 
     for (size_t i = 0; i < 2 * c->n_replies; i++) {
         const struct compare_reply *r = &c->replies[i / 2];
@@ -160,7 +158,8 @@ static AT_CHECKED ask(struct judge *j, const struct compare *c, const char *bett
                       "%s\n\nAnswer A:\n%s\n\nAnswer B:\n%s\n\nReply with one letter, A or B.",
                       better, r->prompt, r->text[i % 2], r->text[1 - i % 2]);
         TRY(at_buf_status(&text));
-        TRY(cli_prompts_add(&j->prompts, text.data));
+        TRY(at_arena_strdup(&j->prompts.arena, &copy, text.data)); /* prompts borrow it */
+        TRY(cli_prompts_add(&j->prompts, copy));
     }
 done:
     at_buf_release(&text);
@@ -235,8 +234,6 @@ AT_CHECKED compare_by_model(struct compare *c)
     const char *model = cli_flag_text(c->args, "judge_model");
     uint32_t n_same = 0;
 
-    if (!model)
-        FAIL(AT_USAGE, "--judge model needs --judge_model MODEL: a folder or a GGUF file");
     TRY(make_room(c));
     TRY(open_judge(&j, c, model));
     for (uint32_t i = 0; i < c->n; i++) {

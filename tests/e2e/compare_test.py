@@ -39,6 +39,8 @@ def check_logp(adapter):
         return row["chosen"]["logp"] / row["chosen"]["n_tokens"] - row["rejected"]["logp"] / row["rejected"]["n_tokens"]
     assert said["outcomes"] == [outcome(margin(b), margin(a)) for b, a in zip(base, tuned, strict=True)], said["outcomes"]
     assert "length_controlled" not in said and f"next       attune export {adapter}" in text
+    _, text = compare(adapter, "--adapter_scale", 1.5)
+    assert f"next       attune export {adapter} --adapter_scale 1.5 --output" in text, text
     said, _ = compare(adapter, "--against", adapter, code=3)
     assert set(said["outcomes"]) == {0.5} and said["win_rate"]["low"] == said["win_rate"]["high"] == 0.5
 
@@ -127,6 +129,12 @@ def check_reward(folder, adapter, rows):
     want = [outcome(row["rejected"]["reward"], row["chosen"]["reward"]) for row in map(json.loads, scored)]
     assert said["outcomes"] == want, f"{said['outcomes']}\n{want}"
     assert not list(adapter.glob("*.reward")), "the rows of the reward model are gone"
+    replies = [json.loads(line) for line in (adapter / "compare.jsonl").read_text().splitlines()]
+    replies[1]["responses"][0][0]["content"] = "tea " * 2000
+    long = e.write(folder / "long.jsonl", replies)
+    out = label.subprocess.run([e.ATTUNE, "compare", "--adapter", adapter, "--judge", "reward", "--reward_model", run, "--json",
+                                "--replies", long, *map(str, FEW)], capture_output=True, text=True)
+    assert json.loads(out.stdout)["outcomes"] == [want[0], None, *want[2:]], "nothing is said of a reply that is too long"
 
 
 def check_model(folder, adapter, rows, texts):
@@ -212,9 +220,11 @@ def main():
         assert "replies of base where those of" in said and "--replies" in said, said
         check_stale(out)
         for arguments, part in [([], "name an adapter"), (["--adapter", out, "--judge", "x"], "logp, model, people, reward or rules"),
-                                (["--adapter", out, "--judge", "model", *FEW], "--judge_model MODEL"),
-                                (["--adapter", out, "--judge", "reward", *FEW], "--reward_model DIR"),
-                                (["--adapter", out, "--judge", "rules"], "--rules FILE")]:
+                                (["--adapter", out, "--judge", "model"], "--judge_model MODEL"),
+                                (["--adapter", out, "--judge", "reward"], "--reward_model DIR"),
+                                (["--adapter", out, "--judge", "rules"], "--rules FILE"),
+                                (["--adapter", out, "--n_replies", 3], "--n_replies: judge logp does not read it, model does"),
+                                (["--adapter", out, "--judge", "people", "--rules", rows], "--rules: judge people does not")]:
             said = e.run("compare", *arguments, code=2).stderr
             assert part in said, said
     print("compare: five judges say what score, eval and people say")
