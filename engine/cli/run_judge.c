@@ -20,16 +20,25 @@ bool run_judges(const cJSON *stage)
 
 /* ---- reading ---- */
 
-/* Flags that name files or models. */
-static bool names_source(const char *flag)
+/* What a flag names: nothing of the disk, a file that need not be there (it may be written), or a
+ * file or model that is read. */
+enum named { NAMES_NONE, NAMES_PATH, NAMES_SOURCE };
+
+static enum named names_what(const char *flag)
 {
-    static const char *const names[] = { "against", "judge_model", "reward_model", "rows",
-                                         "rules" };
+    static const struct {
+        const char *flag;
+        enum named what;
+    } names[] = { { "against", NAMES_SOURCE },      { "eval", NAMES_SOURCE },
+                  { "judge_model", NAMES_SOURCE },  { "log", NAMES_PATH },
+                  { "output", NAMES_PATH },         { "replies", NAMES_PATH },
+                  { "reward_model", NAMES_SOURCE }, { "rows", NAMES_SOURCE },
+                  { "rules", NAMES_SOURCE },        { "tokens", NAMES_SOURCE } };
 
     for (size_t i = 0; i < AT_COUNT(names); i++)
-        if (strcmp(names[i], flag) == 0)
-            return true;
-    return false;
+        if (strcmp(names[i].flag, flag) == 0)
+            return names[i].what;
+    return NAMES_NONE;
 }
 
 struct words {
@@ -70,7 +79,7 @@ static AT_CHECKED add_key(struct words *w, const cJSON *key)
         TRY(put_flag(w, key->string, path));
     } else if (!cJSON_IsString(key)) {
         FAIL(AT_USAGE, "%s: a text or a number is expected", key->string);
-    } else if (names_source(key->string) && !at_model_is_named(key->valuestring)) {
+    } else if (names_what(key->string) != NAMES_NONE && !at_model_is_named(key->valuestring)) {
         TRY(at_path_dir(&p->arena, &dir, p->path));
         TRY(at_path_join(&p->arena, &path, strcmp(dir, ".") == 0 ? "" : dir, key->valuestring));
         TRY(strcmp(key->string, "rows") == 0 ? add_word(w, path) : put_flag(w, key->string, path));
@@ -167,10 +176,14 @@ static AT_CHECKED digest_of(struct pipeline *p, const struct stage *s, struct at
     for (size_t i = 0; i < s->judge.n_own; i++) {
         const struct at_flag *f = &s->judge.own[i];
         at_hash_put_text(&hash, f->key);
-        if (names_source(f->key))
+        if (names_what(f->key) == NAMES_SOURCE)
             TRY(cli_put_source(&hash, &p->arena, f->value));
-        else if (strcmp(f->key, "adapter") != 0 && strcmp(f->key, "replies") != 0)
+        else if (names_what(f->key) == NAMES_NONE && strcmp(f->key, "adapter") != 0)
             at_hash_put_text(&hash, f->value);
+    }
+    for (size_t i = 0; i < s->judge.n_keys; i++) {
+        at_hash_put_text(&hash, s->judge.keys[i].key);
+        at_hash_put_text(&hash, s->judge.keys[i].value);
     }
     *out = at_hash_end(&hash);
 done:
@@ -184,7 +197,7 @@ static AT_CHECKED check_sources(struct pipeline *p, const struct stage *s)
 
     for (size_t i = 0; i < s->judge.n_own; i++) {
         const struct at_flag *f = &s->judge.own[i];
-        if (!names_source(f->key))
+        if (names_what(f->key) != NAMES_SOURCE)
             continue;
         TRY(at_model_find(&found, &p->arena, f->value));
         if (!at_path_exists(found.path))

@@ -194,8 +194,12 @@ def check_pipeline(folder):
     assert len((folder / "all" / "people" / "compare.jsonl").read_text().splitlines()) == 2
     said = pipeline(stages, 3)
     assert said.count("finished earlier, skipped") == 3 and "stage few: not enough evidence" in said.splitlines()[-1], said
-    said = pipeline([train, {"name": "few", "method": "compare", "rows": "pairs.jsonl"}], 73)
-    assert "holds stage few with other inputs" in said and "remove it" in said, said
+    for keys in ({"rows": "pairs.jsonl"}, {"rows": "few.jsonl", "max_length": 64}):
+        said = pipeline([train, {"name": "few", "method": "compare", **keys}], 73)
+        assert "holds stage few with other inputs" in said and "remove it" in said, said
+    pipeline([train, {"name": "page", "method": "report", "output": "named.html"}], 0)
+    assert (folder / "named.html").exists(), "paths are taken from the pipeline's folder"
+    assert "no.json" in pipeline([train, {"name": "page", "method": "report", "eval": "no.json"}], 66)
     for stage, part in [({"name": "x", "method": "compare", "jugde": "logp"}, "jugde"), ({"name": "x", "method": "compare", "rows": "no"}, "no"),
                         ({"name": "x", "method": "judge"}, "compare or report")]:
         said = pipeline([train, stage], 66 if part == "no" else 2)
