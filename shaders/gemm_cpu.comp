@@ -105,7 +105,7 @@ void main()
             [[unroll]] for (int i = 0; i < ROWS; i++) {
                 const int at = (row0 + i) * ldc4 + c_col4 + col4 + j;
                 if (row0 + i < int(p.M)) {
-                    vec4 v = p.alpha * sum[i][j];
+                    precise vec4 v = p.alpha * sum[i][j]; // and then added: as in gemv_cpu.comp
                     if (p.accumulate != 0)
                         v += texelFetch(c4, at);
                     c[at] = mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));

@@ -45,10 +45,10 @@ void put(int row, int at, int left, vec4 v)
 {
     at += row * int(p.ldc) / 4 + int(p.c_col) / 4;
     if (row < int(p.M) && left > 0) {
-        v *= p.alpha;
+        precise vec4 part = p.alpha * v; // and then added: as in gemv_cpu.comp
         if (p.accumulate != 0)
-            v += texelFetch(c4, at);
-        c[at] = mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
+            part += texelFetch(c4, at);
+        c[at] = mix(vec4(0), part, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
     }
 }
 

@@ -74,8 +74,12 @@ void main()
                                            w[q / 4][3][q & 3]);
                     }
             }
-            [[unroll]] for (uint m = 0; m < ROWS; m++)
-                total[m] = begin > 0 || p.accumulate != 0 ? total[m] + p.alpha * sum[m] : p.alpha * sum[m];
+            [[unroll]] for (uint m = 0; m < ROWS; m++) { // precise: not one rounding for both, as there
+                const precise vec4 part = p.alpha * sum[m];
+                const precise vec4 both = total[m] + part;
+
+                total[m] = begin > 0 || p.accumulate != 0 ? both : part;
+            }
         }
         const int left = int(p.N) - 4 * n4;
         if (left > 0)

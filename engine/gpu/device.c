@@ -579,11 +579,32 @@ done:
     return st;
 }
 
-/* As kernels.def asks of the variants for CPU devices. */
-static bool has_cpu_variants(const struct at_gpu_info *info)
+static bool is_llvmpipe(const struct at_gpu_info *info)
 {
-    return info->type == AT_GPU_CPU &&
+    return info->type == AT_GPU_CPU && strncmp(info->driver, "llvmpipe", 8) == 0;
+}
+
+/* As kernels.def asks of the variants for CPU devices. SwiftShader rounds sums in two kernels
+ * unlike. */
+static bool has_few_rows(const struct at_gpu_info *info)
+{
+    return is_llvmpipe(info) &&
            (info->subgroup == 4 || info->subgroup == 8 || info->subgroup == 16);
+}
+
+/* Mesa 26.1.6 (LLVM 21) writes past its stack when it compiles for vectors of 512 bits; 22.3.6
+ * (LLVM 15) does not. */
+static AT_CHECKED check_vector_width(const struct at_gpu_info *info)
+{
+    const char *mesa = strstr(info->driver, "Mesa ");
+    const unsigned long version = mesa ? strtoul(mesa + 5, NULL, 10) : 0;
+
+    if (is_llvmpipe(info) && version >= 26 && info->subgroup > 8)
+        return at_fail(AT_DEVICE,
+                       "%s: %s crashes with vectors of 512 bits: set the environment variable "
+                       "LP_NATIVE_VECTOR_WIDTH=256",
+                       info->name, info->driver);
+    return AT_OK;
 }
 
 AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
@@ -600,10 +621,11 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     gpu->compile_only = params->compile_only;
     TRY(probe_all(&found, &n, gpu));
     TRY(choose(&chosen, found, n, params->device));
+    TRY(check_vector_width(&chosen->info));
     *gpu = *chosen;
     gpu->baseline_only = params->baseline_only;
     gpu->info.halves = wants_halves(params->halves);
-    gpu->info.few_rows = !params->baseline_only && has_cpu_variants(&gpu->info);
+    gpu->info.few_rows = !params->baseline_only && has_few_rows(&gpu->info);
     gpu->profile = params->profile && gpu->info.timestamps;
     gpu->memory_limit_bytes = params->memory_limit_bytes;
     gpu->submission_flop = params->submission_flop;

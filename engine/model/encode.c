@@ -200,7 +200,7 @@ static void decode_codes(float *x, const uint8_t *b, uint32_t levels, bool range
 
     for (uint32_t i = 0; i < BLOCK; i++) {
         const uint32_t low = nibbles[i % (BLOCK / 2)] >> (i < BLOCK / 2 ? 0 : 4) & 15;
-        const uint32_t fifth = levels > 16 ? high[i / 8] >> i % 8 & 1u : 0;
+        const uint32_t fifth = levels > 16 ? (uint32_t)high[i / 8] >> i % 8 & 1u : 0;
         x[i] = d * ((float)(low | fifth << 4) - zero) + m;
     }
 }
