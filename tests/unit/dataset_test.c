@@ -342,6 +342,7 @@ static void dataset_of_triples_has_a_third_side(void **state)
     assert_int_equal(d.rows[0].n_segments, 3);
     assert_true(d.rows[0].segment[2].n_targets > d.rows[0].segment[0].n_targets);
     assert_int_equal(at_row_sums(&d.rows[0]), 3);
+    at_dataset_release(&implicit);
     assert_int_equal(load_text(&implicit, other, &p), AT_DATA);
     assert_non_null(strstr(at_message(), place));
     assert_non_null(strstr(at_message(), "\"reference\" does not begin with the prompt"));
