@@ -84,7 +84,7 @@ forky_device() {
         esac
         log=$build/devices-llvmpipe-forky-$test.log
         status=0
-        # Not vectors of 512 bits: check_vector_width() in engine/gpu/device.c.
+        # Not vectors of 512 bits: at_llvmpipe_check_width() in engine/gpu/vk.h.
         env CI=1 LP_NATIVE_VECTOR_WIDTH=256 "$@" >"$log" 2>&1 || status=$?
         if [ $status = 0 ] && grep -q "^products by matrix units" "$log"; then
             p=$((p + 1))

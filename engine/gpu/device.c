@@ -46,30 +46,6 @@ static VKAPI_ATTR VkBool32 VKAPI_CALL note_message(VkDebugUtilsMessageSeverityFl
     return VK_FALSE;
 }
 
-/* Mesa's llvmpipe takes vectors of at most 256 bits by itself; with those of AVX-512 a matrix
- * product is about 1.3 times as fast. The user's own choice stands. Mesa's shader cache does not
- * know the width that it compiled for, so each width gets a folder of its own. */
-static void choose_vector_width(void)
-{
-    static const char variable[] = "LP_NATIVE_VECTOR_WIDTH";
-    struct at_arena arena = { 0 };
-    const char *width = at_env(variable);
-    char *dir, *path;
-
-    if (!width && at_cpu_vector_bits() == 512) {
-        width = "512";
-        at_env_set(variable, width);
-    }
-    if (at_env("MESA_SHADER_CACHE_DIR") || at_env("MESA_SHADER_CACHE_DISABLE"))
-        return;
-    if (at_cache_dir(&arena, &dir) == AT_OK &&
-        at_arena_printf(&arena, &path, "%s/mesa-%s", dir, width ? width : "default") == AT_OK)
-        at_env_set("MESA_SHADER_CACHE_DIR", path);
-    else
-        at_env_set("MESA_SHADER_CACHE_DISABLE", "true");
-    at_arena_release(&arena);
-}
-
 /* The version of Vulkan that an installed layer knows; 0 without it. */
 static uint32_t layer_version(const char *name)
 {
@@ -153,7 +129,7 @@ static AT_CHECKED create_instance(struct at_gpu *gpu, bool validate)
         FAIL(AT_DEVICE, "the Vulkan validation layer is not installed (on Debian the package "
                         "vulkan-validationlayers)");
     gpu->hides_matrix = validate && layer_version(validation_layer) < MATRIX_VERSION;
-    choose_vector_width();
+    at_llvmpipe_choose_width();
     result = vkCreateInstance(&info, NULL, &gpu->instance);
     if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
         FAIL(AT_DEVICE, "no Vulkan driver was found: " NO_DRIVER);
@@ -579,34 +555,6 @@ done:
     return st;
 }
 
-static bool is_llvmpipe(const struct at_gpu_info *info)
-{
-    return info->type == AT_GPU_CPU && strncmp(info->driver, "llvmpipe", 8) == 0;
-}
-
-/* As kernels.def asks of the variants for CPU devices. SwiftShader rounds sums in two kernels
- * unlike. */
-static bool has_few_rows(const struct at_gpu_info *info)
-{
-    return is_llvmpipe(info) &&
-           (info->subgroup == 4 || info->subgroup == 8 || info->subgroup == 16);
-}
-
-/* Mesa 26.1.6 (LLVM 21) writes past its stack when it compiles for vectors of 512 bits; 22.3.6
- * (LLVM 15) does not. */
-static AT_CHECKED check_vector_width(const struct at_gpu_info *info)
-{
-    const char *mesa = strstr(info->driver, "Mesa ");
-    const unsigned long version = mesa ? strtoul(mesa + 5, NULL, 10) : 0;
-
-    if (is_llvmpipe(info) && version >= 26 && info->subgroup > 8)
-        return at_fail(AT_DEVICE,
-                       "%s: %s crashes with vectors of 512 bits: set the environment variable "
-                       "LP_NATIVE_VECTOR_WIDTH=256",
-                       info->name, info->driver);
-    return AT_OK;
-}
-
 AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
 {
     struct at_gpu *gpu = NULL, *found = NULL;
@@ -621,11 +569,11 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     gpu->compile_only = params->compile_only;
     TRY(probe_all(&found, &n, gpu));
     TRY(choose(&chosen, found, n, params->device));
-    TRY(check_vector_width(&chosen->info));
+    TRY(at_llvmpipe_check_width(&chosen->info));
     *gpu = *chosen;
     gpu->baseline_only = params->baseline_only;
     gpu->info.halves = wants_halves(params->halves);
-    gpu->info.few_rows = !params->baseline_only && has_few_rows(&gpu->info);
+    gpu->info.few_rows = !params->baseline_only && at_llvmpipe_has_few_rows(&gpu->info);
     gpu->profile = params->profile && gpu->info.timestamps;
     gpu->memory_limit_bytes = params->memory_limit_bytes;
     gpu->submission_flop = params->submission_flop;

@@ -139,6 +139,19 @@ AT_CHECKED at_buffer_texels(VkBufferView *out, struct at_view view, VkFormat for
 uint64_t at_gpu_memory_left(const struct at_gpu *gpu);
 AT_CHECKED at_gpu_choose_memory(struct at_gpu *gpu);
 
+/* ---- llvmpipe.c ---- */
+
+/* Before an instance is made. llvmpipe takes vectors of at most 256 bits by itself; with those of
+ * AVX-512 a matrix product is about 1.3 times as fast. The user's own choice stands. Mesa's shader
+ * cache does not know the width that it compiled for, so each width gets a folder of its own. */
+void at_llvmpipe_choose_width(void);
+/* AT_DEVICE for vectors of 512 bits where they crash: Mesa 26.1.6 (LLVM 21) writes past its stack
+ * when it compiles for them, 22.3.6 (LLVM 15) does not. */
+AT_CHECKED at_llvmpipe_check_width(const struct at_gpu_info *info);
+/* at_gpu_info.few_rows: where kernels.def has the variants for its lanes. Not of SwiftShader, which
+ * rounds sums in two kernels unlike. */
+bool at_llvmpipe_has_few_rows(const struct at_gpu_info *info);
+
 /* ---- kernel.c ---- */
 
 AT_CHECKED at_modules_create(struct at_gpu *gpu);

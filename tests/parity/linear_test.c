@@ -61,6 +61,26 @@ static double *absolute(const float *x, size_t n)
     return y;
 }
 
+/* A weight's planes on the device: planned into b[0] and b[1], then written. */
+static void plan_weight(struct gt *t, size_t b[2], const struct layer *l)
+{
+    for (uint32_t i = 0; i < 2; i++)
+        b[i] = gt_plan(t, l->N * at_quant_row_bytes(l->type, i, l->K) + 16);
+}
+
+static struct at_weight write_weight(struct gt *t, const size_t b[2], const struct layer *l,
+                                     const uint8_t *plane0, const uint8_t *plane1)
+{
+    struct at_weight w = { .type = l->type, .rows = l->N, .cols = l->K };
+
+    for (uint32_t i = 0; i < at_quant_get(l->type)->n_planes; i++) {
+        w.plane[i] = gt_view(t, b[i]);
+        OK(at_gpu_write(t->gpu, w.plane[i], i == 0 ? plane0 : plane1,
+                        l->N * at_quant_row_bytes(l->type, i, l->K)));
+    }
+    return w;
+}
+
 static void check_layer(struct gt *t, const struct layer *l, uint64_t scratch_bytes,
                         bool accumulate)
 {
@@ -72,24 +92,19 @@ static void check_layer(struct gt *t, const struct layer *l, uint64_t scratch_by
     double *x64 = gt_doubles(x, x_n), *dy64 = gt_doubles(dy, y_n), *y64 = gt_doubles(y, y_n);
     double *dx64 = gt_doubles(dx, x_n), *xabs = absolute(x, x_n), *dyabs = absolute(dy, y_n);
     double *yscale = absolute(y, y_n), *dxscale = absolute(dx, x_n);
-    struct at_weight w = { .type = l->type, .rows = l->N, .cols = l->K };
+    struct at_weight w;
     struct at_linear_scratch scratch = { 0 };
     size_t b[7] = { 0 };
 
     gt_begin(t);
-    for (uint32_t i = 0; i < 2; i++)
-        b[i] = gt_plan(t, l->N * at_quant_row_bytes(l->type, i, l->K) + 16);
+    plan_weight(t, b, l);
     b[2] = gt_plan_tensor(t, l->T, l->K, 0);
     b[3] = gt_plan_tensor(t, l->T, l->N, 4);
     b[4] = gt_plan_tensor(t, l->T, l->N, 0);
     b[5] = gt_plan_tensor(t, l->T, l->K, 8);
     b[6] = gt_plan(t, scratch_bytes);
     gt_commit(t);
-    for (uint32_t i = 0; i < at_quant_get(l->type)->n_planes; i++) {
-        w.plane[i] = gt_view(t, b[i]);
-        OK(at_gpu_write(t->gpu, w.plane[i], i == 0 ? plane0 : plane1,
-                        l->N * at_quant_row_bytes(l->type, i, l->K)));
-    }
+    w = write_weight(t, b, l, plane0, plane1);
     scratch.panel = gt_view(t, b[6]);
     const struct at_tensor X = gt_tensor(t, b[2], l->T, l->K, 0);
     const struct at_tensor Y = gt_tensor(t, b[3], l->T, l->N, 4);
@@ -152,20 +167,15 @@ static void check_row(struct gt *t, const struct layer *l, float alpha, bool acc
     double *W64 = gt_doubles(W, (size_t)l->N * l->K), *Wabs = absolute(W, (size_t)l->N * l->K);
     double *x64 = gt_doubles(x, l->K), *xabs = absolute(x, l->K);
     double *y64 = gt_doubles(y, l->N), *yscale = absolute(y, l->N);
-    struct at_weight w = { .type = l->type, .rows = l->N, .cols = l->K };
+    struct at_weight w;
     size_t b[4] = { 0 };
 
     gt_begin(t);
-    for (uint32_t i = 0; i < at_quant_get(l->type)->n_planes; i++)
-        b[i] = gt_plan(t, l->N * at_quant_row_bytes(l->type, i, l->K));
+    plan_weight(t, b, l);
     b[2] = gt_plan_tensor(t, 1, l->K, 0);
     b[3] = gt_plan_tensor(t, 1, l->N, 0);
     gt_commit(t);
-    for (uint32_t i = 0; i < at_quant_get(l->type)->n_planes; i++) {
-        w.plane[i] = gt_view(t, b[i]);
-        OK(at_gpu_write(t->gpu, w.plane[i], i == 0 ? plane0 : plane1,
-                        l->N * at_quant_row_bytes(l->type, i, l->K)));
-    }
+    w = write_weight(t, b, l, plane0, plane1);
     const struct at_tensor X = gt_tensor(t, b[2], 1, l->K, 0), Y = gt_tensor(t, b[3], 1, l->N, 0);
 
     OK(at_tensor_write(t->gpu, X, x));
@@ -235,22 +245,17 @@ static void check_parts(struct gt *t, const struct layer *l)
     uint8_t *planes[2];
     float *W = make_weight(&planes[0], &planes[1], l), *x = gt_floats((size_t)l->T * l->K, 1);
     float *before = gt_floats(y_n, 1), *whole = gt_floats(y_n, 1), *parts = gt_floats(y_n, 1);
-    struct at_weight w = { .type = l->type, .rows = l->N, .cols = l->K };
+    struct at_weight w;
     struct at_linear_scratch scratch = { 0 };
     size_t b[5] = { 0 };
 
     gt_begin(t);
-    for (uint32_t i = 0; i < 2; i++)
-        b[i] = gt_plan(t, l->N * at_quant_row_bytes(l->type, i, l->K) + 16);
+    plan_weight(t, b, l);
     b[2] = gt_plan_tensor(t, l->T, l->K, 0);
     b[3] = gt_plan_tensor(t, l->T, l->N, 0);
     b[4] = gt_plan_tensor(t, l->N, l->K, 0);
     gt_commit(t);
-    for (uint32_t i = 0; i < at_quant_get(l->type)->n_planes; i++) {
-        w.plane[i] = gt_view(t, b[i]);
-        OK(at_gpu_write(t->gpu, w.plane[i], planes[i],
-                        l->N * at_quant_row_bytes(l->type, i, l->K)));
-    }
+    w = write_weight(t, b, l, planes[0], planes[1]);
     scratch.panel = gt_view(t, b[4]);
     const struct at_tensor X = gt_tensor(t, b[2], l->T, l->K, 0);
     const struct at_tensor Y = gt_tensor(t, b[3], l->T, l->N, 0);

@@ -241,17 +241,24 @@ static void a_choice_reads_true_as_its_word(void **state)
     }
 }
 
+struct refusal {
+    const char *document, *want, *more;
+    enum at_method method;
+};
+
+static void check_refusals(const struct refusal *cases, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        check_fails(cases[i].document, cases[i].method, NULL, cases[i].want, cases[i].more);
+}
+
 /* Lists and knobs that mean nothing are refused with the nearest valid choice. */
 static void objectives_without_meaning_are_refused(void **state)
 {
-    static const struct {
-        const char *document, *want, *more;
-        enum at_method method;
-    } cases[] = {
+    static const struct refusal cases[] = {
         { "{\"loss_type\":[]}", "loss_type: at least one", "", AT_DPO },
         { "{\"loss_type\":[\"sigmoid\",\"bogus\"]}", "loss_type: one of", "bogus", AT_DPO },
         { "{\"loss_type\":[\"sft\",\"sft\"]}", "names sft twice", "loss_weights", AT_DPO },
-        { "{\"loss_type\":[\"nll\",\"nll\"]}", "sft takes one loss", "", AT_SFT },
         { "{\"loss_type\":\"sigmoid\",\"loss_weights\":[1,2]}", "loss_weights: 1 numbers",
           "found 2", AT_DPO },
         { "{\"loss_type\":[\"sigmoid\",\"sft\"],\"loss_weights\":[1]}", "loss_weights: 2 numbers",
@@ -283,6 +290,16 @@ static void objectives_without_meaning_are_refused(void **state)
         { "{\"ld_alpha\":1.5}", "ld_alpha", "0..1", AT_DPO },
         { "{\"sync_ref_model\":true,\"use_peft\":true,\"ref_model_mixup_alpha\":0}",
           "ref_model_mixup_alpha 0 leaves the reference", "remove sync_ref_model", AT_DPO },
+    };
+
+    (void)state;
+    check_refusals(cases, AT_COUNT(cases));
+}
+
+static void objectives_without_meaning_of_other_methods_are_refused(void **state)
+{
+    static const struct refusal cases[] = {
+        { "{\"loss_type\":[\"nll\",\"nll\"]}", "sft takes one loss", "", AT_SFT },
         { "{\"desirable_weight\":0,\"undesirable_weight\":0}", "are both 0 and nothing would be",
           "give one of them", AT_KTO },
         { "{\"loss_type\":\"nca_pair\"}", "loss_type nca_pair does not fit cpo",
@@ -296,14 +313,6 @@ static void objectives_without_meaning_are_refused(void **state)
           AT_CPO },
         { "{\"label_smoothing\":0.5,\"loss_type\":\"simpo\"}",
           "simpo needs label_smoothing below 0.5", "", AT_CPO },
-        { "{\"rpo_alpha\":0.5}", ", here \"loss_type\": [\"sigmoid\", \"sft\"], ",
-          "\"loss_weights\": [1, 0.5]", AT_DPO },
-        { "{\"reference_free\":true}", "here \"method\": \"cpo\", \"cpo_alpha\": 0", "`attune cpo`",
-          AT_DPO },
-        { "{\"reference_free\":false}", "reference_free is off", "remove it", AT_DPO },
-        { "{\"max_prompt_length\":512}", "here \"max_length\": 1024", "together", AT_DPO },
-        { "{\"loss_type\":\"aot_pair\"}", "\"loss_type\": \"aot_unpaired\"",
-          "--loss_type aot_unpaired", AT_DPO },
         { "{\"loss_type\":\"tpo-l\"}", "tpo-l does not fit cpo, which takes", "simpo", AT_CPO },
         { "{\"loss_type\":\"simpo\"}", "simpo does not fit tpo, which takes",
           "cdpo, hinge, ipo, sigmoid or tpo_l", AT_TPO },
@@ -314,6 +323,24 @@ static void objectives_without_meaning_are_refused(void **state)
           "use cdpo or tpo_l", AT_TPO },
         { "{\"cpo_alpha\":1}", "cpo_alpha is not read by tpo", "remove it", AT_TPO },
         { "{\"ref_model_name_or_path\":\"x\"}", "is not read by tpo", "remove it", AT_TPO },
+    };
+
+    (void)state;
+    check_refusals(cases, AT_COUNT(cases));
+}
+
+/* The older generation's, with what to write today. */
+static void objectives_of_older_releases_are_refused(void **state)
+{
+    static const struct refusal cases[] = {
+        { "{\"rpo_alpha\":0.5}", ", here \"loss_type\": [\"sigmoid\", \"sft\"], ",
+          "\"loss_weights\": [1, 0.5]", AT_DPO },
+        { "{\"reference_free\":true}", "here \"method\": \"cpo\", \"cpo_alpha\": 0", "`attune cpo`",
+          AT_DPO },
+        { "{\"reference_free\":false}", "reference_free is off", "remove it", AT_DPO },
+        { "{\"max_prompt_length\":512}", "here \"max_length\": 1024", "together", AT_DPO },
+        { "{\"loss_type\":\"aot_pair\"}", "\"loss_type\": \"aot_unpaired\"",
+          "--loss_type aot_unpaired", AT_DPO },
         { "{\"label_smoothing_factor\":0.1}", "does not build label smoothing of the cross-entropy",
           "remove it", AT_SFT },
         { "{\"loss_type\":\"chunked_nll\"}", "chunked_nll: write nll", "", AT_SFT },
@@ -326,8 +353,7 @@ static void objectives_without_meaning_are_refused(void **state)
     check_fails(NULL, AT_DPO, prompt, "--max_prompt_length: write ", "here --max_length 1024");
     check_fails(NULL, AT_DPO, free_of, "--reference_free: write ",
                 "here attune cpo, with --cpo_alpha 0");
-    for (size_t i = 0; i < AT_COUNT(cases); i++)
-        check_fails(cases[i].document, cases[i].method, NULL, cases[i].want, cases[i].more);
+    check_refusals(cases, AT_COUNT(cases));
     check_fails(NULL, AT_DPO, flag, "--rpo_alpha: write ",
                 "here --loss_type '[\"sigmoid\", \"sft\"]' "
                 "--loss_weights '[1, 0.25]'");
@@ -587,6 +613,8 @@ int main(void)
         cmocka_unit_test(loss_type_is_a_word_or_a_list_with_weights),
         cmocka_unit_test(a_choice_reads_true_as_its_word),
         cmocka_unit_test(objectives_without_meaning_are_refused),
+        cmocka_unit_test(objectives_without_meaning_of_other_methods_are_refused),
+        cmocka_unit_test(objectives_of_older_releases_are_refused),
         cmocka_unit_test(losses_of_weight_0_read_nothing),
         cmocka_unit_test(unknown_keys_suggest_the_nearest),
         cmocka_unit_test(contradictions_are_refused),
