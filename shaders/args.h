@@ -44,7 +44,7 @@ struct gemm_args { U32 M, N, K, lda, ldb, ldc, a_col, b_col, c_col; F32 alpha; U
 /* The same of halves with an exponent a row (gemm_matrix.comp); lda, ldb in halves, multiples of 8. */
 struct gemm_half_args { U32 M, N, K, lda, ldb, ldc, c_col, accumulate; };
 /* y[M,N] (+)= alpha * x[M,K] W[N,K]^T; strides of W's planes in words; block: k a sum, a multiple of 32. */
-struct gemv_args { U32 M, N, K, ldx, ldy, y_col, block, quants_stride, scales_stride; F32 alpha; U32 accumulate; };
+struct gemv_args { U32 M, N, k_begin, k_end, ldx, ldy, y_col, quants_stride, scales_stride; F32 alpha; U32 accumulate; };
 struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; F32 cap; };
 struct head_finish_args { U32 R, C, V, ldu, ldy, with_u; F32 cap; };
 struct head_grad_args { U32 R, n, v0, ldz; F32 cap; };
@@ -91,6 +91,8 @@ struct sample_row { U32 prompt, sample_index, position, slot, holds; };
 #define GEMM_WIDE 0
 #define GEMM_NARROW 1
 #define GEMM_SHORT 2
+/* Rows of x in a tile of gemv, 1, 4, 8 or 16, or the tile of gemv_cpu_many.comp. */
+#define GEMV_MANY 64
 /* Query heads of a kv head are worked on in parts of at most 32; a tile of a portable attention
  * kernel has this many positions. R query heads a kv head. */
 #define ATTENTION_PARTS(R) (((R) + 31) / 32)

@@ -1,6 +1,5 @@
 // gemv.comp for CPU Vulkan drivers (Mesa llvmpipe), the same bits as dequantise.comp and gemm_cpu.comp:
-// a sum takes its products in the same order, `block` of them at a time. One module a format and subgroup
-// size (LANES).
+// a sum takes its products in the same order. One module a format and subgroup size (LANES).
 // Mapping: workgroup (x, y) = tile of 4 * LANES rows of W, tile of ROWS rows of x by one subgroup; a lane
 // owns 4 rows of W, 32 columns a turn by whole texels of quants. x is read once by the lanes and spread by
 // constant-index shuffles, one for 4 multiply-adds. No shared memory. Beyond the end of x a fetch gives 0,
@@ -33,59 +32,48 @@ const int OUTSIDE = -(1 << 30); // an index whose fetch gives 0
 void main()
 {
     const int lane = int(gl_LocalInvocationID.x), m0 = int(gl_WorkGroupID.y * ROWS);
-    const int texels = (int(p.K) + 4 * COUNT4 - 1) / (4 * COUNT4); // of a row of W
-    const int k4 = (int(p.K) + 3) / 4, ldx4 = int(p.ldx) / 4, ldy4 = int(p.ldy) / 4;
+    const int texels = (int(p.k_end) + 4 * COUNT4 - 1) / (4 * COUNT4); // of a row of W
+    const int end = (int(p.k_end) + 3) / 4, ldx4 = int(p.ldx) / 4, ldy4 = int(p.ldy) / 4;
 
     for (int tile = int(gl_WorkGroupID.x); tile * 4 * LANES < int(p.N); tile += int(gl_NumWorkGroups.x)) {
         const int n4 = tile * LANES + lane; // rows 4 n4 ... of W
-        vec4 total[MOST_ROWS];
+        vec4 sum[MOST_ROWS];
 
-        [[unroll]] for (uint m = 0; m < ROWS; m++) {
-            const vec4 before = texelFetch(y4, (m0 + int(m)) * ldy4 + int(p.y_col) / 4 + n4);
+        [[unroll]] for (uint m = 0; m < ROWS; m++) sum[m] = vec4(0);
+        for (int c = int(p.k_begin) / 4; c < end; c += TURN4) {
+            vec4 x4[MOST_READS], w[TURN4][4]; // w: [k / 4][row]
 
-            total[m] = p.accumulate != 0 ? before : vec4(0);
-        }
-        for (int begin = 0; begin < k4; begin += int(p.block) / 4) {
-            const int end = min(begin + int(p.block) / 4, k4);
-            vec4 sum[MOST_ROWS];
+            [[unroll]] for (uint i = 0; i < READS; i++) {
+                const int at = int(i) * LANES + lane, k = c + at % TURN4;
 
-            [[unroll]] for (uint m = 0; m < ROWS; m++) sum[m] = vec4(0);
-            for (int c = begin; c < end; c += TURN4) {
-                vec4 x4[MOST_READS], w[TURN4][4]; // w: [k / 4][row]
+                x4[i] = imageLoad(x, k < end ? (m0 + at / TURN4) * ldx4 + k : OUTSIDE);
+            }
+            [[unroll]] for (int j = 0; j < 4; j++)
+                [[unroll]] for (int t = 0; t < TURN4 / COUNT4; t++) {
+                    const int i = c / COUNT4 + t;
+                    const vec4 some[COUNT4] = dq_texel(4 * n4 + j, i < texels ? i : OUTSIDE);
 
-                [[unroll]] for (uint i = 0; i < READS; i++) {
-                    const int at = int(i) * LANES + lane, k = c + at % TURN4;
-
-                    x4[i] = imageLoad(x, k < end ? (m0 + at / TURN4) * ldx4 + k : OUTSIDE);
+                    [[unroll]] for (int e = 0; e < COUNT4; e++) w[t * COUNT4 + e][j] = some[e];
                 }
-                [[unroll]] for (int j = 0; j < 4; j++)
-                    [[unroll]] for (int t = 0; t < TURN4 / COUNT4; t++) {
-                        const int i = c / COUNT4 + t;
-                        const vec4 some[COUNT4] = dq_texel(4 * n4 + j, i < texels ? i : OUTSIDE);
+            [[unroll]] for (uint m = 0; m < ROWS; m++)
+                [[unroll]] for (uint q = 0; q < 4 * TURN4; q++) {
+                    const uint at = m * TURN4 + q / 4;
+                    const float s = subgroupShuffle(x4[at / LANES][q & 3], at % LANES);
 
-                        [[unroll]] for (int e = 0; e < COUNT4; e++) w[t * COUNT4 + e][j] = some[e];
-                    }
-                [[unroll]] for (uint m = 0; m < ROWS; m++)
-                    [[unroll]] for (uint q = 0; q < 4 * TURN4; q++) {
-                        const uint at = m * TURN4 + q / 4;
-                        const float s = subgroupShuffle(x4[at / LANES][q & 3], at % LANES);
-
-                        sum[m] += s * vec4(w[q / 4][0][q & 3], w[q / 4][1][q & 3], w[q / 4][2][q & 3],
-                                           w[q / 4][3][q & 3]);
-                    }
-            }
-            [[unroll]] for (uint m = 0; m < ROWS; m++) { // precise: not one rounding for both, as there
-                const precise vec4 part = p.alpha * sum[m];
-                const precise vec4 both = total[m] + part;
-
-                total[m] = begin > 0 || p.accumulate != 0 ? both : part;
-            }
+                    sum[m] += s * vec4(w[q / 4][0][q & 3], w[q / 4][1][q & 3], w[q / 4][2][q & 3],
+                                       w[q / 4][3][q & 3]);
+                }
         }
         const int left = int(p.N) - 4 * n4;
         if (left > 0)
-            [[unroll]] for (uint m = 0; m < ROWS; m++)
-                if (m0 + int(m) < int(p.M))
-                    y[(m0 + int(m)) * ldy4 + int(p.y_col) / 4 + n4] =
-                        mix(vec4(0), total[m], lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
+            [[unroll]] for (uint m = 0; m < ROWS; m++) {
+                const int at = (m0 + int(m)) * ldy4 + int(p.y_col) / 4 + n4;
+                if (m0 + int(m) < int(p.M)) {
+                    precise vec4 v = p.alpha * sum[m]; // and then added: as in gemm_cpu.comp
+                    if (p.accumulate != 0)
+                        v += texelFetch(y4, at);
+                    y[at] = mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
+                }
+            }
     }
 }

@@ -237,14 +237,21 @@ static struct at_tensor panel_values(struct at_stream *s, struct at_weight w,
     return values;
 }
 
-static void few_rows(struct at_stream *s, struct at_tensor y, struct at_tensor x,
-                     struct at_weight w, float alpha, bool accumulate);
+static void stored_product(struct at_stream *s, struct at_tensor y, struct at_tensor x,
+                           struct at_weight w, float alpha, bool accumulate);
 
-/* Whether the kernels for few rows are taken: where they give the same bits. */
-static bool is_few(struct at_stream *s, uint32_t M, enum at_quant_type type,
-                   const struct at_linear_scratch *scratch)
+/* Rows of x, at most, of a product that reads weights as they are stored. Decoding a half takes
+ * longer than reading it once more. */
+static uint32_t most_rows(enum at_quant_type type)
 {
-    return M <= (type == AT_F32 ? FEW_ROWS_F32 : FEW_ROWS) && !scratch->halves.a.buffer &&
+    return type == AT_F32 ? FEW_ROWS_F32 : type == AT_F16 ? FEW_ROWS : UINT32_MAX;
+}
+
+/* Whether weights are read as they are stored: where that gives the same bits. */
+static bool reads_stored(struct at_stream *s, uint32_t M, enum at_quant_type type,
+                         const struct at_linear_scratch *scratch)
+{
+    return M <= most_rows(type) && !scratch->halves.a.buffer &&
            at_gpu_get_info(at_stream_gpu(s))->few_rows;
 }
 
@@ -257,8 +264,8 @@ void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, 
     at_require_shape(y, x.dim[0], w.rows);
     if (empty(y))
         return;
-    if (is_few(s, x.dim[0], w.type, scratch)) {
-        few_rows(s, y, x, w, 1, accumulate);
+    if (reads_stored(s, x.dim[0], w.type, scratch)) {
+        stored_product(s, y, x, w, 1, accumulate);
         return;
     }
     for (uint32_t n = 0; n < w.rows; n += panel) {
@@ -291,16 +298,22 @@ void at_linear_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_te
     at_matmul_tn(s, dW, dy, x, 1, true);
 }
 
-/* ---- few rows ---- */
+/* ---- weights as they are stored ---- */
 
 /* Rows of x in a tile of the kernel for CPU devices: one pipeline each. */
 static uint32_t tile_rows(uint32_t M)
 {
-    return M == 1 ? 1 : M <= 4 ? 4 : M <= 8 ? 8 : 16;
+    return M == 1 ? 1 : M <= 4 ? 4 : M <= 8 ? 8 : M <= FEW_ROWS ? 16 : GEMV_MANY;
 }
 
-static void launch_few(struct at_stream *s, struct at_tensor y, uint32_t y_col, struct at_tensor x,
-                       struct at_weight w, float alpha, bool accumulate)
+/* Columns of a weight that are summed at a time: as by nt_columns() where the bits are its, too. */
+static uint32_t block_columns(struct at_stream *s, uint32_t K)
+{
+    return K >= K_SPLIT_FROM && at_gpu_get_info(at_stream_gpu(s))->few_rows ? K_SPLIT : K;
+}
+
+static void launch_stored(struct at_stream *s, struct at_tensor y, uint32_t y_col,
+                          struct at_tensor x, struct at_weight w, float alpha, bool accumulate)
 {
     static const uint32_t kernels[AT_QUANT_COUNT] = {
         [AT_F32] = AT_KERNEL_gemv_f32,   [AT_F16] = AT_KERNEL_gemv_f16,
@@ -316,27 +329,30 @@ static void launch_few(struct at_stream *s, struct at_tensor y, uint32_t y_col, 
     const bool scales = at_quant_get(w.type)->n_planes > 1;
     const struct at_view views[] = { at_tensor_view(y), w.plane[0],
                                      scales ? w.plane[1] : at_tensor_view(x), at_tensor_view(x) };
-    const struct gemv_args args = {
+    const uint32_t block = block_columns(s, w.cols);
+    struct gemv_args args = {
         .M = x.dim[0],
         .N = w.rows,
-        .K = w.cols,
         .ldx = x.ld,
         .ldy = y.ld,
         .y_col = y_col,
-        .block = w.cols >= K_SPLIT_FROM ? K_SPLIT : (uint32_t)at_round_up(w.cols, 32),
         .quants_stride = (uint32_t)at_quant_row_bytes(w.type, 0, w.cols) / 4,
         .scales_stride = (uint32_t)at_quant_row_bytes(w.type, 1, w.cols) / 4,
         .alpha = alpha,
-        .accumulate = accumulate,
     };
 
-    at_stream_launch(s, kernels[w.type], views, &args, sizeof args,
-                     (struct at_work){ args.N, args.M, 1, 1, { tile_rows(args.M) } });
+    for (uint32_t k = 0; k < w.cols; k += block) {
+        args.k_begin = k;
+        args.k_end = k + least(block, w.cols - k);
+        args.accumulate = accumulate || k > 0;
+        at_stream_launch(s, kernels[w.type], views, &args, sizeof args,
+                         (struct at_work){ args.N, args.M, 1, 1, { tile_rows(args.M) } });
+    }
 }
 
 /* y (+)= alpha x W^T in parts that bindings hold. */
-static void few_rows(struct at_stream *s, struct at_tensor y, struct at_tensor x,
-                     struct at_weight w, float alpha, bool accumulate)
+static void stored_product(struct at_stream *s, struct at_tensor y, struct at_tensor x,
+                           struct at_weight w, float alpha, bool accumulate)
 {
     const uint64_t limit = binding_bytes(s), quants = at_quant_row_bytes(w.type, 0, w.cols);
     const uint32_t widest = y.ld > x.ld ? y.ld : x.ld, M = x.dim[0];
@@ -349,8 +365,8 @@ static void few_rows(struct at_stream *s, struct at_tensor y, struct at_tensor x
         for (uint32_t m = 0; m < M; m += tile) {
             const uint32_t rows = least(tile, M - m);
 
-            launch_few(s, at_tensor_rows(y, m, rows), n, at_tensor_rows(x, m, rows),
-                       at_weight_rows(w, n, least(panel, w.rows - n)), alpha, accumulate);
+            launch_stored(s, at_tensor_rows(y, m, rows), n, at_tensor_rows(x, m, rows),
+                          at_weight_rows(w, n, least(panel, w.rows - n)), alpha, accumulate);
         }
 }
 
@@ -359,7 +375,7 @@ void at_linear_row(struct at_stream *s, struct at_tensor y, struct at_tensor x, 
 {
     at_require_shape(x, 1, w.cols);
     if (!empty(y))
-        few_rows(s, y, x, w, alpha, accumulate);
+        stored_product(s, y, x, w, alpha, accumulate);
 }
 
 /* ---- bias ---- */

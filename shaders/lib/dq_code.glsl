@@ -1,4 +1,4 @@
-// code_value(q) of nibbles, by one of the codebooks of codes.h.
+// CODE: one of the codebooks of codes.h.
 #include "codes.h"
 #ifdef DQ_IQ4
 #define CODE_GROUP4 8 // vec4s a scale
@@ -11,5 +11,3 @@ const float CODE[16] = float[](CODES_NF4);
 const float CODE[16] = float[](CODES_FP4);
 #endif
 #endif
-
-vec4 code_value(ivec4 q) { return vec4(CODE[q.x], CODE[q.y], CODE[q.z], CODE[q.w]); }

@@ -1,6 +1,7 @@
 // Weights by whole 16-byte texels of quants, for CPU devices: dq_texel(row, i) -> COUNT4 vec4s, columns
 // 4 * COUNT4 * i and on of a row, bit for bit the values of lib/dq_<name>.glsl. A lane decodes a texel (half
-// a one of two bits): no test a value. Needs quants_stride and scales_stride in p.
+// a one of two bits): no test a value. Or one vec4 a turn of a loop: dq_values(dq_read(row, i), e). Needs
+// quants_stride and scales_stride in p.
 #ifdef DQ_F32
 layout(binding = 1) uniform samplerBuffer quants;
 #else
@@ -58,99 +59,123 @@ float block_scale(int row, int block)
 }
 #elif defined DQ_IQ4 || defined DQ_NF4 || defined DQ_FP4
 #include "lib/dq_code.glsl"
+// Values of nibbles by selection among constants: an index would be a loop over the lanes.
+vec4 code_value(ivec4 q)
+{
+    vec4 of[8];
+
+    [[unroll]] for (int i = 0; i < 8; i++)
+        of[i] = mix(vec4(CODE[2 * i]), vec4(CODE[2 * i + 1]), notEqual(q & 1, ivec4(0)));
+    [[unroll]] for (int i = 0; i < 4; i++) of[i] = mix(of[2 * i], of[2 * i + 1], notEqual(q & 2, ivec4(0)));
+    [[unroll]] for (int i = 0; i < 2; i++) of[i] = mix(of[2 * i], of[2 * i + 1], notEqual(q & 4, ivec4(0)));
+    return mix(of[0], of[1], notEqual(q & 8, ivec4(0)));
+}
 #endif
 
-vec4[COUNT4] dq_texel(int row, int i)
+struct dq_quants {
+    ivec4 q;   // a texel of quants, or the half of it in xy
+    int high;  // third or fifth bits
+    vec2 d, m; // scale and minimum of 32 columns; of d and m two where they are of 16
+};
+
+dq_quants dq_read(int row, int i)
 {
-    precise vec4 w[COUNT4];
+    dq_quants t;
 
 #ifdef DQ_F32
-    w[0] = texelFetch(quants, row * int(p.quants_stride) / 4 + i);
-#elif defined DQ_F16
-    const ivec4 q = texel(row, i);
-    [[unroll]] for (int e = 0; e < 4; e++) {
-        w[e / 2][2 * e & 3] = half_to_float(uint(q[e]) & 0xffffu);
-        w[e / 2][(2 * e & 3) + 1] = half_to_float(uint(q[e]) >> 16);
-    }
-#elif defined DQ_BF16
-    const ivec4 q = texel(row, i);
-    [[unroll]] for (int e = 0; e < 4; e++) {
-        w[e / 2][2 * e & 3] = intBitsToFloat(q[e] << 16);
-        w[e / 2][(2 * e & 3) + 1] = intBitsToFloat(q[e] & ~0xffff);
-    }
-#elif defined DQ_Q8_0
-    const ivec4 q = texel(row, i);
-    const float d = block_scale(row, i / 2);
-    [[unroll]] for (int e = 0; e < 4; e++)
-        w[e] = d * vec4(q[e] << 24 >> 24, q[e] << 16 >> 24, q[e] << 8 >> 24, q[e] >> 24);
+    t.q = floatBitsToInt(texelFetch(quants, row * int(p.quants_stride) / 4 + i));
+#elif defined DQ_Q2_K
+    t.q.xy = half_of(texel(row, i / 2), i);
+#elif defined DQ_Q3_K
+    t.q.xy = half_of(texel(row, i / 4 * 3 + (i & 3) / 2), i);
+    t.high = texel(row, i / 4 * 3 + 2)[i & 3];
+#elif defined DQ_Q5_0 || defined DQ_Q5_1 || defined DQ_Q5_K
+    t.q = texel(row, i / 4 * 5 + (i & 3));
+    t.high = texel(row, i / 4 * 5 + 4)[i & 3];
+#else
+    t.q = texel(row, i);
+#endif
+
+#if defined DQ_Q8_0
+    t.d.x = block_scale(row, i / 2);
 #elif defined DQ_INT8
-    const ivec4 q = texel(row, i);
-    const float largest = intBitsToFloat(scale_word(row, 0));
-    [[unroll]] for (int e = 0; e < 4; e++)
-        w[e] = vec4(q[e] << 24 >> 24, q[e] << 16 >> 24, q[e] << 8 >> 24, q[e] >> 24) * largest *
-               0.007874015718698502;
+    t.d.x = intBitsToFloat(scale_word(row, 0));
 #elif defined DQ_Q6_K
-    const ivec4 q = texel(row, i);
     const int scale = super_word(row, i, (i & 15) / 4) << (24 - 8 * (i & 3)) >> 24;
-    const float d = half_to_float(super_halves(row, i) & 0xffffu) * scale;
-    [[unroll]] for (int e = 0; e < 4; e++)
-        w[e] = d * vec4(bytes_of(q[e]) - 32);
-#elif defined DQ_Q4_0
-    const ivec4 q = texel(row, i);
-    const float d = block_scale(row, i);
-    [[unroll]] for (int e = 0; e < 8; e++)
-        w[e] = d * vec4(nibbles_of(q, e) - 8);
-#elif defined DQ_Q5_0
-    const ivec4 q = texel(row, i / 4 * 5 + (i & 3));
-    const int high = texel(row, i / 4 * 5 + 4)[i & 3];
-    const float d = block_scale(row, i);
-    [[unroll]] for (int e = 0; e < 8; e++)
-        w[e] = d * vec4((nibbles_of(q, e) | bits_of(high, e) << 4) - 16);
+    t.d.x = half_to_float(super_halves(row, i) & 0xffffu) * scale;
+#elif defined DQ_Q4_0 || defined DQ_Q5_0
+    t.d.x = block_scale(row, i);
 #elif defined DQ_Q4_1 || defined DQ_Q5_1
     const uint scale = uint(scale_word(row, i));
-    const float d = half_to_float(scale & 0xffffu), m = half_to_float(scale >> 16);
-#ifdef DQ_Q4_1
-    const ivec4 q = texel(row, i);
-    [[unroll]] for (int e = 0; e < 8; e++)
-        w[e] = d * vec4(nibbles_of(q, e)) + m;
-#else
-    const ivec4 q = texel(row, i / 4 * 5 + (i & 3));
-    const int high = texel(row, i / 4 * 5 + 4)[i & 3];
-    [[unroll]] for (int e = 0; e < 8; e++)
-        w[e] = d * vec4(nibbles_of(q, e) | bits_of(high, e) << 4) + m;
-#endif
+    t.d.x = half_to_float(scale & 0xffffu);
+    t.m.x = half_to_float(scale >> 16);
 #elif defined DQ_Q2_K
-    const ivec2 q = half_of(texel(row, i / 2), i), both = super_bytes(row, i);
+    const ivec2 both = super_bytes(row, i);
     const uint halves = super_halves(row, i);
     const precise vec2 d = half_to_float(halves & 0xffffu) * vec2(both & 15);
     const precise vec2 m = half_to_float(halves >> 16) * vec2(both >> 4);
-    [[unroll]] for (int e = 0; e < 8; e++)
-        w[e] = d[e / 4] * vec4(pairs_of(q, e)) - m[e / 4];
+    t.d = d;
+    t.m = m;
 #elif defined DQ_Q3_K
-    const ivec2 q = half_of(texel(row, i / 4 * 3 + (i & 3) / 2), i);
-    const int high = texel(row, i / 4 * 3 + 2)[i & 3];
-    const vec2 d = half_to_float(super_halves(row, i) & 0xffffu) * vec2(super_bytes(row, i) << 24 >> 24);
-    [[unroll]] for (int e = 0; e < 8; e++)
-        w[e] = d[e / 4] * vec4((pairs_of(q, e) | bits_of(high, e) << 2) - 4);
+    t.d = half_to_float(super_halves(row, i) & 0xffffu) * vec2(super_bytes(row, i) << 24 >> 24);
 #elif defined DQ_Q4_K || defined DQ_Q5_K
     const vec2 both = vec2(super_bytes(row, i));
     const uint halves = super_halves(row, i);
     const precise float d = half_to_float(halves & 0xffffu) * both.x, m = half_to_float(halves >> 16) * both.y;
-#ifdef DQ_Q4_K
-    const ivec4 q = texel(row, i);
-    [[unroll]] for (int e = 0; e < 8; e++)
-        w[e] = d * vec4(nibbles_of(q, e)) - m;
-#else
-    const ivec4 q = texel(row, i / 4 * 5 + (i & 3));
-    const int high = texel(row, i / 4 * 5 + 4)[i & 3];
-    [[unroll]] for (int e = 0; e < 8; e++)
-        w[e] = d * vec4(nibbles_of(q, e) | bits_of(high, e) << 4) - m;
+    t.d.x = d;
+    t.m.x = m;
+#elif defined DQ_IQ4 || defined DQ_NF4 || defined DQ_FP4
+    t.d.x = intBitsToFloat(scale_word(row, i / (CODE_GROUP4 / 8)));
 #endif
+    return t;
+}
+
+vec4 dq_values(dq_quants t, int e)
+{
+    precise vec4 w;
+
+#ifdef DQ_F32
+    w = intBitsToFloat(t.q);
+#elif defined DQ_F16
+    const uvec2 q = uvec2(t.q[2 * e], t.q[2 * e + 1]);
+    w = vec4(half_to_float(q.x & 0xffffu), half_to_float(q.x >> 16), half_to_float(q.y & 0xffffu),
+             half_to_float(q.y >> 16));
+#elif defined DQ_BF16
+    const ivec2 q = ivec2(t.q[2 * e], t.q[2 * e + 1]);
+    w = intBitsToFloat(ivec4(q.x << 16, q.x & ~0xffff, q.y << 16, q.y & ~0xffff));
+#elif defined DQ_Q8_0
+    w = t.d.x * vec4(ivec4(t.q[e]) << 24 - 8 * PLACE >> 24);
+#elif defined DQ_INT8
+    w = vec4(ivec4(t.q[e]) << 24 - 8 * PLACE >> 24) * t.d.x * 0.007874015718698502;
+#elif defined DQ_Q6_K
+    w = t.d.x * vec4(bytes_of(t.q[e]) - 32);
+#elif defined DQ_Q4_0
+    w = t.d.x * vec4(nibbles_of(t.q, e) - 8);
+#elif defined DQ_Q5_0
+    w = t.d.x * vec4((nibbles_of(t.q, e) | bits_of(t.high, e) << 4) - 16);
+#elif defined DQ_Q4_1
+    w = t.d.x * vec4(nibbles_of(t.q, e)) + t.m.x;
+#elif defined DQ_Q5_1
+    w = t.d.x * vec4(nibbles_of(t.q, e) | bits_of(t.high, e) << 4) + t.m.x;
+#elif defined DQ_Q2_K
+    w = t.d[e / 4] * vec4(pairs_of(t.q.xy, e)) - t.m[e / 4];
+#elif defined DQ_Q3_K
+    w = t.d[e / 4] * vec4((pairs_of(t.q.xy, e) | bits_of(t.high, e) << 2) - 4);
+#elif defined DQ_Q4_K
+    w = t.d.x * vec4(nibbles_of(t.q, e)) - t.m.x;
+#elif defined DQ_Q5_K
+    w = t.d.x * vec4(nibbles_of(t.q, e) | bits_of(t.high, e) << 4) - t.m.x;
 #else
-    const ivec4 q = texel(row, i);
-    const float d = intBitsToFloat(scale_word(row, i / (CODE_GROUP4 / 8)));
-    [[unroll]] for (int e = 0; e < 8; e++)
-        w[e] = d * code_value(nibbles_of(q, e));
+    w = t.d.x * code_value(nibbles_of(t.q, e));
 #endif
+    return w;
+}
+
+vec4[COUNT4] dq_texel(int row, int i)
+{
+    const dq_quants t = dq_read(row, i);
+    vec4 w[COUNT4];
+
+    [[unroll]] for (int e = 0; e < COUNT4; e++) w[e] = dq_values(t, e);
     return w;
 }

@@ -1,0 +1,92 @@
+// gemv_cpu.comp for many rows of x, the same bits: weights go from their stored form into the product, there
+// is no copy of them in f32. One module a format and subgroup size (LANES).
+// Mapping: workgroup (x, y) = tile of 4 * CG * LANES rows of W, tile of ROWS rows of x by one subgroup, as
+// gemm_cpu.comp; a lane owns 4 * CG rows of W, whose texels of quants it reads once and decodes 4 columns a
+// turn. No shared memory. Beyond the end of x a fetch gives 0, and so does one behind the end of a row of W.
+#version 450
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#include "args.h"
+
+#if LANES == 16
+#define CG 1     // groups of 4 rows of W a lane
+#define GROUPS 4 // groups of LANES rows of x a tile
+#elif LANES == 8
+#define CG 2
+#define GROUPS 4
+#else
+#define CG 2
+#define GROUPS 8
+#endif
+#define ROWS (GROUPS * LANES)
+
+layout(local_size_x = LANES) in;
+layout(push_constant) uniform push { gemv_args p; };
+layout(binding = 0, std430) writeonly buffer out_y { vec4 y[]; };
+#include "lib/dq_texel.glsl"
+#ifdef DQ_SCALES
+layout(binding = 3, rgba32f) readonly uniform imageBuffer x;
+layout(binding = 4) uniform samplerBuffer y4; // y for reading
+#else
+layout(binding = 2, rgba32f) readonly uniform imageBuffer x;
+layout(binding = 3) uniform samplerBuffer y4;
+#endif
+
+const int OUTSIDE = -(1 << 30); // an index whose fetch gives 0
+
+void main()
+{
+    const int lane = int(gl_LocalInvocationID.x), m0 = int(gl_WorkGroupID.y * ROWS);
+    const int texels = (int(p.k_end) + 4 * COUNT4 - 1) / (4 * COUNT4); // of a row of W
+    const int end = (int(p.k_end) + 3) / 4, ldx4 = int(p.ldx) / 4, ldy4 = int(p.ldy) / 4;
+
+    for (int tile = int(gl_WorkGroupID.x); tile * 4 * CG * LANES < int(p.N); tile += int(gl_NumWorkGroups.x)) {
+        const int n4 = (tile * LANES + lane) * CG; // rows 4 n4 ... of W
+        vec4 sum[ROWS][CG];
+
+        [[unroll]] for (int i = 0; i < ROWS; i++)
+            [[unroll]] for (int j = 0; j < CG; j++)
+                sum[i][j] = vec4(0);
+        for (int c = int(p.k_begin) / 4; c < end; c += COUNT4) {
+            dq_quants quants[CG][4];
+            const int i = c / COUNT4;
+
+            [[unroll]] for (int j = 0; j < CG; j++)
+                [[unroll]] for (int r = 0; r < 4; r++)
+                    quants[j][r] = dq_read(4 * (n4 + j) + r, i < texels ? i : OUTSIDE);
+            for (int e = 0; e < COUNT4; e++) {
+                const int k = c + e < end ? c + e : OUTSIDE;
+                vec4 w[4][CG]; // [k][row of W]
+
+                [[unroll]] for (int j = 0; j < CG; j++) {
+                    vec4 t[4];
+                    [[unroll]] for (int r = 0; r < 4; r++) t[r] = dq_values(quants[j][r], e);
+                    [[unroll]] for (int q = 0; q < 4; q++) w[q][j] = vec4(t[0][q], t[1][q], t[2][q], t[3][q]);
+                }
+                [[unroll]] for (int g = 0; g < GROUPS; g++) {
+                    const vec4 a = imageLoad(x, (m0 + g * LANES + lane) * ldx4 + k);
+                    [[unroll]] for (uint l = 0; l < LANES; l++)
+                        [[unroll]] for (int q = 0; q < 4; q++) {
+                            const float s = subgroupShuffle(a[q], l);
+                            [[unroll]] for (int j = 0; j < CG; j++)
+                                sum[g * LANES + l][j] += s * w[q][j];
+                        }
+                }
+            }
+        }
+        [[unroll]] for (int j = 0; j < CG; j++) {
+            const int left = int(p.N) - 4 * (n4 + j);
+            if (left > 0)
+                [[unroll]] for (int m = 0; m < ROWS; m++) {
+                    const int at = (m0 + m) * ldy4 + int(p.y_col) / 4 + n4 + j;
+                    if (m0 + m < int(p.M)) {
+                        precise vec4 v = p.alpha * sum[m][j]; // and then added: as in gemm_cpu.comp
+                        if (p.accumulate != 0)
+                            v += texelFetch(y4, at);
+                        y[at] = mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
+                    }
+                }
+        }
+    }
+}
