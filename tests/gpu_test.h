@@ -45,8 +45,8 @@ struct gt_setting {
 static const struct gt_setting gt_settings[] = {
     { "variants", { .validate = true } },
     { "baseline", { .baseline_only = true } },
-    { "variants, 1 MiB bindings", { .max_range_bytes = 1 << 20 } },
-    { "baseline, 1 MiB bindings", { .baseline_only = true, .max_range_bytes = 1 << 20 } },
+    { "variants, bindings of 1,040 KiB", { .max_range_bytes = 1040 << 10 } },
+    { "baseline, bindings of 1,040 KiB", { .baseline_only = true, .max_range_bytes = 1040 << 10 } },
 };
 enum { GT_SETTINGS = sizeof gt_settings / sizeof gt_settings[0] };
 

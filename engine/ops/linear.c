@@ -202,7 +202,7 @@ void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *s
 
     for (size_t i = 0; i < n; i++) {
         const struct at_weight *w = weights[i];
-        const uint64_t row_bytes = at_tensor_bytes(1, w->cols);
+        const uint64_t row_bytes = at_tensor_apart_bytes(1, w->cols);
         const uint32_t panel = rows_in(panel_bytes, row_bytes, w->rows);
 
         if (w->type != AT_F32 && panel * row_bytes > most)
@@ -221,7 +221,7 @@ static uint32_t panel_rows(struct at_weight w, const struct at_linear_scratch *s
     if (w.type == AT_F32)
         return w.rows;
     return rows_in(least((uint32_t)panel_bytes, (uint32_t)scratch->panel.bytes),
-                   at_tensor_bytes(1, w.cols), w.rows);
+                   at_tensor_apart_bytes(1, w.cols), w.rows);
 }
 
 /* Values of w, read in place or dequantised into the scratch. */
@@ -232,7 +232,7 @@ static struct at_tensor panel_values(struct at_stream *s, struct at_weight w,
 
     if (w.type == AT_F32)
         return at_tensor_make(w.plane[0], w.rows, w.cols);
-    values = at_tensor_make(scratch->panel, w.rows, w.cols);
+    values = at_tensor_make_apart(scratch->panel, w.rows, w.cols);
     at_dequantise(s, values, w);
     return values;
 }

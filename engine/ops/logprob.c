@@ -28,10 +28,11 @@ void at_head_reserve(struct at_pool *pool, struct at_head_scratch *scratch, uint
     *scratch = (struct at_head_scratch){ .capacity_rows = rows, .chunk = HEAD_CHUNK };
     if (head.rows < HEAD_CHUNK)
         scratch->chunk = (uint32_t)at_round_up(head.rows, 64);
-    at_pool_reserve(pool, &scratch->logits, at_tensor_bytes(rows, scratch->chunk), "logits chunk");
+    at_pool_reserve(pool, &scratch->logits, at_tensor_apart_bytes(rows, scratch->chunk),
+                    "logits chunk");
     at_pool_reserve(pool, &scratch->state, state + at_tensor_bytes(rows, head.cols), "head state");
     if (head.type != AT_F32)
-        at_pool_reserve(pool, &scratch->panel, at_tensor_bytes(scratch->chunk, head.cols),
+        at_pool_reserve(pool, &scratch->panel, at_tensor_apart_bytes(scratch->chunk, head.cols),
                         "dequantised head chunk");
     at_halves_add(&need, rows, scratch->chunk, head.cols);
     at_halves_reserve(pool, &scratch->halves, &need);
@@ -59,16 +60,16 @@ static struct at_tensor chunk_values(struct at_stream *s, struct at_weight w, ui
 
     if (w.type == AT_F32)
         return at_tensor_make(part.plane[0], n, w.cols);
-    values = at_tensor_make(scratch->panel, n, w.cols);
+    values = at_tensor_make_apart(scratch->panel, n, w.cols);
     at_dequantise(s, values, part);
     return values;
 }
 
-/* z = h W^T of one chunk, rows `chunk` apart. */
+/* z = h W^T of one chunk. */
 static struct at_tensor chunk_logits(struct at_stream *s, struct at_tensor h, struct at_tensor W,
                                      const struct at_head_scratch *scratch)
 {
-    struct at_tensor z = at_tensor_make(scratch->logits, h.dim[0], scratch->chunk);
+    struct at_tensor z = at_tensor_make_apart(scratch->logits, h.dim[0], scratch->chunk);
 
     z.dim[1] = W.dim[0];
     at_weight_nt(s, z, 0, h, W, false, &scratch->halves);

@@ -12,12 +12,34 @@ uint64_t at_tensor_bytes(uint32_t rows, uint32_t cols)
     return (uint64_t)rows * at_tensor_ld(cols) * sizeof(float);
 }
 
+static struct at_tensor make(struct at_view view, uint32_t rows, uint32_t cols, uint32_t ld)
+{
+    const uint64_t bytes = (uint64_t)rows * ld * sizeof(float);
+
+    if (view.bytes < bytes)
+        AT_BUG("a tensor of %u x %u needs %llu bytes, the view has %llu", rows, cols,
+               (unsigned long long)bytes, (unsigned long long)view.bytes);
+    return (struct at_tensor){ .view = view, .dim = { rows, cols }, .ld = ld };
+}
+
 struct at_tensor at_tensor_make(struct at_view view, uint32_t rows, uint32_t cols)
 {
-    if (view.bytes < at_tensor_bytes(rows, cols))
-        AT_BUG("a tensor of %u x %u needs %llu bytes, the view has %llu", rows, cols,
-               (unsigned long long)at_tensor_bytes(rows, cols), (unsigned long long)view.bytes);
-    return (struct at_tensor){ .view = view, .dim = { rows, cols }, .ld = at_tensor_ld(cols) };
+    return make(view, rows, cols, at_tensor_ld(cols));
+}
+
+static uint32_t ld_apart(uint32_t cols)
+{
+    return (uint32_t)(at_div_up(cols, 16) | 1) * 16;
+}
+
+uint64_t at_tensor_apart_bytes(uint32_t rows, uint32_t cols)
+{
+    return (uint64_t)rows * ld_apart(cols) * sizeof(float);
+}
+
+struct at_tensor at_tensor_make_apart(struct at_view view, uint32_t rows, uint32_t cols)
+{
+    return make(view, rows, cols, ld_apart(cols));
 }
 
 struct at_tensor at_tensor_rows(struct at_tensor tensor, uint32_t begin, uint32_t n)
