@@ -458,7 +458,6 @@ static AT_CHECKED open_model(struct chat *c)
     TRY(cli_flag_u32(&c->positions, a, "context", 64, 1 << 20));
     if (most > 0 && c->positions > most)
         c->positions = most;
-    TRY(at_model_check_length(&c->bundle.config, c->positions));
     TRY(at_arena_alloc(&c->arena, &c->adapters, a->n_own + 1, sizeof *c->adapters));
     TRY(at_arena_alloc(&c->arena, &c->on, a->n_own + 1, sizeof *c->on));
     for (size_t i = 0; i < a->n_own; i++)

@@ -247,7 +247,6 @@ static AT_CHECKED open_all(struct coverage *c)
     TRY(open_prompts(c, &c->train, &p.sampler.n_positions));
     TRY(open_prompts(c, &c->log, &p.sampler.n_positions));
     c->n_common = common_tokens(c);
-    TRY(at_model_check_length(&c->bundle.config, p.sampler.n_positions));
     TRY(at_generator_open(&c->generator, c->bundle.weights, &c->bundle.config, &p));
     cli_note("device   %s, driver %s", at_generator_get_info(c->generator)->name,
              at_generator_get_info(c->generator)->driver);

@@ -479,7 +479,6 @@ static AT_CHECKED open_generator(struct cli_session *s, bool pairs, uint32_t num
                  positions);
         p.sampler.n_positions = positions;
     }
-    TRY(at_model_check_length(&s->bundle.config, p.sampler.n_positions));
     TRY(at_generator_open(&s->generator, s->bundle.weights, &s->bundle.config, &p));
     cli_note("device   %s, driver %s", at_generator_get_info(s->generator)->name,
              at_generator_get_info(s->generator)->driver);

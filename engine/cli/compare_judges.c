@@ -202,7 +202,6 @@ static AT_CHECKED open_judge(struct judge *j, struct compare *c, const char *mod
         if (j->prompts.items[i].n >= g.sampler.n_positions)
             g.sampler.n_positions = j->prompts.items[i].n + 1;
     TRY(at_alloc(&j->logits, j->bundle.config.V, sizeof *j->logits));
-    TRY(at_model_check_length(&j->bundle.config, g.sampler.n_positions));
     TRY(at_generator_open(&j->generator, j->bundle.weights, &j->bundle.config, &g));
 done:
     return st;

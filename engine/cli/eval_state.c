@@ -155,7 +155,6 @@ static AT_CHECKED open_generator(struct replies *r, const struct at_config *c)
     };
     if (most > 0 && p.sampler.n_positions > most)
         p.sampler.n_positions = most;
-    TRY(at_model_check_length(&r->run->bundle.config, p.sampler.n_positions));
     TRY(at_generator_open(&r->generator, r->run->bundle.weights, &r->run->bundle.config, &p));
 done:
     return st;

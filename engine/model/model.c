@@ -287,6 +287,7 @@ static void plan_vector(const struct at_model *model, struct at_pool *frozen, st
 static void plan_memory(struct at_model *model, struct at_pool *frozen)
 {
     const struct at_model_config *c = &model->config;
+    const uint32_t n = model->n_positions, rows = at_model_long_from(c, n) > 0 ? 2 * n : n;
 
     for (uint32_t l = 0; l < c->L; l++) {
         struct at_layer *layer = &model->layers[l];
@@ -305,12 +306,9 @@ static void plan_memory(struct at_model *model, struct at_pool *frozen)
     plan_vector(model, frozen, &model->final_norm, AT_FINAL_NORM);
     if (is_present(c, AT_FINAL_NORM_BIAS, 0))
         plan_vector(model, frozen, &model->final_norm_bias, AT_FINAL_NORM_BIAS);
-    at_tensor_reserve(frozen, &model->rope,
-                      model->n_positions * (at_model_long_from(c, model->n_positions) > 0 ? 2 : 1),
-                      c->rotary, "rotary table");
+    at_tensor_reserve(frozen, &model->rope, rows, c->rotary, "rotary table");
     if (c->family->local_rope)
-        at_tensor_reserve(frozen, &model->local_rope, model->n_positions, c->rotary,
-                          "rotary table");
+        at_tensor_reserve(frozen, &model->local_rope, rows, c->rotary, "rotary table");
 }
 
 /* The disk reads a layer's matrices, or what is behind the layers, while the one before is
@@ -681,11 +679,11 @@ done:
     return st;
 }
 
-void at_model_turn(struct at_stream *s, const struct at_model *model, uint32_t begin, uint32_t n,
-                   uint32_t length)
+/* at_model_turn() for one of the tables. */
+static void turn_table(struct at_stream *s, struct at_tensor table, const struct at_rope *rope,
+                       uint32_t begin, uint32_t n, uint32_t length)
 {
-    const struct at_tensor table = model->rope;
-    const uint32_t W = model->config.rotary, most = AT_STAGE_BYTES / 4 / table.ld;
+    const uint32_t most = AT_STAGE_BYTES / 4 / table.ld;
     uint8_t *bytes = NULL;
 
     AT_REQUIRE(begin <= table.dim[0] && n <= table.dim[0] - begin);
@@ -698,9 +696,19 @@ void at_model_turn(struct at_stream *s, const struct at_model *model, uint32_t b
             return;
         memset(bytes, 0, k * row_bytes);
         /* checked when the table was uploaded */
-        AT_REQUIRE(rope_rows((float *)(void *)bytes, table.ld, &model->config.rope, W, p, k,
-                             length) == AT_OK);
+        AT_REQUIRE(rope_rows((float *)(void *)bytes, table.ld, rope, table.dim[1], p, k, length) ==
+                   AT_OK);
     }
+}
+
+void at_model_turn(struct at_stream *s, const struct at_model *model, uint32_t begin, uint32_t n,
+                   uint32_t length)
+{
+    const struct at_model_config *c = &model->config;
+
+    turn_table(s, model->rope, &c->rope, begin, n, length);
+    if (c->family->local_rope)
+        turn_table(s, model->local_rope, &c->local_rope, begin, n, length);
 }
 
 AT_CHECKED at_model_upload(struct at_model *model, struct at_gpu *gpu, uint64_t seed)

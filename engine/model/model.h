@@ -62,8 +62,6 @@ uint32_t at_model_long_from(const struct at_model_config *config, uint32_t n_pos
 bool at_model_long_each(const struct at_model_config *config);
 /* Positions that the model is made for; 0: any number of them. */
 uint32_t at_model_made_for(const struct at_model_config *config);
-/* AT_DATA when a sequence of n tokens cannot be computed as the reference would. */
-AT_CHECKED at_model_check_length(const struct at_model_config *config, uint32_t n);
 
 /* Row of a role's tensor in a file that is row `row` of the role: that of its module, and in GGUF
  * files of a family with gguf_permutes_qk the place that q and k have there. */

@@ -231,32 +231,23 @@ bool at_layer_turns(const struct at_model_config *c, uint32_t layer)
 
 uint32_t at_model_long_from(const struct at_model_config *c, uint32_t n_positions)
 {
-    const uint32_t from = at_rope_long_from(&c->rope);
+    const uint32_t global = at_rope_long_from(&c->rope), local = at_rope_long_from(&c->local_rope);
+    const uint32_t from = global == 0 || (local > 0 && local < global) ? local : global;
 
     return n_positions > from ? from : 0;
 }
 
 bool at_model_long_each(const struct at_model_config *c)
 {
-    return c->rope.kind == AT_ROPE_DYNAMIC;
+    const uint32_t global = at_rope_long_from(&c->rope), local = at_rope_long_from(&c->local_rope);
+
+    return c->rope.kind == AT_ROPE_DYNAMIC || c->local_rope.kind == AT_ROPE_DYNAMIC ||
+           (global > 0 && local > 0 && global != local);
 }
 
 uint32_t at_model_made_for(const struct at_model_config *c)
 {
-    return at_model_long_each(c) ? 0 : c->max_positions;
-}
-
-AT_CHECKED at_model_check_length(const struct at_model_config *c, uint32_t n)
-{
-    const uint32_t from = at_model_long_from(c, n), local = at_rope_long_from(&c->local_rope);
-
-    if (c->family->local_rope && (from > 0 || (local > 0 && n > local)))
-        return at_fail(AT_DATA,
-                       "a sequence has %u tokens; beyond %u the rotary angles of this model depend "
-                       "on the sequence's length, which this version does not compute where layers "
-                       "with a window have angles of their own: set max_length to at most %u",
-                       n, from > 0 ? from : local, from > 0 ? from : local);
-    return AT_OK;
+    return c->rope.kind == AT_ROPE_DYNAMIC ? 0 : c->max_positions;
 }
 
 static AT_CHECKED read_layer_types(struct at_model_config *out, const cJSON *kinds,

@@ -235,14 +235,13 @@ done:
     return st;
 }
 
-AT_CHECKED at_bundle_check_length(const struct at_bundle *b, uint32_t n)
+void at_bundle_check_length(const struct at_bundle *b, uint32_t n)
 {
     const uint32_t most = at_model_made_for(&b->config);
 
     if (most > 0 && n > most)
         at_warn("positions", "the longest row has %u tokens, %s was made for %u positions", n,
                 b->path, most);
-    return at_model_check_length(&b->config, n);
 }
 
 void at_bundle_close(struct at_bundle *bundle)

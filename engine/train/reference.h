@@ -24,8 +24,9 @@ AT_CHECKED at_reference_of_adapter(struct at_reference_source *out, struct at_ar
                                    const char *adapter_dir, const char *model,
                                    const char *tokenizer_dir);
 /* Opens and plans it. `params`: device, capacity and longest row of the policy's engine. AT_DATA
- * with the first token that differs when an id of `policy` means another text there, and as of
- * at_bundle_check_length(). */
+ * with the first token that differs when an id of `policy` means another text there, and where
+ * sequences have other rotary angles there than the policy's; at_bundle_check_length() is called.
+ */
 AT_CHECKED at_reference_plan(struct at_reference *out, const struct at_reference_source *source,
                              const struct at_quantise_params *quantise,
                              const struct at_tokenizer *policy,

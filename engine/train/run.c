@@ -630,7 +630,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     rows = longest(d->regression.rows, d->regression.n_rows, rows);
     rows = longest(d->train_kl, d->train.n_rows, rows);
     rows = longest(d->eval_kl, d->eval.n_rows, rows);
-    TRY(at_bundle_check_length(&out->bundle, rows));
+    at_bundle_check_length(&out->bundle, rows);
     p.syncs_reference = config->sync_ref_model;
     p.longest_row = rows;
     p.n_positions = rows;
