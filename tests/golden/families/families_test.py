@@ -140,8 +140,8 @@ def check_family(binary, name, folder):
     attune(binary, "dpo", folder / "run.json", "--quiet")
     got = read_safetensors(folder / "run" / "adapter_model.safetensors")
     check_update(name, got, fm.adapter_tensors(name), want["update"])
-    for kind, rope in fm.FAMILIES[name].get("rope", {}).items():
-        fm.write_config(name, folder, {"rope_scaling": rope})
+    for kind, changes in fm.FAMILIES[name].get("rope", {}).items():
+        fm.write_config(name, folder, changes)
         require_close(f"{name}: rope {kind}", scores(binary, folder, False), want["rope"][kind])
     check_flags(binary, name, folder, base)
 

@@ -52,6 +52,17 @@ LONG = {
     "short_factor": [1.0, 1.3, 1.7],
     "long_factor": [1.1, 4.0, 9.0],
 }
+# The same for heads of 12, and others for Gemma 3, whose two kinds of layers have a rope each.
+LONG6 = {
+    "rope_type": "longrope",
+    "rope_theta": 1000.0,
+    "original_max_position_embeddings": 40,
+    "short_factor": [1.0, 1.1, 1.2, 1.4, 1.7, 2.0],
+    "long_factor": [1.1, 1.5, 2.0, 4.0, 7.0, 9.0],
+}
+LONG6_SOONER = {**LONG6, "original_max_position_embeddings": 30}
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 100.0, "factor": 3.0}
+DEFAULT = {"rope_type": "default", "rope_theta": 10.0}
 SQUARE = {**SIZES, "hidden_size": 48}  # head_dim is hidden / heads
 FALCON = {
     k: v for k, v in SQUARE.items() if k not in ("num_key_value_heads", "rms_norm_eps", "head_dim")
@@ -69,6 +80,12 @@ FALCON.update(
 )
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+def by_layer(full, sliding):
+    return {"rope_scaling": None, "rope_parameters": {FULL: full, SLIDING: sliding}}
+
+
 FAMILIES = {
     "falcon": {
         "class": "FalconForCausalLM",
@@ -128,6 +145,12 @@ FAMILIES = {
             "query scalar": {"query_pre_attn_scalar": 8},
         },
         "inner": ["norm offset", "post-norms", "embedding scale", "gelu", "head norms"],
+        "rope": {
+            "long_global": by_layer(LONG6, DEFAULT),
+            "long_both": by_layer(LONG6, LONG6_SOONER),
+            "dynamic_local": {"max_position_embeddings": 40, **by_layer(DEFAULT, DYNAMIC)},
+            "dynamic_and_long": {"max_position_embeddings": 46, **by_layer(DYNAMIC, LONG6)},
+        },
     },
     "granite": {
         "class": "GraniteForCausalLM",
@@ -166,12 +189,14 @@ FAMILIES = {
             },
         },
         "rope": {
-            "linear": {"rope_type": "linear", "factor": 3.0},
-            "dynamic": {"type": "dynamic", "factor": 2.0},
-            "yarn": YARN,
-            "yarn_attention_factor": {**YARN, "attention_factor": 1.4},
-            "yarn_mscale": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.2},
-            "yarn_betas": {**YARN, "beta_fast": 4.0, "beta_slow": 0.5, "truncate": False},
+            "linear": {"rope_scaling": {"rope_type": "linear", "factor": 3.0}},
+            "dynamic": {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+            "yarn": {"rope_scaling": YARN},
+            "yarn_attention_factor": {"rope_scaling": {**YARN, "attention_factor": 1.4}},
+            "yarn_mscale": {"rope_scaling": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.2}},
+            "yarn_betas": {
+                "rope_scaling": {**YARN, "beta_fast": 4.0, "beta_slow": 0.5, "truncate": False}
+            },
         },
     },
     "llama_bias": {
@@ -235,9 +260,9 @@ FAMILIES = {
             },
         },
         "rope": {
-            "none": None,
-            "su": {**LONG, "type": "su", "original_max_position_embeddings": 40},
-            "attention_factor": {**LONG, "attention_factor": 1.3},
+            "none": {"rope_scaling": None},
+            "su": {"rope_scaling": {**LONG, "type": "su", "original_max_position_embeddings": 40}},
+            "attention_factor": {"rope_scaling": {**LONG, "attention_factor": 1.3}},
         },
     },
     "qwen2": {
@@ -313,6 +338,7 @@ FAMILIES = {
 }
 # Angles depend on the sequence's length: replies that pass 36 tokens, one after a longer prompt.
 LONG_FAMILIES = {
+    "gemma3_text": {"max_position_embeddings": 36, **by_layer(DYNAMIC, LONG6_SOONER)},
     "llama_dynamic": {"max_position_embeddings": 36},
     "phi3": {"original_max_position_embeddings": 36},
 }

@@ -199,8 +199,8 @@ def make(name, folder):
     fm.write_adapter(name, folder / "adapter")
     base = load(name, folder)
     out = {"rows": {"base": logps(base)}, "reply": reply(base, folder), "rope": {}}
-    for kind, rope in fm.FAMILIES[name].get("rope", {}).items():
-        out["rope"][kind] = logps(load(name, folder, {"rope_scaling": rope}))
+    for kind, changes in fm.FAMILIES[name].get("rope", {}).items():
+        out["rope"][kind] = logps(load(name, folder, changes))
     check_inner_flags(name, folder, out["rows"]["base"])
     model = peft.PeftModel.from_pretrained(
         load(name, folder), folder / "adapter", is_trainable=True
