@@ -13,8 +13,9 @@ struct at_map {
     size_t n;
 };
 AT_CHECKED at_map_open(struct at_map *out, const char *path);
-/* Tells the system that bytes [begin, begin + n) are needed soon, or not again soon. */
-void at_map_prefetch(const struct at_map *map, size_t begin, size_t n);
+/* Tells the system that it is read in long runs, or that bytes [begin, begin + n) are not needed
+ * again soon. */
+void at_map_in_runs(const struct at_map *map);
 void at_map_drop(const struct at_map *map, size_t begin, size_t n);
 void at_map_close(struct at_map *map);
 

@@ -311,21 +311,6 @@ static void plan_memory(struct at_model *model, struct at_pool *frozen)
         at_tensor_reserve(frozen, &model->local_rope, rows, c->rotary, "rotary table");
 }
 
-/* The disk reads a layer's matrices, or what is behind the layers, while the one before is
- * uploaded.
- */
-static void prefetch(const struct at_model *model, uint32_t l)
-{
-    const uint32_t first = l < model->config.L ? AT_ATTN_NORM : AT_EMBED;
-    const uint32_t end = l < model->config.L ? AT_ROLE_COUNT : AT_ATTN_NORM;
-
-    for (uint32_t role = first; role < end && model->weights; role++) {
-        const struct at_source *s = model->sources[place_of(role, l < model->config.L ? l : 0)];
-        if (s)
-            at_map_prefetch(s->map, (size_t)(s->data - s->map->data), s->n_bytes);
-    }
-}
-
 AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *config,
                          struct at_weights *weights, struct at_pool *frozen,
                          struct at_params *params, uint32_t n_positions,
@@ -356,7 +341,6 @@ AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *con
     if (params)
         TRY(plan_params(out, params));
     plan_memory(out, frozen);
-    prefetch(out, 0);
 done:
     return st;
 }
@@ -501,7 +485,6 @@ static AT_CHECKED upload_frozen(struct at_model *model, struct at_gpu *gpu)
 
     for (uint32_t l = 0; l < model->config.L; l++) {
         struct at_layer *layer = &model->layers[l];
-        prefetch(model, l + 1);
         TRY(upload_linears(model, gpu, l));
         for (uint32_t i = 0; i < AT_LINEARS; i++)
             if (has_bias(&model->config, i))

@@ -75,6 +75,7 @@ static AT_CHECKED add_shard(struct at_weights *weights, struct at_shard **out, c
 
     TRY(at_arena_strdup(weights->arena, &shard->path, path));
     TRY(at_map_open(&shard->map, path));
+    at_map_in_runs(&shard->map);
     weights->n_shards++;
     *out = shard;
 done:
