@@ -82,6 +82,27 @@ void at_signals_interrupt_reads(void);
 int at_signal_pending(void); /* 0, SIGINT or SIGTERM */
 /* AT_OK, or AT_INTERRUPTED or AT_TERMINATED when a signal is pending; sets no message. */
 enum at_status at_signal_status(void);
+/* A program that ran: `sh -c` of a command, in a process group of its own. */
+enum { AT_PROCESS_ERR_BYTES = 2048 };
+struct at_process_params {
+    const void *input; /* on its standard input, which then ends */
+    size_t n_input;
+    size_t most_bytes; /* of its standard output */
+    double timeout_s;
+};
+struct at_process {
+    struct at_buf out; /* its standard output; what comes behind most_bytes is not read */
+    struct at_buf err; /* the last AT_PROCESS_ERR_BYTES of its standard error */
+    int exit_code;     /* -1: a signal ended it, this program's where one of these is true */
+    int signal;
+    bool timed_out, too_much;
+};
+/* Runs until the shell ends; then, and after timeout_s, too much output or a signal to this program
+ * (at_signal_status()), what is left of the group is killed, and nothing of it remains. A program
+ * that does not read its input is fine. AT_IO when it cannot be started. Release *out always. */
+AT_CHECKED at_process_run(struct at_process *out, const char *command,
+                          const struct at_process_params *params);
+void at_process_release(struct at_process *process);
 /* Value of an environment variable, or NULL. The switches are listed in engine/README.md. */
 const char *at_env(const char *name);
 void at_env_set(const char *name, const char *value); /* value NULL removes it */
