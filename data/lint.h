@@ -63,4 +63,16 @@ void at_lint_release(struct at_lint *lint);
 /* The phrase by which a reply refuses, in its first words; or NULL. */
 const char *at_lint_find_refusal(const char *reply);
 
+/* Frequent words of some languages, by hash. */
+enum { AT_LINT_WORDS = 1024 };
+struct at_lint_words {
+    uint64_t hashes[AT_LINT_WORDS]; /* 0: free */
+    uint8_t languages[AT_LINT_WORDS];
+};
+void at_lint_words_init(struct at_lint_words *out);
+/* The language or script that most of a text is in, or NULL when it is not clear. */
+const char *at_lint_language(const struct at_lint_words *words, const char *text);
+/* The names that it gives, i from 0; NULL behind the last. */
+const char *at_lint_language_name(size_t i);
+
 #endif

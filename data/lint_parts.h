@@ -19,15 +19,6 @@ const char *at_lint_find_personal(const char *text);
 /* The mark of a chat template that the text holds, and which template's; `after` continues a
  * search. */
 const char *at_lint_find_mark(const char *text, const char **family);
-/* Frequent words of some languages, by hash. */
-enum { AT_LINT_WORDS = 1024 };
-struct at_lint_words {
-    uint64_t hashes[AT_LINT_WORDS]; /* 0: free */
-    uint8_t languages[AT_LINT_WORDS];
-};
-void at_lint_words_init(struct at_lint_words *out);
-/* The language or script that most of a text is in, or NULL when it is not clear. */
-const char *at_lint_language(const struct at_lint_words *words, const char *text);
 /* The text asks for another language. */
 bool at_lint_names_language(const char *text);
 

@@ -489,6 +489,14 @@ const char *at_lint_language(const struct at_lint_words *words, const char *text
     return script == &scripts[0] ? latin_language(words, text) : script->name;
 }
 
+const char *at_lint_language_name(size_t i)
+{
+    if (i < LANGUAGES)
+        return languages[i].name;
+    i = i - LANGUAGES + 1; /* Latin letters alone are no language */
+    return i < AT_COUNT(scripts) ? scripts[i].name : NULL;
+}
+
 bool at_lint_names_language(const char *text)
 {
     static const char *const words[] = {

@@ -239,7 +239,8 @@ static const char *type_text(enum at_key key)
     static const char *const words[][2] = {
         { "BOOL", "true or false" }, { "CHOICE", "" },           { "CHOICES", "one or a list" },
         { "F64", "number" },         { "LIST", "text or list" }, { "NUMBERS", "number or list" },
-        { "OBJECT", "object" },      { "STR", "text" },          { "U32", "whole number" },
+        { "OBJECT", "object" },      { "SOURCES", "sources" },   { "STR", "text" },
+        { "U32", "whole number" },
     };
 
     for (size_t i = 0; i < AT_COUNT(words); i++)

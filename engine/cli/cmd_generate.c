@@ -1,5 +1,7 @@
 #include "candidates.h"
+#include "reward.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,6 +77,7 @@ struct printed {
 struct printing {
     struct cli_session *session;
     bool json, rollouts;
+    struct at_rewards *rewards; /* of rollouts; or NULL */
     uint32_t num_generations;
     struct printed *replies; /* (prompts, num_generations) */
     size_t n, n_printed;
@@ -110,7 +113,41 @@ static AT_CHECKED keep_ids(struct printed *r, const struct at_reply *reply)
     return r->ids && r->logps ? AT_OK : at_fail(AT_MEMORY, "a reply cannot be kept");
 }
 
-/* The line of a prompt, behind its last reply: as data/rollouts.h reads it, without rewards. */
+/* "rewards" of a prompt's replies, by the sources. */
+static AT_CHECKED add_rewards(const struct printing *p, cJSON *line, size_t prompt)
+{
+    enum at_status st = AT_OK;
+    const struct printed *replies = &p->replies[prompt * p->num_generations];
+    const uint32_t n = p->num_generations, n_sources = at_rewards_count(p->rewards);
+    cJSON *object = cJSON_AddObjectToObject(line, "rewards");
+    struct at_reward_sample *samples = NULL;
+    double *rewards = NULL;
+
+    TRY(at_alloc(&samples, n, sizeof *samples));
+    TRY(at_alloc(&rewards, (size_t)n * n_sources, sizeof *rewards));
+    for (uint32_t i = 0; i < n; i++)
+        samples[i] =
+            (struct at_reward_sample){ .prompt = at_json_find(line, "prompt"),
+                                       .row = p->session->voice.prompts.items[prompt].row,
+                                       .completion = replies[i].text.text.data,
+                                       .n_tokens = (uint32_t)cJSON_GetArraySize(replies[i].ids),
+                                       .ended = replies[i].end == AT_END_STOP };
+    TRY(at_rewards_score(p->rewards, rewards, samples, n));
+    for (uint32_t k = 0; k < n_sources; k++) {
+        cJSON *list = cJSON_AddArrayToObject(object, at_rewards_name(p->rewards, k));
+        for (uint32_t i = 0; i < n; i++) {
+            const double x = rewards[(size_t)i * n_sources + k];
+            cJSON_AddItemToArray(list, isnan(x) ? cJSON_CreateNull() : cJSON_CreateNumber(x));
+        }
+    }
+done:
+    at_free(&samples);
+    at_free(&rewards);
+    return st;
+}
+
+/* The line of a prompt, behind its last reply: as data/rollouts.h reads it, where there are sources
+ * of rewards. */
 static AT_CHECKED print_group(const struct printing *p, size_t prompt)
 {
     enum at_status st = AT_OK;
@@ -120,6 +157,8 @@ static AT_CHECKED print_group(const struct printing *p, size_t prompt)
     cJSON_AddItemToObject(line, "prompt", cli_prompts_json(&p->session->voice.prompts, prompt));
     texts = cJSON_AddArrayToObject(line, "texts");
     ids = cJSON_AddArrayToObject(line, "completions");
+    if (p->rewards)
+        TRY(add_rewards(p, line, prompt));
     logps = cJSON_AddArrayToObject(line, "old_logps");
     for (uint32_t k = 0; k < p->num_generations; k++) {
         struct printed *r = &p->replies[prompt * p->num_generations + k];
@@ -251,9 +290,43 @@ done:
 struct asked {
     const char *vary; /* the seeds */
     bool pairs, rollouts;
+    struct at_rewards *rewards; /* of rollouts; or NULL */
     struct cli_prompts seeds;
     uint32_t n; /* prompts to make */
 };
+
+/* The sources of rewards of rollouts, where there are any. */
+static AT_CHECKED open_rewards(struct asked *out, const struct cli_args *a)
+{
+    static const char *const flags[] = { "reward_command", "reward_command_timeout",
+                                         "reward_funcs" };
+    enum at_status st = AT_OK;
+    struct at_rewards_params p = { .command = cli_flag_text(a, "reward_command"),
+                                   .command_timeout_s = 600 };
+    const char *funcs = cli_flag_text(a, "reward_funcs");
+    struct at_buf text = { 0 };
+
+    for (size_t i = 0; i < AT_COUNT(flags) && !out->rollouts; i++)
+        if (cli_flag_text(a, flags[i]))
+            FAIL(AT_USAGE, "--%s scores samples: add --rollouts", flags[i]);
+    TRY(cli_flag_f64(&p.command_timeout_s, a, "reward_command_timeout", 1e-3, 1e6));
+    if (!funcs && !p.command)
+        goto done;
+    if (funcs && funcs[0] != '[' && funcs[0] != '{')
+        at_json_write_string(&text, funcs, strlen(funcs));
+    p.funcs = text.data ? text.data : funcs;
+    TRY(at_buf_status(&text));
+    TRY(at_rewards_open(&out->rewards, &p));
+    for (uint32_t k = 0; k < at_rewards_count(out->rewards); k++)
+        if (at_rewards_kind(out->rewards, k) == AT_REWARD_MODEL)
+            FAIL(AT_USAGE,
+                 "--reward_funcs: \"%s\" is the path of a reward model: here rules and commands "
+                 "score; models do while training (reward_funcs of attune rloo)",
+                 at_rewards_what(out->rewards, k));
+done:
+    at_buf_release(&text);
+    return st;
+}
 
 static AT_CHECKED read_asked(struct asked *out, const struct cli_args *a)
 {
@@ -275,6 +348,7 @@ static AT_CHECKED read_asked(struct asked *out, const struct cli_args *a)
     if (out->rollouts && (cli_flag_on(a, "json") || cli_flag_text(a, "stop")))
         FAIL(AT_USAGE, "--rollouts writes lines of its own, whose replies end by tokens: leave "
                        "--json and --stop out");
+    TRY(open_rewards(out, a));
     if (cli_flag_text(a, "n") && !out->vary)
         FAIL(AT_USAGE, "--n says how many prompts --vary makes");
     if (out->vary && (cli_flag_text(a, "prompt") || cli_flag_text(a, "prompts")))
@@ -434,6 +508,7 @@ static AT_CHECKED read_numbers(struct printing *out, uint32_t *parallel,
             FAIL(AT_USAGE, "--%s is of plain replies: leave --pairs and --vary out", flags[i]);
     *out = (struct printing){ .json = cli_flag_on(s->args, "json"),
                               .rollouts = asked->rollouts,
+                              .rewards = asked->rewards,
                               .num_generations = 1 };
     TRY(cli_flag_u32(&out->num_generations, s->args, "num_generations", 1, 1 << 16));
     if (asked->rollouts && out->num_generations < 2)
@@ -500,10 +575,13 @@ static void say_next(const struct cli_session *s, const struct asked *asked)
 
     if (asked->pairs)
         cli_note("next     attune label candidates.jsonl, where that is the file of these pairs");
+    else if (asked->rewards)
+        cli_note("next     attune grpo --rollouts FILE.jsonl --model_name_or_path %s", model);
     else if (asked->rollouts)
-        cli_note("next     add \"rewards\" to every line, a number for each completion, then "
-                 "attune grpo --rollouts FILE.jsonl --model_name_or_path %s",
-                 model);
+        cli_note(
+            "next     add \"rewards\" to every line, a number for each completion (or let "
+            "--reward_funcs do it), then attune grpo --rollouts FILE.jsonl --model_name_or_path %s",
+            model);
     else if (asked->vary)
         cli_note("next     attune generate %s --prompts prompts.jsonl --pairs > candidates.jsonl, "
                  "where prompts.jsonl has these",
@@ -545,6 +623,7 @@ enum at_status cli_generate(struct cli_args *args)
     if (cli_flag_on(args, "profile"))
         TRY(cli_kernel_table(stderr, NULL, at_generator_get_stream(s.generator)));
 done:
+    at_rewards_close(&asked.rewards);
     at_generator_close(&s.generator);
     at_bundle_close(&s.bundle);
     cli_prompts_release(&s.voice.prompts);

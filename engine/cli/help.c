@@ -72,11 +72,9 @@ static const char *words_of(const struct cli_command *c, enum at_key key, struct
 /* What stands for a key's value in help. */
 static const char *value_of(const char *type, const char *words)
 {
-    static const char *const names[][2] = { { "BOOL", "true|false" },
-                                            { "F64", "X" },
-                                            { "NUMBERS", "X" },
-                                            { "OBJECT", "JSON" },
-                                            { "U32", "N" } };
+    static const char *const names[][2] = { { "BOOL", "true|false" }, { "F64", "X" },
+                                            { "NUMBERS", "X" },       { "OBJECT", "JSON" },
+                                            { "SOURCES", "JSON" },    { "U32", "N" } };
 
     if (strcmp(type, "CHOICE") == 0 || strcmp(type, "CHOICES") == 0)
         return strlen(words) > 60 ? "NAME" : words;

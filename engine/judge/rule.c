@@ -1,6 +1,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "rule.h"
 
+#include "lint.h"
 #include "overlap.h"
 #include <pcre2.h>
 #include <stdlib.h>
@@ -10,12 +11,14 @@
 /* Steps of the matcher on one reply. */
 enum { MATCH_LIMIT = 1000000 };
 
-enum kind { CONTAINS_ANY, EXCLUDES_ANY, JSON_SCHEMA, MAX_WORDS, REGEX, KINDS };
+enum kind { CONTAINS_ANY, EXCLUDES_ANY, JSON_SCHEMA, LANGUAGE, MAX_WORDS, MIN_WORDS, REGEX, KINDS };
 static const char *const names[KINDS] = {
     [CONTAINS_ANY] = "contains_any",
     [EXCLUDES_ANY] = "excludes_any",
     [JSON_SCHEMA] = "json_schema",
+    [LANGUAGE] = "language",
     [MAX_WORDS] = "max_words",
+    [MIN_WORDS] = "min_words",
     [REGEX] = "regex",
 };
 
@@ -23,6 +26,7 @@ struct at_rule {
     enum kind kind;
     const cJSON *value;
     const char *name;
+    struct at_lint_words words; /* of LANGUAGE */
     pcre2_code *code;
     pcre2_match_data *data;
     pcre2_match_context *context;
@@ -98,30 +102,63 @@ done:
     return st;
 }
 
+static AT_CHECKED find_language(struct at_rule *rule, const char *name)
+{
+    const char *wanted = cJSON_GetStringValue(rule->value), *known = NULL;
+    struct at_buf list = { 0 };
+
+    for (size_t i = 0; (known = at_lint_language_name(i)) != NULL; i++) {
+        if (wanted && strcmp(known, wanted) == 0)
+            break;
+        at_buf_printf(&list, "%s%s", i ? ", " : "", known);
+    }
+    if (!known)
+        at_fail(AT_DATA, "%s: language must be one of %s", name, list.data ? list.data : "?");
+    else
+        at_lint_words_init(&rule->words);
+    at_buf_release(&list);
+    return known ? AT_OK : AT_DATA;
+}
+
+static enum kind kind_of(const char *key)
+{
+    uint32_t kind = 0;
+
+    while (kind < KINDS && strcmp(names[kind], key) != 0)
+        kind++;
+    return (enum kind)kind;
+}
+
+bool at_rule_is_kind(const char *key)
+{
+    return kind_of(key) != KINDS;
+}
+
 AT_CHECKED at_rule_open(struct at_rule **out, const cJSON *json, const char *name)
 {
     enum at_status st = AT_OK;
     const cJSON *only = cJSON_IsObject(json) ? json->child : NULL;
     struct at_rule *rule = NULL;
-    uint32_t kind = 0;
+    enum kind kind = KINDS;
 
     *out = NULL;
     if (!only || only->next)
         FAIL(AT_DATA,
              "%s: a rule is an object with one key, such as {\"contains_any\": [\"Paris\"]}", name);
-    while (kind < KINDS && strcmp(names[kind], only->string) != 0)
-        kind++;
+    kind = kind_of(only->string);
     if (kind == KINDS)
         FAIL(AT_DATA,
              "%s: unknown rule \"%.60s\"; there are contains_any, excludes_any, json_schema, "
-             "max_words, regex",
+             "language, max_words, min_words, regex",
              name, only->string);
     TRY(at_alloc(&rule, 1, sizeof *rule));
     *rule = (struct at_rule){ .kind = kind, .value = only, .name = name };
     if (kind == CONTAINS_ANY || kind == EXCLUDES_ANY)
         TRY(check_strings(only, names[kind], name));
-    if (kind == MAX_WORDS && !cJSON_IsNumber(only))
-        FAIL(AT_DATA, "%s: max_words must be a number", name);
+    if ((kind == MAX_WORDS || kind == MIN_WORDS) && !cJSON_IsNumber(only))
+        FAIL(AT_DATA, "%s: %s must be a number", name, names[kind]);
+    if (kind == LANGUAGE)
+        TRY(find_language(rule, name));
     if (kind == JSON_SCHEMA)
         TRY(at_schema_check(only, name));
     if (kind == REGEX)
@@ -170,6 +207,13 @@ static bool fits_schema(const cJSON *schema, const char *reply)
     return fits;
 }
 
+static bool is_in(const struct at_rule *rule, const char *reply)
+{
+    const char *found = at_lint_language(&rule->words, reply);
+
+    return found && strcmp(found, rule->value->valuestring) == 0;
+}
+
 AT_CHECKED at_rule_check(bool *passed, const struct at_rule *rule, const char *reply)
 {
     enum at_status st = AT_OK;
@@ -183,8 +227,14 @@ AT_CHECKED at_rule_check(bool *passed, const struct at_rule *rule, const char *r
     case JSON_SCHEMA:
         *passed = fits_schema(rule->value, reply);
         break;
+    case LANGUAGE:
+        *passed = is_in(rule, reply);
+        break;
     case MAX_WORDS:
         *passed = at_words(reply) <= rule->value->valuedouble;
+        break;
+    case MIN_WORDS:
+        *passed = at_words(reply) >= rule->value->valuedouble;
         break;
     case REGEX:
         TRY(matches(passed, rule, reply));

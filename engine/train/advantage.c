@@ -27,18 +27,6 @@ double at_deviation_of(const double *x, uint32_t n)
     return count > 1 ? sqrt(sum / (count - 1)) : NAN;
 }
 
-double at_sample_reward(const struct at_sample *s, const double *weights, uint32_t n)
-{
-    double sum = 0;
-    bool any = false;
-
-    for (uint32_t k = 0; k < n; k++) {
-        sum += isnan(s->reward[k]) ? 0 : (weights ? weights[k] : 1) * s->reward[k];
-        any = any || !isnan(s->reward[k]);
-    }
-    return any ? sum : NAN;
-}
-
 /* What a sample is compared with. */
 static double baseline(const double *rewards, uint32_t i, uint32_t group, bool leave_one_out)
 {

@@ -14,8 +14,6 @@ struct at_advantage_params {
     enum at_reward_scale scale; /* GRPO: over the deviation, with 1e-4 added */
     bool normalize;             /* RLOO: advantages less their mean over their deviation */
 };
-/* The weighted sum of a sample's rewards (no weights: 1 each); NaN where it has none. */
-double at_sample_reward(const struct at_sample *sample, const double *weights, uint32_t n);
 /* out (n); rewards (n), n a multiple of `group`. Where all of a group are equal, out is exactly 0
  * but for `normalize`. Returns the share of groups whose rewards have no spread (deviation below
  * 1e-8; with AT_SCALE_BATCH that of all samples). */

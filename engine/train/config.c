@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "config_paths.h"
 #include "objective.h"
 #include "os.h"
 
@@ -20,11 +21,12 @@ enum key_type {
     TYPE_LIST,
     TYPE_CHOICES,
     TYPE_NUMBERS,
-    TYPE_OBJECT
+    TYPE_OBJECT,
+    TYPE_SOURCES
 };
 
-static const char *const type_names[] = { "STR",  "CHOICE",  "U32",     "F64",   "BOOL",
-                                          "LIST", "CHOICES", "NUMBERS", "OBJECT" };
+static const char *const type_names[] = { "STR",  "CHOICE",  "U32",     "F64",    "BOOL",
+                                          "LIST", "CHOICES", "NUMBERS", "OBJECT", "SOURCES" };
 
 struct key_row {
     const char *name;
@@ -283,35 +285,6 @@ static AT_CHECKED set_number(struct at_config *c, enum at_key key, const cJSON *
     return st;
 }
 
-/* The folder of the config file in front of a relative path. */
-static AT_CHECKED resolve(struct at_config *c, enum at_key key, const char *dir, const char *text,
-                          const char **out)
-{
-    static const char *const paths[] = {
-        "adapter_name_or_path", "chat_template_path", "eval_dataset",
-        "model_name_or_path",   "output_dir",         "ref_model_name_or_path",
-        "regression_dataset",   "rollouts",           "tokenizer",
-        "train_dataset",
-    };
-    enum at_status st = AT_OK;
-    char *copy = NULL;
-    bool is_path = false;
-
-    for (size_t i = 0; i < AT_COUNT(paths); i++)
-        is_path = is_path || strcmp(paths[i], keys[key].name) == 0;
-    is_path = is_path || (key == AT_KEY_resume_from_checkpoint && strcmp(text, "true") != 0);
-    if (at_model_is_named(text) ||
-        (key == AT_KEY_chat_template_path && at_chat_template_is_name(text)))
-        is_path = false;
-    if (is_path && dir && strcmp(dir, ".") != 0)
-        TRY(at_path_join(&c->arena, &copy, dir, text));
-    else
-        TRY(at_arena_strdup(&c->arena, &copy, text));
-    *out = copy;
-done:
-    return st;
-}
-
 static bool is_loss_file(const char *word)
 {
     return strncmp(word, AT_LOSS_FILE_PREFIX, sizeof AT_LOSS_FILE_PREFIX - 1) == 0;
@@ -354,7 +327,7 @@ static AT_CHECKED set_list(struct at_config *c, enum at_key key, const cJSON *va
         }
         if (keys[key].type == TYPE_CHOICES)
             TRY(check_word(key, item->valuestring, item));
-        TRY(resolve(c, key, dir, item->valuestring, &items[i]));
+        TRY(at_config_path(&items[i], &c->arena, key, dir, item->valuestring));
     }
     *(struct at_strings *)slot(c, key) = (struct at_strings){ items, n };
 done:
@@ -417,7 +390,7 @@ static AT_CHECKED set_text(struct at_config *c, enum at_key key, const cJSON *va
     }
     if (choice)
         TRY(check_word(key, text, value));
-    TRY(resolve(c, key, dir, text, (const char **)slot(c, key)));
+    TRY(at_config_path((const char **)slot(c, key), &c->arena, key, dir, text));
 done:
     return st;
 }
@@ -449,6 +422,9 @@ static AT_CHECKED set_value(struct at_config *c, enum at_key key, const cJSON *v
         break;
     case TYPE_OBJECT:
         TRY(set_object(c, key, value));
+        break;
+    case TYPE_SOURCES:
+        TRY(at_config_sources((const char **)slot(c, key), &c->arena, key, dir, value));
         break;
     case TYPE_STR:
     case TYPE_CHOICE:
@@ -482,6 +458,7 @@ static cJSON *value_of_text(enum at_key key, const char *text)
     case TYPE_CHOICES:
     case TYPE_NUMBERS:
     case TYPE_OBJECT:
+    case TYPE_SOURCES:
         if (text[0] == '[' || text[0] == '{' || keys[key].type == TYPE_NUMBERS) {
             cJSON *list = cJSON_ParseWithOpts(text, NULL, true);
             return list ? list : cJSON_CreateString(text);
@@ -746,6 +723,7 @@ cJSON *at_config_value(const struct at_config *c, enum at_key key)
     case TYPE_CHOICES:
         return cJSON_CreateStringArray(list->items, (int)list->n);
     case TYPE_OBJECT:
+    case TYPE_SOURCES:
         return cJSON_Parse(*(const char *const *)at);
     case TYPE_NUMBERS:
         return cJSON_CreateDoubleArray(numbers->items, (int)numbers->n);

@@ -67,6 +67,7 @@ struct at_config {
 #define CHOICES struct at_strings
 #define NUMBERS struct at_numbers
 #define OBJECT const char *
+#define SOURCES const char *
 #define KEY(type, name, range, methods, trl, balanced, help) type name;
 #define PRESET(preset, name, value)
 #define NO_EFFECT(name, reason)
@@ -82,6 +83,7 @@ struct at_config {
 #undef CHOICES
 #undef NUMBERS
 #undef OBJECT
+#undef SOURCES
 #undef KEY
 #undef PRESET
 #undef NO_EFFECT
@@ -99,10 +101,10 @@ struct at_flag {
 };
 /* Reads a document (an object; NULL: empty), then the flags, then fills in the preset's defaults
  * for the method (the command's, or with NULL the key's). Relative paths of train_dataset,
- * eval_dataset, model_name_or_path, adapter_name_or_path, output_dir, tokenizer, chat_template_path
- * in the file are taken from the file's folder; those of flags from the working directory; so are
- * the files of loss_type, which are read. Unknown
- * keys suggest the nearest (AT_USAGE). */
+ * eval_dataset, model_name_or_path, adapter_name_or_path, output_dir, reward_funcs, tokenizer,
+ * chat_template_path in the file are taken from the file's folder; those of flags from the working
+ * directory; so are the files of loss_type, which are read. Unknown keys suggest the nearest
+ * (AT_USAGE). */
 AT_CHECKED at_config_read(struct at_config *out, const cJSON *document, const char *path,
                           const struct at_flag *flags, size_t n_flags,
                           const enum at_method *method);

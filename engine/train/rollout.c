@@ -1,6 +1,7 @@
 #include "rollout.h"
 
 #include "loop.h"
+#include "reward.h"
 
 #include <math.h>
 #include <string.h>
@@ -55,6 +56,9 @@ static AT_CHECKED check_unread(const struct at_config *c)
           "a sample longer than max_length is always an error: its group would be another" },
         { AT_KEY_regression_dataset, true,
           "samples are not held out: judge the adapter with attune eval" },
+        { AT_KEY_reward_command, true, "the samples of rollouts have their rewards" },
+        { AT_KEY_reward_command_timeout, true, "the samples of rollouts have their rewards" },
+        { AT_KEY_reward_funcs, true, "the samples of rollouts have their rewards" },
         { AT_KEY_train_dataset, true,
           "sampling while training is not built: record samples (attune generate "
           "--num_generations) with their rewards, and name the file as rollouts" },
@@ -108,7 +112,7 @@ static AT_CHECKED check_spread(const struct at_config *c, const struct at_sample
     double first = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        const double r = at_sample_reward(&s->items[i], c->reward_weights.items, s->n_rewards);
+        const double r = at_reward_sum(s->items[i].reward, c->reward_weights.items, s->n_rewards);
         if (i % s->group == 0 || isnan(first))
             first = r;
         else if (!isnan(r) && r != first)
@@ -263,6 +267,26 @@ static enum at_reward_scale scale_of(const struct at_config *c)
                                                     : AT_SCALE_GROUP;
 }
 
+/* Length control and clipping of the samples' sums. */
+static AT_CHECKED shape(const struct at_loop *l, double *sums, uint32_t n)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = l->config;
+    const struct at_reward_shape params = {
+        .length_penalty = c->reward_length_penalty,
+        .clip = c->reward_clip_range.n == 2 ? c->reward_clip_range.items : NULL,
+    };
+    uint32_t *n_tokens = NULL;
+
+    TRY(at_alloc(&n_tokens, n, sizeof *n_tokens));
+    for (uint32_t i = 0; i < n; i++)
+        n_tokens[i] = l->window_rows[i]->segment[0].n;
+    at_reward_shape(sums, n_tokens, n, &params);
+done:
+    at_free(&n_tokens);
+    return st;
+}
+
 /* Rewards and advantages of a new rollout. */
 static AT_CHECKED judge(struct at_loop *l, uint32_t n)
 {
@@ -279,12 +303,11 @@ static AT_CHECKED judge(struct at_loop *l, uint32_t n)
     TRY(at_alloc(&advantage, n, sizeof *advantage));
     tally_rewards(t, l, r, n);
     for (uint32_t i = 0; i < n; i++)
-        r[i] = at_sample_reward(sample_of(l, i), c->reward_weights.items, s->n_rewards);
+        r[i] = at_reward_sum(sample_of(l, i)->reward, c->reward_weights.items, s->n_rewards);
     t->reward += at_mean_of(r, n);
     t->reward_std += at_deviation_of(r, n);
+    TRY(shape(l, r, n));
     for (uint32_t i = 0; i < n; i++) {
-        if (c->reward_clip_range.n == 2 && !isnan(r[i]))
-            r[i] = fmin(fmax(r[i], c->reward_clip_range.items[0]), c->reward_clip_range.items[1]);
         if (is_product(c) && c->beta > 0) {
             r[i] -= c->beta * sample_kl(l, i);
             kl += sample_kl(l, i);

@@ -59,19 +59,27 @@ def resumes(folder, name, method, **keys):
 
 
 def generated(folder):
-    """What `attune generate --rollouts` writes, with rewards, is what grpo reads: the log-probs of the samples, with those
-    of end tokens, are those of the training forward, so that nothing leaves the narrowest bounds."""
+    """What `attune generate --rollouts` writes, with rewards of rules and of a command, is what grpo reads: the log-probs of
+    the samples, with those of end tokens, are those of the training forward, so that nothing leaves the narrowest bounds."""
+    (folder / "count.py").write_text("import json, sys\nfor line in sys.stdin:\n    row = json.loads(line)\n    print('null' if "
+                                     "row['prompt'][-1]['content'] == 'hi' and row['n_tokens'] % 2 else len(row['completion']))\n")
     run = subprocess.run([ATTUNE, "generate", BASE["model_name_or_path"], "--rollouts", "--prompt", "hi", "--prompt",
                           "where is it", "--system_prompt", "be kind", "--num_generations", "4", "--max_new_tokens", "32",
-                          "--seed", "4"], capture_output=True, text=True)
+                          "--seed", "4", "--reward_funcs", '["max_words:4",{"name":"e","regex":"e"}]', "--reward_command",
+                          f"{sys.executable} {folder / 'count.py'}"], capture_output=True, text=True)
     rows = [json.loads(line) for line in run.stdout.splitlines()]
     lengths = [[len(ids) for row in rows for ids in row[key]] for key in ("completions", "old_logps")]
     check("generate --rollouts: a line a prompt, which has the system message, and a log-prob an id",
           len(rows) == 2 and [m["role"] for m in rows[0]["prompt"]] == ["system", "user"] and lengths[0] == lengths[1]
           and len(lengths[0]) == 8 and all(len(row["texts"]) == 4 for row in rows), run.stderr or rows)
+    check("generate --rollouts: rewards by their names, null where there is none",
+          [row["rewards"] for row in rows] == [{
+              "max_words": [int(len(text.split()) <= 4) for text in row["texts"]], "e": [int("e" in text) for text in row["texts"]],
+              "command": [None if i == 0 and len(ids) % 2 else len(text) for text, ids in zip(row["texts"], row["completions"])],
+          } for i, row in enumerate(rows)], [(row["rewards"], row["texts"]) for row in rows])
     n_ended = sum(ids[-1] == 2 for row in rows for ids in row["completions"])
     file = folder / "generated.jsonl"
-    file.write_text("".join(json.dumps({**row, "rewards": [0, 1, 0.5, 2]}) + "\n" for row in rows))
+    file.write_text(run.stdout)
     run, out = train(folder, "generated", "grpo", rollouts=str(file), epsilon=1e-4, max_steps=1, system_prompt="be kind")
     lines = metrics(out) if run.returncode == 0 else []
     check("generate --rollouts: trains, with ratios of 1", lines and lines[0]["clip_ratio/region_mean"] == 0

@@ -71,6 +71,11 @@ static bool is_type(enum at_key key, const char *type)
     return strcmp(at_key_type(key), type) == 0;
 }
 
+static bool is_text(enum at_key key)
+{
+    return is_type(key, "STR") || is_type(key, "LIST") || is_type(key, "SOURCES");
+}
+
 /* A value of another JSON type is refused with the key's name, in file and flag. */
 static void wrong_types_name_the_key(void **state)
 {
@@ -80,7 +85,7 @@ static void wrong_types_name_the_key(void **state)
     for (int k = 0; k < AT_KEY_COUNT; k++) {
         const enum at_key key = (enum at_key)k;
         const bool words = is_type(key, "STR") || is_type(key, "CHOICE") || is_type(key, "LIST") ||
-                           is_type(key, "CHOICES");
+                           is_type(key, "CHOICES") || is_type(key, "SOURCES");
         snprintf(text, sizeof text, "{\"%s\":%s}", at_key_name(key), words ? "7" : "\"x\"");
         snprintf(name, sizeof name, "dir/run.json: %s: ", at_key_name(key));
         check_fails(text, a_method_of(key), NULL, name, " expected, found ");
@@ -458,10 +463,10 @@ static void keys_that_are_not_read_are_errors(void **state)
                 continue;
             const char *words = at_key_range((enum at_key)k);
             snprintf(text, sizeof text, "{\"%s\":%s}", at_key_name((enum at_key)k),
-                     is_type((enum at_key)k, "BOOL")                                     ? "true"
-                     : is_type((enum at_key)k, "U32")                                    ? "1"
-                     : is_type((enum at_key)k, "STR") || is_type((enum at_key)k, "LIST") ? "\"x\""
-                                                                                         : "0.25");
+                     is_type((enum at_key)k, "BOOL")  ? "true"
+                     : is_type((enum at_key)k, "U32") ? "1"
+                     : is_text((enum at_key)k)        ? "\"x\""
+                                                      : "0.25");
             if (is_type((enum at_key)k, "CHOICE"))
                 snprintf(text, sizeof text, "{\"%s\":\"%.*s\"}", at_key_name((enum at_key)k),
                          (int)strcspn(words, "|"), words);
@@ -547,6 +552,14 @@ static void paths_of_a_file_start_at_its_folder(void **state)
     assert_string_equal(c.eval_dataset.items[1], "/y.jsonl");
     assert_string_equal(c.output_dir, "out");
     assert_string_equal(c.train_dataset.items[0], "b.jsonl");
+    at_config_release(&c);
+    assert_int_equal(read_as(&c,
+                             "{\"reward_funcs\":[\"regex:a/b\",\"out/kind\",{\"model\":\"m\"},"
+                             "\"rule\",\"hf:org/m\"]}",
+                             "dir/run.json", AT_RLOO, NULL),
+                     AT_OK);
+    assert_string_equal(c.reward_funcs, "[\"regex:a/b\",\"dir/out/kind\",{\"model\":\"dir/m\"},"
+                                        "\"rule\",\"hf:org/m\"]");
     at_config_release(&c);
 }
 

@@ -188,6 +188,13 @@ static void rules_say_what_a_reply_must_be(void **state)
     assert_false(passes("{\"excludes_any\": [\"stupid\"]}", "How STUPID!"));
     assert_true(passes("{\"max_words\": 3}", " one two\nthree "));
     assert_false(passes("{\"max_words\": 2}", "one two three"));
+    assert_true(passes("{\"min_words\": 3}", "one two three"));
+    assert_false(passes("{\"min_words\": 3}", "one two"));
+    assert_true(passes("{\"language\": \"German\"}", "Das ist nicht der Weg, den wir nehmen."));
+    assert_false(passes("{\"language\": \"German\"}", "That is not the way that you would take."));
+    assert_false(passes("{\"language\": \"German\"}", "Ja."));
+    assert_true(passes("{\"language\": \"Greek\"}", "\xCE\xBA\xCE\xB1\xCE\xBB\xCE\xB7\xCE\xBC"
+                                                    "\xCE\xAD\xCF\x81\xCE\xB1"));
     assert_true(passes("{\"regex\": \"(?i)\\\\bsun\\\\b\"}", "The Sun."));
     assert_false(passes("{\"regex\": \"(?i)\\\\bsun\\\\b\"}", "Sunday"));
     assert_true(passes(schema, " {\"n\": 2, \"s\": null, \"l\": [\"\xC3\xA4\xC3\xB6\", \"b\"]}"));
@@ -219,6 +226,7 @@ static void rules_that_cannot_be_checked_are_refused(void **state)
         { "{\"regex\": \"(\"}", "wrong at character" },
         { "{\"contains_any\": []}", "list of texts" },
         { "{\"max_words\": \"3\"}", "must be a number" },
+        { "{\"language\": \"german\"}", "one of Dutch, English, French, German," },
         { "{\"json_schema\": {\"items\": {\"anyOf\": []}}}", "\"anyOf\" are not checked" },
     };
     struct at_rule *rule = NULL;

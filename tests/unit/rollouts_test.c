@@ -1,8 +1,9 @@
-/* links: train data base text */
+/* links: train reward data base text */
 /* Recorded samples as rows, with the place of what is wrong; advantages as TRL has them. */
 #include "data_test.h"
 
 #include "advantage.h"
+#include "reward.h"
 
 #include <math.h>
 
@@ -150,7 +151,7 @@ static void advantages_without_reward_or_spread_are_zero(void **state)
     static const double r[6] = { 1, NAN, 3, 0.1, 0.1, 0.1 };
     static const struct at_advantage_params params[] = { { .scale = AT_SCALE_GROUP },
                                                          { .leave_one_out = true } };
-    const struct at_sample none = { .reward = { NAN, NAN } }, one = { .reward = { NAN, 2 } };
+    static const double none[2] = { NAN, NAN }, one[2] = { NAN, 2 };
     static const double weights[2] = { 5, 0.5 };
     double a[6];
 
@@ -162,8 +163,8 @@ static void advantages_without_reward_or_spread_are_zero(void **state)
             assert_true(a[k] == 0);
         require_near(a[2], i ? 2 : 1 / (sqrt(2) + 1e-4));
     }
-    assert_true(isnan(at_sample_reward(&none, NULL, 2)));
-    require_near(at_sample_reward(&one, weights, 2), 1);
+    assert_true(isnan(at_reward_sum(none, NULL, 2)));
+    require_near(at_reward_sum(one, weights, 2), 1);
 }
 
 int main(void)

@@ -1,0 +1,90 @@
+#include "config_paths.h"
+
+#include "chat.h"
+#include "os.h"
+#include "reward.h"
+#include "stores.h"
+
+#include <string.h>
+
+static bool is_path(enum at_key key, const char *text)
+{
+    static const enum at_key paths[] = {
+        AT_KEY_adapter_name_or_path,
+        AT_KEY_chat_template_path,
+        AT_KEY_eval_dataset,
+        AT_KEY_model_name_or_path,
+        AT_KEY_output_dir,
+        AT_KEY_ref_model_name_or_path,
+        AT_KEY_regression_dataset,
+        AT_KEY_reward_funcs,
+        AT_KEY_rollouts,
+        AT_KEY_tokenizer,
+        AT_KEY_train_dataset,
+    };
+    bool found = key == AT_KEY_resume_from_checkpoint && strcmp(text, "true") != 0;
+
+    for (size_t i = 0; i < AT_COUNT(paths); i++)
+        found = found || paths[i] == key;
+    return found && !at_model_is_named(text) &&
+           !(key == AT_KEY_chat_template_path && at_chat_template_is_name(text));
+}
+
+AT_CHECKED at_config_path(const char **out, struct at_arena *arena, enum at_key key,
+                          const char *dir, const char *text)
+{
+    enum at_status st = AT_OK;
+    char *copy = NULL;
+
+    if (is_path(key, text) && dir && strcmp(dir, ".") != 0)
+        TRY(at_path_join(arena, &copy, dir, text));
+    else
+        TRY(at_arena_strdup(arena, &copy, text));
+    *out = copy;
+done:
+    return st;
+}
+
+/* The path of a reward model, of an item that is one or has one. */
+static AT_CHECKED resolve_source(struct at_arena *arena, enum at_key key, const char *dir,
+                                 cJSON *item)
+{
+    enum at_status st = AT_OK;
+    cJSON *path = cJSON_IsString(item) ? item : cJSON_GetObjectItemCaseSensitive(item, "model");
+    const char *text = cJSON_GetStringValue(path), *found = NULL;
+
+    if (!text || (path == item && at_reward_is_rule(text)))
+        goto done;
+    TRY(at_config_path(&found, arena, key, dir, text));
+    if (!cJSON_SetValuestring(path, found))
+        FAIL(AT_MEMORY, "no memory for a path");
+done:
+    return st;
+}
+
+AT_CHECKED at_config_sources(const char **out, struct at_arena *arena, enum at_key key,
+                             const char *dir, const cJSON *value)
+{
+    enum at_status st = AT_OK;
+    cJSON *list = cJSON_IsArray(value) ? cJSON_Duplicate(value, true) : cJSON_CreateArray();
+    char *found = cJSON_PrintUnformatted(value), *text = NULL, *copy = NULL;
+
+    if (!cJSON_IsArray(value))
+        cJSON_AddItemToArray(list, cJSON_Duplicate(value, true));
+    for (cJSON *item = list ? list->child : NULL; item; item = item->next) {
+        if (!cJSON_IsString(item) && !cJSON_IsObject(item))
+            FAIL(AT_USAGE, "%s: a text, an object or a list of them expected, found %s",
+                 at_key_name(key), found ? found : "?");
+        TRY(resolve_source(arena, key, dir, item));
+    }
+    text = cJSON_PrintUnformatted(list);
+    if (!text)
+        FAIL(AT_MEMORY, "no memory for %s", at_key_name(key));
+    TRY(at_arena_strdup(arena, &copy, text));
+    *out = copy;
+done:
+    cJSON_free(text);
+    cJSON_free(found);
+    cJSON_Delete(list);
+    return st;
+}
