@@ -1,6 +1,7 @@
 #include "rollouts.h"
 
 #include "hash.h"
+#include "prompt_rows.h"
 #include "reader.h"
 
 #include <math.h>
@@ -13,65 +14,10 @@ struct loader {
     struct at_row *rows;
     size_t capacity;
     const struct at_dataset_params *params;
-    struct at_ids prompt, ids;
+    struct at_prompt_reader reader;
+    struct at_ids ids;  /* of the completion read last */
     struct at_buf more; /* rewards and old log-probs, for the digest */
-    int32_t eos, turn;  /* ends of a sequence and of a turn; -1: none */
 };
-
-/* ---- prompts ---- */
-
-static AT_CHECKED encode(struct loader *l, struct at_ids *out, const char *text, size_t n,
-                         bool special)
-{
-    out->n = 0;
-    return at_tokenizer_encode(l->params->tokenizer, out, text ? text : "", n, special);
-}
-
-static AT_CHECKED encode_chat(struct loader *l, const struct at_line *line, const cJSON *list)
-{
-    enum { MOST = 256 };
-    enum at_status st = AT_OK;
-    struct at_message messages[MOST];
-    size_t n = 0;
-
-    if (!l->params->chat)
-        return at_line_fail(line, "prompt",
-                            "the prompt is a conversation, but %s; name one with "
-                            "chat_template_path",
-                            l->params->chat_problem ? l->params->chat_problem
-                                                    : "the model has no chat template");
-    if (!list->child || cJSON_GetArraySize(list) > MOST)
-        return at_line_fail(line, "prompt", "\"prompt\" must have 1 to %d messages", MOST);
-    for (const cJSON *m = list->child; m; m = m->next) {
-        const cJSON *role = at_json_find(m, "role"), *content = at_json_find(m, "content");
-        if (!cJSON_IsString(role) || !cJSON_IsString(content))
-            return at_line_fail(line, "prompt",
-                                "\"prompt\": a message is not an object with role and content");
-        messages[n++] = (struct at_message){ role->valuestring, content->valuestring, m };
-    }
-    l->prompt.n = 0;
-    TRY(at_chat_encode(l->params->chat, l->params->tokenizer, &l->prompt, l->params->system_prompt,
-                       messages, n));
-done:
-    return st;
-}
-
-static AT_CHECKED read_prompt(struct loader *l, const struct at_line *line, const cJSON *json)
-{
-    enum at_status st = AT_OK;
-    const cJSON *prompt = at_json_find(json, "prompt");
-
-    if (cJSON_IsString(prompt))
-        TRY(encode(l, &l->prompt, prompt->valuestring, strlen(prompt->valuestring), true));
-    else if (cJSON_IsArray(prompt))
-        TRY(encode_chat(l, line, prompt));
-    else
-        return at_line_fail(line, "prompt", "\"prompt\" must be a text or a list of messages");
-    if (l->prompt.n == 0)
-        return at_line_fail(line, "prompt", "the prompt is empty: nothing predicts a completion");
-done:
-    return st;
-}
 
 /* ---- completions ---- */
 
@@ -98,12 +44,14 @@ static AT_CHECKED read_completion(struct loader *l, const struct at_line *line, 
                                   bool chat)
 {
     enum at_status st = AT_OK;
-    const int32_t end = chat && l->turn >= 0 ? l->turn : l->eos;
+    const int32_t end = chat && l->reader.turn >= 0 ? l->reader.turn : l->reader.eos;
 
     if (cJSON_IsArray(item)) {
         TRY(read_ids(l, line, item));
     } else if (cJSON_IsString(item)) {
-        TRY(encode(l, &l->ids, item->valuestring, strlen(item->valuestring), false));
+        l->ids.n = 0;
+        TRY(at_tokenizer_encode(l->params->tokenizer, &l->ids, item->valuestring,
+                                strlen(item->valuestring), false));
         if (end >= 0)
             TRY(at_ids_push(&l->ids, end));
     } else {
@@ -112,11 +60,11 @@ static AT_CHECKED read_completion(struct loader *l, const struct at_line *line, 
     }
     if (l->ids.n == 0)
         return at_line_fail(line, "completions", "a completion is empty");
-    if (l->params->max_length > 0 && l->prompt.n + l->ids.n > l->params->max_length)
+    if (l->params->max_length > 0 && l->reader.ids.n + l->ids.n > l->params->max_length)
         return at_line_fail(line, "completions",
                             "prompt and completion have %zu tokens, max_length is %u; raise it (0: "
                             "no limit)",
-                            l->prompt.n + l->ids.n, l->params->max_length);
+                            l->reader.ids.n + l->ids.n, l->params->max_length);
 done:
     return st;
 }
@@ -168,12 +116,12 @@ static AT_CHECKED add_row(struct loader *l, const struct at_line *line, const in
                             .line = line->number,
                             .index = l->out->n_rows,
                             .prefix = prefix,
-                            .n_prefix = (uint32_t)l->prompt.n,
-                            .n_prompt = (uint32_t)l->prompt.n,
+                            .n_prefix = (uint32_t)l->reader.ids.n,
+                            .n_prompt = (uint32_t)l->reader.ids.n,
                             .n_segments = 1,
                             .segment = { { ids, targets, n, n, n } } };
     l->items[l->out->n_rows] = (struct at_sample){
-        .ended = ids[n - 1] == l->eos || ids[n - 1] == l->turn ||
+        .ended = ids[n - 1] == l->reader.eos || ids[n - 1] == l->reader.turn ||
                  ids[n - 1] == at_tokenizer_pad(l->params->tokenizer),
     };
     l->out->n_rows++;
@@ -254,15 +202,15 @@ static AT_CHECKED read_group(struct loader *l, const struct at_line *line, const
     const uint32_t group = l->samples->group;
     int32_t *prefix = NULL;
 
-    TRY(read_prompt(l, line, json));
+    TRY(at_prompt_read(&l->reader, line, json));
     if (!cJSON_IsArray(list) || (uint32_t)cJSON_GetArraySize(list) != group)
         return at_line_fail(line, "completions",
                             "%d completions found, num_generations is %u: every line must have as "
                             "many",
                             cJSON_GetArraySize(list), group);
-    TRY(at_arena_alloc(&l->out->arena, &prefix, l->prompt.n, sizeof *prefix));
-    AT_REQUIRE(l->prompt.data);
-    memcpy(prefix, l->prompt.data, l->prompt.n * sizeof *prefix);
+    TRY(at_arena_alloc(&l->out->arena, &prefix, l->reader.ids.n, sizeof *prefix));
+    AT_REQUIRE(l->reader.ids.data);
+    memcpy(prefix, l->reader.ids.data, l->reader.ids.n * sizeof *prefix);
     for (const cJSON *item = list->child; item; item = item->next) {
         TRY(read_completion(l, line, item, cJSON_IsArray(at_json_find(json, "prompt"))));
         TRY(add_row(l, line, prefix));
@@ -305,21 +253,6 @@ done:
     return st;
 }
 
-static AT_CHECKED find_ends(struct loader *l)
-{
-    enum at_status st = AT_OK;
-    const struct at_dataset_params *p = l->params;
-
-    l->turn = -1;
-    if (p->chat)
-        TRY(at_chat_end_id(&l->turn, p->chat, p->tokenizer));
-    l->eos = p->eos ? at_tokenizer_find(p->tokenizer, p->eos) : at_tokenizer_eos(p->tokenizer);
-    if (p->eos && l->eos < 0)
-        FAIL(AT_DATA, "eos_token \"%s\" is not a token of the model; name one that is", p->eos);
-done:
-    return st;
-}
-
 static AT_CHECKED finish(struct loader *l)
 {
     enum at_status st = AT_OK;
@@ -349,7 +282,7 @@ AT_CHECKED at_rollouts_load(struct at_dataset *out, struct at_samples *samples, 
 
     *out = (struct at_dataset){ .n_rows = 0 };
     *samples = (struct at_samples){ .group = group };
-    TRY(find_ends(&l));
+    TRY(at_prompt_reader_init(&l.reader, params));
     TRY(at_lines_open(&lines, path));
     TRY(read_lines(&l, &lines));
     TRY(finish(&l));
@@ -357,7 +290,7 @@ done:
     at_lines_close(&lines);
     at_free(&l.rows);
     at_free(&l.items);
-    at_ids_release(&l.prompt);
+    at_prompt_reader_release(&l.reader);
     at_ids_release(&l.ids);
     at_buf_release(&l.more);
     if (st != AT_OK)

@@ -1,6 +1,8 @@
 #include "cli.h"
 #include "objective.h"
+#include "rollout.h"
 
+#include <math.h>
 #include <string.h>
 
 /* What a processor and a graphics card reach before anything was measured; `attune bench` measures.
@@ -47,6 +49,47 @@ static double run_flop(const struct at_run *run)
     return epochs * (1 + backward + kl) * once + again + reference * (1 + kl) * of_reference;
 }
 
+/* Operations of the three parts of a run that draws samples, were all of them as long as they may
+ * become and their prompts as the longest; a command's are its own. */
+struct split {
+    double sampling, scoring, training;
+};
+
+static struct split split_flop(const struct at_run *run)
+{
+    const struct at_online *o = &run->online;
+    const struct at_packs *d = &run->data.train_packs;
+    const struct at_model_config *m = &run->engine.model.config;
+    const double n = (double)o->n_groups * o->group, once = forward_flop(m, d);
+    const double rollouts = ceil((double)run->total_steps / at_rollout_steps(run->config));
+    const double tokens = (double)o->n_groups * o->prompts.longest + n * o->n_new;
+    uint32_t models = 0;
+
+    for (uint32_t k = 0; k < at_rewards_count(o->rewards); k++)
+        models += at_rewards_kind(o->rewards, k) == AT_REWARD_MODEL;
+    return (struct split){
+        .sampling = rollouts * 2 *
+                    (tokens * m->L * at_layer_weights(m) + n * o->n_new * (double)m->V * m->C),
+        .scoring = rollouts * models * layers_flop(m, d),
+        .training = (double)run->total_steps * (run->engine.model.trainable ? 3 : 2) * once +
+                    rollouts * at_rollout_forwards(run) * once,
+    };
+}
+
+/* {"sampling_s", "scoring_s", "training_s"} and all operations; products of few rows, as sampling
+ * has them, come to half the rate. */
+static cJSON *split_json(double *flop, const struct at_run *run, double rate)
+{
+    const struct split s = split_flop(run);
+    cJSON *out = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(out, "sampling_s", 2 * s.sampling / rate);
+    cJSON_AddNumberToObject(out, "scoring_s", s.scoring / rate);
+    cJSON_AddNumberToObject(out, "training_s", s.training / rate);
+    *flop = s.sampling + s.scoring + s.training;
+    return out;
+}
+
 static cJSON *rows_json(const struct at_run *run)
 {
     const struct at_run_data *d = &run->data;
@@ -89,7 +132,8 @@ static cJSON *plan_json(const struct at_run *run)
     const struct at_gpu_info *info = at_gpu_get_info(run->engine.gpu);
     const double rate = info->type == AT_GPU_CPU ? cpu_flop_per_s : gpu_flop_per_s;
     const double state = (double)at_params_count(&run->engine.params) * sizeof(float);
-    cJSON *out = cJSON_CreateObject(), *part = NULL, *packed = packed_json(run);
+    cJSON *out = cJSON_CreateObject(), *part = NULL, *packed = packed_json(run), *split = NULL;
+    double flop = 0, time_s = 0;
 
     cJSON_AddStringToObject(out, "method", at_method_get(run->method)->name);
     cJSON_AddStringToObject(out, "device", info->name);
@@ -104,6 +148,8 @@ static cJSON *plan_json(const struct at_run *run)
     cJSON_AddNumberToObject(part, "frozen", (double)b.frozen);
     cJSON_AddNumberToObject(part, "state", (double)b.state);
     cJSON_AddNumberToObject(part, "slab", (double)b.slab);
+    if (run->online.is_on)
+        cJSON_AddNumberToObject(part, "sampler", (double)b.sampler);
     cJSON_AddNumberToObject(part, "total", (double)b.total);
     cJSON_AddNumberToObject(part, "available", (double)b.available);
     if (at_run_has_other_reference(run)) {
@@ -114,9 +160,19 @@ static cJSON *plan_json(const struct at_run *run)
     cJSON_AddBoolToObject(out, "fits",
                           b.total <= b.available && run->reference.device_bytes <= b.available);
     cJSON_AddNumberToObject(out, "disk_bytes", state + (double)run->total_steps * 1024);
-    cJSON_AddNumberToObject(out, "flop", run_flop(run));
+    if (run->online.is_on) {
+        cJSON_AddNumberToObject(out, "sequences_at_once", run->engine.n_sequences);
+        split = split_json(&flop, run, rate);
+        for (const cJSON *x = split->child; x; x = x->next)
+            time_s += x->valuedouble;
+        cJSON_AddItemToObject(out, "split", split);
+    } else {
+        flop = run_flop(run);
+        time_s = flop / rate;
+    }
+    cJSON_AddNumberToObject(out, "flop", flop);
     cJSON_AddNumberToObject(out, "assumed_flop_per_s", rate);
-    cJSON_AddNumberToObject(out, "estimated_time_s", run_flop(run) / rate);
+    cJSON_AddNumberToObject(out, "estimated_time_s", time_s);
     return out;
 }
 
@@ -125,26 +181,40 @@ static double number(const cJSON *object, const char *name)
     return at_json_find(object, name)->valuedouble;
 }
 
+/* In percent of the whole time. */
+static double share(const cJSON *split, const cJSON *plan, const char *name)
+{
+    return 100 * number(split, name) / number(plan, "estimated_time_s");
+}
+
 static void print_plan(const cJSON *plan, const struct at_run *run)
 {
     const cJSON *rows = at_json_find(plan, "rows"), *b = at_json_find(plan, "device_bytes");
-    const cJSON *reference = at_json_find(plan, "reference");
+    const cJSON *reference = at_json_find(plan, "reference"), *split = at_json_find(plan, "split");
     const double mib = 1.0 / (1 << 20);
-    char took[32], packed[CLI_PACKED_BYTES];
+    char took[32], packed[CLI_PACKED_BYTES], sampling[64] = "";
 
     cli_duration(took, number(plan, "estimated_time_s"));
+    if (split)
+        snprintf(sampling, sizeof sampling, ", sampling %.0f at once %.0f",
+                 number(plan, "sequences_at_once"), number(b, "sampler") * mib);
     printf("device   %s\n", at_json_find(plan, "device")->valuestring);
-    printf("rows     %.0f read, %.0f for training, %.0f held out; %.0f cut, %.0f dropped\n",
-           number(rows, "read"), number(rows, "train"), number(rows, "eval"), number(rows, "cut"),
-           number(rows, "dropped"));
+    if (run->online.is_on)
+        printf("rows     %u prompts; %u of them a rollout, %u samples each of %u tokens at most\n",
+               run->online.prompts.n, run->online.n_groups, run->online.group, run->online.n_new);
+    else
+        printf("rows     %.0f read, %.0f for training, %.0f held out; %.0f cut, %.0f dropped\n",
+               number(rows, "read"), number(rows, "train"), number(rows, "eval"),
+               number(rows, "cut"), number(rows, "dropped"));
     if (cli_packed_text(packed, &run->data))
         printf("packed   %s\n", packed);
     printf("steps    %.0f of %.0f rows\n", number(plan, "steps"), number(plan, "rows_per_step"));
     printf("trains   %.0f values\n", number(plan, "trainable_values"));
     printf("memory   %.0f MiB of %.0f MiB: weights %.0f, trainable state %.0f, slab of %.0f tokens "
-           "%.0f\n",
+           "%.0f%s\n",
            number(b, "total") * mib, number(b, "available") * mib, number(b, "frozen") * mib,
-           number(b, "state") * mib, number(plan, "slab_tokens"), number(b, "slab") * mib);
+           number(b, "state") * mib, number(plan, "slab_tokens"), number(b, "slab") * mib,
+           sampling);
     if (reference)
         printf("         reference %s: %.0f MiB, given back before the policy is loaded\n",
                at_json_find(reference, "model")->valuestring,
@@ -153,6 +223,11 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
     printf("time     about %s for %.3g operations at an assumed %.0f GFLOP/s (`attune bench` "
            "measures)\n",
            took, number(plan, "flop"), number(plan, "assumed_flop_per_s") / 1e9);
+    if (split)
+        printf("         at most, if no sample ends by itself: sampling %.0f %%, scoring %.0f %%, "
+               "training %.0f %%\n",
+               share(split, plan, "sampling_s"), share(split, plan, "scoring_s"),
+               share(split, plan, "training_s"));
 }
 
 enum at_status cli_plan(struct cli_args *args)

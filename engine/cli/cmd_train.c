@@ -13,6 +13,14 @@ static double mib(uint64_t bytes)
     return (double)bytes / (1 << 20);
 }
 
+static void describe_prompts(const struct at_online *o)
+{
+    cli_note("rows     %u prompts; %u of them a rollout, %u samples each of %u tokens at most",
+             o->prompts.n, o->n_groups, o->group, o->n_new);
+    for (uint32_t k = 0; k < at_rewards_count(o->rewards); k++)
+        cli_note("%s%s", k == 0 ? "rewards  " : "         ", at_rewards_name(o->rewards, k));
+}
+
 static void describe_rows(const struct at_run *run)
 {
     const struct at_run_data *d = &run->data;
@@ -90,7 +98,11 @@ void cli_describe_run(const struct at_run *run)
     const struct at_gpu_info *info = at_gpu_get_info(run->engine.gpu);
     const struct at_engine_bytes b = at_engine_get_bytes(&run->engine);
     const struct at_model_config *m = &run->bundle.config;
+    char sampling[64] = "";
 
+    if (run->online.is_on)
+        snprintf(sampling, sizeof sampling, ", sampling %u at once %.0f", run->engine.n_sequences,
+                 mib(b.sampler));
     cli_note("device   %s, driver %s; another: --device, see `attune devices`", info->name,
              info->driver);
     cli_note("model    %s: %s, %u layers, width %u, vocabulary %u", run->bundle.path,
@@ -100,11 +112,14 @@ void cli_describe_run(const struct at_run *run)
             "refers   to %s, which is computed first (%.0f MiB); step 0 is not checked: policy "
             "and reference differ from the start",
             run->reference.bundle.path, mib(run->reference.device_bytes));
-    describe_rows(run);
+    if (run->online.is_on)
+        describe_prompts(&run->online);
+    else
+        describe_rows(run);
     cli_note("memory   %.0f MiB of %.0f MiB: weights %.0f, trainable state %.0f, slab of %u tokens "
-             "%.0f",
+             "%.0f%s",
              mib(b.total), mib(b.available), mib(b.frozen), mib(b.state),
-             run->engine.decoder.capacity, mib(b.slab));
+             run->engine.decoder.capacity, mib(b.slab), sampling);
     describe_training(run);
 }
 
@@ -172,7 +187,9 @@ static void show_next(const struct at_config *c, const struct at_outcome *o)
     cli_duration(took, o->time_s);
     cli_note("done     %llu steps in %s%s; step %llu is what was written",
              (unsigned long long)o->steps, took,
-             o->stopped_early ? ", stopped early: held-out rows got no better" : "",
+             !o->stopped_early ? ""
+             : o->no_spread    ? ", stopped early: all rewards are equal, nothing is left to learn"
+                               : ", stopped early: held-out rows got no better",
              (unsigned long long)o->best_step);
     cli_note("files    %s/%s, metrics.jsonl, result.json, run.json", c->output_dir,
              c->use_peft ? "adapter_model.safetensors" : "model.safetensors");

@@ -204,9 +204,11 @@ static const struct cli_command commands[] = {
       .run = cli_generate },
     { .name = "grpo",
       .usage = "[CONFIG] [--key value ...]",
-      .help = "train on recorded samples and their rewards, compared within groups (GRPO)",
-      .detail = "Example: attune grpo --rollouts samples.jsonl --model_name_or_path model.gguf "
-                "--output_dir out\nA line of rollouts: {\"prompt\": ..., \"completions\": [...], "
+      .help = "train on samples and their rewards, compared within groups (GRPO)",
+      .detail = "Example: attune grpo --train_dataset prompts.jsonl --reward_funcs "
+                "\"contains_any:Ahoy\" --model_name_or_path model.gguf --output_dir out\n"
+                "Samples are drawn while it trains, or recorded: --rollouts samples.jsonl, a line: "
+                "{\"prompt\": ..., \"completions\": [...], "
                 "\"rewards\": [...]}\n",
       FLAGS(train_flags),
       .n_positional = 1,
@@ -307,9 +309,11 @@ static const struct cli_command commands[] = {
       .run = cli_method },
     { .name = "rloo",
       .usage = "[CONFIG] [--key value ...]",
-      .help = "train on recorded samples and their rewards, each against the others (RLOO)",
-      .detail = "Example: attune rloo --rollouts samples.jsonl --model_name_or_path model.gguf "
-                "--output_dir out\nA line of rollouts: {\"prompt\": ..., \"completions\": [...], "
+      .help = "train on samples and their rewards, each against the others (RLOO)",
+      .detail = "Example: attune rloo --train_dataset prompts.jsonl --reward_funcs "
+                "\"contains_any:Ahoy\" --model_name_or_path model.gguf --output_dir out\n"
+                "Samples are drawn while it trains, or recorded: --rollouts samples.jsonl, a line: "
+                "{\"prompt\": ..., \"completions\": [...], "
                 "\"rewards\": [...]}\n",
       FLAGS(train_flags),
       .n_positional = 1,

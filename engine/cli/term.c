@@ -100,11 +100,21 @@ void cli_duration(char out[32], double seconds)
         snprintf(out, 32, "%lu h %02lu min", s / 3600, s / 60 % 60);
 }
 
+static void samples_text(char *out, size_t size, const struct at_progress *p)
+{
+    char kl[32] = "";
+
+    if (p->has_kl)
+        snprintf(kl, sizeof kl, "  KL %.4g", p->kl);
+    snprintf(out, size, "  reward %.3f%s  length %.1f  sampling %.0f tokens/s, training", p->reward,
+             kl, p->length, p->sampling_tokens_per_s);
+}
+
 void cli_progress(void *context, const struct at_progress *p)
 {
     const double now_s = at_now_s();
     const bool edge = p->step == 1 || p->step == p->total;
-    char margin[32] = "", pairs[32] = "", eta[32];
+    char margin[32] = "", pairs[32] = "", samples[128] = "", eta[32];
 
     (void)context;
     if (term.quiet || (!edge && now_s - term.last_s < (term.updates ? 0.1 : line_every_s)))
@@ -115,10 +125,12 @@ void cli_progress(void *context, const struct at_progress *p)
         snprintf(margin, sizeof margin, "  margin %+.3f", p->margin);
         snprintf(pairs, sizeof pairs, "  %.2f pairs/s", p->pairs_per_s);
     }
-    fprintf(stderr, "%sstep %llu/%llu  loss %.4f%s  lr %.2e  %.0f tokens/s%s  ETA %s%s",
+    if (p->samples)
+        samples_text(samples, sizeof samples, p);
+    fprintf(stderr, "%sstep %llu/%llu  loss %.4f%s  lr %.2e%s  %.0f tokens/s%s  ETA %s%s",
             term.updates ? "\r\033[K" : "", (unsigned long long)p->step,
-            (unsigned long long)p->total, p->loss, margin, p->learning_rate, p->tokens_per_s, pairs,
-            eta, term.updates ? "" : "\n");
+            (unsigned long long)p->total, p->loss, margin, p->learning_rate, samples,
+            p->tokens_per_s, pairs, eta, term.updates ? "" : "\n");
     fflush(stderr);
     term.in_line = term.updates;
     if (p->step == p->total && term.in_line) {

@@ -26,6 +26,7 @@ static const struct field state_fields[] = {
     FIELD(at_loop_state, F64, best_metric),
     FIELD(at_loop_state, U64, best_step),
     FIELD(at_loop_state, U64, cursor),
+    FIELD(at_loop_state, F64, drawn_s),
     FIELD(at_loop_state, F64, drift),
     FIELD(at_loop_state, F64, elapsed_s),
     FIELD(at_loop_state, U64, epoch),
@@ -75,6 +76,7 @@ static const struct field state_fields[] = {
     FIELD(at_loop_state, F64, tally.kl),
     FIELD(at_loop_state, F64, tally.labelled[0]),
     FIELD(at_loop_state, F64, tally.labelled[1]),
+    FIELD(at_loop_state, U64, within),
 };
 static const struct field outcome_fields[] = {
     FIELD(at_outcome, F64, after.high),        FIELD(at_outcome, F64, after.low),
@@ -97,9 +99,8 @@ static const struct field engine_fields[] = {
     FIELD(at_engine, U64, tokens_given),
 };
 static const struct field log_fields[] = {
-    FIELD(at_log_bytes, U64, events),
-    FIELD(at_log_bytes, U64, metrics),
-    FIELD(at_log_bytes, U64, pairs),
+    FIELD(at_log_bytes, U64, completions), FIELD(at_log_bytes, U64, events),
+    FIELD(at_log_bytes, U64, metrics),     FIELD(at_log_bytes, U64, pairs),
     FIELD(at_log_bytes, U64, timing),
 };
 
@@ -361,7 +362,8 @@ done:
     return st;
 }
 
-static AT_CHECKED newest(struct at_arena *arena, const char **out, const char *dir)
+/* Of steps up to `most`. */
+static AT_CHECKED newest(struct at_arena *arena, const char **out, const char *dir, uint64_t most)
 {
     enum at_status st = AT_OK;
     uint64_t *steps = NULL;
@@ -370,6 +372,8 @@ static AT_CHECKED newest(struct at_arena *arena, const char **out, const char *d
 
     *out = NULL;
     TRY(list_steps(arena, &steps, &n, dir));
+    while (n > 0 && steps[n - 1] > most)
+        n--;
     if (n == 0)
         goto done;
     TRY(path_of(arena, &path, dir, steps[n - 1], ""));
@@ -456,14 +460,14 @@ done:
     return st;
 }
 
-AT_CHECKED at_checkpoint_newest(struct at_checkpoint **out, const struct at_run *run)
+AT_CHECKED at_checkpoint_newest(struct at_checkpoint **out, const struct at_run *run, uint64_t most)
 {
     enum at_status st = AT_OK;
     struct at_checkpoint *c = NULL;
 
     *out = NULL;
     TRY(at_alloc(&c, 1, sizeof *c));
-    TRY(newest(&c->arena, &c->path, run->config->output_dir));
+    TRY(newest(&c->arena, &c->path, run->config->output_dir, most));
     if (!c->path)
         goto done;
     TRY(read_checkpoint(c));
@@ -489,7 +493,7 @@ AT_CHECKED at_checkpoint_find(struct at_checkpoint **out, const struct at_run *r
     TRY(at_arena_strdup(&c->arena, &copy, from));
     c->path = copy;
     if (strcmp(from, "true") == 0)
-        TRY(newest(&c->arena, &c->path, config->output_dir));
+        TRY(newest(&c->arena, &c->path, config->output_dir, UINT64_MAX));
     if (!c->path)
         goto done;
     if (!at_path_is_dir(c->path))

@@ -23,8 +23,9 @@ struct at_checkpoint; /* one that was found, with its files checked */
  * AT_USAGE, another model, tokenizer or data AT_INTEGRITY. Another device or kernel is a warning:
  * results agree, not their bits. The run's engine is planned. */
 AT_CHECKED at_checkpoint_find(struct at_checkpoint **out, const struct at_run *run);
-/* The newest one of the run that is going on; NULL when it has none. */
-AT_CHECKED at_checkpoint_newest(struct at_checkpoint **out, const struct at_run *run);
+/* The newest one of the run that is going on, of a step up to `most`; NULL when it has none. */
+AT_CHECKED at_checkpoint_newest(struct at_checkpoint **out, const struct at_run *run,
+                                uint64_t most);
 void at_checkpoint_close(struct at_checkpoint **checkpoint);
 const char *at_checkpoint_path(const struct at_checkpoint *checkpoint);
 /* Bytes of the logs when it was made. */

@@ -14,7 +14,8 @@ enum {
     N_PARAMS = 3,
     N_CACHES = 4,
     N_ROLLOUT = 4,
-    MAX_ARRAYS = N_PARAMS + N_CACHES + N_ROLLOUT + 2,
+    N_ONLINE = 4,
+    MAX_ARRAYS = N_PARAMS + N_CACHES + N_ROLLOUT + N_ONLINE + 2,
     WIDTH = AT_MAX_SEGMENTS * 8 + 1
 };
 
@@ -91,6 +92,22 @@ static void list_rollout(struct array out[MAX_ARRAYS], size_t *n, const struct a
         out[(*n)++] = all[i];
 }
 
+/* Of samples that are drawn: the window. */
+static void list_online(struct array out[MAX_ARRAYS], size_t *n, const struct at_loop *l)
+{
+    struct at_online *o = &l->run->online;
+    const uint64_t rows = (uint64_t)o->n_groups * o->group;
+    const struct array all[N_ONLINE] = {
+        { o->ids, rows * o->n_new * sizeof *o->ids },
+        { o->n_ids, rows * sizeof *o->n_ids },
+        { o->samples, rows * sizeof *o->samples },
+        { &o->watch, sizeof o->watch },
+    };
+
+    for (size_t i = 0; o->is_on && i < N_ONLINE; i++)
+        out[(*n)++] = all[i];
+}
+
 static AT_CHECKED list_arrays(struct at_arena *arena, struct array out[MAX_ARRAYS], size_t *n,
                               const struct at_loop *l)
 {
@@ -108,6 +125,7 @@ static AT_CHECKED list_arrays(struct at_arena *arena, struct array out[MAX_ARRAY
     if (l->best_p)
         out[(*n)++] = (struct array){ l->best_p, bytes };
     list_rollout(out, n, l);
+    list_online(out, n, l);
 done:
     return st;
 }

@@ -2,6 +2,8 @@
 
 #include "os.h"
 
+#include <math.h>
+
 static const char *key_given(const struct at_config *c)
 {
     return c->is_set[AT_KEY_max_drift]   ? "max_drift"
@@ -20,7 +22,8 @@ AT_CHECKED at_drift_check(const struct at_config *c)
                        "%s needs use_peft: true (full fine-tuning keeps the log-probs of its "
                        "reference, not the model)",
                        key);
-    if (c->eval_split == 0 && c->eval_dataset.n == 0)
+    if (at_method_get(c->run_method)->rows != AT_ROWS_SAMPLE && c->eval_split == 0 &&
+        c->eval_dataset.n == 0)
         return at_fail(AT_USAGE,
                        "%s is measured in evaluations, which need held-out rows: give eval_dataset "
                        "or eval_split",
@@ -105,6 +108,22 @@ AT_CHECKED at_drift_measure(struct at_loop *l, double *kl)
     *kl = sum.tokens > 0 ? sum.kl / sum.tokens : 0;
 done:
     return st;
+}
+
+AT_CHECKED at_drift_take_samples(struct at_loop *l, const struct at_row_result *rows, uint32_t n)
+{
+    struct sum sum = { 0, 0 };
+
+    for (uint32_t i = 0; i < n; i++)
+        add_row(&sum, &rows[i]);
+    l->state.drift = sum.kl / fmax(sum.tokens, 1);
+    if (at_drift_is_over(l))
+        return at_fail(AT_OVER_BUDGET,
+                       "step %llu: drift/kl, the policy's distance from its reference on the "
+                       "samples of a rollout, is %.4g nats a token, further than max_drift %g",
+                       (unsigned long long)l->state.step, l->state.drift, l->config->max_drift);
+    l->state.within = l->state.step;
+    return AT_OK;
 }
 
 bool at_drift_is_over(const struct at_loop *l)

@@ -4,7 +4,8 @@
  * logits (at_head_kl()). The reference is the policy's own state at step 0, also where losses have
  * another model; with sync_ref_model it is the copy that moves. Rows are those of
  * regression_dataset, else the held-out rows with their chosen completions (KTO: with those of
- * either kind), packed where evaluation packs them. */
+ * either kind), packed where evaluation packs them. Of methods with samples they are the samples of
+ * each rollout, before its first step, and the metric is drift/kl: with max_drift alone. */
 #ifndef AT_DRIFT_H
 #define AT_DRIFT_H
 
@@ -22,6 +23,10 @@ bool at_drift_is_wanted(const struct at_config *config);
 AT_CHECKED at_drift_measure(struct at_loop *loop, double *kl);
 /* Whether the held-out rows are what is measured on. */
 bool at_drift_is_of_eval(const struct at_loop *loop);
+/* Of the n rows of a rollout, computed with at_compute.drift, into the loop's state; AT_OVER_BUDGET
+ * where it is over max_drift. */
+AT_CHECKED at_drift_take_samples(struct at_loop *loop, const struct at_row_result *rows,
+                                 uint32_t n);
 /* Whether max_drift ends the run: the last evaluation was over it. */
 bool at_drift_is_over(const struct at_loop *loop);
 

@@ -122,6 +122,20 @@ done:
     return st;
 }
 
+/* Logits over the temperature, but where they are bent after the head's product. */
+static AT_CHECKED take_temperature(struct at_model_config *config, float temperature)
+{
+    if (temperature == 0 || temperature == 1)
+        return AT_OK;
+    if (config->final_cap > 0)
+        return at_fail(AT_USAGE,
+                       "temperature %g: the model caps its logits "
+                       "(final_logit_softcapping), which is built for temperature 1",
+                       (double)temperature);
+    config->logit_scale /= temperature;
+    return AT_OK;
+}
+
 AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                           const struct at_engine_params *p)
 {
@@ -138,6 +152,7 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
              "it with method reward",
              bundle->path);
     config.value_head = p->value_head;
+    TRY(take_temperature(&config, p->temperature));
     if (decoder.trains && config.attention_dropout > 0)
         at_warn("no_effect",
                 "attention_dropout %g of the model's config.json has no effect: attention is "
@@ -179,9 +194,10 @@ struct at_engine_bytes at_engine_get_bytes(const struct at_engine *e)
     struct at_engine_bytes b = { .frozen = at_pool_bytes(e->frozen),
                                  .state = at_pool_bytes(e->state),
                                  .slab = at_pool_bytes(e->slab_pool),
+                                 .sampler = e->sampler ? at_pool_bytes(e->sampler_pool) : 0,
                                  .available = at_gpu_get_info(e->gpu)->memory_bytes };
 
-    b.total = b.frozen + b.state + b.slab;
+    b.total = b.frozen + b.state + b.slab + b.sampler;
     return b;
 }
 
@@ -194,10 +210,11 @@ AT_CHECKED at_engine_check_room(const struct at_engine *e)
         return at_fail(
             AT_DEVICE_MEMORY,
             "the run needs %.0f MiB of device memory (weights %.0f, trainable state %.0f, slab "
-            "%.0f) and %.0f MiB are free on %s; lower max_tokens_per_slab or max_length, or take "
-            "a smaller model",
+            "%.0f, sampling %.0f) and %.0f MiB are free on %s; lower max_tokens_per_slab or %s, or "
+            "take a smaller model",
             (double)b.total * mib, (double)b.frozen * mib, (double)b.state * mib,
-            (double)b.slab * mib, (double)b.available * mib, at_gpu_get_info(e->gpu)->name);
+            (double)b.slab * mib, (double)b.sampler * mib, (double)b.available * mib,
+            at_gpu_get_info(e->gpu)->name, e->sampler ? "max_completion_length" : "max_length");
     return AT_OK;
 }
 
@@ -209,6 +226,8 @@ AT_CHECKED at_engine_commit(struct at_engine *e)
     TRY(at_pool_commit(e->frozen));
     TRY(at_pool_commit(e->state));
     TRY(at_pool_commit(e->slab_pool));
+    if (e->sampler)
+        TRY(at_pool_commit(e->sampler_pool));
     at_params_bind(&e->params);
     TRY(at_model_upload(&e->model, e->gpu, e->seed));
     for (size_t i = 0; i < e->n_adapters; i++)
@@ -248,12 +267,14 @@ static void host_release(struct at_engine_host **host)
 void at_engine_close(struct at_engine *e)
 {
     at_stream_destroy(&e->stream);
+    at_sampler_close(&e->sampler);
     at_decoder_release(&e->decoder);
     at_slab_release(&e->slab);
     for (size_t i = 0; i < e->n_adapters; i++)
         at_adapter_release(&e->adapters[i]);
     at_model_release(&e->model);
     at_params_release(&e->params);
+    at_pool_destroy(&e->sampler_pool);
     at_pool_destroy(&e->slab_pool);
     at_pool_destroy(&e->state);
     at_pool_destroy(&e->frozen);

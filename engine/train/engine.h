@@ -8,6 +8,7 @@
 #include "decoder.h"
 #include "losses.h"
 #include "row.h"
+#include "sampler.h"
 #include "slab.h"
 #include "useful.h"
 
@@ -36,12 +37,16 @@ struct at_engine_params {
     bool bare_reference; /* AT_TRAIN_CONTINUE: the reference is the model below the adapter; drift
                             is then not planned where the adapter holds whole modules */
     bool value_head;     /* a reward model: rows give rewards, not log-probs */
+    float temperature;   /* logits are divided by it, of the policy and its reference; 0: 1 */
 };
 
 struct at_engine {
     struct at_gpu *gpu;
     struct at_stream *stream;
     struct at_pool *frozen, *state, *slab_pool;
+    struct at_pool *sampler_pool; /* this and the next: at_engine_plan_sampler(), or NULL */
+    struct at_sampler *sampler;
+    uint32_t n_sequences;     /* of the sampler */
     struct at_bundle *bundle; /* borrowed */
     struct at_params params;
     struct at_model model;
@@ -59,9 +64,17 @@ struct at_engine {
 };
 AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                           const struct at_engine_params *params);
-/* Bytes of the plan: frozen weights, trainable state, slab activations. */
+/* Behind at_engine_plan(): the policy draws samples, too, over the weights and the adapters that
+ * are there. n_sequences is the most that is wanted; where the device has no room for that many at
+ * once it is less, which changes no sample. AT_USAGE where logits cannot be divided by the
+ * temperature.
+ */
+AT_CHECKED at_engine_plan_sampler(struct at_engine *engine, const struct at_sampler_params *params);
+/* Samples of the policy as it is. */
+AT_CHECKED at_engine_sample(struct at_engine *engine, const struct at_generation *what);
+/* Bytes of the plan: frozen weights, trainable state, slab activations, and what sampling has. */
 struct at_engine_bytes {
-    uint64_t frozen, state, slab, total, available;
+    uint64_t frozen, state, slab, sampler, total, available;
 };
 struct at_engine_bytes at_engine_get_bytes(const struct at_engine *engine);
 /* AT_DEVICE_MEMORY with what was asked and what there is. */

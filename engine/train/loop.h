@@ -23,9 +23,11 @@ struct at_loop_state {
     struct at_tally tally;
     struct at_plateau plateau;
     double norm_sum, best_metric;
-    double drift;                  /* eval_drift/kl of the last evaluation */
+    double drift;                  /* eval_drift/kl of the last evaluation, drift/kl of samples */
+    uint64_t within;               /* the last step whose samples were within max_drift */
     double passed_metric;          /* of the last evaluation; see passed_over */
     double elapsed_s, evaluated_s; /* until the checkpoint; in evaluations */
+    double drawn_s;                /* in sampling and scoring */
     bool has_best, moved_checked;
     bool passed_over; /* the last evaluation was over max_drift: its state was not kept as best */
 };

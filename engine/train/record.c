@@ -210,6 +210,10 @@ AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run,
         TRY(at_records_path(r, &path, pairs ? "pairs.jsonl" : "rows.jsonl"));
         TRY(at_log_open(&r->pairs, path, keep.pairs));
     }
+    if (run->online.is_on && run->config->log_completions) {
+        TRY(at_records_path(r, &path, "completions.jsonl"));
+        TRY(at_log_open(&r->completions, path, keep.completions));
+    }
     TRY(write_split(r, run));
     TRY(write_losses(r, run->config));
     *out = r;
@@ -225,6 +229,7 @@ void at_records_close(struct at_records **records)
 
     if (!r)
         return;
+    at_log_close(&r->completions);
     at_log_close(&r->events);
     at_log_close(&r->metrics);
     at_log_close(&r->timing);
@@ -238,6 +243,8 @@ AT_CHECKED at_records_sync(struct at_records *r, struct at_log_bytes *out)
     enum at_status st = AT_OK;
 
     *out = (struct at_log_bytes){ 0 };
+    if (r->completions)
+        TRY(at_log_sync(r->completions, &out->completions));
     if (r->events)
         TRY(at_log_sync(r->events, &out->events));
     TRY(at_log_sync(r->metrics, &out->metrics));
@@ -305,22 +312,40 @@ done:
     return st;
 }
 
-AT_CHECKED at_records_timing(struct at_records *r, uint64_t step, double step_s, uint64_t tokens,
-                             uint32_t rows, double eta_s)
+/* tokens_per_s are of the training alone. */
+static void add_split(cJSON *line, const struct at_step_timing *t)
+{
+    cJSON_AddNumberToObject(line, "sampling_s", t->sampling_s);
+    cJSON_AddNumberToObject(line, "scoring_s", t->scoring_s);
+    cJSON_AddNumberToObject(line, "training_s", t->step_s - t->sampling_s - t->scoring_s);
+    if (t->sampling_s > 0)
+        cJSON_AddNumberToObject(line, "sampling_tokens_per_s",
+                                (double)t->n_sampled / t->sampling_s);
+}
+
+AT_CHECKED at_records_timing(struct at_records *r, const struct at_step_timing *t)
 {
     enum at_status st = AT_OK;
     cJSON *line = cJSON_CreateObject();
 
-    cJSON_AddNumberToObject(line, "step", (double)step);
-    cJSON_AddNumberToObject(line, "step_time_s", step_s);
-    cJSON_AddNumberToObject(line, "tokens_per_s", (double)tokens / step_s);
-    cJSON_AddNumberToObject(line, "pairs_per_s", rows / step_s);
-    cJSON_AddNumberToObject(line, "eta_s", eta_s);
+    cJSON_AddNumberToObject(line, "step", (double)t->step);
+    cJSON_AddNumberToObject(line, "step_time_s", t->step_s);
+    if (t->samples)
+        add_split(line, t);
+    cJSON_AddNumberToObject(line, "tokens_per_s",
+                            (double)t->tokens / (t->step_s - t->sampling_s - t->scoring_s));
+    cJSON_AddNumberToObject(line, "pairs_per_s", t->rows / t->step_s);
+    cJSON_AddNumberToObject(line, "eta_s", t->eta_s);
     cJSON_AddNumberToObject(line, "device_bytes", (double)r->device_bytes);
     TRY(at_records_write_line(r->timing, line));
 done:
     cJSON_Delete(line);
     return st;
+}
+
+AT_CHECKED at_records_completions(struct at_records *r, const cJSON *line)
+{
+    return at_records_write_line(r->completions, line);
 }
 
 /* ---- what stays ---- */

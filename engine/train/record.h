@@ -18,7 +18,7 @@ enum at_left { AT_LEFT_NOTHING, AT_LEFT_OTHER, AT_LEFT_KILLED, AT_LEFT_STOPPED, 
 AT_CHECKED at_records_look(enum at_left *out, const char *dir);
 /* Bytes of the logs; `pairs` is of rows.jsonl too. */
 struct at_log_bytes {
-    uint64_t events, metrics, pairs, timing;
+    uint64_t completions, events, metrics, pairs, timing;
 };
 /* What output_dir tells before rows are read, as at_records_check() would: AT_CANNOT_WRITE when it
  * holds what the run may not go on with, or takes no files. Changes nothing. */
@@ -43,8 +43,18 @@ bool at_records_has_events(const struct at_records *records);
 /* n histograms into the event file. */
 AT_CHECKED at_records_histograms(struct at_records *records, uint64_t step,
                                  const struct at_histogram *list, size_t n);
-AT_CHECKED at_records_timing(struct at_records *records, uint64_t step, double step_s,
-                             uint64_t tokens, uint32_t rows, double eta_s);
+/* A step's line of timing.jsonl. */
+struct at_step_timing {
+    uint64_t step, tokens;
+    uint32_t rows;
+    double step_s, eta_s;
+    bool samples;                 /* drawn while training: the three that follow */
+    double sampling_s, scoring_s; /* of step_s */
+    uint64_t n_sampled;           /* tokens */
+};
+AT_CHECKED at_records_timing(struct at_records *records, const struct at_step_timing *timing);
+/* A line of completions.jsonl. */
+AT_CHECKED at_records_completions(struct at_records *records, const cJSON *line);
 /* One line a row of an evaluation, {"step", "row", "file", "line", "loss", ...}: of pairs margin,
  * log-ratios (with a reference), log-probs and lengths, or rewards; of labelled rows label, reward,
  * log-probs of policy and reference, KL term and length; of SFT means over its target tokens. */

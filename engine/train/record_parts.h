@@ -8,6 +8,7 @@ struct at_records {
     struct at_arena arena;
     const char *dir;
     struct at_log *metrics, *timing;
+    struct at_log *completions;    /* NULL: not wanted; so are the next */
     struct at_log *events, *pairs; /* NULL: not wanted; pairs has lines of other rows, too */
     uint64_t device_bytes;         /* of the plan, which a step never exceeds */
 };

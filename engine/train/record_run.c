@@ -186,6 +186,8 @@ AT_CHECKED at_records_write_run(struct at_records *r, const struct at_run *run)
     cJSON_AddNumberToObject(part, "frozen", (double)bytes.frozen);
     cJSON_AddNumberToObject(part, "state", (double)bytes.state);
     cJSON_AddNumberToObject(part, "slab", (double)bytes.slab);
+    if (run->online.is_on)
+        cJSON_AddNumberToObject(part, "sampler", (double)bytes.sampler);
     cJSON_AddNumberToObject(out, "host_peak_bytes", (double)at_memory_peak_bytes());
     cJSON_AddNumberToObject(out, "trainable_values", (double)at_params_count(&e->params));
     cJSON_AddNumberToObject(out, "tokens_given", (double)e->tokens_given);

@@ -1,5 +1,6 @@
 #include "rollout.h"
 
+#include "drift.h"
 #include "loop.h"
 #include "reward.h"
 
@@ -27,9 +28,24 @@ static bool is_product(const struct at_config *c)
     return reads(c, 'q');
 }
 
+uint32_t at_rollout_pack(struct at_loop *l, uint32_t k, uint32_t pack)
+{
+    if (!l->run->online.is_on)
+        return pack;
+    l->run->online.prompt[k] = pack;
+    return k;
+}
+
 uint32_t at_rollout_steps(const struct at_config *c)
 {
     return has_samples(c) ? c->num_iterations : 1;
+}
+
+uint32_t at_rollout_forwards(const struct at_run *run)
+{
+    const bool kl = run->config->beta > 0, drift = run->engine.decoder.drift;
+
+    return (uint32_t)(kl || drift) + (uint32_t)(drift || (kl && is_product(run->config)));
 }
 
 /* ---- keys ---- */
@@ -37,6 +53,7 @@ uint32_t at_rollout_steps(const struct at_config *c)
 /* What a loss type or `rollouts` leaves without meaning. */
 static AT_CHECKED check_unread(const struct at_config *c)
 {
+    static const char recorded[] = "samples of rollouts are drawn and scored already";
     const struct {
         enum at_key key;
         bool unread;
@@ -49,19 +66,22 @@ static AT_CHECKED check_unread(const struct at_config *c)
           "samples are not held out: judge the adapter with attune eval" },
         { AT_KEY_eval_split, c->eval_split > 0,
           "samples are not held out: judge the adapter with attune eval" },
-        { AT_KEY_max_completion_length, !reads(c, 'l'),
+        { AT_KEY_log_completions, c->rollouts, recorded },
+        { AT_KEY_max_completion_length, c->rollouts && !reads(c, 'l'),
           "recorded samples are as long as they are; only loss_type dr_grpo divides by it" },
-        { AT_KEY_on_bad_row, true, "a wrong line of rollouts is always an error" },
+        { AT_KEY_min_p, c->rollouts, recorded },
+        { AT_KEY_on_bad_row, true, "a wrong line is always an error" },
         { AT_KEY_on_long_row, true,
-          "a sample longer than max_length is always an error: its group would be another" },
+          "a sample that may be longer than max_length is always an error" },
         { AT_KEY_regression_dataset, true,
           "samples are not held out: judge the adapter with attune eval" },
-        { AT_KEY_reward_command, true, "the samples of rollouts have their rewards" },
-        { AT_KEY_reward_command_timeout, true, "the samples of rollouts have their rewards" },
-        { AT_KEY_reward_funcs, true, "the samples of rollouts have their rewards" },
-        { AT_KEY_train_dataset, true,
-          "sampling while training is not built: record samples (attune generate "
-          "--num_generations) with their rewards, and name the file as rollouts" },
+        { AT_KEY_repetition_penalty, c->rollouts, recorded },
+        { AT_KEY_reward_command, c->rollouts, recorded },
+        { AT_KEY_reward_command_timeout, c->rollouts, recorded },
+        { AT_KEY_reward_funcs, c->rollouts, recorded },
+        { AT_KEY_top_k, c->rollouts, recorded },
+        { AT_KEY_top_p, c->rollouts, recorded },
+        { AT_KEY_train_dataset, c->rollouts, "rollouts has the prompts, too: give one of the two" },
         { AT_KEY_use_bias_correction_kl, c->beta == 0, "beta is 0: there is no KL term" },
     };
 
@@ -80,9 +100,11 @@ AT_CHECKED at_rollout_check(const struct at_config *c)
     if (!has_samples(c))
         goto done;
     TRY(check_unread(c));
-    if (!c->rollouts)
-        FAIL(AT_USAGE, "rollouts is missing: a JSONL file of {\"prompt\", \"completions\", "
-                       "\"rewards\"}; sampling while training is not built");
+    if (!c->rollouts && c->train_dataset.n == 0)
+        FAIL(AT_USAGE,
+             "train_dataset is missing: a JSONL file of {\"prompt\"}, to draw samples for; "
+             "or rollouts: one of samples that are recorded, {\"prompt\", "
+             "\"completions\", \"rewards\"}");
     if (c->num_generations < 2)
         FAIL(AT_USAGE, "num_generations must be 2 or more: samples of a prompt are compared");
     if (rows % c->num_generations != 0)
@@ -131,15 +153,14 @@ AT_CHECKED at_rollout_init(struct at_rollout *out, const struct at_run *run)
     const struct at_samples *s = &run->data.samples;
     uint64_t n = 0;
 
-    *out = (struct at_rollout){ .n_targets = 0 };
+    *out = (struct at_rollout){ .n_targets = 0, .kl = NAN };
     if (!has_samples(c))
         goto done;
     if (c->reward_weights.n > 0 && c->reward_weights.n != s->n_rewards)
-        FAIL(AT_USAGE,
-             "reward_weights: %u numbers expected, one for each reward of rollouts, "
-             "found %zu",
-             s->n_rewards, c->reward_weights.n);
-    TRY(check_spread(c, s, d->n_rows));
+        FAIL(AT_USAGE, "reward_weights: %u numbers expected, one for each reward of %s, found %zu",
+             s->n_rewards, c->rollouts ? "rollouts" : "reward_funcs", c->reward_weights.n);
+    if (c->rollouts)
+        TRY(check_spread(c, s, d->n_rows));
     TRY(at_alloc(&out->first, d->n_rows, sizeof *out->first));
     for (uint32_t i = 0; i < d->n_rows; i++) {
         out->first[i] = (uint32_t)n;
@@ -196,7 +217,8 @@ static AT_CHECKED compute_before(struct at_loop *l, uint32_t n)
     enum at_status st = AT_OK;
     struct at_rollout *r = &l->rollout;
     const bool old = is_product(l->config) && l->config->beta > 0;
-    struct at_compute what = { .policy = old };
+    const bool drift = l->run->engine.decoder.drift;
+    struct at_compute what = { .policy = old || drift, .drift = drift };
 
     for (uint32_t i = 0; i < n; i++) {
         what.reference = what.reference || (l->config->beta > 0 && isnan(r->ref[first_of(l, i)]));
@@ -208,6 +230,8 @@ static AT_CHECKED compute_before(struct at_loop *l, uint32_t n)
         TRY(at_engine_rows(&l->run->engine, l->window_rows, r->window, n, &what));
         TRY(at_engine_finish(&l->run->engine));
     }
+    if (drift)
+        TRY(at_drift_take_samples(l, r->window, n));
     for (uint32_t i = 0; i < n; i++)
         if (sample_of(l, i)->old)
             memcpy(r->old + first_of(l, i), sample_of(l, i)->old,
@@ -227,7 +251,7 @@ static double sample_kl(const struct at_loop *l, uint32_t i)
     return sum;
 }
 
-static void tally_lengths(struct at_rollout_tally *t, const struct at_loop *l, uint32_t n)
+static void tally_lengths(struct at_rollout_tally *t, struct at_loop *l, uint32_t n)
 {
     double sum[2] = { 0 }, low[2] = { INFINITY, INFINITY }, high[2] = { 0 }, ended = 0;
 
@@ -239,6 +263,7 @@ static void tally_lengths(struct at_rollout_tally *t, const struct at_loop *l, u
             high[k] = fmax(high[k], length);
             ended += k;
         }
+    l->rollout.length = sum[0] / n;
     t->mean_length += sum[0] / n;
     t->min_length += low[0];
     t->max_length += high[0];
@@ -293,20 +318,24 @@ static AT_CHECKED judge(struct at_loop *l, uint32_t n)
     enum at_status st = AT_OK;
     const struct at_config *c = l->config;
     const struct at_samples *s = &l->run->data.samples;
+    double flat = 0;
     const struct at_advantage_params params = { .leave_one_out = is_product(c),
                                                 .scale =
                                                     is_product(c) ? AT_SCALE_NONE : scale_of(c),
                                                 .normalize = c->normalize_advantages };
     struct at_rollout_tally *t = &l->rollout.tally;
-    double *r = l->rollout.rewards, *advantage = NULL, kl = 0, tokens = 0;
+    double *r = l->rollout.rewards, *advantage = NULL, *sums = NULL, kl = 0, tokens = 0;
 
     TRY(at_alloc(&advantage, n, sizeof *advantage));
+    TRY(at_alloc(&sums, n, sizeof *sums));
     tally_rewards(t, l, r, n);
     for (uint32_t i = 0; i < n; i++)
         r[i] = at_reward_sum(sample_of(l, i)->reward, c->reward_weights.items, s->n_rewards);
     t->reward += at_mean_of(r, n);
     t->reward_std += at_deviation_of(r, n);
+    l->rollout.reward = at_mean_of(r, n);
     TRY(shape(l, r, n));
+    memcpy(sums, r, n * sizeof *sums);
     for (uint32_t i = 0; i < n; i++) {
         if (is_product(c) && c->beta > 0) {
             r[i] -= c->beta * sample_kl(l, i);
@@ -314,13 +343,19 @@ static AT_CHECKED judge(struct at_loop *l, uint32_t n)
             tokens += is_masked(l, i) ? 0 : targets_of(l, i);
         }
     }
+    if (is_product(c) && c->beta > 0)
+        l->rollout.kl = kl / fmax(tokens, 1);
     t->sample_kl += kl / fmax(tokens, 1);
-    t->flat += at_advantages(advantage, r, n, s->group, &params);
+    flat = at_advantages(advantage, r, n, s->group, &params);
+    t->flat += flat;
     for (uint32_t i = 0; i < n; i++)
         l->rollout.advantage[l->picked[i]] = advantage[i];
     tally_lengths(t, l, n);
     t->rollouts++;
+    TRY(at_online_write(l, n));
+    TRY(at_online_look(&l->run->online, sums, n, flat));
 done:
+    at_free(&sums);
     at_free(&advantage);
     return st;
 }
@@ -464,6 +499,8 @@ void at_rollout_tally_step(struct at_loop *l, uint32_t n)
     t->steps++;
     t->loss += loss;
     t->kl += kl / fmax(tokens, 1);
+    if (l->config->beta > 0 && !is_product(l->config))
+        l->rollout.kl = kl / fmax(tokens, 1);
     t->entropy += entropy / fmax(tokens, 1);
     tally_clipped(t, l, n);
 }
@@ -525,6 +562,8 @@ void at_rollout_write(cJSON *line, struct at_loop *l)
         at_metric_add(line, "", "kl", t->kl / t->steps);
     else if (c->beta > 0 && t->rollouts > 0)
         at_metric_add(line, "", "kl", t->sample_kl / t->rollouts);
+    if (l->run->engine.decoder.drift && t->rollouts > 0)
+        at_metric_add(line, "", "drift/kl", l->state.drift);
     at_metric_add(line, "", "entropy", t->entropy / t->steps);
     write_clipped(line, t, c);
     l->rollout.tally = (struct at_rollout_tally){ 0 };

@@ -3,12 +3,12 @@
  *
  * A rollout is per_device_train_batch_size * gradient_accumulation_steps samples, in groups of
  * num_generations with one prompt; num_iterations optimizer steps are made over all of it. They are
- * those of the file `rollouts`, in the order of the epoch's groups (train_packs: a group a pack).
- * At its first step, in this order: log-probs by forward passes where something needs them (of the
- * reference, with beta above 0, once a run; of the policy, for RLOO's KL term in the reward),
- * rewards, advantages. Then the step: samples without advantage and KL term have no gradient and
- * are computed forward only; the others are rows of the engine, with a policy loss
- * (losses/policy.comp).
+ * those of the file `rollouts`, in the order of the epoch's groups (train_packs: a group a pack),
+ * or drawn (online.h). At its first step, in this order: log-probs by forward passes where
+ * something needs them (of the reference, with beta above 0, once a run; of the policy, for RLOO's
+ * KL term in the reward), rewards, advantages. Then the step: samples without advantage and KL term
+ * have no gradient and are computed forward only; the others are rows of the engine, with a policy
+ * loss (losses/policy.comp).
  *
  * The policy that drew the samples: as recorded (old_logps), else the policy at the rollout's first
  * step, by the training forward itself, so that its ratio is exactly 1 there (not where it comes
@@ -40,11 +40,17 @@ struct at_rollout {
     struct at_row_result *window; /* (rows of a step) of the passes before it */
     double *rewards;              /* (rows of a step) */
     struct at_rollout_tally tally;
+    double reward, kl, length; /* of the last rollout, for the progress line; kl NaN: not known */
 };
 /* AT_USAGE: keys that do not go together, or with samples. Of other methods nothing. */
 AT_CHECKED at_rollout_check(const struct at_config *config);
 /* Optimizer steps over one rollout; 1 of other methods. */
 uint32_t at_rollout_steps(const struct at_config *config);
+/* The pack that pack `pack` of the epoch's order is as the k-th of a rollout: itself, but of
+ * samples that are drawn the k-th of their window. */
+uint32_t at_rollout_pack(struct at_loop *loop, uint32_t k, uint32_t pack);
+/* Forward passes over a rollout before its first step, of the policy and of its reference. */
+uint32_t at_rollout_forwards(const struct at_run *run);
 AT_CHECKED at_rollout_init(struct at_rollout *out, const struct at_run *run);
 void at_rollout_release(struct at_rollout *rollout);
 /* The n rows that a step picked: fills in what their loss reads, puts those with a gradient in

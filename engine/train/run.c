@@ -176,6 +176,13 @@ static AT_CHECKED open_data(struct at_run *run)
     struct at_run_data *d = &run->data;
 
     TRY(at_rollout_check(c));
+    if (p.kind == AT_ROWS_SAMPLE && !c->rollouts && is_scored(run->purpose))
+        FAIL(AT_USAGE,
+             "there are no samples before they are drawn: name recorded ones as rollouts");
+    if (p.kind == AT_ROWS_SAMPLE && !c->rollouts) {
+        TRY(at_online_open(run, &p));
+        goto done;
+    }
     if (p.kind == AT_ROWS_SAMPLE) {
         TRY(at_rollouts_load(&d->train, &d->samples, c->rollouts, c->num_generations, &p));
         goto done;
@@ -234,7 +241,8 @@ done:
     return st;
 }
 
-/* A group of samples is what a packed row is. */
+/* A group of samples is what a packed row is; of samples that are drawn there are those of a
+ * rollout, and a group for each prompt. */
 static AT_CHECKED pack_groups(struct at_run *run)
 {
     enum at_status st = AT_OK;
@@ -247,7 +255,7 @@ static AT_CHECKED pack_groups(struct at_run *run)
     for (uint32_t i = 0; i <= n; i++)
         begin[i] = i * group;
     d->train_packs.begin = begin;
-    d->train_packs.n = n;
+    d->train_packs.n = run->online.is_on ? run->online.prompts.n : n;
     d->train_packs.most = group;
 done:
     return st;
@@ -291,7 +299,7 @@ static void count_steps(struct at_run *run)
     const uint32_t batch = c->per_device_train_batch_size, window = c->gradient_accumulation_steps;
     const uint32_t group = run->data.samples.group;
     const struct at_packs *d = &run->data.train_packs;
-    const uint32_t n = group > 0 ? d->n_rows : d->n;
+    const uint32_t n = group > 0 ? d->n * group : d->n;
     const uint64_t micro = at_div_up(n, batch), rows = (uint64_t)batch * window;
     uint64_t most = 0;
 
@@ -618,7 +626,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     } else {
         TRY(open_kl(out));
         TRY(open_regression(out));
-        p.drift = d->has_eval && at_drift_is_wanted(config);
+        p.drift = (d->has_eval || d->samples.group > 0) && at_drift_is_wanted(config);
         warn_balance(out);
     }
     p.gpu = (struct at_gpu_params){ .device = config->device,
@@ -639,8 +647,14 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     TRY(choose_adapters(out, &p));
     choose_rates(rates, config);
     p.dropout = dropout_of(config);
+    if (at_key_read_by(AT_KEY_temperature, config->run_method))
+        p.temperature = (float)config->temperature;
     TRY(plan_reference(out, &p));
     TRY(at_engine_plan(&out->engine, &out->bundle, &p));
+    if (out->online.is_on) {
+        const struct at_sampler_params sampler = at_online_sampler(&out->online);
+        TRY(at_engine_plan_sampler(&out->engine, &sampler));
+    }
     if (purpose == AT_TO_TRAIN)
         TRY(at_drift_check_planned(out));
     if (p.trainable == AT_TRAIN_CONTINUE && purpose != AT_TO_JUDGE)
@@ -672,6 +686,7 @@ void at_run_close(struct at_run *run)
     at_dataset_release(&run->data.train);
     at_dataset_release(&run->data.eval);
     at_dataset_release(&run->data.all);
+    at_online_close(&run->online);
     at_bundle_close(&run->bundle);
     at_arena_release(&run->arena);
     *run = (struct at_run){ .config = NULL };

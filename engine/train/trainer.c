@@ -29,30 +29,40 @@ static void start_epoch(struct at_loop *l)
     l->state.cursor = 0;
 }
 
-static uint32_t pick_rows(struct at_loop *l, double *weight)
+/* The packed rows of a step: which data rows they are. */
+static uint32_t pick_rows(struct at_loop *l)
 {
     const struct at_packs *d = &l->run->data.train_packs;
     const uint64_t begin = l->state.cursor;
     const uint32_t steps = at_rollout_steps(l->config), group = l->run->data.samples.group;
     const uint32_t n_packs = l->run->rows_per_step / (group > 0 ? group : 1);
     uint32_t n = 0;
-    double count = 0;
 
     for (uint32_t k = 0; k < n_packs && l->state.cursor < d->n; k++) {
-        const uint32_t pack = l->order[l->state.cursor++];
-        for (uint32_t i = d->begin[pack]; i < d->begin[pack + 1]; i++, n++) {
-            l->picked[n] = i;
-            l->window_rows[n] = &d->rows[i];
-            l->window[n] = l->results[i];
-            count += at_loop_has_row_loss(l) ? 1 : at_row_targets(&d->rows[i]);
-            if (l->state.step % steps == 0)
-                l->state.num_tokens += at_row_tokens_unshared(&d->rows[i]);
-        }
+        const uint32_t pack = at_rollout_pack(l, k, l->order[l->state.cursor++]);
+        for (uint32_t i = d->begin[pack]; i < d->begin[pack + 1]; i++)
+            l->picked[n++] = i;
     }
     if ((l->state.step + 1) % steps != 0) /* the next step is over the same rows */
         l->state.cursor = begin;
-    *weight = 1 / fmax(count, 1); /* packed rows may be without targets */
     return n;
+}
+
+/* The n rows picked, and what one of them weighs. */
+static double take_rows(struct at_loop *l, uint32_t n)
+{
+    const struct at_packs *d = &l->run->data.train_packs;
+    const bool fresh = l->state.step % at_rollout_steps(l->config) == 0;
+    double count = 0;
+
+    for (uint32_t k = 0; k < n; k++) {
+        const uint32_t i = l->picked[k];
+        l->window_rows[k] = &d->rows[i];
+        l->window[k] = l->results[i];
+        count += at_loop_has_row_loss(l) ? 1 : at_row_targets(&d->rows[i]);
+        l->state.num_tokens += fresh ? at_row_tokens_unshared(&d->rows[i]) : 0;
+    }
+    return 1 / fmax(count, 1); /* packed rows may be without targets */
 }
 
 /* Whether dropout changes log-probs before the first update: B is not zero. */
@@ -152,7 +162,16 @@ static AT_CHECKED log_step(struct at_loop *l, uint32_t n, double rate, double st
         tally_step(l, n);
     l->state.step_tokens += tokens;
     l->state.step_rows += n;
-    TRY(at_records_timing(l->records, l->state.step + 1, step_s, tokens, n, eta_s(l)));
+    TRY(at_records_timing(l->records,
+                          &(struct at_step_timing){ .step = l->state.step + 1,
+                                                    .tokens = tokens,
+                                                    .rows = n,
+                                                    .step_s = step_s,
+                                                    .eta_s = eta_s(l),
+                                                    .samples = run->online.is_on,
+                                                    .sampling_s = run->online.sampling_s,
+                                                    .scoring_s = run->online.scoring_s,
+                                                    .n_sampled = run->online.n_sampled }));
     if ((l->state.step + 1) % l->config->logging_steps != 0 &&
         l->state.step + 1 != run->total_steps)
         goto done;
@@ -194,8 +213,16 @@ static void report(const struct at_loop *l, uint32_t n, double rate, const struc
     p.loss = out->loss_last;
     p.margin = at_loop_reward_scale(l) * score / n;
     p.learning_rate = rate;
+    p.samples = run->online.is_on;
+    if (p.samples) {
+        p.reward = l->rollout.reward;
+        p.has_kl = run->engine.decoder.drift || !isnan(l->rollout.kl);
+        p.kl = run->engine.decoder.drift ? l->state.drift : l->rollout.kl;
+        p.length = l->rollout.length;
+        p.sampling_tokens_per_s = run->online.tokens_per_s;
+    }
     p.eta_s = eta_s(l);
-    p.tokens_per_s = (double)l->state.step_tokens / (elapsed + 1e-9);
+    p.tokens_per_s = (double)l->state.step_tokens / (elapsed - l->state.drawn_s + 1e-9);
     p.pairs_per_s = (double)l->state.step_rows / (elapsed + 1e-9);
     run->events.progress(run->events.context, &p);
 }
@@ -227,12 +254,14 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
                                     .epsilon = (float)c->adam_epsilon,
                                     .step = (uint32_t)(l->state.step + 1 - l->state.skipped) };
     struct at_rng dropout = at_rng_make(c->seed, AT_RNG_DROPOUT, (uint32_t)l->state.step, 0);
-    double weight = 0;
+    const struct at_loop_state before = l->state;
     bool finite = true;
     uint32_t n_active = 0;
-    const uint32_t n = pick_rows(l, &weight);
+    const uint32_t n = pick_rows(l);
 
-    l->what.weight = (float)weight;
+    TRY(at_online_draw(l, n));
+    l->state.drawn_s += l->run->online.sampling_s + l->run->online.scoring_s;
+    l->what.weight = (float)take_rows(l, n);
     l->what.dropout_key[0] = at_rng_u32(&dropout);
     l->what.dropout_key[1] = at_rng_u32(&dropout);
     l->what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->window_rows, n);
@@ -259,6 +288,8 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
     TRY(log_step(l, n, rate, at_now_s() - begin_s, finite));
     report(l, n, rate, out);
 done:
+    if (st == AT_INTERRUPTED || st == AT_TERMINATED || st == AT_OVER_BUDGET)
+        l->state = before; /* while samples were drawn or judged: the step was not made */
     return st;
 }
 
@@ -329,12 +360,12 @@ static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
 
     for (;;) {
         TRY(after_step(l, out));
-        if (at_drift_is_over(l))
+        if (l->rollout.n_targets == 0 && at_drift_is_over(l))
             FAIL(AT_OVER_BUDGET,
                  "step %llu: eval_drift/kl, the policy's distance from its reference, is %.4g nats "
                  "a token, further than max_drift %g",
                  (unsigned long long)l->state.step, l->state.drift, l->config->max_drift);
-        if (l->state.step == run->total_steps || is_stale(l))
+        if (l->state.step == run->total_steps || is_stale(l) || run->online.is_done)
             break;
         TRY(train_step(l, out));
         l->state.step++;
@@ -508,15 +539,17 @@ done:
     return st;
 }
 
-/* The state of the newest checkpoint, and where that was. */
-static AT_CHECKED roll_back(struct at_loop *l, struct at_outcome *out, const char **where)
+/* The state of the newest checkpoint of a step up to `most`, and where that was; without one NULL,
+ * and the state stays. */
+static AT_CHECKED roll_back(struct at_loop *l, struct at_outcome *out, uint64_t most,
+                            const char **where)
 {
     enum at_status st = AT_OK;
     struct at_checkpoint *last = NULL;
     char *path = NULL;
 
-    *where = "the last update";
-    TRY(at_checkpoint_newest(&last, l->run));
+    *where = NULL;
+    TRY(at_checkpoint_newest(&last, l->run, most));
     if (!last)
         goto done;
     TRY(at_checkpoint_restore(l, out, last));
@@ -536,19 +569,24 @@ static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_ou
     char *why = NULL;
     const bool stopped =
         trained == AT_INTERRUPTED || trained == AT_TERMINATED || trained == AT_OVER_BUDGET;
+    const bool saves = stopped && !(trained == AT_OVER_BUDGET && l->rollout.n_targets > 0);
 
     out->skipped = l->state.skipped;
     if (trained == AT_RETRY)
-        TRY(roll_back(l, out, &l->rolled_back_to));
+        TRY(roll_back(l, out, UINT64_MAX, &l->rolled_back_to));
+    else if (trained == AT_OVER_BUDGET && l->rollout.n_targets > 0)
+        TRY(roll_back(l, out, l->state.within, &l->rolled_back_to));
     out->steps = l->state.step;
     out->best_step =
         l->state.has_best && l->config->load_best_model_at_end ? l->state.best_step : l->state.step;
     out->complete = trained == AT_OK;
     out->too_far = trained == AT_OVER_BUDGET;
-    out->stopped_early = out->complete && is_stale(l) && l->state.step < l->run->total_steps;
+    out->no_spread = out->complete && l->run->online.is_done;
+    out->stopped_early =
+        out->complete && (is_stale(l) || out->no_spread) && l->state.step < l->run->total_steps;
     out->time_s = at_now_s() - l->start_s;
     out->tokens_per_s = (double)l->run->engine.tokens_computed / (out->time_s + 1e-9);
-    if (stopped && l->p && l->state.step > 0 && l->saved != l->state.step)
+    if (saves && l->p && l->state.step > 0 && l->saved != l->state.step)
         saved = at_checkpoint_save(l, out);
     if (saved != AT_OK) /* the adapter may have room where a checkpoint has none */
         TRY(at_arena_strdup(&l->run->arena, &why, at_message()));
@@ -567,6 +605,15 @@ static enum at_status stopped_by_drift(const struct at_loop *l, const char *why,
     const unsigned long long step = out->best_step, saved = l->saved;
     const char *dir = l->config->output_dir;
 
+    if (l->rollout.n_targets > 0 && l->rolled_back_to)
+        return at_fail(AT_OVER_BUDGET,
+                       "%s; the state of %s, the last good checkpoint, was written to %s", why,
+                       l->rolled_back_to, dir);
+    if (l->rollout.n_targets > 0)
+        return at_fail(AT_OVER_BUDGET,
+                       "%s; no checkpoint was made while it was near enough (save_steps, "
+                       "save_total_limit): the state of step %llu was written to %s",
+                       why, step, dir);
     if (!l->p)
         return at_fail(AT_OVER_BUDGET,
                        "%s; the state of step %llu was written to %s (save_strategy is no: there "
@@ -619,7 +666,8 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
         st = at_fail(trained,
                      "%s; the state of %s was written to %s: start from it in another output_dir, "
                      "with a lower learning_rate",
-                     why, l.rolled_back_to, run->config->output_dir);
+                     why, l.rolled_back_to ? l.rolled_back_to : "the last update",
+                     run->config->output_dir);
     else if (trained != AT_OK)
         st = at_fail(trained, "%s", why);
 done:

@@ -8,6 +8,7 @@
 #include "dataset.h"
 #include "engine.h"
 #include "metrics.h"
+#include "online.h"
 #include "packing.h"
 #include "reference.h"
 #include "rollouts.h"
@@ -18,6 +19,9 @@ struct at_progress {
     double epoch, loss, margin, learning_rate; /* margin: pairs only */
     double eta_s, tokens_per_s, pairs_per_s;
     bool pairs;
+    bool samples; /* drawn while training: the last rollout's reward and tokens a completion */
+    bool has_kl;  /* it is computed: to the policy's reference, nats a token */
+    double reward, kl, length, sampling_tokens_per_s;
 };
 /* An evaluation while it goes on; `loss` and `accuracy` (pairs) are known when all rows are done.
  */
@@ -61,6 +65,7 @@ struct at_run {
     enum at_purpose purpose;
     struct at_bundle bundle;
     struct at_run_data data;
+    struct at_online online; /* of methods that draw samples */
     struct at_engine engine;
     struct at_reference
         reference; /* ref_model_name_or_path; a bundle without path: there is none */
@@ -98,10 +103,11 @@ struct at_outcome {
     uint64_t evaluated_step;   /* that the `after` values below are of */
     bool complete;             /* all steps were made, or early stopping ended them */
     bool stopped_early;
-    bool has_drift, too_far;               /* drift was measured; max_drift ended the run */
-    uint64_t displaced_step;               /* the first evaluation whose chosen log-probs had
-                                              fallen by over a quarter; 0: none */
-    uint64_t skipped;                      /* steps without an update, for a value was not finite */
+    bool no_spread;          /* that is why: the last rollouts' rewards were all equal */
+    bool has_drift, too_far; /* drift was measured; max_drift ended the run */
+    uint64_t displaced_step; /* the first evaluation whose chosen log-probs had
+                                fallen by over a quarter; 0: none */
+    uint64_t skipped;        /* steps without an update, for a value was not finite */
     bool has_eval, has_pairs, has_rewards; /* rewards: the model gives them, and no log-probs */
     double loss_first, loss_last;
     struct at_share before, after; /* eval_logps/accuracies; of reward models eval_accuracy */

@@ -32,6 +32,9 @@ SAMPLED = {  # over BASE, of methods that train on samples
     "per_device_train_batch_size": 8, "eval_split": None, "eval_strategy": None, "on_bad_row": None, "on_long_row": None,
     "max_length": None,
 }
+DRAWN = {  # over those: samples are drawn
+    "rollouts": None, "train_dataset": "prompts.jsonl", "reward_funcs": ["contains_any:a", "max_words:3"], "max_completion_length": 12,
+}
 BASE = {
     "model_name_or_path": "TINY",
     "train_dataset": {"sft": "sft.jsonl", "dpo": "pairs.jsonl", "tpo": "triples.jsonl"},
@@ -94,6 +97,7 @@ OTHER = {
                                       "max_steps": 0, "num_train_epochs": {"dpo": 2, "sft": 1}}),
     "load_in_4bit": (True, {"model_name_or_path": "WIDE"}),
     "load_in_8bit": (True, {"model_name_or_path": "WIDE"}),
+    "log_completions": (False, DRAWN),
     "logging_steps": 2,
     "lora_alpha": 64,
     "lora_dropout": (0.1, {"SFT": True}),
@@ -106,7 +110,7 @@ OTHER = {
     "lr_scheduler_kwargs": ({"num_cycles": 3}, {"lr_scheduler_type": "cosine_with_restarts"}),
     "lr_scheduler_type": "constant",
     "mask_truncated_completions": True,
-    "max_completion_length": (9, {"loss_type": {"grpo": "dr_grpo", "rloo": "rloo"}}),
+    "max_completion_length": (9, DRAWN),
     "max_drift": 1e-5,
     "max_grad_norm": 0.001,
     "max_length": 24,
@@ -114,6 +118,7 @@ OTHER = {
     "max_tokens_per_slab": 128,
     "method": {"dpo": "sft", "sft": "dpo"},
     "metric_for_best_model": "eval_nosuch",
+    "min_p": (0.2, DRAWN),
     "model_name_or_path": str(GOLDEN / "models" / "tiny_qwen2"),
     "normalize_advantages": True,
     "num_generations": 2,
@@ -134,6 +139,7 @@ OTHER = {
     "ref_model_name_or_path": str(GOLDEN / "models" / "tiny_reference"),
     "ref_model_sync_steps": (2, {"sync_ref_model": True, "ref_model_sync_steps": 1}),
     "regression_dataset": "completion.jsonl",
+    "repetition_penalty": (1.5, DRAWN),
     "report_to": "tensorboard",
     "resume_from_checkpoint": "nosuchfolder",
     "reward_clip_range": [0.3, 0.6],
@@ -152,7 +158,10 @@ OTHER = {
     "simpo_gamma": (1.0, {"loss_type": "simpo"}),
     "sync_ref_model": (False, {"sync_ref_model": True, "ref_model_sync_steps": 1}),
     "system_prompt": "be kind",
+    "temperature": (0.7, DRAWN),
     "tokenizer": str(GOLDEN / "models" / "tiny_qwen2"),
+    "top_k": (3, DRAWN),
+    "top_p": (0.5, DRAWN),
     "tpo_alpha": 0,
     "tpo_l_gamma": (1.0, {"loss_type": "tpo-l"}),
     "train_dataset": {"dpo": "held.jsonl", "sft": "held_sft.jsonl"},
@@ -208,6 +217,7 @@ def make_data(folder):
     dump(folder / "bad_sft.jsonl", sft + [{"prompt": "a", "completion": ""}])
     dump(folder / "completion.jsonl",
          [{"prompt": f"where is {w}", "completion": f"look at {w}"} for w in "abcdefgh"])
+    dump(folder / "prompts.jsonl", [{"prompt": f"where is {w}"} for w in "abcdef"])
     plain = [{"prompt": f"where is {w}", "chosen": f"here is {w}", "rejected": f"no {w}"} for w in "abcdefgh"]
     dump(folder / "plain.jsonl", plain)
     (folder / "template.jinja").write_text("{{ messages }}")
@@ -248,6 +258,7 @@ def run(folder, name, method, given):
         seen[file] = (out / file).read_bytes() if (out / file).exists() else None
     seen["checkpoints"] = sorted(p.name for p in out.glob("checkpoint-*"))
     seen["events"] = sorted(p.name for p in out.glob("*tfevents*"))
+    seen["completions"] = (out / "completions.jsonl").exists()
     seen["folder"] = config["output_dir"] if given.get("output_dir") else None
     if out.exists() and (out / "run.json").exists():
         record = json.loads((out / "run.json").read_text())

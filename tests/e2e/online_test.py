@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Samples drawn while training: online_test.py SOURCE_DIR BUILD_DIR
+
+A word that one reply in ten has is in eight of ten after a few steps, near the reference; the first ratios of a rollout are 1
+and the first KL is 0; killed while it draws or in the middle of a rollout a run goes on to the same bytes; completions.jsonl,
+timing.jsonl and the plan have what they say; rewards that cannot teach end the run, and so does max_drift, naming the last
+good checkpoint.
+"""
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+COMPARED = ("adapter_model.safetensors", "metrics.jsonl", "completions.jsonl")
+PROMPTS = [{"prompt": [{"role": "user", "content": "hi"}], "word": "kind"},
+           {"prompt": [{"role": "user", "content": "where is it"}], "word": "you"}, {"prompt": "once more", "word": "it"},
+           {"prompt": "a", "word": "a"}]
+BASE = {
+    "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"), "use_peft": True, "lora_r": 4, "learning_rate": 0.01,
+    "logging_steps": 1, "num_generations": 4, "per_device_train_batch_size": 8, "warmup_steps": 0, "seed": 3,
+    "max_completion_length": 8, "reward_funcs": ["contains_any:[\"kind\", \"you\"]", "max_words:3"],
+}
+failures = 0
+
+
+def check(what, good, more=""):
+    global failures
+    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-1200:]}")
+    failures += not good
+
+
+def command(folder, name, method, **keys):
+    config = folder / f"{name}.json"
+    config.write_text(json.dumps({**BASE, "train_dataset": str(folder / "prompts.jsonl"), "output_dir": str(folder / name), **keys}))
+    return [ATTUNE, method, config]
+
+
+def train(folder, name, method, **keys):
+    return subprocess.run(command(folder, name, method, **keys), capture_output=True, text=True), folder / name
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def learns(folder):
+    three = folder / "three.jsonl"
+    three.write_text("".join(json.dumps(row) + "\n" for row in PROMPTS[:3]))
+    run, out = train(folder, "learns", "grpo", num_generations=16, per_device_train_batch_size=48, learning_rate=0.002,
+                     reward_funcs="contains_any:kind", max_steps=12, lr_scheduler_type="constant", beta=0.2, max_drift=1,
+                     save_strategy="no", train_dataset=str(three))
+    rows = lines(out / "metrics.jsonl")
+    rewards, drift = [row["reward"] for row in rows], [row["drift/kl"] for row in rows]
+    check("a marker word: from under 0.2 to over 0.8 of the replies within 1 nat a token", run.returncode == 0 and rewards
+          and rewards[0] < 0.2 and sum(rewards[-3:]) / 3 > 0.8 and drift[0] == 0 and max(drift) < 1, (run.stderr, rewards, drift))
+
+
+def writes(folder):
+    """One run of two rollouts, two steps each."""
+    keys = {"num_iterations": 2, "max_steps": 4, "beta": 0.1, "epsilon": 0, "save_strategy": "no"}
+    run, out = train(folder, "writes", "grpo", **keys)
+    rows, samples, times = (lines(out / file) for file in ("metrics.jsonl", "completions.jsonl", "timing.jsonl"))
+    if run.returncode or len(rows) != 4 or len(samples) != 4 or len(times) != 4:
+        return check("a run of two rollouts", False, (run.stderr, rows, samples, times))
+    check("the first step's ratios are exactly 1 and its KL is 0", rows[0]["clip_ratio/region_mean"] == 0 and rows[0]["kl"] == 0,
+          rows[0])
+    check("those of the second are not", rows[1]["clip_ratio/region_mean"] > 0, rows[1])
+    first = samples[:2]
+    rewards = [sum(pair) for row in first for pair in zip(*row["rewards"].values())]
+    check("completions.jsonl: what metrics.jsonl is the mean of", list(first[0]["rewards"]) == ["contains_any", "max_words"]
+          and abs(sum(rewards) / 8 - rows[0]["reward"]) < 1e-12
+          and abs(sum(sum(row["n_tokens"]) for row in first) / 8 - rows[0]["completions/mean_length"]) < 1e-12, (first, rows[0]))
+    check("the rule is kept where the text says so", all((("kind" in text) or ("you" in text)) == (reward == 1) for row in samples
+          for text, reward in zip(row["completions"], row["rewards"]["contains_any"])), samples)
+    check("advantages: 0 in sum, and their step", all(abs(sum(row["advantages"])) < 1e-6 for row in samples)
+          and [row["step"] for row in samples] == [1, 1, 3, 3], samples)
+    check("timing.jsonl: a step is sampling, scoring and training", all(abs(row["step_time_s"] - row["sampling_s"] -
+          row["scoring_s"] - row["training_s"]) < 1e-9 for row in times) and times[0]["sampling_tokens_per_s"] > 0
+          and times[1]["sampling_s"] == 0 and times[2]["sampling_s"] > 0, times)
+    check("the last step tells reward, KL, length and both speeds", all(word in run.stderr for word in
+          ("reward ", "KL ", "length ", "sampling ", "training ")), run.stderr)
+    plan = subprocess.run([ATTUNE, "plan", folder / "writes.json", "--method", "grpo", "--json"], capture_output=True, text=True)
+    plan = json.loads(plan.stdout) if plan.returncode == 0 else {}
+    record = json.loads((out / "run.json").read_text())
+    check("plan: memory of the sampler, which the run has, and the split", plan and plan["device_bytes"]["sampler"] > 0
+          and plan["device_bytes"]["total"] == times[0]["device_bytes"] == sum(record["device_bytes"].values())
+          and plan["sequences_at_once"] == 8 and plan["split"]["sampling_s"] > 0 and plan["split"]["training_s"] > 0, (plan, record))
+
+
+def killed(folder, name, method, how, **keys):
+    """The first kill comes while the second rollout is drawn or trained on, the second wherever it finds the run."""
+    keys = {"num_iterations": 2, "max_steps": 8, "save_steps": 1, "save_total_limit": 0, "beta": 0.05, "max_completion_length": 24,
+            **keys}
+    run, whole = train(folder, f"{name}_whole", method, **keys)
+    check(f"{name}: trains", run.returncode == 0, run.stderr)
+    out, n_killed = folder / name, 0
+    for n_lines in (1, 4):
+        process = subprocess.Popen(command(folder, name, method, resume_from_checkpoint="true", **keys), stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        while process.poll() is None and len(lines(out / "timing.jsonl")) <= n_lines and time.monotonic() < until:
+            time.sleep(0.005)
+        process.send_signal(how)
+        n_killed += process.wait() != 0
+    run, out = train(folder, name, method, resume_from_checkpoint="true", **keys)
+    check(f"{name}: killed twice it goes on", run.returncode == 0 and n_killed == 2 and "checkpoint-" in run.stderr,
+          (n_killed, run.stderr))
+    for file in COMPARED:
+        check(f"{name}: {file} is that of the undisturbed run", (out / file).read_bytes() == (whole / file).read_bytes())
+
+
+def ends(folder, what, says, codes, **keys):
+    run, out = train(folder, what.replace(" ", "_"), keys.pop("method", "grpo"), **keys)
+    check(f"ends: {what}", run.returncode in codes and all(text in run.stderr for text in says), run.stderr)
+    return out
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
+        learns(folder)
+        writes(folder)
+        killed(folder, "killed", "rloo", signal.SIGKILL)
+        killed(folder, "stopped", "grpo", signal.SIGTERM, num_iterations=1)
+        many = {"per_device_train_batch_size": 16, "max_completion_length": 2, "max_steps": 20, "save_strategy": "no"}
+        out = ends(folder, "equal rewards", ("all 128 samples so far have the reward 0", "differ among the replies"), (65,),
+                   reward_funcs="contains_any:never", **many)
+        check("equal rewards: all groups are counted, and none has a gradient", [(row["frac_reward_zero_std"], row["grad_norm"])
+              for row in lines(out / "metrics.jsonl")] == [(1, 0)] * 7, lines(out / "metrics.jsonl"))
+        ends(folder, "no rewards", ("no sample of the last 3 rollouts has a reward",), (65,), reward_funcs="rule", **many)
+        out = ends(folder, "too far", ("drift/kl", "further than max_drift 0.01", "checkpoint-", "the last good checkpoint"), (1,),
+                   max_drift=0.01, learning_rate=0.001, save_steps=1, save_total_limit=0, max_steps=40,
+                   reward_funcs="contains_any:[\"a\"]")
+        (folder / "prompts.jsonl").write_text('{"question": "a"}\n')
+        ends(folder, "no prompt", ("prompts.jsonl:1", '"prompt" must be a text or a list of messages'), (65,))
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
