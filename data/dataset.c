@@ -47,7 +47,8 @@ struct loader {
     struct at_row *rows;                 /* (out->n_rows) */
     struct tally cut, dropped, doubtful; /* of the file that is read */
     const char *path;                    /* the first one's */
-    uint32_t file;                       /* that is read */
+    bool may_be_empty;
+    uint32_t file; /* that is read */
     uint32_t n_lines, n_wrong, n_skipped;
     char *reported[MAX_REPORTED]; /* messages of the first of them; in `scratch` */
     struct at_arena scratch;
@@ -499,17 +500,15 @@ done:
     return st;
 }
 
-static AT_CHECKED read_file(struct loader *l, const char *path)
+static AT_CHECKED read_lines(struct loader *l, struct at_lines *lines)
 {
     enum at_status st = AT_OK;
-    struct at_lines lines;
     bool found = true;
     size_t used = 0;
 
-    TRY(at_lines_open(&lines, path));
     while (found) {
         struct batch *b = &l->batches[used];
-        TRY(at_lines_next(&lines, &b->lines[b->n], &found));
+        TRY(at_lines_next(lines, &b->lines[b->n], &found));
         b->n += found;
         used += b->n == BATCH_LINES;
         if (used == WAVE_BATCHES) {
@@ -518,7 +517,18 @@ static AT_CHECKED read_file(struct loader *l, const char *path)
         }
     }
     TRY(read_wave(l, used < WAVE_BATCHES && l->batches[used].n > 0 ? used + 1 : used));
-    TRY(warn_file(l, path));
+    TRY(warn_file(l, lines->path));
+done:
+    return st;
+}
+
+static AT_CHECKED read_file(struct loader *l, const char *path)
+{
+    enum at_status st = AT_OK;
+    struct at_lines lines;
+
+    TRY(at_lines_open(&lines, path));
+    TRY(read_lines(l, &lines));
 done:
     at_lines_close(&lines);
     return st;
@@ -560,7 +570,7 @@ static AT_CHECKED judge_file(const struct loader *l)
              out->n_read);
     if (out->n_read == 0)
         FAIL(AT_DATA, "%s: the data set has no rows; one JSON object a line is expected", l->path);
-    if (out->n_rows == 0)
+    if (out->n_rows == 0 && !l->may_be_empty)
         FAIL(AT_DATA, "%s: no row is left: all %u were dropped", l->path, out->n_read);
 done:
     return st;
@@ -620,27 +630,65 @@ static void release(struct loader *l)
     at_arena_release(&l->scratch);
 }
 
+static AT_CHECKED begin(struct loader *l)
+{
+    enum at_status st = AT_OK;
+
+    *l->out = (struct at_dataset){ .n_rows = 0 };
+    TRY(at_eos_text(&l->eos, &l->scratch, l->params->tokenizer, l->params->eos));
+    TRY(at_alloc(&l->batches, WAVE_BATCHES, sizeof *l->batches));
+    for (size_t i = 0; i < WAVE_BATCHES; i++) {
+        l->batches[i].params = l->params;
+        l->batches[i].eos = l->eos;
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED finish(struct loader *l)
+{
+    enum at_status st = AT_OK;
+    struct at_dataset *out = l->out;
+
+    TRY(judge_file(l));
+    warn_template(l);
+    put_in_order(l);
+    TRY(at_arena_alloc(&out->arena, &out->rows, out->n_rows, sizeof *out->rows));
+    if (out->n_rows > 0)
+        memcpy(out->rows, l->rows, out->n_rows * sizeof *out->rows);
+    at_rows_digest(out->digest, out->rows, out->n_rows);
+done:
+    return st;
+}
+
 AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, size_t n_paths,
                            const struct at_dataset_params *params)
 {
     enum at_status st = AT_OK;
     struct loader l = { .out = out, .params = params, .path = n_paths > 0 ? paths[0] : "" };
 
-    *out = (struct at_dataset){ .n_rows = 0 };
-    TRY(at_eos_text(&l.eos, &l.scratch, params->tokenizer, params->eos));
-    TRY(at_alloc(&l.batches, WAVE_BATCHES, sizeof *l.batches));
-    for (size_t i = 0; i < WAVE_BATCHES; i++) {
-        l.batches[i].params = params;
-        l.batches[i].eos = l.eos;
-    }
+    TRY(begin(&l));
     for (; l.file < n_paths; l.file++)
         TRY(read_file(&l, paths[l.file]));
-    TRY(judge_file(&l));
-    warn_template(&l);
-    put_in_order(&l);
-    TRY(at_arena_alloc(&out->arena, &out->rows, out->n_rows, sizeof *out->rows));
-    memcpy(out->rows, l.rows, out->n_rows * sizeof *out->rows);
-    at_rows_digest(out->digest, out->rows, out->n_rows);
+    TRY(finish(&l));
+done:
+    release(&l);
+    if (st != AT_OK)
+        at_dataset_release(out);
+    return st;
+}
+
+AT_CHECKED at_dataset_parse(struct at_dataset *out, const char *name, const char *text, size_t n,
+                            const struct at_dataset_params *params)
+{
+    enum at_status st = AT_OK;
+    struct loader l = { .out = out, .params = params, .path = name, .may_be_empty = true };
+    struct at_lines lines;
+
+    TRY(begin(&l));
+    at_lines_of_text(&lines, name, text, n);
+    TRY(read_lines(&l, &lines));
+    TRY(finish(&l));
 done:
     release(&l);
     if (st != AT_OK)

@@ -67,6 +67,10 @@ struct at_dataset {
  */
 AT_CHECKED at_dataset_load(struct at_dataset *out, const char *const *paths, size_t n_paths,
                            const struct at_dataset_params *params);
+/* The same of n bytes of lines that are there; `name` is what messages call them. That no row is
+ * left, as all are too long, is fine. */
+AT_CHECKED at_dataset_parse(struct at_dataset *out, const char *name, const char *text, size_t n,
+                            const struct at_dataset_params *params);
 /* Rows in the order of the files, of two of a line the desirable one first. */
 void at_dataset_order_by_line(struct at_dataset *dataset);
 /* Splits by prompt group: a group goes to `held` when its keyed hash falls below `fraction` (above

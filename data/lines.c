@@ -122,6 +122,11 @@ done:
     return st;
 }
 
+void at_lines_of_text(struct at_lines *out, const char *name, const char *text, size_t n)
+{
+    *out = (struct at_lines){ .path = name, .file = { .data = text, .n = n } };
+}
+
 bool at_line_is_blank(const char *text, size_t n)
 {
     for (size_t i = 0; i < n; i++)

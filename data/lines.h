@@ -31,6 +31,8 @@ struct at_lines {
 };
 /* A byte-order mark belongs to the file, not to its first line. */
 AT_CHECKED at_lines_open(struct at_lines *out, const char *path);
+/* The same of n bytes that are there, which must stay; `name` is what errors call them. */
+void at_lines_of_text(struct at_lines *out, const char *name, const char *text, size_t n);
 /* The next line that holds more than blanks; *found is false behind the last. `out` borrows from
  * `lines`. AT_DATA for files of more than UINT32_MAX lines. */
 AT_CHECKED at_lines_next(struct at_lines *lines, struct at_line *out, bool *found);

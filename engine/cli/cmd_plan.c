@@ -150,6 +150,8 @@ static cJSON *plan_json(const struct at_run *run)
     cJSON_AddNumberToObject(part, "slab", (double)b.slab);
     if (run->online.is_on)
         cJSON_AddNumberToObject(part, "sampler", (double)b.sampler);
+    if (run->reward_models.n > 0)
+        cJSON_AddNumberToObject(part, "reward_models", (double)b.beside);
     cJSON_AddNumberToObject(part, "total", (double)b.total);
     cJSON_AddNumberToObject(part, "available", (double)b.available);
     if (at_run_has_other_reference(run)) {
@@ -215,6 +217,8 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
            number(b, "total") * mib, number(b, "available") * mib, number(b, "frozen") * mib,
            number(b, "state") * mib, number(plan, "slab_tokens"), number(b, "slab") * mib,
            sampling);
+    if (run->reward_models.n > 0)
+        printf("         of it reward models %.1f MiB\n", number(b, "reward_models") * mib);
     if (reference)
         printf("         reference %s: %.0f MiB, given back before the policy is loaded\n",
                at_json_find(reference, "model")->valuestring,

@@ -120,6 +120,8 @@ void cli_describe_run(const struct at_run *run)
              "%.0f%s",
              mib(b.total), mib(b.available), mib(b.frozen), mib(b.state),
              run->engine.decoder.capacity, mib(b.slab), sampling);
+    if (run->reward_models.n > 0)
+        cli_note("         of it reward models %.1f MiB", (double)b.beside / (1 << 20));
     describe_training(run);
 }
 

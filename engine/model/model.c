@@ -713,6 +713,28 @@ done:
     return st;
 }
 
+void at_model_share(struct at_model *out, const struct at_model *of)
+{
+    const struct at_value_head value = out->value;
+
+    AT_REQUIRE(!of->trainable);
+    *out = (struct at_model){
+        .config = of->config,
+        .layers = of->layers,
+        .final_norm = of->final_norm,
+        .final_norm_bias = of->final_norm_bias,
+        .rope = of->rope,
+        .local_rope = of->local_rope,
+        .n_positions = of->n_positions,
+        .weights = of->weights,
+        .embedding = of->embedding,
+        .value = value,
+        .sources = of->sources,
+        .params = of->params,
+    };
+    out->config.value_head = true;
+}
+
 void at_model_release(struct at_model *model)
 {
     at_arena_release(&model->arena);

@@ -135,6 +135,10 @@ AT_CHECKED at_model_upload(struct at_model *model, struct at_gpu *gpu, uint64_t 
  * `length` tokens; 0: of position p those of p + 1 tokens, as the table starts. */
 void at_model_turn(struct at_stream *s, const struct at_model *model, uint32_t begin, uint32_t n,
                    uint32_t length);
+/* A reward model over the weights of `of`, which is frozen and must stay: the same but for its
+ * head, which is `out`'s own (at_model_plan_value()). Once to plan, and again when `of` was
+ * committed. */
+void at_model_share(struct at_model *out, const struct at_model *of);
 void at_model_release(struct at_model *model);
 
 /* Raw embedding rows of T ids for upload into an at_weight of the embedding's type with T rows. */

@@ -136,6 +136,23 @@ static AT_CHECKED take_temperature(struct at_model_config *config, float tempera
     return AT_OK;
 }
 
+/* On e->gpu. */
+static AT_CHECKED open_pools(struct at_engine *e)
+{
+    enum at_status st = AT_OK;
+    const struct at_gpu_info *info = at_gpu_get_info(e->gpu);
+
+    TRY(at_alloc(&e->host, 1, sizeof *e->host));
+    TRY(at_pool_create(&e->frozen, e->gpu, "frozen weights"));
+    TRY(at_pool_create(&e->state, e->gpu, "trainable state"));
+    TRY(at_pool_create(&e->slab_pool, e->gpu, "slab"));
+    TRY(at_params_init(&e->params, info->max_range_bytes < info->max_alloc_bytes
+                                       ? info->max_range_bytes
+                                       : info->max_alloc_bytes));
+done:
+    return st;
+}
+
 AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                           const struct at_engine_params *p)
 {
@@ -143,7 +160,6 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
     struct at_decoder_params decoder = { .trains = p->trainable != AT_TRAIN_NOTHING,
                                          .dropout = p->dropout };
     struct at_model_config config = bundle->config;
-    const struct at_gpu_info *info;
 
     *out = (struct at_engine){ .bundle = bundle, .seed = p->seed };
     if (config.value_head && !p->value_head)
@@ -158,16 +174,9 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                 "attention_dropout %g of the model's config.json has no effect: attention is "
                 "computed whole here, also in training",
                 config.attention_dropout);
-    TRY(at_alloc(&out->host, 1, sizeof *out->host));
     TRY(at_gpu_open(&out->gpu, &p->gpu));
     TRY(at_model_choose_halves(&config, out->gpu));
-    TRY(at_pool_create(&out->frozen, out->gpu, "frozen weights"));
-    TRY(at_pool_create(&out->state, out->gpu, "trainable state"));
-    TRY(at_pool_create(&out->slab_pool, out->gpu, "slab"));
-    info = at_gpu_get_info(out->gpu);
-    TRY(at_params_init(&out->params, info->max_range_bytes < info->max_alloc_bytes
-                                         ? info->max_range_bytes
-                                         : info->max_alloc_bytes));
+    TRY(open_pools(out));
     decoder.capacity = slab_capacity(out, p);
     decoder.capacity_rows = decoder.capacity;
     decoder.capacity_segments = decoder.capacity;
@@ -189,15 +198,62 @@ done:
     return st;
 }
 
+AT_CHECKED at_engine_plan_reward(struct at_engine *out, struct at_engine *base, const char *dir)
+{
+    enum at_status st = AT_OK;
+    const uint32_t capacity = base->decoder.capacity;
+    const struct at_decoder_params decoder = { .capacity = capacity,
+                                               .capacity_rows = capacity,
+                                               .capacity_segments = capacity };
+    const struct at_source *score = NULL, *saved[AT_SAVED_COUNT] = { NULL };
+    struct at_adapter *adapter = &out->adapters[0];
+
+    *out = (struct at_engine){
+        .base = base, .gpu = base->gpu, .bundle = base->bundle, .seed = base->seed
+    };
+    if (base->model.trainable || base->model.saved[AT_SAVED_EMBED].source)
+        FAIL(AT_USAGE,
+             "%s: a reward model's adapter lies over the base's weights, which this run %s: name a "
+             "whole reward model",
+             dir, base->model.trainable ? "trains" : "has with an adapter's embedding");
+    TRY(open_pools(out));
+    at_model_share(&out->model, &base->model);
+    TRY(at_adapter_plan_load(adapter, &out->model.config, dir, NULL, out->frozen));
+    out->stack[out->n_adapters++] = adapter;
+    at_adapter_top(saved, &score, (const struct at_adapter *const *)out->stack, out->n_adapters);
+    if (saved[AT_SAVED_EMBED])
+        FAIL(AT_USAGE,
+             "%s: the reward model has an embedding of its own (modules_to_save), which "
+             "is not built beside another model: train one without",
+             dir);
+    if (!score)
+        FAIL(AT_DATA, "%s: no value head (score.weight): it is not the adapter of a reward model",
+             dir);
+    TRY(at_model_plan_value(&out->model, &out->params, score));
+    TRY(at_params_plan(&out->params, out->state, NULL));
+    TRY(at_slab_init(&out->slab, capacity));
+    out->slab.long_from = base->slab.long_from;
+    out->slab.long_each = base->slab.long_each;
+    out->slab.long_offset = base->slab.long_offset;
+    TRY(at_decoder_plan(&out->decoder, &out->model, out->stack, out->n_adapters, out->slab_pool,
+                        &decoder));
+    base->beside_bytes += at_engine_get_bytes(out).total;
+done:
+    if (st != AT_OK)
+        at_engine_close(out);
+    return st;
+}
+
 struct at_engine_bytes at_engine_get_bytes(const struct at_engine *e)
 {
     struct at_engine_bytes b = { .frozen = at_pool_bytes(e->frozen),
                                  .state = at_pool_bytes(e->state),
                                  .slab = at_pool_bytes(e->slab_pool),
                                  .sampler = e->sampler ? at_pool_bytes(e->sampler_pool) : 0,
+                                 .beside = e->beside_bytes,
                                  .available = at_gpu_get_info(e->gpu)->memory_bytes };
 
-    b.total = b.frozen + b.state + b.slab + b.sampler;
+    b.total = b.frozen + b.state + b.slab + b.sampler + b.beside;
     return b;
 }
 
@@ -210,11 +266,12 @@ AT_CHECKED at_engine_check_room(const struct at_engine *e)
         return at_fail(
             AT_DEVICE_MEMORY,
             "the run needs %.0f MiB of device memory (weights %.0f, trainable state %.0f, slab "
-            "%.0f, sampling %.0f) and %.0f MiB are free on %s; lower max_tokens_per_slab or %s, or "
-            "take a smaller model",
+            "%.0f, sampling %.0f, reward models %.0f) and %.0f MiB are free on %s; lower "
+            "max_tokens_per_slab or %s, or take a smaller model",
             (double)b.total * mib, (double)b.frozen * mib, (double)b.state * mib,
-            (double)b.slab * mib, (double)b.sampler * mib, (double)b.available * mib,
-            at_gpu_get_info(e->gpu)->name, e->sampler ? "max_completion_length" : "max_length");
+            (double)b.slab * mib, (double)b.sampler * mib, (double)b.beside * mib,
+            (double)b.available * mib, at_gpu_get_info(e->gpu)->name,
+            e->sampler ? "max_completion_length" : "max_length");
     return AT_OK;
 }
 
@@ -229,10 +286,16 @@ AT_CHECKED at_engine_commit(struct at_engine *e)
     if (e->sampler)
         TRY(at_pool_commit(e->sampler_pool));
     at_params_bind(&e->params);
-    TRY(at_model_upload(&e->model, e->gpu, e->seed));
+    if (e->base) {
+        at_model_share(&e->model, &e->base->model);
+        TRY(at_value_head_upload(&e->model.value, e->gpu, e->seed));
+        e->stream = e->base->stream;
+    } else {
+        TRY(at_model_upload(&e->model, e->gpu, e->seed));
+        TRY(at_stream_create(&e->stream, e->gpu));
+    }
     for (size_t i = 0; i < e->n_adapters; i++)
         TRY(at_adapter_upload(&e->adapters[i], &e->bundle->config, e->gpu, e->seed));
-    TRY(at_stream_create(&e->stream, e->gpu));
     TRY(at_decoder_start(e->stream, &e->decoder));
 done:
     return st;
@@ -266,7 +329,8 @@ static void host_release(struct at_engine_host **host)
 
 void at_engine_close(struct at_engine *e)
 {
-    at_stream_destroy(&e->stream);
+    if (!e->base)
+        at_stream_destroy(&e->stream);
     at_sampler_close(&e->sampler);
     at_decoder_release(&e->decoder);
     at_slab_release(&e->slab);
@@ -278,7 +342,8 @@ void at_engine_close(struct at_engine *e)
     at_pool_destroy(&e->slab_pool);
     at_pool_destroy(&e->state);
     at_pool_destroy(&e->frozen);
-    at_gpu_close(&e->gpu);
+    if (!e->base)
+        at_gpu_close(&e->gpu);
     host_release(&e->host);
     *e = (struct at_engine){ .gpu = NULL };
 }

@@ -41,6 +41,7 @@ struct at_engine_params {
 };
 
 struct at_engine {
+    struct at_engine *base; /* whose device, stream and weights it shares; NULL: it has its own */
     struct at_gpu *gpu;
     struct at_stream *stream;
     struct at_pool *frozen, *state, *slab_pool;
@@ -56,7 +57,8 @@ struct at_engine {
     struct at_decoder decoder;
     struct at_slab slab;
     uint64_t seed;
-    uint64_t norms_of; /* params.changes when the norms of DoRA were computed */
+    uint64_t beside_bytes; /* of plans of others on the same device */
+    uint64_t norms_of;     /* params.changes when the norms of DoRA were computed */
     /* counters since open */
     uint64_t tokens_given, tokens_computed, head_rows, ref_forward_tokens;
     struct at_useful useful;
@@ -72,9 +74,16 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
 AT_CHECKED at_engine_plan_sampler(struct at_engine *engine, const struct at_sampler_params *params);
 /* Samples of the policy as it is. */
 AT_CHECKED at_engine_sample(struct at_engine *engine, const struct at_generation *what);
-/* Bytes of the plan: frozen weights, trainable state, slab activations, and what sampling has. */
+/* A reward model, an adapter's folder with its value head, over the weights of `base`, which was
+ * planned before and must stay; its rows have base's capacity at most. It adds its plan to base's,
+ * whose commit comes before its own. AT_USAGE where the weights of `base` are trained or are not
+ * those of its file alone, and for an adapter with an embedding of its own; AT_DATA for one without
+ * a value head. */
+AT_CHECKED at_engine_plan_reward(struct at_engine *out, struct at_engine *base, const char *dir);
+/* Bytes of the plan: frozen weights, trainable state, slab activations, what sampling has, and
+ * reward models beside. */
 struct at_engine_bytes {
-    uint64_t frozen, state, slab, sampler, total, available;
+    uint64_t frozen, state, slab, sampler, beside, total, available;
 };
 struct at_engine_bytes at_engine_get_bytes(const struct at_engine *engine);
 /* AT_DEVICE_MEMORY with what was asked and what there is. */

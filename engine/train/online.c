@@ -22,14 +22,8 @@ static AT_CHECKED open_rewards(struct at_run *run)
         FAIL(AT_USAGE, "reward_funcs: at most %d sources, found %u", AT_MAX_REWARDS,
              at_rewards_count(o->rewards));
     s->n_rewards = at_rewards_count(o->rewards);
-    for (uint32_t k = 0; k < s->n_rewards; k++) {
-        if (at_rewards_kind(o->rewards, k) == AT_REWARD_MODEL)
-            FAIL(AT_USAGE,
-                 "reward_funcs: %s is a reward model; this version scores with rules and commands "
-                 "while training (a command may run `attune score`)",
-                 at_rewards_what(o->rewards, k));
+    for (uint32_t k = 0; k < s->n_rewards; k++)
         s->names[k] = at_rewards_name(o->rewards, k);
-    }
 done:
     return st;
 }

@@ -52,6 +52,11 @@ static AT_CHECKED add_digests(struct at_arena *arena, cJSON *digests, const stru
         TRY(at_hash_file(&file, path));
         cJSON_AddStringToObject(digests, "parent_adapter", file.hex);
     }
+    for (uint32_t k = 0; k < run->reward_models.n; k++) {
+        const struct at_reward_model *m = &run->reward_models.items[k];
+        TRY(at_path_join(arena, &path, "reward", m->name));
+        cJSON_AddStringToObject(digests, path, m->digest);
+    }
     for (size_t i = 0; i < run->config->loss_type.n; i++)
         if (run->config->losses[i]->file)
             cJSON_AddStringToObject(digests, run->config->losses[i]->file->name,
@@ -188,6 +193,8 @@ AT_CHECKED at_records_write_run(struct at_records *r, const struct at_run *run)
     cJSON_AddNumberToObject(part, "slab", (double)bytes.slab);
     if (run->online.is_on)
         cJSON_AddNumberToObject(part, "sampler", (double)bytes.sampler);
+    if (run->reward_models.n > 0)
+        cJSON_AddNumberToObject(part, "reward_models", (double)bytes.beside);
     cJSON_AddNumberToObject(out, "host_peak_bytes", (double)at_memory_peak_bytes());
     cJSON_AddNumberToObject(out, "trainable_values", (double)at_params_count(&e->params));
     cJSON_AddNumberToObject(out, "tokens_given", (double)e->tokens_given);

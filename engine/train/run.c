@@ -653,6 +653,10 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     TRY(at_engine_plan(&out->engine, &out->bundle, &p));
     if (out->online.is_on) {
         const struct at_sampler_params sampler = at_online_sampler(&out->online);
+        const struct at_reward_models_params rewards = {
+            .policy = &out->engine, .rows = dataset_params(out, AT_PACKING_NONE), .gpu = p.gpu
+        };
+        TRY(at_reward_models_plan(&out->reward_models, out->online.rewards, &rewards));
         TRY(at_engine_plan_sampler(&out->engine, &sampler));
     }
     if (purpose == AT_TO_TRAIN)
@@ -680,6 +684,7 @@ AT_CHECKED at_run_open_scores(struct at_run *out, const struct at_config *config
 
 void at_run_close(struct at_run *run)
 {
+    at_reward_models_close(&run->reward_models);
     at_engine_close(&run->engine);
     at_reference_close(&run->reference);
     at_dataset_release(&run->data.regression);

@@ -645,6 +645,7 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
         TRY(precompute_other(&l));
     at_reference_leave_device(&run->reference);
     TRY(at_engine_commit(&run->engine));
+    TRY(at_reward_models_commit(&run->reward_models));
     TRY(at_checkpoint_clear(run, from));
     TRY(at_records_open(&records, run,
                         from ? at_checkpoint_logs(from) : (struct at_log_bytes){ 0 }));

@@ -11,6 +11,7 @@
 #include "online.h"
 #include "packing.h"
 #include "reference.h"
+#include "reward_models.h"
 #include "rollouts.h"
 
 /* What a run tells while it goes on. */
@@ -67,6 +68,7 @@ struct at_run {
     struct at_run_data data;
     struct at_online online; /* of methods that draw samples */
     struct at_engine engine;
+    struct at_reward_models reward_models; /* among the sources of rewards of `online` */
     struct at_reference
         reference; /* ref_model_name_or_path; a bundle without path: there is none */
     struct at_shared_reference *shared; /* shared_reference.h; set behind at_run_open(), or NULL */

@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Reward models among the sources of rewards: reward_models_test.py SOURCE_DIR BUILD_DIR
+
+Adapters with a value head over the policy's base, and a whole model beside it, give samples the rewards that `attune score` of
+the same model gives the same texts; they take no second copy of the base; what is no reward model, and another base without
+room, is refused.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+MODEL = str(GOLDEN / "models" / "tiny_llama")
+PROMPTS = [[{"role": "user", "content": "hi"}], [{"role": "system", "content": "be kind"}, {"role": "user", "content": "where is it"}],
+           "once more"]
+PAIRS = [{"prompt": prompt, "chosen": good if isinstance(prompt, str) else [{"role": "assistant", "content": good}],
+          "rejected": bad if isinstance(prompt, str) else [{"role": "assistant", "content": bad}]}
+         for prompt in PROMPTS for good, bad in (("it is here , kind", "no"), ("you are kind", "where"), ("a a a", "it"))]
+failures = 0
+
+
+def check(what, good, more=""):
+    global failures
+    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-1500:]}")
+    failures += not good
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def attune(folder, method, name, **keys):
+    config = folder / f"{name}.json"
+    config.write_text(json.dumps({"model_name_or_path": MODEL, "output_dir": str(folder / name), "learning_rate": 0.01,
+                                  "eval_split": 0, "eval_strategy": "no", "lora_r": 4, "max_steps": 4, "save_strategy": "no", **keys}))
+    return subprocess.run([ATTUNE, method, config], capture_output=True, text=True)
+
+
+def scores(folder, rows, **keys):
+    """Of {"prompt", "completion"} rows, by `attune score`."""
+    config = folder / "score.json"
+    config.write_text(json.dumps({"method": "reward", "train_dataset": write(folder / "score.jsonl", rows), "model_name_or_path": MODEL,
+                                  "on_bad_row": "keep", **keys}))
+    run = subprocess.run([ATTUNE, "score", config, "--json"], capture_output=True, text=True)
+    return [json.loads(line)["completion"]["reward"] for line in run.stdout.splitlines()] if run.returncode == 0 else run.stderr
+
+
+def rloo(folder, name, funcs, **keys):
+    keys = {"train_dataset": str(folder / "prompts.jsonl"), "num_generations": 4, "per_device_train_batch_size": 12,
+            "max_completion_length": 8, "max_steps": 2, "logging_steps": 1, "reward_funcs": funcs, "eval_split": None,
+            "eval_strategy": None, **keys}
+    return attune(folder, "rloo", name, **keys)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        pairs = write(folder / "pairs.jsonl", PAIRS)
+        write(folder / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
+        for model, keys in (("kind", {}), ("other", {"seed": 7, "use_dora": True, "reward_token": "last_not_pad"}),
+                            ("whole", {"use_peft": False, "lora_r": None})):
+            run = attune(folder, "reward", model, train_dataset=pairs, **keys)
+            if run.returncode != 0:
+                check(f"attune reward: {model}", False, run.stderr)
+        # paths of reward_funcs start at the file's folder
+        run = rloo(folder, "run", ["kind", {"model": "other", "name": "second"}, "max_words:3", "whole"], reward_weights=[1, 0.5, 0.25, 0])
+        samples, metrics = (lines(folder / "run" / file) for file in ("completions.jsonl", "metrics.jsonl"))
+        check("rloo trains on reward models over its base and beside it", run.returncode == 0 and len(samples) == 6, run.stderr)
+        rows = [{"prompt": row["prompt"], "completion": text if isinstance(row["prompt"], str) else
+                 [{"role": "assistant", "content": text}]} for row in samples for text in row["completions"]]
+        for source, keys in (("kind", {"adapter_name_or_path": str(folder / "kind")}),
+                             ("second", {"adapter_name_or_path": str(folder / "other"), "reward_token": "last_not_pad"}),
+                             ("whole", {"model_name_or_path": str(folder / "whole")})):
+            found = [reward for row in samples for reward in row["rewards"][source]]
+            wanted = scores(folder, rows, **keys)
+            check(f"{source}: rewards are those of attune score, to the bit", len(found) == 24 and found == wanted
+                  and len(set(found)) > 3, (found, wanted))
+        check("each is logged apart", all(f"rewards/{source}/{what}" in metrics[0] for source in ("kind", "second", "max_words", "whole")
+              for what in ("mean", "std")), metrics)
+        run = rloo(folder, "over", ["kind"], model_name_or_path=str(GOLDEN / "models" / "tiny_reference"), max_steps=1)
+        samples = lines(folder / "over" / "completions.jsonl")
+        rows = [{"prompt": row["prompt"], "completion": text if isinstance(row["prompt"], str) else
+                 [{"role": "assistant", "content": text}]} for row in samples for text in row["completions"]]
+        wanted = scores(folder, rows, adapter_name_or_path=str(folder / "kind"))
+        check("an adapter of another base has that one", run.returncode == 0 and "reward models" in run.stderr
+              and [reward for row in samples for reward in row["rewards"]["kind"]] == wanted, (run.stderr, samples, wanted))
+        plans = []
+        for funcs in ("max_words:3", ["kind"], ["kind", "other"], ["whole"]):
+            rloo(folder, "plan", funcs)  # writes plan.json
+            run = subprocess.run([ATTUNE, "plan", folder / "plan.json", "--method", "rloo", "--json"], capture_output=True, text=True)
+            plans.append(json.loads(run.stdout)["device_bytes"] if run.returncode == 0 else run.stderr)
+        check("plan: an adapter adds no weights, a whole model does", all(isinstance(plan, dict) for plan in plans)
+              and 0 < plans[1]["total"] - plans[0]["total"] < plans[3]["total"] - plans[0]["total"]
+              and plans[0]["frozen"] == plans[1]["frozen"] == plans[2]["frozen"], plans)
+        # whatever the sampler is shrunk to
+        limit = plans[3]["total"] - plans[3]["sampler"] - 1 if isinstance(plans[3], dict) else 1
+        record = json.loads((folder / "run" / "run.json").read_text())["digests"]
+        check("run.json has digests of reward models", len({record.get(f"reward/{key}") for key in ("kind", "second", "whole")}) == 3,
+              record)
+        for what, funcs, says, keys in (
+                ("another base without room", ["whole"], "needs", {"device_memory_limit": limit}),
+                ("a folder that is none", ["nowhere"], "nowhere", {}),
+                ("a policy's adapter", ["run"], "no value head", {}),
+                ("a base that is trained", ["kind"], "name a whole reward model", {"use_peft": False, "lora_r": None, "beta": 0})):
+            run = rloo(folder, "refused", funcs, **keys)
+            check(f"refused: {what}", run.returncode in (2, 65, 66) and says in run.stderr.splitlines()[-1], run.stderr)
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
