@@ -14,7 +14,7 @@ enum {
     N_PARAMS = 3,
     N_CACHES = 4,
     N_ROLLOUT = 4,
-    N_ONLINE = 4,
+    N_ONLINE = 5,
     MAX_ARRAYS = N_PARAMS + N_CACHES + N_ROLLOUT + N_ONLINE + 2,
     WIDTH = AT_MAX_SEGMENTS * 8 + 1
 };
@@ -102,6 +102,7 @@ static void list_online(struct array out[MAX_ARRAYS], size_t *n, const struct at
         { o->n_ids, rows * sizeof *o->n_ids },
         { o->samples, rows * sizeof *o->samples },
         { &o->watch, sizeof o->watch },
+        { &o->reward_watch.alarm, sizeof o->reward_watch.alarm },
     };
 
     for (size_t i = 0; o->is_on && i < N_ONLINE; i++)

@@ -103,6 +103,7 @@ AT_CHECKED at_online_open(struct at_run *run, const struct at_dataset_params *p)
                              .n_new = c->max_completion_length };
     TRY(open_rewards(run));
     TRY(at_prompt_rows_load(&o->prompts, c->train_dataset.items, c->train_dataset.n, o->n_new, p));
+    TRY(at_reward_watch_open(&o->reward_watch, run, p));
     TRY(find_stops(o, p));
     o->n_groups = rows / o->group < o->prompts.n ? rows / o->group : o->prompts.n;
     TRY(make_window(run));
@@ -120,6 +121,7 @@ done:
 void at_online_close(struct at_online *o)
 {
     at_rewards_close(&o->rewards);
+    at_reward_watch_close(&o->reward_watch);
     at_prompt_rows_release(&o->prompts);
     *o = (struct at_online){ .is_on = false };
 }
@@ -256,6 +258,7 @@ static AT_CHECKED score(struct at_loop *l, uint32_t n_groups)
             .ended = o->samples[i].ended,
         };
     TRY(at_rewards_score(o->rewards, rewards, samples, texts.n));
+    TRY(at_reward_watch_replies(&o->reward_watch, texts.reply, texts.n));
     for (uint32_t i = 0; i < texts.n; i++)
         memcpy(o->samples[i].reward, rewards + (size_t)i * n_rewards, n_rewards * sizeof *rewards);
     o->scoring_s = at_now_s() - begin_s;

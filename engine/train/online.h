@@ -24,6 +24,7 @@
 #include "packing.h"
 #include "prompt_rows.h"
 #include "reward.h"
+#include "reward_watch.h"
 #include "rollouts.h"
 #include "sampler.h"
 
@@ -51,6 +52,7 @@ struct at_online {
     int32_t stop[2];                 /* ids that end a reply */
     size_t n_stop;
     struct at_online_watch watch;
+    struct at_reward_watch reward_watch;
     bool is_done;                 /* nothing is left to learn */
     double sampling_s, scoring_s; /* of the last rollout, 0 in its other steps */
     uint64_t n_sampled;           /* tokens of the last rollout */

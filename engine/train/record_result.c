@@ -39,6 +39,7 @@ static void add_shares(cJSON *out, const char *name, struct at_share before, str
 cJSON *at_records_alarms(const struct at_outcome *o)
 {
     cJSON *alarms = cJSON_CreateArray();
+    struct at_buf reward = { 0 };
     char text[160];
 
     if (o->skipped > 0)
@@ -55,6 +56,14 @@ cJSON *at_records_alarms(const struct at_outcome *o)
                  o->chosen_logp_before, o->displaced_logp, (unsigned long long)o->displaced_step);
         cJSON_AddItemToArray(alarms, cJSON_CreateString(text));
     }
+    for (int s = 0; s < AT_ALARM_SERIES; s++) {
+        if (o->alarm.raised[s].step == 0)
+            continue;
+        at_buf_clear(&reward);
+        at_alarm_tell(&reward, &o->alarm, (enum at_alarm_series)s);
+        cJSON_AddItemToArray(alarms, cJSON_CreateString(reward.data ? reward.data : ""));
+    }
+    at_buf_release(&reward);
     return alarms;
 }
 

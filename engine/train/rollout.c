@@ -62,7 +62,7 @@ static AT_CHECKED check_unread(const struct at_config *c)
         { AT_KEY_delta, reads(c, 'c'), "loss_type cispo cuts its ratio at epsilon_high alone" },
         { AT_KEY_epsilon, reads(c, 'c') && c->is_set[AT_KEY_epsilon_high],
           "loss_type cispo cuts its ratio at epsilon_high alone" },
-        { AT_KEY_eval_dataset, true,
+        { AT_KEY_eval_dataset, c->rollouts,
           "samples are not held out: judge the adapter with attune eval" },
         { AT_KEY_eval_split, c->eval_split > 0,
           "samples are not held out: judge the adapter with attune eval" },
@@ -92,6 +92,20 @@ static AT_CHECKED check_unread(const struct at_config *c)
     return AT_OK;
 }
 
+/* Pairs are held out beside samples that are drawn, to look at between steps. */
+static AT_CHECKED check_held_out(const struct at_config *c)
+{
+    if (c->eval_dataset.n > 0 && strcmp(c->eval_strategy, "steps") != 0)
+        return at_fail(AT_USAGE,
+                       "eval_dataset: with %s its pairs are looked at every eval_steps "
+                       "steps: set eval_strategy to steps",
+                       at_method_get(c->run_method)->name);
+    if (c->eval_dataset.n == 0 && strcmp(c->eval_strategy, "no") != 0)
+        return at_fail(AT_USAGE, "eval_strategy must be no: samples are not held out; judge the "
+                                 "adapter with attune eval");
+    return AT_OK;
+}
+
 AT_CHECKED at_rollout_check(const struct at_config *c)
 {
     enum at_status st = AT_OK;
@@ -112,9 +126,7 @@ AT_CHECKED at_rollout_check(const struct at_config *c)
              "a step has %llu samples (per_device_train_batch_size * gradient_accumulation_steps), "
              "which must be a multiple of num_generations (%u)",
              (unsigned long long)rows, c->num_generations);
-    if (strcmp(c->eval_strategy, "no") != 0)
-        FAIL(AT_USAGE, "eval_strategy must be no: samples are not held out; judge the adapter with "
-                       "attune eval");
+    TRY(check_held_out(c));
     if (c->reward_clip_range.n != 0 &&
         (c->reward_clip_range.n != 2 ||
          c->reward_clip_range.items[0] > c->reward_clip_range.items[1]))
@@ -312,6 +324,26 @@ done:
     return st;
 }
 
+/* Whether the reward is exploited, of samples that were drawn. */
+static AT_CHECKED watch(struct at_loop *l, uint32_t n)
+{
+    enum at_status st = AT_OK;
+    struct at_rollout_tally *t = &l->rollout.tally;
+    const struct at_reward_watch *w = &l->run->online.reward_watch;
+    double tokens = 0;
+
+    if (!l->run->online.is_on)
+        goto done;
+    for (uint32_t i = 0; i < n; i++)
+        tokens += l->window_rows[i]->segment[0].n;
+    TRY(at_reward_watch_step(l, l->rollout.reward, tokens / n));
+    t->repetition += w->repetition;
+    t->pairs += isnan(w->accuracy) ? 0 : 1;
+    t->accuracy += isnan(w->accuracy) ? 0 : w->accuracy;
+done:
+    return st;
+}
+
 /* Rewards and advantages of a new rollout. */
 static AT_CHECKED judge(struct at_loop *l, uint32_t n)
 {
@@ -354,6 +386,7 @@ static AT_CHECKED judge(struct at_loop *l, uint32_t n)
     t->rollouts++;
     TRY(at_online_write(l, n));
     TRY(at_online_look(&l->run->online, sums, n, flat));
+    TRY(watch(l, n));
 done:
     at_free(&sums);
     at_free(&advantage);
@@ -564,6 +597,10 @@ void at_rollout_write(cJSON *line, struct at_loop *l)
         at_metric_add(line, "", "kl", t->sample_kl / t->rollouts);
     if (l->run->engine.decoder.drift && t->rollouts > 0)
         at_metric_add(line, "", "drift/kl", l->state.drift);
+    if (l->run->online.is_on && t->rollouts > 0)
+        at_metric_add(line, "", "completions/repetition", t->repetition / t->rollouts);
+    if (t->pairs > 0)
+        at_metric_add(line, "", "eval_logps/accuracies", t->accuracy / t->pairs);
     at_metric_add(line, "", "entropy", t->entropy / t->steps);
     write_clipped(line, t, c);
     l->rollout.tally = (struct at_rollout_tally){ 0 };

@@ -29,7 +29,8 @@ struct at_run;
 struct at_rollout_tally {
     double steps, loss, kl, entropy, low_mean, low_min, high_mean, high_max, region;
     double rollouts, sample_kl, mean_length, min_length, max_length, clipped, ended_mean, ended_min,
-        ended_max, reward, reward_std, flat;
+        ended_max, reward, reward_std, flat, repetition;
+    double pairs, accuracy; /* times that held-out pairs were looked at */
     double mean[AT_MAX_REWARDS], deviation[AT_MAX_REWARDS];
 };
 struct at_rollout {

@@ -636,6 +636,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     rows = longest(d->train_packs.rows, d->train_packs.n_rows, 0);
     rows = longest(d->eval_packs.rows, d->eval_packs.n_rows, rows);
     rows = longest(d->regression.rows, d->regression.n_rows, rows);
+    rows = longest(out->online.reward_watch.held.rows, out->online.reward_watch.held.n_rows, rows);
     rows = longest(d->train_kl, d->train.n_rows, rows);
     rows = longest(d->eval_kl, d->eval.n_rows, rows);
     at_bundle_check_length(&out->bundle, rows);

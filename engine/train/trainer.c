@@ -572,6 +572,7 @@ static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_ou
     const bool saves = stopped && !(trained == AT_OVER_BUDGET && l->rollout.n_targets > 0);
 
     out->skipped = l->state.skipped;
+    out->alarm = l->run->online.reward_watch.alarm;
     if (trained == AT_RETRY)
         TRY(roll_back(l, out, UINT64_MAX, &l->rolled_back_to));
     else if (trained == AT_OVER_BUDGET && l->rollout.n_targets > 0)

@@ -109,6 +109,7 @@ struct at_outcome {
     bool has_drift, too_far; /* drift was measured; max_drift ended the run */
     uint64_t displaced_step; /* the first evaluation whose chosen log-probs had
                                 fallen by over a quarter; 0: none */
+    struct at_alarm alarm;   /* of runs that draw samples */
     uint64_t skipped;        /* steps without an update, for a value was not finite */
     bool has_eval, has_pairs, has_rewards; /* rewards: the model gives them, and no log-probs */
     double loss_first, loss_last;
