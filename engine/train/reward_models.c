@@ -183,9 +183,18 @@ static enum at_status score(void *context, double *out, const struct at_reward_s
         write_row(&lines, &samples[i]);
     }
     TRY(at_buf_status(&lines));
-    TRY(at_dataset_parse(&d, m->name, lines.data, lines.n, &m->rows));
+    at_warn_mute(true); /* of empty replies, say: they are the policy's */
+    st = at_dataset_parse(&d, m->name, lines.data, lines.n, &m->rows);
+    at_warn_mute(false);
+    TRY(st);
     if (d.n_rows > 0)
         TRY(compute(m, out, &d));
+    if (d.n_rows < n)
+        at_warn(
+            "reward_long",
+            "reward \"%s\": %u of %u replies have none: with their prompts they are longer than "
+            "%u tokens; raise max_tokens_per_slab",
+            m->name, n - d.n_rows, n, m->rows.max_length);
 done:
     at_dataset_release(&d);
     at_buf_release(&lines);

@@ -9,7 +9,7 @@
  * conversation with its reply through the chat template, not the ids that were sampled, and read at
  * its last token (at the last that is no padding, where the model was trained with reward_token
  * last_not_pad). A reply that is longer, so, than the policy's slabs hold has no reward: a warning
- * counts and names those. */
+ * counts those. */
 #ifndef AT_REWARD_MODELS_H
 #define AT_REWARD_MODELS_H
 

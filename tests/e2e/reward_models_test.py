@@ -92,6 +92,17 @@ def main():
         wanted = scores(folder, rows, adapter_name_or_path=str(folder / "kind"))
         check("an adapter of another base has that one", run.returncode == 0 and "reward models" in run.stderr
               and [reward for row in samples for reward in row["rewards"]["kind"]] == wanted, (run.stderr, samples, wanted))
+        # A prompt of 56 tokens and 8 fill a slab of 64; a turn's end behind them does not fit.
+        chats = [[{"role": "user", "content": "a " * n}] for n in range(1, 60)]
+        run = subprocess.run([ATTUNE, "tokenize", "--model", MODEL, "--chat", "--add_generation_prompt"], capture_output=True, text=True,
+                             input="".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
+        prompt = next(chat for chat, line in zip(chats, run.stdout.splitlines()) if len(json.loads(line)) == 56)
+        run = rloo(folder, "long", ["kind", "max_words:3"], train_dataset=write(folder / "long.jsonl", [{"prompt": prompt}]),
+                   per_device_train_batch_size=4, max_tokens_per_slab=64, max_steps=1)
+        row = (lines(folder / "long" / "completions.jsonl") or [{}])[0]
+        none = sum(reward is None for reward in row["rewards"]["kind"]) if row else 0
+        check("a reply that does not fit has no reward by it, which is counted", run.returncode == 0 and none > 0
+              and f"{none} of 4 replies have none" in run.stderr and None not in row["rewards"]["max_words"], (run.stderr, row))
         plans = []
         for funcs in ("max_words:3", ["kind"], ["kind", "other"], ["whole"]):
             rloo(folder, "plan", funcs)  # writes plan.json
