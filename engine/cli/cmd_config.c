@@ -288,28 +288,31 @@ static void markdown_words(const char *title, const char *column, enum at_key_cl
 
 static void print_markdown(void)
 {
-    puts("# Run files and configuration keys\n\n"
-         "This file is made by `attune config keys --markdown`; a test compares.\n\n"
-         "| file | what it does |\n|---|---|\n"
-         "| `quickstart.sh` | trains a toy, or with `--real` a real model, on this machine |\n"
-         "| `toy.json` | the toy's pipeline: SFT from random weights, then DPO |\n"
-         "| `sft.json` | SFT with LoRA on conversations: `attune sft configs/sft.json` |\n"
-         "| `dpo.json` | DPO with LoRA on the tone pairs: `attune dpo configs/dpo.json` |\n"
-         "| `simpo.json` | SimPO, without a reference: `attune cpo configs/simpo.json` |\n"
-         "| `kto.json` | KTO, the tone pairs taken apart: `attune kto configs/kto.json` |\n"
-         "| `orpo.json` | ORPO, SFT and pairs at once: `attune orpo configs/orpo.json` |\n"
-         "| `reward.json` | a reward model from pairs: `attune reward configs/reward.json` |\n"
-         "| `tone.json` | SFT, then DPO on top, compared with the base, and a report: `attune run "
-         "configs/tone.json` |\n"
-         "| `qlora_dpo.json` | DPO with LoRA over a quantised GGUF file, for little memory |\n\n"
-         "All but the toy need a model: add `--model_name_or_path MODEL`, a Hugging Face folder or "
-         "a\n"
-         "GGUF file. A key may stand in the file (JSON or YAML) or on the command line as\n"
-         "`--key value`, which wins. Paths in a file start at the file's folder.\n\n"
-         "## Keys\n\n"
-         "`(a..b)` leaves out the ends. Without a default a key is unset. `preset: trl` gives the\n"
-         "column trl, any other preset the column balanced with the changes below it.\n\n"
-         "| key | value | read by | trl | balanced | meaning |\n|---|---|---|---|---|---|");
+    puts(
+        "# Run files and configuration keys\n\n"
+        "This file is made by `attune config keys --markdown`; a test compares.\n\n"
+        "| file | what it does |\n|---|---|\n"
+        "| `quickstart.sh` | trains a toy, or with `--real` a real model, on this machine |\n"
+        "| `toy.json` | the toy's pipeline: SFT from random weights, then DPO |\n"
+        "| `sft.json` | SFT with LoRA on conversations: `attune sft configs/sft.json` |\n"
+        "| `dpo.json` | DPO with LoRA on the tone pairs: `attune dpo configs/dpo.json` |\n"
+        "| `simpo.json` | SimPO, without a reference: `attune cpo configs/simpo.json` |\n"
+        "| `kto.json` | KTO, the tone pairs taken apart: `attune kto configs/kto.json` |\n"
+        "| `orpo.json` | ORPO, SFT and pairs at once: `attune orpo configs/orpo.json` |\n"
+        "| `reward.json` | a reward model from pairs: `attune reward configs/reward.json` |\n"
+        "| `rlhf.json` | SFT, DPO, a reward model, RLOO over the SFT, compared with the DPO, and a "
+        "report: `attune run configs/rlhf.json` |\n"
+        "| `tone.json` | SFT, then DPO on top, compared with the base, and a report: `attune run "
+        "configs/tone.json` |\n"
+        "| `qlora_dpo.json` | DPO with LoRA over a quantised GGUF file, for little memory |\n\n"
+        "All but the toy need a model: add `--model_name_or_path MODEL`, a Hugging Face folder or "
+        "a\n"
+        "GGUF file. A key may stand in the file (JSON or YAML) or on the command line as\n"
+        "`--key value`, which wins. Paths in a file start at the file's folder.\n\n"
+        "## Keys\n\n"
+        "`(a..b)` leaves out the ends. Without a default a key is unset. `preset: trl` gives the\n"
+        "column trl, any other preset the column balanced with the changes below it.\n\n"
+        "| key | value | read by | trl | balanced | meaning |\n|---|---|---|---|---|---|");
     for (int key = 0; key < AT_KEY_COUNT; key++)
         markdown_key((enum at_key)key);
     puts("\n## Presets\n\n| key | gentle | balanced | strong |\n|---|---|---|---|");

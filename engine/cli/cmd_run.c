@@ -111,7 +111,9 @@ static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, si
     }
     TRY(stage_method(&method, stage, p->path, i));
     TRY(stage_document(&document, p, stage, method));
-    TRY(at_arena_alloc(&p->arena, &s->flags, args->n_keys + 4, sizeof *s->flags));
+    TRY(at_arena_alloc(&p->arena, &s->flags,
+                       args->n_keys + (size_t)cJSON_GetArraySize(document) + 4, sizeof *s->flags));
+    TRY(run_names_take(p, i, document));
     for (size_t k = 0; k < args->n_keys; k++)
         if (strcmp(args->keys[k].key, "output_dir") != 0 && is_read_by(args->keys[k].key, method))
             add_flag(s, args->keys[k].key, args->keys[k].value);
@@ -131,6 +133,7 @@ static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, si
     add_flag(s, "output_dir", output);
     TRY(at_config_read(&s->config, document, p->path, s->flags, s->n_flags, &method));
     p->n_read++;
+    TRY(run_names_rewards(p, s));
 done:
     if (st != AT_OK && s->name)
         at_context("stage %s", s->name);
@@ -183,11 +186,13 @@ done:
 
 /* ---- what a stage depends on ---- */
 
-enum { N_SOURCES = 5 };
+enum { N_SOURCES = 5 + AT_MAX_REWARDS };
 
 /* Files and folders that a stage starts from; NULL where there is none. */
-static void sources_of(const char *out[N_SOURCES], const struct at_config *c)
+static void sources_of(const char *out[N_SOURCES], const struct stage *s)
 {
+    const struct at_config *c = &s->config;
+
     out[0] = c->model_name_or_path;
     out[1] = c->adapter_name_or_path;
     out[2] = c->tokenizer;
@@ -195,6 +200,8 @@ static void sources_of(const char *out[N_SOURCES], const struct at_config *c)
                  ? NULL
                  : c->chat_template_path;
     out[4] = c->ref_model_name_or_path;
+    for (size_t k = 0; k < AT_MAX_REWARDS; k++)
+        out[5 + k] = s->rewards[k];
 }
 
 static bool is_trained_now(const struct pipeline *p, const struct stage *s, const char *path)
@@ -211,7 +218,7 @@ static bool waits(const struct pipeline *p, const struct stage *s)
     const char *sources[N_SOURCES];
     bool found = false;
 
-    sources_of(sources, &s->config);
+    sources_of(sources, s);
     for (size_t i = 0; i < N_SOURCES; i++)
         found = found || is_trained_now(p, s, sources[i]);
     return found;
@@ -244,7 +251,7 @@ static AT_CHECKED stage_digest(struct pipeline *p, const struct stage *s, struct
         TRY(cli_put_source(&hash, &p->arena, c->eval_dataset.items[i]));
     for (size_t i = 0; i < c->regression_dataset.n; i++)
         TRY(cli_put_source(&hash, &p->arena, c->regression_dataset.items[i]));
-    sources_of(sources, c);
+    sources_of(sources, s);
     for (size_t i = 0; i < N_SOURCES; i++)
         if (sources[i])
             TRY(cli_put_source(&hash, &p->arena, sources[i]));
@@ -285,7 +292,7 @@ static AT_CHECKED check_inputs(const struct pipeline *p, const struct stage *s)
     TRY(check_paths(&rollouts, "rollouts"));
     TRY(check_paths(&c->eval_dataset, "eval_dataset"));
     TRY(check_paths(&c->regression_dataset, "regression_dataset"));
-    sources_of(sources, c);
+    sources_of(sources, s);
     for (size_t i = 0; i < N_SOURCES; i++) {
         if (!sources[i] || is_trained_now(p, s, sources[i]))
             continue;
@@ -365,11 +372,14 @@ static bool is_output(const struct stage *s, const char *path)
 }
 
 /* The stage's configuration with what stages before it have yet to write replaced by what that will
- * be made from: adapters by none, models and tokenizers by theirs. */
-static struct at_config config_to_check(const struct pipeline *p, const struct stage *s)
+ * be made from: adapters by none, models and tokenizers by theirs, reward models by rules. */
+static AT_CHECKED config_to_check(struct at_config *out, struct pipeline *p, const struct stage *s)
 {
+    enum at_status st = AT_OK;
     struct at_config c = s->config;
 
+    if (s->n_rewards > 0)
+        TRY(run_names_stand_in(&c.reward_funcs, p, s, is_trained_now));
     for (const struct stage *k = s; k-- > p->stages;) {
         const struct at_config *from = &k->config;
         if (k->finished || k->of)
@@ -391,19 +401,22 @@ static struct at_config config_to_check(const struct pipeline *p, const struct s
         if (!c.chat_template_path)
             c.chat_template_path = from->chat_template_path;
     }
-    return c;
+    *out = c;
+done:
+    return st;
 }
 
 /* Reads the stage's rows and plans its memory, as it will itself. Of a model that an earlier stage
  * makes from nothing there are no weights to plan with. */
-static AT_CHECKED check_rows(const struct pipeline *p, const struct stage *s)
+static AT_CHECKED check_rows(struct pipeline *p, const struct stage *s)
 {
     enum at_status st = AT_OK;
-    const struct at_config c = config_to_check(p, s);
+    struct at_config c = { .file = NULL };
     struct at_run run = { .config = NULL };
 
     if (s->finished || s->of)
         goto done;
+    TRY(config_to_check(&c, p, s));
     if (c.init_from_scratch && !s->config.init_from_scratch) {
         TRY(at_run_open_rows(&run, &c, NULL));
         goto done;

@@ -327,9 +327,10 @@ static const struct cli_command commands[] = {
           "...}]};\n"
           "its other keys are defaults of all stages. Rows and memory of all are checked "
           "first; finished\n"
-          "stages are not run again. Stages of method compare and report judge the adapter of "
-          "the stage that trained\nlast; their keys are those commands' flags. Exit code 1 or 3: "
-          "a stage's verdict, after the last stage.\n",
+          "stages are not run again. In a stage's keys \"stage:NAME\" is the folder of that stage "
+          "before it.\nStages of method compare and report judge the adapter of the stage that "
+          "trained last; their keys are\nthose commands' flags. Exit code 1 or 3: a stage's "
+          "verdict, after the last stage.\n",
       FLAGS(run_flags),
       .n_positional = 1,
       .config = true,

@@ -43,6 +43,7 @@ static enum named names_what(const char *flag)
 
 struct words {
     struct pipeline *pipeline;
+    size_t stage; /* whose they are */
     char *items[64];
     int n;
 };
@@ -73,12 +74,16 @@ static AT_CHECKED add_key(struct words *w, const cJSON *key)
     enum at_status st = AT_OK;
     struct pipeline *p = w->pipeline;
     char *dir = NULL, *path = NULL;
+    const char *folder = NULL;
 
     if (cJSON_IsNumber(key)) {
         TRY(at_arena_printf(&p->arena, &path, "%.15g", key->valuedouble));
         TRY(put_flag(w, key->string, path));
     } else if (!cJSON_IsString(key)) {
         FAIL(AT_USAGE, "%s: a text or a number is expected", key->string);
+    } else if (run_names_stage(key->valuestring)) {
+        TRY(run_names_folder(&folder, p, w->stage, key->valuestring));
+        TRY(put_flag(w, key->string, folder));
     } else if (names_what(key->string) != NAMES_NONE && !at_model_is_named(key->valuestring)) {
         TRY(at_path_dir(&p->arena, &dir, p->path));
         TRY(at_path_join(&p->arena, &path, strcmp(dir, ".") == 0 ? "" : dir, key->valuestring));
@@ -129,7 +134,7 @@ AT_CHECKED run_judge_read(struct pipeline *p, const struct cli_args *args, size_
     enum at_status st = AT_OK;
     const cJSON *stage = cJSON_GetArrayItem(at_json_find(p->document, "stages"), (int)i);
     struct stage *s = &p->stages[i];
-    struct words words = { .pipeline = p };
+    struct words words = { .pipeline = p, .stage = i };
     const struct cli_command *command = NULL;
     char *output = NULL;
     int used = 0;
@@ -190,6 +195,24 @@ done:
     return st;
 }
 
+/* A stage before this one has it as its folder. */
+static bool will_be_there(const struct pipeline *p, const struct stage *s, const char *path)
+{
+    for (const struct stage *k = p->stages; k < s; k++)
+        if (!k->of && strcmp(k->config.output_dir, path) == 0)
+            return true;
+    return false;
+}
+
+static bool sources_are_there(const struct stage *s)
+{
+    for (size_t i = 0; i < s->judge.n_own; i++)
+        if (names_what(s->judge.own[i].key) == NAMES_SOURCE &&
+            !at_model_is_named(s->judge.own[i].value) && !at_path_exists(s->judge.own[i].value))
+            return false;
+    return true;
+}
+
 static AT_CHECKED check_sources(struct pipeline *p, const struct stage *s)
 {
     enum at_status st = AT_OK;
@@ -197,7 +220,7 @@ static AT_CHECKED check_sources(struct pipeline *p, const struct stage *s)
 
     for (size_t i = 0; i < s->judge.n_own; i++) {
         const struct at_flag *f = &s->judge.own[i];
-        if (names_what(f->key) != NAMES_SOURCE)
+        if (names_what(f->key) != NAMES_SOURCE || will_be_there(p, s, f->value))
             continue;
         TRY(at_model_find(&found, &p->arena, f->value));
         if (!at_path_exists(found.path))
@@ -230,7 +253,7 @@ AT_CHECKED run_judge_check(struct pipeline *p, struct stage *s)
         goto done;
     TRY(at_json_load(&record, path));
     TRY(at_json_need_string(&inputs, record, "inputs", path));
-    if (s->of->finished)
+    if (s->of->finished && sources_are_there(s))
         TRY(digest_of(p, s, &digest));
     if (strcmp(inputs, digest.hex) != 0)
         FAIL(AT_CANNOT_WRITE,

@@ -1,0 +1,134 @@
+/* Stages by their names: "stage:NAME" in a key of a stage is the folder of the stage NAME before
+ * it. */
+#include "run.h"
+
+#include "reward.h"
+
+#include <string.h>
+
+static const char PREFIX[] = "stage:";
+enum { PREFIX_LENGTH = sizeof PREFIX - 1 };
+
+bool run_names_stage(const char *text)
+{
+    return text && strncmp(text, PREFIX, PREFIX_LENGTH) == 0;
+}
+
+AT_CHECKED run_names_folder(const char **out, struct pipeline *p, size_t i, const char *text)
+{
+    enum at_status st = AT_OK;
+    const char *name = text + PREFIX_LENGTH;
+    char *path = NULL;
+
+    for (size_t k = 0; k < i && !path; k++)
+        if (strcmp(p->stages[k].name, name) == 0)
+            TRY(at_path_join(&p->arena, &path, p->output_dir, name));
+    if (!path)
+        FAIL(AT_USAGE, "\"%.80s\": no stage before this one is called %.60s", text, name);
+    *out = path;
+done:
+    return st;
+}
+
+/* Puts folders in the place of names, in a value and in what it holds; *found: there were any. */
+static AT_CHECKED put_folders(cJSON *value, struct pipeline *p, size_t i, bool *found)
+{
+    enum at_status st = AT_OK;
+    const char *folder = NULL;
+
+    for (cJSON *item = value->child; item; item = item->next)
+        TRY(put_folders(item, p, i, found));
+    if (!run_names_stage(cJSON_GetStringValue(value)))
+        goto done;
+    *found = true;
+    TRY(run_names_folder(&folder, p, i, value->valuestring));
+    if (!cJSON_SetValuestring(value, folder))
+        FAIL(AT_MEMORY, "no memory for a path");
+done:
+    return st;
+}
+
+AT_CHECKED run_names_take(struct pipeline *p, size_t i, cJSON *document)
+{
+    enum at_status st = AT_OK;
+    struct stage *s = &p->stages[i];
+    char *text = NULL, *copy = NULL, *key = NULL;
+
+    for (cJSON *item = document->child, *next = NULL; item; item = next) {
+        bool found = false;
+        next = item->next;
+        TRY(put_folders(item, p, i, &found));
+        if (!found)
+            continue;
+        text = cJSON_IsString(item) ? NULL : cJSON_PrintUnformatted(item);
+        TRY(at_arena_strdup(&p->arena, &key, item->string));
+        TRY(at_arena_strdup(&p->arena, &copy, text ? text : item->valuestring));
+        s->flags[s->n_flags++] = (struct at_flag){ key, copy };
+        cJSON_free(text);
+        text = NULL;
+        cJSON_DeleteItemFromObjectCaseSensitive(document, key);
+    }
+done:
+    cJSON_free(text);
+    return st;
+}
+
+/* ---- reward models ---- */
+
+static AT_CHECKED open_rewards(struct at_rewards **out, const struct stage *s)
+{
+    const struct at_config *c = &s->config;
+
+    *out = NULL;
+    if (!at_key_read_by(AT_KEY_reward_funcs, c->run_method) || !c->reward_funcs)
+        return AT_OK;
+    return at_rewards_open(out, &(struct at_rewards_params){ .funcs = c->reward_funcs });
+}
+
+AT_CHECKED run_names_rewards(struct pipeline *p, struct stage *s)
+{
+    enum at_status st = AT_OK;
+    struct at_rewards *rewards = NULL;
+
+    TRY(open_rewards(&rewards, s));
+    for (uint32_t k = 0; rewards && k < at_rewards_count(rewards); k++) {
+        char *path = NULL;
+        if (at_rewards_kind(rewards, k) != AT_REWARD_MODEL)
+            continue;
+        TRY(at_arena_strdup(&p->arena, &path, at_rewards_what(rewards, k)));
+        s->rewards[s->n_rewards++] = path;
+    }
+done:
+    at_rewards_close(&rewards);
+    return st;
+}
+
+AT_CHECKED run_names_stand_in(const char **out, struct pipeline *p, const struct stage *s,
+                              bool (*is_missing)(const struct pipeline *, const struct stage *,
+                                                 const char *))
+{
+    enum at_status st = AT_OK;
+    struct at_rewards *rewards = NULL;
+    cJSON *list = cJSON_CreateArray();
+    char *text = NULL, *copy = NULL;
+
+    TRY(open_rewards(&rewards, s));
+    for (uint32_t k = 0; rewards && k < at_rewards_count(rewards); k++) {
+        cJSON *item = cJSON_CreateObject();
+        const bool model = at_rewards_kind(rewards, k) == AT_REWARD_MODEL;
+        cJSON_AddItemToArray(list, item);
+        cJSON_AddStringToObject(item, "name", at_rewards_name(rewards, k));
+        if (model && !is_missing(p, s, at_rewards_what(rewards, k)))
+            cJSON_AddStringToObject(item, "model", at_rewards_what(rewards, k));
+        else /* what it gives is not looked at */
+            cJSON_AddNumberToObject(item, "max_words", 1);
+    }
+    text = cJSON_PrintUnformatted(list);
+    TRY(at_arena_strdup(&p->arena, &copy, text ? text : "[]"));
+    *out = copy;
+done:
+    cJSON_free(text);
+    cJSON_Delete(list);
+    at_rewards_close(&rewards);
+    return st;
+}
