@@ -51,6 +51,7 @@ struct at_dataset {
     uint32_t n_chats, n_prompted; /* kept: conversations; rows with a prompt of their own */
     const char *form;             /* of the first row, where it is another than TRL's */
     char digest[65];              /* over all ids, masks and lines: what the trainer will see */
+    uint32_t *from; /* (n_rows) of a side of a split: which row of `all` it is; else NULL */
 };
 /* Reads `n_paths` files in order. Zero rows left, or a row without targets, is AT_DATA.
  *
@@ -80,6 +81,11 @@ void at_dataset_order_by_line(struct at_dataset *dataset);
  * outlive them; their n_read is n_rows. */
 AT_CHECKED at_dataset_split(struct at_dataset *train, struct at_dataset *held,
                             const struct at_dataset *all, double fraction, uint64_t seed);
+/* The same for fold `fold` of n_folds (2 or more): each group is held out in exactly one of them,
+ * and their numbers of groups differ by one at most. AT_DATA when there are fewer groups. */
+AT_CHECKED at_dataset_fold(struct at_dataset *train, struct at_dataset *held,
+                           const struct at_dataset *all, uint32_t fold, uint32_t n_folds,
+                           uint64_t seed);
 /* Writes the rows' lines as they stand in `sources` (the paths of at_dataset_load), in the order of
  * the files, each once. */
 AT_CHECKED at_dataset_save(const struct at_dataset *dataset, const char *const *sources,

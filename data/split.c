@@ -1,6 +1,7 @@
 #include "hash.h"
 #include "reader.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- digest ---- */
@@ -107,24 +108,59 @@ uint64_t at_group_border(const uint64_t *places, size_t n, double fraction)
     return border >= most ? below_most : border;
 }
 
+struct range {
+    bool first; /* it begins below the first place */
+    uint64_t low, high;
+};
+
+static bool is_within(struct range r, uint64_t place)
+{
+    return (r.first || place > r.low) && place <= r.high;
+}
+
+/* The rows whose places are above `low` and up to `high`, or the others. */
 static AT_CHECKED take_side(struct at_dataset *out, const struct at_dataset *all,
-                            const uint64_t *places, uint64_t border, bool held)
+                            const uint64_t *places, struct range range, bool within)
 {
     enum at_status st = AT_OK;
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < all->n_rows; i++)
-        n += (places[i] <= border) == held;
+        n += is_within(range, places[i]) == within;
     TRY(at_arena_alloc(&out->arena, &out->rows, n, sizeof *out->rows));
+    TRY(at_arena_alloc(&out->arena, &out->from, n, sizeof *out->from));
     for (uint32_t i = 0; i < all->n_rows; i++) {
-        if ((places[i] <= border) != held)
+        if (is_within(range, places[i]) != within)
             continue;
         out->rows[out->n_rows] = all->rows[i];
         out->rows[out->n_rows].index = out->n_rows;
-        out->n_rows++;
+        out->from[out->n_rows++] = i;
     }
     out->n_read = n;
     at_rows_digest(out->digest, out->rows, n);
+done:
+    return st;
+}
+
+static AT_CHECKED take_sides(struct at_dataset *train, struct at_dataset *held,
+                             const struct at_dataset *all, const uint64_t *places,
+                             struct range range)
+{
+    enum at_status st = AT_OK;
+
+    TRY(take_side(train, all, places, range, false));
+    TRY(take_side(held, all, places, range, true));
+done:
+    return st;
+}
+
+static AT_CHECKED list_places(uint64_t **out, const struct at_dataset *all, uint64_t seed)
+{
+    enum at_status st = AT_OK;
+
+    TRY(at_alloc(out, all->n_rows, sizeof **out));
+    for (uint32_t i = 0; i < all->n_rows; i++)
+        (*out)[i] = at_group_place(&all->rows[i].prompt_hash, seed);
 done:
     return st;
 }
@@ -138,21 +174,77 @@ AT_CHECKED at_dataset_split(struct at_dataset *train, struct at_dataset *held,
 
     AT_REQUIRE(fraction > 0 && fraction < 1);
     *train = *held = (struct at_dataset){ .n_rows = 0 };
-    TRY(at_alloc(&places, all->n_rows, sizeof *places));
-    for (uint32_t i = 0; i < all->n_rows; i++) {
-        places[i] = at_group_place(&all->rows[i].prompt_hash, seed);
+    TRY(list_places(&places, all, seed));
+    for (uint32_t i = 0; i < all->n_rows; i++)
         several = several || places[i] != places[0];
-    }
     if (!several)
         FAIL(AT_DATA,
              "all %u rows have the same prompt, so none can be held out; give eval_dataset "
              "or set eval_split to 0",
              all->n_rows);
     border = at_group_border(places, all->n_rows, fraction);
-    TRY(take_side(train, all, places, border, false));
-    TRY(take_side(held, all, places, border, true));
+    TRY(take_sides(train, held, all, places, (struct range){ .first = true, .high = border }));
 done:
     at_free(&places);
+    if (st != AT_OK) {
+        at_dataset_release(train);
+        at_dataset_release(held);
+    }
+    return st;
+}
+
+static int by_place(const void *left, const void *right)
+{
+    const uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+
+    return a < b ? -1 : a > b;
+}
+
+/* The range of fold i: groups in the order of their places are cut where a k-th of the groups is
+ * full. `sorted` holds a place a row. */
+static struct range fold_range(const uint64_t *sorted, uint32_t n, uint32_t n_groups, uint32_t i,
+                               uint32_t k)
+{
+    struct range range = { .first = i == 0 };
+    const uint64_t begin = (uint64_t)n_groups * i / k, end = (uint64_t)n_groups * (i + 1) / k;
+    uint64_t group = 0;
+
+    for (uint32_t r = 0; r < n; r++) {
+        if (r > 0 && sorted[r] != sorted[r - 1])
+            group++;
+        if (group + 1 == begin)
+            range.low = sorted[r];
+        if (group + 1 == end)
+            range.high = sorted[r];
+    }
+    return range;
+}
+
+AT_CHECKED at_dataset_fold(struct at_dataset *train, struct at_dataset *held,
+                           const struct at_dataset *all, uint32_t fold, uint32_t n_folds,
+                           uint64_t seed)
+{
+    enum at_status st = AT_OK;
+    uint64_t *places = NULL, *sorted = NULL;
+    uint32_t n_groups = all->n_rows > 0;
+
+    AT_REQUIRE(n_folds > 1 && fold < n_folds);
+    *train = *held = (struct at_dataset){ .n_rows = 0 };
+    TRY(list_places(&places, all, seed));
+    TRY(list_places(&sorted, all, seed));
+    qsort(sorted, all->n_rows, sizeof *sorted, by_place);
+    for (uint32_t i = 1; i < all->n_rows; i++)
+        n_groups += sorted[i] != sorted[i - 1];
+    if (n_groups < n_folds)
+        FAIL(AT_DATA,
+             "%u prompts are too few for %u folds, each of which holds out prompts of its own; "
+             "lower cross_validation",
+             n_groups, n_folds);
+    TRY(take_sides(train, held, all, places,
+                   fold_range(sorted, all->n_rows, n_groups, fold, n_folds)));
+done:
+    at_free(&places);
+    at_free(&sorted);
     if (st != AT_OK) {
         at_dataset_release(train);
         at_dataset_release(held);

@@ -140,6 +140,9 @@ bool cli_packed_text(char out[CLI_PACKED_BYTES], const struct at_run_data *data)
 void cli_describe_run(const struct at_run *run);
 /* Trains one configuration with progress and summary. */
 AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome);
+/* Trains config.cross_validation adapters, each into a folder of output_dir, and pools what their
+ * held-out pairs say into cross_validation.json. */
+AT_CHECKED cli_cross_validate(const struct at_config *config);
 /* Serves label's page for a file of pairs until they are decided; --annotator, --log and --port may
  * be flags of the command. */
 AT_CHECKED cli_label_page(struct cli_args *args, const char *path, bool review);

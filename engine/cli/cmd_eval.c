@@ -227,29 +227,6 @@ done:
     return st;
 }
 
-static cJSON *comparison_json(const struct judging *j, size_t i)
-{
-    const struct eval_comparison *c = &j->comparisons[i];
-    cJSON *out = cJSON_CreateObject();
-
-    cJSON_AddStringToObject(out, "name", j->states[i].name);
-    cJSON_AddStringToObject(out, "verdict", eval_verdict_word(c->verdict));
-    eval_add_interval(out, "accuracy", c->accuracy);
-    eval_add_interval(out, "margin", c->margin);
-    cJSON_AddNumberToObject(out, "wins", c->wins);
-    cJSON_AddNumberToObject(out, "losses", c->losses);
-    cJSON_AddNumberToObject(out, "p", c->p);
-    if (c->needed > 0)
-        cJSON_AddNumberToObject(out, "pairs_needed", c->needed);
-    if (j->states[i].n_rules > 0) {
-        cJSON_AddNumberToObject(out, "rules_gained", c->gained);
-        cJSON_AddNumberToObject(out, "rules_lost", c->lost);
-    }
-    cJSON_AddBoolToObject(out, "over_drift", c->over_drift);
-    cJSON_AddBoolToObject(out, "over_lost_rules", c->over_lost);
-    return out;
-}
-
 /* What every state replied: [{"line", "prompt", "replies": [one a state]}]. */
 static AT_CHECKED add_texts(cJSON *out, struct judging *j)
 {
@@ -282,7 +259,7 @@ static AT_CHECKED print_json(struct judging *j)
     for (size_t i = 0; i < j->n; i++)
         cJSON_AddItemToArray(states, eval_state_json(&j->states[i]));
     for (size_t i = 1; i < j->n; i++)
-        cJSON_AddItemToArray(comparisons, comparison_json(j, i));
+        cJSON_AddItemToArray(comparisons, eval_comparison_json(&j->states[i], &j->comparisons[i]));
     if (j->states[0].n_replies > 0)
         TRY(add_texts(cJSON_AddArrayToObject(out, "texts"), j));
     TRY(cli_print_pretty(out));

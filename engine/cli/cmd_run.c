@@ -2,10 +2,10 @@
  * first stage is trained. */
 #include "run.h"
 
-#include "hash.h"
 #include "record.h"
 #include "rollout.h"
 #include "sources.h"
+#include "trained.h"
 
 #include <string.h>
 
@@ -133,7 +133,6 @@ static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, si
     add_flag(s, "output_dir", output);
     TRY(at_config_read(&s->config, document, p->path, s->flags, s->n_flags, &method));
     p->n_read++;
-    TRY(run_names_rewards(p, s));
 done:
     if (st != AT_OK && s->name)
         at_context("stage %s", s->name);
@@ -186,24 +185,6 @@ done:
 
 /* ---- what a stage depends on ---- */
 
-enum { N_SOURCES = 5 + AT_MAX_REWARDS };
-
-/* Files and folders that a stage starts from; NULL where there is none. */
-static void sources_of(const char *out[N_SOURCES], const struct stage *s)
-{
-    const struct at_config *c = &s->config;
-
-    out[0] = c->model_name_or_path;
-    out[1] = c->adapter_name_or_path;
-    out[2] = c->tokenizer;
-    out[3] = c->chat_template_path && at_chat_template_is_name(c->chat_template_path)
-                 ? NULL
-                 : c->chat_template_path;
-    out[4] = c->ref_model_name_or_path;
-    for (size_t k = 0; k < AT_MAX_REWARDS; k++)
-        out[5 + k] = s->rewards[k];
-}
-
 static bool is_trained_now(const struct pipeline *p, const struct stage *s, const char *path)
 {
     for (const struct stage *k = p->stages; path && k < s; k++)
@@ -213,52 +194,16 @@ static bool is_trained_now(const struct pipeline *p, const struct stage *s, cons
 }
 
 /* Whether the stage starts from what this call has yet to train. */
-static bool waits(const struct pipeline *p, const struct stage *s)
+static AT_CHECKED waits(bool *out, struct pipeline *p, const struct stage *s)
 {
-    const char *sources[N_SOURCES];
-    bool found = false;
-
-    sources_of(sources, s);
-    for (size_t i = 0; i < N_SOURCES; i++)
-        found = found || is_trained_now(p, s, sources[i]);
-    return found;
-}
-
-/* Digest of configuration, data and the bytes of what the stage starts from. Where it writes, what
- * it keeps on the way and what only observes is left out. */
-static AT_CHECKED stage_digest(struct pipeline *p, const struct stage *s, struct at_digest *out)
-{
-    static const char *const left_out[] = { "output_dir", "profile",       "resume_from_checkpoint",
-                                            "save_steps", "save_strategy", "save_total_limit" };
     enum at_status st = AT_OK;
-    const struct at_config *c = &s->config;
-    const char *sources[N_SOURCES];
-    cJSON *record = at_config_record(c);
-    struct at_buf text = { 0 };
-    struct at_hash hash;
+    const char *sources[CLI_SOURCES];
 
-    at_hash_init(&hash);
-    for (size_t i = 0; i < AT_COUNT(left_out); i++)
-        cJSON_DeleteItemFromObject(record, left_out[i]);
-    at_json_write(&text, record);
-    TRY(at_buf_status(&text));
-    at_hash_put_text(&hash, text.data);
-    for (size_t i = 0; i < c->train_dataset.n; i++)
-        TRY(cli_put_source(&hash, &p->arena, c->train_dataset.items[i]));
-    if (c->rollouts)
-        TRY(cli_put_source(&hash, &p->arena, c->rollouts));
-    for (size_t i = 0; i < c->eval_dataset.n; i++)
-        TRY(cli_put_source(&hash, &p->arena, c->eval_dataset.items[i]));
-    for (size_t i = 0; i < c->regression_dataset.n; i++)
-        TRY(cli_put_source(&hash, &p->arena, c->regression_dataset.items[i]));
-    sources_of(sources, s);
-    for (size_t i = 0; i < N_SOURCES; i++)
-        if (sources[i])
-            TRY(cli_put_source(&hash, &p->arena, sources[i]));
-    *out = at_hash_end(&hash);
+    *out = false;
+    TRY(cli_sources_of(sources, &p->arena, &s->config));
+    for (size_t i = 0; i < CLI_SOURCES; i++)
+        *out = *out || is_trained_now(p, s, sources[i]);
 done:
-    cJSON_Delete(record);
-    at_buf_release(&text);
     return st;
 }
 
@@ -277,12 +222,17 @@ static AT_CHECKED check_inputs(const struct pipeline *p, const struct stage *s)
 {
     enum at_status st = AT_OK;
     const struct at_config *c = &s->config;
-    const char *sources[N_SOURCES];
+    const char *sources[CLI_SOURCES];
     const struct at_strings rollouts = { .items = &c->rollouts, .n = c->rollouts != NULL };
     struct at_arena arena = { 0 };
     struct at_found_model found;
 
     TRY(at_config_check_adapters(c));
+    if (c->cross_validation > 0)
+        FAIL(AT_USAGE,
+             "cross_validation leaves several adapters and none to go on from; give it "
+             "to `attune %s` by itself",
+             at_method_get(c->run_method)->name);
     if (!c->model_name_or_path)
         FAIL(AT_USAGE, "model_name_or_path is missing: a Hugging Face folder or a GGUF file");
     TRY(at_rollout_check(c));
@@ -292,8 +242,8 @@ static AT_CHECKED check_inputs(const struct pipeline *p, const struct stage *s)
     TRY(check_paths(&rollouts, "rollouts"));
     TRY(check_paths(&c->eval_dataset, "eval_dataset"));
     TRY(check_paths(&c->regression_dataset, "regression_dataset"));
-    sources_of(sources, s);
-    for (size_t i = 0; i < N_SOURCES; i++) {
+    TRY(cli_sources_of(sources, &arena, c));
+    for (size_t i = 0; i < CLI_SOURCES; i++) {
         if (!sources[i] || is_trained_now(p, s, sources[i]))
             continue;
         TRY(at_model_find(&found, &arena, sources[i]));
@@ -305,61 +255,20 @@ done:
     return st;
 }
 
-/* Whether the stage's folder holds its finished result (AT_CANNOT_WRITE when it holds another one),
- * or an unfinished one to go on with. */
-static AT_CHECKED find_finished(struct pipeline *p, struct stage *s)
-{
-    enum at_status st = AT_OK;
-    const char *dir = s->config.output_dir, *inputs = NULL;
-    cJSON *record = NULL;
-    struct at_digest digest;
-    char *path = NULL;
-    bool same = false;
-    enum at_left left = AT_LEFT_NOTHING;
-
-    if (at_dir_is_empty(dir)) {
-        TRY(at_dir_check_writable(dir));
-        goto done;
-    }
-    TRY(at_path_join(&p->arena, &path, dir, "stage.json"));
-    if (!at_path_exists(path)) {
-        TRY(at_records_look(&left, dir));
-        if (left != AT_LEFT_KILLED && left != AT_LEFT_STOPPED)
-            FAIL(AT_CANNOT_WRITE,
-                 "%s holds another run or other files; nothing is overwritten: remove it to train "
-                 "stage %s",
-                 dir, s->name);
-        if (!s->config.resume_from_checkpoint)
-            s->config.resume_from_checkpoint = "true";
-        goto done;
-    }
-    TRY(at_json_load(&record, path));
-    TRY(at_json_need_string(&inputs, record, "inputs", path));
-    if (!waits(p, s)) {
-        TRY(stage_digest(p, s, &digest));
-        same = strcmp(inputs, digest.hex) == 0;
-    }
-    if (!same)
-        FAIL(AT_CANNOT_WRITE,
-             "%s holds stage %s with other inputs (configuration, data, model or the "
-             "stage before); nothing is overwritten: remove it to train again",
-             dir, s->name);
-    s->finished = true;
-done:
-    at_json_free(&record);
-    return st;
-}
-
 static AT_CHECKED check_stage(struct pipeline *p, struct stage *s)
 {
     enum at_status st = AT_OK;
+    bool changed = false;
+    char *what = NULL;
 
     if (s->of) {
         TRY(run_judge_check(p, s));
         goto done;
     }
     TRY(check_inputs(p, s));
-    TRY(find_finished(p, s));
+    TRY(at_arena_printf(&p->arena, &what, "stage %s", s->name));
+    TRY(waits(&changed, p, s));
+    TRY(cli_trained_find(&s->finished, &p->arena, &s->config, what, changed));
 done:
     if (st != AT_OK)
         at_context("stage %s", s->name);
@@ -378,7 +287,7 @@ static AT_CHECKED config_to_check(struct at_config *out, struct pipeline *p, con
     enum at_status st = AT_OK;
     struct at_config c = s->config;
 
-    if (s->n_rewards > 0)
+    if (c.reward_funcs)
         TRY(run_names_stand_in(&c.reward_funcs, p, s, is_trained_now));
     for (const struct stage *k = s; k-- > p->stages;) {
         const struct at_config *from = &k->config;
@@ -432,28 +341,11 @@ done:
 
 /* ---- the command ---- */
 
-static AT_CHECKED mark_finished(struct pipeline *p, const struct stage *s,
-                                const struct at_digest *inputs)
-{
-    enum at_status st = AT_OK;
-    cJSON *record = cJSON_CreateObject();
-    char *path = NULL;
-
-    cJSON_AddNumberToObject(record, "format_version", 1);
-    cJSON_AddStringToObject(record, "stage", s->name);
-    cJSON_AddStringToObject(record, "inputs", inputs->hex);
-    TRY(at_path_join(&p->arena, &path, s->config.output_dir, "stage.json"));
-    TRY(at_json_save(path, record));
-done:
-    cJSON_Delete(record);
-    return st;
-}
-
 static AT_CHECKED run_stage(struct pipeline *p, size_t i, bool dry_run)
 {
     enum at_status st = AT_OK;
     struct stage *s = &p->stages[i];
-    struct at_digest inputs; /* before training: files may change while it goes on */
+    struct at_digest inputs;
     struct at_outcome outcome;
 
     cli_note("stage    %zu of %zu: %s (%s) -> %s%s", i + 1, p->n, s->name,
@@ -466,9 +358,9 @@ static AT_CHECKED run_stage(struct pipeline *p, size_t i, bool dry_run)
         TRY(run_judge(p, s));
         goto done;
     }
-    TRY(stage_digest(p, s, &inputs));
+    TRY(cli_trained_digest(&inputs, &p->arena, &s->config));
     TRY(cli_train(&s->config, &outcome));
-    TRY(mark_finished(p, s, &inputs));
+    TRY(cli_trained_mark(&p->arena, &s->config, s->name, &inputs, NULL));
 done:
     return st;
 }

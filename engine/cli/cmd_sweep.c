@@ -1,7 +1,7 @@
 /* `attune sweep`: one training for every combination of some keys' values, ranked. */
 #include "cli.h"
 
-#include "shared_reference.h"
+#include "trained.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +23,10 @@ static const char *const end_words[] = { "", "over max_drift", "diverged" };
 struct trial {
     const char *name; /* "beta=0.1 learning_rate=1e-5" */
     const char *dir;
+    struct at_config config;
     struct at_outcome outcome; /* of no use where it diverged */
     enum end end;
+    bool finished; /* by an earlier call */
 };
 struct sweep {
     struct cli_args *args;
@@ -33,9 +35,9 @@ struct sweep {
     struct at_flag
         *keys; /* (n_keys + n_axes + 1) of the arguments without the axes, then of a try */
     size_t n_keys;
-    struct trial tries[MAX_TRIES];
+    struct trial *tries; /* (n) */
     size_t n;
-    struct at_shared_reference shared;
+    struct cli_trainer trainer;
     struct at_arena arena;
 };
 
@@ -94,6 +96,7 @@ static AT_CHECKED read_axes(struct sweep *s)
     if (n > MAX_TRIES)
         FAIL(AT_USAGE, "%zu combinations; at most %d are tried", n, MAX_TRIES);
     s->n = n;
+    TRY(at_alloc(&s->tries, n, sizeof *s->tries));
 done:
     return st;
 }
@@ -135,21 +138,40 @@ static AT_CHECKED read_config(struct at_config *out, struct sweep *s, bool whole
     return cli_config_read(out, &args, NULL);
 }
 
+static AT_CHECKED find_finished(struct sweep *s, struct trial *t)
+{
+    enum at_status st = AT_OK;
+    const char *ended = NULL;
+    char *what = NULL;
+
+    TRY(at_arena_printf(&s->arena, &what, "the try %s", t->name));
+    TRY(cli_trained_find(&t->finished, &s->arena, &t->config, what, false));
+    if (!t->finished)
+        goto done;
+    TRY(cli_trained_read(&t->outcome, &ended, &s->arena, &t->config));
+    while (ended && t->end < END_DIVERGED && strcmp(ended, end_words[t->end]) != 0)
+        t->end++;
+done:
+    return st;
+}
+
 /* What would end a try although it can be known before the first one is trained. */
 static AT_CHECKED check_tries(struct sweep *s, const char *output_dir)
 {
     enum at_status st = AT_OK;
 
     for (size_t i = 0; i < s->n; i++) {
-        struct at_config config = { .file = NULL };
         TRY(name_try(s, i, output_dir));
         for (size_t k = 0; k < i; k++)
             if (strcmp(s->tries[k].name, s->tries[i].name) == 0)
                 FAIL(AT_USAGE, "%s is given twice; name every value once", s->tries[i].name);
-        st = read_config(&config, s, true);
-        at_config_release(&config);
-        TRY(st);
+        TRY(read_config(&s->tries[i].config, s, true));
+        if (s->tries[i].config.cross_validation > 0)
+            FAIL(AT_USAGE, "cross_validation is for one configuration; remove it from the sweep, "
+                           "and give it to the best one");
     }
+    for (size_t i = 0; i < s->n; i++)
+        TRY(find_finished(s, &s->tries[i]));
 done:
     return st;
 }
@@ -164,33 +186,34 @@ static AT_CHECKED take_end(struct trial *t, enum at_status trained)
     return t->end == END_WITHIN ? trained : AT_OK;
 }
 
-static AT_CHECKED train(struct sweep *s, size_t i, const char *output_dir)
+static void tell(const struct sweep *s, size_t i, const char *why)
 {
-    enum at_status st = AT_OK;
-    const struct at_events events = { .progress = cli_progress };
-    struct at_config config = { .file = NULL };
-    struct at_run run = { .config = NULL };
-    struct trial *t = &s->tries[i];
+    const struct trial *t = &s->tries[i];
 
-    TRY(name_try(s, i, output_dir));
-    TRY(read_config(&config, s, true));
-    TRY(at_run_open(&run, &config, &events));
-    if (!run.data.has_eval || at_method_get(run.method)->rows != AT_ROWS_PAIR)
-        FAIL(AT_USAGE,
-             "a sweep ranks by held-out pairs: it needs eval_dataset or eval_split, and a "
-             "method of pairs");
-    run.shared = &s->shared;
-    if (i == 0)
-        cli_describe_run(&run);
-    TRY(take_end(t, at_train(&run, &t->outcome)));
     if (t->end == END_DIVERGED)
-        cli_note("tried    %zu of %zu: %s, diverged: %s", i + 1, s->n, t->name, at_message());
+        cli_note("tried    %zu of %zu: %s, diverged: %s", i + 1, s->n, t->name, why);
     else
         cli_note("tried    %zu of %zu: %s, chosen likelier in %.1f %%%s%s", i + 1, s->n, t->name,
                  100 * t->outcome.after.value, t->end == END_OVER ? ", " : "", end_words[t->end]);
+}
+
+static AT_CHECKED train(struct sweep *s, size_t i)
+{
+    enum at_status st = AT_OK;
+    struct trial *t = &s->tries[i];
+    struct at_digest inputs;
+
+    if (t->finished) {
+        tell(s, i, "finished earlier");
+        goto done;
+    }
+    TRY(cli_trained_digest(&inputs, &s->arena, &t->config));
+    TRY(cli_trainer_use(&s->trainer, &t->config));
+    TRY(take_end(t, at_train(&s->trainer.run, &t->outcome)));
+    tell(s, i, at_message());
+    TRY(cli_trained_mark(&s->arena, &t->config, t->name, &inputs,
+                         t->end == END_WITHIN ? NULL : end_words[t->end]));
 done:
-    at_run_close(&run);
-    at_config_release(&config);
     return st;
 }
 
@@ -280,7 +303,8 @@ enum at_status cli_sweep(struct cli_args *args)
         FAIL(AT_USAGE, "output_dir is missing: --output_dir DIR, the folder for a folder a try");
     TRY(check_tries(&s, config.output_dir));
     for (size_t i = 0; i < s.n; i++)
-        TRY(train(&s, i, config.output_dir));
+        TRY(train(&s, i));
+    cli_trainer_close(&s.trainer); /* it borrows what is sorted now */
     qsort(s.tries, s.n, sizeof *s.tries, best_first);
     if (s.tries[0].end == END_DIVERGED)
         FAIL(AT_RETRY, "every try diverged; try lower learning rates");
@@ -298,7 +322,10 @@ enum at_status cli_sweep(struct cli_args *args)
     cli_note("next     attune eval OTHER_PAIRS.jsonl --model_name_or_path %s --adapter %s",
              config.model_name_or_path ? config.model_name_or_path : "MODEL", s.tries[0].dir);
 done:
-    at_shared_reference_release(&s.shared);
+    cli_trainer_close(&s.trainer);
+    for (size_t i = 0; s.tries && i < s.n; i++)
+        at_config_release(&s.tries[i].config);
+    at_free(&s.tries);
     at_config_release(&config);
     at_arena_release(&s.arena);
     return st;

@@ -282,7 +282,7 @@ enum at_status cli_method(struct cli_args *args)
 
     AT_REQUIRE(at_method_find(&method, args->command->name));
     TRY(cli_config_read(&config, args, &method));
-    st = cli_train(&config, &outcome);
+    st = config.cross_validation > 0 ? cli_cross_validate(&config) : cli_train(&config, &outcome);
     at_config_release(&config);
 done:
     return st;

@@ -361,7 +361,8 @@ static const struct cli_command commands[] = {
       .help = "train with several values of some keys, and rank them by held-out pairs",
       .detail = "Example: attune sweep configs/dpo.json --beta .05,.1,.3 --learning_rate 1e-5,5e-5 "
                 "--output_dir out\nEach try is a run in a folder of output_dir; all share the "
-                "reference's log-probs. Tries over\nmax_drift come last.\n",
+                "loaded model and the reference's\nlog-probs. Tries over max_drift come last. The "
+                "same command goes on with an interrupted sweep.\n",
       FLAGS(json_flags),
       .n_positional = 1,
       .config = true,

@@ -53,6 +53,8 @@ void eval_take_rows(struct at_config *config, const char *const *rows);
  * names model, device and rows and is changed. Notes go to stderr. */
 AT_CHECKED eval_measure(struct eval_state *states, size_t n, struct at_config *config,
                         const struct eval_params *params);
+/* Accuracy and margin of the n_pairs sides that are there. */
+AT_CHECKED eval_sum_up(struct eval_state *state, uint64_t seed);
 void eval_release(struct eval_state *state);
 
 /* Two states on the same rows, `after` against `before`. */
@@ -77,5 +79,7 @@ const char *eval_verdict_word(enum eval_verdict verdict);
 /* out[name] = {"value", "low", "high", "n"} */
 void eval_add_interval(cJSON *out, const char *name, struct at_estimate interval);
 cJSON *eval_state_json(const struct eval_state *state);
+cJSON *eval_comparison_json(const struct eval_state *state,
+                            const struct eval_comparison *comparison);
 
 #endif

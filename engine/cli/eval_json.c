@@ -50,3 +50,25 @@ cJSON *eval_state_json(const struct eval_state *s)
         cJSON_AddItemToObject(out, "rules", at_share_json(at_share_of(s->n_passed, s->n_rules)));
     return out;
 }
+
+cJSON *eval_comparison_json(const struct eval_state *s, const struct eval_comparison *c)
+{
+    cJSON *out = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(out, "name", s->name);
+    cJSON_AddStringToObject(out, "verdict", eval_verdict_word(c->verdict));
+    eval_add_interval(out, "accuracy", c->accuracy);
+    eval_add_interval(out, "margin", c->margin);
+    cJSON_AddNumberToObject(out, "wins", c->wins);
+    cJSON_AddNumberToObject(out, "losses", c->losses);
+    cJSON_AddNumberToObject(out, "p", c->p);
+    if (c->needed > 0)
+        cJSON_AddNumberToObject(out, "pairs_needed", c->needed);
+    if (s->n_rules > 0) {
+        cJSON_AddNumberToObject(out, "rules_gained", c->gained);
+        cJSON_AddNumberToObject(out, "rules_lost", c->lost);
+    }
+    cJSON_AddBoolToObject(out, "over_drift", c->over_drift);
+    cJSON_AddBoolToObject(out, "over_lost_rules", c->over_lost);
+    return out;
+}

@@ -62,7 +62,7 @@ done:
     return st;
 }
 
-static AT_CHECKED sum_up(struct eval_state *s, uint64_t seed)
+AT_CHECKED eval_sum_up(struct eval_state *s, uint64_t seed)
 {
     enum at_status st = AT_OK;
     double *margins = NULL, wins = 0;
@@ -90,7 +90,7 @@ static AT_CHECKED score(struct eval_state *s, struct at_run *run, uint64_t seed)
         TRY(at_arena_alloc(&s->arena, &s->side[k], n, sizeof *s->side[k]));
     TRY(at_engine_set_scale(&run->engine, s->scale));
     TRY(score_rows(s, run));
-    TRY(sum_up(s, seed));
+    TRY(eval_sum_up(s, seed));
 done:
     return st;
 }

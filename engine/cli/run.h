@@ -11,8 +11,6 @@ struct stage {
     struct at_config config; /* of a stage that trains */
     struct at_flag *flags;
     size_t n_flags;
-    const char *rewards[AT_MAX_REWARDS]; /* (n_rewards) folders of reward models */
-    size_t n_rewards;
     bool finished; /* by an earlier call */
     /* of a stage that judges: `attune compare` or `attune report` of the stage that trained last */
     const struct stage *of;
@@ -38,8 +36,6 @@ AT_CHECKED run_names_folder(const char **out, struct pipeline *pipeline, size_t 
                             const char *text);
 /* Keys of a stage's document with such texts become flags, for which the stage has room. */
 AT_CHECKED run_names_take(struct pipeline *pipeline, size_t i, cJSON *document);
-/* Fills in the stage's reward models, once its configuration is read. */
-AT_CHECKED run_names_rewards(struct pipeline *pipeline, struct stage *stage);
 /* reward_funcs with rules in the place of what scores by a command, and of models that are missing:
  * as many sources, of the same names. */
 AT_CHECKED

@@ -3,6 +3,7 @@
 #include "run.h"
 
 #include "reward.h"
+#include "sources.h"
 
 #include <string.h>
 
@@ -75,34 +76,6 @@ done:
 
 /* ---- reward models ---- */
 
-static AT_CHECKED open_rewards(struct at_rewards **out, const struct stage *s)
-{
-    const struct at_config *c = &s->config;
-
-    *out = NULL;
-    if (!at_key_read_by(AT_KEY_reward_funcs, c->run_method) || !c->reward_funcs)
-        return AT_OK;
-    return at_rewards_open(out, &(struct at_rewards_params){ .funcs = c->reward_funcs });
-}
-
-AT_CHECKED run_names_rewards(struct pipeline *p, struct stage *s)
-{
-    enum at_status st = AT_OK;
-    struct at_rewards *rewards = NULL;
-
-    TRY(open_rewards(&rewards, s));
-    for (uint32_t k = 0; rewards && k < at_rewards_count(rewards); k++) {
-        char *path = NULL;
-        if (at_rewards_kind(rewards, k) != AT_REWARD_MODEL)
-            continue;
-        TRY(at_arena_strdup(&p->arena, &path, at_rewards_what(rewards, k)));
-        s->rewards[s->n_rewards++] = path;
-    }
-done:
-    at_rewards_close(&rewards);
-    return st;
-}
-
 AT_CHECKED run_names_stand_in(const char **out, struct pipeline *p, const struct stage *s,
                               bool (*is_missing)(const struct pipeline *, const struct stage *,
                                                  const char *))
@@ -112,7 +85,7 @@ AT_CHECKED run_names_stand_in(const char **out, struct pipeline *p, const struct
     cJSON *list = cJSON_CreateArray();
     char *text = NULL, *copy = NULL;
 
-    TRY(open_rewards(&rewards, s));
+    TRY(cli_rewards_open(&rewards, &s->config));
     for (uint32_t k = 0; rewards && k < at_rewards_count(rewards); k++) {
         cJSON *item = cJSON_CreateObject();
         const bool model = at_rewards_kind(rewards, k) == AT_REWARD_MODEL;

@@ -1,5 +1,6 @@
 #include "sources.h"
 
+#include "chat.h"
 #include "os.h"
 #include "stores.h"
 
@@ -56,5 +57,41 @@ AT_CHECKED cli_put_source(struct at_hash *hash, struct at_arena *arena, const ch
         TRY(put_file(hash, file));
     }
 done:
+    return st;
+}
+
+AT_CHECKED cli_rewards_open(struct at_rewards **out, const struct at_config *c)
+{
+    *out = NULL;
+    if (!at_key_read_by(AT_KEY_reward_funcs, c->run_method) || !c->reward_funcs)
+        return AT_OK;
+    return at_rewards_open(out, &(struct at_rewards_params){ .funcs = c->reward_funcs });
+}
+
+AT_CHECKED cli_sources_of(const char *out[CLI_SOURCES], struct at_arena *arena,
+                          const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+    struct at_rewards *rewards = NULL;
+    uint32_t n = 5;
+
+    memset(out, 0, CLI_SOURCES * sizeof *out);
+    out[0] = c->model_name_or_path;
+    out[1] = c->adapter_name_or_path;
+    out[2] = c->tokenizer;
+    out[3] = c->chat_template_path && at_chat_template_is_name(c->chat_template_path)
+                 ? NULL
+                 : c->chat_template_path;
+    out[4] = c->ref_model_name_or_path;
+    TRY(cli_rewards_open(&rewards, c));
+    for (uint32_t k = 0; rewards && k < at_rewards_count(rewards); k++) {
+        char *path = NULL;
+        if (at_rewards_kind(rewards, k) != AT_REWARD_MODEL)
+            continue;
+        TRY(at_arena_strdup(arena, &path, at_rewards_what(rewards, k)));
+        out[n++] = path;
+    }
+done:
+    at_rewards_close(&rewards);
     return st;
 }

@@ -153,6 +153,19 @@ void at_params_step(struct at_stream *s, struct at_params *params, const struct 
     at_stream_download(s, norm_out, params->norm, 8 * sizeof(float));
 }
 
+AT_CHECKED at_params_restart(struct at_gpu *gpu, struct at_params *params)
+{
+    struct at_stream *s = at_gpu_transfer(gpu);
+
+    params->changes++;
+    for (size_t i = 0; i < params->n_parts; i++) {
+        at_stream_fill(s, params->parts[i].g, 0);
+        at_stream_fill(s, params->parts[i].m, 0);
+        at_stream_fill(s, params->parts[i].v, 0);
+    }
+    return at_stream_wait(s);
+}
+
 uint64_t at_params_bytes(const struct at_params *params)
 {
     uint64_t bytes = 0;

@@ -56,6 +56,8 @@ uint64_t at_params_count(const struct at_params *params);
  * downloaded with the stream. */
 void at_params_step(struct at_stream *s, struct at_params *params, const struct at_adamw *adamw,
                     float max_norm, float *norm_out);
+/* Gradients and moments are what they were when the pool was committed: 0. */
+AT_CHECKED at_params_restart(struct at_gpu *gpu, struct at_params *params);
 /* p, m and v of all parts, for checkpoints: host arrays of at_params_bytes() each; blocking. */
 uint64_t at_params_bytes(const struct at_params *params);
 AT_CHECKED at_params_read(struct at_gpu *gpu, const struct at_params *params, float *p, float *m,

@@ -115,6 +115,8 @@ enum at_status at_config_fail_renamed(const char *name, const cJSON *value, cons
 /* What the schedule, evaluations and logs need of the keys alone (AT_USAGE), and what has no effect
  * (at_warn()). */
 AT_CHECKED at_config_check_running(const struct at_config *config);
+/* Whether rows are held out, by whatever key. */
+bool at_config_holds_out(const struct at_config *config);
 /* What adapters need of the keys alone, before model and device are looked at (AT_USAGE). */
 AT_CHECKED at_config_check_adapters(const struct at_config *config);
 void at_config_release(struct at_config *config);

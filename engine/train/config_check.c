@@ -52,10 +52,15 @@ static bool given(const struct at_config *c, enum at_key key)
     return c->is_set[key] && c->origin[key] >= AT_FROM_FILE;
 }
 
+bool at_config_holds_out(const struct at_config *c)
+{
+    return c->eval_split > 0 || c->eval_dataset.n > 0 || c->cross_validation > 0;
+}
+
 /* What the evaluations before and after training decide, too. */
 static AT_CHECKED need_held_out(const struct at_config *c, const char *what)
 {
-    if (c->eval_split == 0 && c->eval_dataset.n == 0)
+    if (!at_config_holds_out(c))
         return at_fail(AT_USAGE, "%s needs held-out rows: give eval_dataset or eval_split", what);
     return AT_OK;
 }
@@ -142,6 +147,22 @@ static AT_CHECKED check_held_out(const struct at_config *c)
         return AT_OK;
     snprintf(what, sizeof what, "eval_strategy %s", c->eval_strategy);
     return need_held_out(c, what);
+}
+
+/* Folds are what is held out. */
+static AT_CHECKED check_folds(const struct at_config *c)
+{
+    const bool file = c->eval_dataset.n > 0;
+
+    if (c->cross_validation == 1)
+        return at_fail(AT_USAGE, "cross_validation is 1; it trains so many adapters, each without "
+                                 "the rows that it is judged on: give it 2 or more (5 is usual)");
+    if (c->cross_validation > 0 && (file || (given(c, AT_KEY_eval_split) && c->eval_split > 0)))
+        return at_fail(AT_USAGE,
+                       "cross_validation holds out every row of train_dataset in turn; "
+                       "remove %s or cross_validation",
+                       file ? "eval_dataset" : "eval_split");
+    return AT_OK;
 }
 
 static AT_CHECKED check_early_stopping(const struct at_config *c)
@@ -242,6 +263,7 @@ AT_CHECKED at_config_check_running(const struct at_config *c)
     check_reports(c);
     TRY(check_schedule(c));
     TRY(check_early_stopping(c));
+    TRY(check_folds(c));
     TRY(check_held_out(c));
     TRY(check_best(c));
     TRY(check_unread(c));

@@ -22,8 +22,7 @@ AT_CHECKED at_drift_check(const struct at_config *c)
                        "%s needs use_peft: true (full fine-tuning keeps the log-probs of its "
                        "reference, not the model)",
                        key);
-    if (at_method_get(c->run_method)->rows != AT_ROWS_SAMPLE && c->eval_split == 0 &&
-        c->eval_dataset.n == 0)
+    if (at_method_get(c->run_method)->rows != AT_ROWS_SAMPLE && !at_config_holds_out(c))
         return at_fail(AT_USAGE,
                        "%s is measured in evaluations, which need held-out rows: give eval_dataset "
                        "or eval_split",

@@ -301,6 +301,25 @@ done:
     return st;
 }
 
+AT_CHECKED at_engine_restart(struct at_engine *e)
+{
+    enum at_status st = AT_OK;
+
+    TRY(at_params_restart(e->gpu, &e->params));
+    if (e->model.trainable)
+        TRY(at_model_upload(&e->model, e->gpu, e->seed));
+    else if (e->model.config.value_head)
+        TRY(at_value_head_upload(&e->model.value, e->gpu, e->seed));
+    for (size_t i = 0; i < e->n_adapters; i++)
+        if (e->adapters[i].trainable)
+            TRY(at_adapter_upload(&e->adapters[i], &e->bundle->config, e->gpu, e->seed));
+    TRY(at_decoder_start(e->stream, &e->decoder));
+    e->tokens_given = e->tokens_computed = e->head_rows = e->ref_forward_tokens = 0;
+    e->useful = (struct at_useful){ 0 };
+done:
+    return st;
+}
+
 static void host_release(struct at_engine_host **host)
 {
     struct at_engine_host *h = *host;

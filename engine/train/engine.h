@@ -91,6 +91,9 @@ AT_CHECKED at_engine_check_room(const struct at_engine *engine);
 /* The same, before anything is allocated. */
 AT_CHECKED at_engine_commit(struct at_engine *engine);
 void at_engine_close(struct at_engine *engine);
+/* What is trained is as at_engine_commit() left it, for another training from the same start;
+ * counters are 0. Frozen weights stay on the device. */
+AT_CHECKED at_engine_restart(struct at_engine *engine);
 
 /* ---- rows ---- */
 

@@ -193,6 +193,11 @@ static AT_CHECKED open_data(struct at_run *run)
         TRY(at_dataset_load(&d->train, c->train_dataset.items, c->train_dataset.n, &p));
         TRY(at_dataset_load(&d->eval, c->eval_dataset.items, c->eval_dataset.n, &held));
         d->has_eval = true;
+    } else if (c->cross_validation > 0) {
+        TRY(at_dataset_load(&d->all, c->train_dataset.items, c->train_dataset.n, &p));
+        d->was_split = d->has_eval = true;
+        TRY(at_dataset_fold(&d->train, &d->eval, &d->all, 0, c->cross_validation,
+                            at_run_data_seed(c)));
     } else if (c->eval_split > 0) {
         TRY(at_dataset_load(&d->all, c->train_dataset.items, c->train_dataset.n, &p));
         d->was_split = true;
@@ -393,6 +398,20 @@ static uint32_t longest(const struct at_row *rows, uint32_t n_rows, uint32_t lea
         least = tokens > least ? tokens : least;
     }
     return least;
+}
+
+/* Of all rows that the run computes. */
+static uint32_t longest_row(const struct at_run *run)
+{
+    const struct at_run_data *d = &run->data;
+    uint32_t tokens = longest(d->train_packs.rows, d->train_packs.n_rows, 0);
+
+    tokens = longest(d->eval_packs.rows, d->eval_packs.n_rows, tokens);
+    tokens = longest(d->regression.rows, d->regression.n_rows, tokens);
+    tokens =
+        longest(run->online.reward_watch.held.rows, run->online.reward_watch.held.n_rows, tokens);
+    tokens = longest(d->train_kl, d->train.n_rows, tokens);
+    return longest(d->eval_kl, d->eval.n_rows, tokens);
 }
 
 /* lora_target_modules as one string: a comma list of names, or what was given, or what PEFT adapts
@@ -604,71 +623,123 @@ done:
     return st;
 }
 
+/* Device and memory for the rows that are there. */
+static AT_CHECKED plan_engine(struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = run->config;
+    const bool judges = run->purpose == AT_TO_JUDGE && c->adapter_name_or_path;
+    struct at_param_rates rates[AT_PARAM_GROUPS];
+    struct at_engine_params p = {
+        .capacity = c->max_tokens_per_slab,
+        .seed = c->seed,
+        .from_scratch = c->init_from_scratch,
+        .value_head = at_method_get(c->run_method)->value_head,
+        .rates = rates,
+        .bare_reference = judges,
+        .drift = run->purpose == AT_TO_TRAIN
+                     ? (run->data.has_eval || run->data.samples.group > 0) && at_drift_is_wanted(c)
+                     : judges,
+        .syncs_reference = c->sync_ref_model,
+        .longest_row = longest_row(run),
+        .dropout = dropout_of(c)
+    };
+
+    p.gpu = (struct at_gpu_params){ .device = c->device,
+                                    .baseline_only = strcmp(c->kernels, "baseline") == 0,
+                                    .profile = c->profile,
+                                    .memory_limit_bytes = (uint64_t)c->device_memory_limit };
+    at_bundle_check_length(&run->bundle, p.longest_row);
+    p.n_positions = p.longest_row;
+    p.long_from = at_model_long_from(&run->bundle.config, p.longest_row);
+    p.long_each = at_model_long_each(&run->bundle.config);
+    TRY(choose_adapters(run, &p));
+    choose_rates(rates, c);
+    if (at_key_read_by(AT_KEY_temperature, c->run_method))
+        p.temperature = (float)c->temperature;
+    TRY(plan_reference(run, &p));
+    TRY(at_engine_plan(&run->engine, &run->bundle, &p));
+    if (run->online.is_on) {
+        const struct at_sampler_params sampler = at_online_sampler(&run->online);
+        const struct at_reward_models_params rewards = {
+            .policy = &run->engine, .rows = dataset_params(run, AT_PACKING_NONE), .gpu = p.gpu
+        };
+        TRY(at_reward_models_plan(&run->reward_models, run->online.rewards, &rewards));
+        TRY(at_engine_plan_sampler(&run->engine, &sampler));
+    }
+    if (run->purpose == AT_TO_TRAIN)
+        TRY(at_drift_check_planned(run));
+    if (p.trainable == AT_TRAIN_CONTINUE && run->purpose != AT_TO_JUDGE)
+        TRY(warn_continued(run, &p.lora));
+done:
+    return st;
+}
+
 static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
                            const struct at_events *events, enum at_purpose purpose)
 {
     enum at_status st = AT_OK;
-    struct at_engine_params p = { .capacity = config->max_tokens_per_slab,
-                                  .seed = config->seed,
-                                  .from_scratch = config->init_from_scratch,
-                                  .value_head = at_method_get(config->run_method)->value_head };
-    const struct at_run_data *d = &out->data;
-    struct at_param_rates rates[AT_PARAM_GROUPS];
-    uint32_t rows = 0;
 
-    p.rates = rates;
     TRY(open_rows(out, config, events, purpose));
-    if (purpose == AT_TO_TRAIN)
+    if (purpose == AT_TO_TRAIN) {
         TRY(at_evaluation_check(config));
-    if (purpose != AT_TO_TRAIN) {
-        order_by_line(out);
-        p.bare_reference = p.drift = purpose == AT_TO_JUDGE && config->adapter_name_or_path;
-    } else {
         TRY(open_kl(out));
         TRY(open_regression(out));
-        p.drift = (d->has_eval || d->samples.group > 0) && at_drift_is_wanted(config);
         warn_balance(out);
+    } else {
+        order_by_line(out);
     }
-    p.gpu = (struct at_gpu_params){ .device = config->device,
-                                    .baseline_only = strcmp(config->kernels, "baseline") == 0,
-                                    .profile = config->profile,
-                                    .memory_limit_bytes = (uint64_t)config->device_memory_limit };
-    rows = longest(d->train_packs.rows, d->train_packs.n_rows, 0);
-    rows = longest(d->eval_packs.rows, d->eval_packs.n_rows, rows);
-    rows = longest(d->regression.rows, d->regression.n_rows, rows);
-    rows = longest(out->online.reward_watch.held.rows, out->online.reward_watch.held.n_rows, rows);
-    rows = longest(d->train_kl, d->train.n_rows, rows);
-    rows = longest(d->eval_kl, d->eval.n_rows, rows);
-    at_bundle_check_length(&out->bundle, rows);
-    p.syncs_reference = config->sync_ref_model;
-    p.longest_row = rows;
-    p.n_positions = rows;
-    p.long_from = at_model_long_from(&out->bundle.config, rows);
-    p.long_each = at_model_long_each(&out->bundle.config);
-    TRY(choose_adapters(out, &p));
-    choose_rates(rates, config);
-    p.dropout = dropout_of(config);
-    if (at_key_read_by(AT_KEY_temperature, config->run_method))
-        p.temperature = (float)config->temperature;
-    TRY(plan_reference(out, &p));
-    TRY(at_engine_plan(&out->engine, &out->bundle, &p));
-    if (out->online.is_on) {
-        const struct at_sampler_params sampler = at_online_sampler(&out->online);
-        const struct at_reward_models_params rewards = {
-            .policy = &out->engine, .rows = dataset_params(out, AT_PACKING_NONE), .gpu = p.gpu
-        };
-        TRY(at_reward_models_plan(&out->reward_models, out->online.rewards, &rewards));
-        TRY(at_engine_plan_sampler(&out->engine, &sampler));
-    }
-    if (purpose == AT_TO_TRAIN)
-        TRY(at_drift_check_planned(out));
-    if (p.trainable == AT_TRAIN_CONTINUE && purpose != AT_TO_JUDGE)
-        TRY(warn_continued(out, &p.lora));
+    TRY(plan_engine(out));
     if (purpose == AT_TO_TRAIN)
         TRY(at_own_losses_build(out));
 done:
     if (st != AT_OK)
         at_run_close(out);
+    return st;
+}
+
+/* Keys of at_run_again() that the engine's plan reads. */
+static bool plans_alike(const struct at_config *a, const struct at_config *b)
+{
+    const double ratio = a->is_set[AT_KEY_loraplus_lr_ratio] ? a->loraplus_lr_ratio : 1;
+    const double other = b->is_set[AT_KEY_loraplus_lr_ratio] ? b->loraplus_lr_ratio : 1;
+
+    return a->lora_alpha == b->lora_alpha && a->lora_r == b->lora_r && ratio == other &&
+           a->weight_decay == b->weight_decay;
+}
+
+AT_CHECKED at_run_again(struct at_run *run, const struct at_config *config)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *before = run->config;
+
+    AT_REQUIRE(run->purpose == AT_TO_TRAIN && !at_run_has_other_reference(run));
+    run->config = config;
+    count_steps(run);
+    warn_steps(run);
+    if (plans_alike(before, config))
+        goto done;
+    at_engine_close(&run->engine);
+    TRY(plan_engine(run));
+    TRY(at_own_losses_build(run));
+done:
+    return st;
+}
+
+AT_CHECKED at_run_fold(struct at_run *run, uint32_t fold)
+{
+    enum at_status st = AT_OK;
+    struct at_run_data *d = &run->data;
+    const struct at_config *c = run->config;
+
+    AT_REQUIRE(c->cross_validation > 0);
+    at_dataset_release(&d->train);
+    at_dataset_release(&d->eval);
+    TRY(at_dataset_fold(&d->train, &d->eval, &d->all, fold, c->cross_validation,
+                        at_run_data_seed(c)));
+    TRY(open_packs(run));
+    count_steps(run);
+done:
     return st;
 }
 

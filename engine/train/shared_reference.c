@@ -2,31 +2,51 @@
 
 #include <string.h>
 
+/* One side of a loop: its rows' results, and where each row's are kept. */
+struct side {
+    struct at_row_result *results; /* (n) */
+    uint32_t n, n_kept;            /* rows; room that is needed to keep them */
+    const uint32_t *from;          /* (n); NULL: in order */
+    int where;                     /* index into struct at_shared_reference */
+};
+
+static struct side side_of(const struct at_loop *l, int k)
+{
+    const struct at_run_data *d = &l->run->data;
+    const struct at_dataset *rows = k == 0 ? &d->train : &d->eval;
+
+    return (struct side){ .results = k == 0 ? l->results : l->eval,
+                          .n = rows->n_rows,
+                          .n_kept = d->was_split ? d->all.n_rows : rows->n_rows,
+                          .from = rows->from,
+                          .where = d->was_split ? 0 : k };
+}
+
+/* Methods with a reference do not pack: a loop's results are those of the data set's rows. */
 static bool is_shareable(const struct at_loop *l)
 {
     return l->what.reference && !l->config->sync_ref_model && !at_run_has_other_reference(l->run);
 }
 
-static const struct at_dataset *rows_of(const struct at_loop *l, int k)
+static uint32_t place_of(const struct side *s, uint32_t i)
 {
-    return k == 0 ? &l->run->data.train : &l->run->data.eval;
+    return s->from ? s->from[i] : i;
 }
 
-static uint32_t count_of(const struct at_loop *l, int k)
+static void copy_reference(struct at_row_result *to, const struct at_row_result *from)
 {
-    return k == 0 ? l->run->data.train_packs.n_rows : l->run->data.eval_packs.n_rows;
+    memcpy(to->reference, from->reference, sizeof to->reference);
+    to->has_reference = true;
 }
 
 void at_shared_reference_take(const struct at_shared_reference *s, struct at_loop *l)
 {
-    struct at_row_result *into[2] = { l->results, l->eval };
-
     for (int k = 0; k < 2 && is_shareable(l); k++) {
-        if (s->n[k] != count_of(l, k) || strcmp(s->digest[k], rows_of(l, k)->digest) != 0)
-            continue;
-        for (uint32_t i = 0; i < s->n[k]; i++) {
-            memcpy(into[k][i].reference, s->results[k][i].reference, sizeof into[k][i].reference);
-            into[k][i].has_reference = s->results[k][i].has_reference;
+        const struct side side = side_of(l, k);
+        for (uint32_t i = 0; i < side.n && s->n[side.where] > 0; i++) {
+            const struct at_row_result *kept = &s->results[side.where][place_of(&side, i)];
+            if (kept->has_reference)
+                copy_reference(&side.results[i], kept);
         }
     }
 }
@@ -34,16 +54,16 @@ void at_shared_reference_take(const struct at_shared_reference *s, struct at_loo
 AT_CHECKED at_shared_reference_keep(struct at_shared_reference *s, const struct at_loop *l)
 {
     enum at_status st = AT_OK;
-    const struct at_row_result *from[2] = { l->results, l->eval };
 
     for (int k = 0; k < 2 && is_shareable(l); k++) {
-        at_free(&s->results[k]);
-        s->n[k] = 0;
-        TRY(at_alloc(&s->results[k], count_of(l, k), sizeof **s->results));
-        s->n[k] = count_of(l, k);
-        if (s->n[k] > 0)
-            memcpy(s->results[k], from[k], s->n[k] * sizeof **s->results);
-        memcpy(s->digest[k], rows_of(l, k)->digest, sizeof s->digest[k]);
+        const struct side side = side_of(l, k);
+        struct at_row_result **kept = &s->results[side.where];
+        if (s->n[side.where] == 0)
+            TRY(at_alloc(kept, side.n_kept, sizeof **kept));
+        s->n[side.where] = side.n_kept;
+        for (uint32_t i = 0; i < side.n; i++)
+            if (side.results[i].has_reference)
+                copy_reference(&(*kept)[place_of(&side, i)], &side.results[i]);
     }
 done:
     return st;

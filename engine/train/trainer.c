@@ -645,7 +645,7 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
     if (!from) /* a checkpoint has them */
         TRY(precompute_other(&l));
     at_reference_leave_device(&run->reference);
-    TRY(at_engine_commit(&run->engine));
+    TRY(run->engine.stream ? at_engine_restart(&run->engine) : at_engine_commit(&run->engine));
     TRY(at_reward_models_commit(&run->reward_models));
     TRY(at_checkpoint_clear(run, from));
     TRY(at_records_open(&records, run,

@@ -92,6 +92,13 @@ AT_CHECKED at_run_open_judge(struct at_run *out, const struct at_config *config)
 AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
                             const struct at_events *events);
 void at_run_close(struct at_run *run);
+/* The run under another configuration, which must stay as long as it and differs in keys alone that
+ * change neither model, rows nor reference: for at_train() once more. Weights stay on the device
+ * where what is trained has the same shape. Not of a run whose reference is another model. */
+AT_CHECKED at_run_again(struct at_run *run, const struct at_config *config);
+/* Rows are held out as fold `fold` of config.cross_validation, which is given; those of a run that
+ * was opened are fold 0. */
+AT_CHECKED at_run_fold(struct at_run *run, uint32_t fold);
 /* Tokens that a row of train_dataset may have: max_length, or 0 for no limit, which there is where
  * packing cuts rows into pieces. */
 uint32_t at_run_row_limit(const struct at_config *config);
@@ -121,7 +128,7 @@ struct at_outcome {
     double drift_before, drift_after;             /* eval_drift/kl */
     double time_s, tokens_per_s;
 };
-/* Trains and writes output_dir. */
+/* Trains and writes output_dir; once more after at_run_again() or at_run_fold(). */
 AT_CHECKED at_train(struct at_run *run, struct at_outcome *out);
 
 /* Log-probs of rows under the current state (score, evaluation). Reference too when `reference`. */

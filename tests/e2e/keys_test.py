@@ -61,6 +61,7 @@ OTHER = {
     "chat_template_path": "TEMPLATE",
     "completion_only_loss": (False, {"train_dataset": "completion.jsonl"}),
     "cpo_alpha": 0,
+    "cross_validation": (2, {"eval_split": None}),
     "data_seed": 7,
     "delta": (1.0001, {"num_iterations": 2}),
     "desirable_weight": 2.0,

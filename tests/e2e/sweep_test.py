@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # labels: slow
 """attune sweep: every try has the bytes of the same run by itself, though the training rows' reference is computed once; the
-table is ranked by held-out accuracy, tries over max_drift last. sweep_test.py SOURCE_DIR BUILD_DIR
+table is ranked by held-out accuracy, tries over max_drift last. What an interrupted sweep finished is not trained again, what
+it had begun goes on. sweep_test.py SOURCE_DIR BUILD_DIR
 """
 import json
 import os
@@ -49,6 +50,24 @@ with tempfile.TemporaryDirectory() as folder:
     run("dpo", work / "config.json", "--beta", .3, "--learning_rate", 0.0001, "--output_dir", work / "alone")
     for name in ("adapter_model.safetensors", "metrics.jsonl", "pairs.jsonl"):
         assert (shared / name).read_bytes() == (work / "alone" / name).read_bytes(), f"{name} differs from a run by itself"
+
+    # Another shape of the adapter, and the same sweep after it was interrupted: one try is finished, one was killed.
+    del config["adapter_name_or_path"], config["adapter_start"]
+    (work / "fresh.json").write_text(json.dumps(config))
+    ranks = ["--lora_r", "2,8", "--output_dir", work / "ranks", "--json"]
+    whole = run("sweep", work / "fresh.json", *ranks).stdout
+    run("dpo", work / "fresh.json", "--lora_r", 8, "--output_dir", work / "eight")
+    kept = {name: (work / "ranks" / name / "adapter_model.safetensors").read_bytes() for name in ("lora_r=2", "lora_r=8")}
+    assert kept["lora_r=8"] == (work / "eight" / "adapter_model.safetensors").read_bytes()
+    for name in ("stage.json", "result.json", "run.json", "adapter_model.safetensors"):
+        (work / "ranks" / "lora_r=8" / name).unlink()
+    before = (work / "ranks" / "lora_r=2" / "adapter_model.safetensors").stat().st_mtime_ns
+    again = run("sweep", work / "fresh.json", *ranks)
+    assert again.stdout == whole, (again.stdout, whole)
+    assert {name: (work / "ranks" / name / "adapter_model.safetensors").read_bytes() for name in kept} == kept
+    assert (work / "ranks" / "lora_r=2" / "adapter_model.safetensors").stat().st_mtime_ns == before, "it was trained again"
+    error = run("sweep", work / "fresh.json", *ranks, "--seed", 7, code=73).stderr
+    assert "holds the try lora_r=2 with other inputs" in error.splitlines()[-1], error
 
     drift = sorted(t["drift"] for t in tries)
     text = run("sweep", work / "config.json", "--learning_rate", "0.02,0.0001", "--output_dir", work / "budget", "--max_drift",

@@ -144,6 +144,40 @@ static void split_of_known_rows_is_known(void **state)
     at_dataset_release(&all);
 }
 
+/* Folds share no prompt, are alike in size, and hold every row out once. */
+static void folds_hold_every_group_out_once(void **state)
+{
+    struct at_dataset all, train, held;
+    uint32_t seen[100] = { 0 };
+
+    (void)state;
+    load_groups(&all, 100, 23, false);
+    for (uint32_t fold = 0; fold < 5; fold++) {
+        uint32_t groups = 0;
+        OK(at_dataset_fold(&train, &held, &all, fold, 5, 42));
+        assert_int_equal(train.n_rows + held.n_rows, 100);
+        for (uint32_t i = 0; i < held.n_rows; i++) {
+            assert_false(holds(&train, &held.rows[i]));
+            assert_int_equal(held.rows[i].line, all.rows[held.from[i]].line);
+            assert_int_equal(held.rows[i].index, i);
+            seen[held.from[i]]++;
+            groups += held.from[i] < 23; /* the first row of each */
+        }
+        for (uint32_t i = 0; i < train.n_rows; i++)
+            assert_int_equal(train.rows[i].line, all.rows[train.from[i]].line);
+        assert_true(groups == 4 || groups == 5);
+        at_dataset_release(&train);
+        at_dataset_release(&held);
+    }
+    for (uint32_t i = 0; i < 100; i++)
+        assert_int_equal(seen[i], 1);
+    assert_int_equal(at_dataset_fold(&train, &held, &all, 0, 24, 42), AT_DATA);
+    assert_string_equal(at_message(),
+                        "23 prompts are too few for 24 folds, each of which holds out prompts of "
+                        "its own; lower cross_validation");
+    at_dataset_release(&all);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -152,6 +186,7 @@ int main(void)
         cmocka_unit_test(split_of_few_groups_leaves_no_side_empty),
         cmocka_unit_test(split_without_memory_fails_cleanly),
         cmocka_unit_test(split_of_known_rows_is_known),
+        cmocka_unit_test(folds_hold_every_group_out_once),
     };
 
     return cmocka_run_group_tests(tests, open_model, close_model);
