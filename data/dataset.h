@@ -36,9 +36,10 @@ struct at_dataset_params {
     bool long_each;     /* and each length of those others again */
     bool triples;       /* pairs: rows have a side `reference` */
     bool reads_last;    /* pairs: at_row.reads_last; rows may have a number "margin" */
-    bool singles;   /* reads_last: rows of SFT without `chosen` are taken as rows with one side */
-    bool skips_pad; /* reads_last: of a side the last token that is no padding; the padding
-                       token is the tokenizer's, or the end token where it has none */
+    bool singles;    /* reads_last: rows of SFT without `chosen` are taken as rows with one side */
+    bool unrewarded; /* samples: rewards are not read, lines may lack them */
+    bool skips_pad;  /* reads_last: of a side the last token that is no padding; the padding
+                        token is the tokenizer's, or the end token where it has none */
 };
 struct at_dataset {
     struct at_arena arena;

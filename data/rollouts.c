@@ -219,7 +219,8 @@ static AT_CHECKED read_group(struct loader *l, const struct at_line *line, const
                          &l->items[l->out->n_rows - 1].old));
         old_item = old_item ? old_item->next : NULL;
     }
-    TRY(read_rewards(l, line, json));
+    if (!l->params->unrewarded)
+        TRY(read_rewards(l, line, json));
     l->out->n_read += group;
     l->out->n_chats += cJSON_IsArray(at_json_find(json, "prompt")) ? group : 0;
 done:

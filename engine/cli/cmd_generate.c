@@ -1,7 +1,6 @@
 #include "candidates.h"
 #include "reward.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,31 +117,21 @@ static AT_CHECKED add_rewards(const struct printing *p, cJSON *line, size_t prom
 {
     enum at_status st = AT_OK;
     const struct printed *replies = &p->replies[prompt * p->num_generations];
-    const uint32_t n = p->num_generations, n_sources = at_rewards_count(p->rewards);
-    cJSON *object = cJSON_AddObjectToObject(line, "rewards");
     struct at_reward_sample *samples = NULL;
-    double *rewards = NULL;
+    cJSON *rewards = NULL;
 
-    TRY(at_alloc(&samples, n, sizeof *samples));
-    TRY(at_alloc(&rewards, (size_t)n * n_sources, sizeof *rewards));
-    for (uint32_t i = 0; i < n; i++)
+    TRY(at_alloc(&samples, p->num_generations, sizeof *samples));
+    for (uint32_t i = 0; i < p->num_generations; i++)
         samples[i] =
             (struct at_reward_sample){ .prompt = at_json_find(line, "prompt"),
                                        .row = p->session->voice.prompts.items[prompt].row,
                                        .completion = replies[i].text.text.data,
                                        .n_tokens = (uint32_t)cJSON_GetArraySize(replies[i].ids),
                                        .ended = replies[i].end == AT_END_STOP };
-    TRY(at_rewards_score(p->rewards, rewards, samples, n));
-    for (uint32_t k = 0; k < n_sources; k++) {
-        cJSON *list = cJSON_AddArrayToObject(object, at_rewards_name(p->rewards, k));
-        for (uint32_t i = 0; i < n; i++) {
-            const double x = rewards[(size_t)i * n_sources + k];
-            cJSON_AddItemToArray(list, isnan(x) ? cJSON_CreateNull() : cJSON_CreateNumber(x));
-        }
-    }
+    TRY(at_rewards_score_json(&rewards, p->rewards, samples, p->num_generations));
+    cJSON_AddItemToObject(line, "rewards", rewards);
 done:
     at_free(&samples);
-    at_free(&rewards);
     return st;
 }
 
@@ -321,7 +310,8 @@ static AT_CHECKED open_rewards(struct asked *out, const struct cli_args *a)
         if (at_rewards_kind(out->rewards, k) == AT_REWARD_MODEL)
             FAIL(AT_USAGE,
                  "--reward_funcs: \"%s\" is the path of a reward model: here rules and commands "
-                 "score; models do while training (reward_funcs of attune rloo)",
+                 "score; models do while training (reward_funcs of attune rloo), and in attune "
+                 "score",
                  at_rewards_what(out->rewards, k));
 done:
     at_buf_release(&text);

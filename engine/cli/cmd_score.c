@@ -1,3 +1,4 @@
+#include "score_rollouts.h"
 #include "score_tokens.h"
 
 #include <string.h>
@@ -188,6 +189,10 @@ enum at_status cli_score(struct cli_args *args)
 
     TRY(cli_flag_f64(&scale, args, "adapter_scale", -100, 100));
     TRY(cli_config_read(&config, args, NULL));
+    if (score_rollouts_wanted(&config)) {
+        TRY(score_rollouts(&config, args));
+        goto done;
+    }
     if (cli_flag_text(args, "adapter_scale") && !config.adapter_name_or_path)
         FAIL(AT_USAGE, "--adapter_scale: there is no adapter; name one with --adapter_name_or_path "
                        "DIR");

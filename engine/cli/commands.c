@@ -342,7 +342,9 @@ static const struct cli_command commands[] = {
           "ref_logp, of methods with a reference: by ref_model_name_or_path; with an adapter by "
           "what its\nrun started from (run.json beside it), else by the bare model; with "
           "adapter_start stack by\nthe adapter itself, on which a new one would be trained. "
-          "--tokens: blue gained, orange lost\n(marked [+x] without colour).\n",
+          "--tokens: blue gained, orange lost\n(marked [+x] without colour). Of method rloo or "
+          "grpo with rollouts and reward_funcs or reward_command:\nthe lines of rollouts with "
+          "their rewards, to train on.\n",
       FLAGS(score_flags),
       .n_positional = 1,
       .config = true,

@@ -350,6 +350,30 @@ done:
     return st;
 }
 
+AT_CHECKED at_rewards_score_json(cJSON **out, struct at_rewards *r,
+                                 const struct at_reward_sample *samples, uint32_t n)
+{
+    enum at_status st = AT_OK;
+    cJSON *object = cJSON_CreateObject();
+    double *rewards = NULL;
+
+    TRY(at_alloc(&rewards, (size_t)n * r->n, sizeof *rewards));
+    TRY(at_rewards_score(r, rewards, samples, n));
+    for (uint32_t k = 0; k < r->n; k++) {
+        cJSON *list = cJSON_AddArrayToObject(object, r->items[k].name);
+        for (uint32_t i = 0; i < n; i++) {
+            const double x = rewards[(size_t)i * r->n + k];
+            cJSON_AddItemToArray(list, isnan(x) ? cJSON_CreateNull() : cJSON_CreateNumber(x));
+        }
+    }
+    *out = object;
+    object = NULL;
+done:
+    cJSON_Delete(object);
+    at_free(&rewards);
+    return st;
+}
+
 /* ---- sums ---- */
 
 double at_reward_sum(const double *rewards, const double *weights, uint32_t n)

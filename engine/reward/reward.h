@@ -63,6 +63,10 @@ void at_rewards_bind(struct at_rewards *rewards, uint32_t k, at_reward_scorer *s
 AT_CHECKED at_rewards_score(struct at_rewards *rewards, double *out,
                             const struct at_reward_sample *samples, uint32_t n);
 
+/* The same as {"NAME": [number or null, ...], ...}, as data/rollouts.h reads it; the caller's. */
+AT_CHECKED at_rewards_score_json(cJSON **out, struct at_rewards *rewards,
+                                 const struct at_reward_sample *samples, uint32_t n);
+
 /* Of one row: the sum over n sources of weight (NULL: 1 each) * reward; NaN where all are. */
 double at_reward_sum(const double *rewards, const double *weights, uint32_t n);
 struct at_reward_shape {

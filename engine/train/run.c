@@ -78,6 +78,7 @@ static struct at_dataset_params dataset_params(const struct at_run *run, enum at
         .triples = at_objective_reads_triples(c),
         .reads_last = at_method_get(run->method)->value_head,
         .singles = at_method_get(run->method)->value_head && run->purpose != AT_TO_TRAIN,
+        .unrewarded = run->purpose != AT_TO_TRAIN,
         .skips_pad = strcmp(c->reward_token, "last_not_pad") == 0,
         .completion_only = !c->is_set[AT_KEY_completion_only_loss] || c->completion_only_loss,
     };

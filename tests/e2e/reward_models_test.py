@@ -103,6 +103,30 @@ def main():
         none = sum(reward is None for reward in row["rewards"]["kind"]) if row else 0
         check("a reply that does not fit has no reward by it, which is counted", run.returncode == 0 and none > 0
               and f"{none} of 4 replies have none" in run.stderr and None not in row["rewards"]["max_words"], (run.stderr, row))
+        # recorded samples: attune score gives them rewards, of models too, and rloo trains on what it writes
+        run = subprocess.run([ATTUNE, "generate", MODEL, "--rollouts", "--num_generations", "4", "--max_new_tokens", "6", "--prompts",
+                              folder / "prompts.jsonl"], capture_output=True, text=True)
+        recorded = [json.loads(line) for line in run.stdout.splitlines()]
+        recorded[0]["completions"], recorded[0]["rewards"] = recorded[0]["texts"], [1, 2, 3, 4]  # texts, and rewards of old
+        del recorded[0]["old_logps"]
+        file = write(folder / "recorded.jsonl", recorded)
+        flags = ["--rollouts", file, "--num_generations", "4", "--reward_funcs", json.dumps(["max_words:1", {"model": str(folder / "kind")}])]
+        run = subprocess.run([ATTUNE, "score", "--method", "rloo", "--model_name_or_path", MODEL, *flags], capture_output=True, text=True)
+        scored = [json.loads(line) for line in run.stdout.splitlines()]
+        rows = [{"prompt": row["prompt"], "completion": text if isinstance(row["prompt"], str) else
+                 [{"role": "assistant", "content": text}]} for row in recorded for text in row["texts"]]
+        wanted = scores(folder, rows, adapter_name_or_path=str(folder / "kind"))
+        check("attune score writes rewards of recorded samples", [{**row, "rewards": None} for row in scored] ==
+              [{**row, "rewards": None} for row in recorded] and [reward for row in scored for reward in row["rewards"]["kind"]] == wanted
+              and [row["rewards"]["max_words"] for row in scored] == [[int(len(text.split()) <= 1) for text in row["texts"]]
+                                                                      for row in recorded], (run.stderr, scored, wanted))
+        file = write(folder / "scored.jsonl", scored)
+        run = rloo(folder, "recorded", None, train_dataset=None, rollouts=file, max_completion_length=None, per_device_train_batch_size=12)
+        check("rloo trains on them", run.returncode == 0, run.stderr)
+        for what, more, says in (("no file", ["--reward_funcs", "max_words:1"], "rollouts is missing"),
+                                 ("tokens", [*flags, "--tokens"], "leave it out")):
+            run = subprocess.run([ATTUNE, "score", "--method", "rloo", "--model_name_or_path", MODEL, *more], capture_output=True, text=True)
+            check(f"refused: {what}", run.returncode == 2 and says in run.stderr, run.stderr)
         plans = []
         for funcs in ("max_words:3", ["kind"], ["kind", "other"], ["whole"]):
             rloo(folder, "plan", funcs)  # writes plan.json
