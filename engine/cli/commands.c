@@ -275,6 +275,17 @@ static const struct cli_command commands[] = {
       FLAGS(monitor_flags),
       .n_positional = 1,
       .run = cli_monitor },
+    { .name = "online_dpo",
+      .usage = "[CONFIG] [--key value ...]",
+      .help =
+          "align with pairs of samples that a reward decides, drawn while training (online DPO)",
+      .detail =
+          "Example: attune online_dpo --train_dataset prompts.jsonl --reward_funcs out/reward "
+          "--model_name_or_path model.gguf --output_dir out\n",
+      FLAGS(train_flags),
+      .n_positional = 1,
+      .config = true,
+      .run = cli_method },
     { .name = "orpo",
       .usage = "[CONFIG] [--key value ...]",
       .help = "fine-tune and align at once, with pairs and no reference (ORPO)",

@@ -14,7 +14,7 @@ enum {
     N_PARAMS = 3,
     N_CACHES = 4,
     N_ROLLOUT = 4,
-    N_ONLINE = 5,
+    N_ONLINE = 7,
     MAX_ARRAYS = N_PARAMS + N_CACHES + N_ROLLOUT + N_ONLINE + 2,
     WIDTH = AT_MAX_SEGMENTS * 8 + 1
 };
@@ -101,6 +101,8 @@ static void list_online(struct array out[MAX_ARRAYS], size_t *n, const struct at
         { o->ids, rows * o->n_new * sizeof *o->ids },
         { o->n_ids, rows * sizeof *o->n_ids },
         { o->samples, rows * sizeof *o->samples },
+        { o->choice, o->n_groups * sizeof *o->choice },
+        { &o->tally, sizeof o->tally },
         { &o->watch, sizeof o->watch },
         { &o->reward_watch.alarm, sizeof o->reward_watch.alarm },
     };

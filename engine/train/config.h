@@ -25,6 +25,7 @@ struct at_method_row {
     bool lists;            /* loss_type may be a list */
     bool prompt;           /* a cross-entropy of prompt and chosen side is added */
     bool triples;          /* a cross-entropy of a third side is added (tpo_alpha above 0) */
+    bool draws;            /* it draws samples while it trains, unless rollouts has them */
     bool value_head;       /* the model gives a reward a side, read at its last token */
 };
 const struct at_method_row *at_method_get(enum at_method method);

@@ -22,7 +22,7 @@ AT_CHECKED at_drift_check(const struct at_config *c)
                        "%s needs use_peft: true (full fine-tuning keeps the log-probs of its "
                        "reference, not the model)",
                        key);
-    if (at_method_get(c->run_method)->rows != AT_ROWS_SAMPLE && !at_config_holds_out(c))
+    if (!at_method_get(c->run_method)->draws && !at_config_holds_out(c))
         return at_fail(AT_USAGE,
                        "%s is measured in evaluations, which need held-out rows: give eval_dataset "
                        "or eval_split",
@@ -107,6 +107,11 @@ AT_CHECKED at_drift_measure(struct at_loop *l, double *kl)
     *kl = sum.tokens > 0 ? sum.kl / sum.tokens : 0;
 done:
     return st;
+}
+
+bool at_drift_is_of_samples(const struct at_run *run)
+{
+    return run->engine.decoder.drift && at_method_get(run->method)->draws;
 }
 
 AT_CHECKED at_drift_take_samples(struct at_loop *l, const struct at_row_result *rows, uint32_t n)

@@ -23,6 +23,9 @@ bool at_drift_is_wanted(const struct at_config *config);
 AT_CHECKED at_drift_measure(struct at_loop *loop, double *kl);
 /* Whether the held-out rows are what is measured on. */
 bool at_drift_is_of_eval(const struct at_loop *loop);
+/* Whether the samples of rollouts are what is measured on: of methods that draw them or have
+ * recorded ones. */
+bool at_drift_is_of_samples(const struct at_run *run);
 /* Of the n rows of a rollout, computed with at_compute.drift, into the loop's state; AT_OVER_BUDGET
  * where it is over max_drift. */
 AT_CHECKED at_drift_take_samples(struct at_loop *loop, const struct at_row_result *rows,

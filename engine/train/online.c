@@ -44,21 +44,26 @@ done:
     return st;
 }
 
-/* Row i as a reply of n tokens to a prompt. */
-static void set_row(struct at_online *o, uint32_t i, const struct at_prompt_row *prompt,
-                    const uint8_t *targets, uint32_t n)
+/* Row r of the window, from its prompt and its samples. */
+static void set_row(struct at_online *o, uint32_t r)
 {
-    const int32_t *ids = o->ids + (size_t)i * o->n_new;
+    const uint32_t n_sides = o->pairs ? 2 : 1, g = o->pairs ? r : r / o->group;
+    const struct at_prompt_row *prompt = &o->prompts.items[o->prompt[g]];
+    struct at_row *row = &o->rows[r];
 
-    o->rows[i] = (struct at_row){ .kind = AT_ROWS_SAMPLE,
-                                  .file = prompt->file,
-                                  .line = prompt->line,
-                                  .index = i,
-                                  .prefix = prompt->ids,
-                                  .n_prefix = prompt->n,
-                                  .n_prompt = prompt->n,
-                                  .n_segments = 1,
-                                  .segment = { { ids, targets, n, n, n } } };
+    *row = (struct at_row){ .kind = o->pairs ? AT_ROWS_PAIR : AT_ROWS_SAMPLE,
+                            .file = prompt->file,
+                            .line = prompt->line,
+                            .index = r,
+                            .prefix = prompt->ids,
+                            .n_prefix = prompt->n,
+                            .n_prompt = prompt->n,
+                            .n_segments = n_sides };
+    for (uint32_t k = 0; k < n_sides; k++) {
+        const bool turns = o->pairs && o->choice[g] == AT_CHOSE_SECOND;
+        const uint32_t i = r * n_sides + (turns ? 1 - k : k), n = o->n_ids[i];
+        row->segment[k] = (struct at_segment){ o->ids + (size_t)i * o->n_new, o->targets, n, n, n };
+    }
 }
 
 /* Rows as long as they may become: what is planned for. */
@@ -68,24 +73,28 @@ static AT_CHECKED make_window(struct at_run *run)
     struct at_online *o = &run->online;
     struct at_arena *arena = &run->arena;
     const uint32_t n = o->n_groups * o->group;
-    const struct at_prompt_row *longest = o->prompts.items;
-    uint8_t *targets = NULL;
+    uint32_t longest = 0;
 
-    TRY(at_arena_alloc(arena, &o->rows, n, sizeof *o->rows));
+    TRY(at_arena_alloc(arena, &o->rows, o->n_rows, sizeof *o->rows));
     TRY(at_arena_alloc(arena, &o->samples, n, sizeof *o->samples));
     TRY(at_arena_alloc(arena, &o->n_ids, n, sizeof *o->n_ids));
     TRY(at_arena_alloc(arena, &o->ids, (size_t)n * o->n_new, sizeof *o->ids));
+    TRY(at_arena_alloc(arena, &o->targets, o->n_new, sizeof *o->targets));
     TRY(at_arena_alloc(arena, &o->prompt, o->n_groups, sizeof *o->prompt));
-    TRY(at_arena_alloc(arena, &targets, o->n_new, sizeof *targets));
+    TRY(at_arena_alloc(arena, &o->choice, o->n_groups, sizeof *o->choice));
     memset(o->samples, 0, n * sizeof *o->samples);
-    memset(o->n_ids, 0, n * sizeof *o->n_ids);
     memset(o->ids, 0, (size_t)n * o->n_new * sizeof *o->ids);
-    memset(targets, 1, o->n_new);
+    memset(o->targets, 1, o->n_new);
+    memset(o->choice, AT_CHOSE_NONE, o->n_groups);
     for (uint32_t i = 0; i < o->prompts.n; i++)
-        if (o->prompts.items[i].n > longest->n)
-            longest = &o->prompts.items[i];
+        if (o->prompts.items[i].n > o->prompts.items[longest].n)
+            longest = i;
+    for (uint32_t g = 0; g < o->n_groups; g++)
+        o->prompt[g] = longest;
     for (uint32_t i = 0; i < n; i++)
-        set_row(o, i, longest, targets, o->n_new);
+        o->n_ids[i] = o->n_new;
+    for (uint32_t r = 0; r < o->n_rows; r++)
+        set_row(o, r);
 done:
     return st;
 }
@@ -96,23 +105,26 @@ AT_CHECKED at_online_open(struct at_run *run, const struct at_dataset_params *p)
     const struct at_config *c = run->config;
     struct at_online *o = &run->online;
     struct at_run_data *d = &run->data;
+    const bool pairs = p->kind == AT_ROWS_PAIR;
     const uint32_t rows = c->per_device_train_batch_size * c->gradient_accumulation_steps;
+    const uint32_t wanted = pairs ? rows : rows / c->num_generations;
 
     *o = (struct at_online){ .is_on = true,
-                             .group = c->num_generations,
+                             .pairs = pairs,
+                             .group = pairs ? 2 : c->num_generations,
                              .n_new = c->max_completion_length };
     TRY(open_rewards(run));
     TRY(at_prompt_rows_load(&o->prompts, c->train_dataset.items, c->train_dataset.n, o->n_new, p));
     TRY(at_reward_watch_open(&o->reward_watch, run, p));
     TRY(find_stops(o, p));
-    o->n_groups = rows / o->group < o->prompts.n ? rows / o->group : o->prompts.n;
+    o->n_groups = wanted < o->prompts.n ? wanted : o->prompts.n;
+    o->n_rows = pairs ? o->n_groups : o->n_groups * o->group;
     TRY(make_window(run));
     d->samples.items = o->samples;
-    d->samples.group = o->group;
-    d->train = (struct at_dataset){ .rows = o->rows,
-                                    .n_rows = o->n_groups * o->group,
-                                    .n_read = o->prompts.n,
-                                    .n_chats = o->prompts.n_chats };
+    d->samples.group = pairs ? 0 : o->group;
+    d->train = (struct at_dataset){
+        .rows = o->rows, .n_rows = o->n_rows, .n_read = o->prompts.n, .n_chats = o->prompts.n_chats
+    };
     memcpy(d->train.digest, o->prompts.digest, sizeof d->train.digest);
 done:
     return st;
@@ -169,7 +181,7 @@ static AT_CHECKED sample(struct at_loop *l, uint32_t n_groups)
         .max_new_tokens = o->n_new,
         .stop = o->stop,
         .n_stop = o->n_stop,
-        .sampling = { .temperature = 1, /* the engine's logits have it */
+        .sampling = { .temperature = o->pairs ? c->temperature : 1, /* else the engine has it */
                       .top_p = c->top_p,
                       .min_p = c->is_set[AT_KEY_min_p] ? c->min_p : 0,
                       .repetition_penalty = c->repetition_penalty,
@@ -269,12 +281,19 @@ done:
     return st;
 }
 
+/* Prompts of n rows. */
+static uint32_t groups_of(const struct at_online *o, uint32_t n)
+{
+    return o->pairs ? n : n / o->group;
+}
+
 /* What was known of the rows that were there before. */
 static void forget(struct at_loop *l, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        l->results[i] = (struct at_row_result){ .n_segments = 1 };
-        l->rollout.ref[l->rollout.first[i]] = NAN;
+        l->results[i] = (struct at_row_result){ .n_segments = l->run->online.pairs ? 2 : 1 };
+        if (l->rollout.n_targets > 0)
+            l->rollout.ref[l->rollout.first[i]] = NAN;
     }
 }
 
@@ -282,18 +301,19 @@ AT_CHECKED at_online_draw(struct at_loop *l, uint32_t n)
 {
     enum at_status st = AT_OK;
     struct at_online *o = &l->run->online;
-    const uint8_t *targets = o->is_on ? o->rows[0].segment[0].targets : NULL;
 
     if (!o->is_on)
         goto done;
     o->sampling_s = o->scoring_s = 0;
     if (l->state.step % at_rollout_steps(l->config) == 0) {
-        TRY(sample(l, n / o->group));
-        TRY(score(l, n / o->group));
+        TRY(sample(l, groups_of(o, n)));
+        TRY(score(l, groups_of(o, n)));
+        if (o->pairs)
+            TRY(at_pairs_decide(l, n));
         forget(l, n);
     }
-    for (uint32_t i = 0; i < n; i++)
-        set_row(o, i, &o->prompts.items[o->prompt[i / o->group]], targets, o->n_ids[i]);
+    for (uint32_t r = 0; r < n; r++)
+        set_row(o, r);
 done:
     return st;
 }
@@ -306,7 +326,7 @@ static void add_number(cJSON *list, double value)
 }
 
 /* {"step", "prompt", "completions": texts, "ended", "n_tokens", "rewards": {name: [...]},
- * "advantages"} of group g. */
+ * "advantages", or of pairs the place that was "chosen"} of group g. */
 static cJSON *line_of(const struct at_loop *l, const struct texts *texts, uint32_t g)
 {
     const struct at_online *o = &l->run->online;
@@ -332,8 +352,12 @@ static cJSON *line_of(const struct at_loop *l, const struct texts *texts, uint32
         for (uint32_t i = begin; i < end; i++)
             add_number(list, o->samples[i].reward[k]);
     }
-    list = cJSON_AddArrayToObject(line, "advantages");
-    for (uint32_t i = begin; i < end; i++)
+    if (o->pairs && o->choice[g] != AT_CHOSE_NONE)
+        cJSON_AddNumberToObject(line, "chosen", o->choice[g]);
+    else if (o->pairs)
+        cJSON_AddNullToObject(line, "chosen");
+    list = o->pairs ? NULL : cJSON_AddArrayToObject(line, "advantages");
+    for (uint32_t i = begin; list && i < end; i++)
         add_number(list, l->rollout.advantage[i]);
     return line;
 }
@@ -346,7 +370,7 @@ AT_CHECKED at_online_write(struct at_loop *l, uint32_t n)
 
     if (!l->run->online.is_on || !l->config->log_completions)
         goto done;
-    TRY(texts_make(&texts, l->run, n / l->run->online.group));
+    TRY(texts_make(&texts, l->run, groups_of(&l->run->online, n)));
     for (uint32_t g = 0; g < texts.n_groups; g++) {
         line = line_of(l, &texts, g);
         TRY(at_records_completions(l->records, line));

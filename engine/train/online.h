@@ -21,6 +21,7 @@
 #define AT_ONLINE_H
 
 #include "config.h"
+#include "online_pairs.h"
 #include "packing.h"
 #include "prompt_rows.h"
 #include "reward.h"
@@ -40,17 +41,22 @@ struct at_online_watch {
 };
 struct at_online {
     bool is_on; /* else samples are recorded, or the method has none; nothing below is set */
+    bool pairs; /* a row is the two samples of a prompt (online_pairs.h); else it is one */
     struct at_prompt_rows prompts;
     struct at_rewards *rewards;
     uint32_t group, n_groups, n_new; /* samples a prompt; prompts of a rollout, tokens of a reply,
                                         at most */
-    struct at_row *rows;             /* (n_groups * group) */
-    struct at_sample *samples;       /* (the same) */
+    uint32_t n_rows;                 /* n_groups * group, of pairs n_groups */
+    struct at_row *rows;             /* (n_rows) */
+    struct at_sample *samples;       /* (n_groups * group) */
     uint32_t *n_ids;                 /* (the same) */
     int32_t *ids;                    /* (the same, n_new) with the end token; else 0 */
+    uint8_t *targets;                /* (n_new) 1 */
     uint32_t *prompt;                /* (n_groups) of the rollout: rows of `prompts` */
+    uint8_t *choice;                 /* (n_groups) at_pairs_choice, of pairs */
     int32_t stop[2];                 /* ids that end a reply */
     size_t n_stop;
+    struct at_pairs_tally tally; /* of pairs */
     struct at_online_watch watch;
     struct at_reward_watch reward_watch;
     bool is_done;                 /* nothing is left to learn */

@@ -45,6 +45,8 @@ uint32_t at_rollout_forwards(const struct at_run *run)
 {
     const bool kl = run->config->beta > 0, drift = run->engine.decoder.drift;
 
+    if (run->online.pairs)
+        return (at_objective_reads_reference(run->config) ? 1u : 0u) + (drift ? 2u : 0u);
     return (uint32_t)(kl || drift) + (uint32_t)(drift || (kl && is_product(run->config)));
 }
 
@@ -106,34 +108,50 @@ static AT_CHECKED check_held_out(const struct at_config *c)
     return AT_OK;
 }
 
+/* Samples are compared within their groups. */
+static AT_CHECKED check_groups(const struct at_config *c)
+{
+    const uint64_t rows = (uint64_t)c->per_device_train_batch_size * c->gradient_accumulation_steps;
+
+    if (c->num_generations < 2)
+        return at_fail(AT_USAGE,
+                       "num_generations must be 2 or more: samples of a prompt are compared");
+    if (rows % c->num_generations != 0)
+        return at_fail(AT_USAGE,
+                       "a step has %llu samples (per_device_train_batch_size * "
+                       "gradient_accumulation_steps), which must be a multiple of num_generations "
+                       "(%u)",
+                       (unsigned long long)rows, c->num_generations);
+    return AT_OK;
+}
+
 AT_CHECKED at_rollout_check(const struct at_config *c)
 {
     enum at_status st = AT_OK;
-    const uint64_t rows = (uint64_t)c->per_device_train_batch_size * c->gradient_accumulation_steps;
+    const bool refers = has_samples(c) ? c->beta > 0 : at_objective_reads_reference(c);
 
-    if (!has_samples(c))
+    if (!at_method_get(c->run_method)->draws)
         goto done;
     TRY(check_unread(c));
     if (!c->rollouts && c->train_dataset.n == 0)
         FAIL(AT_USAGE,
-             "train_dataset is missing: a JSONL file of {\"prompt\"}, to draw samples for; "
-             "or rollouts: one of samples that are recorded, {\"prompt\", "
-             "\"completions\", \"rewards\"}");
-    if (c->num_generations < 2)
-        FAIL(AT_USAGE, "num_generations must be 2 or more: samples of a prompt are compared");
-    if (rows % c->num_generations != 0)
-        FAIL(AT_USAGE,
-             "a step has %llu samples (per_device_train_batch_size * gradient_accumulation_steps), "
-             "which must be a multiple of num_generations (%u)",
-             (unsigned long long)rows, c->num_generations);
+             "train_dataset is missing: a JSONL file of {\"prompt\"}, to draw samples for%s",
+             has_samples(c) ? "; or rollouts: one of samples that are recorded, {\"prompt\", "
+                              "\"completions\", \"rewards\"}"
+                            : "");
+    if (has_samples(c))
+        TRY(check_groups(c));
     TRY(check_held_out(c));
     if (c->reward_clip_range.n != 0 &&
         (c->reward_clip_range.n != 2 ||
          c->reward_clip_range.items[0] > c->reward_clip_range.items[1]))
         FAIL(AT_USAGE, "reward_clip_range: two numbers expected, the least first");
-    if (!c->use_peft && c->beta > 0)
-        FAIL(AT_USAGE, "beta above 0 needs the state at step 0 as reference, which is built for "
-                       "adapters: set use_peft to true, or beta to 0");
+    if (!c->use_peft && refers)
+        FAIL(AT_USAGE,
+             "%s the state at step 0 as reference, which is built for adapters: set use_peft to "
+             "true%s",
+             has_samples(c) ? "beta above 0 needs" : "these losses need",
+             has_samples(c) ? ", or beta to 0" : "");
 done:
     return st;
 }
@@ -166,11 +184,11 @@ AT_CHECKED at_rollout_init(struct at_rollout *out, const struct at_run *run)
     uint64_t n = 0;
 
     *out = (struct at_rollout){ .n_targets = 0, .kl = NAN };
-    if (!has_samples(c))
-        goto done;
-    if (c->reward_weights.n > 0 && c->reward_weights.n != s->n_rewards)
+    if (s->n_rewards > 0 && c->reward_weights.n > 0 && c->reward_weights.n != s->n_rewards)
         FAIL(AT_USAGE, "reward_weights: %u numbers expected, one for each reward of %s, found %zu",
              s->n_rewards, c->rollouts ? "rollouts" : "reward_funcs", c->reward_weights.n);
+    if (!has_samples(c))
+        goto done;
     if (c->rollouts)
         TRY(check_spread(c, s, d->n_rows));
     TRY(at_alloc(&out->first, d->n_rows, sizeof *out->first));
@@ -229,7 +247,7 @@ static AT_CHECKED compute_before(struct at_loop *l, uint32_t n)
     enum at_status st = AT_OK;
     struct at_rollout *r = &l->rollout;
     const bool old = is_product(l->config) && l->config->beta > 0;
-    const bool drift = l->run->engine.decoder.drift;
+    const bool drift = at_drift_is_of_samples(l->run);
     struct at_compute what = { .policy = old || drift, .drift = drift };
 
     for (uint32_t i = 0; i < n; i++) {
@@ -304,21 +322,25 @@ static enum at_reward_scale scale_of(const struct at_config *c)
                                                     : AT_SCALE_GROUP;
 }
 
-/* Length control and clipping of the samples' sums. */
-static AT_CHECKED shape(const struct at_loop *l, double *sums, uint32_t n)
+void at_rollout_shape(const struct at_config *c, double *sums, const uint32_t *n_tokens, uint32_t n)
 {
-    enum at_status st = AT_OK;
-    const struct at_config *c = l->config;
     const struct at_reward_shape params = {
         .length_penalty = c->reward_length_penalty,
         .clip = c->reward_clip_range.n == 2 ? c->reward_clip_range.items : NULL,
     };
+
+    at_reward_shape(sums, n_tokens, n, &params);
+}
+
+static AT_CHECKED shape(const struct at_loop *l, double *sums, uint32_t n)
+{
+    enum at_status st = AT_OK;
     uint32_t *n_tokens = NULL;
 
     TRY(at_alloc(&n_tokens, n, sizeof *n_tokens));
     for (uint32_t i = 0; i < n; i++)
         n_tokens[i] = l->window_rows[i]->segment[0].n;
-    at_reward_shape(sums, n_tokens, n, &params);
+    at_rollout_shape(l->config, sums, n_tokens, n);
 done:
     at_free(&n_tokens);
     return st;
@@ -398,6 +420,10 @@ done:
 /* Whether the row has a gradient. */
 static bool is_active(const struct at_loop *l, uint32_t i)
 {
+    const struct at_online *o = &l->run->online;
+
+    if (o->pairs)
+        return o->choice[l->picked[i]] != AT_CHOSE_NONE;
     const bool kl = l->config->beta > 0 && !is_product(l->config);
 
     return !is_masked(l, i) && (kl || l->rollout.advantage[l->picked[i]] != 0);
@@ -445,6 +471,7 @@ static void fill_in(struct at_loop *l, uint32_t n, bool is_first)
     const bool kept = c->num_iterations > 1; /* for the steps that follow */
     double tokens = 0;
 
+    l->what.weight = 1;
     for (uint32_t i = 0; i < n; i++)
         tokens += is_masked(l, i) ? 0 : targets_of(l, i);
     for (uint32_t i = 0; i < n; i++) {
@@ -460,6 +487,16 @@ static void fill_in(struct at_loop *l, uint32_t n, bool is_first)
     }
 }
 
+static AT_CHECKED begin(struct at_loop *l, uint32_t n)
+{
+    enum at_status st = AT_OK;
+
+    TRY(compute_before(l, n));
+    TRY(judge(l, n));
+done:
+    return st;
+}
+
 AT_CHECKED at_rollout_begin(struct at_loop *l, uint32_t n, uint32_t *n_active)
 {
     enum at_status st = AT_OK;
@@ -467,15 +504,15 @@ AT_CHECKED at_rollout_begin(struct at_loop *l, uint32_t n, uint32_t *n_active)
     struct at_compute forward = l->what;
 
     *n_active = n;
-    if (!has_samples(l->config))
+    if (!has_samples(l->config) && !l->run->online.pairs)
         goto done;
-    if (is_first) {
-        TRY(compute_before(l, n));
-        TRY(judge(l, n));
-    }
+    if (l->run->online.pairs)
+        TRY(at_pairs_begin(l, n));
+    else if (is_first)
+        TRY(begin(l, n));
     TRY(put_in_front(l, n, n_active));
-    fill_in(l, n, is_first);
-    l->what.weight = 1;
+    if (has_samples(l->config))
+        fill_in(l, n, is_first);
     forward.train = false;
     if (*n_active < n) {
         TRY(at_engine_rows(&l->run->engine, l->window_rows + *n_active, l->window + *n_active,
@@ -517,6 +554,8 @@ void at_rollout_tally_step(struct at_loop *l, uint32_t n)
     struct at_rollout_tally *t = &l->rollout.tally;
     double loss = 0, kl = 0, entropy = 0, tokens = 0;
 
+    if (l->run->online.pairs)
+        at_pairs_tally_step(l, n);
     if (!has_samples(l->config))
         return;
     for (uint32_t i = 0; i < n; i++) {
@@ -595,7 +634,7 @@ void at_rollout_write(cJSON *line, struct at_loop *l)
         at_metric_add(line, "", "kl", t->kl / t->steps);
     else if (c->beta > 0 && t->rollouts > 0)
         at_metric_add(line, "", "kl", t->sample_kl / t->rollouts);
-    if (l->run->engine.decoder.drift && t->rollouts > 0)
+    if (at_drift_is_of_samples(l->run) && t->rollouts > 0)
         at_metric_add(line, "", "drift/kl", l->state.drift);
     if (l->run->online.is_on && t->rollouts > 0)
         at_metric_add(line, "", "completions/repetition", t->repetition / t->rollouts);

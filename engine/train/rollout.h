@@ -52,6 +52,9 @@ uint32_t at_rollout_steps(const struct at_config *config);
 uint32_t at_rollout_pack(struct at_loop *loop, uint32_t k, uint32_t pack);
 /* Forward passes over a rollout before its first step, of the policy and of its reference. */
 uint32_t at_rollout_forwards(const struct at_run *run);
+/* Length control and clipping of the sums of n samples with so many tokens. */
+void at_rollout_shape(const struct at_config *config, double *sums, const uint32_t *n_tokens,
+                      uint32_t n);
 AT_CHECKED at_rollout_init(struct at_rollout *out, const struct at_run *run);
 void at_rollout_release(struct at_rollout *rollout);
 /* The n rows that a step picked: fills in what their loss reads, puts those with a gradient in

@@ -168,6 +168,19 @@ static AT_CHECKED check_masks(const struct at_config *c, const struct at_dataset
     return AT_OK;
 }
 
+/* Prompts to draw samples for. */
+static AT_CHECKED open_drawn(struct at_run *run, const struct at_dataset_params *p)
+{
+    enum at_status st = AT_OK;
+
+    if (is_scored(run->purpose))
+        FAIL(AT_USAGE, "there are no samples before they are drawn%s",
+             p->kind == AT_ROWS_SAMPLE ? ": name recorded ones as rollouts" : "");
+    TRY(at_online_open(run, p));
+done:
+    return st;
+}
+
 static AT_CHECKED open_data(struct at_run *run)
 {
     enum at_status st = AT_OK;
@@ -177,11 +190,8 @@ static AT_CHECKED open_data(struct at_run *run)
     struct at_run_data *d = &run->data;
 
     TRY(at_rollout_check(c));
-    if (p.kind == AT_ROWS_SAMPLE && !c->rollouts && is_scored(run->purpose))
-        FAIL(AT_USAGE,
-             "there are no samples before they are drawn: name recorded ones as rollouts");
-    if (p.kind == AT_ROWS_SAMPLE && !c->rollouts) {
-        TRY(at_online_open(run, &p));
+    if (at_method_get(run->method)->draws && !c->rollouts) {
+        TRY(open_drawn(run, &p));
         goto done;
     }
     if (p.kind == AT_ROWS_SAMPLE) {
@@ -253,7 +263,8 @@ static AT_CHECKED pack_groups(struct at_run *run)
 {
     enum at_status st = AT_OK;
     struct at_run_data *d = &run->data;
-    const uint32_t group = d->samples.group, n = d->train.n_rows / group;
+    const uint32_t group = d->samples.group > 0 ? d->samples.group : 1;
+    const uint32_t n = d->train.n_rows / group;
     uint32_t *begin = NULL;
 
     TRY(pack_rows(run, &d->train_packs, &d->train, AT_PACKING_NONE));
@@ -272,9 +283,12 @@ static AT_CHECKED open_packs(struct at_run *run)
     enum at_status st = AT_OK;
     struct at_run_data *d = &run->data;
 
+    if (d->samples.group > 0 || run->online.is_on)
+        TRY(pack_groups(run));
+    else
+        TRY(pack_rows(run, &d->train_packs, &d->train, train_packing(run)));
     if (d->samples.group > 0)
-        return pack_groups(run);
-    TRY(pack_rows(run, &d->train_packs, &d->train, train_packing(run)));
+        goto done;
     TRY(pack_rows(run, &d->eval_packs, &d->eval, eval_packing(run)));
     if (takes_long_rows(train_packing(run)) && (!d->has_eval || takes_long_rows(eval_packing(run))))
         warn_ignored(run->config, AT_KEY_on_long_row,

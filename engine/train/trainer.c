@@ -183,6 +183,8 @@ static AT_CHECKED log_step(struct at_loop *l, uint32_t n, double rate, double st
         at_rollout_write(line, l);
     else
         at_tally_write(line, &l->state.tally, "", &style);
+    if (run->online.pairs)
+        at_pairs_write(line, l);
     at_metric_add(line, "", "grad_norm", l->state.norm_sum / (double)l->state.logged);
     at_metric_add(line, "", "learning_rate", rate);
     at_metric_add(line, "", "num_tokens", (double)l->state.num_tokens);
@@ -216,8 +218,8 @@ static void report(const struct at_loop *l, uint32_t n, double rate, const struc
     p.samples = run->online.is_on;
     if (p.samples) {
         p.reward = l->rollout.reward;
-        p.has_kl = run->engine.decoder.drift || !isnan(l->rollout.kl);
-        p.kl = run->engine.decoder.drift ? l->state.drift : l->rollout.kl;
+        p.has_kl = at_drift_is_of_samples(run) || !isnan(l->rollout.kl);
+        p.kl = at_drift_is_of_samples(run) ? l->state.drift : l->rollout.kl;
         p.length = l->rollout.length;
         p.sampling_tokens_per_s = run->online.tokens_per_s;
     }
@@ -360,7 +362,7 @@ static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
 
     for (;;) {
         TRY(after_step(l, out));
-        if (l->rollout.n_targets == 0 && at_drift_is_over(l))
+        if (!at_drift_is_of_samples(run) && at_drift_is_over(l))
             FAIL(AT_OVER_BUDGET,
                  "step %llu: eval_drift/kl, the policy's distance from its reference, is %.4g nats "
                  "a token, further than max_drift %g",
@@ -569,13 +571,13 @@ static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_ou
     char *why = NULL;
     const bool stopped =
         trained == AT_INTERRUPTED || trained == AT_TERMINATED || trained == AT_OVER_BUDGET;
-    const bool saves = stopped && !(trained == AT_OVER_BUDGET && l->rollout.n_targets > 0);
+    const bool saves = stopped && !(trained == AT_OVER_BUDGET && at_drift_is_of_samples(l->run));
 
     out->skipped = l->state.skipped;
     out->alarm = l->run->online.reward_watch.alarm;
     if (trained == AT_RETRY)
         TRY(roll_back(l, out, UINT64_MAX, &l->rolled_back_to));
-    else if (trained == AT_OVER_BUDGET && l->rollout.n_targets > 0)
+    else if (trained == AT_OVER_BUDGET && at_drift_is_of_samples(l->run))
         TRY(roll_back(l, out, l->state.within, &l->rolled_back_to));
     out->steps = l->state.step;
     out->best_step =
@@ -606,11 +608,11 @@ static enum at_status stopped_by_drift(const struct at_loop *l, const char *why,
     const unsigned long long step = out->best_step, saved = l->saved;
     const char *dir = l->config->output_dir;
 
-    if (l->rollout.n_targets > 0 && l->rolled_back_to)
+    if (at_drift_is_of_samples(l->run) && l->rolled_back_to)
         return at_fail(AT_OVER_BUDGET,
                        "%s; the state of %s, the last good checkpoint, was written to %s", why,
                        l->rolled_back_to, dir);
-    if (l->rollout.n_targets > 0)
+    if (at_drift_is_of_samples(l->run))
         return at_fail(AT_OVER_BUDGET,
                        "%s; no checkpoint was made while it was near enough (save_steps, "
                        "save_total_limit): the state of step %llu was written to %s",

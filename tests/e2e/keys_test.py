@@ -35,6 +35,7 @@ SAMPLED = {  # over BASE, of methods that train on samples
 DRAWN = {  # over those: samples are drawn
     "rollouts": None, "train_dataset": "prompts.jsonl", "reward_funcs": ["contains_any:a", "max_words:3"], "max_completion_length": 12,
 }
+SIBLINGS = "n"  # its keys that others read, too, are tried by those: online_dpo is dpo on what grpo draws
 BASE = {
     "model_name_or_path": "TINY",
     "train_dataset": {"sft": "sft.jsonl", "dpo": "pairs.jsonl", "tpo": "triples.jsonl"},
@@ -120,6 +121,7 @@ OTHER = {
     "method": {"dpo": "sft", "sft": "dpo"},
     "metric_for_best_model": "eval_nosuch",
     "min_p": (0.2, DRAWN),
+    "missing_eos_penalty": 2,
     "model_name_or_path": str(GOLDEN / "models" / "tiny_qwen2"),
     "normalize_advantages": True,
     "num_generations": 2,
@@ -242,7 +244,8 @@ def resolve(value, folder, method):
 def run(folder, name, method, given):
     """What a user sees of a run: exit code, messages, plan, metrics, adapter."""
     out = folder / name
-    config = {k: resolve(v, folder, method) for k, v in {**BASE, **(SAMPLED if method in ("grpo", "rloo") else {}), **given}.items()}
+    over = {"grpo": SAMPLED, "rloo": SAMPLED, "online_dpo": {**SAMPLED, **DRAWN, "num_generations": None}}.get(method, {})
+    config = {k: resolve(v, folder, method) for k, v in {**BASE, **over, **given}.items()}
     config = {k: v for k, v in config.items() if v is not None}
     config.setdefault("output_dir", str(out))
     path = folder / f"{name}.json"
@@ -305,7 +308,7 @@ def main():
         if first["code"] != 0:
             sys.exit(f"the base run fails: {first['messages']}")
         cases = [(key, METHODS[m]) for key in sorted(known) if key in OTHER and (not only or key in only)
-                 for m in known[key]]
+                 for m in known[key] if m not in SIBLINGS or known[key] in SIBLINGS]
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             results = pool.map(lambda case: check(folder, *case), cases)
             failures += [result for result in results if result]

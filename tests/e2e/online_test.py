@@ -7,6 +7,7 @@ timing.jsonl and the plan have what they say; rewards that cannot teach end the 
 good checkpoint.
 """
 import json
+import math
 import pathlib
 import signal
 import subprocess
@@ -36,7 +37,8 @@ def check(what, good, more=""):
 
 def command(folder, name, method, **keys):
     config = folder / f"{name}.json"
-    config.write_text(json.dumps({**BASE, "train_dataset": str(folder / "prompts.jsonl"), "output_dir": str(folder / name), **keys}))
+    given = {**BASE, "train_dataset": str(folder / "prompts.jsonl"), "output_dir": str(folder / name), **keys}
+    config.write_text(json.dumps({key: value for key, value in given.items() if value is not None}))
     return [ATTUNE, method, config]
 
 
@@ -94,7 +96,7 @@ def writes(folder):
 
 def killed(folder, name, method, how, **keys):
     """The first kill comes while the second rollout is drawn or trained on, the second wherever it finds the run."""
-    keys = {"num_iterations": 2, "max_steps": 8, "save_steps": 1, "save_total_limit": 0, "beta": 0.05, "max_completion_length": 24,
+    keys = {"num_iterations": 2, "max_steps": 6, "save_steps": 1, "save_total_limit": 0, "beta": 0.05, "max_completion_length": 24,
             **keys}
     run, whole = train(folder, f"{name}_whole", method, **keys)
     check(f"{name}: trains", run.returncode == 0, run.stderr)
@@ -114,6 +116,38 @@ def killed(folder, name, method, how, **keys):
         check(f"{name}: {file} is that of the undisturbed run", (out / file).read_bytes() == (whole / file).read_bytes())
 
 
+def pairs(folder):
+    """online_dpo: two samples a prompt, of which the reward chooses; one loss compares pairs of a micro-batch, too."""
+    keys = {"num_generations": None, "per_device_train_batch_size": 32, "reward_funcs": "contains_any:kind", "temperature": 1,
+            "learning_rate": 0.002, "lr_scheduler_type": "constant", "max_steps": 5, "save_strategy": "no", "max_drift": 2,
+            "train_dataset": str(folder / "many.jsonl")}
+    (folder / "many.jsonl").write_text("".join(json.dumps({"prompt": [{"role": "user", "content": f"{a} {b}"}]}) + "\n"
+                                               for a in ("hi", "where is it", "once more", "a", "you do", "kind of", "please", "it is")
+                                               for b in ("a", "it", "now", "you")))
+    run, out = train(folder, "pairs", "online_dpo", **keys)
+    rows, samples = lines(out / "metrics.jsonl"), lines(out / "completions.jsonl")
+    if run.returncode or len(rows) != 5 or len(samples) != 160:
+        return check("online_dpo: trains", False, (run.stderr, len(rows), len(samples)))
+    scores = [row["objective/scores"] for row in rows]
+    check("online_dpo: at the first step the loss is ln 2 and the KL is 0", abs(rows[0]["loss"] - math.log(2)) < 1e-6
+          and rows[0]["objective/kl"] == 0 and rows[0]["drift/kl"] == 0, rows[0])
+    check("online_dpo: the word comes more often, near the reference", scores[0] < 0.3 and scores[-1] > scores[0] + 0.3
+          and max(row["drift/kl"] for row in rows) < 2, rows)
+    check("online_dpo: the sample with the higher reward is chosen, where one has", all(
+          row["chosen"] == (None if a == b else int(b > a)) for row in samples for a, b in [row["rewards"]["contains_any"]]), samples)
+    ties = [sum(row["chosen"] is None for row in samples if row["step"] == step) / 32 for step in range(1, 6)]
+    check("online_dpo: pairs without a decision are counted", ties == [row["frac_reward_zero_std"] for row in rows], (ties, rows))
+    run, out = train(folder, "penalty", "online_dpo", **{**keys, "max_steps": 1, "missing_eos_penalty": 2})
+    row = lines(out / "metrics.jsonl")[0]
+    check("online_dpo: missing_eos_penalty is taken from what did not end", abs(row["objective/scores"] - scores[0] + 2 *
+          (1 - row["val/contain_eos_token"])) < 1e-9, (row, scores))
+    run, out = train(folder, "same", "online_dpo", **{**keys, "max_steps": 1, "reward_funcs": "min_words:0"})
+    check("online_dpo: a step whose pairs are all undecided has no gradient", lines(out / "metrics.jsonl")[0]["grad_norm"] == 0,
+          run.stderr)
+    killed(folder, "pairs_killed", "online_dpo", signal.SIGTERM, num_generations=None, num_iterations=None, temperature=1,
+           loss_type="aot")
+
+
 def ends(folder, what, says, codes, **keys):
     run, out = train(folder, what.replace(" ", "_"), keys.pop("method", "grpo"), **keys)
     check(f"ends: {what}", run.returncode in codes and all(text in run.stderr for text in says), run.stderr)
@@ -127,6 +161,7 @@ def main():
         learns(folder)
         writes(folder)
         killed(folder, "killed", "rloo", signal.SIGKILL)
+        pairs(folder)
         killed(folder, "stopped", "grpo", signal.SIGTERM, num_iterations=1)
         many = {"per_device_train_batch_size": 16, "max_completion_length": 2, "max_steps": 20, "save_strategy": "no"}
         out = ends(folder, "equal rewards", ("all 128 samples so far have the reward 0", "differ among the replies"), (65,),
