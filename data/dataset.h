@@ -17,14 +17,20 @@
 enum at_on_long { AT_LONG_ERROR, AT_LONG_CUT, AT_LONG_DROP };
 enum at_on_bad { AT_BAD_ERROR, AT_BAD_SKIP, AT_BAD_KEEP };
 
+/* Whole turns that stand before every conversation, behind its system message: few-shot. */
+struct at_examples {
+    const struct at_message *messages;
+    size_t n; /* messages */
+};
 struct at_dataset_params {
     enum at_row_kind kind;
     const struct at_tokenizer *tokenizer;
-    const struct at_chat *chat; /* NULL: conversational rows are AT_DATA */
-    const char *chat_problem;   /* why there is none, for the message; or NULL */
-    const char *eos;            /* appended to plain completions that lack it; NULL: tokenizer's */
-    const char *system_prompt;  /* put before conversations that have no system message; or NULL */
-    uint32_t max_length;        /* tokens of prompt + completion; 0: no limit */
+    const struct at_chat *chat;  /* NULL: conversational rows are AT_DATA */
+    const char *chat_problem;    /* why there is none, for the message; or NULL */
+    const char *eos;             /* appended to plain completions that lack it; NULL: tokenizer's */
+    const char *system_prompt;   /* put before conversations that have no system message; or NULL */
+    struct at_examples examples; /* of conversations; prompts of plain text get none */
+    uint32_t max_length;         /* tokens of prompt + completion; 0: no limit */
     enum at_on_long on_long;
     enum at_on_bad on_bad;
     bool assistant_only;  /* SFT: only assistant tokens (and their end of turn) are targets */
@@ -75,6 +81,10 @@ AT_CHECKED at_dataset_parse(struct at_dataset *out, const char *name, const char
                             const struct at_dataset_params *params);
 /* Rows in the order of the files, of two of a line the desirable one first. */
 void at_dataset_order_by_line(struct at_dataset *dataset);
+/* The prompts and chosen completions of the first n_rows conversations of a file, without their
+ * system messages; in `arena`. AT_DATA where it has fewer conversations, and for broken lines. */
+AT_CHECKED at_examples_load(struct at_examples *out, struct at_arena *arena, const char *path,
+                            uint32_t n_rows);
 /* Splits by prompt group: a group goes to `held` when its keyed hash falls below `fraction` (above
  * 0, below 1), whatever the order of rows and the other groups; each side gets the nearest group
  * when it would have none. A group is the rows with one last user message (chat) or one prompt

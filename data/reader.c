@@ -465,12 +465,33 @@ static enum at_status other_prompt(const struct at_line *line, const struct form
                         f->side[2], f->side[0], f->side[1]);
 }
 
+/* The prompt: the system message that it is given or NULL, its own, examples, the rest. */
+static AT_CHECKED push_prompt(struct at_record_side *side, const cJSON *head, size_t n,
+                              const char *system, const struct at_examples *examples)
+{
+    enum at_status st = AT_OK;
+    const cJSON *m = head->child;
+    size_t lead = 0;
+
+    if (system)
+        TRY(push_message(side, (struct at_message){ "system", system, NULL }));
+    for (; lead < n && strcmp(at_json_find(m, "role")->valuestring, "system") == 0; m = m->next)
+        lead++;
+    TRY(push_messages(side, head, 0, lead));
+    for (size_t i = 0; i < examples->n; i++)
+        TRY(push_message(side, examples->messages[i]));
+    TRY(push_messages(side, head, lead, n));
+done:
+    return st;
+}
+
 static AT_CHECKED fill_messages(struct at_record *r, const struct form *f,
-                                const struct at_line *line, const char *system)
+                                const struct at_line *line, const struct at_dataset_params *params)
 {
     enum at_status st = AT_OK;
     const cJSON *head = find(r, f->prompt ? f->prompt : f->side[0]);
     size_t n = 0, skip = 0;
+    bool lacks_system = false;
 
     if (f->prompt) {
         n = (size_t)cJSON_GetArraySize(head);
@@ -492,10 +513,10 @@ static AT_CHECKED fill_messages(struct at_record *r, const struct form *f,
         st = other_prompt(line, f);
         goto done;
     }
+    lacks_system = !has_system(head, r->has_prompt ? n : SIZE_MAX);
     for (size_t k = 0; k < r->n_sides; k++) {
-        if (system && !has_system(head, r->has_prompt ? n : SIZE_MAX))
-            TRY(push_message(&r->side[k], (struct at_message){ "system", system, NULL }));
-        TRY(push_messages(&r->side[k], head, 0, n));
+        TRY(push_prompt(&r->side[k], head, n, lacks_system ? params->system_prompt : NULL,
+                        &params->examples));
         r->n_prompt = r->has_prompt ? r->side[k].n : 0;
         TRY(push_messages(&r->side[k], find(r, f->side[k]), skip, SIZE_MAX));
     }
@@ -621,7 +642,7 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     if (record->chat)
         TRY(read_extras(record, line));
     if (record->chat)
-        TRY(fill_messages(record, &form, line, params->system_prompt));
+        TRY(fill_messages(record, &form, line, params));
     else
         TRY(fill_text(record, &form, line, eos));
     record->prompt_hash = hash_prompt(record);

@@ -12,7 +12,8 @@ struct judging {
     struct at_config config;
     const char *rows; /* the held-out pairs */
     struct eval_params params;
-    struct eval_state *states; /* the base first, then with the prompt, then adapters */
+    double target;             /* share of pairs; NAN: none */
+    struct eval_state *states; /* the base first, then as it is prompted, then adapters */
     size_t n, first_adapter;
     struct eval_comparison *comparisons; /* (n) of each with the base; [0] is empty */
     struct at_arena arena;
@@ -36,25 +37,47 @@ done:
     return st;
 }
 
+/* Few-shot: the base with examples in front. */
+static AT_CHECKED add_few_shot(struct judging *j)
+{
+    enum at_status st = AT_OK;
+    const char *path = cli_flag_text(j->args, "few_shot");
+    uint32_t n = 4;
+    char *name = NULL;
+
+    TRY(cli_flag_u32(&n, j->args, "n_few_shot", 0, 1000));
+    if (!path && cli_flag_text(j->args, "n_few_shot"))
+        FAIL(AT_USAGE, "--n_few_shot counts the examples of --few_shot FILE.jsonl, which is not "
+                       "given");
+    if (!path || n == 0)
+        goto done;
+    TRY(at_arena_printf(&j->arena, &name, "base with %u example%s", n, n > 1 ? "s" : ""));
+    TRY(add_state(j, name, NULL, NULL));
+    TRY(at_examples_load(&j->states[j->n - 1].examples, &j->arena, path, n));
+done:
+    return st;
+}
+
 static AT_CHECKED list_states(struct judging *j)
 {
     enum at_status st = AT_OK;
     const struct cli_args *a = j->args;
     const char *prompt = cli_flag_text(a, "baseline_prompt");
 
-    TRY(at_arena_alloc(&j->arena, &j->states, a->n_own + 3, sizeof *j->states));
+    TRY(at_arena_alloc(&j->arena, &j->states, a->n_own + 4, sizeof *j->states));
     TRY(add_state(j, "base", NULL, NULL));
     if (prompt)
         TRY(add_state(j, "base with the prompt", NULL, prompt));
+    TRY(add_few_shot(j));
     j->first_adapter = j->n;
     for (size_t i = 0; i < a->n_own; i++)
         if (strcmp(a->own[i].key, "adapter") == 0)
             TRY(add_state(j, a->own[i].value, a->own[i].value, NULL));
     if (j->n == j->first_adapter && j->config.adapter_name_or_path)
         TRY(add_state(j, j->config.adapter_name_or_path, j->config.adapter_name_or_path, NULL));
-    if (j->n == j->first_adapter && !prompt)
-        FAIL(AT_USAGE, "nothing to judge: name an adapter with --adapter DIR, or a system prompt "
-                       "with --baseline_prompt TEXT");
+    if (j->n == 1)
+        FAIL(AT_USAGE, "nothing to judge: name an adapter with --adapter DIR, a system prompt with "
+                       "--baseline_prompt TEXT, or examples with --few_shot FILE.jsonl");
     TRY(cli_check_scale(a, j->n - j->first_adapter));
     TRY(at_arena_alloc(&j->arena, &j->comparisons, j->n, sizeof *j->comparisons));
 done:
@@ -109,6 +132,8 @@ static AT_CHECKED read_params(struct judging *j)
     TRY(cli_flag_u32(&p->n_replies, a, "n_replies", 0, 1000000));
     TRY(cli_flag_u32(&p->max_new_tokens, a, "max_new_tokens", 1, 1000000));
     TRY(cli_flag_f64(&p->max_lost, a, "max_lost_rules", 0, 1));
+    j->target = NAN;
+    TRY(cli_flag_f64(&j->target, a, "target", 0, 1));
 done:
     return st;
 }
@@ -179,6 +204,42 @@ static void print_states(const struct judging *j)
     printf("\n");
 }
 
+/* Where a prompt or examples are judged beside an adapter: what need not be read any longer. */
+static void print_saved(const struct judging *j)
+{
+    for (size_t i = j->first_adapter; i < j->n; i++)
+        for (size_t k = 1; k < j->first_adapter; k++)
+            printf("saved    %s: %.1f prompt tokens a pair less than %s (%.1f of %.1f)\n",
+                   j->states[i].name, j->states[k].prompt_tokens - j->states[i].prompt_tokens,
+                   j->states[k].name, j->states[i].prompt_tokens, j->states[k].prompt_tokens);
+}
+
+static bool meets(const struct judging *j, size_t i)
+{
+    return j->states[i].accuracy.low >= j->target;
+}
+
+/* Says which states have the share of pairs that is wanted, and what that means before training. */
+static void tell_target(const struct judging *j)
+{
+    size_t met = j->first_adapter;
+
+    if (isnan(j->target))
+        return;
+    for (size_t i = 0; i < j->n; i++) {
+        const struct at_share *a = &j->states[i].accuracy;
+        cli_note("target   %s: %.1f %% [%.1f, %.1f] of the pairs, %g %% %s", j->states[i].name,
+                 100 * a->value, 100 * a->low, 100 * a->high, 100 * j->target,
+                 meets(j, i)            ? "is met"
+                 : a->high >= j->target ? "may be met: more held-out pairs would tell"
+                                        : "is not met");
+        met = i < met && meets(j, i) ? i : met;
+    }
+    if (met < j->first_adapter)
+        cli_note("note     %s meets the target without training: try it in use before you train",
+                 j->states[met].name);
+}
+
 /* What a reader may conclude, as a sentence. */
 static void conclude(struct at_buf *out, const struct judging *j, size_t i)
 {
@@ -222,6 +283,7 @@ static AT_CHECKED print_text(const struct judging *j)
         TRY(at_buf_status(&text));
         printf("%-8s %s\n", eval_verdict_word(j->comparisons[i].verdict), text.data);
     }
+    print_saved(j);
 done:
     at_buf_release(&text);
     return st;
@@ -247,22 +309,43 @@ done:
     return st;
 }
 
-static AT_CHECKED print_json(struct judging *j)
+static cJSON *state_json(const struct judging *j, size_t i)
+{
+    cJSON *out = eval_state_json(&j->states[i]), *saved = NULL;
+
+    if (!isnan(j->target))
+        cJSON_AddBoolToObject(out, "meets_target", meets(j, i));
+    if (i >= j->first_adapter && j->first_adapter > 1)
+        saved = cJSON_AddObjectToObject(out, "prompt_tokens_saved");
+    for (size_t k = 1; saved && k < j->first_adapter; k++)
+        cJSON_AddNumberToObject(saved, j->states[k].name,
+                                j->states[k].prompt_tokens - j->states[i].prompt_tokens);
+    return out;
+}
+
+/* On stdout with --json, into the file of --output. */
+static AT_CHECKED write_json(struct judging *j)
 {
     enum at_status st = AT_OK;
+    const char *path = cli_flag_text(j->args, "output");
     cJSON *out = cJSON_CreateObject(), *states = NULL, *comparisons = NULL;
 
     cJSON_AddStringToObject(out, "rows", j->rows);
     cJSON_AddStringToObject(out, "verdict", eval_verdict_word(j->comparisons[j->n - 1].verdict));
+    if (!isnan(j->target))
+        cJSON_AddNumberToObject(out, "target", j->target);
     states = cJSON_AddArrayToObject(out, "states");
     comparisons = cJSON_AddArrayToObject(out, "comparisons");
     for (size_t i = 0; i < j->n; i++)
-        cJSON_AddItemToArray(states, eval_state_json(&j->states[i]));
+        cJSON_AddItemToArray(states, state_json(j, i));
     for (size_t i = 1; i < j->n; i++)
         cJSON_AddItemToArray(comparisons, eval_comparison_json(&j->states[i], &j->comparisons[i]));
     if (j->states[0].n_replies > 0)
         TRY(add_texts(cJSON_AddArrayToObject(out, "texts"), j));
-    TRY(cli_print_pretty(out));
+    if (path)
+        TRY(at_json_save(path, out));
+    if (cli_flag_on(j->args, "json"))
+        TRY(cli_print_pretty(out));
 done:
     cJSON_Delete(out);
     return st;
@@ -309,10 +392,10 @@ enum at_status cli_eval(struct cli_args *args)
         if (i > 0)
             TRY(eval_compare(&j.comparisons[i], &j.states[0], &j.states[i], &j.params));
     }
-    if (cli_flag_on(args, "json"))
-        TRY(print_json(&j));
-    else
+    if (!cli_flag_on(args, "json"))
         TRY(print_text(&j));
+    TRY(write_json(&j));
+    tell_target(&j);
     TRY(verdict(&j));
 done:
     for (size_t i = 0; i < j.n; i++)

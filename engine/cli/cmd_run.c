@@ -17,8 +17,9 @@ static AT_CHECKED stage_method(enum at_method *out, const cJSON *stage, const ch
 
     if (!cJSON_IsString(method) || !at_method_find(out, method->valuestring))
         return at_fail(AT_USAGE,
-                       "%s: stage %zu: method is missing: one of %s, or compare or report", path,
-                       i + 1, at_key_range(AT_KEY_method));
+                       "%s: stage %zu: method is missing: one of %s, or baseline, compare, eval or "
+                       "report",
+                       path, i + 1, at_key_range(AT_KEY_method));
     return AT_OK;
 }
 
@@ -104,8 +105,11 @@ static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, si
     for (size_t k = 0; k < i; k++)
         if (strcmp(p->stages[k].name, s->name) == 0)
             FAIL(AT_USAGE, "%s: two stages are called %s", p->path, s->name);
-    if (run_judges(stage)) {
-        TRY(run_judge_read(p, args, i));
+    s->judges = run_judges(stage);
+    s->before = run_judges_before(stage);
+    if (s->judges) {
+        if (!s->before)
+            TRY(run_judge_read(p, args, i));
         p->n_read++;
         goto done;
     }
@@ -118,7 +122,7 @@ static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, si
         if (strcmp(args->keys[k].key, "output_dir") != 0 && is_read_by(args->keys[k].key, method))
             add_flag(s, args->keys[k].key, args->keys[k].value);
     for (size_t k = 0; k < i; k++)
-        before = p->stages[k].of ? before : &p->stages[k];
+        before = p->stages[k].judges ? before : &p->stages[k];
     if (before && !at_json_find(stage, "model_name_or_path") &&
         !at_json_find(stage, "adapter_name_or_path")) {
         if (gives_rewards(before->config.run_method) && !gives_rewards(method))
@@ -179,6 +183,9 @@ static AT_CHECKED read_pipeline(struct pipeline *p, const struct cli_args *args)
     TRY(at_arena_alloc(&p->arena, &p->stages, p->n, sizeof *p->stages));
     for (size_t i = 0; i < p->n; i++)
         TRY(read_stage(p, args, i));
+    for (size_t i = 0; i < p->n; i++)
+        if (p->stages[i].before)
+            TRY(run_judge_read(p, args, i));
 done:
     return st;
 }
@@ -188,7 +195,7 @@ done:
 static bool is_trained_now(const struct pipeline *p, const struct stage *s, const char *path)
 {
     for (const struct stage *k = p->stages; path && k < s; k++)
-        if (!k->finished && !k->of && strcmp(k->config.output_dir, path) == 0)
+        if (!k->finished && !k->judges && strcmp(k->config.output_dir, path) == 0)
             return true;
     return false;
 }
@@ -261,7 +268,7 @@ static AT_CHECKED check_stage(struct pipeline *p, struct stage *s)
     bool changed = false;
     char *what = NULL;
 
-    if (s->of) {
+    if (s->judges) {
         TRY(run_judge_check(p, s));
         goto done;
     }
@@ -277,7 +284,7 @@ done:
 
 static bool is_output(const struct stage *s, const char *path)
 {
-    return path && !s->of && strcmp(s->config.output_dir, path) == 0;
+    return path && !s->judges && strcmp(s->config.output_dir, path) == 0;
 }
 
 /* The stage's configuration with what stages before it have yet to write replaced by what that will
@@ -291,7 +298,7 @@ static AT_CHECKED config_to_check(struct at_config *out, struct pipeline *p, con
         TRY(run_names_stand_in(&c.reward_funcs, p, s, is_trained_now));
     for (const struct stage *k = s; k-- > p->stages;) {
         const struct at_config *from = &k->config;
-        if (k->finished || k->of)
+        if (k->finished || k->judges)
             continue;
         if (is_output(k, c.adapter_name_or_path)) {
             c.adapter_name_or_path = NULL;
@@ -323,7 +330,7 @@ static AT_CHECKED check_rows(struct pipeline *p, const struct stage *s)
     struct at_config c = { .file = NULL };
     struct at_run run = { .config = NULL };
 
-    if (s->finished || s->of)
+    if (s->finished || s->judges)
         goto done;
     TRY(config_to_check(&c, p, s));
     if (c.init_from_scratch && !s->config.init_from_scratch) {
@@ -349,12 +356,14 @@ static AT_CHECKED run_stage(struct pipeline *p, size_t i, bool dry_run)
     struct at_outcome outcome;
 
     cli_note("stage    %zu of %zu: %s (%s) -> %s%s", i + 1, p->n, s->name,
-             s->of ? s->judge.command->name : at_method_get(s->config.run_method)->name,
-             s->of ? s->output_dir : s->config.output_dir,
+             s->judges ? s->judge.command->name : at_method_get(s->config.run_method)->name,
+             s->judges ? s->output_dir : s->config.output_dir,
              s->finished ? ": finished earlier, skipped" : "");
+    if (s->finished && s->said && s->before)
+        cli_note("baseline   %s", s->said);
     if (s->finished || dry_run)
         goto done;
-    if (s->of) {
+    if (s->judges) {
         TRY(run_judge(p, s));
         goto done;
     }

@@ -86,11 +86,16 @@ static const struct cli_flag eval_flags[] = {
     { "adapter", "DIR", "PEFT folder to judge; may be given several times, the last one counts" },
     ADAPTER_SCALE,
     { "baseline_prompt", "TEXT", "also judge the base with this system message" },
+    { "few_shot", "FILE.jsonl",
+      "also judge the base with the first chosen replies of FILE as examples" },
     { "json", NULL, "one JSON object on stdout" },
     { "max_lost_rules", "X", "share of the rules that may be lost (default 0.05)" },
     { "max_new_tokens", "N", "length of a reply at most (default 96)" },
+    { "n_few_shot", "N", "examples of --few_shot (default 4; 0: none)" },
     { "n_replies", "N", "held-out prompts to reply to (default 32; 0: none)" },
+    { "output", "FILE.json", "also write what --json prints into this file" },
     { "rules", "FILE.jsonl", "prompts with a \"rule\" that replies must keep" },
+    { "target", "X", "share of pairs whose chosen reply should be likelier; says what reaches it" },
     COMMON,
 };
 static const struct cli_flag compare_flags[] = {

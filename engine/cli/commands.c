@@ -339,8 +339,10 @@ static const struct cli_command commands[] = {
           "its other keys are defaults of all stages. Rows and memory of all are checked "
           "first; finished\n"
           "stages are not run again. In a stage's keys \"stage:NAME\" is the folder of that stage "
-          "before it.\nStages of method compare and report judge the adapter of the stage that "
-          "trained last; their keys are\nthose commands' flags. Exit code 1 or 3: a stage's "
+          "before it.\nStages of method compare, eval and report judge the adapter of the stage "
+          "that trained last,\nbaseline what the model reaches by prompts alone; their keys are "
+          "those "
+          "commands' flags\n(baseline: eval's). Exit code 1 or 3: a stage's "
           "verdict, after the last stage.\n",
       FLAGS(run_flags),
       .n_positional = 1,

@@ -4,6 +4,7 @@
 #define AT_EVAL_H
 
 #include "config.h"
+#include "dataset.h"
 #include "metrics.h"
 #include "overlap.h"
 #include "rule.h"
@@ -19,6 +20,7 @@ struct eval_params {
 /* A state under judgement; a result in memory of its own. */
 struct eval_state {
     const char *name, *adapter, *system; /* the last two: or NULL */
+    struct at_examples examples;         /* few-shot; borrowed */
     double scale;                        /* of the adapter's strength */
     struct at_arena arena;
     uint32_t n_pairs;

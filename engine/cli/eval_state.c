@@ -264,9 +264,10 @@ static AT_CHECKED write_replies(struct eval_state *states, size_t n, struct at_r
                                 const struct at_config *config, const struct eval_params *params)
 {
     enum at_status st = AT_OK;
-    struct replies r = {
-        .state = states, .params = params, .run = run, .prompts = { .system = states->system }
-    };
+    struct replies r = { .state = states,
+                         .params = params,
+                         .run = run,
+                         .prompts = { .system = states->system, .examples = states->examples } };
     const bool on = true;
 
     if (params->n_replies == 0 && !params->rules)
@@ -309,7 +310,7 @@ AT_CHECKED eval_measure(struct eval_state *states, size_t n, struct at_config *c
 
     config->adapter_name_or_path = s->adapter;
     config->system_prompt = s->system ? s->system : config->system_prompt;
-    TRY(at_run_open_judge(&run, config));
+    TRY(at_run_open_judge(&run, config, &s->examples));
     TRY(at_engine_commit(&run.engine));
     for (size_t i = 0; i < n; i++)
         TRY(score(&states[i], &run, params->seed));

@@ -42,14 +42,21 @@ AT_CHECKED cli_prompts_add_messages(struct cli_prompts *s, const struct at_messa
                                     size_t n)
 {
     enum at_status st = AT_OK;
+    struct at_message whole[CLI_MAX_MESSAGES];
     struct at_ids ids = { .n = 0 };
+    const struct at_examples *e = &s->examples;
+    const size_t lead = n > 0 && strcmp(messages[0].role, "system") == 0;
 
-    if (n > CLI_MAX_MESSAGES)
+    if (n + e->n > CLI_MAX_MESSAGES)
         FAIL(AT_DATA, "a conversation of more than %d messages", CLI_MAX_MESSAGES);
+    for (size_t i = 0; i < n + e->n; i++)
+        whole[i] = i < lead          ? messages[i]
+                   : i < lead + e->n ? e->messages[i - lead]
+                                     : messages[i - e->n];
     if (!s->bundle->chat)
         FAIL(AT_DATA, "%s; --raw takes prompts as plain text, --chat_template names a template",
              s->bundle->chat_problem ? s->bundle->chat_problem : "the model has no chat template");
-    TRY(at_chat_encode(s->bundle->chat, s->bundle->tokenizer, &ids, s->system, messages, n));
+    TRY(at_chat_encode(s->bundle->chat, s->bundle->tokenizer, &ids, s->system, whole, n + e->n));
     TRY(cli_prompts_add_ids(s, ids.data, ids.n));
 done:
     at_ids_release(&ids);

@@ -3,6 +3,7 @@
 #define AT_PROMPTS_H
 
 #include "bundle.h"
+#include "dataset.h"
 #include "sampler.h"
 
 enum { CLI_MAX_MESSAGES = 256 }; /* of a conversation */
@@ -14,8 +15,9 @@ struct cli_prompt {
     size_t line;      /* of its file, from 1; 0: it was given by itself */
 };
 struct cli_prompts {
-    const char *system; /* put before prompts without a system message; or NULL */
-    bool raw;           /* texts are plain: no chat template */
+    const char *system;          /* put before prompts without a system message; or NULL */
+    struct at_examples examples; /* turns before every conversation, behind its system message */
+    bool raw;                    /* texts are plain: no chat template */
     const struct at_bundle *bundle;
     struct cli_prompt *items;
     size_t n, capacity;
@@ -23,7 +25,7 @@ struct cli_prompts {
     size_t n_stop;
     struct at_arena arena;
 };
-/* `bundle` must stay open; `system` and `raw` are set before. */
+/* `bundle` must stay open; `system`, `examples` and `raw` are set before. */
 AT_CHECKED cli_prompts_open(struct cli_prompts *prompts, const struct at_bundle *bundle);
 void cli_prompts_release(struct cli_prompts *prompts);
 /* A user's message, or with `raw` or without a template a text; `text` is borrowed. */

@@ -12,9 +12,12 @@ struct stage {
     struct at_flag *flags;
     size_t n_flags;
     bool finished; /* by an earlier call */
-    /* of a stage that judges: `attune compare` or `attune report` of the stage that trained last */
+    /* of a stage that judges: a command about the stage that trained last, or about the pairs of
+     * the one that trains on pairs next (baseline) */
+    bool judges, before;
     const struct stage *of;
     struct cli_args judge;
+    char *split[2]; /* baseline: files of training and held-out rows that it makes of eval_split */
     const char *output_dir;
     enum at_status verdict; /* AT_OK, AT_OVER_BUDGET or AT_NO_EVIDENCE */
     const char *said;       /* what it says */
@@ -44,9 +47,13 @@ run_names_stand_in(const char **out, struct pipeline *pipeline, const struct sta
 
 /* ---- stages that judge ---- */
 
-/* Whether a stage's method is a command that judges: compare, report. */
+/* Whether a stage's method is one that judges: baseline (eval of the model alone), compare, eval,
+ * report. */
 bool run_judges(const cJSON *stage);
-/* Reads it; its keys are the command's flags. AT_USAGE where no stage before trained an adapter. */
+/* Whether it is about a stage behind it, and is read when all others are. */
+bool run_judges_before(const cJSON *stage);
+/* Reads it; its keys are the command's flags. AT_USAGE where no stage before trained an adapter, of
+ * baseline where none behind trains on pairs and holds some out. */
 AT_CHECKED run_judge_read(struct pipeline *pipeline, const struct cli_args *args, size_t i);
 /* Files that it names are there; an earlier call's verdict on the same inputs finishes it, one on
  * others is AT_CANNOT_WRITE. */

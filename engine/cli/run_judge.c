@@ -1,6 +1,8 @@
 #include "run.h"
 
+#include "divide.h"
 #include "hash.h"
+#include "record.h"
 #include "sources.h"
 #include "stores.h"
 
@@ -15,7 +17,17 @@ static const char *method_of(const cJSON *stage)
 
 bool run_judges(const cJSON *stage)
 {
-    return strcmp(method_of(stage), "compare") == 0 || strcmp(method_of(stage), "report") == 0;
+    static const char *const methods[] = { "baseline", "compare", "eval", "report" };
+    bool found = false;
+
+    for (size_t i = 0; i < AT_COUNT(methods); i++)
+        found = found || strcmp(method_of(stage), methods[i]) == 0;
+    return found;
+}
+
+bool run_judges_before(const cJSON *stage)
+{
+    return strcmp(method_of(stage), "baseline") == 0;
 }
 
 /* ---- reading ---- */
@@ -29,11 +41,12 @@ static enum named names_what(const char *flag)
     static const struct {
         const char *flag;
         enum named what;
-    } names[] = { { "against", NAMES_SOURCE },      { "eval", NAMES_SOURCE },
-                  { "judge_model", NAMES_SOURCE },  { "log", NAMES_PATH },
-                  { "output", NAMES_PATH },         { "replies", NAMES_PATH },
-                  { "reward_model", NAMES_SOURCE }, { "rows", NAMES_SOURCE },
-                  { "rules", NAMES_SOURCE },        { "tokens", NAMES_SOURCE } };
+    } names[] = { { "against", NAMES_SOURCE },  { "eval", NAMES_SOURCE },
+                  { "few_shot", NAMES_SOURCE }, { "judge_model", NAMES_SOURCE },
+                  { "log", NAMES_PATH },        { "output", NAMES_PATH },
+                  { "replies", NAMES_PATH },    { "reward_model", NAMES_SOURCE },
+                  { "rows", NAMES_SOURCE },     { "rules", NAMES_SOURCE },
+                  { "tokens", NAMES_SOURCE } };
 
     for (size_t i = 0; i < AT_COUNT(names); i++)
         if (strcmp(names[i].flag, flag) == 0)
@@ -44,7 +57,7 @@ static enum named names_what(const char *flag)
 struct words {
     struct pipeline *pipeline;
     size_t stage; /* whose they are */
-    char *items[64];
+    char *items[128];
     int n;
 };
 
@@ -102,31 +115,163 @@ static bool reads_replies(const cJSON *stage)
     return judge && strcmp(judge, "logp") != 0 && strcmp(judge, "rules") != 0;
 }
 
-static AT_CHECKED list_words(struct words *w, const struct stage *s, const cJSON *stage,
+/* A key of the stage that is judged as a flag, where it was given. */
+static AT_CHECKED pass_key(struct words *w, const struct at_config *c, enum at_key key)
+{
+    enum at_status st = AT_OK;
+    cJSON *value = NULL;
+    char *text = NULL;
+
+    if (!c->is_set[key] || c->origin[key] < AT_FROM_FILE)
+        goto done;
+    value = at_config_value(c, key);
+    if (cJSON_IsNumber(value))
+        TRY(at_arena_printf(&w->pipeline->arena, &text, "%.15g", value->valuedouble));
+    else if (cJSON_IsString(value))
+        TRY(at_arena_strdup(&w->pipeline->arena, &text, value->valuestring));
+    else
+        TRY(at_arena_strdup(&w->pipeline->arena, &text, cJSON_IsTrue(value) ? "true" : "false"));
+    TRY(put_flag(w, at_key_name(key), text));
+done:
+    cJSON_Delete(value);
+    return st;
+}
+
+/* How the model is loaded and rows are read. */
+static AT_CHECKED pass_model(struct words *w, const struct at_config *c)
+{
+    static const enum at_key keys[] = { AT_KEY_bnb_4bit_quant_type,
+                                        AT_KEY_bnb_4bit_use_double_quant,
+                                        AT_KEY_chat_template_path,
+                                        AT_KEY_device,
+                                        AT_KEY_device_memory_limit,
+                                        AT_KEY_eos_token,
+                                        AT_KEY_kernels,
+                                        AT_KEY_load_in_4bit,
+                                        AT_KEY_load_in_8bit,
+                                        AT_KEY_seed,
+                                        AT_KEY_tokenizer };
+    enum at_status st = AT_OK;
+
+    if (!c->model_name_or_path)
+        FAIL(AT_USAGE, "model_name_or_path is missing: a Hugging Face folder or a GGUF file");
+    TRY(put_flag(w, "model_name_or_path", c->model_name_or_path));
+    for (size_t i = 0; i < AT_COUNT(keys); i++)
+        TRY(pass_key(w, c, keys[i]));
+done:
+    return st;
+}
+
+static const struct stage *first_trained(const struct pipeline *p)
+{
+    const struct stage *s = p->stages;
+
+    while (s->judges)
+        s++;
+    return s;
+}
+
+/* The pairs of a stage that trains later, and its system prompt and first training rows as what the
+ * model alone may be given. */
+static AT_CHECKED baseline_words(struct words *w, struct stage *s, const cJSON *stage)
+{
+    enum at_status st = AT_OK;
+    struct pipeline *p = w->pipeline;
+    const struct at_config *c = &s->of->config;
+    const char *train = c->train_dataset.items[0];
+    char *result = NULL;
+
+    if (!at_json_find(stage, "target"))
+        FAIL(AT_USAGE, "target is missing: the share of held-out pairs whose chosen reply should "
+                       "be likelier, such as 0.9");
+    if (c->eval_dataset.n == 0) {
+        TRY(at_path_join(&p->arena, &s->split[0], s->output_dir, AT_SPLIT_TRAIN));
+        TRY(at_path_join(&p->arena, &s->split[1], s->output_dir, AT_SPLIT_EVAL));
+        train = s->split[0];
+    }
+    TRY(at_path_join(&p->arena, &result, s->output_dir, "eval.json"));
+    TRY(add_word(w, "eval"));
+    TRY(add_word(w, s->split[1] ? s->split[1] : c->eval_dataset.items[0]));
+    TRY(pass_model(w, &first_trained(p)->config));
+    TRY(put_flag(w, "max_length", "0")); /* examples make rows longer */
+    TRY(put_flag(w, "output", result));
+    if (!at_json_find(stage, "baseline_prompt") && c->system_prompt)
+        TRY(put_flag(w, "baseline_prompt", c->system_prompt));
+    if (!at_json_find(stage, "few_shot"))
+        TRY(put_flag(w, "few_shot", train));
+    if (!at_json_find(stage, "n_replies"))
+        TRY(put_flag(w, "n_replies", "0"));
+done:
+    return st;
+}
+
+/* Of the stage that trained last; eval's result is where its report looks for it. */
+static AT_CHECKED words_of_trained(struct words *w, const struct stage *s, const cJSON *stage)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = &s->of->config;
+    char *path = NULL;
+
+    TRY(add_word(w, method_of(stage)));
+    if (strcmp(method_of(stage), "report") == 0)
+        TRY(add_word(w, c->output_dir));
+    else
+        TRY(put_flag(w, "adapter", c->output_dir));
+    if (strcmp(method_of(stage), "eval") == 0) {
+        if (c->eval_dataset.n == 1)
+            TRY(put_flag(w, "eval_dataset", c->eval_dataset.items[0]));
+        TRY(pass_model(w, c));
+        TRY(pass_key(w, c, AT_KEY_max_length));
+        TRY(pass_key(w, c, AT_KEY_system_prompt));
+        TRY(at_path_join(&w->pipeline->arena, &path, c->output_dir, "eval.json"));
+        TRY(put_flag(w, "output", path));
+    }
+    if (strcmp(method_of(stage), "compare") == 0 && reads_replies(stage) &&
+        !at_json_find(stage, "replies")) {
+        TRY(at_path_join(&w->pipeline->arena, &path, s->output_dir, "compare.jsonl"));
+        TRY(put_flag(w, "replies", path));
+    }
+done:
+    return st;
+}
+
+static AT_CHECKED list_words(struct words *w, struct stage *s, const cJSON *stage,
                              const struct cli_args *args)
 {
     enum at_status st = AT_OK;
-    const bool compares = strcmp(method_of(stage), "compare") == 0;
-    char *replies = NULL;
 
     TRY(add_word(w, "attune"));
-    TRY(add_word(w, method_of(stage)));
-    if (compares)
-        TRY(put_flag(w, "adapter", s->of->config.output_dir));
-    else
-        TRY(add_word(w, s->of->config.output_dir));
+    TRY(s->before ? baseline_words(w, s, stage) : words_of_trained(w, s, stage));
     for (const cJSON *k = stage->child; k; k = k->next)
         if (strcmp(k->string, "name") != 0 && strcmp(k->string, "method") != 0)
             TRY(add_key(w, k));
-    if (compares && reads_replies(stage) && !at_json_find(stage, "replies")) {
-        TRY(at_path_join(&w->pipeline->arena, &replies, s->output_dir, "compare.jsonl"));
-        TRY(put_flag(w, "replies", replies));
-    }
-    for (size_t i = 0; compares && i < args->n_keys; i++)
+    for (size_t i = 0; strcmp(method_of(stage), "compare") == 0 && i < args->n_keys; i++)
         if (strcmp(args->keys[i].key, "device") == 0)
             TRY(put_flag(w, "device", args->keys[i].value));
 done:
     return st;
+}
+
+/* The stage that trained last, or with `before` the next that trains on pairs. */
+static AT_CHECKED find_judged(struct pipeline *p, size_t i)
+{
+    struct stage *s = &p->stages[i];
+
+    for (size_t k = 0; !s->before && k < i; k++)
+        if (!p->stages[k].judges)
+            s->of = &p->stages[k];
+    for (size_t k = p->n; s->before && k-- > i + 1;)
+        if (!p->stages[k].judges &&
+            at_method_get(p->stages[k].config.run_method)->rows == AT_ROWS_PAIR)
+            s->of = &p->stages[k];
+    if (s->before &&
+        (!s->of || (s->of->config.eval_dataset.n != 1 &&
+                    (s->of->config.eval_dataset.n > 1 || s->of->config.eval_split == 0))))
+        return at_fail(AT_USAGE, "it judges the model by the pairs that a later stage holds out; "
+                                 "there is none with one file as eval_dataset, or with eval_split");
+    if (!s->before && (!s->of || !s->of->config.use_peft))
+        return at_fail(AT_USAGE, "it judges the adapter of a stage before it; there is none");
+    return AT_OK;
 }
 
 AT_CHECKED run_judge_read(struct pipeline *p, const struct cli_args *args, size_t i)
@@ -139,25 +284,30 @@ AT_CHECKED run_judge_read(struct pipeline *p, const struct cli_args *args, size_
     char *output = NULL;
     int used = 0;
 
-    for (size_t k = 0; k < i; k++)
-        if (!p->stages[k].of)
-            s->of = &p->stages[k];
-    if (!s->of || !s->of->config.use_peft)
-        FAIL(AT_USAGE, "it judges the adapter of a stage before it; there is none");
+    TRY(find_judged(p, i));
     TRY(at_path_join(&p->arena, &output, p->output_dir, s->name));
     s->output_dir = output;
     TRY(list_words(&words, s, stage, args));
     TRY(cli_command_find(&command, words.n, words.items, &used));
     TRY(cli_args_read(&s->judge, command, words.n - 1 - used, words.items + 1 + used));
 done:
+    if (st != AT_OK && s->before)
+        at_context("stage %s", s->name);
     return st;
 }
 
 /* ---- what it depends on ---- */
 
-static bool compares(const struct stage *s)
+/* It has a verdict, and a folder of its own. */
+static bool decides(const struct stage *s)
 {
-    return strcmp(s->judge.command->name, "compare") == 0;
+    return strcmp(s->judge.command->name, "report") != 0;
+}
+
+/* Files that the stage itself makes. */
+static bool is_split(const struct stage *s, const char *path)
+{
+    return s->split[0] && (strcmp(path, s->split[0]) == 0 || strcmp(path, s->split[1]) == 0);
 }
 
 static bool by_people(const struct stage *s)
@@ -173,14 +323,22 @@ static AT_CHECKED digest_of(struct pipeline *p, const struct stage *s, struct at
     struct at_hash hash;
 
     at_hash_init(&hash);
-    TRY(cli_put_source(&hash, &p->arena, s->of->config.output_dir));
+    if (s->before)
+        TRY(cli_put_source(&hash, &p->arena, first_trained(p)->config.model_name_or_path));
+    else
+        TRY(cli_put_source(&hash, &p->arena, s->of->config.output_dir));
+    for (size_t i = 0; s->split[0] && i < s->of->config.train_dataset.n; i++)
+        TRY(cli_put_source(&hash, &p->arena, s->of->config.train_dataset.items[i]));
     for (size_t i = 0; i < s->of->config.eval_dataset.n; i++)
         TRY(cli_put_source(&hash, &p->arena, s->of->config.eval_dataset.items[i]));
     for (size_t i = 0; i < s->judge.n_positional; i++)
-        TRY(cli_put_source(&hash, &p->arena, s->judge.positional[i]));
+        if (!is_split(s, s->judge.positional[i]))
+            TRY(cli_put_source(&hash, &p->arena, s->judge.positional[i]));
     for (size_t i = 0; i < s->judge.n_own; i++) {
         const struct at_flag *f = &s->judge.own[i];
         at_hash_put_text(&hash, f->key);
+        if (is_split(s, f->value))
+            continue;
         if (names_what(f->key) == NAMES_SOURCE)
             TRY(cli_put_source(&hash, &p->arena, f->value));
         else if (names_what(f->key) == NAMES_NONE && strcmp(f->key, "adapter") != 0)
@@ -220,14 +378,15 @@ static AT_CHECKED check_sources(struct pipeline *p, const struct stage *s)
 
     for (size_t i = 0; i < s->judge.n_own; i++) {
         const struct at_flag *f = &s->judge.own[i];
-        if (names_what(f->key) != NAMES_SOURCE || will_be_there(p, s, f->value))
+        if (names_what(f->key) != NAMES_SOURCE || is_split(s, f->value) ||
+            will_be_there(p, s, f->value))
             continue;
         TRY(at_model_find(&found, &p->arena, f->value));
         if (!at_path_exists(found.path))
             FAIL(AT_NOT_FOUND, "%s: no such file or folder (%s)", f->value, f->key);
     }
-    for (size_t i = 0; compares(s) && i < s->judge.n_positional; i++)
-        if (!at_path_exists(s->judge.positional[i]))
+    for (size_t i = 0; decides(s) && i < s->judge.n_positional; i++)
+        if (!is_split(s, s->judge.positional[i]) && !at_path_exists(s->judge.positional[i]))
             FAIL(AT_NOT_FOUND, "%s: no such file (rows)", s->judge.positional[i]);
 done:
     return st;
@@ -249,11 +408,11 @@ AT_CHECKED run_judge_check(struct pipeline *p, struct stage *s)
 
     TRY(check_sources(p, s));
     TRY(record_path(p, s, &path));
-    if (!compares(s) || !at_path_exists(path))
+    if (!decides(s) || !at_path_exists(path))
         goto done;
     TRY(at_json_load(&record, path));
     TRY(at_json_need_string(&inputs, record, "inputs", path));
-    if (s->of->finished && sources_are_there(s))
+    if (s->before || (s->of->finished && sources_are_there(s)))
         TRY(digest_of(p, s, &digest));
     if (strcmp(inputs, digest.hex) != 0)
         FAIL(AT_CANNOT_WRITE,
@@ -297,25 +456,66 @@ done:
     return st;
 }
 
+static AT_CHECKED split_rows(const struct stage *s)
+{
+    const struct at_config *c = &s->of->config;
+    const struct at_divide_params params = { .from = c->train_dataset.items,
+                                             .n_from = c->train_dataset.n,
+                                             .fraction = c->eval_split,
+                                             .seed = at_run_data_seed(c),
+                                             .train = s->split[0],
+                                             .held = s->split[1] };
+    struct at_divide_counts counts;
+
+    return s->split[0] ? at_divide(&counts, &params) : AT_OK;
+}
+
+/* "base with the prompt meets the target without training", or that nothing does. */
+static AT_CHECKED say_baseline(struct pipeline *p, const struct stage *s, char **said)
+{
+    enum at_status st = AT_OK;
+    cJSON *result = NULL;
+    const cJSON *state = NULL;
+    const char *met = NULL;
+
+    TRY(at_json_load(&result, cli_flag_text(&s->judge, "output")));
+    cJSON_ArrayForEach(state, at_json_find(result, "states"))
+    {
+        if (!met && cJSON_IsTrue(at_json_find(state, "meets_target")))
+            met = cJSON_GetStringValue(at_json_find(state, "name"));
+    }
+    if (met)
+        TRY(at_arena_printf(&p->arena, said, "%s meets the target without training", met));
+    else
+        TRY(at_arena_strdup(&p->arena, said, "prompting alone does not meet the target"));
+done:
+    at_json_free(&result);
+    return st;
+}
+
 AT_CHECKED run_judge(struct pipeline *p, struct stage *s)
 {
     enum at_status st = AT_OK;
     struct at_digest inputs;
     char *said = NULL;
 
-    if (!compares(s))
+    if (!decides(s))
         return s->judge.command->run(&s->judge);
     TRY(at_dir_create(s->output_dir));
     TRY(digest_of(p, s, &inputs));
+    TRY(split_rows(s));
     TRY(record(p, s, &inputs, NULL));
     st = s->judge.command->run(&s->judge);
     if (st != AT_OK && st != AT_OVER_BUDGET && st != AT_NO_EVIDENCE)
         goto done;
-    s->verdict = st;
-    TRY(at_arena_strdup(&p->arena, &said, st == AT_OK ? "better" : at_message()));
+    s->verdict = s->before ? AT_OK : st; /* a baseline is no verdict on a training */
+    if (s->before)
+        TRY(say_baseline(p, s, &said));
+    else
+        TRY(at_arena_strdup(&p->arena, &said, st == AT_OK ? "better" : at_message()));
     s->said = said;
-    if (s->verdict != AT_OK)
-        cli_note("verdict    %s", said);
+    if (s->verdict != AT_OK || s->before)
+        cli_note("%s %s", s->before ? "baseline  " : "verdict   ", said);
     if (!by_people(s)) /* who may go on deciding */
         TRY(record(p, s, &inputs, said));
 done:

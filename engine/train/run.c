@@ -70,6 +70,7 @@ static struct at_dataset_params dataset_params(const struct at_run *run, enum at
         .chat_problem = run->bundle.chat_problem,
         .eos = c->eos_token,
         .system_prompt = c->system_prompt,
+        .examples = run->examples,
         .max_length = takes_long_rows(packing) ? 0 : c->max_length,
         .long_from = at_model_long_from(&run->bundle.config, UINT32_MAX),
         .long_each = at_model_long_each(&run->bundle.config),
@@ -362,7 +363,8 @@ static struct at_quantise_params quantise_params(const struct at_config *c)
 }
 
 static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
-                            const struct at_events *events, enum at_purpose purpose)
+                            const struct at_events *events, enum at_purpose purpose,
+                            const struct at_examples *examples)
 {
     enum at_status st = AT_OK;
     struct at_bundle_params b = { .path = config->model_name_or_path,
@@ -374,6 +376,8 @@ static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
     *out = (struct at_run){ .config = config, .method = config->run_method, .purpose = purpose };
     if (events)
         out->events = *events;
+    if (examples)
+        out->examples = *examples;
     TRY(at_bundle_open(&out->bundle, &b));
     TRY(open_data(out));
     warn_texts(out);
@@ -397,7 +401,7 @@ AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
 {
     enum at_status st = AT_OK;
 
-    TRY(open_rows(out, config, events, AT_TO_SHOW));
+    TRY(open_rows(out, config, events, AT_TO_SHOW, NULL));
     order_by_line(out);
 done:
     return st;
@@ -645,21 +649,21 @@ static AT_CHECKED plan_engine(struct at_run *run)
     const struct at_config *c = run->config;
     const bool judges = run->purpose == AT_TO_JUDGE && c->adapter_name_or_path;
     struct at_param_rates rates[AT_PARAM_GROUPS];
-    struct at_engine_params p = {
-        .capacity = c->max_tokens_per_slab,
-        .seed = c->seed,
-        .from_scratch = c->init_from_scratch,
-        .value_head = at_method_get(c->run_method)->value_head,
-        .rates = rates,
-        .bare_reference = judges,
-        .drift = run->purpose == AT_TO_TRAIN
-                     ? (run->data.has_eval || run->data.samples.group > 0) && at_drift_is_wanted(c)
-                     : judges,
-        .syncs_reference = c->sync_ref_model,
-        .longest_row = longest_row(run),
-        .dropout = dropout_of(c)
-    };
+    struct at_engine_params p = { .capacity = c->max_tokens_per_slab,
+                                  .seed = c->seed,
+                                  .from_scratch = c->init_from_scratch,
+                                  .value_head = at_method_get(c->run_method)->value_head,
+                                  .rates = rates,
+                                  .bare_reference = judges,
+                                  .drift = judges,
+                                  .syncs_reference = c->sync_ref_model,
+                                  .longest_row = longest_row(run),
+                                  .dropout = dropout_of(c) };
 
+    if (run->purpose == AT_TO_TRAIN)
+        p.drift = at_drift_is_wanted(c) &&
+                  (run->data.has_eval ||
+                   (at_method_get(run->method)->draws && c->is_set[AT_KEY_max_drift]));
     p.gpu = (struct at_gpu_params){ .device = c->device,
                                     .baseline_only = strcmp(c->kernels, "baseline") == 0,
                                     .profile = c->profile,
@@ -670,7 +674,7 @@ static AT_CHECKED plan_engine(struct at_run *run)
     p.long_each = at_model_long_each(&run->bundle.config);
     TRY(choose_adapters(run, &p));
     choose_rates(rates, c);
-    if (at_key_read_by(AT_KEY_temperature, c->run_method))
+    if (at_method_get(run->method)->rows == AT_ROWS_SAMPLE)
         p.temperature = (float)c->temperature;
     TRY(plan_reference(run, &p));
     TRY(at_engine_plan(&run->engine, &run->bundle, &p));
@@ -691,11 +695,12 @@ done:
 }
 
 static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
-                           const struct at_events *events, enum at_purpose purpose)
+                           const struct at_events *events, enum at_purpose purpose,
+                           const struct at_examples *examples)
 {
     enum at_status st = AT_OK;
 
-    TRY(open_rows(out, config, events, purpose));
+    TRY(open_rows(out, config, events, purpose, examples));
     if (purpose == AT_TO_TRAIN) {
         TRY(at_evaluation_check(config));
         TRY(open_kl(out));
@@ -761,12 +766,12 @@ done:
 AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
                        const struct at_events *events)
 {
-    return open_run(out, config, events, AT_TO_TRAIN);
+    return open_run(out, config, events, AT_TO_TRAIN, NULL);
 }
 
 AT_CHECKED at_run_open_scores(struct at_run *out, const struct at_config *config)
 {
-    return open_run(out, config, NULL, AT_TO_SCORE);
+    return open_run(out, config, NULL, AT_TO_SCORE, NULL);
 }
 
 void at_run_close(struct at_run *run)
@@ -784,9 +789,10 @@ void at_run_close(struct at_run *run)
     *run = (struct at_run){ .config = NULL };
 }
 
-AT_CHECKED at_run_open_judge(struct at_run *out, const struct at_config *config)
+AT_CHECKED at_run_open_judge(struct at_run *out, const struct at_config *config,
+                             const struct at_examples *examples)
 {
-    return open_run(out, config, NULL, AT_TO_JUDGE);
+    return open_run(out, config, NULL, AT_TO_JUDGE, examples);
 }
 
 bool at_run_has_other_reference(const struct at_run *run)

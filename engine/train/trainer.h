@@ -64,6 +64,7 @@ struct at_run {
     const struct at_config *config;
     enum at_method method;
     enum at_purpose purpose;
+    struct at_examples examples; /* borrowed; of rows that are judged */
     struct at_bundle bundle;
     struct at_run_data data;
     struct at_online online; /* of methods that draw samples */
@@ -86,8 +87,10 @@ AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
 /* The same to score rows. */
 AT_CHECKED at_run_open_scores(struct at_run *out, const struct at_config *config);
 /* To score rows, with the bare base as the reference that drift is measured from (at_compute.drift,
- * where engine.decoder.drift is planned: of adapters without whole modules). */
-AT_CHECKED at_run_open_judge(struct at_run *out, const struct at_config *config);
+ * where engine.decoder.drift is planned: of adapters without whole modules). `examples` (NULL:
+ * none) stand before every row, and must stay. */
+AT_CHECKED at_run_open_judge(struct at_run *out, const struct at_config *config,
+                             const struct at_examples *examples);
 /* Only model, tokenizer and rows (no device): `data show`. */
 AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
                             const struct at_events *events);

@@ -177,7 +177,10 @@ def check_pipeline(folder):
     train = {"name": "dpo", "method": "dpo", "train_dataset": str(folder / "pairs.jsonl"), "num_train_epochs": 1, "learning_rate": 0.004,
              "eval_split": 0.4, "save_strategy": "no"}
     (folder / "few.jsonl").write_text("".join((folder / "pairs.jsonl").read_text().splitlines(True)[:3]))
-    stages = [train, {"name": "clear", "method": "compare"}, {"name": "few", "method": "compare", "rows": "few.jsonl"},
+    shared["system_prompt"] = "be kind"
+    start = {"name": "start", "method": "baseline", "target": 0.5, "n_few_shot": 1}
+    judged = {"name": "judged", "method": "eval", "n_replies": 0}
+    stages = [start, train, judged, {"name": "clear", "method": "compare"}, {"name": "few", "method": "compare", "rows": "few.jsonl"},
               {"name": "people", "method": "compare", "judge": "people", "n_replies": 2, "max_new_tokens": 2},
               {"name": "page", "method": "report"}]
     file = folder / "all.json"
@@ -186,14 +189,25 @@ def check_pipeline(folder):
         file.write_text(json.dumps({**shared, "stages": stages}))
         return e.run("run", file, *more, code=code).stderr
     said = pipeline(stages, 0, "--dry_run")
-    assert "3 of 5: few (compare)" in said and not (folder / "all" / "dpo").exists(), said
+    assert "5 of 7: few (compare)" in said and not (folder / "all" / "dpo").exists(), said
     said = pipeline(stages, 3)
     assert "stage few: not enough evidence" in said.splitlines()[-1], said
     page = (folder / "all" / "dpo" / "report.html").read_text()
+    assert json.loads((folder / "all" / "dpo" / "eval.json").read_text())["states"][1]["name"] == str(folder / "all" / "dpo")
+    assert said.index("baseline   ") < said.index("trains   "), "said before anything is trained"
     assert "Compared blind" in page and "at equal length" not in page
     assert len((folder / "all" / "people" / "compare.jsonl").read_text().splitlines()) == 2
     said = pipeline(stages, 3)
-    assert said.count("finished earlier, skipped") == 3 and "stage few: not enough evidence" in said.splitlines()[-1], said
+    result = json.loads((folder / "all" / "start" / "eval.json").read_text())
+    names = [s["name"] for s in result["states"]]
+    assert names == ["base", "base with the prompt", "base with 1 example"] and result["target"] == 0.5, names
+    assert result["rows"] == str(folder / "all" / "start" / "split_eval.jsonl"), result["rows"]
+    for side in ("split_train.jsonl", "split_eval.jsonl"):
+        assert (folder / "all" / "start" / side).read_bytes() == (folder / "all" / "dpo" / side).read_bytes(), side
+    met = [s["name"] for s in result["states"] if s["meets_target"]]
+    first = f"{met[0]} meets the target without training" if met else "prompting alone does not meet the target"
+    assert f"baseline   {first}" in said, said
+    assert said.count("finished earlier, skipped") == 5 and "stage few: not enough evidence" in said.splitlines()[-1], said
     for keys in ({"rows": "pairs.jsonl"}, {"rows": "few.jsonl", "max_length": 64}):
         said = pipeline([train, {"name": "few", "method": "compare", **keys}], 73)
         assert "holds stage few with other inputs" in said and "remove it" in said, said
@@ -201,10 +215,13 @@ def check_pipeline(folder):
     assert (folder / "named.html").exists(), "paths are taken from the pipeline's folder"
     assert "no.json" in pipeline([train, {"name": "page", "method": "report", "eval": "no.json"}], 66)
     for stage, part in [({"name": "x", "method": "compare", "jugde": "logp"}, "jugde"), ({"name": "x", "method": "compare", "rows": "no"}, "no"),
-                        ({"name": "x", "method": "judge"}, "compare or report")]:
+                        ({"name": "x", "method": "judge"}, "baseline, compare, eval or report")]:
         said = pipeline([train, stage], 66 if part == "no" else 2)
         assert part in said and "x" in said, said
-    assert "it judges the adapter of a stage before it" in pipeline(stages[1:], 2)
+    assert "it judges the adapter of a stage before it" in pipeline(stages[2:], 2)
+    for wrong, part in [([start], "there is none with one file as eval_dataset"),
+                        ([{"name": "x", "method": "baseline"}, train], "target is missing")]:
+        assert part in pipeline(wrong, 2), part
 
 
 def main():

@@ -156,16 +156,44 @@ def check_dial(folder, adapter, held):
 
 
 def check_replies(folder, adapter, held):
-    """Replies, rules and the base with a prompt."""
+    """Replies, rules, the base with a prompt and with examples; what of the prompt need not be read any longer."""
     rules = write(folder / "rules.jsonl", [{"prompt": "where is the tea", "rule": {"max_words": 1000}},
                                            {"prompt": "where is the cup", "rule": {"contains_any": ["qqqq"]}}])
     flags = ["--n_replies", 2, "--max_new_tokens", 8, "--rules", rules]
-    said, _ = judge(held, "--adapter", adapter, "--baseline_prompt", "be kind", *flags)
+    shots = [{"messages": [message("system", "not taken"), message("user", "where is it"), message("assistant", "gladly , here")]},
+             {"prompt": [message("user", "hello")], "chosen": [message("assistant", "dear friend")], "rejected": [message("assistant", "no")]}]
+    few = write(folder / "few_shot.jsonl", shots)
+    turns = shots[0]["messages"][1:] + shots[1]["prompt"] + shots[1]["chosen"]
+    rows = [json.loads(line) for line in held.read_text().splitlines()]
+    said, text = judge(held, "--adapter", adapter, "--baseline_prompt", "be kind", "--few_shot", few, "--n_few_shot", 2, "--target", 0.5, *flags,
+                       "--output", folder / "eval.json")
+    assert json.loads((folder / "eval.json").read_text()) == said
     names = [s["name"] for s in said["states"]]
-    assert names == ["base", "base with the prompt", str(adapter)], names
-    assert said["states"][1]["prompt_tokens"] > said["states"][0]["prompt_tokens"]
-    prompts = write(folder / "prompts.jsonl", [json.loads(line) for line in held.read_text().splitlines()[:2]])
-    for state, more in zip(said["states"], ([], ["--system_prompt", "be kind"], ["--adapter", adapter])):
+    assert names == ["base", "base with the prompt", "base with 2 examples", str(adapter)], names
+    tokens = [s["prompt_tokens"] for s in said["states"]]
+    assert tokens[2] > tokens[1] > tokens[0] == tokens[3], tokens
+    assert said["states"][3]["prompt_tokens_saved"] == {names[1]: tokens[1] - tokens[3], names[2]: tokens[2] - tokens[3]}, said["states"][3]
+    assert [s["meets_target"] for s in said["states"]] == [s["accuracy"]["low"] >= 0.5 for s in said["states"]]
+    assert said["states"][3]["meets_target"] and "50 % is met" in text, text
+    by_hand = scores(write(folder / "by_hand.jsonl", [{**r, "prompt": turns + r["prompt"]} for r in rows]))
+    near(said["states"][2]["accuracy"]["value"], sum(right(by_hand)) / len(rows), "accuracy with examples")
+    near(said["states"][2]["perplexity"],
+         math.exp(-sum(r["chosen"]["logp"] for r in by_hand) / sum(r["chosen"]["n_tokens"] for r in by_hand)), "perplexity with examples")
+    system = message("system", "be brief")
+    with_system = write(folder / "system.jsonl", [{**r, "prompt": [system] + r["prompt"]} for r in rows[:4]])
+    behind = scores(write(folder / "behind.jsonl", [{**r, "prompt": [system] + turns + r["prompt"]} for r in rows[:4]]))
+    brief = json.loads(subprocess.run([ATTUNE, "eval", with_system, "--model_name_or_path", MODEL, "--few_shot", few, "--n_few_shot", "2",
+                                       "--n_replies", "0", "--json"], capture_output=True, text=True).stdout)
+    near(brief["states"][1]["perplexity"],
+         math.exp(-sum(r["chosen"]["logp"] for r in behind) / sum(r["chosen"]["n_tokens"] for r in behind)), "examples behind a system message")
+    for more, code, words in ((["--few_shot", few, "--n_few_shot", 3], 65, "3 examples are wanted and 2 conversations are there"),
+                              (["--n_few_shot", 2, "--baseline_prompt", "x"], 2, "which is not given"), ([], 2, "nothing to judge")):
+        error = run("eval", held, "--model_name_or_path", MODEL, *more, code=code).stderr
+        assert words in error.splitlines()[-1], error
+    prompts = write(folder / "prompts.jsonl", rows[:2])
+    with_turns = write(folder / "with_turns.jsonl", [{"prompt": turns + r["prompt"]} for r in rows[:2]])
+    for state, more, prompts in zip(said["states"], ([], ["--system_prompt", "be kind"], [], ["--adapter", adapter]),
+                                    (prompts, prompts, with_turns, prompts)):
         assert state["rules"]["value"] == 0.5, state["rules"]
         out = run("generate", MODEL, "--prompts", prompts, "--json", "--max_new_tokens", 8, *more).stdout.splitlines()
         texts = [json.loads(line) for line in out]
@@ -183,7 +211,6 @@ def main():
         check_verdicts(folder, adapter, held)
         check_dial(folder, adapter, held)
         check_replies(folder, adapter, held)
-        run("eval", held, "--model_name_or_path", MODEL, code=2)  # nothing to judge
         run("eval", "--model_name_or_path", MODEL, "--adapter", MODEL, code=2)  # no rows
     print("eval: figures of score, generate and the run; verdicts 0, 1 and 3")
 
