@@ -108,7 +108,7 @@ AT_CHECKED cli_check_scale(const struct cli_args *args, size_t n);
 
 /* ---- output ---- */
 
-/* Decides by terminal, NO_COLOR, TERM; installs the sink for warnings. */
+/* Decides by terminal, NO_COLOR, TERM; installs the sinks for warnings and a model's loading. */
 void cli_term_init(void);
 void cli_term_set(bool quiet, bool verbose);
 /* Whether stdout may be coloured: a terminal, and neither NO_COLOR nor TERM speak against it. */

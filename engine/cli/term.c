@@ -47,10 +47,35 @@ bool cli_colours(void)
     return takes_codes(1);
 }
 
+/* Seconds between two lines of progress. */
+static double pause_s(void)
+{
+    return term.updates ? 0.1 : line_every_s;
+}
+
+/* A line while a model is loaded, if that takes longer than such a pause. */
+static void show_loading(uint32_t done, uint32_t n)
+{
+    const double now_s = at_now_s();
+
+    if (done == 1)
+        term.last_s = now_s;
+    if (done == n)
+        leave_line();
+    if (term.quiet || done == n || now_s - term.last_s < pause_s())
+        return;
+    term.last_s = now_s;
+    fprintf(stderr, "%sloading  %u %% of the model%s", term.updates ? "\r\033[K" : "",
+            100 * done / n, term.updates ? "" : "\n");
+    fflush(stderr);
+    term.in_line = term.updates;
+}
+
 void cli_term_init(void)
 {
     term.updates = takes_codes(2);
     at_warn_set_sink(show_warning);
+    at_model_set_loading_sink(show_loading);
 }
 
 void cli_term_set(bool quiet, bool verbose)
@@ -117,7 +142,7 @@ void cli_progress(void *context, const struct at_progress *p)
     char margin[32] = "", pairs[32] = "", samples[128] = "", eta[32];
 
     (void)context;
-    if (term.quiet || (!edge && now_s - term.last_s < (term.updates ? 0.1 : line_every_s)))
+    if (term.quiet || (!edge && now_s - term.last_s < pause_s()))
         return;
     term.last_s = now_s;
     cli_duration(eta, p->eta_s);

@@ -4,6 +4,7 @@
 #include "weights_file.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -377,6 +378,21 @@ bool at_model_trains_embedding(const struct at_model *model)
 
 /* ---- upload ---- */
 
+static at_loading_sink *_Atomic loading_sink;
+
+void at_model_set_loading_sink(at_loading_sink *sink)
+{
+    atomic_store(&loading_sink, sink);
+}
+
+static void tell_loaded(const struct at_model *model, uint32_t layers)
+{
+    at_loading_sink *sink = atomic_load(&loading_sink);
+
+    if (sink)
+        sink(layers, model->config.L + 1);
+}
+
 /* Where a row of a linear layer or its bias lies in the file. */
 struct row_place {
     const struct at_model_config *config;
@@ -494,6 +510,7 @@ static AT_CHECKED upload_frozen(struct at_model *model, struct at_gpu *gpu)
                 TRY(upload_vector(gpu, model, *norm_of(layer, i), norms[i].role, l, 0));
         share_norm(model, l);
         at_weights_drop_pages(model->weights); /* of norms and of what pages are mapped with them */
+        tell_loaded(model, l + 1);
     }
     if (!model->config.value_head)
         TRY(at_weight_upload(gpu, model->head, source_of(model, AT_HEAD, 0), NULL, NULL));
@@ -606,7 +623,7 @@ static AT_CHECKED upload_params(struct at_model *model, struct at_gpu *gpu, uint
     enum at_status st = AT_OK;
 
     bind_params(model);
-    for (uint32_t l = 0; l < model->config.L; l++)
+    for (uint32_t l = 0; l < model->config.L; l++) {
         for (uint32_t role = 0; role < AT_ROLE_COUNT; role++) {
             if (!is_present(&model->config, role, l))
                 continue;
@@ -615,6 +632,8 @@ static AT_CHECKED upload_params(struct at_model *model, struct at_gpu *gpu, uint
             else
                 TRY(upload_vector(gpu, model, param_of(model, role, l)->p.view, role, l, seed));
         }
+        tell_loaded(model, l + 1);
+    }
 done:
     return st;
 }
@@ -709,6 +728,7 @@ AT_CHECKED at_model_upload(struct at_model *model, struct at_gpu *gpu, uint64_t 
         TRY(upload_frozen(model, gpu));
     TRY(at_stream_wait(at_gpu_transfer(gpu)));
     bind_saved(model);
+    tell_loaded(model, model->config.L + 1);
 done:
     return st;
 }

@@ -75,6 +75,15 @@ static void forget_peak(void)
     assert_true(fputs("5", file) >= 0 && fclose(file) == 0);
 }
 
+enum { PARTS = 2 };     /* a layer, and what is behind it */
+static uint32_t loaded; /* as the sink was told */
+
+static void count_parts(uint32_t done, uint32_t n)
+{
+    assert_int_equal(done, ++loaded);
+    assert_int_equal(n, PARTS);
+}
+
 /* Loads it, trainable or with matrices of this type, and looks at the peak. */
 static void load(bool trainable, enum at_quant_type type)
 {
@@ -86,6 +95,7 @@ static void load(bool trainable, enum at_quant_type type)
     struct at_model model = { 0 };
     uint64_t before = 0, after = 0, device = 0;
 
+    loaded = 0;
     forget_peak();
     before = at_memory_peak_bytes();
     OK(at_weights_open(&weights, TMP));
@@ -102,6 +112,7 @@ static void load(bool trainable, enum at_quant_type type)
     if (trainable)
         at_params_bind(&params);
     OK(at_model_upload(&model, gpu, 0));
+    assert_int_equal(loaded, PARTS);
     after = at_memory_peak_bytes();
     /* on a processor the device's memory is this process's */
     device = at_gpu_get_info(gpu)->host_memory_is_device_memory ? at_pool_bytes(pool) : 0;
@@ -124,6 +135,7 @@ static void loading_takes_little_host_memory(void **state)
 {
     (void)state;
     write_model();
+    at_model_set_loading_sink(count_parts);
     load(false, AT_F32);
     load(false, AT_NF4);
     load(false, AT_INT8);
