@@ -131,9 +131,8 @@ AT_CHECKED at_model_plan_value(struct at_model *model, struct at_params *params,
  * (random start) draws N(0, 0.02) by `seed` for matrices, ones for norms, zeros for biases (params
  * only). */
 AT_CHECKED at_model_upload(struct at_model *model, struct at_gpu *gpu, uint64_t seed);
-/* Gets how many parts of a model are uploaded, layers and what is behind them, of how many: with
- * every call of at_model_upload() that has not failed each number from 1 to n. NULL: nobody does.
- */
+/* Called by at_model_upload() after each layer and at the end: `done` of n parts are uploaded. The
+ * last call, which a failing upload does not make, has done = n. NULL: nothing is called. */
 typedef void at_loading_sink(uint32_t done, uint32_t n);
 void at_model_set_loading_sink(at_loading_sink *sink);
 /* Records the upload of rotary rows [begin, begin + n): positions 0 to n - 1 of a sequence of
