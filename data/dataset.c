@@ -610,7 +610,8 @@ void at_dataset_order_by_line(struct at_dataset *d)
 
 static void put_in_order(struct loader *l)
 {
-    qsort(l->rows, l->out->n_rows, sizeof *l->rows, compare_rows);
+    if (l->out->n_rows > 0)
+        qsort(l->rows, l->out->n_rows, sizeof *l->rows, compare_rows);
     for (uint32_t i = 0; i < l->out->n_rows; i++)
         l->rows[i].index = i;
 }

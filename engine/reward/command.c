@@ -69,7 +69,7 @@ static bool read_number(double *out, const char *line, size_t n)
 
 struct answers {
     struct at_buf first; /* what is wrong with the first row that is */
-    uint32_t n_lines, n_numbers, n_faults;
+    uint32_t n_lines, n_faults;
 };
 
 /* Of whole lines; the last one may lack its end where the program ended well. */
@@ -82,19 +82,15 @@ static void read_lines(struct answers *a, double *out, uint32_t n, const struct 
         if (!end && p->exit_code != 0)
             break;
         end = end ? end : stop;
-        if (a->n_lines < n && read_number(&out[a->n_lines], at, (size_t)(end - at))) {
-            a->n_numbers++;
-        } else if (a->n_lines < n) {
-            if (a->n_faults++ == 0)
-                at_buf_printf(&a->first, "line %u is \"%.*s\", a number or null is expected",
-                              a->n_lines + 1, (int)(end - at > 60 ? 60 : end - at), at);
-        }
+        if (a->n_lines < n && !read_number(&out[a->n_lines], at, (size_t)(end - at)) &&
+            a->n_faults++ == 0)
+            at_buf_printf(&a->first, "line %u is \"%.*s\", a number or null is expected",
+                          a->n_lines + 1, (int)(end - at > 60 ? 60 : end - at), at);
         at = end < stop ? end + 1 : stop;
     }
     if (a->n_lines > n) { /* which line is whose is not known */
         for (uint32_t i = 0; i < n; i++)
             out[i] = NAN;
-        a->n_numbers = 0;
         a->n_faults = n;
     } else {
         a->n_faults += n - a->n_lines;
