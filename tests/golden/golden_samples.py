@@ -60,6 +60,10 @@ def runs(dpo):
         "grpo_cispo": samples(
             "grpo", "tiny_qwen2", "rollouts_old", loss_type="cispo", epsilon_high=1.1, max_steps=3
         ),
+        # Logits are divided by it in the training forward, of policy and reference.
+        "grpo_temperature": samples(
+            "grpo", "tiny_llama", "rollouts", temperature=0.7, beta=0.1, max_steps=3
+        ),
         "rloo": samples("rloo", "tiny_llama", "rollouts", beta=0.2, num_iterations=2, epsilon=0.05),
         "rloo_clip": samples(
             "rloo",
@@ -166,6 +170,6 @@ def sample_records(trainer, model, score):
         [prompt], *_ = trainer._tokenize_prompts([row["prompt"]])
         for k, ids in enumerate(trainer.ids_of(line)):
             mask = [False] * len(prompt) + [True] * len(ids)
-            found = {"completion": score(model, list(prompt) + ids, mask)}
+            found = {"completion": score(model, list(prompt) + ids, mask, trainer.temperature)}
             out.append({"row": line, "sample": k, "dropped": False, **found})
     return out

@@ -294,10 +294,10 @@ def make_trainer(config, model, scratch, recorder):
     return trainer, len(rows)
 
 
-def score(model, ids, mask):
+def score(model, ids, mask, temperature=1.0):
     """Log-probs of the masked tokens of one unpadded row (the first token has none)."""
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([ids])).logits[0, :-1].double()
+        logits = model(input_ids=torch.tensor([ids])).logits[0, :-1].double() / temperature
     picked = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
     kept = [float(f"{x:.9g}") for x, m in zip(picked.tolist(), mask[1:], strict=True) if m]
     return {"ids": ids, "n_tokens": len(kept), "logp": sum(kept), "token_logps": kept}
