@@ -175,7 +175,8 @@ static AT_CHECKED describe(struct comparing *x)
     TRY(digest_of(&digest, x, x->states[0].adapter));
     cJSON_AddItemToObject(out, "against", digest);
     cJSON_AddNumberToObject(out, "max_new_tokens", x->params.max_new_tokens);
-    cJSON_AddStringToObject(out, "model_name_or_path", x->config.model_name_or_path);
+    TRY(digest_of(&digest, x, x->config.model_name_or_path));
+    cJSON_AddItemToObject(out, "model", digest);
     cJSON_AddNumberToObject(out, "n_replies", x->params.n_replies);
     TRY(digest_of(&digest, x, x->rows));
     cJSON_AddItemToObject(out, "rows", digest);

@@ -286,6 +286,78 @@ static void markdown_words(const char *title, const char *column, enum at_key_cl
         printf("| `%s` | %s |\n", name, text);
 }
 
+/* Why the presets' numbers are what they are: of every key whose value under one of them is not
+ * TRL's. */
+static const char *reason_of(enum at_key key)
+{
+    static const struct {
+        enum at_key key;
+        const char *reason;
+    } rows[] = {
+        { AT_KEY_assistant_only_loss, "tone is in the replies; the users' words are not to be "
+                                      "learnt" },
+        { AT_KEY_beta, "TRL's 0.1 in the middle; three times it holds a model that must hardly "
+                       "change, half of it lets one go further from its start" },
+        { AT_KEY_disable_dropout, "the reference is exact and runs repeat; few steps do not "
+                                  "overfit for want of it" },
+        { AT_KEY_eval_split, "without held-out pairs no result can be judged; a tenth costs little "
+                             "training" },
+        { AT_KEY_eval_strategy, "an evaluation an epoch shows when it gets worse" },
+        { AT_KEY_learning_rate, "TRL's defaults are for full fine-tuning of many rows and hardly "
+                                "move a LoRA adapter in 100 steps; 2e-4 does, half of it in one "
+                                "epoch moves gently, SFT bears twice as much" },
+        { AT_KEY_load_best_model_at_end, "few pairs are soon overfitted: the best evaluation is "
+                                         "what is written" },
+        { AT_KEY_logging_steps, "a run has some dozens of steps; each is worth a line" },
+        { AT_KEY_lora_dropout, "see disable_dropout" },
+        { AT_KEY_lora_target_modules, "with all linear layers LoRA learns like full fine-tuning; "
+                                      "attention alone does not" },
+        { AT_KEY_lr_scheduler_type, "the last steps are small, so that the end does not depend on "
+                                    "the last batch" },
+        { AT_KEY_num_train_epochs, "preference pairs are overfitted after one or two passes; SFT "
+                                   "on a few hundred replies needs three" },
+        { AT_KEY_on_bad_row, "a pair with an empty or the same reply twice teaches nothing and is "
+                             "likely a mistake" },
+        { AT_KEY_on_long_row, "a reply that was cut ends in the middle of a sentence, and that is "
+                              "learnt" },
+        { AT_KEY_per_device_train_batch_size, "more steps from few pairs; losses that compare the "
+                                              "rows of a batch keep 8" },
+        { AT_KEY_save_steps, "a run on a slow device loses minutes when it is stopped, not hours" },
+        { AT_KEY_save_total_limit, "the newest checkpoint, and one before it" },
+        { AT_KEY_train_sampling_strategy, "rows of one subject often stand together in a file" },
+        { AT_KEY_use_peft, "an adapter is small, can be weakened (`attune dial`) and taken off" },
+        { AT_KEY_warmup_steps, "Adam's second moments are poor in the first steps; a tenth of them "
+                               "is enough" },
+    };
+
+    for (size_t i = 0; i < AT_COUNT(rows); i++)
+        if (rows[i].key == key)
+            return rows[i].reason;
+    return NULL;
+}
+
+static void print_presets(void)
+{
+    static const char *const presets[] = { "trl", "gentle", "balanced", "strong" };
+    enum { N = AT_COUNT(presets) };
+
+    puts("\n## Presets\n\n"
+         "What the presets set otherwise than TRL, for a few hundred pairs of a tone.\n\n"
+         "| key | gentle | balanced | strong | why |\n|---|---|---|---|---|");
+    for (int key = 0; key < AT_KEY_COUNT; key++) {
+        char text[N][DEFAULT_BYTES];
+        bool differs = false;
+        for (size_t i = 0; i < N; i++) {
+            default_text(text[i], (enum at_key)key, presets[i]);
+            differs = differs || strcmp(text[i], text[0]) != 0;
+        }
+        AT_REQUIRE(differs == (reason_of((enum at_key)key) != NULL));
+        if (differs)
+            printf("| `%s` | %s | %s | %s | %s |\n", at_key_name((enum at_key)key), text[1],
+                   text[2], text[3], reason_of((enum at_key)key));
+    }
+}
+
 static void print_markdown(void)
 {
     puts(
@@ -316,16 +388,7 @@ static void print_markdown(void)
         "| key | value | read by | trl | balanced | meaning |\n|---|---|---|---|---|---|");
     for (int key = 0; key < AT_KEY_COUNT; key++)
         markdown_key((enum at_key)key);
-    puts("\n## Presets\n\n| key | gentle | balanced | strong |\n|---|---|---|---|");
-    for (int key = 0; key < AT_KEY_COUNT; key++) {
-        char gentle[DEFAULT_BYTES], balanced[DEFAULT_BYTES], strong[DEFAULT_BYTES];
-        default_text(gentle, (enum at_key)key, "gentle");
-        default_text(balanced, (enum at_key)key, "balanced");
-        default_text(strong, (enum at_key)key, "strong");
-        if (strcmp(gentle, balanced) != 0 || strcmp(strong, balanced) != 0)
-            printf("| `%s` | %s | %s | %s |\n", at_key_name((enum at_key)key), gentle, balanced,
-                   strong);
-    }
+    print_presets();
     markdown_words("Accepted without effect", "because", AT_CLASS_NO_EFFECT);
     markdown_words("Not built in this version (an error)", "needs", AT_CLASS_LATER);
     markdown_words("Other names (an error that names today's)", "write", AT_CLASS_RENAMED);

@@ -182,6 +182,23 @@ static void show_alarms(const struct at_outcome *o)
     cJSON_Delete(alarms);
 }
 
+/* A training that has hardly moved the model: what to raise. */
+static void show_hardly_moved(const struct at_config *c, const struct at_outcome *o)
+{
+    const double LITTLE = 0.05, FEW_STEPS = 30;
+    const double grown = (o->has_rewards ? 1 : c->beta) * (o->margin_after - o->margin_before);
+    const bool few = (double)o->steps < FEW_STEPS;
+
+    if (!o->has_eval || !o->has_pairs || o->best_step == 0 || grown >= LITTLE || grown == 0)
+        return;
+    cli_note(
+        "note     hardly moved: the held-out margin grew by %.3f (below %g is little); raise %s "
+        "(now %g)%s",
+        grown, LITTLE, few ? "num_train_epochs" : "learning_rate",
+        few ? c->num_train_epochs : c->learning_rate,
+        c->max_steps > 0 && few ? " or max_steps" : "");
+}
+
 static void show_next(const struct at_config *c, const struct at_outcome *o)
 {
     char took[32];
@@ -262,6 +279,7 @@ AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
     }
     show_table(outcome);
     show_alarms(outcome);
+    show_hardly_moved(config, outcome);
     show_counts(&run.engine);
     show_quantised(run.bundle.weights);
     if (outcome->has_eval && outcome->best_step == 0)

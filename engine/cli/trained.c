@@ -91,7 +91,7 @@ AT_CHECKED cli_trained_find(bool *finished, struct at_arena *arena, struct at_co
     TRY(at_json_need_string(&inputs, record, "inputs", path));
     if (!changed)
         TRY(cli_trained_digest(&digest, arena, c));
-    if (strcmp(inputs, digest.hex) != 0)
+    if (changed || strcmp(inputs, digest.hex) != 0)
         FAIL(AT_CANNOT_WRITE,
              "%s holds %s with other inputs (configuration, data, model or what it starts from); "
              "nothing is overwritten: remove it to train again",

@@ -111,6 +111,12 @@ def check_stale(adapter):
         assert f"replies made with another {key};" in said(), key
         (adapter / name).write_text(before)
     compare(adapter, "--judge", "people", *FEW, code=3)
+    moved = adapter.parent / "moved"  # the same model elsewhere, then another one of its name
+    label.subprocess.run(["cp", "-r", e.MODEL, moved], check=True)
+    compare(adapter, "--judge", "people", *FEW, "--model_name_or_path", moved, code=3)
+    config = json.loads((moved / "config.json").read_text())
+    (moved / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+    assert "replies made with another model; remove" in said("--model_name_or_path", moved)
 
 
 def check_reward(folder, adapter, rows):

@@ -47,16 +47,18 @@ with tempfile.TemporaryDirectory() as folder:
     given = data_of(tries[0]["output_dir"], "run.json")["tokens_given"]
     assert 0 < later < first < given, (first, tokens, given)
     shared = work / "sweep" / "beta=.3-learning_rate=0.0001"  # the last one
-    run("dpo", work / "config.json", "--beta", .3, "--learning_rate", 0.0001, "--output_dir", work / "alone")
+    little = run("dpo", work / "config.json", "--beta", .3, "--learning_rate", 0.0001, "--output_dir", work / "alone").stderr
+    assert "hardly moved" in little and "raise num_train_epochs (now" in little, little
     for name in ("adapter_model.safetensors", "metrics.jsonl", "pairs.jsonl"):
         assert (shared / name).read_bytes() == (work / "alone" / name).read_bytes(), f"{name} differs from a run by itself"
 
     # Another shape of the adapter, and the same sweep after it was interrupted: one try is finished, one was killed.
     del config["adapter_name_or_path"], config["adapter_start"]
     (work / "fresh.json").write_text(json.dumps(config))
-    ranks = ["--lora_r", "2,8", "--output_dir", work / "ranks", "--json"]
+    ranks = ["--lora_r", "2,8", "--learning_rate", 0.02, "--output_dir", work / "ranks", "--json"]
     whole = run("sweep", work / "fresh.json", *ranks).stdout
-    run("dpo", work / "fresh.json", "--lora_r", 8, "--output_dir", work / "eight")
+    said = run("dpo", work / "fresh.json", "--lora_r", 8, "--learning_rate", 0.02, "--output_dir", work / "eight").stderr
+    assert "hardly moved" not in said, said
     kept = {name: (work / "ranks" / name / "adapter_model.safetensors").read_bytes() for name in ("lora_r=2", "lora_r=8")}
     assert kept["lora_r=8"] == (work / "eight" / "adapter_model.safetensors").read_bytes()
     for name in ("stage.json", "result.json", "run.json", "adapter_model.safetensors"):
