@@ -87,7 +87,7 @@ static void put_states(struct at_buf *out, const cJSON *states)
     cJSON_ArrayForEach(s, states)
     {
         const cJSON *replies = at_json_find(s, "replies"), *rules = at_json_find(s, "rules");
-        at_buf_puts(out, "<tr><td>");
+        at_buf_puts(out, "<tr><td class=\"path\">");
         html_text(out, string(s, "name"));
         at_buf_printf(out, "</td><td class=\"n\">%.1f</td>",
                       100 * number(at_json_find(s, "accuracy"), "value"));
