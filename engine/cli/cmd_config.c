@@ -308,6 +308,8 @@ static const char *reason_of(enum at_key key)
                                 "epoch moves gently, SFT bears twice as much" },
         { AT_KEY_load_best_model_at_end, "few pairs are soon overfitted: the best evaluation is "
                                          "what is written" },
+        { AT_KEY_log_completions, "what the policy says is seen while it trains, and the report "
+                                  "has it" },
         { AT_KEY_logging_steps, "a run has some dozens of steps; each is worth a line" },
         { AT_KEY_lora_dropout, "see disable_dropout" },
         { AT_KEY_lora_target_modules, "with all linear layers LoRA learns like full fine-tuning; "

@@ -357,7 +357,7 @@ done:
 static bool will_be_there(const struct pipeline *p, const struct stage *s, const char *path)
 {
     for (const struct stage *k = p->stages; k < s; k++)
-        if (!k->of && strcmp(k->config.output_dir, path) == 0)
+        if (!k->judges && strcmp(k->config.output_dir, path) == 0)
             return true;
     return false;
 }
