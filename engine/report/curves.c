@@ -26,6 +26,23 @@ const struct chart charts[N_CHARTS] = {
                   { "eval_logps/accuracies", "held out, likelier a token" },
                   { "accuracy", "training (reward model)" },
                   { "eval_accuracy", "held out (reward model)" } } },
+    { .id = "reward",
+      .title = "Reward",
+      .unit = "mean of the samples",
+      .help = "what the samples were given; higher is better, unless the alarm says otherwise",
+      .series = { { "reward", "samples" }, { "objective/scores", "samples, of pairs" } } },
+    { .id = "kl",
+      .title = "Distance",
+      .unit = "KL, nats a token",
+      .help = "how far the samples are from what the model said before",
+      .series = { { "kl", "as the loss has it" }, { "drift/kl", "exact" } } },
+    { .id = "frontier",
+      .title = "Reward against distance",
+      .unit = "mean of the samples",
+      .help = "what a step away from the start brought; flat at the end: distance without gain",
+      .by = "KL, nats a token",
+      .x = { "drift/kl", "kl" },
+      .series = { { "reward", "samples" }, { "objective/scores", "samples, of pairs" } } },
     { .id = "chosen",
       .title = "Chosen replies",
       .unit = "log-prob of a reply, nats",
@@ -83,6 +100,19 @@ done:
     return st;
 }
 
+/* The metric that x is, where it is none of the steps; false: the line has it not. */
+static bool x_of(double *x, const struct chart *chart, const cJSON *line)
+{
+    for (size_t i = 0; i < AT_COUNT(chart->x) && chart->x[i]; i++) {
+        const cJSON *value = at_json_find(line, chart->x[i]);
+        if (cJSON_IsNumber(value)) {
+            *x = value->valuedouble;
+            return true;
+        }
+    }
+    return !chart->x[0];
+}
+
 static enum at_status take_line(void *context, const cJSON *line, const char *name)
 {
     enum at_status st = AT_OK;
@@ -96,8 +126,9 @@ static enum at_status take_line(void *context, const cJSON *line, const char *na
         for (size_t k = 0; k < CHART_SERIES && charts[i].series[k].metric; k++) {
             const cJSON *value = at_json_find(line, charts[i].series[k].metric);
             const double scale = charts[i].scale > 0 ? charts[i].scale : 1;
-            if (cJSON_IsNumber(value))
-                TRY(push(&c->of[i][k], step, scale * value->valuedouble));
+            double x = step;
+            if (cJSON_IsNumber(value) && x_of(&x, &charts[i], line))
+                TRY(push(&c->of[i][k], x, scale * value->valuedouble));
         }
 done:
     return st;

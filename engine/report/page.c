@@ -180,8 +180,8 @@ done:
 AT_CHECKED at_report_write(const struct at_report *r, const char *path)
 {
     static enum at_status (*const sections[])(struct page *) = {
-        page_head,   page_alarms, page_replies, page_judged, page_dial,
-        page_learnt, page_pairs,  page_curves,  page_data,   page_provenance,
+        page_head,   page_alarms, page_replies, page_samples, page_judged,     page_dial,
+        page_learnt, page_pairs,  page_curves,  page_data,    page_provenance,
     };
     enum at_status st = AT_OK;
     struct page p = { .report = r };

@@ -178,6 +178,9 @@ static AT_CHECKED read_run(struct at_report *r)
         if (at_json_find(r->run, objects[i]) && !cJSON_IsObject(at_json_find(r->run, objects[i])))
             FAIL(AT_DATA, "%s/run.json: \"%s\" must be an object", r->dir, objects[i]);
     TRY(curves_read(&r->curves, path));
+    TRY(find_file(&path, r, NULL, "completions.jsonl"));
+    if (path)
+        TRY(samples_read(r->samples, path));
     TRY(at_json_get_double(&best, r->result, "best_step", "result.json"));
     if (best ==
         0) /* nothing was better than the start; what the training made of pairs still tells */
@@ -233,6 +236,8 @@ void at_report_close(struct at_report **report)
     at_json_free(&r->dial);
     at_json_free(&r->learnt);
     curves_release(&r->curves);
+    for (size_t i = 0; i < SAMPLES_SHOWN; i++)
+        cJSON_Delete(r->samples[i]);
     pairs_release(&r->pairs);
     at_free(&r->replies);
     at_arena_release(&r->arena);
@@ -274,12 +279,23 @@ const struct report_words *report_method(const struct at_report *r)
           "pairs of replies, one better than the other: it was to find the better one likelier "
           "than before, and the other less likely",
           false },
+        { "grpo", "GRPO",
+          "its own attempts: it was to write more like those that had a higher reward than the "
+          "others",
+          false },
         { "kto", "KTO", "single replies, each marked as wanted or not wanted", false },
+        { "online_dpo", "online DPO",
+          "pairs of its own attempts: it was to find the one with the higher reward likelier",
+          false },
         { "orpo", "ORPO", "pairs of replies: it was to write the better one and to avoid the other",
           true },
         { "reward", "reward model",
           "pairs of replies, one better than the other: it was to give the better one more "
           "points",
+          false },
+        { "rloo", "RLOO",
+          "its own attempts: it was to write more like those that had a higher reward than the "
+          "others",
           false },
         { "sft", "SFT", "replies to imitate", false },
         { "tpo", "TPO", "pairs of replies, one better than the other, and a third reply to imitate",
@@ -316,7 +332,7 @@ const struct report_words *report_verdict(const struct at_report *r)
 static void add_curves(cJSON *out, const struct at_report *r)
 {
     for (size_t i = 0; i < N_CHARTS; i++)
-        for (size_t k = 0; k < CHART_SERIES && charts[i].series[k].metric; k++) {
+        for (size_t k = 0; k < CHART_SERIES && charts[i].series[k].metric && !charts[i].x[0]; k++) {
             const struct curve *c = &r->curves.of[i][k];
             cJSON *part = NULL;
             double low = INFINITY, high = -INFINITY;

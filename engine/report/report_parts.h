@@ -18,14 +18,15 @@ struct curve {
 };
 struct chart {
     const char *id, *title, *unit, *help;
-    const char *by; /* what x is; NULL: the step */
-    double scale;   /* of the metric; 0: 1 */
-    size_t look;    /* of the first series, whose lines are told apart by it; 0: training's */
+    const char *by;   /* what x is; NULL: the step */
+    const char *x[2]; /* the metric that it is, by the first of these names that a line has */
+    double scale;     /* of the metric; 0: 1 */
+    size_t look;      /* of the first series, whose lines are told apart by it; 0: training's */
     struct series {
         const char *metric, *label;
     } series[CHART_SERIES];
 };
-enum { N_CHARTS = 10 };
+enum { N_CHARTS = 13 };
 extern const struct chart charts[N_CHARTS];
 struct curves {
     struct curve of[N_CHARTS][CHART_SERIES];
@@ -63,6 +64,7 @@ void pairs_release(struct pairs *pairs);
 
 /* ---- the report ---- */
 
+enum { SAMPLES_SHOWN = 3 };
 struct reply {
     const char *prompt, *before, *after;
 };
@@ -70,12 +72,15 @@ struct at_report {
     struct at_arena arena;
     const char *dir;
     cJSON *run, *result, *eval, *compare, *dial, *learnt; /* the last four: or NULL */
+    cJSON *samples[SAMPLES_SHOWN];                        /* lines of completions.jsonl, or NULL */
     struct curves curves;
     struct pairs pairs;
     struct reply *replies; /* (n_replies) */
     size_t n_replies, replies_capacity;
     const char *before_name, *after_name; /* of the replies */
 };
+/* The first line of completions.jsonl, one in the middle and the last; the caller frees them. */
+AT_CHECKED samples_read(cJSON *out[SAMPLES_SHOWN], const char *path);
 /* Calls `take` with each line of a JSONL file, parsed. */
 AT_CHECKED report_lines(const char *path,
                         enum at_status (*take)(void *context, const cJSON *line, const char *name),
@@ -122,6 +127,7 @@ void intervals_write(struct at_buf *out, const struct interval_bar *bars, size_t
 AT_CHECKED page_judged(struct page *page); /* eval.json, compare.json */
 AT_CHECKED page_dial(struct page *page);   /* dial.json */
 AT_CHECKED page_replies(struct page *page);
+AT_CHECKED page_samples(struct page *page); /* completions.jsonl */
 AT_CHECKED page_learnt(struct page *page);
 AT_CHECKED page_pairs(struct page *page);
 AT_CHECKED page_data(struct page *page);

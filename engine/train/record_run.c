@@ -184,7 +184,8 @@ AT_CHECKED at_records_write_run(struct at_records *r, const struct at_run *run)
         add_rows(part, "regression", &run->data.regression);
     if (run->online.reward_watch.held.n_rows > 0)
         add_rows(part, "eval_pairs", &run->online.reward_watch.held);
-    cJSON_AddNumberToObject(part, "train_rows", run->data.train.n_rows);
+    cJSON_AddNumberToObject(part, "train_rows",
+                            run->online.is_on ? run->online.prompts.n : run->data.train.n_rows);
     cJSON_AddNumberToObject(part, "eval_rows", run->data.eval.n_rows);
     part = cJSON_AddObjectToObject(out, "digests");
     TRY(add_digests(&r->arena, part, run));

@@ -6,6 +6,7 @@ and the first KL is 0; killed while it draws or in the middle of a rollout a run
 timing.jsonl and the plan have what they say; rewards that cannot teach end the run, and so does max_drift, naming the last
 good checkpoint.
 """
+import html
 import json
 import math
 import pathlib
@@ -86,6 +87,12 @@ def writes(folder):
           and times[1]["sampling_s"] == 0 and times[2]["sampling_s"] > 0, times)
     check("the last step tells reward, KL, length and both speeds", all(word in run.stderr for word in
           ("reward ", "KL ", "length ", "sampling ", "training ")), run.stderr)
+    subprocess.run([ATTUNE, "report", out, "--output", folder / "page.html"], check=True, capture_output=True)
+    page = (folder / "page.html").read_text()
+    shown = [f"step {row['step']}: request" in page for row in (samples[0], samples[1], samples[-1])]
+    check("the report has reward and KL, one against the other, and samples of start, middle and end", all(shown) and all(
+          f'<figure id="{name}">' in page for name in ("reward", "kl", "frontier"))
+          and html.escape(samples[0]["completions"][0], quote=False)[:20] in page, page[:300])
     plan = subprocess.run([ATTUNE, "plan", folder / "writes.json", "--method", "grpo", "--json"], capture_output=True, text=True)
     plan = json.loads(plan.stdout) if plan.returncode == 0 else {}
     record = json.loads((out / "run.json").read_text())
