@@ -153,9 +153,8 @@ static AT_CHECKED pass_model(struct words *w, const struct at_config *c)
                                         AT_KEY_tokenizer };
     enum at_status st = AT_OK;
 
-    if (!c->model_name_or_path)
-        FAIL(AT_USAGE, "model_name_or_path is missing: a Hugging Face folder or a GGUF file");
-    TRY(put_flag(w, "model_name_or_path", c->model_name_or_path));
+    if (c->model_name_or_path) /* else the check of that stage says so */
+        TRY(put_flag(w, "model_name_or_path", c->model_name_or_path));
     for (size_t i = 0; i < AT_COUNT(keys); i++)
         TRY(pass_key(w, c, keys[i]));
 done:
@@ -320,12 +319,13 @@ static bool by_people(const struct stage *s)
 static AT_CHECKED digest_of(struct pipeline *p, const struct stage *s, struct at_digest *out)
 {
     enum at_status st = AT_OK;
+    const char *model = s->before ? first_trained(p)->config.model_name_or_path : NULL;
     struct at_hash hash;
 
     at_hash_init(&hash);
-    if (s->before)
-        TRY(cli_put_source(&hash, &p->arena, first_trained(p)->config.model_name_or_path));
-    else
+    if (s->before && model)
+        TRY(cli_put_source(&hash, &p->arena, model));
+    else if (!s->before)
         TRY(cli_put_source(&hash, &p->arena, s->of->config.output_dir));
     for (size_t i = 0; s->split[0] && i < s->of->config.train_dataset.n; i++)
         TRY(cli_put_source(&hash, &p->arena, s->of->config.train_dataset.items[i]));

@@ -634,7 +634,7 @@ key_reference_is_current() {
 
 run_files_are_read() {
     run 2 run "$source_dir/configs/tone.json" --dry_run --output_dir "$work/none"
-    says err 'stage baseline: model_name_or_path is missing'
+    says err 'stage sft: model_name_or_path is missing'
     for file in "$source_dir"/configs/*.json; do
         if grep -q '"stages"' "$file"; then
             run 0 run "$file" --dry_run --model_name_or_path "$golden/models/tiny_llama" \
