@@ -154,6 +154,9 @@ enum at_status cli_data_show(struct cli_args *args)
     TRY(cli_flag_u32(&n, args, "n", 1, UINT32_MAX));
     TRY(cli_data_config_read(&config, args));
     TRY(at_run_open_rows(&run, &config, NULL));
+    if (run.online.is_on)
+        FAIL(AT_USAGE, "there are no rows before samples are drawn; completions.jsonl of a run has "
+                       "them, and attune tokenize --chat shows a prompt's ids");
     d = run.data.was_split ? &run.data.all : &run.data.train;
     if (run.data.train_packs.how != AT_PACKING_NONE)
         TRY(show_packs(&run, n, json));

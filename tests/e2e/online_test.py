@@ -179,6 +179,10 @@ def main():
         out = ends(folder, "too far", ("drift/kl", "further than max_drift 0.01", "checkpoint-", "the last good checkpoint"), (1,),
                    max_drift=0.01, learning_rate=0.001, save_steps=1, save_total_limit=0, max_steps=40,
                    reward_funcs="contains_any:[\"a\"]")
+        run = subprocess.run([ATTUNE, "data", "show", "--method", "online_dpo", "--model_name_or_path", BASE["model_name_or_path"],
+                              "--reward_funcs", "max_words:3", "--train_dataset", folder / "prompts.jsonl"],
+                             capture_output=True, text=True)
+        check("data show: there are no rows before samples are drawn", run.returncode == 2 and "are drawn" in run.stderr, run.stderr)
         (folder / "prompts.jsonl").write_text('{"question": "a"}\n')
         ends(folder, "no prompt", ("prompts.jsonl:1", '"prompt" must be a text or a list of messages'), (65,))
     sys.exit(1 if failures else 0)
