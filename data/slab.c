@@ -135,7 +135,10 @@ static uint32_t shared_position(struct at_slab *slab, const struct at_row *row, 
     return first_position(slab, begin, n);
 }
 
-static void put_row(struct at_slab *slab, const struct at_row *row)
+/* `rider`: NULL, or a side behind all rows, segment n_rider, whose first token the prefix predicts
+ * too. */
+static void put_row(struct at_slab *slab, const struct at_row *row, const struct at_segment *rider,
+                    uint32_t n_rider)
 {
     const uint32_t prefix = slab->n_tokens, prefix_end = prefix + row->n_prefix;
     const uint32_t group_end = prefix + at_row_tokens(row), back = !row->reads_last;
@@ -153,6 +156,8 @@ static void put_row(struct at_slab *slab, const struct at_row *row)
             put_target(slab, prefix_end - 1, s->ids[0], slab->n_segments + k);
         }
     }
+    if (rider && rider->n > 0 && rider->targets[0])
+        put_target(slab, prefix_end - 1, rider->ids[0], n_rider);
     for (uint32_t k = 0; k < row->n_segments; k++) {
         const struct at_segment *s = &row->segment[k];
         const uint32_t begin = slab->n_tokens;
@@ -163,6 +168,22 @@ static void put_row(struct at_slab *slab, const struct at_row *row)
     }
     put_places(slab, row, slab->n_tokens - prefix, 0);
     slab->n_segments += at_row_sums(row);
+}
+
+/* The side of a rider, segment `index`, whose row stands at `prefix`. Nothing is asked of its keys
+ * backward. */
+static void put_rider(struct at_slab *slab, const struct at_row *rider, uint32_t prefix,
+                      uint32_t index)
+{
+    const struct at_segment *s = &rider->segment[0];
+    const uint32_t begin = slab->n_tokens;
+    struct at_interval reads = reads_from(prefix);
+
+    reads.prefix_end = (int32_t)(prefix + rider->n_prefix);
+    reads.seg_begin = (int32_t)begin;
+    put_run(slab, s->ids, s->n, rider->n_prefix, reads, 0);
+    put_places(slab, rider, s->n, rider->n_prefix);
+    put_targets(slab, s, 1, begin, index, 1);
 }
 
 static void put_row_unshared(struct at_slab *slab, const struct at_row *row)
@@ -223,34 +244,84 @@ static void finish(struct at_slab *slab)
     slab->segment_begin[0] = 0;
 }
 
-static void fill(struct at_slab *slab, const struct at_row *const *rows, uint32_t n,
-                 uint32_t (*count)(const struct at_row *),
-                 void (*put)(struct at_slab *, const struct at_row *))
+/* Begins a slab of these rows. */
+static void begin(struct at_slab *slab, const struct at_row *const *rows, uint32_t n,
+                  uint64_t tokens, uint64_t segments)
 {
-    uint64_t tokens = 0, segments = 0;
-
-    for (uint32_t i = 0; i < n; i++) {
-        tokens += count(rows[i]);
+    for (uint32_t i = 0; i < n; i++)
         segments += at_row_sums(rows[i]);
-    }
     AT_REQUIRE(n <= slab->capacity && tokens <= slab->capacity && segments <= slab->capacity);
     slab->n_tokens = slab->n_rows = slab->n_segments = slab->n_long = 0;
     slab->n_packed = n;
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++)
         slab->rows[i] = rows[i];
-        put(slab, rows[i]);
-    }
+}
+
+/* Ends it, whose first n_own tokens have gradients. */
+static void end(struct at_slab *slab, uint32_t n_own)
+{
+    uint32_t n_rows;
+
     finish(slab);
+    slab->n_own = n_own;
+    slab->T_back = (uint32_t)at_round_up(n_own, GRANULE);
+    n_rows = (uint32_t)slab->row_begin[slab->T_back];
+    slab->R_back = (uint32_t)at_round_up(n_rows == 0 && n_own > 0 ? 1 : n_rows, GRANULE);
 }
 
 void at_slab_fill(struct at_slab *slab, const struct at_row *const *rows, uint32_t n)
 {
-    fill(slab, rows, n, at_row_tokens, put_row);
+    uint64_t tokens = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        tokens += at_row_tokens(rows[i]);
+    begin(slab, rows, n, tokens, 0);
+    for (uint32_t i = 0; i < n; i++)
+        put_row(slab, rows[i], NULL, 0);
+    end(slab, slab->n_tokens);
+}
+
+uint32_t at_rider_tokens(const struct at_row *const *rows, const struct at_row *const *riders,
+                         uint32_t n)
+{
+    uint32_t tokens = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        tokens += at_row_tokens(rows[i]) + riders[i]->segment[0].n;
+    return tokens;
+}
+
+void at_slab_fill_riders(struct at_slab *slab, const struct at_row *const *rows,
+                         const struct at_row *const *riders, uint32_t n)
+{
+    uint32_t prefix = 0, n_own = 0, segment = 0;
+
+    AT_REQUIRE(slab->long_from == 0);
+    begin(slab, rows, n, at_rider_tokens(rows, riders, n), n);
+    for (uint32_t i = 0; i < n; i++)
+        segment += at_row_sums(rows[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        AT_REQUIRE(riders[i]->n_segments == 1 && riders[i]->n_prefix > 0 &&
+                   riders[i]->n_prefix == rows[i]->n_prefix);
+        put_row(slab, rows[i], &riders[i]->segment[0], segment + i);
+    }
+    n_own = slab->n_tokens;
+    for (uint32_t i = 0; i < n; prefix += at_row_tokens(rows[i++]))
+        put_rider(slab, riders[i], prefix, segment + i);
+    slab->n_segments += n;
+    end(slab, n_own);
 }
 
 void at_slab_fill_unshared(struct at_slab *slab, const struct at_row *const *rows, uint32_t n)
 {
-    fill(slab, rows, n, at_row_tokens_unshared, put_row_unshared);
+    uint64_t tokens = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        tokens += at_row_tokens_unshared(rows[i]);
+    begin(slab, rows, n, tokens, 0);
+    for (uint32_t i = 0; i < n; i++)
+        put_row_unshared(slab, rows[i]);
+    end(slab, slab->n_tokens);
 }
 
 void at_slab_weigh(struct at_slab *slab, float tail)
@@ -267,11 +338,11 @@ void at_slab_weigh(struct at_slab *slab, float tail)
     }
 }
 
-double at_slab_pairs(const struct at_slab *slab, uint32_t window)
+double at_slab_pairs(const struct at_slab *slab, uint32_t n, uint32_t window)
 {
     double pairs = 0;
 
-    for (uint32_t t = 0; t < slab->n_tokens; t++) {
+    for (uint32_t t = 0; t < n; t++) {
         const struct at_interval *reads = &slab->intervals[t];
         /* positions run on within both intervals, and the last key is the query itself */
         uint32_t own = (uint32_t)(reads->key_end - reads->seg_begin);

@@ -39,11 +39,22 @@ struct at_slab {
     uint32_t n_segments;
     const struct at_row **rows; /* (n_packed) the data rows, in stream order */
     uint32_t n_packed;
+    /* The first n_own tokens have gradients: all, but for riders and padding. The backward pass
+     * goes over the first T_back and R_back completion rows, multiples of 64. */
+    uint32_t n_own, T_back, R_back;
 };
 AT_CHECKED at_slab_init(struct at_slab *out, uint32_t capacity);
 void at_slab_release(struct at_slab *slab);
 /* Places rows[0..n) behind each other. They must fit: sum of at_row_tokens() <= capacity. */
 void at_slab_fill(struct at_slab *slab, const struct at_row *const *rows, uint32_t n);
+/* The same with a rider to each row: riders[i] has the prefix of rows[i] and one side, which reads
+ * it where it stands and has no gradient. Their sides stand behind all rows, their segments behind
+ * the segments of these. The model has one table of angles (long_from 0). They must fit:
+ * at_rider_tokens() <= capacity. */
+void at_slab_fill_riders(struct at_slab *slab, const struct at_row *const *rows,
+                         const struct at_row *const *riders, uint32_t n);
+uint32_t at_rider_tokens(const struct at_row *const *rows, const struct at_row *const *riders,
+                         uint32_t n);
 /* Variant without sharing: the prefix is repeated before each segment (tests compare both). */
 void at_slab_fill_unshared(struct at_slab *slab, const struct at_row *const *rows, uint32_t n);
 
@@ -51,13 +62,18 @@ void at_slab_fill_unshared(struct at_slab *slab, const struct at_row *const *row
  * pair's longer side that lie past the length of the shorter one, in target tokens. */
 void at_slab_weigh(struct at_slab *slab, float tail);
 
-/* (query, key) pairs that attention reads, of keys less than `window` positions away (0: all). */
-double at_slab_pairs(const struct at_slab *slab, uint32_t window);
+/* (query, key) pairs that attention reads for the first n tokens, of keys less than `window`
+ * positions away (0: all). */
+double at_slab_pairs(const struct at_slab *slab, uint32_t n, uint32_t window);
 
 /* Packs rows of one step, in order of arrival, into slabs of at most `capacity` tokens: first fit
  * decreasing by (tokens, position in `rows`). Writes slab numbers; a pure function of its inputs. A
  * row longer than capacity is a bug of the caller (checked when the data set is planned). */
 AT_CHECKED at_pack(uint32_t *slab_of_row, uint32_t *out_n_slabs, const struct at_row *const *rows,
                    uint32_t n, uint32_t capacity);
+/* The same of rows with riders: each `batch` of them, in order, stay in one slab together. */
+AT_CHECKED at_pack_riders(uint32_t *slab_of_row, uint32_t *out_n_slabs,
+                          const struct at_row *const *rows, const struct at_row *const *riders,
+                          uint32_t n, uint32_t batch, uint32_t capacity);
 
 #endif

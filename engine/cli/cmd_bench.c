@@ -40,8 +40,8 @@ static AT_CHECKED step(struct bench *b, uint32_t number)
     }
     b->what.weight = 1 / (float)run->rows_per_step;
     b->what.loss_params.mean_n_chosen = at_objective_mean_chosen(b->rows, n);
-    TRY(at_kl_compute(&b->kl, &run->engine, b->index, b->results, n,
-                      run->config->per_device_train_batch_size));
+    TRY(at_kl_begin(&b->kl, &run->engine, b->index, b->results, n,
+                    run->config->per_device_train_batch_size, &b->what));
     TRY(at_coupling_rows(&b->coupling, &run->engine, b->rows, b->results, n,
                          run->config->per_device_train_batch_size, &b->what));
     at_params_step(run->engine.stream, &run->engine.params, &adamw, 1, norm);
@@ -166,7 +166,8 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
     b.what.n_losses = objective.n;
     b.what.loss_params = objective.params;
     b.what.kind = objective.kind;
-    TRY(at_kl_init(&b.kl, run->data.train_kl, run->data.train_packs.n_rows, run->window));
+    TRY(at_kl_init(&b.kl, run->data.train_kl, run->data.train_packs.rows,
+                   run->data.train_packs.n_rows, run->window));
     TRY(at_alloc(&b.index, run->window, sizeof *b.index));
     b.what.tail_discount = objective.tail_discount;
     if (objective.coupled)

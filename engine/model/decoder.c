@@ -51,7 +51,7 @@ static uint32_t sort_embedding(struct at_decoder *d, const int32_t *ids, uint32_
 
 static void upload_embedding(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
 {
-    const uint32_t T = b->T;
+    const uint32_t T = b->T_back;
 
     if (at_model_trains_embedding(d->model) && d->trains) {
         d->n_embed_ids = sort_embedding(d, b->ids, T);
@@ -60,13 +60,14 @@ static void upload_embedding(struct at_stream *s, struct at_decoder *d, const st
         at_stream_upload(s, d->embed_order, d->embed_host + 2ul * T + 1, 4ul * T);
     }
     if (!d->model->trainable) /* the reference's, where it is trained beside an adapter */
-        at_decoder_upload_rows(s, d, b->ids, T);
+        at_decoder_upload_rows(s, d, b->ids, b->T);
 }
 
 void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
 {
     AT_REQUIRE(b->T <= d->capacity && b->R <= d->capacity_rows);
     AT_REQUIRE(b->n_segments <= d->capacity_segments && b->n_order <= b->R);
+    AT_REQUIRE(b->T_back <= b->T && b->R_back <= b->R);
     at_stream_upload(s, d->ids, b->ids, 4ul * b->T);
     at_stream_upload(s, d->positions, b->positions, 4ul * b->T);
     at_stream_upload(s, d->intervals, b->intervals, 16ul * b->T);
@@ -317,14 +318,30 @@ static void final_norm_fwd(struct at_stream *s, struct at_decoder *d, struct at_
         at_scale(s, h, model->config.logit_scale);
 }
 
+static const struct at_tensor unwanted;
+
+/* n completion rows from r on through the head; u: where their gradient rows are wanted. */
+static void head_fwd(struct at_stream *s, struct at_decoder *d, uint32_t r, uint32_t n,
+                     enum at_pass pass, struct at_tensor u)
+{
+    const struct at_tensor rows = part(d->rows, r + n, d->model->config.C);
+
+    if (n > 0)
+        at_head_fwd(s, at_view_part(d->stats, 16ul * r, 16ul * n),
+                    at_view_part(d->lse, 4ul * r, 4ul * n),
+                    at_view_part(d->log_p2, 4ul * r, 4ul * n), u, at_tensor_rows(rows, r, n),
+                    at_view_part(d->target, 4ul * r, 4ul * n), head_of(d->model, pass), &d->head);
+}
+
 void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct at_batch *b,
                         enum at_pass pass, struct at_view sums)
 {
     const struct at_model_config *c = &d->model->config;
     const uint32_t T = b->T, R = b->R;
+    const uint32_t n = pass == AT_PASS_POLICY_TRAIN ? b->R_back : R; /* have gradient rows */
     const struct at_tensor x = part(d->x, T, c->C), h = part(d->h, T, c->C);
     const struct at_tensor rows = part(d->rows, R, c->C);
-    struct at_tensor u = { .view = { NULL, 0, 0 } };
+    struct at_tensor u = unwanted;
 
     embed_fwd(s, d, x, pass);
     for (uint32_t l = 0; l < c->L; l++)
@@ -332,13 +349,13 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
     final_norm_fwd(s, d, h, x);
     at_gather_rows(s, rows, h, words(d->source, R));
     if (pass == AT_PASS_POLICY_TRAIN || pass == AT_PASS_POLICY_DRIFT)
-        u = part(d->u, R, c->C);
+        u = part(d->u, n, c->C);
     if (c->value_head) {
         at_value_fwd(s, at_view_part(d->stats, 0, 16ul * R), u, rows, d->model->value.w);
         at_stream_fill(s, words(d->log_p2, R), 0);
     } else {
-        at_head_fwd(s, at_view_part(d->stats, 0, 16ul * R), words(d->lse, R), words(d->log_p2, R),
-                    u, rows, words(d->target, R), head_of(d->model, pass), &d->head);
+        head_fwd(s, d, 0, n, pass, u);
+        head_fwd(s, d, n, R - n, pass, unwanted);
     }
     at_segment_sums(s, sums, at_view_part(d->stats, 0, 16ul * R), words(d->row_weight, R),
                     words(d->log_p2, R), d->order, d->segment_begin, b->n_segments);
@@ -368,36 +385,6 @@ void at_decoder_drift(struct at_stream *s, struct at_decoder *d, const struct at
 }
 
 /* ---- decoding ---- */
-
-AT_CHECKED at_kv_cache_plan(struct at_kv_cache *out, const struct at_model_config *c, uint32_t rows,
-                            uint32_t most, struct at_pool *pool, uint64_t binding_bytes)
-{
-    enum at_status st = AT_OK;
-    const uint64_t bytes = at_tensor_bytes(rows, c->G * c->D);
-
-    *out = (struct at_kv_cache){ .rows = rows };
-    if (bytes > binding_bytes)
-        FAIL(AT_DEVICE_MEMORY,
-             "the keys of %u tokens take %llu MiB a layer; the device binds %llu MiB at most: take "
-             "fewer tokens or fewer replies at once",
-             rows, (unsigned long long)bytes >> 20, (unsigned long long)binding_bytes >> 20);
-    TRY(at_alloc(&out->k, c->L, sizeof *out->k));
-    TRY(at_alloc(&out->v, c->L, sizeof *out->v));
-    for (uint32_t l = 0; l < c->L; l++) {
-        at_tensor_reserve(pool, &out->k[l], rows, c->G * c->D, "key cache");
-        at_tensor_reserve(pool, &out->v[l], rows, c->G * c->D, "value cache");
-    }
-    at_pool_reserve(pool, &out->place, at_round_up(4ul * most, 16), "places in the cache");
-done:
-    return st;
-}
-
-void at_kv_cache_release(struct at_kv_cache *cache)
-{
-    at_free(&cache->k);
-    at_free(&cache->v);
-    *cache = (struct at_kv_cache){ 0 };
-}
 
 struct at_tensor at_decoder_extend(struct at_stream *s, struct at_decoder *d,
                                    const struct at_kv_cache *cache,
@@ -618,17 +605,20 @@ static void head_bwd(struct at_stream *s, struct at_decoder *d, uint32_t T, uint
 void at_decoder_backward(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
 {
     const struct at_model_config *c = &d->model->config;
-    const struct at_tensor dx = part(d->dx, b->T, c->C);
+    const struct at_tensor dx = part(d->dx, b->T_back, c->C);
     const uint32_t lowest = at_decoder_lowest(d);
 
     AT_REQUIRE(d->trains);
-    head_bwd(s, d, b->T, b->R, dx);
+    if (b->n_back < b->T_back) /* dq of what reads nothing is 0; kernels leave ds to readers */
+        at_stream_fill(
+            s, at_view_part(d->intervals, 16ul * b->n_back, 16ul * (b->T_back - b->n_back)), 0);
+    head_bwd(s, d, b->T_back, b->R_back, dx);
     for (uint32_t l = c->L; l-- > lowest;)
-        layer_bwd(s, d, l, b->T, dx, l > lowest || at_model_trains_embedding(d->model));
+        layer_bwd(s, d, l, b->T_back, dx, l > lowest || at_model_trains_embedding(d->model));
     if (at_model_trains_embedding(d->model) && c->embed_scale != 1)
         at_scale(s, dx, c->embed_scale);
     if (at_model_trains_embedding(d->model))
         at_embed_bwd(s, d->model->d_embed, dx, words(d->embed_ids, d->n_embed_ids),
-                     words(d->embed_begin, d->n_embed_ids + 1ul), words(d->embed_order, b->T),
+                     words(d->embed_begin, d->n_embed_ids + 1ul), words(d->embed_order, b->T_back),
                      d->n_embed_ids);
 }

@@ -14,6 +14,8 @@ enum { AT_MAX_ADAPTERS = 8 };
 /* A slab's host arrays; layouts as in data/slab.h (int32; intervals 4, tokens 2 each). */
 struct at_batch {
     uint32_t T, R, n_segments; /* T and R multiples of 64 */
+    uint32_t T_back, R_back;   /* the first of both, that the backward pass goes over; the same */
+    uint32_t n_back;           /* of those T_back tokens the others ride: they have no gradient */
     const int32_t *ids, *positions, *intervals, *query_end;
     const uint32_t *tokens; /* read with dropout alone */
     const int32_t *source, *target, *row_segment, *row_begin, *order, *segment_begin;
@@ -104,7 +106,8 @@ enum at_pass {
     AT_PASS_POLICY_DRIFT, /* as EVAL; head with gradient rows, which at_decoder_drift() reads */
     AT_PASS_REFERENCE     /* state at step 0: trainable adapter skipped or its copy used */
 };
-/* stats, lse, log_p2 (and u when training) of the slab's completion rows; segment sums into `sums`.
+/* stats, lse, log_p2 (and u: when training, of the first R_back) of the slab's completion rows;
+ * segment sums into `sums`.
  * With a value head the first of a row's stats is its value, lse is not written and log_p2 is 0. */
 void at_decoder_forward(struct at_stream *s, struct at_decoder *decoder,
                         const struct at_batch *batch, enum at_pass pass, struct at_view sums);
@@ -144,7 +147,7 @@ struct at_tensor at_decoder_extend(struct at_stream *s, struct at_decoder *decod
                                    const struct at_kv_cache *cache,
                                    const struct at_extension *tokens);
 
-/* After AT_PASS_POLICY_TRAIN and a loss that wrote decoder->coef: adds all gradients. */
+/* After AT_PASS_POLICY_TRAIN and a loss that wrote decoder->coef (R_back): adds all gradients. */
 void at_decoder_backward(struct at_stream *s, struct at_decoder *decoder,
                          const struct at_batch *batch);
 

@@ -189,3 +189,33 @@ void at_decoder_release(struct at_decoder *decoder)
     at_free(&decoder->embed_host);
     *decoder = (struct at_decoder){ 0 };
 }
+
+AT_CHECKED at_kv_cache_plan(struct at_kv_cache *out, const struct at_model_config *c, uint32_t rows,
+                            uint32_t most, struct at_pool *pool, uint64_t binding_bytes)
+{
+    enum at_status st = AT_OK;
+    const uint64_t bytes = at_tensor_bytes(rows, c->G * c->D);
+
+    *out = (struct at_kv_cache){ .rows = rows };
+    if (bytes > binding_bytes)
+        FAIL(AT_DEVICE_MEMORY,
+             "the keys of %u tokens take %llu MiB a layer; the device binds %llu MiB at most: take "
+             "fewer tokens or fewer replies at once",
+             rows, (unsigned long long)bytes >> 20, (unsigned long long)binding_bytes >> 20);
+    TRY(at_alloc(&out->k, c->L, sizeof *out->k));
+    TRY(at_alloc(&out->v, c->L, sizeof *out->v));
+    for (uint32_t l = 0; l < c->L; l++) {
+        at_tensor_reserve(pool, &out->k[l], rows, c->G * c->D, "key cache");
+        at_tensor_reserve(pool, &out->v[l], rows, c->G * c->D, "value cache");
+    }
+    at_pool_reserve(pool, &out->place, at_round_up(4ul * most, 16), "places in the cache");
+done:
+    return st;
+}
+
+void at_kv_cache_release(struct at_kv_cache *cache)
+{
+    at_free(&cache->k);
+    at_free(&cache->v);
+    *cache = (struct at_kv_cache){ 0 };
+}

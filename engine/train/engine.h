@@ -133,10 +133,18 @@ struct at_row_result {
     uint32_t n_segments;               /* in: at_row_sums() */
     float drift;        /* of at_compute.drift: over segment 0's target tokens (nats) */
     bool has_reference; /* in: `reference` is cached; out: filled */
-    float kl;           /* in: the KL term that a row loss sees */
+    float kl;           /* in: the KL term that a row loss sees; with riders out */
     /* in: NULL, or room for at_row_targets() log-probs under policy and reference, without weights:
        of the sides in turn, the prompt's last. A cached reference leaves its values as they are. */
     float *tokens[2];
+};
+/* Rows that ride behind others for KTO's KL term (kl.h): row i's has its prefix and another
+ * completion, and no gradient. The mean log-ratio of those of each `batch` rows, which share a
+ * slab, is the term that these see. */
+struct at_riders {
+    const struct at_row *const *rows;     /* (n) NULL: there are none */
+    struct at_row_result *const *results; /* (n) reference values stay cached here */
+    uint32_t batch;
 };
 struct at_compute {
     bool train;             /* forward, loss, backward; else forward only */
@@ -148,15 +156,22 @@ struct at_compute {
     enum at_loss_kind kind;            /* of the losses */
     struct at_loss_params loss_params;
     struct at_policy_params policy_params;
+    struct at_riders riders; /* of row losses, see at_engine_takes_riders(); borrowed */
     uint32_t dropout_key[2]; /* of the step; read where dropout is planned */
     float tail_discount;     /* 1 - ld_alpha, see at_slab_weigh() */
     float weight;            /* 1 / rows, or 1 / target tokens, of the whole optimizer step */
 };
 /* Packs the rows into slabs and computes them. results[i] belongs to rows[i]: cached reference
  * values go in, everything else comes out when at_engine_finish() has returned. Records and submits
- * only; blocking is left to finish. `results` must stay until then. */
+ * only; blocking is left to finish, but that riders are waited for slab by slab. `results` must
+ * stay until then. */
 AT_CHECKED at_engine_rows(struct at_engine *engine, const struct at_row *const *rows,
                           struct at_row_result *results, uint32_t n, const struct at_compute *what);
+/* Whether these rows can have riders: each `batch` of both fit into a slab, no dropout would have
+ * to leave the riders alone, and angles do not depend on lengths, so that they can share a prefix.
+ */
+bool at_engine_takes_riders(const struct at_engine *engine, const struct at_row *const *rows,
+                            const struct at_row *const *riders, uint32_t n, uint32_t batch);
 /* Waits and sorts downloads into the results. */
 AT_CHECKED at_engine_finish(struct at_engine *engine);
 

@@ -27,8 +27,9 @@ struct landing {
 struct at_engine_host {
     struct landing landing;
     float *tokens, *facts; /* of policy losses: (rows of a slab, 4), (segments of a slab, 4) */
-    const struct at_row **packed;
-    struct at_row_result **packed_results;
+    /* (rows) of a slab, and its riders where rows have them */
+    const struct at_row **packed, **riders;
+    struct at_row_result **packed_results, **rider_results;
     uint32_t *slab_of_row;
     size_t capacity;
     struct at_compute what;

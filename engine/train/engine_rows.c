@@ -1,5 +1,7 @@
 #include "engine_parts.h"
+#include "kl.h"
 
+#include <math.h>
 #include <string.h>
 
 void at_engine_host_release(struct at_engine_host **host)
@@ -22,6 +24,8 @@ void at_engine_host_release(struct at_engine_host **host)
         at_free(&h->landing.stats[k]);
     at_free(&h->packed);
     at_free(&h->packed_results);
+    at_free(&h->riders);
+    at_free(&h->rider_results);
     at_free(&h->slab_of_row);
     at_free(&h->tokens);
     at_free(&h->facts);
@@ -47,6 +51,8 @@ static AT_CHECKED grow(struct at_engine_host *h, size_t n)
     TRY(at_realloc(&l->n_targets, old, n, sizeof *l->n_targets));
     TRY(at_realloc(&h->packed, old, n, sizeof *h->packed));
     TRY(at_realloc(&h->packed_results, old, n, sizeof *h->packed_results));
+    TRY(at_realloc(&h->riders, old, n, sizeof *h->riders));
+    TRY(at_realloc(&h->rider_results, old, n, sizeof *h->rider_results));
     TRY(at_realloc(&h->slab_of_row, old, n, sizeof *h->slab_of_row));
     h->capacity = n;
 done:
@@ -81,6 +87,9 @@ struct at_batch at_engine_batch(const struct at_slab *slab)
 {
     return (struct at_batch){ .T = slab->T,
                               .R = slab->R,
+                              .T_back = slab->T_back,
+                              .R_back = slab->R_back,
+                              .n_back = slab->n_own < slab->n_tokens ? slab->n_own : slab->T_back,
                               .n_segments = slab->n_segments,
                               .ids = slab->ids,
                               .positions = slab->positions,
@@ -232,62 +241,149 @@ static void drift_pass(struct at_engine *e, const struct at_batch *b)
     at_stream_download(e->stream, l->drifts + l->n_segments, d->sums, bytes);
 }
 
-static void compute_slab(struct at_engine *e, const struct at_row *const *rows,
-                         struct at_row_result *const *results, uint32_t n,
-                         const struct at_compute *what)
+/* Lays out the slab of n packed rows; what the host knows of them goes where the device's part
+ * lands. Returns whether all have reference values. */
+static bool fill_slab(struct at_engine *e, uint32_t n, const struct at_compute *what)
 {
+    const struct at_engine_host *h = e->host;
+    struct landing *l = &e->host->landing;
+    struct at_segment_result *reference = l->reference + l->n_segments;
+    const bool rides = what->riders.rows != NULL;
+    bool cached = true;
+
+    if (rides)
+        at_slab_fill_riders(&e->slab, h->packed, h->riders, n);
+    else
+        at_slab_fill(&e->slab, h->packed, n);
+    AT_REQUIRE(e->slab.n_segments <= AT_MAX_SEGMENTS * n);
+    if (what->tail_discount > 0)
+        at_slab_weigh(&e->slab, 1 - what->tail_discount);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct at_row *row = h->packed[i];
+        const struct at_row_result *result = h->packed_results[i];
+        l->of[l->n_rows + i] = h->packed_results[i];
+        l->facts[l->n_rows + i] = (struct row_facts){ result->kl, row->desirable };
+        l->matches[l->n_rows + i] = result->match;
+        l->n_targets[l->n_rows + i] = at_row_targets(row);
+        cached = cached && result->has_reference;
+        for (uint32_t k = 0; k < at_row_sums(row); k++)
+            *reference++ = what->reference
+                               ? result->reference[k]
+                               : (struct at_segment_result){ .margin = k ? 0 : row->margin };
+    }
+    for (uint32_t i = 0; rides && i < n; i++) {
+        cached = cached && h->rider_results[i]->has_reference;
+        *reference++ = h->rider_results[i]->reference[0];
+    }
+    return cached;
+}
+
+/* Waits for the log-probs of the slab's riders, the last n of its segments, keeps their reference's
+ * and gives the rows of each batch its term. */
+static AT_CHECKED land_riders(struct at_engine *e, uint32_t n, uint32_t batch)
+{
+    enum at_status st = AT_OK;
+    struct at_engine_host *h = e->host;
+    struct landing *l = &h->landing;
+    const size_t first = l->n_segments + e->slab.n_segments - n;
+    const struct at_segment_result *policy = l->sums + first, *reference = l->reference + first;
+
+    TRY(at_stream_submit(e->stream));
+    TRY(at_stream_wait(e->stream));
+    for (uint32_t begin = 0; begin < n; begin += batch) {
+        const uint32_t end = n - begin < batch ? n : begin + batch;
+        double sum = 0;
+        for (uint32_t i = begin; i < end; i++) {
+            struct at_row_result *rider = h->rider_results[i];
+            sum += (double)policy[i].logp - (double)reference[i].logp;
+            if (!isfinite(reference[i].logp))
+                continue;
+            rider->reference[0] = reference[i];
+            rider->has_reference = true;
+        }
+        for (uint32_t i = begin; i < end; i++)
+            h->packed_results[i]->kl = l->facts[l->n_rows + i].kl = at_kl_term(sum, end - begin);
+    }
+done:
+    return st;
+}
+
+static void losses_of(struct at_engine *e, const struct at_batch *b, const struct at_compute *what,
+                      uint32_t n)
+{
+    if (what->kind == AT_LOSS_TOKEN)
+        token_losses(e, b, what);
+    else if (what->kind == AT_LOSS_POLICY)
+        policy_losses(e, b, e->host->packed_results, what);
+    else
+        row_losses(e, b, what, n);
+}
+
+/* Policy pass and losses of the slab's n rows. */
+static AT_CHECKED policy_pass(struct at_engine *e, const struct at_batch *b,
+                              const struct at_compute *what, uint32_t n)
+{
+    enum at_status st = AT_OK;
     struct at_decoder *d = &e->decoder;
     struct landing *l = &e->host->landing;
     const enum at_pass pass = what->train   ? AT_PASS_POLICY_TRAIN
                               : what->drift ? AT_PASS_POLICY_DRIFT
                                             : AT_PASS_POLICY_EVAL;
-    bool cached = true;
-    struct at_batch b;
+    const uint64_t bytes = b->n_segments * sizeof *l->sums;
 
-    at_slab_fill(&e->slab, rows, n);
-    if (what->tail_discount > 0)
-        at_slab_weigh(&e->slab, 1 - what->tail_discount);
-    b = at_engine_batch(&e->slab);
-    for (uint32_t i = 0, s = 0; i < n; i++) {
-        l->of[l->n_rows + i] = results[i];
-        l->facts[l->n_rows + i] = (struct row_facts){ results[i]->kl, rows[i]->desirable };
-        l->matches[l->n_rows + i] = results[i]->match;
-        l->n_targets[l->n_rows + i] = at_row_targets(rows[i]);
-        cached = cached && results[i]->has_reference;
-        for (uint32_t k = 0; k < at_row_sums(rows[i]); k++)
-            l->reference[l->n_segments + s++] =
-                what->reference ? results[i]->reference[k]
-                                : (struct at_segment_result){ .margin = k ? 0 : rows[i]->margin };
-    }
+    at_decoder_forward(e->stream, d, b, pass, at_view_part(d->sums, 0, bytes));
+    at_useful_forward(&e->useful, d, &e->slab, pass);
+    at_stream_download(e->stream, l->sums + l->n_segments, d->sums, bytes);
+    land_stats(e, b, 0);
+    if (what->riders.rows)
+        TRY(land_riders(e, n, what->riders.batch));
+    if (what->n_losses > 0)
+        losses_of(e, b, what, n);
+    if (what->drift)
+        drift_pass(e, b);
+    e->tokens_computed += e->slab.n_tokens;
+    e->head_rows += e->slab.n_rows;
+done:
+    return st;
+}
+
+/* Of the n rows that h->packed and those with it hold. */
+static AT_CHECKED compute_slab(struct at_engine *e, uint32_t n, const struct at_compute *what)
+{
+    enum at_status st = AT_OK;
+    struct at_decoder *d = &e->decoder;
+    struct landing *l = &e->host->landing;
+    const bool cached = fill_slab(e, n, what);
+    const struct at_batch b = at_engine_batch(&e->slab);
+
     at_decoder_begin(e->stream, d, &b);
     if (what->reference || what->drift)
         reference_pass(e, &b, what, cached);
-    if (what->policy) {
-        const uint64_t bytes = b.n_segments * sizeof *l->sums;
-        at_decoder_forward(e->stream, d, &b, pass, at_view_part(d->sums, 0, bytes));
-        at_useful_forward(&e->useful, d, &e->slab, pass);
-        at_stream_download(e->stream, l->sums + l->n_segments, d->sums, bytes);
-        land_stats(e, &b, 0);
-        if (what->n_losses > 0 && what->kind == AT_LOSS_TOKEN)
-            token_losses(e, &b, what);
-        else if (what->n_losses > 0 && what->kind == AT_LOSS_POLICY)
-            policy_losses(e, &b, results, what);
-        else if (what->n_losses > 0)
-            row_losses(e, &b, what, n);
-        if (what->drift)
-            drift_pass(e, &b);
-        e->tokens_computed += e->slab.n_tokens;
-        e->head_rows += e->slab.n_rows;
-    }
+    if (what->policy)
+        TRY(policy_pass(e, &b, what, n));
     land_targets(l, &e->slab);
     if (what->train) {
         at_decoder_backward(e->stream, d, &b);
         at_useful_backward(&e->useful, d, &e->slab);
     }
     for (uint32_t i = 0; i < n; i++)
-        e->tokens_given += what->n_losses > 0 ? at_row_tokens_unshared(rows[i]) : 0;
+        e->tokens_given += what->n_losses > 0 ? at_row_tokens_unshared(e->host->packed[i]) : 0;
     l->n_rows += n;
-    l->n_segments += b.n_segments;
+    l->n_segments += b.n_segments - (what->riders.rows ? n : 0); /* what those were is known */
+    TRY(at_stream_submit(e->stream));
+done:
+    return st;
+}
+
+bool at_engine_takes_riders(const struct at_engine *e, const struct at_row *const *rows,
+                            const struct at_row *const *riders, uint32_t n, uint32_t batch)
+{
+    bool fit = e->decoder.dropout.p == 0 && e->slab.long_from == 0;
+
+    for (uint32_t i = 0; fit && i < n; i += batch)
+        fit = at_rider_tokens(rows + i, riders + i, n - i < batch ? n - i : batch) <=
+              e->decoder.capacity;
+    return fit;
 }
 
 AT_CHECKED at_engine_rows(struct at_engine *e, const struct at_row *const *rows,
@@ -299,7 +395,11 @@ AT_CHECKED at_engine_rows(struct at_engine *e, const struct at_row *const *rows,
 
     AT_REQUIRE(!h->pending);
     TRY(grow(h, n));
-    TRY(at_pack(h->slab_of_row, &n_slabs, rows, n, e->decoder.capacity));
+    if (what->riders.rows)
+        TRY(at_pack_riders(h->slab_of_row, &n_slabs, rows, what->riders.rows, n, what->riders.batch,
+                           e->decoder.capacity));
+    else
+        TRY(at_pack(h->slab_of_row, &n_slabs, rows, n, e->decoder.capacity));
     TRY(grow_stats(&h->landing, rows, results, n, n_slabs));
     if (what->kind == AT_LOSS_POLICY && !h->tokens) {
         TRY(at_alloc(&h->tokens, e->decoder.capacity_rows, 16));
@@ -317,11 +417,14 @@ AT_CHECKED at_engine_rows(struct at_engine *e, const struct at_row *const *rows,
         for (uint32_t i = 0; i < n; i++) {
             if (h->slab_of_row[i] != slab)
                 continue;
+            if (what->riders.rows) {
+                h->riders[m] = what->riders.rows[i];
+                h->rider_results[m] = what->riders.results[i];
+            }
             h->packed[m] = rows[i];
             h->packed_results[m++] = &results[i];
         }
-        compute_slab(e, h->packed, h->packed_results, m, what);
-        TRY(at_stream_submit(e->stream));
+        TRY(compute_slab(e, m, what));
     }
 done:
     return st;

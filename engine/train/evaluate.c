@@ -192,8 +192,8 @@ static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struc
     what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->eval_rows, e->rows);
     while (e->done < e->rows) {
         const uint32_t n = e->rows - e->done < piece ? e->rows - e->done : piece;
-        TRY(at_kl_compute(&l->eval_kl, &run->engine, l->eval_order + e->done, l->eval + e->done, n,
-                          batch));
+        TRY(at_kl_begin(&l->eval_kl, &run->engine, l->eval_order + e->done, l->eval + e->done, n,
+                        batch, &what));
         TRY(at_coupling_rows(&l->coupling, &run->engine, l->eval_rows + e->done, l->eval + e->done,
                              n, batch, &what));
         TRY(at_engine_finish(&run->engine));

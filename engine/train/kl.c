@@ -38,15 +38,18 @@ done:
     return st;
 }
 
-AT_CHECKED at_kl_init(struct at_kl *out, const struct at_row *rows, uint32_t n, uint32_t capacity)
+AT_CHECKED at_kl_init(struct at_kl *out, const struct at_row *rows, const struct at_row *of,
+                      uint32_t n, uint32_t capacity)
 {
     enum at_status st = AT_OK;
 
-    *out = (struct at_kl){ .rows = rows, .n = rows ? n : 0 };
+    *out = (struct at_kl){ .rows = rows, .of = of, .n = rows ? n : 0 };
     if (!rows)
         goto done;
     TRY(at_alloc(&out->results, n, sizeof *out->results));
     TRY(at_alloc(&out->picked, capacity, sizeof *out->picked));
+    TRY(at_alloc(&out->picked_of, capacity, sizeof *out->picked_of));
+    TRY(at_alloc(&out->kept, capacity, sizeof *out->kept));
     TRY(at_alloc(&out->window, capacity, sizeof *out->window));
     for (uint32_t i = 0; i < n; i++)
         out->results[i].n_segments = at_row_sums(&rows[i]);
@@ -58,41 +61,56 @@ void at_kl_release(struct at_kl *kl)
 {
     at_free(&kl->results);
     at_free(&kl->picked);
+    at_free(&kl->picked_of);
+    at_free(&kl->kept);
     at_free(&kl->window);
 }
 
-float at_kl_term(const struct at_row_result *results, uint32_t n)
+float at_kl_term(double sum, uint32_t n)
 {
-    double sum = 0;
-
-    for (uint32_t i = 0; i < n; i++)
-        sum += (double)results[i].policy[0].logp - (double)results[i].reference[0].logp;
     return sum < 0 ? 0 : (float)(sum / n); /* NaN stays */
 }
 
-AT_CHECKED at_kl_compute(struct at_kl *kl, struct at_engine *e, const uint32_t *index,
-                         struct at_row_result *results, uint32_t n, uint32_t batch)
+/* A pass of the picked rows alone. */
+static AT_CHECKED compute(struct at_kl *kl, struct at_engine *e, struct at_row_result *results,
+                          uint32_t n, uint32_t batch)
 {
     enum at_status st = AT_OK;
     const struct at_compute what = { .policy = true, .reference = true };
 
-    if (!kl->rows)
-        goto done;
-    for (uint32_t i = 0; i < n; i++) {
-        kl->picked[i] = &kl->rows[index[i]];
-        kl->window[i] = kl->results[index[i]];
-    }
+    for (uint32_t i = 0; i < n; i++)
+        kl->window[i] = *kl->kept[i];
     TRY(at_engine_rows(e, kl->picked, kl->window, n, &what));
     TRY(at_engine_finish(e));
     for (uint32_t i = 0; i < n; i++)
         if (isfinite(kl->window[i].reference[0].logp))
-            kl->results[index[i]] = kl->window[i];
+            *kl->kept[i] = kl->window[i];
     for (uint32_t begin = 0; begin < n; begin += batch) {
         const uint32_t end = n - begin < batch ? n : begin + batch;
-        const float term = at_kl_term(kl->window + begin, end - begin);
+        double sum = 0;
         for (uint32_t i = begin; i < end; i++)
-            results[i].kl = term;
+            sum += (double)kl->window[i].policy[0].logp - (double)kl->window[i].reference[0].logp;
+        for (uint32_t i = begin; i < end; i++)
+            results[i].kl = at_kl_term(sum, end - begin);
     }
 done:
     return st;
+}
+
+AT_CHECKED at_kl_begin(struct at_kl *kl, struct at_engine *e, const uint32_t *index,
+                       struct at_row_result *results, uint32_t n, uint32_t batch,
+                       struct at_compute *what)
+{
+    what->riders = (struct at_riders){ .rows = NULL };
+    if (!kl->rows)
+        return AT_OK;
+    for (uint32_t i = 0; i < n; i++) {
+        kl->picked[i] = &kl->rows[index[i]];
+        kl->picked_of[i] = &kl->of[index[i]];
+        kl->kept[i] = &kl->results[index[i]];
+    }
+    if (!at_engine_takes_riders(e, kl->picked_of, kl->picked, n, batch))
+        return compute(kl, e, results, n, batch);
+    what->riders = (struct at_riders){ kl->picked, kl->kept, batch };
+    return AT_OK;
 }

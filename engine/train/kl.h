@@ -18,19 +18,26 @@ AT_CHECKED at_kl_rows(struct at_arena *arena, struct at_row **out, const struct 
 /* Mismatched rows of a data set and what is computed of them. */
 struct at_kl {
     const struct at_row *rows;     /* (n) borrowed; NULL: no term is wanted, it is 0 */
+    const struct at_row *of;       /* (n) the rows that they are of; borrowed */
     struct at_row_result *results; /* (n) reference values stay cached here */
     uint32_t n;
-    const struct at_row **picked; /* (capacity) scratch of at_kl_compute() */
+    /* (capacity) of one at_kl_begin() */
+    const struct at_row **picked, **picked_of;
+    struct at_row_result **kept;
     struct at_row_result *window;
 };
-/* `capacity`: rows of one at_kl_compute(). */
-AT_CHECKED at_kl_init(struct at_kl *out, const struct at_row *rows, uint32_t n, uint32_t capacity);
+/* `capacity`: rows of one at_kl_begin(). */
+AT_CHECKED at_kl_init(struct at_kl *out, const struct at_row *rows, const struct at_row *of,
+                      uint32_t n, uint32_t capacity);
 void at_kl_release(struct at_kl *kl);
-/* The term of a micro-batch whose n mismatched rows were computed (nats). */
-float at_kl_term(const struct at_row_result *results, uint32_t n);
-/* Computes the mismatched rows of rows index[0..n) of the data set, policy and reference, and sets
- * results[i].kl (nats) of each micro-batch of `batch` of them. Waits for the device. */
-AT_CHECKED at_kl_compute(struct at_kl *kl, struct at_engine *engine, const uint32_t *index,
-                         struct at_row_result *results, uint32_t n, uint32_t batch);
+/* The term of n mismatched rows whose log-ratios sum up to this (nats). */
+float at_kl_term(double sum, uint32_t n);
+/* Before rows index[0..n) of the data set are computed as `what` says, in micro-batches of `batch`:
+ * lets their mismatched rows ride behind them (at_compute.riders, borrowed until the next call),
+ * or, where they cannot, computes these first, policy and reference, waits for the device and sets
+ * results[i].kl (nats). The term has the same bits either way. */
+AT_CHECKED at_kl_begin(struct at_kl *kl, struct at_engine *engine, const uint32_t *index,
+                       struct at_row_result *results, uint32_t n, uint32_t batch,
+                       struct at_compute *what);
 
 #endif

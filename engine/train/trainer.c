@@ -268,7 +268,7 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
     l->what.dropout_key[1] = at_rng_u32(&dropout);
     l->what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->window_rows, n);
     TRY(at_rollout_begin(l, n, &n_active));
-    TRY(at_kl_compute(&l->kl, e, l->picked, l->window, n, c->per_device_train_batch_size));
+    TRY(at_kl_begin(&l->kl, e, l->picked, l->window, n, c->per_device_train_batch_size, &l->what));
     TRY(at_coupling_rows(&l->coupling, e, l->window_rows, l->window, n_active,
                          c->per_device_train_batch_size, &l->what));
     at_params_step(e->stream, &e->params, &adamw, (float)c->max_grad_norm, l->norm);
@@ -437,8 +437,8 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
         l->eval_order[i] = i;
     }
     TRY(at_rollout_init(&l->rollout, run));
-    TRY(at_kl_init(&l->kl, run->data.train_kl, train->n_rows, run->window));
-    TRY(at_kl_init(&l->eval_kl, run->data.eval_kl, eval->n_rows,
+    TRY(at_kl_init(&l->kl, run->data.train_kl, train->rows, train->n_rows, run->window));
+    TRY(at_kl_init(&l->eval_kl, run->data.eval_kl, eval->rows, eval->n_rows,
                    at_evaluation_piece(c->per_device_eval_batch_size)));
 done:
     return st;

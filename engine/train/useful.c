@@ -25,8 +25,9 @@ static double head_weights(const struct at_model_config *c)
     return (double)c->C * (c->value_head ? 1 : c->V);
 }
 
-/* Pairs that the layers from `first` on read. */
-static double layer_pairs(const struct at_decoder *d, const struct at_slab *slab, uint32_t first)
+/* Pairs that the layers from `first` on read for the first n tokens. */
+static double layer_pairs(const struct at_decoder *d, const struct at_slab *slab, uint32_t n,
+                          uint32_t first)
 {
     const uint32_t L = d->model->config.L;
     double pairs = 0, same = 0;
@@ -35,7 +36,7 @@ static double layer_pairs(const struct at_decoder *d, const struct at_slab *slab
     for (uint32_t l = first; l < L; l++) {
         const uint32_t w = at_decoder_window(d, l);
         if (l == first || w != window)
-            same = at_slab_pairs(slab, w);
+            same = at_slab_pairs(slab, n, w);
         window = w;
         pairs += same;
     }
@@ -57,7 +58,7 @@ void at_useful_forward(struct at_useful *sum, const struct at_decoder *d,
     for (size_t i = 0; i < d->n_stack; i++)
         if (computes(d->stack[i], pass))
             sum->adapters += 2 * T * adapter_weights(c, d->stack[i], 0);
-    sum->attention += 4.0 * c->H * c->D * layer_pairs(d, slab, 0);
+    sum->attention += 4.0 * c->H * c->D * layer_pairs(d, slab, slab->n_tokens, 0);
     sum->head += 2 * R * head_weights(c);
 }
 
@@ -65,7 +66,7 @@ void at_useful_backward(struct at_useful *sum, const struct at_decoder *d,
                         const struct at_slab *slab)
 {
     const struct at_model_config *c = &d->model->config;
-    const double T = slab->n_tokens, R = slab->n_rows;
+    const double T = slab->n_own, R = slab->row_begin[slab->n_own];
     const uint32_t lowest = at_decoder_lowest(d);
     const bool whole = d->model->trainable;
     const double ends = at_model_trains_embedding(d->model)
@@ -77,6 +78,6 @@ void at_useful_backward(struct at_useful *sum, const struct at_decoder *d,
     for (size_t i = 0; i < d->n_stack; i++)
         sum->adapters += (d->stack[i]->trainable ? 4 : 2) * T *
                          adapter_weights(c, d->stack[i], (size_t)lowest * AT_LINEARS);
-    sum->attention += 8.0 * c->H * c->D * layer_pairs(d, slab, lowest);
+    sum->attention += 8.0 * c->H * c->D * layer_pairs(d, slab, slab->n_own, lowest);
     sum->head += (d->model->d_head.view.buffer || c->value_head ? 4 : 2) * R * head_weights(c);
 }

@@ -69,15 +69,10 @@ static void kl_rows_rotate_completions_within_a_batch(void **state)
 
 static void kl_term_is_a_mean_and_never_negative(void **state)
 {
-    struct at_row_result r[2] = { { .policy = { { .logp = -4 } }, .reference = { { .logp = -7 } } },
-                                  { .policy = { { .logp = -3 } },
-                                    .reference = { { .logp = -2 } } } };
-
     (void)state;
-    assert_true(at_kl_term(r, 2) == 1);
-    assert_true(at_kl_term(r + 1, 1) == 0);
-    r[1].policy[0].logp = NAN;
-    assert_true(isnan(at_kl_term(r, 2)));
+    assert_true(at_kl_term(2, 2) == 1);
+    assert_true(at_kl_term(-1, 1) == 0);
+    assert_true(isnan(at_kl_term((double)NAN, 2)));
 }
 
 static void kl_rows_of_one_row_need_others(void **state)

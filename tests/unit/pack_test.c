@@ -72,6 +72,26 @@ static void pack_of_random_rows_fills_no_slab_above_capacity(void **state)
     assert_true(n_slabs * 9 <= 11 * at_div_up(total, 256) + 22);
 }
 
+/* Batches of two rows with their riders: 20 + 30 + 10 + 10 tokens, 5 + 5 + 2 + 2, 40 + 8; the last
+ * is one row. They stay whole, the longest first. */
+static void pack_of_riders_keeps_batches_whole(void **state)
+{
+    static const uint32_t tokens[] = { 20, 30, 5, 5, 40 }, riding[] = { 10, 10, 2, 2, 8 };
+    static const uint32_t want[] = { 0, 0, 1, 1, 1 };
+    struct rows rows, riders;
+    uint32_t slab[5] = { 9, 9, 9, 9, 9 }, n_slabs = 99;
+
+    (void)state;
+    make_rows(&rows, tokens, 5);
+    make_rows(&riders, tokens, 5);
+    for (uint32_t i = 0; i < 5; i++)
+        riders.row[i].segment[0].n = riding[i];
+    assert_int_equal(at_rider_tokens(rows.pointer, riders.pointer, 2), 70);
+    assert_int_equal(at_pack_riders(slab, &n_slabs, rows.pointer, riders.pointer, 5, 2, 72), AT_OK);
+    assert_int_equal(n_slabs, 2);
+    assert_memory_equal(slab, want, sizeof want);
+}
+
 static void pack_without_memory_fails(void **state)
 {
     struct rows rows;
@@ -82,6 +102,9 @@ static void pack_without_memory_fails(void **state)
     for (uint64_t n = 1; n <= 2; n++) {
         at_alloc_fail_at(n);
         assert_int_equal(at_pack(slab, &n_slabs, rows.pointer, 1, 64), AT_MEMORY);
+        at_alloc_fail_at(n);
+        assert_int_equal(at_pack_riders(slab, &n_slabs, rows.pointer, rows.pointer, 1, 1, 64),
+                         AT_MEMORY);
     }
     at_alloc_fail_at(0);
 }
@@ -91,6 +114,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pack_of_known_rows_is_first_fit_decreasing),
         cmocka_unit_test(pack_of_random_rows_fills_no_slab_above_capacity),
+        cmocka_unit_test(pack_of_riders_keeps_batches_whole),
         cmocka_unit_test(pack_without_memory_fails),
     };
 

@@ -275,6 +275,86 @@ static void slab_of_a_pair_is_as_written_out(void **state)
     at_slab_release(&slab);
 }
 
+/* Two rows, then the sides that ride: these read their row's prefix where it stands. */
+static void slab_of_riders_is_as_written_out(void **state)
+{
+    static const int32_t prefix[] = { 10, 11 }, a[] = { 20, 21 }, b[] = { 30, 31 };
+    static const uint8_t ones[] = { 1, 1 };
+    const struct at_row row[] = {
+        { .prefix = prefix, .n_prefix = 2, .n_segments = 1, .segment = { { a, ones, 2, 2 } } },
+        { .prefix = b, .n_prefix = 1, .n_segments = 1, .segment = { { a + 1, ones, 1, 1 } } },
+    };
+    const struct at_row rider[] = {
+        { .prefix = prefix, .n_prefix = 2, .n_segments = 1, .segment = { { b, ones, 1, 1 } } },
+        { .prefix = b, .n_prefix = 1, .n_segments = 1, .segment = { { b, ones, 2, 2 } } },
+    };
+    const struct at_row *rows[] = { &row[0], &row[1] }, *riders[] = { &rider[0], &rider[1] };
+    static const int32_t ids[] = { 10, 11, 20, 21, 30, 21, 30, 30, 31 };
+    static const int32_t positions[] = { 0, 1, 2, 3, 0, 1, 2, 1, 2 };
+    static const int32_t query_end[] = { 4, 4, 4, 4, 6, 6, 0, 0, 0 };
+    static const struct at_interval intervals[] = {
+        { 0, 0, 0, 1 }, { 0, 0, 0, 2 }, { 0, 2, 2, 3 }, { 0, 2, 2, 4 }, { 4, 4, 4, 5 },
+        { 4, 5, 5, 6 }, { 0, 2, 6, 7 }, { 4, 5, 7, 8 }, { 4, 5, 7, 9 }
+    };
+    static const int32_t source[] = { 1, 1, 2, 4, 4, 7 }, target[] = { 20, 30, 21, 21, 30, 31 };
+    static const int32_t segment[] = { 0, 2, 0, 1, 3, 3 }, order[] = { 0, 2, 3, 1, 4, 5 };
+    static const int32_t begin[] = { 0, 2, 3, 4, 6 };
+    struct at_slab slab;
+
+    (void)state;
+    assert_int_equal(at_slab_init(&slab, 64), AT_OK);
+    at_slab_fill_riders(&slab, rows, riders, 2);
+    assert_int_equal(slab.n_tokens, 9);
+    assert_int_equal(slab.n_own, 6);
+    assert_int_equal(slab.n_segments, 4);
+    assert_int_equal(slab.n_rows, 6);
+    assert_memory_equal(slab.ids, ids, sizeof ids);
+    assert_memory_equal(slab.positions, positions, sizeof positions);
+    assert_memory_equal(slab.query_end, query_end, sizeof query_end);
+    assert_memory_equal(slab.intervals, intervals, sizeof intervals);
+    assert_memory_equal(slab.source, source, sizeof source);
+    assert_memory_equal(slab.target, target, sizeof target);
+    assert_memory_equal(slab.row_segment, segment, sizeof segment);
+    assert_memory_equal(slab.order, order, sizeof order);
+    assert_memory_equal(slab.segment_begin, begin, sizeof begin);
+    at_slab_release(&slab);
+}
+
+/* 40 rows of 3 tokens, then as many riders of one: the backward pass goes over the first 128 tokens
+ * and what these predict, which is a row's own two tokens and its rider's. */
+static void slab_of_riders_goes_back_over_rows_alone(void **state)
+{
+    enum { N = 40 };
+    static const int32_t ids[] = { 10, 11, 12 };
+    static const uint8_t ones[] = { 1, 1 };
+    const struct at_row row = {
+        .prefix = ids, .n_prefix = 1, .n_segments = 1, .segment = { { ids + 1, ones, 2, 2 } }
+    };
+    const struct at_row rider = {
+        .prefix = ids, .n_prefix = 1, .n_segments = 1, .segment = { { ids, ones, 2, 2 } }
+    };
+    const struct at_row *rows[N], *riders[N];
+    struct at_slab slab;
+
+    (void)state;
+    for (uint32_t i = 0; i < N; i++) {
+        rows[i] = &row;
+        riders[i] = &rider;
+    }
+    assert_int_equal(at_slab_init(&slab, CAPACITY), AT_OK);
+    at_slab_fill_riders(&slab, rows, riders, N);
+    assert_int_equal(slab.T, 256);
+    assert_int_equal(slab.T_back, 128);
+    assert_int_equal(slab.R, 192);
+    assert_int_equal(slab.R_back, 128); /* 120, and those of the 4 riders behind token 120 */
+    for (int32_t r = 0; r < (int32_t)slab.n_rows; r++)
+        assert_true(slab.row_segment[r] >= N || r < (int32_t)slab.R_back);
+    at_slab_fill(&slab, rows, N);
+    assert_int_equal(slab.T_back, slab.T);
+    assert_int_equal(slab.R_back, slab.R);
+    at_slab_release(&slab);
+}
+
 /* Of every pair and by position: as many rows of full weight as the shorter side has targets. */
 /* Sides of more than 3 tokens have their positions in a second table, 100 rows on. Sides that share
  * a prefix are long or short together; of others each is for itself. */
@@ -475,7 +555,7 @@ static void slab_pairs_are_those_that_are_read(void **state)
                              (v->seg_begin <= k && k < v->key_end)) &&
                             (windows[w] == 0 || distance < (int32_t)windows[w]);
                 }
-            assert_true(at_slab_pairs(&slab, windows[w]) == want);
+            assert_true(at_slab_pairs(&slab, slab.n_tokens, windows[w]) == want);
         }
     }
     at_slab_release(&slab);
@@ -485,6 +565,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slab_of_a_pair_is_as_written_out),
+        cmocka_unit_test(slab_of_riders_is_as_written_out),
+        cmocka_unit_test(slab_of_riders_goes_back_over_rows_alone),
         cmocka_unit_test(slab_of_long_sides_has_other_positions),
         cmocka_unit_test(slab_lists_sequences_with_angles_of_their_own),
         cmocka_unit_test(slab_of_a_pair_that_is_read_at_its_ends),
