@@ -47,8 +47,11 @@ AT_CHECKED at_examples_load(struct at_examples *out, struct at_arena *arena, con
         rows++;
     }
     if (rows < n_rows)
-        FAIL(AT_DATA, "%s: %u examples are wanted and %u conversations are there", path, n_rows,
-             rows);
+        FAIL(
+            AT_DATA,
+            "%s: %u examples are wanted and %u conversations are there; lower n_few_shot (0: none) "
+            "or name another file as few_shot",
+            path, n_rows, rows);
     TRY(at_arena_alloc(arena, &kept, n, sizeof *kept));
     for (size_t i = 0; i < n; i++)
         kept[i] = messages[i];

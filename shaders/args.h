@@ -43,7 +43,8 @@ struct gelu_bwd_args { U32 T, F, lddx, lddy, ldx; };
 struct gemm_args { U32 M, N, K, lda, ldb, ldc, a_col, b_col, c_col; F32 alpha; U32 accumulate; };
 /* The same of halves with an exponent a row (gemm_matrix.comp); lda, ldb in halves, multiples of 8. */
 struct gemm_half_args { U32 M, N, K, lda, ldb, ldc, c_col, accumulate; };
-/* y[M,N] (+)= alpha * x[M,K] W[N,K]^T; strides of W's planes in words; block: k a sum, a multiple of 32. */
+/* y[M,N] (+)= alpha * x[M,K] W[N,K]^T; the sum is over columns k_begin, a multiple of 32, to k_end;
+ * strides of W's planes in words. */
 struct gemv_args { U32 M, N, k_begin, k_end, ldx, ldy, y_col, quants_stride, scales_stride; F32 alpha; U32 accumulate; };
 struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; F32 cap; };
 struct head_finish_args { U32 R, C, V, ldu, ldy, with_u; F32 cap; };

@@ -4,6 +4,7 @@
 
 #include "record.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- before ---- */
@@ -189,14 +190,18 @@ static void show_hardly_moved(const struct at_config *c, const struct at_outcome
     const double grown = (o->has_rewards ? 1 : c->beta) * (o->margin_after - o->margin_before);
     const bool few = (double)o->steps < FEW_STEPS;
 
-    if (!o->has_eval || !o->has_pairs || o->best_step == 0 || grown >= LITTLE || grown == 0)
+    if (!o->has_eval || !o->has_pairs || o->best_step == 0 || fabs(grown) >= LITTLE || grown == 0)
         return;
     cli_note(
-        "note     hardly moved: the held-out margin grew by %.3f (below %g is little); raise %s "
-        "(now %g)%s",
-        grown, LITTLE, few ? "num_train_epochs" : "learning_rate",
-        few ? c->num_train_epochs : c->learning_rate,
-        c->max_steps > 0 && few ? " or max_steps" : "");
+        "note     hardly moved: the held-out margin changed by %+.3f (below %g is little); raise "
+        "%s (now %g)",
+        grown, LITTLE,
+        !few               ? "learning_rate"
+        : c->max_steps > 0 ? "max_steps"
+                           : "num_train_epochs",
+        !few               ? c->learning_rate
+        : c->max_steps > 0 ? (double)c->max_steps
+                           : c->num_train_epochs);
 }
 
 static void show_next(const struct at_config *c, const struct at_outcome *o)

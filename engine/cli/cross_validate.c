@@ -46,6 +46,7 @@ static AT_CHECKED train_fold(struct folds *f, uint32_t i)
     const struct at_config *c = &f->each[i];
     struct at_digest inputs;
     struct at_outcome outcome;
+    bool over = false;
     const char *name = strrchr(c->output_dir, '/') + 1;
 
     if (f->finished[i]) {
@@ -55,11 +56,14 @@ static AT_CHECKED train_fold(struct folds *f, uint32_t i)
     TRY(cli_trained_digest(&inputs, &f->arena, c));
     TRY(cli_trainer_use(&f->trainer, c));
     TRY(at_run_fold(&f->trainer.run, i));
-    TRY(at_train(&f->trainer.run, &outcome));
-    TRY(cli_trained_mark(&f->arena, c, name, &inputs, NULL));
-    cli_note("fold     %u of %u: chosen %s in %.1f %% of its %u pairs, %.1f %% before", i + 1, f->n,
-             outcome.has_rewards ? "rewarded higher" : "likelier", 100 * outcome.after.value,
-             f->trainer.run.data.eval.n_rows, 100 * outcome.before.value);
+    st = at_train(&f->trainer.run, &outcome);
+    over = st == AT_OVER_BUDGET; /* its last evaluation counts, the other folds go on */
+    TRY(over ? AT_OK : st);
+    TRY(cli_trained_mark(&f->arena, c, name, &inputs, over ? "over max_drift" : NULL));
+    cli_note("fold     %u of %u: chosen %s in %.1f %% of its %u pairs, %.1f %% before%s", i + 1,
+             f->n, outcome.has_rewards ? "rewarded higher" : "likelier", 100 * outcome.after.value,
+             f->trainer.run.data.eval.n_rows, 100 * outcome.before.value,
+             over ? "; ended over max_drift" : "");
 done:
     if (st != AT_OK)
         at_context("%s", name);

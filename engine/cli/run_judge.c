@@ -41,12 +41,12 @@ static enum named names_what(const char *flag)
     static const struct {
         const char *flag;
         enum named what;
-    } names[] = { { "against", NAMES_SOURCE },  { "eval", NAMES_SOURCE },
-                  { "few_shot", NAMES_SOURCE }, { "judge_model", NAMES_SOURCE },
-                  { "log", NAMES_PATH },        { "output", NAMES_PATH },
-                  { "replies", NAMES_PATH },    { "reward_model", NAMES_SOURCE },
-                  { "rows", NAMES_SOURCE },     { "rules", NAMES_SOURCE },
-                  { "tokens", NAMES_SOURCE } };
+    } names[] = { { "adapter", NAMES_SOURCE },      { "against", NAMES_SOURCE },
+                  { "eval", NAMES_SOURCE },         { "few_shot", NAMES_SOURCE },
+                  { "judge_model", NAMES_SOURCE },  { "log", NAMES_PATH },
+                  { "output", NAMES_PATH },         { "replies", NAMES_PATH },
+                  { "reward_model", NAMES_SOURCE }, { "rows", NAMES_SOURCE },
+                  { "rules", NAMES_SOURCE },        { "tokens", NAMES_SOURCE } };
 
     for (size_t i = 0; i < AT_COUNT(names); i++)
         if (strcmp(names[i].flag, flag) == 0)
@@ -89,6 +89,8 @@ static AT_CHECKED add_key(struct words *w, const cJSON *key)
     char *dir = NULL, *path = NULL;
     const char *folder = NULL;
 
+    if (strcmp(key->string, "eval_dataset") == 0)
+        FAIL(AT_USAGE, "eval_dataset: a stage that judges has its file of pairs as rows");
     if (cJSON_IsNumber(key)) {
         TRY(at_arena_printf(&p->arena, &path, "%.15g", key->valuedouble));
         TRY(put_flag(w, key->string, path));
@@ -251,8 +253,14 @@ done:
     return st;
 }
 
+/* One file of held-out pairs, or a part of the training rows. */
+static bool has_pairs_to_judge(const struct at_config *c)
+{
+    return c->eval_dataset.n == 1 || (c->eval_dataset.n == 0 && c->eval_split > 0);
+}
+
 /* The stage that trained last, or with `before` the next that trains on pairs. */
-static AT_CHECKED find_judged(struct pipeline *p, size_t i)
+static AT_CHECKED find_judged(struct pipeline *p, size_t i, const cJSON *stage)
 {
     struct stage *s = &p->stages[i];
 
@@ -261,15 +269,23 @@ static AT_CHECKED find_judged(struct pipeline *p, size_t i)
             s->of = &p->stages[k];
     for (size_t k = p->n; s->before && k-- > i + 1;)
         if (!p->stages[k].judges &&
-            at_method_get(p->stages[k].config.run_method)->rows == AT_ROWS_PAIR)
+            at_method_get(p->stages[k].config.run_method)->rows == AT_ROWS_PAIR &&
+            !at_method_get(p->stages[k].config.run_method)->draws)
             s->of = &p->stages[k];
-    if (s->before &&
-        (!s->of || (s->of->config.eval_dataset.n != 1 &&
-                    (s->of->config.eval_dataset.n > 1 || s->of->config.eval_split == 0))))
+    if (s->before && (!s->of || !has_pairs_to_judge(&s->of->config)))
         return at_fail(AT_USAGE, "it judges the model by the pairs that a later stage holds out; "
                                  "there is none with one file as eval_dataset, or with eval_split");
     if (!s->before && (!s->of || !s->of->config.use_peft))
         return at_fail(AT_USAGE, "it judges the adapter of a stage before it; there is none");
+    if (s->before && s->of->config.train_dataset.n == 0)
+        return at_fail(AT_USAGE,
+                       "train_dataset of stage %s is missing: a JSONL file or a list of them",
+                       s->of->name);
+    if (strcmp(method_of(stage), "eval") == 0 && !at_json_find(stage, "rows") &&
+        !has_pairs_to_judge(&s->of->config))
+        return at_fail(AT_USAGE,
+                       "stage %s has no single file of held-out pairs: name one here as rows",
+                       s->of->name);
     return AT_OK;
 }
 
@@ -283,7 +299,7 @@ AT_CHECKED run_judge_read(struct pipeline *p, const struct cli_args *args, size_
     char *output = NULL;
     int used = 0;
 
-    TRY(find_judged(p, i));
+    TRY(find_judged(p, i, stage));
     TRY(at_path_join(&p->arena, &output, p->output_dir, s->name));
     s->output_dir = output;
     TRY(list_words(&words, s, stage, args));
@@ -327,6 +343,12 @@ static AT_CHECKED digest_of(struct pipeline *p, const struct stage *s, struct at
         TRY(cli_put_source(&hash, &p->arena, model));
     else if (!s->before)
         TRY(cli_put_source(&hash, &p->arena, s->of->config.output_dir));
+    if (s->split[0]) {
+        char *rule = NULL;
+        TRY(at_arena_printf(&p->arena, &rule, "%.17g %llu", s->of->config.eval_split,
+                            (unsigned long long)at_run_data_seed(&s->of->config)));
+        at_hash_put_text(&hash, rule);
+    }
     for (size_t i = 0; s->split[0] && i < s->of->config.train_dataset.n; i++)
         TRY(cli_put_source(&hash, &p->arena, s->of->config.train_dataset.items[i]));
     for (size_t i = 0; i < s->of->config.eval_dataset.n; i++)
@@ -341,7 +363,7 @@ static AT_CHECKED digest_of(struct pipeline *p, const struct stage *s, struct at
             continue;
         if (names_what(f->key) == NAMES_SOURCE)
             TRY(cli_put_source(&hash, &p->arena, f->value));
-        else if (names_what(f->key) == NAMES_NONE && strcmp(f->key, "adapter") != 0)
+        else if (names_what(f->key) == NAMES_NONE)
             at_hash_put_text(&hash, f->value);
     }
     for (size_t i = 0; i < s->judge.n_keys; i++) {

@@ -36,7 +36,8 @@ struct cli_trainer {
 };
 /* Ready for at_train(&trainer->run, ...) under this configuration, which must stay as long as the
  * trainer: the first is opened and told, further ones take its rows, its weights on the device and
- * its reference's log-probs. AT_USAGE where it has no held-out pairs. */
+ * its reference's log-probs, or are opened anew with another model as reference. AT_USAGE where it
+ * has no held-out pairs. */
 AT_CHECKED cli_trainer_use(struct cli_trainer *trainer, const struct at_config *config);
 void cli_trainer_close(struct cli_trainer *trainer);
 

@@ -15,8 +15,13 @@ static enum at_status take_line(void *context, const cJSON *line, const char *na
 {
     struct reading *r = context;
 
-    if (!cJSON_IsArray(at_json_find(line, "completions")))
-        return at_fail(AT_DATA, "%s: \"completions\" is missing; it is no completions.jsonl", name);
+    if (!cJSON_IsArray(at_json_find(line, "completions")) ||
+        !cJSON_IsObject(at_json_find(line, "rewards")))
+        return at_fail(
+            AT_DATA,
+            "%s: \"completions\", a list, or \"rewards\", an object, is missing; it is no "
+            "completions.jsonl",
+            name);
     for (size_t i = 0; r->kept && i < SAMPLES_SHOWN; i++)
         if (r->wanted[i] == r->n && !r->kept[i])
             r->kept[i] = cJSON_Duplicate(line, true);
@@ -103,6 +108,8 @@ AT_CHECKED page_samples(struct page *p)
                      "to one request each: the one with the highest reward, and the one with the "
                      "lowest.</p>\n");
     for (size_t i = 0; i < SAMPLES_SHOWN; i++) {
+        if (i > 0 && cJSON_Compare(samples[i], samples[i - 1], true))
+            continue; /* of fewer than three rollouts */
         const int n = cJSON_GetArraySize(at_json_find(samples[i], "completions"));
         const cJSON *step = at_json_find(samples[i], "step");
         int best = 0, worst = 0;

@@ -397,6 +397,27 @@ EOF
     refuses 73 'nothing is overwritten'
 }
 
+# Stages that judge: what would end them after hours of training is said before it.
+pipeline_refuses_judges_that_cannot_judge() {
+    judged() { # the stages, the exit code, what is said
+        echo "{\"output_dir\": \"judged\", \"model_name_or_path\": \"$golden/models/tiny_llama\", \"stages\": [$1]}" \
+            >"$work/judged.json"
+        run "$2" run "$work/judged.json" --dry_run
+        says err "$3"
+    }
+    dpo="\"name\": \"dpo\", \"method\": \"dpo\", \"lora_r\": 4, \"eval_split\": 0"
+    rows="\"train_dataset\": \"$golden/data/pairs.jsonl\""
+    judged "{\"name\": \"base\", \"method\": \"baseline\", \"target\": 0.9}, {$dpo, \"eval_dataset\": \"$golden/data/pairs.jsonl\"}" \
+        2 'train_dataset of stage dpo is missing'
+    judged "{$dpo, $rows}, {\"name\": \"judge\", \"method\": \"eval\"}" 2 'stage dpo has no single file of held-out pairs'
+    judged "{$dpo, $rows}, {\"name\": \"judge\", \"method\": \"eval\", \"eval_dataset\": \"pairs.jsonl\"}" \
+        2 'stage dpo has no single file of held-out pairs'
+    judged "{$dpo, $rows}, {\"name\": \"judge\", \"method\": \"eval\", \"rows\": \"none\", \"eval_dataset\": \"pairs.jsonl\"}" \
+        2 'a stage that judges has its file of pairs as rows'
+    judged "{$dpo, $rows}, {\"name\": \"judge\", \"method\": \"compare\", \"rows\": \"$golden/data/pairs.jsonl\", \"against\": \"none\"}" \
+        66 '/none: no such file or folder'
+}
+
 # What a stage before has yet to write is checked as what that is made from, and warned of once.
 pipeline_checks_what_is_not_there_yet() {
     cat >"$work/chain.json" <<EOF
@@ -651,7 +672,7 @@ for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_
     no_device_is_69 unwritable_output_is_73 devices_and_inspect_print_json \
     inspect_prints_foreign_text_plainly tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes packed_rows_are_shown \
     training_tells_what_it_did generate_is_reproducible pipeline_resumes_and_never_overwrites \
-    pipeline_checks_all_stages_first pipeline_checks_what_is_not_there_yet pipeline_sees_changed_files_and_shared_keys \
+    pipeline_checks_all_stages_first pipeline_checks_what_is_not_there_yet pipeline_refuses_judges_that_cannot_judge pipeline_sees_changed_files_and_shared_keys \
     keys_without_effect_are_told interrupt_is_130_and_keeps_the_state config_import_lists_what_changed bench_names_the_biggest \
     reward_models_are_no_language_models kto_takes_labels_and_pairs warnings_are_counted key_reference_is_current run_files_are_read; do
     [ -z "${3-}" ] || [ "$3" = "$test" ] || continue

@@ -48,7 +48,7 @@ with tempfile.TemporaryDirectory() as folder:
     assert 0 < later < first < given, (first, tokens, given)
     shared = work / "sweep" / "beta=.3-learning_rate=0.0001"  # the last one
     little = run("dpo", work / "config.json", "--beta", .3, "--learning_rate", 0.0001, "--output_dir", work / "alone").stderr
-    assert "hardly moved" in little and "raise num_train_epochs (now" in little, little
+    assert "hardly moved" in little and "raise max_steps (now" in little, little
     for name in ("adapter_model.safetensors", "metrics.jsonl", "pairs.jsonl"):
         assert (shared / name).read_bytes() == (work / "alone" / name).read_bytes(), f"{name} differs from a run by itself"
 
