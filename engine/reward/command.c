@@ -54,7 +54,7 @@ static bool read_number(double *out, const char *line, size_t n)
         line++;
         n--;
     }
-    if (n == 0 || n >= sizeof text)
+    if (n == 0 || n >= sizeof text || memchr(line, 0, n))
         return false;
     memcpy(text, line, n);
     if (strcmp(text, "null") == 0 || strcmp(text, "None") == 0)
@@ -88,8 +88,8 @@ static void read_lines(struct answers *a, double *out, uint32_t n, const struct 
                           a->n_lines + 1, (int)(end - at > 60 ? 60 : end - at), at);
         at = end < stop ? end + 1 : stop;
     }
-    if (a->n_lines > n) { /* which line is whose is not known */
-        for (uint32_t i = 0; i < n; i++)
+    if (a->n_lines > n || (a->n_lines < n && p->exit_code == 0)) {
+        for (uint32_t i = 0; i < n; i++) /* which line is whose is not known */
             out[i] = NAN;
         a->n_faults = n;
     } else {
