@@ -148,16 +148,17 @@ done:
 
 /* ---- texts ---- */
 
-/* The token of an id; *out is NULL when it is special and left out, or stands in a gap. */
+/* The token of an id; *out is NULL when it is special and left out, or has no text: one
+ * in a gap, or of a model whose embedding has more rows than the tokenizer has tokens. */
 static AT_CHECKED find_token(const struct at_tokenizer *t, const struct at_token **out, int32_t id,
                              bool skip_special)
 {
     enum at_status st = AT_OK;
 
     *out = NULL;
-    if (id < 0 || (size_t)id >= t->n_tokens)
-        FAIL(AT_DATA, "token id %d is not in the vocabulary of %zu", id, t->n_tokens);
-    if (t->tokens[id].text && !(skip_special && t->tokens[id].special))
+    if (id < 0)
+        FAIL(AT_DATA, "token id %d is negative", id);
+    if ((size_t)id < t->n_tokens && t->tokens[id].text && !(skip_special && t->tokens[id].special))
         *out = &t->tokens[id];
 done:
     return st;

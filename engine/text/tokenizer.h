@@ -62,7 +62,8 @@ AT_CHECKED at_tokenizer_encode(const struct at_tokenizer *tokenizer, struct at_i
                                const char *text, size_t n, bool add_special);
 /* Appends the text of the ids; bytes that are not valid UTF-8 become U+FFFD: one for each maximal
  * part, or, of tokens like <0x0A>, one for each byte of a run that is no UTF-8 as a whole.
- * `skip_special` leaves special tokens out. Ids out of range are AT_DATA. */
+ * `skip_special` leaves special tokens out. Ids without a text, those behind the last token
+ * too (models pad their vocabularies), decode to nothing; negative ones are AT_DATA. */
 AT_CHECKED at_tokenizer_decode(const struct at_tokenizer *tokenizer, struct at_buf *out,
                                const int32_t *ids, size_t n, bool skip_special);
 

@@ -115,19 +115,24 @@ static void encode_of_invalid_utf8_takes_the_replacement_character(void **state)
     at_tokenizer_destroy(&t);
 }
 
-static void decode_of_ids_outside_the_vocabulary_fails(void **state)
+static void ids_behind_the_vocabulary_decode_to_nothing_negative_ones_fail(void **state)
 {
     struct at_tokenizer *t = load(FIXTURES "smollm");
-    struct at_buf text = { 0 };
+    struct at_buf text = { 0 }, one = { 0 };
     struct at_decoding decoding = { .n_pending = 0 };
     const int32_t ids[] = { 20, 340, -1 };
 
     (void)state;
-    assert_int_equal(at_tokenizer_decode(t, &text, ids, 2, false), AT_DATA);
-    assert_non_null(strstr(at_message(), "340"));
-    assert_int_equal(at_tokenizer_decode(t, &text, ids + 2, 1, false), AT_DATA);
-    assert_int_equal(at_decoding_put(&decoding, t, &text, 340, false), AT_DATA);
+    assert_int_equal(at_tokenizer_decode(t, &text, ids + 1, 1, false), AT_OK);
+    assert_int_equal(at_decoding_put(&decoding, t, &text, 340, false), AT_OK);
     assert_int_equal(text.n, 0);
+    assert_int_equal(at_tokenizer_decode(t, &text, ids, 2, false), AT_OK);
+    assert_int_equal(at_tokenizer_decode(t, &one, ids, 1, false), AT_OK);
+    assert_int_equal(text.n, one.n);
+    assert_int_equal(at_tokenizer_decode(t, &text, ids + 2, 1, false), AT_DATA);
+    assert_non_null(strstr(at_message(), "-1"));
+    at_buf_release(&text);
+    at_buf_release(&one);
     at_tokenizer_destroy(&t);
 }
 
@@ -473,7 +478,7 @@ int main(void)
         cmocka_unit_test(encode_with_words_cut_in_other_ways_equals_the_reference),
         cmocka_unit_test(tokenizer_of_a_folder_knows_its_special_tokens),
         cmocka_unit_test(encode_of_invalid_utf8_takes_the_replacement_character),
-        cmocka_unit_test(decode_of_ids_outside_the_vocabulary_fails),
+        cmocka_unit_test(ids_behind_the_vocabulary_decode_to_nothing_negative_ones_fail),
         cmocka_unit_test(decoding_gives_characters_when_they_are_whole),
         cmocka_unit_test(encode_of_a_mebibyte_of_one_character_is_fast),
         cmocka_unit_test(load_of_what_is_not_built_names_it),
