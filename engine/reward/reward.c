@@ -289,18 +289,35 @@ static void check_rule(struct source *s, const struct at_rule *rule, double *out
     at_warn("reward_rule", "reward \"%s\": a reply has none: %s", s->name, at_message());
 }
 
+/* *out is NULL of a row without a rule. */
+static AT_CHECKED open_rule_of_row(struct at_rule **out, const cJSON *row)
+{
+    const cJSON *json = row ? at_json_find(row, ROW_RULE) : NULL;
+
+    *out = NULL;
+    return json && !cJSON_IsNull(json) ? at_rule_open(out, json, "\"rule\" of a prompt's row")
+                                       : AT_OK;
+}
+
+AT_CHECKED at_reward_check_row(const cJSON *row)
+{
+    struct at_rule *rule = NULL;
+    const enum at_status st = open_rule_of_row(&rule, row);
+
+    at_rule_close(&rule);
+    return st;
+}
+
 static AT_CHECKED check_rule_of_row(struct source *s, double *out,
                                     const struct at_reward_sample *sample)
 {
     enum at_status st = AT_OK;
-    const cJSON *json = sample->row ? at_json_find(sample->row, ROW_RULE) : NULL;
     struct at_rule *rule = NULL;
 
     *out = NAN;
-    if (!json || cJSON_IsNull(json))
-        goto done;
-    TRY(at_rule_open(&rule, json, "\"rule\" of a prompt's row"));
-    check_rule(s, rule, out, sample->completion);
+    TRY(open_rule_of_row(&rule, sample->row));
+    if (rule)
+        check_rule(s, rule, out, sample->completion);
 done:
     at_rule_close(&rule);
     return st;

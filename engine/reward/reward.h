@@ -80,6 +80,8 @@ struct at_reward_shape {
 void at_reward_shape(double *sums, const uint32_t *n_tokens, uint32_t n,
                      const struct at_reward_shape *shape);
 
+/* AT_DATA for a row whose "rule" is none, before any reply to it is scored. */
+AT_CHECKED at_reward_check_row(const cJSON *row);
 /* Whether an item of reward_funcs that is a text names a rule; else it is a reward model's path. */
 bool at_reward_is_rule(const char *text);
 

@@ -28,6 +28,45 @@ done:
     return st;
 }
 
+/* Each "rule" of a prompt's row, where rewards read them: not only once it is drawn. */
+static AT_CHECKED check_rules(const struct at_online *o, const char *const *paths)
+{
+    enum at_status st = AT_OK;
+    cJSON *row = NULL;
+    bool any = false;
+
+    for (uint32_t k = 0; k < at_rewards_count(o->rewards); k++)
+        any = any || at_rewards_kind(o->rewards, k) == AT_REWARD_ROW_RULE;
+    for (uint32_t i = 0; any && i < o->prompts.n; i++) {
+        const struct at_prompt_row *p = &o->prompts.items[i];
+        TRY(at_json_parse(&row, p->json, strlen(p->json), paths[p->file], p->line));
+        st = at_reward_check_row(row);
+        if (st != AT_OK) {
+            at_context("%s:%u", paths[p->file], p->line);
+            goto done;
+        }
+        at_json_free(&row);
+    }
+done:
+    at_json_free(&row);
+    return st;
+}
+
+/* Both sides of a pair stand behind one prompt, at one table of angles. */
+static AT_CHECKED check_angles(const struct at_online *o, const struct at_dataset_params *p)
+{
+    const uint32_t n = o->prompts.longest + o->n_new;
+
+    if (!o->pairs || p->long_from == 0 || n <= p->long_from)
+        return AT_OK;
+    return at_fail(AT_USAGE,
+                   "online_dpo: the model has other rotary angles for sequences of more than %u "
+                   "tokens, so that two replies cannot share a prompt; the longest prompt and "
+                   "max_completion_length come to %u: lower max_completion_length, leave out long "
+                   "prompts, or use rloo",
+                   p->long_from, n);
+}
+
 /* The end of a sequence, and of a turn where that is a token of its own. */
 static AT_CHECKED find_stops(struct at_online *o, const struct at_dataset_params *p)
 {
@@ -115,6 +154,8 @@ AT_CHECKED at_online_open(struct at_run *run, const struct at_dataset_params *p)
                              .n_new = c->max_completion_length };
     TRY(open_rewards(run));
     TRY(at_prompt_rows_load(&o->prompts, c->train_dataset.items, c->train_dataset.n, o->n_new, p));
+    TRY(check_rules(o, c->train_dataset.items));
+    TRY(check_angles(o, p));
     TRY(at_reward_watch_open(&o->reward_watch, run, p));
     TRY(find_stops(o, p));
     o->n_groups = wanted < o->prompts.n ? wanted : o->prompts.n;

@@ -10,6 +10,7 @@ import html
 import json
 import math
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,6 +184,14 @@ def main():
                               "--reward_funcs", "max_words:3", "--train_dataset", folder / "prompts.jsonl"],
                              capture_output=True, text=True)
         check("data show: there are no rows before samples are drawn", run.returncode == 2 and "are drawn" in run.stderr, run.stderr)
+        shutil.copytree(BASE["model_name_or_path"], folder / "stretched")
+        config = json.loads((folder / "stretched" / "config.json").read_text())
+        config |= {"max_position_embeddings": 8, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}}
+        (folder / "stretched" / "config.json").write_text(json.dumps(config))
+        ends(folder, "angles by length", ("more than 8 tokens", "lower max_completion_length"), (2,), method="online_dpo",
+             model_name_or_path=str(folder / "stretched"), num_generations=None, max_steps=1, reward_funcs="max_words:3")
+        (folder / "prompts.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b", "rule": {"regexp": "x"}}\n')
+        ends(folder, "no rule", ("prompts.jsonl:2", 'unknown rule "regexp"'), (65,), reward_funcs="rule")
         (folder / "prompts.jsonl").write_text('{"question": "a"}\n')
         ends(folder, "no prompt", ("prompts.jsonl:1", '"prompt" must be a text or a list of messages'), (65,))
     sys.exit(1 if failures else 0)
