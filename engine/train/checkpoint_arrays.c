@@ -178,6 +178,34 @@ done:
     return st;
 }
 
+/* The window that was read, of samples that are drawn: sizes, ids and choices index arrays. */
+static AT_CHECKED check_online(struct at_online *o, uint32_t n_ids, const char *path)
+{
+    enum at_status st = AT_OK;
+    const uint32_t rows = o->is_on ? o->n_groups * o->group : 0;
+    bool good = true;
+
+    for (uint32_t i = 0; i < rows; i++) {
+        o->samples[i].old = NULL; /* of recorded samples alone */
+        good = good && o->n_ids[i] <= o->n_new;
+        for (uint32_t k = 0; k < o->n_new; k++) {
+            const int32_t id = o->ids[(size_t)i * o->n_new + k];
+            good = good && id >= 0 && (uint32_t)id < n_ids;
+        }
+    }
+    for (uint32_t g = 0; o->is_on && o->pairs && g < o->n_groups; g++)
+        good = good && o->choice[g] <= AT_CHOSE_NONE;
+    for (int s = 0; o->is_on && s < AT_ALARM_SERIES; s++)
+        good = good && o->reward_watch.alarm.count[s] >= 0;
+    if (!good)
+        FAIL(AT_DATA,
+             "%s: samples in it have lengths, tokens or choices that no run writes: the file is "
+             "damaged; name an older checkpoint with resume_from_checkpoint",
+             path);
+done:
+    return st;
+}
+
 AT_CHECKED at_checkpoint_arrays_read(struct at_arena *arena, struct at_loop *l, const char *path)
 {
     enum at_status st = AT_OK;
@@ -206,6 +234,7 @@ AT_CHECKED at_checkpoint_arrays_read(struct at_arena *arena, struct at_loop *l, 
             memcpy(arrays[i].data, map.data + at + sizeof bytes, bytes);
         at += sizeof bytes + bytes;
     }
+    TRY(check_online(&l->run->online, e->model.config.V, path));
     list_caches(caches, l);
     for (size_t i = 0; i < N_CACHES; i++)
         unpack_reference(caches[i].results, caches[i].n, &arrays[N_PARAMS + i]);
