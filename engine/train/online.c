@@ -348,7 +348,9 @@ AT_CHECKED at_online_draw(struct at_loop *l, uint32_t n)
     o->sampling_s = o->scoring_s = 0;
     if (l->state.step % at_rollout_steps(l->config) == 0) {
         TRY(sample(l, groups_of(o, n)));
-        TRY(score(l, groups_of(o, n)));
+        st = score(l, groups_of(o, n));
+        o->is_unscored = st != AT_OK;
+        TRY(st);
         if (o->pairs)
             TRY(at_pairs_decide(l, n));
         forget(l, n);

@@ -60,6 +60,7 @@ struct at_online {
     struct at_online_watch watch;
     struct at_reward_watch reward_watch;
     bool is_done;                 /* nothing is left to learn */
+    bool is_unscored;             /* rewards failed: the step was not made */
     double sampling_s, scoring_s; /* of the last rollout, 0 in its other steps */
     uint64_t n_sampled;           /* tokens of the last rollout */
     double tokens_per_s;          /* of the same */

@@ -86,6 +86,7 @@ static bool is_identity(enum at_key key)
     case AT_KEY_regression_dataset:
     case AT_KEY_report_to:
     case AT_KEY_resume_from_checkpoint:
+    case AT_KEY_reward_command_timeout:
     case AT_KEY_save_steps:
     case AT_KEY_save_strategy:
     case AT_KEY_save_total_limit:
@@ -128,6 +129,8 @@ AT_CHECKED at_records_identity(cJSON **out, const struct at_run *run)
     cJSON_AddStringToObject(part, "train_dataset", rows_read(run)->digest);
     if (run->data.has_eval && !run->data.was_split)
         cJSON_AddStringToObject(part, "eval_dataset", run->data.eval.digest);
+    if (run->online.reward_watch.held.n_rows > 0)
+        cJSON_AddStringToObject(part, "eval_pairs", run->online.reward_watch.held.digest);
     if (run->data.regression.n_rows > 0)
         cJSON_AddStringToObject(part, "regression_dataset", run->data.regression.digest);
     part = cJSON_AddObjectToObject(all, "machine");

@@ -290,7 +290,8 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
     TRY(log_step(l, n, rate, at_now_s() - begin_s, finite));
     report(l, n, rate, out);
 done:
-    if (st == AT_INTERRUPTED || st == AT_TERMINATED || st == AT_OVER_BUDGET)
+    if (st == AT_INTERRUPTED || st == AT_TERMINATED || st == AT_OVER_BUDGET ||
+        l->run->online.is_unscored)
         l->state = before; /* while samples were drawn or judged: the step was not made */
     return st;
 }
@@ -563,14 +564,20 @@ done:
     return st;
 }
 
-/* What a run leaves behind when its steps ended with `trained`: a checkpoint after a signal, and
- * its files. */
+/* Rewards failed after some step: what was trained is worth a checkpoint. */
+static bool lost_rewards(const struct at_loop *l)
+{
+    return l->run->online.is_unscored && l->state.step > 0;
+}
+
+/* What a run leaves behind when its steps ended with `trained`: a checkpoint after a signal or
+ * rewards that failed, and its files. */
 static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_outcome *out)
 {
     enum at_status st = AT_OK, saved = AT_OK;
     char *why = NULL;
-    const bool stopped =
-        trained == AT_INTERRUPTED || trained == AT_TERMINATED || trained == AT_OVER_BUDGET;
+    const bool stopped = trained == AT_INTERRUPTED || trained == AT_TERMINATED ||
+                         trained == AT_OVER_BUDGET || lost_rewards(l);
     const bool saves = stopped && !(trained == AT_OVER_BUDGET && at_drift_is_of_samples(l->run));
 
     out->skipped = l->state.skipped;
@@ -660,7 +667,7 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
     if (trained != AT_OK)
         TRY(at_arena_strdup(&run->arena, &why, at_message()));
     TRY(finish(&l, trained, out));
-    if (trained == AT_INTERRUPTED || trained == AT_TERMINATED)
+    if (trained == AT_INTERRUPTED || trained == AT_TERMINATED || lost_rewards(&l))
         st = at_fail(trained, "%s; the state so far was written to %s%s", why,
                      run->config->output_dir,
                      l.p ? ", go on with --resume_from_checkpoint true" : "");

@@ -6,12 +6,14 @@ and the first KL is 0; killed while it draws or in the middle of a rollout a run
 timing.jsonl and the plan have what they say; rewards that cannot teach end the run, and so does max_drift, naming the last
 good checkpoint.
 """
+import hashlib
 import html
 import json
 import math
 import pathlib
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -177,6 +179,28 @@ def main():
         check("equal rewards: all groups are counted, and none has a gradient", [(row["frac_reward_zero_std"], row["grad_norm"])
               for row in lines(out / "metrics.jsonl")] == [(1, 0)] * 7, lines(out / "metrics.jsonl"))
         ends(folder, "no rewards", ("no sample of the last 3 rollouts has a reward",), (65,), reward_funcs="rule", **many)
+        (folder / "twice.sh").write_text(f'echo >> {folder}/calls; [ $(wc -l < {folder}/calls) -le 2 ] || exit 127; '
+                                         "while read -r line; do echo 1; done\n")
+        out = ends(folder, "rewards fail", ("exit", "--resume_from_checkpoint true"), range(1, 128), max_steps=5,
+                   reward_funcs=None, reward_command=f"sh {folder}/twice.sh", save_steps=100)
+        check("rewards fail: the state before is a checkpoint", (out / "checkpoint-2").is_dir()
+              and (out / "adapter_model.safetensors").exists(), sorted(out.iterdir()))
+        fails = {"max_steps": 5, "reward_funcs": None, "reward_command": f"sh {folder}/twice.sh", "save_steps": 100,
+                 "resume_from_checkpoint": "true", "reward_command_timeout": 77}
+        arrays = out / "checkpoint-2" / "optimizer.bin"
+        whole = arrays.read_bytes()
+        bad = whole[:-512] + struct.pack("<d", -1) + whole[-504:]  # a count of the alarm's rollouts
+        sums = [hashlib.blake2b(data, digest_size=32).hexdigest() for data in (whole, bad)]
+        arrays.write_bytes(bad)
+        for path in arrays.parent.glob("*.json"):
+            path.write_text(path.read_text().replace(*sums))
+        ends(folder, "rewards fail", ("optimizer.bin", "no run writes"), (65,), **fails)
+        arrays.write_bytes(whole)
+        for path in arrays.parent.glob("*.json"):
+            path.write_text(path.read_text().replace(*sums[::-1]))
+        (folder / "calls").unlink()
+        ends(folder, "rewards fail", ("checkpoint-2", "--resume_from_checkpoint true"), range(1, 128), **fails)
+        check("rewards fail: with another timeout it goes on", (out / "checkpoint-4").is_dir(), sorted(out.iterdir()))
         out = ends(folder, "too far", ("drift/kl", "further than max_drift 0.01", "checkpoint-", "the last good checkpoint"), (1,),
                    max_drift=0.01, learning_rate=0.001, save_steps=1, save_total_limit=0, max_steps=40,
                    reward_funcs="contains_any:[\"a\"]")
