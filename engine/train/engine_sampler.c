@@ -21,7 +21,8 @@ AT_CHECKED at_engine_plan_sampler(struct at_engine *e, const struct at_sampler_p
 
     if (at_model_long_from(&e->model.config, p.n_positions) > 0)
         p.n_sequences = 1;
-    while ((st = try_sampler(e, &p)) == AT_DEVICE_MEMORY && p.n_sequences > 1) {
+    /* one sequence has kernels of its own, which round differently */
+    while ((st = try_sampler(e, &p)) == AT_DEVICE_MEMORY && p.n_sequences > 2) {
         p.n_sequences = (p.n_sequences + 1) / 2;
         at_sampler_close(&e->sampler);
         at_pool_destroy(&e->sampler_pool);
