@@ -10,8 +10,9 @@
  * NaN and infinities too, has no reward: a fault, counted and named in a warning. With too many
  * lines, or too few of a program that ended well, it is not known which is whose, and no row has
  * one. A run has failed when the program did not end well, printed another number of lines, or gave
- * no number for more than half of its rows; AT_REWARD_COMMAND_RUNS of these behind each other are
- * AT_IO. One that cannot be found or run by the shell (126, 127) is AT_USAGE at once. */
+ * neither a number nor null for more than half of its rows; AT_REWARD_COMMAND_RUNS of these behind
+ * each other are AT_IO. One that cannot be found or run by the shell (126, 127) is AT_USAGE at
+ * once. */
 #ifndef AT_REWARD_COMMAND_H
 #define AT_REWARD_COMMAND_H
 

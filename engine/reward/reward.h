@@ -58,8 +58,8 @@ typedef enum at_status at_reward_scorer(void *context, double *out,
 void at_rewards_bind(struct at_rewards *rewards, uint32_t k, at_reward_scorer *score,
                      void *context);
 /* out (n, sources): rewards of n samples, which are finite or NaN: excluded. Faults of a command
- * are warnings, and AT_IO once they go on (command.h); AT_DATA for a pattern that takes too long
- * and a rule in a row that is none. */
+ * are warnings, and AT_IO once they go on (command.h); a sample whose pattern takes too long is
+ * excluded with a warning; AT_DATA for a rule in a row that is none. */
 AT_CHECKED at_rewards_score(struct at_rewards *rewards, double *out,
                             const struct at_reward_sample *samples, uint32_t n);
 

@@ -18,9 +18,6 @@ static AT_CHECKED open_rewards(struct at_run *run)
     struct at_samples *s = &run->data.samples;
 
     TRY(at_rewards_open(&o->rewards, &p));
-    if (at_rewards_count(o->rewards) > AT_MAX_REWARDS)
-        FAIL(AT_USAGE, "reward_funcs: at most %d sources, found %u", AT_MAX_REWARDS,
-             at_rewards_count(o->rewards));
     s->n_rewards = at_rewards_count(o->rewards);
     for (uint32_t k = 0; k < s->n_rewards; k++)
         s->names[k] = at_rewards_name(o->rewards, k);

@@ -56,21 +56,27 @@ uint32_t at_rollout_forwards(const struct at_run *run)
 static AT_CHECKED check_unread(const struct at_config *c)
 {
     static const char recorded[] = "samples of rollouts are drawn and scored already";
+    static const char unjudged[] = "samples are not held out, and held-out pairs only looked at";
     const struct {
         enum at_key key;
         bool unread;
         const char *why;
     } rows[] = {
         { AT_KEY_delta, reads(c, 'c'), "loss_type cispo cuts its ratio at epsilon_high alone" },
+        { AT_KEY_early_stopping_patience, true, unjudged },
         { AT_KEY_epsilon, reads(c, 'c') && c->is_set[AT_KEY_epsilon_high],
           "loss_type cispo cuts its ratio at epsilon_high alone" },
         { AT_KEY_eval_dataset, c->rollouts,
           "samples are not held out: judge the adapter with attune eval" },
         { AT_KEY_eval_split, c->eval_split > 0,
           "samples are not held out: judge the adapter with attune eval" },
+        { AT_KEY_load_best_model_at_end, c->load_best_model_at_end, unjudged },
         { AT_KEY_log_completions, c->rollouts, recorded },
+        { AT_KEY_lr_scheduler_type, strcmp(c->lr_scheduler_type, "reduce_lr_on_plateau") == 0,
+          "no evaluation says when to lower the rate: samples are not held out" },
         { AT_KEY_max_completion_length, c->rollouts && !reads(c, 'l'),
           "recorded samples are as long as they are; only loss_type dr_grpo divides by it" },
+        { AT_KEY_metric_for_best_model, true, unjudged },
         { AT_KEY_min_p, c->rollouts, recorded },
         { AT_KEY_on_bad_row, true, "a wrong line is always an error" },
         { AT_KEY_on_long_row, true,
@@ -102,6 +108,11 @@ static AT_CHECKED check_held_out(const struct at_config *c)
                        "eval_dataset: with %s its pairs are looked at every eval_steps "
                        "steps: set eval_strategy to steps",
                        at_method_get(c->run_method)->name);
+    if (c->eval_dataset.n > 0 && c->eval_steps % at_rollout_steps(c) != 0)
+        return at_fail(AT_USAGE,
+                       "eval_steps is %u: pairs are looked at when samples are new, every %u steps "
+                       "(num_iterations); take a multiple",
+                       c->eval_steps, at_rollout_steps(c));
     if (c->eval_dataset.n == 0 && strcmp(c->eval_strategy, "no") != 0)
         return at_fail(AT_USAGE, "eval_strategy must be no: samples are not held out; judge the "
                                  "adapter with attune eval");
