@@ -255,6 +255,16 @@ static void show_counts(const struct at_engine *e)
                (unsigned long long)submissions);
 }
 
+/* Samples that had no reward by a fault, of each source that had one. */
+static void show_faults(const struct at_rewards *rewards)
+{
+    for (uint32_t k = 0; rewards && k < at_rewards_count(rewards); k++)
+        if (at_rewards_faults(rewards, k) > 0)
+            cli_note("rewards  %s: %llu samples had none, by its faults (see the warnings)",
+                     at_rewards_name(rewards, k),
+                     (unsigned long long)at_rewards_faults(rewards, k));
+}
+
 /* ---- commands ---- */
 
 AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
@@ -285,6 +295,7 @@ AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
     show_table(outcome);
     show_alarms(outcome);
     show_hardly_moved(config, outcome);
+    show_faults(run.online.rewards);
     show_counts(&run.engine);
     show_quantised(run.bundle.weights);
     if (outcome->has_eval && outcome->best_step == 0)

@@ -201,6 +201,9 @@ def main():
         (folder / "calls").unlink()
         ends(folder, "rewards fail", ("checkpoint-2", "--resume_from_checkpoint true"), range(1, 128), **fails)
         check("rewards fail: with another timeout it goes on", (out / "checkpoint-4").is_dir(), sorted(out.iterdir()))
+        done, _ = train(folder, "one fault", "grpo", max_steps=2, reward_funcs=None, num_iterations=1,
+                        reward_command="awk '{ print NR == 1 ? \"x\" : NR }'")
+        check("faults of a command are counted at the end", done.returncode == 0 and ": 2 samples had none" in done.stderr, done.stderr)
         out = ends(folder, "too far", ("drift/kl", "further than max_drift 0.01", "checkpoint-", "the last good checkpoint"), (1,),
                    max_drift=0.01, learning_rate=0.001, save_steps=1, save_total_limit=0, max_steps=40,
                    reward_funcs="contains_any:[\"a\"]")
