@@ -1,7 +1,7 @@
 // Matrix product, baseline: any Vulkan 1.2 device. One module a FORM:
 //   1 NT (forward)   C[M,N] = alpha * A[M,K] * B[N,K]^T  (+ C)
 //   0 NN (backward)  C[M,N] = alpha * A[M,K] * B[K,N]    (+ C)
-//   2 TN (gradient)  C[M,N] = alpha * A[K,M]^T * B[K,N]  (+ C)
+//   2 TN (gradient)  C[M,N] = alpha * A[K,M]^T * B[K,N]  (+ C), K in blocks of GEMM_TN_BLOCK, each added to C
 // Row-major f32; ld* and *_col (first column of the matrix in its rows) are multiples of 4. The sum over
 // k runs in order in one invocation, so an element's bits do not depend on M, N or the tile. With
 // -DHALVES A and B are halves with an exponent a row, alpha is 1: see gemm_matrix.comp.
@@ -115,16 +115,14 @@ void put_tiles(uint row0, uint col0, uint k)
     }
 }
 
-void main()
-{
-    const uint row0 = gl_WorkGroupID.x * BM, col0 = gl_WorkGroupID.y * BN;
-    const uint tm = gl_LocalInvocationIndex / (BN / TN), tn = gl_LocalInvocationIndex % (BN / TN);
-    vec4 sum[TM];
+vec4 sum[TM]; // of this invocation: rows of its two groups, 4 columns each
 
+// sum = of k_begin ... k_end. Registers hold the tile at k_begin before, that at k_end afterwards.
+void multiply(uint row0, uint col0, uint tm, uint tn, uint k_begin, uint k_end)
+{
     [[unroll]] for (uint i = 0; i < TM; i++)
         sum[i] = vec4(0);
-    fetch_tiles(row0, col0, 0);
-    for (uint k0 = 0; k0 < p.K; k0 += BK) {
+    for (uint k0 = k_begin; k0 < k_end; k0 += BK) {
         barrier();
         put_tiles(row0, col0, k0);
         barrier();
@@ -138,19 +136,38 @@ void main()
                 sum[i] += x[i / 4][i % 4] * y;
         }
     }
+}
 
-    const uint col = col0 + tn * 4;
-    if (col >= p.N)
-        return;
+void store(uint row0, uint col, uint tm, bool accumulate)
+{
     const bvec4 used = lessThan(col + uvec4(0, 1, 2, 3), uvec4(p.N));
-    [[unroll]] for (uint i = 0; i < TM; i++) {
-        const uint row = row0 + (i / 4 * (BM / TM) + tm) * 4 + i % 4;
-        const uint at = (row * p.ldc + p.c_col + col) / 4;
-        if (row < p.M) {
-            vec4 v = scaled(sum[i], row, col);
-            if (p.accumulate != 0)
-                v += c[at];
-            c[at] = mix(vec4(0), v, used);
+
+    if (col < p.N)
+        [[unroll]] for (uint i = 0; i < TM; i++) {
+            const uint row = row0 + (i / 4 * (BM / TM) + tm) * 4 + i % 4;
+            const uint at = (row * p.ldc + p.c_col + col) / 4;
+            if (row < p.M) {
+                vec4 v = scaled(sum[i], row, col);
+                if (accumulate)
+                    v += c[at];
+                c[at] = mix(vec4(0), v, used);
+            }
         }
+}
+
+void main()
+{
+    const uint row0 = gl_WorkGroupID.x * BM, col0 = gl_WorkGroupID.y * BN;
+    const uint tm = gl_LocalInvocationIndex / (BN / TN), tn = gl_LocalInvocationIndex % (BN / TN);
+
+    fetch_tiles(row0, col0, 0);
+#if FORM == 2
+    for (uint k = 0; k < p.K; k += GEMM_TN_BLOCK) {
+        multiply(row0, col0, tm, tn, k, min(k + GEMM_TN_BLOCK, p.K));
+        store(row0, col0 + tn * 4, tm, p.accumulate != 0 || k > 0);
     }
+#else
+    multiply(row0, col0, tm, tn, 0, p.K);
+    store(row0, col0 + tn * 4, tm, p.accumulate != 0);
+#endif
 }

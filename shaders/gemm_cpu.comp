@@ -4,6 +4,7 @@
 // Mapping: workgroup (x, y) = row tile, column tile of ROWS x COLS by one subgroup; a lane owns CG groups
 // of 4 columns, the rows lie in registers (spilled: rows outside, KB values of k inside). No shared
 // memory. A value of A is read by one lane and spread by a constant-index shuffle.
+// TN sums blocks of GEMM_TN_BLOCK k apart and adds them to what C held, in order, in registers.
 // Why so: there a texel fetch is one vector load a lane where a storage buffer read is a scalar loop
 // over the lanes, and a fetch outside the view gives 0, which takes care of the tails: the views end
 // with the matrices, row padding is 0. Only stores test for M and N. The columns from N to the next
@@ -38,20 +39,20 @@ layout(binding = 3, std430) writeonly buffer out_c { vec4 c[]; };
 
 const int OUTSIDE = -(1 << 30); // added to an index: a read that gives 0
 
-void main()
+vec4 sum[ROWS][CG];
+
+// sum = of k_begin ... k_end; col4: this lane's first column group.
+void multiply(int row0, int col4, int k_begin, int k_end)
 {
     const int lane = int(gl_LocalInvocationID.x);
-    const int row0 = int(gl_WorkGroupID.x) * ROWS;
-    const int col4 = (int(gl_WorkGroupID.y) * LANES + lane) * CG; // this lane's first column group
-    const int lda4 = int(p.lda) / 4, ldb4 = int(p.ldb) / 4, ldc4 = int(p.ldc) / 4;
-    const int a_col4 = int(p.a_col) / 4, b_col4 = int(p.b_col) / 4, c_col4 = int(p.c_col) / 4;
-    vec4 sum[ROWS][CG];
+    const int lda4 = int(p.lda) / 4, ldb4 = int(p.ldb) / 4;
+    const int a_col4 = int(p.a_col) / 4, b_col4 = int(p.b_col) / 4;
 
     [[unroll]] for (int i = 0; i < ROWS; i++)
         [[unroll]] for (int j = 0; j < CG; j++)
             sum[i][j] = vec4(0);
 
-    for (int k = 0; k < int(p.K); k += KB) {
+    for (int k = k_begin; k < k_end; k += KB) {
         vec4 b[KB][CG]; // [k][column group]
 #if FORM != 2
         int k4[KB / 4]; // offsets in rows of A (and B) along k
@@ -98,6 +99,32 @@ void main()
         }
 #endif
     }
+}
+
+void main()
+{
+    const int lane = int(gl_LocalInvocationID.x);
+    const int row0 = int(gl_WorkGroupID.x) * ROWS;
+    const int col4 = (int(gl_WorkGroupID.y) * LANES + lane) * CG;
+    const int ldc4 = int(p.ldc) / 4, c_col4 = int(p.c_col) / 4;
+
+#if FORM == 2
+    vec4 total[ROWS][CG];
+
+    [[unroll]] for (int i = 0; i < ROWS; i++)
+        [[unroll]] for (int j = 0; j < CG; j++)
+            total[i][j] = p.accumulate != 0 ? texelFetch(c4, (row0 + i) * ldc4 + c_col4 + col4 + j) : vec4(0);
+    for (int k = 0; k < int(p.K); k += GEMM_TN_BLOCK) {
+        multiply(row0, col4, k, min(k + GEMM_TN_BLOCK, int(p.K)));
+        [[unroll]] for (int i = 0; i < ROWS; i++)
+            [[unroll]] for (int j = 0; j < CG; j++) {
+                precise const vec4 part = p.alpha * sum[i][j]; // and then added: as in gemv_cpu.comp
+                total[i][j] += part;
+            }
+    }
+#else
+    multiply(row0, col4, 0, int(p.K));
+#endif
 
     [[unroll]] for (int j = 0; j < CG; j++) {
         const int left = int(p.N) - (col4 + j) * 4; // columns of this group and behind it
@@ -105,9 +132,13 @@ void main()
             [[unroll]] for (int i = 0; i < ROWS; i++) {
                 const int at = (row0 + i) * ldc4 + c_col4 + col4 + j;
                 if (row0 + i < int(p.M)) {
+#if FORM == 2
+                    const vec4 v = total[i][j];
+#else
                     precise vec4 v = p.alpha * sum[i][j]; // and then added: as in gemv_cpu.comp
                     if (p.accumulate != 0)
                         v += texelFetch(c4, at);
+#endif
                     c[at] = mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
                 }
             }

@@ -1,5 +1,6 @@
 // gemm_cpu.comp for products with a narrow side, such as the ranks of adapters: the same bits.
 //   FORM 0, 1, 2  NN, NT, TN with few columns (N)    FORM 3  TN with few rows (M)
+// TN sums blocks of GEMM_TN_BLOCK k apart and adds them to what C held, in order, in registers.
 // Mapping: a workgroup is a tile of NARROW values of the narrow side, in registers, and 4 * LANES * CG
 // of the long one, by lanes; the rest as there. A sum takes its products in the same order as there,
 // and a product's factors may be swapped. One module a FORM and subgroup size (LANES 4, 8, 16).
@@ -40,37 +41,20 @@ layout(binding = 3, std430) writeonly buffer out_c { vec4 c[]; };
 
 const int OUTSIDE = -(1 << 30); // added to an index: a read that gives 0
 
-// v into C at vec4 `at` of row `row`, of which `left` columns are left.
-void put(int row, int at, int left, vec4 v)
-{
-    at += row * int(p.ldc) / 4 + int(p.c_col) / 4;
-    if (row < int(p.M) && left > 0) {
-        precise vec4 part = p.alpha * v; // and then added: as in gemv_cpu.comp
-        if (p.accumulate != 0)
-            part += texelFetch(c4, at);
-        c[at] = mix(vec4(0), part, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
-    }
-}
+vec4 sum[NARROW][CG];
 
-void main()
+// sum = of k_begin ... k_end; group0: this lane's first group of 4 of the long side.
+void multiply(int narrow0, int group0, int k_begin, int k_end)
 {
     const int lane = int(gl_LocalInvocationID.x);
     const int lds4 = int(LD_NARROW) / 4, ldl4 = int(LD_LONG) / 4;
     const int s_col4 = int(COL_NARROW) / 4, l_col4 = int(COL_LONG) / 4;
-#if FORM == 3
-    const int narrow0 = int(gl_WorkGroupID.x) * NARROW;
-    const int group0 = (int(gl_WorkGroupID.y) * LANES + lane) * CG; // this lane's first group of 4
-#else
-    const int narrow0 = int(gl_WorkGroupID.y) * NARROW;
-    const int group0 = (int(gl_WorkGroupID.x) * LANES + lane) * CG;
-#endif
-    vec4 sum[NARROW][CG];
 
     [[unroll]] for (int i = 0; i < NARROW; i++)
         [[unroll]] for (int j = 0; j < CG; j++)
             sum[i][j] = vec4(0);
 
-    for (int k = 0; k < int(p.K); k += KB) {
+    for (int k = k_begin; k < k_end; k += KB) {
         vec4 l[KB][CG]; // of the long side: [k][group]
 #if FORM < 2
         int k4[KB / 4]; // offsets in rows along k
@@ -113,15 +97,66 @@ void main()
             }
 #endif
     }
+}
+
+int place(int row, int at) { return row * int(p.ldc) / 4 + int(p.c_col) / 4 + at; }
+
+// What C holds, or 0, as sums lie.
+void read_c(int narrow0, int group0, out vec4 held[NARROW][CG])
+{
+    [[unroll]] for (int j = 0; j < CG; j++)
+#if FORM == 3
+        [[unroll]] for (int i = 0; i < NARROW; i++)
+            held[i][j] = p.accumulate != 0 ? texelFetch(c4, place(narrow0 + i, group0 + j)) : vec4(0);
+#else
+        [[unroll]] for (int e = 0; e < 4; e++)
+            [[unroll]] for (int i = 0; i < NARROW; i += 4) {
+                const int at = place((group0 + j) * 4 + e, (narrow0 + i) / 4);
+                const vec4 v = p.accumulate != 0 ? texelFetch(c4, at) : vec4(0);
+                [[unroll]] for (int q = 0; q < 4; q++)
+                    held[i + q][j][e] = v[q];
+            }
+#endif
+}
+
+// v into C at vec4 `at` of row `row`, of which `left` columns are left.
+void put(int row, int at, int left, vec4 v)
+{
+    if (row < int(p.M) && left > 0)
+        c[place(row, at)] = mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
+}
+
+void main()
+{
+    const int lane = int(gl_LocalInvocationID.x);
+#if FORM == 3
+    const int narrow0 = int(gl_WorkGroupID.x) * NARROW;
+    const int group0 = (int(gl_WorkGroupID.y) * LANES + lane) * CG;
+#else
+    const int narrow0 = int(gl_WorkGroupID.y) * NARROW;
+    const int group0 = (int(gl_WorkGroupID.x) * LANES + lane) * CG;
+#endif
+    const int block = FORM >= 2 ? GEMM_TN_BLOCK : int(p.K);
+    vec4 total[NARROW][CG];
+
+    read_c(narrow0, group0, total);
+    for (int k = 0; k < int(p.K); k += block) {
+        multiply(narrow0, group0, k, min(k + block, int(p.K)));
+        [[unroll]] for (int i = 0; i < NARROW; i++)
+            [[unroll]] for (int j = 0; j < CG; j++) {
+                precise const vec4 part = p.alpha * sum[i][j]; // and then added: as in gemv_cpu.comp
+                total[i][j] += part;
+            }
+    }
 
     [[unroll]] for (int j = 0; j < CG; j++)
 #if FORM == 3
         [[unroll]] for (int i = 0; i < NARROW; i++)
-            put(narrow0 + i, group0 + j, int(p.N) - (group0 + j) * 4, sum[i][j]);
+            put(narrow0 + i, group0 + j, int(p.N) - (group0 + j) * 4, total[i][j]);
 #else
         [[unroll]] for (int e = 0; e < 4; e++)
             [[unroll]] for (int i = 0; i < NARROW; i += 4)
                 put((group0 + j) * 4 + e, (narrow0 + i) / 4, int(p.N) - narrow0 - i,
-                    vec4(sum[i][j][e], sum[i + 1][j][e], sum[i + 2][j][e], sum[i + 3][j][e]));
+                    vec4(total[i][j][e], total[i + 1][j][e], total[i + 2][j][e], total[i + 3][j][e]));
 #endif
 }

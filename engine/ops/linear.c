@@ -3,7 +3,7 @@
 #include "kernels.h"
 
 /* Blocks of k: fixed, so that the order of a sum is a function of the shape. */
-enum { K_SPLIT_FROM = 4096, K_SPLIT = 1024, TN_BLOCK = 256 };
+enum { K_SPLIT_FROM = 4096, K_SPLIT = 1024 };
 enum { FEW_ROWS = 64, FEW_ROWS_F32 = 32 };     /* of x, at most: above, the kernels for many */
 enum { NARROW_MOST = 32 };                     /* above, kernels with a wide tile waste less */
 static const uint64_t panel_bytes = 64u << 20; /* of a dequantised weight */
@@ -136,22 +136,21 @@ void at_matmul_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, s
                   float alpha, bool accumulate)
 {
     const uint32_t M = A.dim[1], N = B.dim[1], K = A.dim[0];
-    const uint64_t limit = binding_bytes(s), widest = A.ld > B.ld ? A.ld : B.ld;
+    const uint32_t part = least(at_tensor_part_rows(s, A), at_tensor_part_rows(s, B));
     const uint32_t side = M <= NARROW_MOST ? GEMM_SHORT : columns_side(N);
-    uint32_t block, panel;
+    uint32_t panel;
 
     at_require_shape(C, M, N);
     at_require_shape(B, K, N);
     AT_REQUIRE(K > 0);
     if (empty(C))
         return;
-    block = rows_in(limit, widest * sizeof(float), TN_BLOCK);
-    panel = rows_in(limit, (uint64_t)C.ld * sizeof(float), M);
+    panel = rows_in(binding_bytes(s), (uint64_t)C.ld * sizeof(float), M);
     for (uint32_t m = 0; m < M; m += panel) {
         const struct at_tensor rows = at_tensor_rows(C, m, least(panel, M - m));
 
-        for (uint32_t k = 0; k < K; k += block) {
-            const uint32_t n = least(block, K - k);
+        for (uint32_t k = 0; k < K; k += part) {
+            const uint32_t n = least(part, K - k);
             const struct gemm_tn_bufs bufs = { .a = at_tensor_view(at_tensor_rows(A, k, n)),
                                                .b = at_tensor_view(at_tensor_rows(B, k, n)),
                                                .c = at_tensor_view(rows) };

@@ -14,7 +14,8 @@ void at_matmul_nt(struct at_stream *s, struct at_tensor C, struct at_tensor A, s
 /* C (M,N) = alpha * A (M,K) B (K,N). */
 void at_matmul_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
                   float alpha, bool accumulate);
-/* C (M,N) = alpha * A (K,M)^T B (K,N); K is summed in fixed blocks of 256 in order. */
+/* C (M,N) = alpha * A (K,M)^T B (K,N); K is summed in fixed blocks of
+ * GEMM_TN_BLOCK in order. */
 void at_matmul_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
                   float alpha, bool accumulate);
 
