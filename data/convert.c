@@ -12,11 +12,39 @@ struct job {
     const struct at_form *from, *form; /* from: NULL, any */
     struct at_writer *writer;
     struct at_buf line;
+    /* the row that is read: of a line, or the number of an object in a JSON array */
+    const char *path;
+    uint32_t number;
+    bool of_array;
 };
+
+/* AT_DATA gets its place in front. */
+static enum at_status placed(const struct job *job, enum at_status st)
+{
+    if (st == AT_DATA && job->of_array)
+        at_context("%s: record %u", job->path, job->number);
+    else if (st == AT_DATA)
+        at_context("%s:%u", job->path, job->number);
+    return st;
+}
+
+/* The row is left out; `why` stays. */
+static void leave_out(struct job *job, const char *why)
+{
+    struct at_convert_left *left = job->counts->left;
+    size_t i = 0;
+
+    job->counts->n_left++;
+    while (i + 1 < AT_COUNT(job->counts->left) && left[i].why && strcmp(left[i].why, why) != 0)
+        i++;
+    if (!left[i].why)
+        left[i] = (struct at_convert_left){ .why = why, .path = job->path, .first = job->number };
+    left[i].n++;
+}
 
 const char *at_form_names(bool written)
 {
-    static _Thread_local char text[160];
+    static _Thread_local char text[200];
     size_t n = 0;
 
     text[0] = 0;
@@ -83,20 +111,17 @@ static const char *kind_of(const cJSON *row)
 }
 
 /* A row in TRL's keys goes out. */
-static AT_CHECKED put_row(struct job *job, cJSON *row, const char *path, uint32_t line)
+static AT_CHECKED put_row(struct job *job, cJSON *row)
 {
     enum at_status st = AT_OK;
 
     if (job->params->only && strcmp(kind_of(row), job->params->only) != 0) {
-        job->counts->n_left++;
+        leave_out(job, "another kind of row");
         goto done;
     }
     if (job->params->drops_system)
         change_system(job, row);
-    st = at_form_give(job->form, row);
-    if (st == AT_DATA)
-        at_context("%s:%u", path, line);
-    TRY(st);
+    TRY(placed(job, at_form_give(job->form, row)));
     at_buf_clear(&job->line);
     at_json_write(&job->line, row);
     at_buf_puts(&job->line, "\n");
@@ -107,16 +132,41 @@ done:
     return st;
 }
 
-/* Of a form that is given, what only looks like another is not taken for it. */
-static AT_CHECKED take(const struct job *job, const struct at_form **form, cJSON *row)
+/* The row's form, or the one that is given; AT_DATA where it is not of that. */
+static AT_CHECKED form_of(const struct job *job, const struct at_form **form, cJSON *row)
 {
-    if (!job->from)
-        return at_form_take(form, row);
-    *form = job->from;
-    if (!job->from->is(row))
+    if (!cJSON_IsObject(row))
+        return at_fail(AT_DATA, "a JSON object is expected; the file holds one a line, or all in "
+                                "one list");
+    if (job->from && !job->from->is(row))
         return at_fail(AT_DATA, "the row is not of the form %s: %s", job->from->name,
                        job->from->what);
-    return job->from->take(row);
+    if (!job->from)
+        at_form_drop_nulls(row);
+    *form = job->from ? job->from : at_form_of(row);
+    return AT_OK;
+}
+
+static AT_CHECKED convert_row(struct job *job, cJSON *row)
+{
+    enum at_status st = AT_OK;
+    const struct at_form *form = NULL;
+    const char *why = NULL;
+
+    TRY(placed(job, form_of(job, &form, row)));
+    if (form && form->lacks)
+        why = form->lacks(row, &job->counts->unused);
+    if (why) {
+        leave_out(job, why);
+        goto done;
+    }
+    if (form)
+        TRY(placed(job, form->take(row)));
+    count_form(job->counts, form ? form->name : "trl");
+    at_form_part(row);
+    TRY(put_row(job, row));
+done:
+    return st;
 }
 
 static AT_CHECKED convert_lines(struct job *job, const char *path)
@@ -124,7 +174,6 @@ static AT_CHECKED convert_lines(struct job *job, const char *path)
     enum at_status st = AT_OK;
     struct at_lines lines;
     struct at_line line;
-    const struct at_form *form = NULL;
     cJSON *row = NULL;
     bool found = true;
 
@@ -134,26 +183,52 @@ static AT_CHECKED convert_lines(struct job *job, const char *path)
         if (!found)
             break;
         TRY(at_json_parse(&row, line.text, line.n, path, line.number));
-        if (!cJSON_IsObject(row))
-            FAIL(AT_DATA, "%s:%u: a JSON object is expected; the file holds one a line", path,
-                 line.number);
-        if (job->from && job->from->some_lines && !job->from->is(row)) {
-            job->counts->n_left++;
-            at_json_free(&row);
-            continue;
-        }
-        st = take(job, &form, row);
-        if (st == AT_DATA)
-            at_context("%s:%u", path, line.number);
-        TRY(st);
-        count_form(job->counts, form ? form->name : "trl");
-        at_form_part(row);
-        TRY(put_row(job, row, path, line.number));
+        job->number = line.number;
+        TRY(convert_row(job, row));
         at_json_free(&row);
     }
 done:
     at_json_free(&row);
     at_lines_close(&lines);
+    return st;
+}
+
+/* A file that is one list of objects, as Argilla's to_json writes it. */
+static AT_CHECKED convert_array(struct job *job, const struct at_text *file)
+{
+    enum at_status st = AT_OK;
+    cJSON *list = NULL;
+
+    job->of_array = true;
+    TRY(at_json_parse(&list, file->data, file->n, job->path, 1));
+    for (cJSON *row = list->child; row; row = row->next) {
+        job->number++;
+        TRY(convert_row(job, row));
+    }
+done:
+    job->of_array = false;
+    at_json_free(&list);
+    return st;
+}
+
+static bool is_array(const struct at_text *file)
+{
+    size_t at = 0;
+
+    while (at < file->n && strchr(" \t\r\n", file->data[at]))
+        at++;
+    return at < file->n && file->data[at] == '[';
+}
+
+static AT_CHECKED convert_json(struct job *job, const char *path)
+{
+    enum at_status st = AT_OK;
+    struct at_text file = { .n = 0 };
+
+    TRY(at_text_open(&file, path));
+    TRY(is_array(&file) ? convert_array(job, &file) : convert_lines(job, path));
+done:
+    at_text_close(&file);
     return st;
 }
 
@@ -309,7 +384,8 @@ static AT_CHECKED convert_table(struct job *job, const char *path, char separato
         for (size_t i = 0; i < n_keys; i++)
             TRY(put_cell(row, keys[i], at_cells_get(&cells, i), job->params->plain, &cells));
         move_system(row);
-        TRY(put_row(job, row, path, cells.line));
+        job->number = cells.line;
+        TRY(put_row(job, row));
         at_json_free(&row);
     }
 done:
@@ -358,12 +434,14 @@ AT_CHECKED at_convert(struct at_convert_counts *out, const struct at_convert_par
     TRY(at_writer_open(&job.writer, params->to));
     for (size_t i = 0; i < params->n_from; i++) {
         const char *path = params->from[i];
+        job.path = path;
+        job.number = 0;
         if (ends_with(path, ".csv"))
             TRY(convert_table(&job, path, 0));
         else if (ends_with(path, ".tsv"))
             TRY(convert_table(&job, path, '\t'));
         else
-            TRY(convert_lines(&job, path));
+            TRY(convert_json(&job, path));
     }
     if (out->n_rows == 0 && out->n_left > 0)
         FAIL(AT_DATA, "%s: nothing to write; all %llu lines would be left out", params->from[0],

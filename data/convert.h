@@ -2,15 +2,15 @@
 #ifndef AT_CONVERT_H
 #define AT_CONVERT_H
 
-#include "status.h"
+#include "forms.h"
 
 /* A column of a table and the key that it is, such as {"New reply", "chosen"}. */
 struct at_column {
     const char *name, *key;
 };
 struct at_convert_params {
-    const char *const *from; /* files: JSON Lines in any form of forms.h, .csv, .tsv; gzip and
-                                Zstandard are unpacked */
+    const char *const *from; /* files: JSON Lines in any form of forms.h or one list of objects,
+                                .csv, .tsv; gzip and Zstandard are unpacked */
     size_t n_from;
     const char *to;                  /* a file that does not exist */
     const char *from_form;           /* of JSON Lines; NULL: told by the keys of each row */
@@ -25,10 +25,19 @@ struct at_convert_params {
     bool drops_system;
     const char *system;
 };
+/* Rows that were left out for one reason: how many, and the first of them. */
+struct at_convert_left {
+    const char *why; /* a few words; NULL: none */
+    uint64_t n;
+    const char *path;
+    uint32_t first; /* line, or number of the object in a list */
+};
 struct at_convert_counts {
     uint64_t n_rows, n_system; /* rows; of them those whose system message was changed */
-    uint64_t n_left;           /* lines left out: of another kind, or without feedback */
-    const char *forms[8];      /* that were read, of the first file first; NULL behind the last */
+    uint64_t n_left;           /* rows left out: of another kind, or with nothing to train on */
+    struct at_convert_left left[10];
+    struct at_form_unused unused; /* answers of them and of others */
+    const char *forms[8]; /* that were read, of the first file first; NULL behind the last */
 };
 /* Writes one JSON object a line, in the order of the files. Wrong rows are AT_DATA with their
  * place; then nothing is written. AT_CANNOT_WRITE when `to` exists. */

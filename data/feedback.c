@@ -129,14 +129,20 @@ done:
 
 /* ---- as a form: an edit makes a pair, a thumb alone a labelled row ---- */
 
-/* Lines that say neither teach nothing, nor does an edit that changed nothing. */
 static bool is_feedback(const cJSON *row)
+{
+    return cJSON_IsObject(row); /* take_feedback() says what is missing */
+}
+
+/* Nor does an edit that changed nothing teach something. */
+static const char *lacks_feedback(const cJSON *row, struct at_form_unused *unused)
 {
     struct at_feedback f;
 
-    if (at_feedback_read(&f, row) != AT_OK)
-        return true; /* take_feedback() says why */
-    return f.edit || f.thumb != AT_UNTOLD;
+    (void)unused;
+    if (at_feedback_read(&f, row) != AT_OK || f.edit || f.thumb != AT_UNTOLD)
+        return NULL;
+    return "neither edit nor thumb";
 }
 
 /* A reply as the prompt is: a text, or a message. */
@@ -181,7 +187,8 @@ const struct at_form at_form_feedback = {
     .name = "feedback",
     .what = "messages or prompt and completion; thumb, edit (README, after release)",
     .whole_messages = true,
-    .some_lines = true,
+    .only_named = true,
     .is = is_feedback,
+    .lacks = lacks_feedback,
     .take = take_feedback,
 };

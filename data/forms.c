@@ -117,8 +117,9 @@ const struct at_form at_form_trl = {
 /* ---- the table ---- */
 
 static const struct at_form *const forms[] = {
-    &at_form_alpaca, &at_form_feedback, &at_form_hh_rlhf,  &at_form_openai, &at_form_openpipe,
-    &at_form_orca,   &at_form_ratings,  &at_form_sharegpt, &at_form_trl,    &at_form_ultrafeedback,
+    &at_form_alpaca,   &at_form_argilla,  &at_form_feedback,      &at_form_hh_rlhf,
+    &at_form_openai,   &at_form_openpipe, &at_form_orca,          &at_form_ratings,
+    &at_form_sharegpt, &at_form_trl,      &at_form_ultrafeedback,
 };
 
 const struct at_form *at_form_get(size_t i)
@@ -174,8 +175,7 @@ void at_form_part(cJSON *row)
 
 /* ---- rewriting ---- */
 
-/* Tables with many kinds of rows are written with nulls: they are missing keys. */
-static void drop_nulls(cJSON *row)
+void at_form_drop_nulls(cJSON *row)
 {
     for (cJSON *item = row->child, *next = NULL; item; item = next) {
         next = item->next;
@@ -221,20 +221,26 @@ static AT_CHECKED check_row(const cJSON *row)
                             "--help lists them)");
 }
 
+const struct at_form *at_form_of(const cJSON *row)
+{
+    if (at_form_argilla.is(row)) /* its fields may be called as TRL's keys are */
+        return &at_form_argilla;
+    if (is_complete(row))
+        return NULL;
+    for (size_t i = 0; cJSON_IsObject(row) && i < AT_COUNT(forms); i++)
+        if (forms[i] != &at_form_trl && !forms[i]->only_named && forms[i]->is(row))
+            return forms[i];
+    return NULL;
+}
+
 AT_CHECKED at_form_take(const struct at_form **form, cJSON *row)
 {
     enum at_status st = AT_OK;
 
-    *form = NULL;
-    drop_nulls(row);
-    if (is_complete(row))
-        goto done;
-    for (size_t i = 0; cJSON_IsObject(row) && i < AT_COUNT(forms); i++)
-        if (forms[i] != &at_form_trl && !forms[i]->some_lines && forms[i]->is(row)) {
-            *form = forms[i];
-            TRY(forms[i]->take(row));
-            break;
-        }
+    at_form_drop_nulls(row);
+    *form = at_form_of(row);
+    if (*form)
+        TRY((*form)->take(row));
 done:
     return st;
 }

@@ -4,8 +4,8 @@
 
 #include "forms.h"
 
-extern const struct at_form at_form_alpaca, at_form_feedback, at_form_hh_rlhf, at_form_openai,
-    at_form_openpipe, at_form_orca, at_form_ratings, at_form_sharegpt, at_form_trl,
+extern const struct at_form at_form_alpaca, at_form_argilla, at_form_feedback, at_form_hh_rlhf,
+    at_form_openai, at_form_openpipe, at_form_orca, at_form_ratings, at_form_sharegpt, at_form_trl,
     at_form_ultrafeedback;
 
 bool at_form_has_text(const cJSON *row, const char *key);

@@ -354,7 +354,9 @@ static AT_CHECKED choose_form(struct form *out, struct at_record *r, const struc
 
     *out = (struct form){ .prompt = NULL };
     if (!cJSON_IsObject(r->json)) {
-        st = at_line_fail(line, NULL, "a JSON object is expected; the file holds one a line");
+        st = at_line_fail(line, NULL, "a JSON object is expected; the file holds one a line%s",
+                          cJSON_IsArray(r->json) ? " (`attune data convert` makes lines of a list)"
+                                                 : "");
         goto done;
     }
     TRY(choose_kind(out, r, line, kind, half));

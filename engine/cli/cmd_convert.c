@@ -54,6 +54,21 @@ done:
     return st;
 }
 
+/* What is not in the new file, and why. */
+static void say_left(const struct at_convert_counts *counts)
+{
+    const struct at_form_unused *unused = &counts->unused;
+
+    for (size_t i = 0; i < AT_COUNT(counts->left) && counts->left[i].why; i++) {
+        const struct at_convert_left *left = &counts->left[i];
+        cli_note("%llu line%s left out: %s (first %s:%u)", (unsigned long long)left->n,
+                 left->n == 1 ? " was" : "s were", left->why, left->path, left->first);
+    }
+    if (unused->n_drafts > 0 || unused->n_discarded > 0)
+        cli_note("not counted: %llu answers that are drafts, %llu that were discarded",
+                 (unsigned long long)unused->n_drafts, (unsigned long long)unused->n_discarded);
+}
+
 enum at_status cli_data_convert(struct cli_args *args)
 {
     enum at_status st = AT_OK;
@@ -85,9 +100,7 @@ enum at_status cli_data_convert(struct cli_args *args)
     if (p.drops_system)
         cli_note("%llu of them have another system message now, or none",
                  (unsigned long long)counts.n_system);
-    if (counts.n_left > 0)
-        cli_note("%llu lines were left out: %s", (unsigned long long)counts.n_left,
-                 p.only ? "another kind, or nothing to train on" : "neither edit nor thumb");
+    say_left(&counts);
     cli_note("next       attune data lint %s", p.to);
 done:
     at_buf_release(&forms);

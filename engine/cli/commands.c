@@ -82,11 +82,12 @@ static const struct cli_command commands[] = {
                "[--columns KEY=NAME,...] [--plain] [--system HOW]",
       .help = "rows of another tool or a table as rows to train with, and back",
       .detail =
-          "Reads JSON Lines, .csv and .tsv, packed with gzip or Zstandard or not. Forms: "
-          "alpaca,\nfeedback (only with --from), hh-rlhf, openai (Azure, Fireworks, Together), "
-          "openpipe, orca,\nratings (distilabel), sharegpt, trl, ultrafeedback; all but feedback, "
-          "orca and ratings are written,\ntoo. Of feedback, edits become pairs and other thumbs "
-          "labelled rows.\n",
+          "Reads JSON Lines, a JSON list of rows, .csv and .tsv, packed with gzip or Zstandard or "
+          "not. Forms:\nalpaca, argilla, feedback (only with --from), hh-rlhf, openai (Azure, "
+          "Fireworks, Together), openpipe,\norca, ratings (distilabel), sharegpt, trl, "
+          "ultrafeedback; all but argilla, feedback, orca and ratings\nare written, too. Of "
+          "feedback, edits become pairs and other thumbs labelled rows; of Argilla's records\n"
+          "what nobody answered, and ties, are left out and counted.\n",
       FLAGS(data_convert_flags),
       .n_positional = 4,
       .run = cli_data_convert },

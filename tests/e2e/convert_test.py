@@ -6,6 +6,7 @@ import copy
 import csv
 import gzip
 import io
+import itertools
 import json
 import pathlib
 import re
@@ -52,6 +53,61 @@ def alpaca(row):
     return out
 
 
+def given(users):
+    """Answers of 1.x: {user: (status, {question: value})} as its list of responses."""
+    return [{"user_id": user, "status": status, "values": {q: {"value": v} for q, v in values.items()}}
+            for user, (status, values) in users.items()]
+
+
+def ranks(*names):
+    return [{"rank": i + 1, "value": name} for i, name in enumerate(names)]
+
+
+def argilla_record(fields):
+    """1.x, a record: two people rank, one of them the other way, a third decides; a draft does not count."""
+    good, bad = ranks("Response 2", "Response 1"), ranks("response1", "response2")
+    return {"fields": fields, "metadata": {"source": "x"}, "external_id": None, "suggestions": [
+        {"question_name": "preference", "value": bad, "type": "model"}], "responses": given({
+            "a": ("submitted", {"preference": good}), "b": ("submitted", {"preference": bad}),
+            "c": ("submitted", {"preference": good}), "d": ("draft", {"preference": bad}), "e": ("discarded", {})})}
+
+
+def argilla_v1_columns(fields):
+    """1.x, of `datasets`: a rating question for each generation, as distilabel's PreferenceToArgilla asks."""
+    names = {"prompt": "instruction", "response1": "generations-0", "response2": "generations-1"}
+    columns = {names[key]: value for key, value in fields.items()}
+    for i, rating in enumerate((2, 4)):
+        columns[f"generations-{i}-rating"] = [{"user_id": "a", "value": rating, "status": "submitted"}]
+        columns[f"generations-{i}-rationale"] = [{"user_id": "a", "value": "Why.", "status": "submitted"}]
+        columns[f"generations-{i}-rating-suggestion"] = 5 - rating
+        columns[f"generations-{i}-rating-suggestion-metadata"] = {"type": None, "score": None, "agent": None}
+    return {"id": "7", **columns, "generations-2": None, "generations-2-rating": [], "metadata": "{}", "external_id": None}
+
+
+def argilla_json(fields):
+    """2.x, to_json: rankings are lists of names."""
+    return {"id": "7", "_server_id": "s", "status": "completed", "fields": fields, "metadata": {}, "vectors": {},
+            "suggestions": {"preference": {"value": ["response1", "response2"], "score": None, "agent": "m"}},
+            "responses": {"preference": [{"value": ["response2", "response1"], "user_id": "a"}]}}
+
+
+def argilla_columns(fields):
+    """2.x, to_datasets: the reply is chosen by its label; metadata stands beside the fields."""
+    return {"id": "7", "status": "completed", "_server_id": "s", **fields, "topic": "post", "preference.suggestion": None,
+            "preference.responses": ["response2", "tie"], "preference.responses.users": ["a", "b"],
+            "preference.responses.status": ["submitted", "submitted"], "preference.suggestion.agent": None}
+
+
+ARGILLA = [argilla_record, argilla_v1_columns, argilla_json, argilla_columns]
+LAYOUT = itertools.cycle(ARGILLA)
+
+
+def argilla_fields(row):
+    """The prompt as a text, or as messages where it is more than a question; the better reply is the second."""
+    prompt = row["prompt"][-1]["content"] if len(row["prompt"]) == 1 else row["prompt"]
+    return {"prompt": prompt, "response1": row["rejected"][0]["content"], "response2": row["chosen"][0]["content"]}
+
+
 # form -> a row of TRL's explicit pairs in it, written down here by itself
 FORMS = {
     "alpaca": alpaca,
@@ -65,13 +121,14 @@ FORMS = {
                                 "rejected": r["prompt"] + r["rejected"], "score_chosen": 8.5, "score_rejected": 3.0},
 }
 READ_ONLY = {
+    "argilla": lambda r: next(LAYOUT)(argilla_fields(r)),
     "orca": lambda r: {"system": r["prompt"][0]["content"] if len(r["prompt"]) > 1 else "",
                        "question": r["prompt"][-1]["content"], "chosen": r["chosen"][0]["content"],
                        "rejected": r["rejected"][0]["content"]},
     "ratings": lambda r: {"messages": r["prompt"], "ratings": [3, 1, 5],
                           "generations": ["So so.", r["rejected"][0]["content"], r["chosen"][0]["content"]]},
 }
-HOLDS = {form: [SINGLE, SYSTEM, TURNS] for form in (*FORMS, "ratings")}
+HOLDS = {form: [SINGLE, SYSTEM, TURNS] for form in (*FORMS, "argilla", "ratings")}
 HOLDS["hh-rlhf"] = [SINGLE, TURNS]  # no system messages
 HOLDS["orca"] = [SINGLE, SYSTEM]  # one turn
 
@@ -115,7 +172,8 @@ def check_forms(folder):
         out = folder / "out.jsonl"
         said = run("data", "convert", path, "--output", out).stderr
         assert f"{len(rows)} rows, {form} to trl" in said, said
-        assert [without(row, "score_chosen", "score_rejected") for row in rows_of(out)] == rows, f"{form} to trl"
+        told = ("score_chosen", "score_rejected", "id", "_server_id", "status", "metadata", "external_id")
+        assert [without(row, *told) for row in rows_of(out)] == rows, f"{form} to trl"
         if form not in FORMS:
             run("data", "convert", trl, "--output", out, "--to", form, code=2)
             continue
@@ -127,6 +185,75 @@ def check_forms(folder):
         assert rows_of(out) == made, f"trl to {form}:\n{rows_of(out)[0]}\n{made[0]}"
         out = out.rename(folder / f"{form}.jsonl")
         assert shown(out) == shown(trl)
+
+
+def check_argilla(folder):
+    """What people left open is left out and counted; who disagrees is outvoted; edits are pairs; lists of records are read."""
+    fields = argilla_fields(SINGLE[0])
+    want = without(SINGLE[0])
+
+    def record(**users):
+        return {"fields": fields, "responses": given(users)}
+
+    def vote(name, status="submitted"):
+        return status, {"preference": ranks(*(("response2", "response1") if name == "good" else ("response1", "response2")))}
+
+    tie = "submitted", {"preference": [{"rank": 1, "value": "response1"}, {"rank": 1, "value": "response2"}]}
+    records = [
+        record(a=vote("good")), record(a=vote("good"), b=vote("bad"), c=vote("good"), d=vote("bad", "draft")),
+        record(a=vote("good"), b=tie),  # who ties does not object
+        record(a=tie), record(a=vote("good"), b=vote("bad")),  # tied
+        record(a=vote("good", "draft")), record(a=("discarded", {})), record(),  # not answered
+        {"fields": fields, "responses": [], "suggestions": [{"question_name": "preference", "value": ranks("response1")}]},
+    ]
+    out, source = folder / "out.jsonl", folder / "export.json"
+    for text in ("".join(json.dumps(r) + "\n" for r in records), json.dumps(records), json.dumps(records, indent=1)):
+        source.write_text(text)
+        said = run("data", "convert", source, "--output", out).stderr
+        assert rows_of(out) == [want] * 3, rows_of(out)
+        for line in ("2 lines were left out: the answers tie, so no reply is preferred (first ", "export.json:4)",
+                     "1 line was left out: no answer was submitted, there are drafts", "export.json:6)",
+                     "1 line was left out: the answers were discarded", "1 line was left out: nobody has answered",
+                     "1 line was left out: a model suggested answers, no person gave one",
+                     "not counted: 2 answers that are drafts, 1 that were discarded"):
+            assert line in said, (line, said)
+    show = run("data", "show", "--method", "dpo", "--train_dataset", write(source, records[:4]), "--model_name_or_path", MODEL,
+               "--eval_split", 0, code=65).stderr
+    assert f"{source}:4: the answers tie" in show and "`attune data convert`" in show, show
+
+    def answered(question, *texts, **more):
+        return {"fields": {"prompt": "p", "reply": "old", **more}, "responses": given(
+            {str(i): ("submitted", {question: text}) for i, text in enumerate(texts)})}
+
+    edits = [answered("corrected", "new", "other", "new"), answered("corrected", "old"), answered("edit", "a", "b"),
+             answered("edit", "new", context="c", system="s")]
+    said = run("data", "convert", write(source, edits), "--output", out).stderr
+    assert rows_of(out) == [pair([message("user", "p")], "new", "old"),
+                            {"prompt": [message("user", "p")], "completion": [message("assistant", "old")]},
+                            pair([message("system", "s"), message("user", "p\n\nc")], "new", "old")], rows_of(out)
+    assert "people wrote different replies" in said
+    loud = {"fields": fields, "responses": given({user: ("submitted", {"response1_rating": x, "response2_rating": y})
+                                                  for user, x, y in (("a", 5, 1), ("b", 3, 4), ("c", 3, 4))})}
+    run("data", "convert", write(source, [loud, loud, records[0]]), "--output", out)
+    assert rows_of(out) == [want], "one person's high rating outvoted two others"
+    two = {"prompt": "p", "gpt": "a", "llama": "b"}
+    faults = [
+        (answered("comment", "nice"), "no answer ranks, chooses or rates two replies"),
+        ({"fields": {"text": "p", "a": "x", "b": "y"}, "responses": given({"u": ("submitted", {"q": ranks("a", "b")})})},
+         "none of the fields is instruction, prompt"),
+        ({"fields": two, "responses": given({"u": ("submitted", {"q": ranks("gpt", "mistral")})})},
+         'the answer to "q" names "mistral", and the replies are gpt, llama'),
+        ({"fields": two, "responses": given({"u": ("submitted", {"q": ranks("gpt"), "r": ranks("llama")})})},
+         '"q" and "r" both prefer a reply'),
+        ({"fields": two, "responses": given({"u": ("maybe", {"q": 1})})}, 'the status of an answer to "q" is none of'),
+        ({**argilla_columns(fields), "preference.responses.users": ["a"]}, "are not as many as their users"),
+    ]
+    for row, text in faults:
+        said = run("data", "convert", write(source, [row]), "--output", folder / "never.jsonl", code=65).stderr
+        assert said.splitlines()[-1].startswith(f"attune: error: {source}:1: ") and text in said, said
+    source.write_text(json.dumps([records[0], faults[0][0]]))
+    said = run("data", "convert", source, "--output", folder / "never.jsonl", code=65).stderr
+    assert f"{source}: record 2: no answer ranks" in said, said
 
 
 def check_singles(folder):
@@ -280,6 +407,7 @@ def check_names():
 with tempfile.TemporaryDirectory() as name:
     check_names()
     check_forms(pathlib.Path(name))
+    check_argilla(pathlib.Path(name))
     check_singles(pathlib.Path(name))
     check_tables(pathlib.Path(name))
     check_complete(pathlib.Path(name))

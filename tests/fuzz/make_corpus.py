@@ -179,6 +179,17 @@ def form_seeds():
     turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
     rows = {
         "alpaca": {"instruction": "a", "input": "b", "output": "c", "system": "s", "history": [["x", "y"]]},
+        "argilla": {"fields": {"prompt": "a", "response1": "b", "response2": "c"}, "suggestions": [{"value": "x"}],
+                    "responses": [{"user_id": "u", "status": "submitted", "values": {
+                        "q": {"value": [{"rank": 1, "value": "response1"}, {"rank": 2, "value": "Response 2"}]}}},
+                        {"user_id": "v", "status": "draft", "values": {}}]},
+        "argilla_columns": {"instruction": "a", "generations-0": "b", "generations-1": "c", "generations-0-rating": [
+            {"user_id": None, "value": 2, "status": "submitted"}], "generations-1-rating": {
+                "user_id": ["u"], "value": [1], "status": ["submitted"]}, "q-suggestion-metadata": {}},
+        "argilla_json": {"_server_id": "s", "fields": {"prompt": [ask], "reply": "b", "context": "c"},
+                         "suggestions": {}, "responses": {"edit": [{"value": "d", "user_id": "u"}]}},
+        "argilla_v2": {"prompt": "a", "response1": "b", "response2": "c", "q.responses": [["response2", "response1"], "tie"],
+                       "q.responses.users": ["u", "v"], "q.responses.status": ["submitted", None], "q.suggestion": 1},
         "hh-rlhf": {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant:"},
         "openai": {"input": {"messages": [ask], "tools": []}, "preferred_output": [good], "non_preferred_output": bad},
         "openpipe": {"messages": [ask, good], "rejected_message": bad},

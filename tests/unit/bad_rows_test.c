@@ -33,7 +33,9 @@ static void dataset_with_wrong_line_names_line_column_and_reason(void **state)
         { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"prompt\":\"b\"}",
           "15: the key \"prompt\" stands twice in one object" },
         { AT_ROWS_PAIR, "{\"prompt\":\"a\"", "14: the JSON text ends too early" },
-        { AT_ROWS_PAIR, "[1]", " a JSON object is expected; the file holds one a line" },
+        { AT_ROWS_PAIR, "[1]",
+          " a JSON object is expected; the file holds one a line (`attune data convert` makes "
+          "lines of a list)" },
         { AT_ROWS_PAIR, "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":null}",
           " the key \"rejected\" is missing; a preference row is {prompt, chosen, rejected} or "
           "{chosen, rejected}" },
