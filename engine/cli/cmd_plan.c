@@ -37,7 +37,8 @@ static double run_flop(const struct at_run *run)
 {
     const struct at_packs *d = &run->data.train_packs;
     const struct at_model_config *policy = &run->engine.model.config;
-    const double epochs = (double)run->total_steps / (double)run->steps_per_epoch;
+    const double epochs =
+        (double)run->total_steps / (double)run->steps_per_epoch * run->epoch_packs / fmax(1, d->n);
     const double backward = run->engine.model.trainable ? 2 : 1;
     const double reference = at_objective_reads_reference(run->config) ? 1 : 0;
     const double kl = at_objective_reads_kl(run->config) ? 1 : 0;
@@ -98,6 +99,8 @@ static cJSON *rows_json(const struct at_run *run)
 
     cJSON_AddNumberToObject(rows, "read", all->n_read);
     cJSON_AddNumberToObject(rows, "train", d->train.n_rows);
+    if (run->config->train_dataset.weights)
+        cJSON_AddNumberToObject(rows, "epoch", run->epoch_packs);
     cJSON_AddNumberToObject(rows, "eval", d->eval.n_rows);
     cJSON_AddNumberToObject(rows, "cut", all->n_cut);
     cJSON_AddNumberToObject(rows, "dropped", all->n_dropped);
@@ -208,6 +211,8 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
         printf("rows     %.0f read, %.0f for training, %.0f held out; %.0f cut, %.0f dropped\n",
                number(rows, "read"), number(rows, "train"), number(rows, "eval"),
                number(rows, "cut"), number(rows, "dropped"));
+    if (at_json_find(rows, "epoch"))
+        printf("         by their weights an epoch sees %.0f\n", number(rows, "epoch"));
     if (cli_packed_text(packed, &run->data))
         printf("packed   %s\n", packed);
     printf("steps    %.0f of %.0f rows\n", number(plan, "steps"), number(plan, "rows_per_step"));

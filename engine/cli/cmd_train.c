@@ -31,6 +31,8 @@ static void describe_rows(const struct at_run *run)
     cli_note("rows     %u read, %u for training, %u held out%s; %u cut, %u dropped", all->n_read,
              d->train.n_rows, d->eval.n_rows, d->was_split ? " by prompt" : "", all->n_cut,
              all->n_dropped);
+    if (run->config->train_dataset.weights)
+        cli_note("         by the weights of their files an epoch sees %u", run->epoch_packs);
     if (all->form)
         cli_note("         in the form %s", all->form);
     if (cli_packed_text(packed, d))

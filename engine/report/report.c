@@ -258,7 +258,8 @@ const char *report_pair_file(const struct at_report *r, uint32_t file)
 
     if (!list || cJSON_IsNull(list) || cJSON_GetArraySize(list) == 0)
         list = report_config(r, "train_dataset");
-    return cJSON_GetStringValue(cJSON_IsString(list) ? list : cJSON_GetArrayItem(list, (int)file));
+    list = cJSON_IsString(list) ? list : cJSON_GetArrayItem(list, (int)file);
+    return cJSON_GetStringValue(cJSON_IsObject(list) ? at_json_find(list, "path") : list);
 }
 
 static const struct report_words *find_words(const struct report_words *list, size_t n,

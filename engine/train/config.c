@@ -317,19 +317,19 @@ static AT_CHECKED set_list(struct at_config *c, enum at_key key, const cJSON *va
     enum at_status st = AT_OK;
     const size_t n = cJSON_IsArray(value) ? (size_t)cJSON_GetArraySize(value) : 1;
     const char **items = NULL;
+    double *weights = NULL;
+    bool weighted = false;
 
     TRY(at_arena_alloc(&c->arena, &items, n + 1, sizeof *items));
+    TRY(at_arena_alloc(&c->arena, &weights, n + 1, sizeof *weights));
     for (size_t i = 0; i < n; i++) {
         const cJSON *item = cJSON_IsArray(value) ? cJSON_GetArrayItem(value, (int)i) : value;
-        if (!cJSON_IsString(item)) {
-            st = bad_value(keys[key].name, "a string or a list of strings", value);
-            goto done;
-        }
+        TRY(at_config_file(&items[i], &weights[i], &c->arena, key, dir, item));
         if (keys[key].type == TYPE_CHOICES)
             TRY(check_word(key, item->valuestring, item));
-        TRY(at_config_path(&items[i], &c->arena, key, dir, item->valuestring));
+        weighted = weighted || weights[i] != 1;
     }
-    *(struct at_strings *)slot(c, key) = (struct at_strings){ items, n };
+    *(struct at_strings *)slot(c, key) = (struct at_strings){ items, n, weighted ? weights : NULL };
 done:
     return st;
 }
@@ -704,6 +704,16 @@ void at_config_release(struct at_config *config)
 
 /* ---- as JSON ---- */
 
+static cJSON *list_value(const struct at_strings *list)
+{
+    cJSON *out = cJSON_CreateArray();
+
+    for (size_t i = 0; i < list->n; i++)
+        cJSON_AddItemToArray(
+            out, at_config_file_value(list->items[i], list->weights ? list->weights[i] : 1));
+    return out;
+}
+
 cJSON *at_config_value(const struct at_config *c, enum at_key key)
 {
     const void *at = (const char *)c + keys[key].offset;
@@ -721,7 +731,7 @@ cJSON *at_config_value(const struct at_config *c, enum at_key key)
         return cJSON_CreateNumber(*(const double *)at);
     case TYPE_LIST:
     case TYPE_CHOICES:
-        return cJSON_CreateStringArray(list->items, (int)list->n);
+        return list_value(list);
     case TYPE_OBJECT:
     case TYPE_SOURCES:
         return cJSON_Parse(*(const char *const *)at);

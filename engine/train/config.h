@@ -34,6 +34,7 @@ bool at_method_find(enum at_method *out, const char *name);
 struct at_strings {
     const char *const *items;
     size_t n;
+    const double *weights; /* (n) of train_dataset; NULL: 1 each */
 };
 struct at_numbers {
     const double *items;

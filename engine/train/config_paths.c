@@ -45,6 +45,74 @@ done:
     return st;
 }
 
+/* ---- files with weights ---- */
+
+static AT_CHECKED bad_file(enum at_key key, const char *what, const cJSON *found)
+{
+    char *text = cJSON_PrintUnformatted(found);
+    const enum at_status st =
+        at_fail(AT_USAGE, "%s: %s, found %s", at_key_name(key), what, text ? text : "?");
+
+    cJSON_free(text);
+    return st;
+}
+
+AT_CHECKED at_config_file(const char **path, double *weight, struct at_arena *arena,
+                          enum at_key key, const char *dir, const cJSON *item)
+{
+    static const double MOST = 1000;
+    enum at_status st = AT_OK;
+    const cJSON *named = cJSON_IsObject(item) ? at_json_find(item, "path") : item;
+    const cJSON *number = at_json_find(item, "weight");
+
+    *weight = 1;
+    if (cJSON_IsObject(item) && key != AT_KEY_train_dataset)
+        return bad_file(key,
+                        "a string or a list of strings expected; weights are of train_dataset "
+                        "alone: an evaluation reads each row once",
+                        item);
+    for (const cJSON *k = cJSON_IsObject(item) ? item->child : NULL; k; k = k->next)
+        if (strcmp(k->string, "path") != 0 && strcmp(k->string, "weight") != 0)
+            return bad_file(key, "a file with a weight is {\"path\": ..., \"weight\": ...}", item);
+    if (!cJSON_IsString(named))
+        return bad_file(key,
+                        key == AT_KEY_train_dataset
+                            ? "a path, {\"path\", \"weight\"} or a list of these expected"
+                            : "a string or a list of strings expected",
+                        item);
+    if (key == AT_KEY_train_dataset &&
+        (named->valuestring[0] == '[' || named->valuestring[0] == '{'))
+        return bad_file(key,
+                        "this is no JSON: a path expected, or such as [\"a.jsonl\", {\"path\": "
+                        "\"b.jsonl\", \"weight\": 2}]",
+                        item);
+    if (number &&
+        (!cJSON_IsNumber(number) || !(number->valuedouble > 0) || !(number->valuedouble <= MOST)))
+        return bad_file(key,
+                        "a weight is how often an epoch sees the file's rows: a number above 0, up "
+                        "to 1000",
+                        item);
+    if (number)
+        *weight = number->valuedouble;
+    TRY(at_config_path(path, arena, key, dir, named->valuestring));
+done:
+    return st;
+}
+
+cJSON *at_config_file_value(const char *path, double weight)
+{
+    cJSON *item = NULL;
+
+    if (weight == 1)
+        return cJSON_CreateString(path);
+    item = cJSON_CreateObject();
+    cJSON_AddStringToObject(item, "path", path);
+    cJSON_AddNumberToObject(item, "weight", weight);
+    return item;
+}
+
+/* ---- sources ---- */
+
 /* The path of a reward model, of an item that is one or has one. */
 static AT_CHECKED resolve_source(struct at_arena *arena, enum at_key key, const char *dir,
                                  cJSON *item)

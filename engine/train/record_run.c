@@ -127,6 +127,10 @@ AT_CHECKED at_records_identity(cJSON **out, const struct at_run *run)
     part = cJSON_AddObjectToObject(all, "inputs");
     TRY(add_digests(&arena, part, run));
     cJSON_AddStringToObject(part, "train_dataset", rows_read(run)->digest);
+    if (run->config->train_dataset.weights)
+        cJSON_AddItemToObject(part, "train_dataset weights",
+                              cJSON_CreateDoubleArray(run->config->train_dataset.weights,
+                                                      (int)run->config->train_dataset.n));
     if (run->data.has_eval && !run->data.was_split)
         cJSON_AddStringToObject(part, "eval_dataset", run->data.eval.digest);
     if (run->online.reward_watch.held.n_rows > 0)

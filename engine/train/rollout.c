@@ -144,6 +144,11 @@ AT_CHECKED at_rollout_check(const struct at_config *c)
     if (!at_method_get(c->run_method)->draws)
         goto done;
     TRY(check_unread(c));
+    if (c->train_dataset.weights)
+        FAIL(AT_USAGE,
+             "train_dataset: weights are for rows; %s draws samples for the prompts of "
+             "an epoch, each once: name the files alone",
+             at_method_get(c->run_method)->name);
     if (!c->rollouts && c->train_dataset.n == 0)
         FAIL(AT_USAGE,
              "train_dataset is missing: a JSONL file of {\"prompt\"}, to draw samples for%s",

@@ -1,3 +1,4 @@
+#include "epoch.h"
 #include "evaluate.h"
 #include "kl.h"
 #include "objective.h"
@@ -312,24 +313,32 @@ done:
     return st;
 }
 
-static void count_steps(struct at_run *run)
+static AT_CHECKED count_steps(struct at_run *run)
 {
+    enum at_status st = AT_OK;
     const struct at_config *c = run->config;
     const uint32_t batch = c->per_device_train_batch_size, window = c->gradient_accumulation_steps;
     const uint32_t group = run->data.samples.group;
     const struct at_packs *d = &run->data.train_packs;
-    const uint32_t n = group > 0 ? d->n * group : d->n;
-    const uint64_t micro = at_div_up(n, batch), rows = (uint64_t)batch * window;
-    uint64_t most = 0;
+    const uint64_t rows = (uint64_t)batch * window;
+    uint64_t most = 0, micro = 0;
+    uint32_t n = 0;
 
+    TRY(at_epoch_count(&run->epoch_packs, run));
+    n = run->epoch_packs * (group > 0 ? group : 1);
+    micro = at_div_up(n, batch);
     run->rows_per_step = (uint32_t)(rows < n ? rows : n);
     most = (uint64_t)run->rows_per_step * (group > 0 ? 1 : d->most);
-    run->window = (uint32_t)(most < d->n_rows ? most : d->n_rows);
+    if (!at_epoch_is_weighted(run) && most > d->n_rows)
+        most = d->n_rows;
+    run->window = (uint32_t)most;
     run->steps_per_epoch =
         group > 0 ? at_div_up(n, rows) * at_rollout_steps(c) : at_div_up(micro, window);
     run->total_steps = c->max_steps > 0
                            ? c->max_steps
                            : (uint64_t)ceil(c->num_train_epochs * (double)run->steps_per_epoch);
+done:
+    return st;
 }
 
 /* What the run is too short for. */
@@ -380,7 +389,7 @@ static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
     TRY(open_data(out));
     warn_texts(out);
     TRY(open_packs(out));
-    count_steps(out);
+    TRY(count_steps(out));
     warn_steps(out);
 done:
     if (st != AT_OK)
@@ -448,7 +457,7 @@ AT_CHECKED at_run_again(struct at_run *run, const struct at_config *config)
 
     AT_REQUIRE(run->purpose == AT_TO_TRAIN && !at_run_has_other_reference(run));
     run->config = config;
-    count_steps(run);
+    TRY(count_steps(run));
     warn_steps(run);
     if (plans_alike(before, config))
         goto done;
@@ -471,7 +480,7 @@ AT_CHECKED at_run_fold(struct at_run *run, uint32_t fold)
     TRY(at_dataset_fold(&d->train, &d->eval, &d->all, fold, c->cross_validation,
                         at_run_data_seed(c)));
     TRY(open_packs(run));
-    count_steps(run);
+    TRY(count_steps(run));
 done:
     return st;
 }

@@ -2,6 +2,7 @@
 
 #include "checkpoint.h"
 #include "drift.h"
+#include "epoch.h"
 #include "evaluate.h"
 #include "finite.h"
 #include "rewards.h"
@@ -14,19 +15,10 @@
 
 /* ---- one step ---- */
 
-/* Order of packed rows in an epoch: a pure function of (data_seed, epoch). */
-static void start_epoch(struct at_loop *l)
+static AT_CHECKED start_epoch(struct at_loop *l)
 {
-    const struct at_config *c = l->config;
-    const uint32_t n = l->run->data.train_packs.n;
-    const uint64_t seed = c->is_set[AT_KEY_data_seed] ? c->data_seed : c->seed;
-    struct at_rng rng = at_rng_make(seed, AT_RNG_SHUFFLE, (uint32_t)l->state.epoch, 0);
-
-    for (uint32_t i = 0; i < n; i++)
-        l->order[i] = i;
-    if (strcmp(c->train_sampling_strategy, "random") == 0)
-        at_rng_shuffle(&rng, l->order, n);
     l->state.cursor = 0;
+    return at_epoch_order(l->order, l->run, l->state.epoch);
 }
 
 /* The packed rows of a step: which data rows they are. */
@@ -38,7 +30,7 @@ static uint32_t pick_rows(struct at_loop *l)
     const uint32_t n_packs = l->run->rows_per_step / (group > 0 ? group : 1);
     uint32_t n = 0;
 
-    for (uint32_t k = 0; k < n_packs && l->state.cursor < d->n; k++) {
+    for (uint32_t k = 0; k < n_packs && l->state.cursor < l->run->epoch_packs; k++) {
         const uint32_t pack = at_rollout_pack(l, k, l->order[l->state.cursor++]);
         for (uint32_t i = d->begin[pack]; i < d->begin[pack + 1]; i++)
             l->picked[n++] = i;
@@ -373,9 +365,9 @@ static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
         TRY(train_step(l, out));
         l->state.step++;
         TRY(sync_reference(l));
-        if (l->state.cursor == run->data.train_packs.n) {
+        if (l->state.cursor == run->epoch_packs) {
             l->state.epoch++;
-            start_epoch(l);
+            TRY(start_epoch(l));
         }
         if (at_signal_status() != AT_OK && l->state.step < run->total_steps)
             FAIL(at_signal_status(), "stopped by a signal after step %llu of %llu",
@@ -415,7 +407,7 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
     TRY(at_alloc(&l->eval, eval->n_rows, sizeof *l->eval));
     TRY(at_alloc(&l->eval_rows, eval->n_rows, sizeof *l->eval_rows));
     TRY(at_alloc(&l->eval_order, eval->n_rows, sizeof *l->eval_order));
-    TRY(at_alloc(&l->order, train->n, sizeof *l->order));
+    TRY(at_alloc(&l->order, run->epoch_packs, sizeof *l->order));
     TRY(at_alloc(&l->picked, run->window, sizeof *l->picked));
     TRY(at_alloc(&l->window, run->window, sizeof *l->window));
     TRY(at_alloc(&l->window_rows, run->window, sizeof *l->window_rows));
@@ -528,7 +520,7 @@ static AT_CHECKED start(struct at_loop *l, const struct at_checkpoint *from, str
     if (events->resumed && l->config->resume_from_checkpoint)
         events->resumed(events->context, from ? at_checkpoint_path(from) : NULL);
     if (!from) {
-        start_epoch(l);
+        TRY(start_epoch(l));
         TRY(precompute(l));
         TRY(at_evaluate(l, true, out));
         goto done;
@@ -536,7 +528,7 @@ static AT_CHECKED start(struct at_loop *l, const struct at_checkpoint *from, str
     TRY(at_checkpoint_restore(l, out, from));
     TRY(at_evaluation_resume(l, out));
     cursor = l->state.cursor;
-    start_epoch(l);
+    TRY(start_epoch(l));
     l->state.cursor = cursor;
 done:
     return st;

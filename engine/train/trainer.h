@@ -77,6 +77,7 @@ struct at_run {
     struct at_events events;
     struct at_arena arena;
     uint64_t total_steps, steps_per_epoch;
+    uint32_t epoch_packs;   /* packed rows of an epoch (epoch.h) */
     uint32_t rows_per_step; /* of batches: packed rows, where rows are packed; samples */
     uint32_t window;        /* data rows in a step at most */
 };

@@ -44,7 +44,8 @@ RUNS = {
                     "sync_ref_model": True, "ref_model_sync_steps": 2}),
     "whole": ("dpo", {"use_dora": True, "lora_modules_to_save": ["lm_head", "embed_tokens"],
                       "disable_dropout": False, "lora_dropout": 0.1}),
-    "orpo": ("orpo", {}),
+    # Half of the rows an epoch, the other half in the next: which ones these are goes on, too.
+    "orpo": ("orpo", {"train_dataset": [{"path": str(GOLDEN / "data" / "pairs.jsonl"), "weight": 0.5}]}),
     "dropout": ("sft", {"train_dataset": str(GOLDEN / "data" / "sft_messages.jsonl"), "lora_dropout": 0.2,
                         "packing": True, "packing_strategy": "bfd_split", "max_length": 24}),
     "reward": ("reward", {}),
