@@ -16,6 +16,7 @@ import tempfile
 import time
 import urllib.request
 
+import llama_cpp
 import torch
 from peft import PeftModel
 from safetensors.torch import save_file
@@ -26,14 +27,6 @@ GGUF, FOLDER, DEBIAN = (PEERS / name for name in ("SmolLM2-135M-Instruct.Q4_1.gg
                                                   "llama.cpp"))
 SAMPLES = pathlib.Path(__file__).resolve().parents[2] / "data" / "samples"
 N, LENGTH, R = 50, 16, 8
-
-
-def llama_cpp(program, *arguments):
-    """The command of a program in Debian's folder, which needs no chroot this way."""
-    lib = DEBIAN / "usr/lib/x86_64-linux-gnu"
-    paths = ":".join(map(str, [lib, lib / "llama", lib / "ggml"]))
-    return [str(word) for word in [DEBIAN / "lib64/ld-linux-x86-64.so.2", "--library-path", paths,
-                                   DEBIAN / "usr/bin" / program, *arguments]]
 
 
 def backend():
@@ -90,7 +83,7 @@ def of_llama_cpp(folder, ids, *files):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = (folder / "server.log").open("w")
-    server = subprocess.Popen(llama_cpp("llama-server", *files, "--port", port, "-c", "1024", "-t", "1",
+    server = subprocess.Popen(llama_cpp.command(PEERS, "llama-server", *files, "--port", port, "-c", "1024", "-t", "1",
                                         "-np", "1", "--no-webui", "-ctk", "f32", "-ctv", "f32", "-fa", "off"),
                               env={**os.environ, "GGML_BACKEND_PATH": backend()}, stdout=log, stderr=log)
     try:
@@ -130,7 +123,7 @@ def main():
         folder = pathlib.Path(folder)
         make_adapter(folder / "adapter", model)
         base, merged, exported = (folder / name for name in ("f32.gguf", "merged.gguf", "adapter.gguf"))
-        subprocess.run(llama_cpp("llama-quantize", "--allow-requantize", GGUF, base, "F32"), check=True, capture_output=True)
+        subprocess.run(llama_cpp.command(PEERS, "llama-quantize", "--allow-requantize", GGUF, base, "F32"), check=True, capture_output=True)
         subprocess.run([ATTUNE, "export", folder / "adapter", "--output", exported], check=True)
         subprocess.run([ATTUNE, "merge", folder / "adapter", "--model_name_or_path", base, "--output", merged], check=True)
         bare, engine = ours(folder), ours(folder, folder / "adapter")
