@@ -10,7 +10,8 @@ struct job {
     const struct cli_args *args;
     const char *output;
     bool force;
-    struct merge_kl_params other; /* digest NULL: the base is that of training, or not known */
+    struct merge_kl_params trained; /* digest NULL: the base of training is not known */
+    bool other;                     /* than the base of training is this one */
     struct cli_base base;
     struct at_export_params params;
     struct at_merge_params merge;
@@ -27,8 +28,8 @@ static AT_CHECKED read_type(const struct at_format **out, const char *text)
     *out = text ? at_format_find(name) : NULL;
     if (text && (!*out || !at_format_is_written(*out)))
         FAIL(AT_USAGE,
-             "--type %s: one of bf16, f16, f32 and, in GGUF files, q4_0, q4_1, q5_0, q5_1, q8_0 is "
-             "expected",
+             "--type %s: one of bf16, f16, f32 and, in GGUF files, iq4_nl, iq4_xs, q2_k, q3_k, "
+             "q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0 is expected",
              text);
 done:
     return st;
@@ -91,8 +92,11 @@ static AT_CHECKED check_base(struct job *job)
             continue;
         }
         TRY(at_weights_digest(b->weights, hex));
-        if (strcmp(hex, trained) == 0)
+        if (strcmp(hex, trained) == 0) {
+            if (!job->other)
+                job->trained = (struct merge_kl_params){ .trained = b->model, .digest = trained };
             continue;
+        }
         TRY(cli_base_recorded(b, &name, b->dirs[i], "run.json", "config", "model_name_or_path"));
         if (!job->force)
             FAIL(AT_INTEGRITY,
@@ -101,8 +105,8 @@ static AT_CHECKED check_base(struct job *job)
                  b->model, b->dirs[i], name ? name : "another model", hex, trained);
         at_warn("other_base", "%s is not what %s was trained on (%s)", b->model, b->dirs[i],
                 name ? name : "another model");
-        job->other.trained = name;
-        job->other.digest = trained;
+        job->trained = (struct merge_kl_params){ .trained = name, .digest = trained };
+        job->other = true;
     }
 done:
     return st;
@@ -123,6 +127,7 @@ enum at_status cli_merge(struct cli_args *args)
     struct job job = { .args = args };
     struct at_export stack = { .n = 0 };
     struct at_gpu_params gpu = cli_gpu_params(args);
+    bool quantised = false;
 
     TRY(read_flags(&job));
     TRY(cli_base_open(&job.base, args));
@@ -132,15 +137,15 @@ enum at_status cli_merge(struct cli_args *args)
     TRY(at_gpu_open(&job.merge.gpu, &gpu));
     job.merge.base = job.base.weights;
     job.merge.path = job.base.path;
-    TRY(at_export_merged(&stack, &job.merge, job.output));
+    TRY(at_export_merged(&quantised, &stack, &job.merge, job.output));
     at_gpu_close(&job.merge.gpu);
     cli_note("%s: %s with %zu adapter%s in its weights", job.output, job.base.model, stack.n,
              stack.n > 1 ? "s" : "");
-    job.other.merged = job.output;
-    job.other.scale = job.params.scale;
-    job.other.gpu = gpu;
-    if (job.other.digest)
-        TRY(merge_kl_measure(&job.base, &job.other));
+    job.trained.merged = job.output;
+    job.trained.scale = job.params.scale;
+    job.trained.gpu = gpu;
+    if (job.trained.digest && (job.other || quantised))
+        TRY(merge_kl_measure(&job.base, &job.trained));
     say_next(&job);
 done:
     at_export_close(&stack);

@@ -140,7 +140,7 @@ static const struct cli_flag merge_flags[] = {
     { "force", NULL, "also where the base is not the one that the adapters were trained on" },
     { "model_name_or_path", "MODEL", "the base (default: the one that the run trained on)" },
     { "output", "PATH", "the new file (.gguf) or folder, as the base is one" },
-    { "type", "TYPE", "of every matrix: f16, bf16, f32, q8_0, ... (default: as the base has it)" },
+    { "type", "TYPE", "of every matrix: f16, f32, q8_0, q4_k, ... (default: as the base has it)" },
     COMMON,
 };
 static const struct cli_flag chat_flags[] = {

@@ -17,7 +17,6 @@ struct measurement {
     uint32_t V, n; /* ids of the vocabulary; tokens of all replies */
     struct at_ids replies[PROMPTS];
     float *logits; /* (n, V) of the trained state */
-    double sum;    /* of KL */
 };
 
 static AT_CHECKED open_generator(struct measurement *m, struct at_weights *weights,
@@ -92,8 +91,9 @@ static double kl(const float *p, const float *q, uint32_t n)
     return sum;
 }
 
-/* The merged model before every token of the same replies. */
-static AT_CHECKED compare(struct measurement *m)
+/* The sum of KL before every token of the same replies, by a model without adapters. */
+static AT_CHECKED compare(double *sum, struct measurement *m, struct at_weights *weights,
+                          const struct at_model_config *config)
 {
     enum at_status st = AT_OK;
     struct at_ids ids = { .n = 0 }, ignored = { .n = 0 };
@@ -101,6 +101,8 @@ static AT_CHECKED compare(struct measurement *m)
     uint32_t at = 0;
     float *now = NULL;
 
+    *sum = 0;
+    TRY(open_generator(m, weights, config, NULL));
     TRY(at_alloc(&now, m->V, sizeof *now));
     for (size_t i = 0; i < m->n_prompts; i++) {
         ids.n = 0;
@@ -115,11 +117,12 @@ static AT_CHECKED compare(struct measurement *m)
                                                 .goes_on = k > 0 };
             TRY(at_generate_one(m->generator, &ignored, &end, &what));
             TRY(at_generator_read_logits(m->generator, now));
-            m->sum += kl(m->logits + (size_t)at * m->V, now, m->V);
+            *sum += kl(m->logits + (size_t)at * m->V, now, m->V);
             TRY(at_ids_push(&ids, m->replies[i].data[k]));
         }
     }
 done:
+    at_generator_close(&m->generator);
     at_ids_release(&ids);
     at_ids_release(&ignored);
     at_free(&now);
@@ -131,14 +134,18 @@ static AT_CHECKED open_trained(struct at_bundle *out, bool *found, struct cli_ba
                                const struct merge_kl_params *p)
 {
     enum at_status st = AT_OK;
-    const struct at_bundle_params params = { .path = p->trained };
+    struct at_bundle_params params = { .path = p->trained };
     struct at_found_model model = { .path = NULL };
+    const char *last = b->dirs[b->n - 1];
     char hex[65];
 
     *found = false;
     if (!p->trained || at_model_find(&model, &b->arena, p->trained) != AT_OK ||
         !at_path_exists(model.path))
         goto done;
+    TRY(cli_base_recorded(b, &params.tokenizer_dir, last, "run.json", "config", "tokenizer"));
+    TRY(cli_base_recorded(b, &params.chat_template_path, last, "run.json", "config",
+                          "chat_template_path"));
     TRY(at_bundle_open(out, &params));
     TRY(at_weights_digest(out->weights, hex));
     *found = strcmp(hex, p->digest) == 0;
@@ -152,6 +159,7 @@ static AT_CHECKED measure(struct measurement *m, struct cli_base *b, struct at_b
     enum at_status st = AT_OK;
     struct at_weights *merged = NULL;
     struct at_model_config config;
+    double sum = 0, bare = 0;
 
     TRY(cli_prompts_open(&m->prompts, trained));
     TRY(cli_prompts_read(&m->prompts, rows));
@@ -165,8 +173,8 @@ static AT_CHECKED measure(struct measurement *m, struct cli_base *b, struct at_b
     if (config.V != m->V)
         FAIL(AT_DATA, "%s has %u words, the base of training %u: they cannot be compared",
              m->params->merged, config.V, m->V);
-    TRY(open_generator(m, merged, &config, NULL));
-    TRY(compare(m));
+    TRY(compare(&sum, m, merged, &config));
+    TRY(compare(&bare, m, trained->weights, &trained->config));
     if (m->n == 0)
         cli_note(
             "drift    not measured: the replies to %zu held-out prompts end before their first "
@@ -174,8 +182,8 @@ static AT_CHECKED measure(struct measurement *m, struct cli_base *b, struct at_b
             m->n_prompts);
     else
         cli_note("drift    %.4f nats a token from what was trained, over %u tokens of replies to "
-                 "%zu held-out prompts",
-                 m->sum / m->n, m->n, m->n_prompts);
+                 "%zu held-out prompts; the base without adapters: %.4f",
+                 sum / m->n, m->n, m->n_prompts, bare / m->n);
 done:
     at_generator_close(&m->generator);
     at_weights_close(&merged);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum { PANEL = AT_DORA_PANEL, RAW_PIECE_BYTES = 1 << 24 };
-static const double worth_telling = 0.3; /* of what the adapters change, lost to rounding */
+static const double worth_telling = 0.9; /* of what the adapters change, if less is left */
 
 /* ---- what is written ---- */
 
@@ -69,15 +69,20 @@ static AT_CHECKED check_type(const struct at_merge *m, const struct at_merged_te
     if (!f || !at_format_is_written(f))
         return at_fail(AT_USAGE,
                        "%s: tensor %s is %s, which is read but not written: choose the type of the "
-                       "merged model's matrices with --type (%s)",
-                       like->file, t->name, like->type_name,
-                       m->gguf ? "f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0" : "bf16, f16, f32");
-    if (t->source->cols % f->block_cols != 0)
-        return at_fail(AT_USAGE,
-                       "%s: tensor %s has rows of %llu values, which are not whole blocks of %s: "
-                       "choose --type f16",
-                       t->source->file, t->name, (unsigned long long)t->source->cols, f->name);
+                       "merged model's matrices with --type (bf16, f16, f32)",
+                       like->file, t->name, like->type_name);
     return AT_OK;
+}
+
+/* The type that is asked for, as far as rows are whole blocks of it, or the base's own. */
+static const struct at_format *wanted_format(const struct at_merge *m, const struct at_source *like,
+                                             uint64_t cols)
+{
+    const struct at_format *wanted = m->params->type;
+
+    if (!wanted)
+        return like->format;
+    return m->gguf ? at_format_for_rows(wanted, cols) : wanted;
 }
 
 /* `like`: whose type it has where none is asked for. */
@@ -90,7 +95,7 @@ static AT_CHECKED add(struct at_merge *m, const char *name, const struct at_sour
     const bool as_is = source == like && module == AT_NO_MODULE;
 
     *t = (struct at_merged_tensor){ .name = name, .source = source, .module = module };
-    t->format = m->params->type && matrix ? m->params->type : like->format;
+    t->format = matrix ? wanted_format(m, like, source->cols) : like->format;
     if (as_is && (!matrix || t->format == like->format)) {
         if (source->repack && matrix) /* bitsandbytes: its scales lie elsewhere */
             TRY(check_type(m, t, like));
@@ -150,6 +155,29 @@ done:
     return st;
 }
 
+static void warn_of_fallbacks(const struct at_merge *m)
+{
+    const struct at_format *wanted = m->params->type;
+    const struct at_merged_tensor *example = NULL;
+    size_t matrices = 0, others = 0;
+
+    for (size_t i = 0; wanted && i < m->n; i++) {
+        const struct at_merged_tensor *t = &m->tensors[i];
+        const bool matrix = t->source->n_dims == 2;
+        matrices += matrix;
+        if (!matrix || t->source->cols % wanted->block_cols == 0)
+            continue;
+        others++;
+        example = t;
+    }
+    if (example)
+        at_warn("merge_fallback",
+                "%zu of %zu matrices have rows that are not whole blocks of %u values, as %s needs "
+                "them: they are written as llama.cpp does it, %s (rows of %llu) as %s",
+                others, matrices, wanted->block_cols, wanted->name, example->name,
+                (unsigned long long)example->source->cols, at_merged_type(example));
+}
+
 AT_CHECKED at_merge_plan(struct at_merge *out, const struct at_export *stack,
                          const struct at_merge_params *params)
 {
@@ -158,9 +186,9 @@ AT_CHECKED at_merge_plan(struct at_merge *out, const struct at_export *stack,
     *out = (struct at_merge){ .stack = stack,
                               .params = params,
                               .gguf = at_weights_is_gguf(params->base) };
-    TRY(at_arena_alloc(&out->arena, &out->rounding, 1, sizeof *out->rounding));
-    TRY(at_arena_alloc(&out->arena, &out->change, 1, sizeof *out->change));
+    TRY(at_arena_alloc(&out->arena, &out->sums, 1, sizeof *out->sums));
     TRY(list_tensors(out));
+    warn_of_fallbacks(out);
     TRY(at_stream_create(&out->stream, params->gpu));
 done:
     if (st != AT_OK)
@@ -375,14 +403,17 @@ done:
 /* How much of the merge the type of the file rounds away. */
 static void count_rounding(const struct matrix *x, uint64_t n)
 {
-    const struct at_merge *m = x->merge;
+    struct at_merge_sums *sums = x->merge->sums;
+    const struct at_format *f = x->tensor->format;
 
     if (x->tensor->module == AT_NO_MODULE)
         return;
-    *m->rounding += at_format_rounding(x->tensor->format, x->bytes, x->out, n);
+    sums->quantised = sums->quantised || f->block_cols > 1;
+    sums->lost += at_format_rounding(f, x->bytes, x->out, n);
+    sums->moved += at_format_rounding(f, x->bytes, x->base, n);
     for (uint64_t i = 0; i < n; i++) {
         const double d = (double)x->out[i] - (double)x->base[i];
-        *m->change += d * d;
+        sums->change += d * d;
     }
 }
 
@@ -429,29 +460,33 @@ done:
 
 /* ---- the model ---- */
 
-/* What lies on a type's grid and moves by less than half a step of it does not move at all. */
+/* What lies on a type's grid and moves by less than half a step of it does not move at all. What is
+ * left: written less base, along merged less base. Noise beside it is the type's own. */
 static void warn_of_rounding(const struct at_merge *m)
 {
-    const double share = *m->change > 0 ? sqrt(*m->rounding / *m->change) : 0;
+    const struct at_merge_sums *s = m->sums;
+    const double left = s->change > 0 ? 0.5 + (s->moved - s->lost) / (2 * s->change) : 1;
 
-    if (share > worth_telling)
+    if (left < worth_telling)
         at_warn("merge_rounding",
-                "rounding to the file's type moves the weights by %.0f %% of what the adapters do "
-                "(root of summed squares), so that little of a weak one may be left: --type %s "
-                "keeps it",
-                100 * share, m->gguf ? "f16" : "f32");
+                "rounding to the file's type leaves %.0f %% of what the adapters change in the "
+                "weights, for a step of the type is not small beside the change: --type %s keeps "
+                "it",
+                100 * fmax(left, 0), m->gguf ? "f16" : "f32");
 }
 
-AT_CHECKED at_export_merged(const struct at_export *stack, const struct at_merge_params *params,
-                            const char *path)
+AT_CHECKED at_export_merged(bool *quantised, const struct at_export *stack,
+                            const struct at_merge_params *params, const char *path)
 {
     enum at_status st = AT_OK;
     struct at_merge m;
 
+    *quantised = false;
     TRY(at_merge_plan(&m, stack, params));
     st = m.gguf ? at_merge_gguf(&m, path) : at_merge_folder(&m, path);
     if (st == AT_OK)
         warn_of_rounding(&m);
+    *quantised = m.sums->quantised;
     at_merge_release(&m);
 done:
     return st;

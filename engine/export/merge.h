@@ -15,6 +15,13 @@ struct at_merged_tensor {
     uint32_t module; /* whose adapters it is given: its first linear's index */
     uint64_t n_bytes;
 };
+/* Squares over the values of adapted matrices, summed. */
+struct at_merge_sums {
+    double change;  /* of merged less base */
+    double lost;    /* of written less merged */
+    double moved;   /* of written less base */
+    bool quantised; /* some are written in blocks of few bits */
+};
 struct at_merge {
     const struct at_export *stack;
     const struct at_merge_params *params;
@@ -22,8 +29,7 @@ struct at_merge {
     bool unties;                      /* head and embedding of a tied base are no longer the same */
     struct at_merged_tensor *tensors; /* the base's, in the file's order, then a head of its own */
     size_t n;
-    double *rounding,
-        *change; /* summed squares over adapted matrices: lost to their type, merged */
+    struct at_merge_sums *sums;
     struct at_stream *stream;
     struct at_arena arena;
 };

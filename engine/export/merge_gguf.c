@@ -10,8 +10,9 @@ static const struct {
     const char *type;
     uint32_t number;
 } file_types[] = {
-    { "BF16", 32 }, { "F16", 1 },  { "F32", 0 },  { "Q4_0", 2 },
-    { "Q4_1", 3 },  { "Q5_0", 8 }, { "Q5_1", 9 }, { "Q8_0", 7 },
+    { "BF16", 32 }, { "F16", 1 },   { "F32", 0 },   { "IQ4_NL", 25 }, { "IQ4_XS", 30 },
+    { "Q2_K", 10 }, { "Q3_K", 11 }, { "Q4_0", 2 },  { "Q4_1", 3 },    { "Q4_K", 14 },
+    { "Q5_0", 8 },  { "Q5_1", 9 },  { "Q5_K", 16 }, { "Q6_K", 18 },   { "Q8_0", 7 },
 };
 
 static void copy_pairs(struct at_gguf_pairs *out, const struct at_merge *m)

@@ -1,11 +1,13 @@
 /* Rows of floats to the bytes of files: plain types rounded to nearest even, and the quantised
  * blocks of ggml's reference quantisers (quantize_row_*_ref of ggml-quants.c), bit for bit. */
-#include "weights_file.h"
+#include "encode_blocks.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = 32 };
+#include "weights_file.h"
+
+enum { BLOCK = 32, PIECES = 64 };
 
 uint16_t at_narrow_half(float x)
 {
@@ -31,8 +33,7 @@ static void put_half(uint8_t *out, uint16_t half)
     out[1] = (uint8_t)(half >> 8);
 }
 
-/* False: it is too large for a half. */
-static bool put_scale(uint8_t *out, float x)
+bool at_put_scale(uint8_t *out, float x)
 {
     const uint16_t half = at_narrow_half(x);
 
@@ -50,7 +51,7 @@ static bool encode_f32(uint8_t *out, const float *x)
 
 static bool encode_f16(uint8_t *out, const float *x)
 {
-    return put_scale(out, *x);
+    return at_put_scale(out, *x);
 }
 
 static bool encode_bf16(uint8_t *out, const float *x)
@@ -86,7 +87,7 @@ static bool encode_q8_0(uint8_t *out, const float *x)
 
     for (uint32_t i = 0; i < BLOCK; i++)
         out[2 + i] = (uint8_t)(int8_t)roundf(x[i] * id);
-    return put_scale(out, d);
+    return at_put_scale(out, d);
 }
 
 /* Codes of `levels` values: where `high`, their fifth bits; then nibbles, value i beside i + 16. */
@@ -115,7 +116,7 @@ static bool encode_centred(uint8_t *out, const float *x, uint32_t levels)
     const float half = (float)levels / 2, d = extreme(x) / -half;
 
     put_codes(out + 2, x, 0, inverse(d), half + 0.5f, levels, levels > 16);
-    return put_scale(out, d);
+    return at_put_scale(out, d);
 }
 
 /* d q + m */
@@ -129,9 +130,9 @@ static bool encode_ranged(uint8_t *out, const float *x, uint32_t levels)
     }
     d = (most - least) / (float)(levels - 1);
     put_codes(out + 4, x, least, inverse(d), 0.5f, levels, levels > 16);
-    const bool fits = put_scale(out, d);
+    const bool fits = at_put_scale(out, d);
 
-    return put_scale(out + 2, least) && fits;
+    return at_put_scale(out + 2, least) && fits;
 }
 
 static bool encode_q4_0(uint8_t *out, const float *x)
@@ -154,89 +155,30 @@ static bool encode_q5_1(uint8_t *out, const float *x)
     return encode_ranged(out, x, 32);
 }
 
-/* ---- and back ---- */
-
-static void decode_plain(float *x, const uint8_t *b, bool bf16)
-{
-    const uint16_t half = at_get_half(b);
-    const uint32_t bits = (uint32_t)half << 16;
-
-    if (bf16)
-        memcpy(x, &bits, sizeof *x);
-    else
-        *x = at_widen_half(half);
-}
-
-static void decode_f32(float *x, const uint8_t *b)
-{
-    memcpy(x, b, sizeof *x);
-}
-
-static void decode_f16(float *x, const uint8_t *b)
-{
-    decode_plain(x, b, false);
-}
-
-static void decode_bf16(float *x, const uint8_t *b)
-{
-    decode_plain(x, b, true);
-}
-
-static void decode_q8_0(float *x, const uint8_t *b)
-{
-    const float d = at_widen_half(at_get_half(b));
-
-    for (uint32_t i = 0; i < BLOCK; i++)
-        x[i] = d * (float)(int8_t)b[2 + i];
-}
-
-/* d (q - levels / 2), or d q + m. */
-static void decode_codes(float *x, const uint8_t *b, uint32_t levels, bool ranged)
-{
-    const float d = at_widen_half(at_get_half(b));
-    const float m = ranged ? at_widen_half(at_get_half(b + 2)) : 0;
-    const float zero = ranged ? 0 : (float)levels / 2;
-    const uint8_t *high = b + (ranged ? 4 : 2), *nibbles = levels > 16 ? high + 4 : high;
-
-    for (uint32_t i = 0; i < BLOCK; i++) {
-        const uint32_t low = nibbles[i % (BLOCK / 2)] >> (i < BLOCK / 2 ? 0 : 4) & 15;
-        const uint32_t fifth = levels > 16 ? (uint32_t)high[i / 8] >> i % 8 & 1u : 0;
-        x[i] = d * ((float)(low | fifth << 4) - zero) + m;
-    }
-}
-
-static void decode_q4_0(float *x, const uint8_t *b)
-{
-    decode_codes(x, b, 16, false);
-}
-
-static void decode_q4_1(float *x, const uint8_t *b)
-{
-    decode_codes(x, b, 16, true);
-}
-
-static void decode_q5_0(float *x, const uint8_t *b)
-{
-    decode_codes(x, b, 32, false);
-}
-
-static void decode_q5_1(float *x, const uint8_t *b)
-{
-    decode_codes(x, b, 32, true);
-}
-
 /* ---- the table ---- */
 
-/* A block of values; false: its scale is beyond the type. */
+/* A block of values; false: its scale is beyond the type. `fallback`: llama.cpp's for rows that are
+ * not whole blocks. */
 static const struct {
     const char *name;
     bool (*block)(uint8_t *out, const float *x);
-    void (*decode)(float *x, const uint8_t *bytes);
+    const char *fallback;
 } encoders[] = {
-    { "BF16", encode_bf16, decode_bf16 }, { "F16", encode_f16, decode_f16 },
-    { "F32", encode_f32, decode_f32 },    { "Q4_0", encode_q4_0, decode_q4_0 },
-    { "Q4_1", encode_q4_1, decode_q4_1 }, { "Q5_0", encode_q5_0, decode_q5_0 },
-    { "Q5_1", encode_q5_1, decode_q5_1 }, { "Q8_0", encode_q8_0, decode_q8_0 },
+    { "BF16", encode_bf16, NULL },
+    { "F16", encode_f16, NULL },
+    { "F32", encode_f32, NULL },
+    { "IQ4_NL", at_encode_iq4_nl, "F16" },
+    { "IQ4_XS", at_encode_iq4_xs, "IQ4_NL" },
+    { "Q2_K", at_encode_q2_k, "Q4_0" },
+    { "Q3_K", at_encode_q3_k, "Q4_0" },
+    { "Q4_0", encode_q4_0, "F16" },
+    { "Q4_1", encode_q4_1, "F16" },
+    { "Q4_K", at_encode_q4_k, "Q5_0" },
+    { "Q5_0", encode_q5_0, "F16" },
+    { "Q5_1", encode_q5_1, "F16" },
+    { "Q5_K", at_encode_q5_k, "Q5_1" },
+    { "Q6_K", at_encode_q6_k, "Q8_0" },
+    { "Q8_0", encode_q8_0, "F16" },
 };
 
 static size_t find(const struct at_format *format)
@@ -253,37 +195,53 @@ bool at_format_is_written(const struct at_format *format)
     return find(format) < AT_COUNT(encoders);
 }
 
+const struct at_format *at_format_for_rows(const struct at_format *format, uint64_t cols)
+{
+    const struct at_format *f = format;
+
+    while (cols % f->block_cols != 0)
+        f = at_format_find(encoders[find(f)].fallback);
+    return f;
+}
+
+struct encoding {
+    uint8_t *out;
+    const struct at_format *format;
+    const float *values;
+    uint64_t n; /* blocks */
+    size_t encoder;
+    bool fits[PIECES];
+};
+
+static void encode_piece(void *context, size_t piece)
+{
+    struct encoding *e = context;
+    const struct at_format *f = e->format;
+    const uint64_t each = at_div_up(e->n, PIECES), end = each * (piece + 1);
+    bool fits = true;
+
+    for (uint64_t b = each * piece; b < end && b < e->n; b++)
+        fits &=
+            encoders[e->encoder].block(e->out + b * f->block_bytes, e->values + b * f->block_cols);
+    e->fits[piece] = fits;
+}
+
 AT_CHECKED at_format_encode(uint8_t *out, const struct at_format *format, const float *values,
                             uint64_t n, const char *name)
 {
     enum at_status st = AT_OK;
-    const size_t i = find(format);
+    struct encoding e = {
+        .format = format, .values = values, .n = n / format->block_cols, .encoder = find(format)
+    };
 
-    AT_REQUIRE(i < AT_COUNT(encoders) && n % format->block_cols == 0);
+    e.out = out;
+    AT_REQUIRE(e.encoder < AT_COUNT(encoders) && n % format->block_cols == 0);
     TRY(at_check_finite(name, values, n));
-    for (uint64_t b = 0; b < n / format->block_cols; b++)
-        if (!encoders[i].block(out + b * format->block_bytes, values + b * format->block_cols))
+    at_parallel_for(PIECES, encode_piece, &e);
+    for (size_t i = 0; i < PIECES; i++)
+        if (!e.fits[i])
             FAIL(AT_NUMERIC, "tensor %s holds values that are too large for %s", name,
                  format->name);
 done:
     return st;
-}
-
-double at_format_rounding(const struct at_format *format, const uint8_t *bytes, const float *values,
-                          uint64_t n)
-{
-    const size_t i = find(format);
-    float back[BLOCK];
-    double sum = 0;
-
-    AT_REQUIRE(i < AT_COUNT(encoders) && format->block_cols <= BLOCK &&
-               n % format->block_cols == 0);
-    for (uint64_t at = 0; at < n; at += format->block_cols) {
-        encoders[i].decode(back, bytes + at / format->block_cols * format->block_bytes);
-        for (uint32_t k = 0; k < format->block_cols; k++) {
-            const double d = (double)back[k] - (double)values[at + k];
-            sum += d * d;
-        }
-    }
-    return sum;
 }

@@ -21,10 +21,14 @@ struct at_format {
 };
 const struct at_format *at_format_find(const char *name);     /* or NULL */
 uint32_t at_format_gguf_type(const struct at_format *format); /* ggml's number */
-/* Whether at_format_encode() makes blocks of it: plain types, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1. */
+/* Whether at_format_encode() makes blocks of it: all types that are read but bitsandbytes'. */
 bool at_format_is_written(const struct at_format *format);
-/* n values as blocks: rounded to nearest, quantised as ggml's reference does it. AT_NUMERIC, in the
- * name of tensor `name`, for what is not finite or too large for the type. */
+/* The type itself, or the one that llama.cpp puts in its place for rows that are not whole blocks
+ * of it: Q5_0 for Q4_K, ..., and F16 for rows that are no multiple of 32. */
+const struct at_format *at_format_for_rows(const struct at_format *format, uint64_t cols);
+/* n values as blocks: rounded to nearest, quantised as ggml does it without an importance matrix,
+ * on all processors. AT_NUMERIC, in the name of tensor `name`, for what is not finite or too large
+ * for the type. */
 AT_CHECKED at_format_encode(uint8_t *out, const struct at_format *format, const float *values,
                             uint64_t n, const char *name);
 /* Summed squares of what at_format_encode() has rounded away of these values. */

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""attune merge beside PEFT's merge_and_unload and gguf-py's quantisers: merge_peer.py ATTUNE [NAME ...]
+"""attune merge beside PEFT's merge_and_unload, gguf-py's quantisers and llama.cpp's: merge_peer.py ATTUNE PEERS [NAME ...]
 
 Of every family's tiny model and of adapters that PEFT makes with random values (rsLoRA with patterns, DoRA, head
 and embedding whole): the merged folder holds PEFT's values to 1e-6, and the merged GGUF file is what gguf-py
 writes of them, with the base's metadata. Of a base in each type that is written: the merged blocks have every
-bit of gguf-py's quantiser over the merged f32 values.
+bit of gguf-py's quantiser over the merged f32 values. K-quants and IQ4, which gguf-py only reads: a merged matrix has
+every bit of llama.cpp's quantiser (without importance matrix; skipped where llama.cpp is not installed), over matrices
+of all kinds of values, and the engine reads of it what gguf-py does.
 """
 import copy
 import json
@@ -22,6 +24,7 @@ from safetensors import safe_open
 
 import families_peer as fp
 import family_models as fm
+import llama_cpp
 
 TYPES = ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 WIDTH = 64  # of the model of the types
@@ -137,17 +140,26 @@ def write_typed(path, kind, folder):
         step()
 
 
-def check_types(folder):
+def tiny_llama(width):
     torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(
-        hidden_size=WIDTH, intermediate_size=WIDTH, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=1,
-        vocab_size=197, head_dim=16, max_position_embeddings=256, initializer_range=0.3))
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(
+        hidden_size=width, intermediate_size=width, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=1,
+        vocab_size=197, head_dim=width // 4, max_position_embeddings=256, initializer_range=0.3))
+
+
+def save_llama(model, folder):
+    """Base and adapter."""
     base, adapter = folder / "typed", folder / "typed_adapter"
     model.save_pretrained(base)
     config = json.loads((base / "config.json").read_text())
     config["rope_theta"] = config["rope_parameters"]["rope_theta"]
     (base / "config.json").write_text(json.dumps(config))
     make_adapter(model, adapters_of(model)["rslora"], adapter)
+    return base, adapter
+
+
+def check_types(folder):
+    base, adapter = save_llama(tiny_llama(WIDTH), folder)
     for kind in TYPES:
         source = folder / f"{kind}.gguf"
         write_typed(source, kind, base)
@@ -169,15 +181,77 @@ def check_types(folder):
             (folder / path).unlink()
 
 
-ATTUNE = pathlib.Path(sys.argv[1]).resolve()
+def unlike_values(rng, rows, cols):
+    """Rows of every kind that a quantiser may meet: sizes, signs, outliers, constants, zeros, ties, subnormal scales."""
+    x = rng.standard_normal((rows, cols))
+    x[1::11] = rng.laplace(size=x[1::11].shape) ** 3
+    x[2::11] = -np.abs(x[2::11])
+    x[3::11] = np.abs(x[3::11]) + 0.5
+    x[4::11] *= 10.0 ** rng.uniform(-8, 4, (len(x[4::11]), 1))
+    x[5::11] = 0
+    x[6::11], x[6::11, :32] = -0.3, 0.7
+    x[7::11, 7] = 50
+    x[8::11] = rng.uniform(-1, 1, x[8::11].shape)
+    x[9::11] = np.round(x[9::11] * 8) / 8
+    x[10::11, ::2] = 0
+    return x.astype(np.float32)
+
+
+def check_fitted(folder):
+    rng, model = np.random.default_rng(4), tiny_llama(256)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.ndim == 2:
+                p.copy_(torch.from_numpy(unlike_values(rng, *p.shape)))
+    base, adapter = save_llama(model, folder)
+    write_typed(folder / "base.gguf", "F32", base)
+    for scale in ("0", "1"):
+        merge(adapter, "--model_name_or_path", folder / "base.gguf", "--output", folder / "f32.gguf", "--type", "f32",
+              "--adapter_scale", scale)
+        for kind in llama_cpp.FITTED:
+            check_fitted_type(folder, kind, adapter, scale)
+        (folder / "f32.gguf").unlink()
+
+
+def check_fitted_type(folder, kind, adapter, scale):
+    """Of the values of f32.gguf, which are also what the merge makes before it rounds."""
+    number = gguf.GGMLQuantizationType[kind]
+    size = gguf.GGML_QUANT_SIZES[number][1]
+    merge(adapter, "--model_name_or_path", folder / "base.gguf", "--output", folder / "ours.gguf", "--type", kind.lower(),
+          "--adapter_scale", scale)
+    merge(adapter, "--model_name_or_path", folder / "ours.gguf", "--output", folder / "back.gguf", "--type", "f32",
+          "--adapter_scale", "0")
+    theirs, ours, back = (llama_cpp.quantised(PEERS, folder / "f32.gguf", kind), read_gguf(folder / "ours.gguf")[1],
+                          read_gguf(folder / "back.gguf")[1])
+    blocks, equal, wrong = 0, 0, []
+    for name, t in theirs.items():
+        if t.tensor_type != number:
+            continue
+        got, want = (np.asarray(x.data).view(np.uint8).reshape(-1, size) for x in (ours[name], t))
+        blocks, equal = blocks + len(got), equal + (got == want).all(1).sum()
+        values = gguf.quants.dequantize(ours[name].data, number)
+        if not np.array_equal(values, back[name].data):
+            wrong.append(name)
+    check(blocks > 1000 and equal == blocks and not wrong,
+          f"{kind}, adapter of strength {scale}: {equal} of {blocks} blocks are llama.cpp's, read as by gguf-py {wrong[:2]}")
+    for path in ("ours.gguf", "back.gguf"):
+        (folder / path).unlink()
+
+
+ATTUNE, PEERS = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 
 
 def main():
-    for name in sys.argv[2:] or fm.FAMILIES:
+    for name in sys.argv[3:] or fm.FAMILIES:
         with tempfile.TemporaryDirectory() as folder:
             check_family(name, pathlib.Path(folder))
     with tempfile.TemporaryDirectory() as folder:
         check_types(pathlib.Path(folder))
+    if llama_cpp.is_here(PEERS):
+        with tempfile.TemporaryDirectory() as folder:
+            check_fitted(pathlib.Path(folder))
+    else:
+        print(f"skipped: no llama.cpp in {PEERS} to quantise beside; sh tests/peers/setup.sh --llama_cpp makes it")
     sys.exit(1 if failures else 0)
 
 

@@ -32,7 +32,7 @@ case $parts in *golden*)
     run golden "$peers/bin/python" tests/golden/make_golden.py --random 2
     run schedules "$peers/bin/python" tests/golden/make_schedules.py --check
     run adapters "$peers/bin/python" tests/peers/adapters_peer.py .build/release/attune
-    run merge "$peers/bin/python" tests/peers/merge_peer.py .build/release/attune
+    run merge "$peers/bin/python" tests/peers/merge_peer.py .build/release/attune "$peers"
     run families "$peers/bin/python" tests/peers/families_peer.py .build/release/attune
     run tensorboard "$peers/bin/python" tests/peers/tensorboard_peer.py .build/release/attune
     run rewards "$peers/bin/python" tests/peers/rewards_peer.py .build/release/attune

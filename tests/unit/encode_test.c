@@ -1,10 +1,12 @@
 /* links: base gpu ops model */
 /* Values as the blocks of files: halves and bfloats rounded to nearest even, quantised blocks as
- * gguf-py (quants.quantize) makes them of the same 32 values. */
+ * gguf-py (quants.quantize) makes them of the same 32 values, and llama.cpp of fixtures/encode.bin.
+ */
 #include "model_files.h"
 
 #include <math.h>
 
+#include "ref_quant.h"
 #include "weights_file.h"
 
 static void halves_come_back_and_ties_go_to_even(void **state)
@@ -65,23 +67,81 @@ static void blocks_are_those_of_ggml(void **state)
     }
 }
 
-static void what_a_type_cannot_hold_is_refused(void **state)
+enum { SUPERS = 28, SUPER = 256, VALUES = SUPERS * SUPER, MOST_BYTES = 210 };
+
+/* Of normal values, zeros, constants, outliers, one sign, subnormal scales, ties (make_encode.py).
+ */
+static void fitted_blocks_are_those_of_llama_cpp(void **state)
 {
-    static const char *const too_small[] = { "F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1" };
-    float x[32] = { 0 };
-    uint8_t out[128];
+    float x[VALUES], back[VALUES];
+    uint8_t want[SUPERS * MOST_BYTES], got[SUPERS * MOST_BYTES];
+    char name[9] = { 0 };
+    uint32_t size = 0, n_types = 0;
+    FILE *file = fopen(TEST_DIR "/unit/fixtures/encode.bin", "rb");
 
     (void)state;
-    assert_false(at_format_is_written(at_format_find("Q4_K")));
-    x[7] = 1e30f;
-    for (size_t i = 0; i < AT_COUNT(too_small); i++) {
-        assert_int_equal(at_format_encode(out, at_format_find(too_small[i]), x, 32, "w"),
-                         AT_NUMERIC);
-        assert_non_null(strstr(at_message(), "too large"));
+    assert_non_null(file);
+    assert_int_equal(fread(x, sizeof *x, VALUES, file), VALUES);
+    for (; fread(name, 1, 8, file) == 8; n_types++) {
+        const struct at_format *f = at_format_find(name);
+        double error = 0;
+        assert_true(f && at_format_is_written(f));
+        assert_int_equal(fread(&size, sizeof size, 1, file), 1);
+        assert_int_equal(size, f->block_bytes);
+        const size_t n = VALUES / f->block_cols * size;
+        assert_int_equal(fread(want, 1, n, file), n);
+        assert_int_equal(at_format_encode(got, f, x, VALUES, "w"), AT_OK);
+        for (size_t i = 0; i < n; i++)
+            if (got[i] != want[i])
+                fail_msg("%s: byte %zu of block %zu is %u, llama.cpp's %u", name, i % size,
+                         i / size, got[i], want[i]);
+        ref_quant_values(back, ref_quant_find(name), got, VALUES);
+        for (size_t i = 0; i < VALUES; i++)
+            error += ((double)back[i] - (double)x[i]) * ((double)back[i] - (double)x[i]);
+        assert_true(fabs(at_format_rounding(f, got, x, VALUES) / error - 1) < 1e-6);
     }
-    assert_int_equal(at_format_encode(out, at_format_find("BF16"), x, 32, "w"), AT_OK);
+    assert_int_equal(n_types, 7);
+    fclose(file);
+}
+
+static void rows_that_are_not_whole_blocks_have_llama_cpps_type(void **state)
+{
+    static const struct {
+        const char *type;
+        uint64_t cols;
+        const char *instead;
+    } rows[] = {
+        { "F16", 7, "F16" },         { "Q4_0", 64, "Q4_0" },      { "Q4_0", 48, "F16" },
+        { "Q4_K", 512, "Q4_K" },     { "Q4_K", 576, "Q5_0" },     { "Q5_K", 576, "Q5_1" },
+        { "Q6_K", 576, "Q8_0" },     { "Q2_K", 576, "Q4_0" },     { "Q3_K", 576, "Q4_0" },
+        { "IQ4_XS", 576, "IQ4_NL" }, { "IQ4_NL", 576, "IQ4_NL" }, { "IQ4_XS", 300, "F16" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(rows); i++)
+        assert_string_equal(at_format_for_rows(at_format_find(rows[i].type), rows[i].cols)->name,
+                            rows[i].instead);
+}
+
+static void what_a_type_cannot_hold_is_refused(void **state)
+{
+    static const char *const too_small[] = { "F16",  "Q8_0",   "Q4_0",  "Q4_1", "Q5_0",
+                                             "Q5_1", "Q2_K",   "Q3_K",  "Q4_K", "Q5_K",
+                                             "Q6_K", "IQ4_NL", "IQ4_XS" };
+    static const float too_large[] = { 3e38f, -1e30f, 4e9f, 6e8f };
+    float x[SUPER] = { 0 };
+    uint8_t out[4 * SUPER];
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(too_small) * AT_COUNT(too_large); i++) {
+        const char *name = too_small[i / AT_COUNT(too_large)];
+        x[7] = too_large[i % AT_COUNT(too_large)];
+        assert_int_equal(at_format_encode(out, at_format_find(name), x, SUPER, "w"), AT_NUMERIC);
+        assert_non_null(strstr(at_message(), "tensor w holds values that are too large for"));
+    }
+    assert_int_equal(at_format_encode(out, at_format_find("BF16"), x, SUPER, "w"), AT_OK);
     x[7] = NAN;
-    assert_int_equal(at_format_encode(out, at_format_find("F32"), x, 32, "w"), AT_NUMERIC);
+    assert_int_equal(at_format_encode(out, at_format_find("Q4_K"), x, SUPER, "w"), AT_NUMERIC);
     assert_non_null(strstr(at_message(), "value 7 is NaN"));
 }
 
@@ -90,6 +150,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(halves_come_back_and_ties_go_to_even),
         cmocka_unit_test(blocks_are_those_of_ggml),
+        cmocka_unit_test(fitted_blocks_are_those_of_llama_cpp),
+        cmocka_unit_test(rows_that_are_not_whole_blocks_have_llama_cpps_type),
         cmocka_unit_test(what_a_type_cannot_hold_is_refused),
     };
 
