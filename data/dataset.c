@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* Lines of a batch are one thread's; a wave of batches is read before its rows are copied. */
-enum { BATCH_LINES = 32, WAVE_BATCHES = 128, MAX_REPORTED = 20 };
+enum { BATCH_LINES = 32, WAVE_BATCHES = 128, MAX_REPORTED = 20, BLOCK_ROWS = 4096 };
 
 enum outcome { KEPT, CUT, DROPPED_LONG, SKIPPED, WRONG };
 
@@ -42,9 +42,10 @@ struct loader {
     struct at_dataset *out;
     const struct at_dataset_params *params;
     char *eos;
-    struct batch *batches;               /* (WAVE_BATCHES) */
-    size_t capacity;                     /* of `rows` */
-    struct at_row *rows;                 /* (out->n_rows) */
+    struct batch *batches;  /* (WAVE_BATCHES) */
+    struct at_row **blocks; /* (n_blocks) of BLOCK_ROWS of the out->n_rows rows */
+    size_t n_blocks;
+    struct at_arena kept;                /* of the blocks */
     struct tally cut, dropped, doubtful; /* of the file that is read */
     const char *path;                    /* the first one's */
     bool may_be_empty;
@@ -343,10 +344,10 @@ static AT_CHECKED keep_row(struct loader *l, const struct result *result)
     size_t n = 0;
 
     AT_REQUIRE(row.n_segments <= AT_MAX_SIDES);
-    if (l->out->n_rows == l->capacity) {
-        const size_t capacity = l->capacity ? 2 * l->capacity : 256;
-        TRY(at_realloc(&l->rows, l->capacity, capacity, sizeof *l->rows));
-        l->capacity = capacity;
+    if (l->out->n_rows == l->n_blocks * BLOCK_ROWS) {
+        TRY(at_realloc(&l->blocks, l->n_blocks, l->n_blocks + 1, sizeof *l->blocks));
+        TRY(at_arena_alloc(&l->kept, &l->blocks[l->n_blocks], BLOCK_ROWS, sizeof row));
+        l->n_blocks++;
     }
     for (uint32_t k = 0; k < row.n_segments; k++)
         n += row.segment[k].n_uncut;
@@ -375,7 +376,8 @@ static AT_CHECKED keep_row(struct loader *l, const struct result *result)
         l->out->n_unshared += row.n_segments > 1 && row.n_prefix == 0;
     row.index = l->n_lines; /* until put_in_order() */
     row.file = l->file;
-    l->rows[l->out->n_rows++] = row;
+    l->blocks[l->out->n_rows / BLOCK_ROWS][l->out->n_rows % BLOCK_ROWS] = row;
+    l->out->n_rows++;
     l->out->n_boundary_moved += result->moved;
     l->out->n_chats += result->chat;
     l->out->n_prompted += row.n_prompt > 0;
@@ -459,6 +461,8 @@ done:
         at_arena_release(&l->batches[i].arena);
         l->batches[i].n = 0;
     }
+    at_arena_drop(&l->out->arena);
+    at_arena_drop(&l->kept);
     return st;
 }
 
@@ -601,19 +605,24 @@ static int compare_lines(const void *left, const void *right)
     return (int)a->rejected - (int)b->rejected;
 }
 
-void at_dataset_order_by_line(struct at_dataset *d)
+/* Rows mostly are in order; sorting takes as much memory again. */
+static void put_in_order(struct at_dataset *d, int (*compare)(const void *, const void *))
 {
-    qsort(d->rows, d->n_rows, sizeof *d->rows, compare_lines);
-    for (uint32_t i = 0; i < d->n_rows; i++)
+    bool in_order = true;
+
+    for (uint32_t i = 1; in_order && i < d->n_rows; i++)
+        in_order = compare(&d->rows[i - 1], &d->rows[i]) <= 0;
+    if (!in_order)
+        qsort(d->rows, d->n_rows, sizeof *d->rows, compare);
+    for (uint32_t i = 0; i < d->n_rows; i++) {
         d->rows[i].index = i;
+        at_arena_passed(&d->arena, i);
+    }
 }
 
-static void put_in_order(struct loader *l)
+void at_dataset_order_by_line(struct at_dataset *d)
 {
-    if (l->out->n_rows > 0)
-        qsort(l->rows, l->out->n_rows, sizeof *l->rows, compare_rows);
-    for (uint32_t i = 0; i < l->out->n_rows; i++)
-        l->rows[i].index = i;
+    put_in_order(d, compare_lines);
 }
 
 static void release(struct loader *l)
@@ -624,7 +633,8 @@ static void release(struct loader *l)
         at_arena_release(&l->batches[i].arena);
     }
     at_free(&l->batches);
-    at_free(&l->rows);
+    at_free(&l->blocks);
+    at_arena_release(&l->kept);
     at_buf_release(&l->cut.numbers);
     at_buf_release(&l->dropped.numbers);
     at_buf_release(&l->doubtful.numbers);
@@ -635,7 +645,8 @@ static AT_CHECKED begin(struct loader *l)
 {
     enum at_status st = AT_OK;
 
-    *l->out = (struct at_dataset){ .n_rows = 0 };
+    *l->out = (struct at_dataset){ .arena.spills = true };
+    l->kept.spills = true;
     TRY(at_eos_text(&l->eos, &l->scratch, l->params->tokenizer, l->params->eos));
     TRY(at_alloc(&l->batches, WAVE_BATCHES, sizeof *l->batches));
     for (size_t i = 0; i < WAVE_BATCHES; i++) {
@@ -653,11 +664,15 @@ static AT_CHECKED finish(struct loader *l)
 
     TRY(judge_file(l));
     warn_template(l);
-    put_in_order(l);
     TRY(at_arena_alloc(&out->arena, &out->rows, out->n_rows, sizeof *out->rows));
-    if (out->n_rows > 0)
-        memcpy(out->rows, l->rows, out->n_rows * sizeof *out->rows);
-    at_rows_digest(out->digest, out->rows, out->n_rows);
+    for (uint32_t i = 0; i < out->n_rows; i++) {
+        out->rows[i] = l->blocks[i / BLOCK_ROWS][i % BLOCK_ROWS];
+        at_arena_passed(&out->arena, i);
+        at_arena_passed(&l->kept, i);
+    }
+    at_arena_release(&l->kept);
+    put_in_order(out, compare_rows);
+    at_dataset_digest(out);
 done:
     return st;
 }
@@ -695,6 +710,20 @@ done:
     if (st != AT_OK)
         at_dataset_release(out);
     return st;
+}
+
+void at_dataset_drop(const struct at_dataset *d)
+{
+    at_arena_drop(&d->arena);
+    if (d->all)
+        at_arena_drop(&d->all->arena);
+}
+
+void at_dataset_passed(const struct at_dataset *d, uint32_t i)
+{
+    at_arena_passed(&d->arena, i);
+    if (d->all)
+        at_arena_passed(&d->all->arena, i);
 }
 
 void at_dataset_release(struct at_dataset *dataset)

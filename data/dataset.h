@@ -6,7 +6,14 @@
  *   labelled    {prompt, completion, label}, or a preference row, which makes two (chosen:
  * desirable)
  *
- * Every bad line is reported with line, column and reason. */
+ * Every bad line is reported with line, column and reason.
+ *
+ * A data set has any number of rows: the rows and their tokens, about 1.5 KiB for a pair of 300
+ * words, lie in an arena that spills (mem.h), and who goes through them all drops what is behind.
+ * So the process has the same memory for a thousand rows and for a million; the disk of the cache
+ * folder has the rest while the process lives. Nothing is kept for the next start, which reads the
+ * lines again, on all processors: a million pairs of 180 words are 50 s of processor time, and
+ * nothing can be stale. */
 #ifndef AT_DATASET_H
 #define AT_DATASET_H
 
@@ -58,7 +65,10 @@ struct at_dataset {
     uint32_t n_chats, n_prompted; /* kept: conversations; rows with a prompt of their own */
     const char *form;             /* of the first row, where it is another than TRL's */
     char digest[65];              /* over all ids, masks and lines: what the trainer will see */
-    uint32_t *from; /* (n_rows) of a side of a split: which row of `all` it is; else NULL */
+    /* Of a side of a split, else NULL: what it is of, whose tokens it has, and which row of that
+     * each is (n_rows). */
+    const struct at_dataset *all;
+    uint32_t *from;
 };
 /* Reads `n_paths` files in order. Zero rows left, or a row without targets, is AT_DATA.
  *
@@ -101,6 +111,9 @@ AT_CHECKED at_dataset_fold(struct at_dataset *train, struct at_dataset *held,
  * the files, each once. */
 AT_CHECKED at_dataset_save(const struct at_dataset *dataset, const char *const *sources,
                            const char *path);
+/* at_arena_drop(), and at_arena_passed() at row i, of all that its rows lie in. */
+void at_dataset_drop(const struct at_dataset *dataset);
+void at_dataset_passed(const struct at_dataset *dataset, uint32_t i);
 void at_dataset_release(struct at_dataset *dataset);
 
 #endif

@@ -7,7 +7,17 @@
 
 /* ---- files ---- */
 
-enum { PIECE = 1 << 16 };
+enum { PIECE = 1 << 16, DROP_BYTES = 16 << 20 };
+
+/* Bytes that were unpacked. */
+static void take_piece(struct at_text *out, const void *piece, size_t n)
+{
+    if (n > 0 && out->into)
+        memcpy(out->into + out->n, piece, n);
+    if (out->n / DROP_BYTES != (out->n + n) / DROP_BYTES)
+        at_arena_drop(&out->unpacked);
+    out->n += n;
+}
 
 static AT_CHECKED unpack_gzip(struct at_text *out, const char *path)
 {
@@ -34,8 +44,7 @@ static AT_CHECKED unpack_gzip(struct at_text *out, const char *path)
         if (state != Z_OK && state != Z_STREAM_END)
             FAIL(AT_DATA, "%s is damaged: gzip says %s", path,
                  state == Z_BUF_ERROR ? "that its end is missing" : stream.msg);
-        at_buf_put(&out->unpacked, piece, sizeof piece - stream.avail_out);
-        TRY(at_buf_status(&out->unpacked));
+        take_piece(out, piece, sizeof piece - stream.avail_out);
     }
 done:
     if (begun)
@@ -61,8 +70,7 @@ static AT_CHECKED unpack_zstd(struct at_text *out, const char *path)
             FAIL(AT_DATA, "%s is damaged: Zstandard says %s", path, ZSTD_getErrorName(left));
         if (left > 0 && in.pos == before && to.pos == 0)
             FAIL(AT_DATA, "%s is damaged: its end is missing", path);
-        at_buf_put(&out->unpacked, piece, to.pos);
-        TRY(at_buf_status(&out->unpacked));
+        take_piece(out, piece, to.pos);
     }
 done:
     ZSTD_freeDStream(stream);
@@ -78,16 +86,19 @@ AT_CHECKED at_text_open(struct at_text *out, const char *path)
     } kinds[] = { { "\x1F\x8B", 2, unpack_gzip }, { "\x28\xB5\x2F\xFD", 4, unpack_zstd } };
     enum at_status st = AT_OK;
 
-    *out = (struct at_text){ .n = 0 };
+    *out = (struct at_text){ .unpacked.spills = true };
     TRY(at_map_open(&out->map, path));
     out->data = (const char *)out->map.data;
     out->n = out->map.n;
     for (size_t i = 0; i < AT_COUNT(kinds); i++) {
         if (out->map.n < kinds[i].n || memcmp(out->map.data, kinds[i].magic, kinds[i].n) != 0)
             continue;
+        out->n = 0;
         TRY(kinds[i].unpack(out, path));
-        out->data = out->unpacked.n > 0 ? out->unpacked.data : "";
-        out->n = out->unpacked.n;
+        TRY(at_arena_alloc(&out->unpacked, &out->into, out->n, 1));
+        out->n = 0;
+        TRY(kinds[i].unpack(out, path));
+        out->data = out->into;
         break;
     }
 done:
@@ -99,7 +110,7 @@ done:
 void at_text_close(struct at_text *text)
 {
     at_map_close(&text->map);
-    at_buf_release(&text->unpacked);
+    at_arena_release(&text->unpacked);
 }
 
 static size_t skip_bom(const struct at_text *file)
@@ -135,9 +146,25 @@ bool at_line_is_blank(const char *text, size_t n)
     return true;
 }
 
+/* Lines that are still in use come back when they are read. */
+static void drop_read(struct at_lines *lines)
+{
+    const struct at_text *file = &lines->file;
+    const size_t end = lines->at < file->n ? lines->at : file->n;
+
+    if (end - lines->dropped < DROP_BYTES)
+        return;
+    if (file->data == (const char *)file->map.data)
+        at_map_drop(&file->map, lines->dropped, end - lines->dropped);
+    else
+        at_arena_drop(&file->unpacked);
+    lines->dropped = end;
+}
+
 AT_CHECKED at_lines_next(struct at_lines *lines, struct at_line *out, bool *found)
 {
     *found = false;
+    drop_read(lines);
     while (lines->at < lines->file.n) {
         const char *text = lines->file.data + lines->at;
         const char *end = memchr(text, '\n', lines->file.n - lines->at);

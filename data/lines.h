@@ -5,12 +5,14 @@
 #include "os.h"
 
 /* The bytes of a file, of gzip (RFC 1952) and Zstandard (RFC 8878) files those that are packed;
- * the first bytes tell. Plain files are mapped. */
+ * the first bytes tell. Plain files are mapped; others are unpacked twice, first to see how many
+ * bytes there are, and large ones lie in a file then. */
 struct at_text {
     const char *data; /* n bytes */
     size_t n;
     struct at_map map;
-    struct at_buf unpacked;
+    struct at_arena unpacked; /* it spills */
+    char *into;               /* while it is unpacked; NULL: bytes are counted */
 };
 AT_CHECKED at_text_open(struct at_text *out, const char *path);
 void at_text_close(struct at_text *text);
@@ -28,6 +30,7 @@ struct at_lines {
     const char *path; /* borrowed */
     size_t at;
     uint32_t number; /* of the last line read */
+    size_t dropped;  /* up to here the pages of a mapped file are the system's again */
 };
 /* A byte-order mark belongs to the file, not to its first line. */
 AT_CHECKED at_lines_open(struct at_lines *out, const char *path);

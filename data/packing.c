@@ -227,6 +227,7 @@ static void count_parts(const struct at_dataset *d, enum at_packing how, uint32_
         }
         if (how == AT_PACKING_WRAPPED)
             n = at_div_up(tokens, max_length);
+        at_dataset_drop(d);
         *all += n;
         *of_block = n > *of_block ? n : *of_block;
     }
@@ -244,8 +245,10 @@ static AT_CHECKED pack_none(struct at_packs *out, struct at_arena *arena,
     };
     for (uint32_t i = 0; i <= d->n_rows; i++)
         begin[i] = i;
-    for (uint32_t i = 0; i < d->n_rows; i++)
+    for (uint32_t i = 0; i < d->n_rows; i++) {
         out->tokens += at_row_tokens(&d->rows[i]);
+        at_dataset_passed(d, i);
+    }
 done:
     return st;
 }
@@ -277,6 +280,8 @@ AT_CHECKED at_packs_make(struct at_packs *out, struct at_arena *arena, const str
             TRY(pack_wrapped(&p, d->rows + i, n));
         else
             TRY(pack_bfd(&p, d->rows + i, n, how == AT_PACKING_BFD_SPLIT));
+        at_dataset_drop(d);
+        at_arena_drop(arena);
     }
 done:
     at_free(&p.parts);

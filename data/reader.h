@@ -81,7 +81,7 @@ uint64_t at_group_place(const struct at_row_id *group, uint64_t seed);
 uint64_t at_group_border(const uint64_t *places, size_t n, double fraction);
 /* The number that the first 16 hexadecimal digits are. */
 uint64_t at_hex_word(const char *hex);
-/* Digest of what the trainer sees of these rows. */
-void at_rows_digest(char out[65], const struct at_row *rows, uint32_t n);
+/* Its digest: of what the trainer sees of its rows. */
+void at_dataset_digest(struct at_dataset *dataset);
 
 #endif

@@ -266,7 +266,7 @@ static AT_CHECKED finish(struct loader *l)
     memcpy(l->out->rows, l->rows, n * sizeof *l->rows);
     memcpy(items, l->items, n * sizeof *items);
     l->samples->items = items;
-    at_rows_digest(l->out->digest, l->out->rows, n);
+    at_dataset_digest(l->out);
     at_buf_puts(&l->more, l->out->digest);
     TRY(at_buf_status(&l->more));
     memcpy(l->out->digest, at_hash_bytes(l->more.data, l->more.n).hex, sizeof l->out->digest);

@@ -58,17 +58,20 @@ static void hash_row(struct at_hash *hash, const struct at_row *row)
     hash_margin(hash, row->margin);
 }
 
-void at_rows_digest(char out[65], const struct at_row *rows, uint32_t n)
+void at_dataset_digest(struct at_dataset *dataset)
 {
     struct at_digest digest;
     struct at_hash hash;
 
     at_hash_init(&hash);
     at_hash_put_text(&hash, "attune rows 1");
-    for (uint32_t i = 0; i < n; i++)
-        hash_row(&hash, &rows[i]);
+    for (uint32_t i = 0; i < dataset->n_rows; i++) {
+        hash_row(&hash, &dataset->rows[i]);
+        at_dataset_passed(dataset, i);
+    }
     digest = at_hash_end(&hash);
-    memcpy(out, digest.hex, sizeof digest.hex);
+    memcpy(dataset->digest, digest.hex, sizeof digest.hex);
+    at_dataset_drop(dataset);
 }
 
 /* ---- split ---- */
@@ -125,6 +128,7 @@ static AT_CHECKED take_side(struct at_dataset *out, const struct at_dataset *all
     enum at_status st = AT_OK;
     uint32_t n = 0;
 
+    *out = (struct at_dataset){ .arena.spills = true, .all = all };
     for (uint32_t i = 0; i < all->n_rows; i++)
         n += is_within(range, places[i]) == within;
     TRY(at_arena_alloc(&out->arena, &out->rows, n, sizeof *out->rows));
@@ -135,9 +139,10 @@ static AT_CHECKED take_side(struct at_dataset *out, const struct at_dataset *all
         out->rows[out->n_rows] = all->rows[i];
         out->rows[out->n_rows].index = out->n_rows;
         out->from[out->n_rows++] = i;
+        at_dataset_passed(out, out->n_rows);
     }
     out->n_read = n;
-    at_rows_digest(out->digest, out->rows, n);
+    at_dataset_digest(out);
 done:
     return st;
 }
@@ -159,8 +164,10 @@ static AT_CHECKED list_places(uint64_t **out, const struct at_dataset *all, uint
     enum at_status st = AT_OK;
 
     TRY(at_alloc(out, all->n_rows, sizeof **out));
-    for (uint32_t i = 0; i < all->n_rows; i++)
+    for (uint32_t i = 0; i < all->n_rows; i++) {
         (*out)[i] = at_group_place(&all->rows[i].prompt_hash, seed);
+        at_dataset_passed(all, i);
+    }
 done:
     return st;
 }

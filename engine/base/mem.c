@@ -1,11 +1,18 @@
 #include "mem.h"
 
+#include "os.h"
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_BYTES = 64 * 1024, FIRST_CAPACITY = 64 };
+enum {
+    BLOCK_BYTES = 64 * 1024,
+    FIRST_CAPACITY = 64,
+    SPILL_FROM = 8 << 20, /* bytes of an arena that stay in memory */
+    SPILL_BLOCK_BYTES = 16 << 20,
+    PASSED = 1 << 16
+};
 
 /* Calls left until one fails; 0: none will. */
 static _Atomic uint64_t fail_countdown;
@@ -93,20 +100,49 @@ void at_free(void *inout_pointer)
 struct at_arena_block {
     struct at_arena_block *previous;
     size_t used, capacity;
+    bool spilled;
     _Alignas(max_align_t) unsigned char bytes[];
 };
 
+static size_t block_bytes(const struct at_arena_block *block)
+{
+    return sizeof *block + block->capacity;
+}
+
+/* Into a file; an arena that cannot does not try again. */
+static bool spill_block(struct at_arena *arena, struct at_arena_block **out, size_t total)
+{
+    void *data = NULL;
+
+    if (at_spill_open(&data, total) != AT_OK) {
+        if (at_warn_count("spill") == 0)
+            at_warn("spill", "%s; large data is kept in memory", at_message());
+        arena->spills = false;
+        return false;
+    }
+    *out = data;
+    (*out)->spilled = true;
+    return true;
+}
+
 static enum at_status add_block(struct at_arena *arena, struct at_arena_block **out, size_t bytes)
 {
-    size_t capacity = bytes > BLOCK_BYTES / 4 ? bytes : BLOCK_BYTES, total;
+    const bool spills =
+        arena->spills && (arena->n_bytes >= SPILL_FROM || bytes > SPILL_FROM - arena->n_bytes);
+    const size_t unit = spills ? SPILL_BLOCK_BYTES : BLOCK_BYTES;
+    size_t capacity = bytes > unit / 4 ? bytes : unit, total;
+
     if (!at_add_ok(&total, capacity, sizeof **out))
         return at_fail(AT_MEMORY, "%zu bytes are more than any memory", bytes);
-    enum at_status st = at_alloc(out, total, 1);
-    if (st != AT_OK)
-        return st;
+    if (!spills || !spill_block(arena, out, total)) {
+        enum at_status st = at_alloc(out, total, 1);
+        if (st != AT_OK)
+            return st;
+    }
     (*out)->capacity = capacity;
+    arena->n_bytes += total;
     struct at_arena_block *last = arena->last;
-    if (last && capacity != BLOCK_BYTES) { /* a large one: `last` keeps serving small ones */
+    if (last && capacity != unit) { /* a large one: `last` keeps serving small ones */
         (*out)->previous = last->previous;
         last->previous = *out;
     } else {
@@ -170,14 +206,31 @@ enum at_status at_arena_printf(struct at_arena *arena, char **out, const char *f
     return st;
 }
 
+void at_arena_drop(const struct at_arena *arena)
+{
+    for (struct at_arena_block *block = arena->last; block; block = block->previous)
+        if (block->spilled)
+            at_spill_drop(block, block_bytes(block));
+}
+
+void at_arena_passed(const struct at_arena *arena, size_t i)
+{
+    if (i % PASSED == 0)
+        at_arena_drop(arena);
+}
+
 void at_arena_release(struct at_arena *arena)
 {
     for (struct at_arena_block *block = arena->last; block;) {
         struct at_arena_block *previous = block->previous;
-        at_free(&block);
+        if (block->spilled)
+            at_spill_close(block, block_bytes(block));
+        else
+            at_free(&block);
         block = previous;
     }
     arena->last = NULL;
+    arena->n_bytes = 0;
 }
 
 /* Room for n further bytes and the terminating 0. */

@@ -27,9 +27,15 @@ void at_free(void *inout_pointer);
 /* Test hook: the n-th allocation from now fails (1 = the next); 0 turns it off. */
 void at_alloc_fail_at(uint64_t n);
 
-/* Arena: allocations of one lifetime, freed together. `struct at_arena a = {0}` is ready to use. */
+/* Arena: allocations of one lifetime, freed together. `struct at_arena a = {0}` is ready to use.
+ *
+ * One that spills, `{ .spills = true }`, is for what grows with a data set: behind its first 8 MiB
+ * its blocks lie in files without names (at_spill_open()), so that memory of the process stays
+ * flat. Where there is no room for these it takes memory, as any arena, and warns ("spill"). */
 struct at_arena {
     struct at_arena_block *last;
+    size_t n_bytes; /* of all blocks */
+    bool spills;
 };
 AT_CHECKED at_arena_alloc(struct at_arena *arena, void *out_pointer, size_t count, size_t size);
 AT_CHECKED at_arena_strdup(struct at_arena *arena, char **out, const char *text);
@@ -37,6 +43,11 @@ AT_CHECKED at_arena_strdup(struct at_arena *arena, char **out, const char *text)
 AT_CHECKED at_arena_strndup(struct at_arena *arena, char **out, const char *text, size_t n);
 AT_CHECKED at_arena_printf(struct at_arena *arena, char **out, const char *format, ...)
     AT_PRINTF(3, 4);
+/* Pages of files that it has in memory are the system's again until the next access. Cheap: after
+ * each batch of what was spilled, and now and then on the way through all of it. */
+void at_arena_drop(const struct at_arena *arena);
+/* The same on the way through an array of its items, at each i that is a multiple of 65,536. */
+void at_arena_passed(const struct at_arena *arena, size_t i);
 void at_arena_release(struct at_arena *arena);
 
 /* A growing byte string, always 0-terminated once something was appended. `struct at_buf b = {0}`.

@@ -19,6 +19,14 @@ void at_map_in_runs(const struct at_map *map);
 void at_map_drop(const struct at_map *map, size_t begin, size_t n);
 void at_map_close(struct at_map *map);
 
+/* n zeroed bytes (more than none) that lie in a file without a name in the cache folder, not in
+ * memory of the process: the system writes out what it wants room for. AT_CANNOT_WRITE where the
+ * folder takes no such file, as on a full disk. Dropped, the bytes are read again when they are
+ * needed. */
+AT_CHECKED at_spill_open(void **out, size_t n);
+void at_spill_drop(void *data, size_t n);
+void at_spill_close(void *data, size_t n);
+
 AT_CHECKED at_file_read(struct at_buf *out, const char *path); /* whole file into a fresh buffer */
 /* Writes all bytes atomically: temp file beside `path`, fsync, rename, fsync of the folder. */
 AT_CHECKED at_file_write_atomic(const char *path, const void *bytes, size_t n);

@@ -289,7 +289,7 @@ static enum at_status give_room_back(struct at_arena *arena, const char *partial
 AT_CHECKED at_checkpoint_save(struct at_loop *l, const struct at_outcome *outcome)
 {
     enum at_status st = AT_OK;
-    struct at_arena arena = { 0 };
+    struct at_arena arena = { .spills = true };
     char *partial = NULL, *path = NULL, *file = NULL;
 
     TRY(remove_checkpoint(&arena, l->config->output_dir, l->state.step));

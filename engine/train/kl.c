@@ -43,10 +43,10 @@ AT_CHECKED at_kl_init(struct at_kl *out, const struct at_row *rows, const struct
 {
     enum at_status st = AT_OK;
 
-    *out = (struct at_kl){ .rows = rows, .of = of, .n = rows ? n : 0 };
+    *out = (struct at_kl){ .rows = rows, .of = of, .n = rows ? n : 0, .arena.spills = true };
     if (!rows)
         goto done;
-    TRY(at_alloc(&out->results, n, sizeof *out->results));
+    TRY(at_arena_alloc(&out->arena, &out->results, n, sizeof *out->results));
     TRY(at_alloc(&out->picked, capacity, sizeof *out->picked));
     TRY(at_alloc(&out->picked_of, capacity, sizeof *out->picked_of));
     TRY(at_alloc(&out->kept, capacity, sizeof *out->kept));
@@ -59,7 +59,7 @@ done:
 
 void at_kl_release(struct at_kl *kl)
 {
-    at_free(&kl->results);
+    at_arena_release(&kl->arena);
     at_free(&kl->picked);
     at_free(&kl->picked_of);
     at_free(&kl->kept);

@@ -19,8 +19,9 @@ AT_CHECKED at_kl_rows(struct at_arena *arena, struct at_row **out, const struct 
 struct at_kl {
     const struct at_row *rows;     /* (n) borrowed; NULL: no term is wanted, it is 0 */
     const struct at_row *of;       /* (n) the rows that they are of; borrowed */
-    struct at_row_result *results; /* (n) reference values stay cached here */
+    struct at_row_result *results; /* (n) reference values stay cached here; in `arena` */
     uint32_t n;
+    struct at_arena arena;
     /* (capacity) of one at_kl_begin() */
     const struct at_row **picked, **picked_of;
     struct at_row_result **kept;

@@ -40,6 +40,7 @@ struct at_loop {
     struct at_objective objective;
     struct at_coupling coupling;
     struct at_compute what; /* of a training step; weight and mean_n_chosen are set per step */
+    struct at_arena rows;   /* of what grows with their number: it spills */
     struct at_row_result *results; /* (rows of train_packs) reference values stay cached here */
     struct at_row_result *eval;    /* (rows of eval_packs) */
     struct at_rollout rollout;     /* of methods with samples */

@@ -125,8 +125,10 @@ static void warn_balance(const struct at_run *run)
 
     if (at_method_get(run->method)->rows != AT_ROWS_LABELLED)
         return;
-    for (uint32_t i = 0; i < d->n_rows; i++)
+    for (uint32_t i = 0; i < d->n_rows; i++) {
         desirable += d->rows[i].desirable;
+        at_dataset_passed(d, i);
+    }
     others = d->n_rows - desirable;
     if (desirable == 0 || others == 0) {
         at_warn("balance", "all %u training rows are %s: nothing shows what the other kind is like",
@@ -248,8 +250,10 @@ static AT_CHECKED pack_rows(struct at_run *run, struct at_packs *out, const stru
     uint64_t targets = 0;
 
     TRY(at_packs_make(out, &run->arena, d, packing, run->config->max_length));
-    for (uint32_t i = 0; i < out->n_rows; i++)
+    for (uint32_t i = 0; i < out->n_rows; i++) {
         targets += at_row_targets(&out->rows[i]);
+        at_run_passed(run, i);
+    }
     if (packing != AT_PACKING_NONE && targets == 0 && d->n_rows > 0)
         FAIL(AT_DATA, "no token of the packed rows is trained on: raise max_length (%u)",
              run->config->max_length);
@@ -380,7 +384,9 @@ static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
                                   .quantise = at_run_quantise_params(config),
                                   .no_weights = config->init_from_scratch };
 
-    *out = (struct at_run){ .config = config, .method = config->run_method, .purpose = purpose };
+    *out = (struct at_run){
+        .config = config, .method = config->run_method, .purpose = purpose, .arena.spills = true
+    };
     if (events)
         out->events = *events;
     if (examples)
@@ -395,6 +401,21 @@ done:
     if (st != AT_OK)
         at_run_close(out);
     return st;
+}
+
+void at_run_drop(const struct at_run *run)
+{
+    at_dataset_drop(&run->data.train);
+    at_dataset_drop(&run->data.eval);
+    at_arena_drop(&run->arena);
+}
+
+void at_run_passed(const struct at_run *run, uint32_t i)
+{
+    enum { PASSED = 1 << 16 };
+
+    if (i % PASSED == 0)
+        at_run_drop(run);
 }
 
 /* For people to look at. */

@@ -7,11 +7,13 @@
 #include <string.h>
 
 /* Tokens of the longest of these rows (none: NULL), or `least` where that is more. */
-static uint32_t longest(const struct at_row *rows, uint32_t n_rows, uint32_t least)
+static uint32_t longest(const struct at_run *run, const struct at_row *rows, uint32_t n_rows,
+                        uint32_t least)
 {
     for (uint32_t i = 0; rows && i < n_rows; i++) {
         const uint32_t tokens = at_row_tokens(&rows[i]);
         least = tokens > least ? tokens : least;
+        at_run_passed(run, i);
     }
     return least;
 }
@@ -20,14 +22,14 @@ static uint32_t longest(const struct at_row *rows, uint32_t n_rows, uint32_t lea
 static uint32_t longest_row(const struct at_run *run)
 {
     const struct at_run_data *d = &run->data;
-    uint32_t tokens = longest(d->train_packs.rows, d->train_packs.n_rows, 0);
+    uint32_t tokens = longest(run, d->train_packs.rows, d->train_packs.n_rows, 0);
 
-    tokens = longest(d->eval_packs.rows, d->eval_packs.n_rows, tokens);
-    tokens = longest(d->regression.rows, d->regression.n_rows, tokens);
-    tokens =
-        longest(run->online.reward_watch.held.rows, run->online.reward_watch.held.n_rows, tokens);
-    tokens = longest(d->train_kl, d->train.n_rows, tokens);
-    return longest(d->eval_kl, d->eval.n_rows, tokens);
+    tokens = longest(run, d->eval_packs.rows, d->eval_packs.n_rows, tokens);
+    tokens = longest(run, d->regression.rows, d->regression.n_rows, tokens);
+    tokens = longest(run, run->online.reward_watch.held.rows, run->online.reward_watch.held.n_rows,
+                     tokens);
+    tokens = longest(run, d->train_kl, d->train.n_rows, tokens);
+    return longest(run, d->eval_kl, d->eval.n_rows, tokens);
 }
 
 /* lora_target_modules as one string: a comma list of names, or what was given, or what PEFT adapts

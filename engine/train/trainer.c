@@ -363,6 +363,8 @@ static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
         if (l->state.step == run->total_steps || is_stale(l) || run->online.is_done)
             break;
         TRY(train_step(l, out));
+        at_run_drop(run);
+        at_arena_drop(&l->rows);
         l->state.step++;
         TRY(sync_reference(l));
         if (l->state.cursor == run->epoch_packs) {
@@ -384,7 +386,7 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
     const struct at_packs *train = &run->data.train_packs, *eval = &run->data.eval_packs;
     const uint64_t bytes = at_params_bytes(&run->engine.params);
 
-    *l = (struct at_loop){ .run = run, .config = c };
+    *l = (struct at_loop){ .run = run, .config = c, .rows.spills = true };
     TRY(at_schedule_make(&l->schedule, c->lr_scheduler_type, c->learning_rate, c->warmup_steps,
                          run->total_steps, c->lr_scheduler_kwargs));
     l->state.plateau = at_plateau_begin(&l->schedule);
@@ -403,11 +405,11 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
                              c->per_device_train_batch_size > c->per_device_eval_batch_size
                                  ? c->per_device_train_batch_size
                                  : c->per_device_eval_batch_size));
-    TRY(at_alloc(&l->results, train->n_rows, sizeof *l->results));
-    TRY(at_alloc(&l->eval, eval->n_rows, sizeof *l->eval));
-    TRY(at_alloc(&l->eval_rows, eval->n_rows, sizeof *l->eval_rows));
-    TRY(at_alloc(&l->eval_order, eval->n_rows, sizeof *l->eval_order));
-    TRY(at_alloc(&l->order, run->epoch_packs, sizeof *l->order));
+    TRY(at_arena_alloc(&l->rows, &l->results, train->n_rows, sizeof *l->results));
+    TRY(at_arena_alloc(&l->rows, &l->eval, eval->n_rows, sizeof *l->eval));
+    TRY(at_arena_alloc(&l->rows, &l->eval_rows, eval->n_rows, sizeof *l->eval_rows));
+    TRY(at_arena_alloc(&l->rows, &l->eval_order, eval->n_rows, sizeof *l->eval_order));
+    TRY(at_arena_alloc(&l->rows, &l->order, run->epoch_packs, sizeof *l->order));
     TRY(at_alloc(&l->picked, run->window, sizeof *l->picked));
     TRY(at_alloc(&l->window, run->window, sizeof *l->window));
     TRY(at_alloc(&l->window_rows, run->window, sizeof *l->window_rows));
@@ -422,12 +424,17 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
         TRY(at_alloc(&l->m, 1, bytes));
         TRY(at_alloc(&l->v, 1, bytes));
     }
-    for (uint32_t i = 0; i < train->n_rows; i++)
+    for (uint32_t i = 0; i < train->n_rows; i++) {
         l->results[i].n_segments = at_row_sums(&train->rows[i]);
+        at_run_passed(run, i);
+        at_arena_passed(&l->rows, i);
+    }
     for (uint32_t i = 0; i < eval->n_rows; i++) {
         l->eval[i].n_segments = at_row_sums(&eval->rows[i]);
         l->eval_rows[i] = &eval->rows[i];
         l->eval_order[i] = i;
+        at_run_passed(run, i);
+        at_arena_passed(&l->rows, i);
     }
     TRY(at_rollout_init(&l->rollout, run));
     TRY(at_kl_init(&l->kl, run->data.train_kl, train->rows, train->n_rows, run->window));
@@ -440,14 +447,10 @@ done:
 static void loop_release(struct at_loop *l)
 {
     at_coupling_release(&l->coupling);
-    at_free(&l->results);
-    at_free(&l->eval);
-    at_free(&l->eval_rows);
-    at_free(&l->eval_order);
+    at_arena_release(&l->rows);
     at_rollout_release(&l->rollout);
     at_kl_release(&l->kl);
     at_kl_release(&l->eval_kl);
-    at_free(&l->order);
     at_free(&l->picked);
     at_free(&l->window);
     at_free(&l->window_rows);

@@ -96,6 +96,9 @@ AT_CHECKED at_run_open_judge(struct at_run *out, const struct at_config *config,
 AT_CHECKED at_run_open_rows(struct at_run *out, const struct at_config *config,
                             const struct at_events *events);
 void at_run_close(struct at_run *run);
+/* at_dataset_drop() of all its rows; the same on the way through them, at row i. */
+void at_run_drop(const struct at_run *run);
+void at_run_passed(const struct at_run *run, uint32_t i);
 /* The run under another configuration, which must stay as long as it and differs in keys alone that
  * change neither model, rows nor reference: for at_train() once more. Weights stay on the device
  * where what is trained has the same shape. Not of a run whose reference is another model. */

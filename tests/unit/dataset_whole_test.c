@@ -304,6 +304,53 @@ static void dataset_without_memory_fails_cleanly(void **state)
     check_failing(chats, &p);
 }
 
+enum { MANY = 16000 };
+
+/* Rows, split and digests of a data set, of which a side has the last row. */
+static void load_many(char digests[3][65], const char *text)
+{
+    const struct at_dataset_params p = strict(AT_ROWS_PAIR);
+    struct at_dataset d, train, held;
+
+    OK(load_text(&d, text, &p));
+    OK(at_dataset_split(&train, &held, &d, 0.25, 1));
+    assert_int_equal(train.n_rows + held.n_rows, MANY);
+    at_dataset_drop(&train);
+    for (uint32_t i = 0; i < train.n_rows; i++)
+        assert_int_equal(train.rows[i].line, train.from[i] + 1);
+    memcpy(digests[0], d.digest, sizeof d.digest);
+    memcpy(digests[1], train.digest, sizeof d.digest);
+    memcpy(digests[2], held.digest, sizeof d.digest);
+    at_dataset_release(&train);
+    at_dataset_release(&held);
+    at_dataset_release(&d);
+}
+
+/* More than an arena keeps in memory: the same rows in a file and without one. */
+static void dataset_that_spills_has_the_same_rows(void **state)
+{
+    char in_file[3][65], in_memory[3][65];
+    char *cache = at_env("XDG_CACHE_HOME") ? strdup(at_env("XDG_CACHE_HOME")) : NULL;
+    struct at_buf text = { 0 };
+
+    (void)state;
+    for (int i = 0; i < MANY; i++)
+        at_buf_printf(&text,
+                      PAIR("question %d of a kind that is so long that these rows together fill "
+                           "more room than an arena keeps in memory before it takes a file"),
+                      i);
+    OK(at_buf_status(&text));
+    load_many(in_file, text.data);
+    assert_string_equal(warnings, "");
+    at_env_set("XDG_CACHE_HOME", "/proc/version");
+    load_many(in_memory, text.data);
+    assert_non_null(strstr(warnings, "spill: /proc/version"));
+    assert_memory_equal(in_file, in_memory, sizeof in_file);
+    at_env_set("XDG_CACHE_HOME", cache);
+    free(cache);
+    at_buf_release(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +361,7 @@ int main(void)
         cmocka_unit_test(dataset_of_pairs_taken_apart_comes_in_blocks),
         cmocka_unit_test(dataset_of_labels_reads_them),
         cmocka_unit_test(dataset_says_whether_first_tokens_count),
+        cmocka_unit_test(dataset_that_spills_has_the_same_rows),
         cmocka_unit_test(dataset_without_memory_fails_cleanly),
     };
 

@@ -1,9 +1,11 @@
 /* links: base */
 #include "mem.h"
+#include "os.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 /* cmocka.h needs the headers above. */
@@ -139,6 +141,68 @@ static void arena_texts_are_copied_and_terminated(void **state)
     at_arena_release(&arena);
 }
 
+/* MiB of this process's own memory: pages of no file. */
+static double own_mib(void)
+{
+    char line[128];
+    unsigned long kib = 0;
+    FILE *status = fopen("/proc/self/status", "r");
+
+    assert_non_null(status);
+    while (fgets(line, sizeof line, status))
+        if (strncmp(line, "RssAnon:", 8) == 0)
+            kib = strtoul(line + 8, NULL, 10);
+    (void)fclose(status);
+    return (double)kib / 1024;
+}
+
+enum { PIECES = 300, PIECE_WORDS = 64 * 1024 };
+
+/* 75 MiB, each word another; what `arena` adds to the process's memory, in MiB. */
+static double fill_and_check(struct at_arena *arena)
+{
+    const double before = own_mib();
+    uint32_t *pieces[PIECES];
+    double grown = 0;
+
+    for (uint32_t i = 0; i < PIECES; i++) {
+        assert_int_equal(at_arena_alloc(arena, &pieces[i], PIECE_WORDS, sizeof **pieces), AT_OK);
+        assert_true(all_zero(pieces[i], PIECE_WORDS * sizeof **pieces));
+        for (uint32_t k = 0; k < PIECE_WORDS; k++)
+            pieces[i][k] = i * PIECE_WORDS + k;
+        at_arena_drop(arena);
+    }
+    grown = own_mib() - before;
+    for (uint32_t i = 0; i < PIECES; i++)
+        for (uint32_t k = 0; k < PIECE_WORDS; k++)
+            assert_int_equal(pieces[i][k], i * PIECE_WORDS + k);
+    return grown;
+}
+
+static void spilling_arena_keeps_its_bytes_out_of_memory(void **state)
+{
+    struct at_arena arena = { .spills = true };
+
+    (void)state;
+    assert_true(fill_and_check(&arena) < 16);
+    assert_int_equal(at_warn_count("spill"), 0);
+    at_arena_release(&arena);
+}
+
+static void spilling_arena_without_a_folder_takes_memory_and_warns(void **state)
+{
+    struct at_arena arena = { .spills = true };
+    char *cache = at_env("XDG_CACHE_HOME") ? strdup(at_env("XDG_CACHE_HOME")) : NULL;
+
+    (void)state;
+    at_env_set("XDG_CACHE_HOME", "/proc/version"); /* no folder, and none can be made */
+    assert_true(fill_and_check(&arena) > 60);
+    assert_int_equal(at_warn_count("spill"), 1);
+    at_arena_release(&arena);
+    at_env_set("XDG_CACHE_HOME", cache);
+    free(cache);
+}
+
 static void buf_grows_and_stays_terminated(void **state)
 {
     (void)state;
@@ -216,6 +280,8 @@ int main(void)
         cmocka_unit_test(alloc_fail_at_hits_only_call_n),
         cmocka_unit_test(arena_pieces_are_aligned_zeroed_and_apart),
         cmocka_unit_test(arena_texts_are_copied_and_terminated),
+        cmocka_unit_test(spilling_arena_keeps_its_bytes_out_of_memory),
+        cmocka_unit_test(spilling_arena_without_a_folder_takes_memory_and_warns),
         cmocka_unit_test(buf_grows_and_stays_terminated),
         cmocka_unit_test(buf_failed_growth_sticks),
         cmocka_unit_test(ids_push_grows_and_failure_keeps_ids),
