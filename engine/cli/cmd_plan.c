@@ -69,7 +69,7 @@ static struct split split_flop(const struct at_run *run)
     for (uint32_t k = 0; k < at_rewards_count(o->rewards); k++)
         models += at_rewards_kind(o->rewards, k) == AT_REWARD_MODEL;
     return (struct split){
-        .sampling = rollouts * 2 *
+        .sampling = at_online_draws(o) * rollouts * 2 *
                     (tokens * m->L * at_layer_weights(m) + n * o->n_new * (double)m->V * m->C),
         .scoring = rollouts * models * layers_flop(m, d),
         .training = (double)run->total_steps * (run->engine.model.trainable ? 3 : 2) * once +
@@ -135,6 +135,7 @@ static cJSON *plan_json(const struct at_run *run)
     const struct at_gpu_info *info = at_gpu_get_info(run->engine.gpu);
     const double rate = info->type == AT_GPU_CPU ? cpu_flop_per_s : gpu_flop_per_s;
     const double state = (double)at_params_count(&run->engine.params) * sizeof(float);
+    const bool draws = at_online_draws(&run->online);
     cJSON *out = cJSON_CreateObject(), *part = NULL, *packed = packed_json(run), *split = NULL;
     double flop = 0, time_s = 0;
 
@@ -151,7 +152,7 @@ static cJSON *plan_json(const struct at_run *run)
     cJSON_AddNumberToObject(part, "frozen", (double)b.frozen);
     cJSON_AddNumberToObject(part, "state", (double)b.state);
     cJSON_AddNumberToObject(part, "slab", (double)b.slab);
-    if (run->online.is_on)
+    if (draws)
         cJSON_AddNumberToObject(part, "sampler", (double)b.sampler);
     if (run->reward_models.n > 0)
         cJSON_AddNumberToObject(part, "reward_models", (double)b.beside);
@@ -166,7 +167,8 @@ static cJSON *plan_json(const struct at_run *run)
                           b.total <= b.available && run->reference.device_bytes <= b.available);
     cJSON_AddNumberToObject(out, "disk_bytes", state + (double)run->total_steps * 1024);
     if (run->online.is_on) {
-        cJSON_AddNumberToObject(out, "sequences_at_once", run->engine.n_sequences);
+        if (draws)
+            cJSON_AddNumberToObject(out, "sequences_at_once", run->engine.n_sequences);
         split = split_json(&flop, run, rate);
         for (const cJSON *x = split->child; x; x = x->next)
             time_s += x->valuedouble;
@@ -200,7 +202,7 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
     char took[32], packed[CLI_PACKED_BYTES], sampling[64] = "";
 
     cli_duration(took, number(plan, "estimated_time_s"));
-    if (split)
+    if (at_online_draws(&run->online))
         snprintf(sampling, sizeof sampling, ", sampling %.0f at once %.0f",
                  number(plan, "sequences_at_once"), number(b, "sampler") * mib);
     printf("device   %s\n", at_json_find(plan, "device")->valuestring);

@@ -103,7 +103,7 @@ void cli_describe_run(const struct at_run *run)
     const struct at_model_config *m = &run->bundle.config;
     char sampling[64] = "";
 
-    if (run->online.is_on)
+    if (at_online_draws(&run->online))
         snprintf(sampling, sizeof sampling, ", sampling %u at once %.0f", run->engine.n_sequences,
                  mib(b.sampler));
     cli_note("device   %s, driver %s; another: --device, see `attune devices`", info->name,

@@ -240,7 +240,7 @@ void at_rewards_close(struct at_rewards **rewards)
 
 uint32_t at_rewards_count(const struct at_rewards *r)
 {
-    return r->n;
+    return r ? r->n : 0;
 }
 
 const char *at_rewards_name(const struct at_rewards *r, uint32_t k)

@@ -42,6 +42,7 @@ struct at_rewards;
 /* AT_USAGE for what `funcs` cannot be, naming the item, and when there is no source. */
 AT_CHECKED at_rewards_open(struct at_rewards **out, const struct at_rewards_params *params);
 void at_rewards_close(struct at_rewards **rewards);
+/* Of NULL none. */
 uint32_t at_rewards_count(const struct at_rewards *rewards);
 /* Of source k: for metrics rewards/NAME/mean and rewards/NAME/std. Valid until the close. */
 const char *at_rewards_name(const struct at_rewards *rewards, uint32_t k);

@@ -135,6 +135,20 @@ done:
     return st;
 }
 
+/* Rewards, and the prompts that samples are drawn for. */
+static AT_CHECKED open_drawn(struct at_run *run, const struct at_dataset_params *p)
+{
+    enum at_status st = AT_OK;
+    const struct at_strings *files = &run->config->train_dataset;
+    struct at_online *o = &run->online;
+
+    TRY(open_rewards(run));
+    TRY(at_prompt_rows_load(&o->prompts, files->items, files->n, o->n_new, p));
+    TRY(check_rules(o, files->items));
+done:
+    return st;
+}
+
 AT_CHECKED at_online_open(struct at_run *run, const struct at_dataset_params *p)
 {
     enum at_status st = AT_OK;
@@ -149,9 +163,10 @@ AT_CHECKED at_online_open(struct at_run *run, const struct at_dataset_params *p)
                              .pairs = pairs,
                              .group = pairs ? 2 : c->num_generations,
                              .n_new = c->max_completion_length };
-    TRY(open_rewards(run));
-    TRY(at_prompt_rows_load(&o->prompts, c->train_dataset.items, c->train_dataset.n, o->n_new, p));
-    TRY(check_rules(o, c->train_dataset.items));
+    if (c->rollouts)
+        TRY(at_recorded_open(o, run, p));
+    else
+        TRY(open_drawn(run, p));
     TRY(check_angles(o, p));
     TRY(at_reward_watch_open(&o->reward_watch, run, p));
     TRY(find_stops(o, p));
@@ -163,7 +178,8 @@ AT_CHECKED at_online_open(struct at_run *run, const struct at_dataset_params *p)
     d->train = (struct at_dataset){
         .rows = o->rows, .n_rows = o->n_rows, .n_read = o->prompts.n, .n_chats = o->prompts.n_chats
     };
-    memcpy(d->train.digest, o->prompts.digest, sizeof d->train.digest);
+    memcpy(d->train.digest, c->rollouts ? o->recorded.rows.digest : o->prompts.digest,
+           sizeof d->train.digest);
 done:
     return st;
 }
@@ -173,7 +189,13 @@ void at_online_close(struct at_online *o)
     at_rewards_close(&o->rewards);
     at_reward_watch_close(&o->reward_watch);
     at_prompt_rows_release(&o->prompts);
+    at_recorded_close(&o->recorded);
     *o = (struct at_online){ .is_on = false };
+}
+
+bool at_online_draws(const struct at_online *o)
+{
+    return o->is_on && o->recorded.rows.n_rows == 0;
 }
 
 struct at_sampler_params at_online_sampler(const struct at_online *o)
@@ -335,6 +357,23 @@ static void forget(struct at_loop *l, uint32_t n)
     }
 }
 
+/* Samples of n prompts with their rewards. */
+static AT_CHECKED fill_window(struct at_loop *l, uint32_t n)
+{
+    enum at_status st = AT_OK;
+    struct at_online *o = &l->run->online;
+
+    if (!at_online_draws(o)) {
+        at_recorded_take(o, n);
+        goto done;
+    }
+    TRY(sample(l, n));
+    st = score(l, n);
+    o->is_unscored = st != AT_OK;
+done:
+    return st;
+}
+
 AT_CHECKED at_online_draw(struct at_loop *l, uint32_t n)
 {
     enum at_status st = AT_OK;
@@ -344,10 +383,7 @@ AT_CHECKED at_online_draw(struct at_loop *l, uint32_t n)
         goto done;
     o->sampling_s = o->scoring_s = 0;
     if (l->state.step % at_rollout_steps(l->config) == 0) {
-        TRY(sample(l, groups_of(o, n)));
-        st = score(l, groups_of(o, n));
-        o->is_unscored = st != AT_OK;
-        TRY(st);
+        TRY(fill_window(l, groups_of(o, n)));
         if (o->pairs)
             TRY(at_pairs_decide(l, n));
         forget(l, n);
@@ -408,7 +444,7 @@ AT_CHECKED at_online_write(struct at_loop *l, uint32_t n)
     struct texts texts = { .n = 0 };
     cJSON *line = NULL;
 
-    if (!l->run->online.is_on || !l->config->log_completions)
+    if (!at_online_draws(&l->run->online) || !l->config->log_completions)
         goto done;
     TRY(texts_make(&texts, l->run, groups_of(&l->run->online, n)));
     for (uint32_t g = 0; g < texts.n_groups; g++) {
@@ -433,7 +469,7 @@ AT_CHECKED at_online_look(struct at_online *o, const double *sums, uint32_t n, d
     uint32_t n_rewarded = 0;
     bool equal = true;
 
-    if (!o->is_on)
+    if (!at_online_draws(o))
         goto done;
     for (uint32_t i = 0; i < n; i++) {
         n_rewarded += isnan(sums[i]) ? 0 : 1;

@@ -15,6 +15,8 @@
  * drawn again to the same bits; the window is part of a checkpoint, for steps in the middle of a
  * rollout.
  *
+ * Online DPO takes recorded samples here, too (online_recorded.h).
+ *
  * Rewards that cannot teach end a run: all samples of some rollouts without a reward; or equal
  * rewards in all of them, from the start (an error), or at last (the run is complete early). */
 #ifndef AT_ONLINE_H
@@ -22,6 +24,7 @@
 
 #include "config.h"
 #include "online_pairs.h"
+#include "online_recorded.h"
 #include "packing.h"
 #include "prompt_rows.h"
 #include "reward.h"
@@ -40,10 +43,11 @@ struct at_online_watch {
     double ever;               /* 1: some group had a spread */
 };
 struct at_online {
-    bool is_on; /* else samples are recorded, or the method has none; nothing below is set */
+    bool is_on; /* there is a window; else nothing below is set */
     bool pairs; /* a row is the two samples of a prompt (online_pairs.h); else it is one */
     struct at_prompt_rows prompts;
-    struct at_rewards *rewards;
+    struct at_recorded recorded;     /* of pairs that are not drawn */
+    struct at_rewards *rewards;      /* of samples that are drawn */
     uint32_t group, n_groups, n_new; /* samples a prompt; prompts of a rollout, tokens of a reply,
                                         at most */
     uint32_t n_rows;                 /* n_groups * group, of pairs n_groups */
@@ -69,6 +73,8 @@ struct at_online {
 /* Prompts, rewards and the window of a run; fills in its training rows and samples. */
 AT_CHECKED at_online_open(struct at_run *run, const struct at_dataset_params *params);
 void at_online_close(struct at_online *online);
+/* Whether the samples of the window are drawn and scored by the run; else they are recorded. */
+bool at_online_draws(const struct at_online *online);
 /* What the sampler must have room for. */
 struct at_sampler_params at_online_sampler(const struct at_online *online);
 

@@ -70,6 +70,8 @@ static AT_CHECKED watch(struct at_loop *l)
     struct at_pairs_tally *t = &l->run->online.tally;
     const struct at_reward_watch *w = &l->run->online.reward_watch;
 
+    if (!at_online_draws(&l->run->online))
+        goto done;
     TRY(at_reward_watch_step(l, l->rollout.reward, l->rollout.length));
     t->repetition += w->repetition;
     t->looks += isnan(w->accuracy) ? 0 : 1;
@@ -161,7 +163,8 @@ void at_pairs_write(cJSON *line, struct at_loop *l)
     at_metric_add(line, "objective/", "entropy", t->entropy / steps);
     at_metric_add(line, "", "val/contain_eos_token", t->ended / steps);
     at_metric_add(line, "", "completions/mean_length", t->length / steps);
-    at_metric_add(line, "", "completions/repetition", t->repetition / steps);
+    if (at_online_draws(&l->run->online))
+        at_metric_add(line, "", "completions/repetition", t->repetition / steps);
     if (t->looks > 0)
         at_metric_add(line, "", "eval_logps/accuracies", t->accuracy / t->looks);
     at_metric_add(line, "", "frac_reward_zero_std", t->flat / steps);

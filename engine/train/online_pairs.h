@@ -2,7 +2,9 @@
  * policy to each prompt, the one with the higher reward is chosen, and every loss of pairs takes
  * them. Row g of the window is the pair of prompt g. Where both have one reward, or one has none,
  * nothing is decided: the pair is computed forward only and counted (frac_reward_zero_std); TRL
- * takes the first as chosen. The temperature is the sampler's alone, as in TRL's trainer. */
+ * takes the first as chosen. The temperature is the sampler's alone, as in TRL's trainer. Loss ipo
+ * is DPO's, of token averages, where TRL's online trainer takes sums; metrics leave out padding,
+ * over which it sums objective/kl and objective/entropy. */
 #ifndef AT_ONLINE_PAIRS_H
 #define AT_ONLINE_PAIRS_H
 

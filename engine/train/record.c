@@ -210,7 +210,7 @@ AT_CHECKED at_records_open(struct at_records **out, const struct at_run *run,
         TRY(at_records_path(r, &path, pairs ? "pairs.jsonl" : "rows.jsonl"));
         TRY(at_log_open(&r->pairs, path, keep.pairs));
     }
-    if (run->online.is_on && run->config->log_completions) {
+    if (at_online_draws(&run->online) && run->config->log_completions) {
         TRY(at_records_path(r, &path, "completions.jsonl"));
         TRY(at_log_open(&r->completions, path, keep.completions));
     }

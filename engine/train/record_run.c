@@ -201,7 +201,7 @@ AT_CHECKED at_records_write_run(struct at_records *r, const struct at_run *run)
     cJSON_AddNumberToObject(part, "frozen", (double)bytes.frozen);
     cJSON_AddNumberToObject(part, "state", (double)bytes.state);
     cJSON_AddNumberToObject(part, "slab", (double)bytes.slab);
-    if (run->online.is_on)
+    if (at_online_draws(&run->online))
         cJSON_AddNumberToObject(part, "sampler", (double)bytes.sampler);
     if (run->reward_models.n > 0)
         cJSON_AddNumberToObject(part, "reward_models", (double)bytes.beside);

@@ -74,7 +74,7 @@ static AT_CHECKED check_unread(const struct at_config *c)
         { AT_KEY_log_completions, c->rollouts, recorded },
         { AT_KEY_lr_scheduler_type, strcmp(c->lr_scheduler_type, "reduce_lr_on_plateau") == 0,
           "no evaluation says when to lower the rate: samples are not held out" },
-        { AT_KEY_max_completion_length, c->rollouts && !reads(c, 'l'),
+        { AT_KEY_max_completion_length, c->rollouts && !(has_samples(c) && reads(c, 'l')),
           "recorded samples are as long as they are; only loss_type dr_grpo divides by it" },
         { AT_KEY_metric_for_best_model, true, unjudged },
         { AT_KEY_min_p, c->rollouts, recorded },
@@ -87,6 +87,7 @@ static AT_CHECKED check_unread(const struct at_config *c)
         { AT_KEY_reward_command, c->rollouts, recorded },
         { AT_KEY_reward_command_timeout, c->rollouts, recorded },
         { AT_KEY_reward_funcs, c->rollouts, recorded },
+        { AT_KEY_temperature, c->rollouts && !has_samples(c), recorded },
         { AT_KEY_top_k, c->rollouts, recorded },
         { AT_KEY_top_p, c->rollouts, recorded },
         { AT_KEY_train_dataset, c->rollouts, "rollouts has the prompts, too: give one of the two" },
@@ -151,10 +152,9 @@ AT_CHECKED at_rollout_check(const struct at_config *c)
              at_method_get(c->run_method)->name);
     if (!c->rollouts && c->train_dataset.n == 0)
         FAIL(AT_USAGE,
-             "train_dataset is missing: a JSONL file of {\"prompt\"}, to draw samples for%s",
-             has_samples(c) ? "; or rollouts: one of samples that are recorded, {\"prompt\", "
-                              "\"completions\", \"rewards\"}"
-                            : "");
+             "train_dataset is missing: a JSONL file of {\"prompt\"}, to draw samples for; or "
+             "rollouts: one of samples that are recorded, {\"prompt\", \"completions\", "
+             "\"rewards\"}");
     if (has_samples(c))
         TRY(check_groups(c));
     TRY(check_held_out(c));
@@ -203,6 +203,8 @@ AT_CHECKED at_rollout_init(struct at_rollout *out, const struct at_run *run)
     if (s->n_rewards > 0 && c->reward_weights.n > 0 && c->reward_weights.n != s->n_rewards)
         FAIL(AT_USAGE, "reward_weights: %u numbers expected, one for each reward of %s, found %zu",
              s->n_rewards, c->rollouts ? "rollouts" : "reward_funcs", c->reward_weights.n);
+    if (c->rollouts && !has_samples(c))
+        TRY(check_spread(c, &run->online.recorded.samples, run->online.recorded.rows.n_rows));
     if (!has_samples(c))
         goto done;
     if (c->rollouts)

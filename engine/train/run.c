@@ -170,14 +170,19 @@ static AT_CHECKED check_masks(const struct at_config *c, const struct at_dataset
     return AT_OK;
 }
 
-/* Prompts to draw samples for. */
+/* Prompts to draw samples for, or pairs of samples among which rewards choose. */
 static AT_CHECKED open_drawn(struct at_run *run, const struct at_dataset_params *p)
 {
     enum at_status st = AT_OK;
 
     if (is_scored(run->purpose))
-        FAIL(AT_USAGE, "there are no samples before they are drawn%s",
-             p->kind == AT_ROWS_SAMPLE ? ": name recorded ones as rollouts" : "");
+        FAIL(AT_USAGE, "%s",
+             run->config->rollouts
+                 ? "pairs of rollouts are decided while they train: score their samples with "
+                   "--method rloo --num_generations 2"
+             : p->kind == AT_ROWS_SAMPLE
+                 ? "there are no samples before they are drawn: name recorded ones as rollouts"
+                 : "there are no samples before they are drawn");
     TRY(at_online_open(run, p));
 done:
     return st;
@@ -192,7 +197,7 @@ static AT_CHECKED open_data(struct at_run *run)
     struct at_run_data *d = &run->data;
 
     TRY(at_rollout_check(c));
-    if (at_method_get(run->method)->draws && !c->rollouts) {
+    if (at_method_get(run->method)->draws && (!c->rollouts || p.kind == AT_ROWS_PAIR)) {
         TRY(open_drawn(run, &p));
         goto done;
     }

@@ -278,7 +278,7 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
         p.temperature = (float)c->temperature;
     TRY(plan_reference(run, &p));
     TRY(at_engine_plan(&run->engine, &run->bundle, &p));
-    if (run->online.is_on) {
+    if (at_online_draws(&run->online)) {
         const struct at_sampler_params sampler = at_online_sampler(&run->online);
         const struct at_reward_models_params rewards = { .policy = &run->engine,
                                                          .rows = at_run_dataset_params(

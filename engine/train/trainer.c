@@ -160,7 +160,7 @@ static AT_CHECKED log_step(struct at_loop *l, uint32_t n, double rate, double st
                                                     .rows = n,
                                                     .step_s = step_s,
                                                     .eta_s = eta_s(l),
-                                                    .samples = run->online.is_on,
+                                                    .samples = at_online_draws(&run->online),
                                                     .sampling_s = run->online.sampling_s,
                                                     .scoring_s = run->online.scoring_s,
                                                     .n_sampled = run->online.n_sampled }));
@@ -207,7 +207,7 @@ static void report(const struct at_loop *l, uint32_t n, double rate, const struc
     p.loss = out->loss_last;
     p.margin = at_loop_reward_scale(l) * score / n;
     p.learning_rate = rate;
-    p.samples = run->online.is_on;
+    p.samples = at_online_draws(&run->online);
     if (p.samples) {
         p.reward = l->rollout.reward;
         p.has_kl = at_drift_is_of_samples(run) || !isnan(l->rollout.kl);
