@@ -20,6 +20,9 @@ Why    Lengths differ from row to row (1 to 12 words a side, up to 4 messages), 
                                      samples each; two rewards, some null, all of line 3 equal; samples
                                      that are lists of ids have no end token
          rollouts_old.jsonl          the same with ids alone and made-up old_logps
+         rollouts_two.jsonl          8 lines with two samples each, ids and texts of many lengths; two rewards,
+                                     whose sums decide
+         rollouts_even.jsonl         the same with six ids each: TRL's sums over padding have none to go wrong on
 """
 
 import json
@@ -172,6 +175,27 @@ def rollout_old(i):
     }
 
 
+def rollout_two(i):
+    """Of every other line the first sample is ids; some of them without an end token."""
+    question, polite, curt = TURNS[i]
+    ids = [5 + (7 * i + 3 * k) % 90 for k in range(3 + i)] + ([2] if i % 4 else [])
+    return {
+        "prompt": prompt_messages(i),
+        "completions": [curt if i % 2 else ids, polite],
+        "rewards": {"good": [0.3 * (i % 3), 0.5], "short": [0.125 * (i % 5), 0.25]},
+    }
+
+
+def rollout_even(i):
+    completions = [[3 + (11 * i + 5 * k + 37 * s) % 180 for k in range(6)] for s in range(2)]
+    completions[i % 2][-1] = 2
+    return {
+        "prompt": prompt_messages(i),
+        "completions": completions,
+        "rewards": [round(0.2 * (i % 4), 1), 0.35],
+    }
+
+
 FILES = {
     "labelled.jsonl": (labelled, 20),
     "pairs.jsonl": (conversational_pair, 24),
@@ -179,7 +203,9 @@ FILES = {
     "pairs_plain.jsonl": (plain_pair, 24),
     "pairs_margin.jsonl": (margin_pair, 24),
     "rollouts.jsonl": (rollout, 6),
+    "rollouts_even.jsonl": (rollout_even, 8),
     "rollouts_old.jsonl": (rollout_old, 6),
+    "rollouts_two.jsonl": (rollout_two, 8),
     "triples.jsonl": (triple, 24),
     "triples_implicit.jsonl": (implicit_triple, 24),
     "triples_plain.jsonl": (plain_triple, 24),

@@ -11,7 +11,7 @@ import datasets
 import torch
 import transformers
 import trl
-
+from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
 
 def runs(dpo):
@@ -28,7 +28,16 @@ def runs(dpo):
         del run["train_dataset"]
         return run
 
+    def pairs(model, data, **keys):
+        """Four pairs a step, twice through the file."""
+        run = {**dpo(model, data), "method": "online_dpo", "rollouts": f"../data/{data}.jsonl", "max_steps": 4, **keys}
+        del run["train_dataset"]
+        return run
+
     return {
+        # All of one length: TRL's KL and entropy are summed over padding, too.
+        "online_dpo": pairs("tiny_llama", "rollouts_even", missing_eos_penalty=0.15),
+        "online_dpo_two": pairs("tiny_qwen2", "rollouts_two", beta=0.3, reward_weights=[1.0, 0.5]),
         # The KL term is weighed by the ratio, as it is by default; some samples have no reward.
         "grpo": samples("grpo", "tiny_llama", "rollouts", beta=0.1, epsilon_high=0.28),
         # Ratios of whole samples; the second step over a rollout is clipped.
@@ -114,8 +123,33 @@ class RLOO(Recorded, trl.RLOOTrainer):
         return self.completions()
 
 
-def reward_functions(recorded):
-    """One a reward of the file, under its name."""
+class OnlineDPO(Recorded, OnlineDPOTrainer):
+    """Whose rows come as columns, and whose samples stand in two halves."""
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        self.lines = inputs["row"]
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def _generate(self, model, prompts, images=None):
+        ids = [list(x) for x in self._tokenize(prompts)] * 2
+        prompt_ids, prompt_mask = padded(ids, "left")
+        completion_ids, completion_mask = padded([self.ids_of(line)[k] for k in (0, 1) for line in self.lines], "right")
+        return prompt_ids, prompt_mask, completion_ids, completion_mask, None
+
+    def _tokenize(self, prompts):
+        template = self.processing_class.apply_chat_template
+        return [template(p, add_generation_prompt=True, return_dict=False) for p in prompts]
+
+
+def padded(rows, side):
+    """Rows of ids as one tensor, and which are no padding."""
+    parts = [torch.tensor(row) for row in rows]
+    masks = [torch.ones_like(part) for part in parts]
+    return [trl.trainer.utils.pad(x, padding_value=0, padding_side=side) for x in (parts, masks)]
+
+
+def reward_functions(recorded, halves):
+    """One a reward of the file, under its name. halves: rows are all first samples, then all second ones."""
     names = recorded[0]["rewards"] if isinstance(recorded[0]["rewards"], dict) else ["reward"]
 
     def make(name):
@@ -123,6 +157,8 @@ def reward_functions(recorded):
             group = len(recorded[0]["completions"])
             rewards = [recorded[line]["rewards"] for line in row]
             lists = [r[name] if isinstance(r, dict) else r for r in rewards]
+            if halves:
+                return [values[i * 2 // len(lists)] for i, values in enumerate(lists)]
             return [values[i % group] for i, values in enumerate(lists)]
 
         reward.__name__ = name
@@ -139,7 +175,11 @@ def of_keys(cls):
 
 
 # Methods that train on samples: trainer, arguments.
-SAMPLED = {"grpo": (GRPO, of_keys(trl.GRPOConfig)), "rloo": (RLOO, of_keys(trl.RLOOConfig))}
+SAMPLED = {
+    "grpo": (GRPO, of_keys(trl.GRPOConfig)),
+    "online_dpo": (OnlineDPO, OnlineDPOConfig),
+    "rloo": (RLOO, of_keys(trl.RLOOConfig)),
+}
 
 
 def make_sampled(config, model, arguments, path_of, recorder):
@@ -150,7 +190,7 @@ def make_sampled(config, model, arguments, path_of, recorder):
     trainer = SAMPLED[config["method"]][0](
         model=model,
         args=arguments,
-        reward_funcs=reward_functions(recorded),
+        reward_funcs=reward_functions(recorded, config["method"] == "online_dpo"),
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=transformers.AutoTokenizer.from_pretrained(
             path_of(config, "model_name_or_path")
@@ -163,9 +203,11 @@ def make_sampled(config, model, arguments, path_of, recorder):
 
 
 def sample_records(trainer, model, score):
-    """One object a sample, in the order of the file."""
+    """One object a sample, in the order of the file; none of pairs, which are decided while they train."""
     model.eval()
     out = []
+    if isinstance(trainer, OnlineDPO):
+        return out
     for line, row in enumerate(trainer.train_dataset):
         [prompt], *_ = trainer._tokenize_prompts([row["prompt"]])
         for k, ids in enumerate(trainer.ids_of(line)):
