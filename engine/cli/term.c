@@ -127,12 +127,14 @@ void cli_duration(char out[32], double seconds)
 
 static void samples_text(char *out, size_t size, const struct at_progress *p)
 {
-    char kl[32] = "";
+    char kl[32] = "", sampling[48] = "";
 
     if (p->has_kl)
         snprintf(kl, sizeof kl, "  KL %.4g", p->kl);
-    snprintf(out, size, "  reward %.3f%s  length %.1f  sampling %.0f tokens/s, training", p->reward,
-             kl, p->length, p->sampling_tokens_per_s);
+    if (p->sampling_tokens_per_s > 0) /* else the rollout was drawn before the run went on */
+        snprintf(sampling, sizeof sampling, "sampling %.0f tokens/s, ", p->sampling_tokens_per_s);
+    snprintf(out, size, "  reward %.3f%s  length %.1f  %straining", p->reward, kl, p->length,
+             sampling);
 }
 
 void cli_progress(void *context, const struct at_progress *p)

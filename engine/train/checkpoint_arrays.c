@@ -13,7 +13,7 @@ struct array {
 enum {
     N_PARAMS = 3,
     N_CACHES = 4,
-    N_ROLLOUT = 4,
+    N_ROLLOUT = 5,
     N_ONLINE = 7,
     MAX_ARRAYS = N_PARAMS + N_CACHES + N_ROLLOUT + N_ONLINE + 2,
     WIDTH = AT_MAX_SEGMENTS * 8 + 1
@@ -86,6 +86,7 @@ static void list_rollout(struct array out[MAX_ARRAYS], size_t *n, const struct a
         { r->ref, r->n_targets * sizeof *r->ref },
         { r->advantage, l->run->data.train_packs.n_rows * sizeof *r->advantage },
         { (void *)&l->rollout.tally, sizeof l->rollout.tally },
+        { (void *)&l->rollout.shown, sizeof l->rollout.shown },
     };
 
     for (size_t i = 0; r->n_targets > 0 && i < N_ROLLOUT; i++)

@@ -130,6 +130,30 @@ AT_CHECKED at_drift_take_samples(struct at_loop *l, const struct at_row_result *
     return AT_OK;
 }
 
+AT_CHECKED at_drift_measure_samples(struct at_loop *l, uint32_t n)
+{
+    enum at_status st = AT_OK;
+    const struct at_compute what = { .policy = true, .drift = true };
+    struct at_row_result *results = NULL;
+
+    TRY(at_alloc(&results, n, sizeof *results));
+    for (uint32_t i = 0; i < n; i++)
+        results[i].n_segments = at_row_sums(l->window_rows[i]);
+    TRY(at_engine_rows(&l->run->engine, l->window_rows, results, n, &what));
+    TRY(at_engine_finish(&l->run->engine));
+    TRY(at_drift_take_samples(l, results, n));
+done:
+    at_free(&results);
+    return st;
+}
+
+AT_CHECKED at_drift_check_last(struct at_loop *l)
+{
+    if (!at_drift_is_of_samples(l->run) || l->n_picked == 0)
+        return AT_OK;
+    return at_drift_measure_samples(l, l->n_picked);
+}
+
 bool at_drift_is_over(const struct at_loop *l)
 {
     return l->config->is_set[AT_KEY_max_drift] && l->run->engine.decoder.drift &&

@@ -5,7 +5,8 @@
  * another model; with sync_ref_model it is the copy that moves. Rows are those of
  * regression_dataset, else the held-out rows with their chosen completions (KTO: with those of
  * either kind), packed where evaluation packs them. Of methods with samples they are the samples of
- * each rollout, before its first step, and the metric is drift/kl: with max_drift alone. */
+ * each rollout, before its first step, and of the last one after the last step, and the metric is
+ * drift/kl: with max_drift alone. */
 #ifndef AT_DRIFT_H
 #define AT_DRIFT_H
 
@@ -30,6 +31,11 @@ bool at_drift_is_of_samples(const struct at_run *run);
  * where it is over max_drift. */
 AT_CHECKED at_drift_take_samples(struct at_loop *loop, const struct at_row_result *rows,
                                  uint32_t n);
+/* Measures the n rows that the step picked, and takes them. */
+AT_CHECKED at_drift_measure_samples(struct at_loop *loop, uint32_t n);
+/* After the last step: the same of its rows, where samples are what is measured on. A run that went
+ * on from its end has none. */
+AT_CHECKED at_drift_check_last(struct at_loop *loop);
 /* Whether max_drift ends the run: the last evaluation was over it. */
 bool at_drift_is_over(const struct at_loop *loop);
 

@@ -49,6 +49,7 @@ struct at_loop {
     const struct at_row **window_rows;
     struct at_row_result *window; /* results of the step's rows, in order */
     uint32_t *order, *picked;     /* packed rows of the epoch; rows of the step */
+    uint32_t n_picked;            /* rows of the last step; 0: none was begun */
     uint32_t *eval_order;         /* (eval rows) 0, 1, ... */
     struct at_loop_state state;
     struct at_outcome passed; /* the outcome with the last evaluation as `after` */

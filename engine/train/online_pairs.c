@@ -28,17 +28,6 @@ static enum at_pairs_choice choose(const double sums[2])
     return sums[0] > sums[1] ? AT_CHOSE_FIRST : sums[1] > sums[0] ? AT_CHOSE_SECOND : AT_CHOSE_NONE;
 }
 
-/* Of each reward apart, in `x` (n). */
-static void tally_rewards(struct at_pairs_tally *t, const struct at_loop *l, double *x, uint32_t n)
-{
-    for (uint32_t k = 0; k < l->run->data.samples.n_rewards; k++) {
-        for (uint32_t i = 0; i < n; i++)
-            x[i] = l->run->online.samples[i].reward[k];
-        t->mean[k] += at_mean_of(x, n);
-        t->deviation[k] += at_deviation_of(x, n);
-    }
-}
-
 static void tally(struct at_loop *l, const double *sums, uint32_t n)
 {
     const struct at_online *o = &l->run->online;
@@ -53,13 +42,13 @@ static void tally(struct at_loop *l, const double *sums, uint32_t n)
         ended += o->samples[i].ended;
         length += o->n_ids[i];
     }
-    l->rollout.reward = at_mean_of(sums, 2 * n);
-    l->rollout.length = length / (2 * n);
+    l->rollout.shown.reward = at_mean_of(sums, 2 * n);
+    l->rollout.shown.length = length / (2 * n);
     t->steps++;
-    t->scores += l->rollout.reward;
+    t->scores += l->rollout.shown.reward;
     t->margin += margin / fmax(decided, 1);
     t->ended += ended / (2 * n);
-    t->length += l->rollout.length;
+    t->length += l->rollout.shown.length;
     t->flat += 1 - decided / n;
 }
 
@@ -72,7 +61,7 @@ static AT_CHECKED watch(struct at_loop *l)
 
     if (!at_online_draws(&l->run->online))
         goto done;
-    TRY(at_reward_watch_step(l, l->rollout.reward, l->rollout.length));
+    TRY(at_reward_watch_step(l, l->rollout.shown.reward, l->rollout.shown.length));
     t->repetition += w->repetition;
     t->looks += isnan(w->accuracy) ? 0 : 1;
     t->accuracy += isnan(w->accuracy) ? 0 : w->accuracy;
@@ -93,7 +82,7 @@ AT_CHECKED at_pairs_decide(struct at_loop *l, uint32_t n)
         o->choice[g] = (uint8_t)choose(sums + 2ul * g);
         flat += o->choice[g] == AT_CHOSE_NONE ? 1 : 0;
     }
-    tally_rewards(&o->tally, l, x, 2 * n);
+    at_reward_tally_add(&o->tally.rewards, &l->run->data.samples, NULL, x, 2 * n);
     tally(l, sums, n);
     TRY(watch(l));
     TRY(at_online_write(l, n));
@@ -108,21 +97,7 @@ done:
 
 AT_CHECKED at_pairs_begin(struct at_loop *l, uint32_t n)
 {
-    enum at_status st = AT_OK;
-    const struct at_compute what = { .policy = true, .drift = true };
-    struct at_row_result *results = NULL;
-
-    if (!at_drift_is_of_samples(l->run))
-        goto done;
-    TRY(at_alloc(&results, n, sizeof *results));
-    for (uint32_t i = 0; i < n; i++)
-        results[i].n_segments = 2;
-    TRY(at_engine_rows(&l->run->engine, l->window_rows, results, n, &what));
-    TRY(at_engine_finish(&l->run->engine));
-    TRY(at_drift_take_samples(l, results, n));
-done:
-    at_free(&results);
-    return st;
+    return at_drift_is_of_samples(l->run) ? at_drift_measure_samples(l, n) : AT_OK;
 }
 
 void at_pairs_tally_step(struct at_loop *l, uint32_t n)
@@ -141,15 +116,13 @@ void at_pairs_tally_step(struct at_loop *l, uint32_t n)
     t->kl += kl / (2 * n);
     t->entropy += entropy / (2 * n);
     if (l->what.reference)
-        l->rollout.kl = kl / fmax(tokens, 1);
+        l->rollout.shown.kl = kl / fmax(tokens, 1);
 }
 
 void at_pairs_write(cJSON *line, struct at_loop *l)
 {
     struct at_pairs_tally *t = &l->run->online.tally;
-    const struct at_samples *s = &l->run->data.samples;
     const double steps = t->steps, kl = t->kl / steps, beta = l->config->beta;
-    struct at_buf name = { 0 };
 
     if (steps == 0)
         return;
@@ -170,12 +143,6 @@ void at_pairs_write(cJSON *line, struct at_loop *l)
     at_metric_add(line, "", "frac_reward_zero_std", t->flat / steps);
     if (at_drift_is_of_samples(l->run))
         at_metric_add(line, "", "drift/kl", l->state.drift);
-    for (uint32_t k = 0; k < 2 * s->n_rewards; k++) {
-        at_buf_clear(&name);
-        at_buf_printf(&name, "rewards/%s/%s", s->names[k / 2], k % 2 ? "std" : "mean");
-        if (name.data)
-            at_metric_add(line, "", name.data, (k % 2 ? t->deviation : t->mean)[k / 2] / steps);
-    }
-    at_buf_release(&name);
+    at_reward_tally_write(line, &t->rewards, &l->run->data.samples, steps);
     *t = (struct at_pairs_tally){ 0 };
 }

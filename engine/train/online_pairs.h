@@ -10,6 +10,7 @@
 
 #include "advantage.h"
 #include "config.h"
+#include "reward_tally.h"
 #include "row.h"
 
 #include <cjson/cJSON.h>
@@ -20,7 +21,7 @@ struct at_online;
 /* Sums of metrics since the last line, of a checkpoint; all are doubles. */
 struct at_pairs_tally {
     double steps, scores, margin, ended, kl, entropy, length, flat, repetition, looks, accuracy;
-    double mean[AT_MAX_REWARDS], deviation[AT_MAX_REWARDS];
+    struct at_reward_tally rewards;
 };
 
 /* Which of two samples is chosen. */

@@ -199,7 +199,7 @@ AT_CHECKED at_rollout_init(struct at_rollout *out, const struct at_run *run)
     const struct at_samples *s = &run->data.samples;
     uint64_t n = 0;
 
-    *out = (struct at_rollout){ .n_targets = 0, .kl = NAN };
+    *out = (struct at_rollout){ .n_targets = 0, .shown.kl = NAN };
     if (s->n_rewards > 0 && c->reward_weights.n > 0 && c->reward_weights.n != s->n_rewards)
         FAIL(AT_USAGE, "reward_weights: %u numbers expected, one for each reward of %s, found %zu",
              s->n_rewards, c->rollouts ? "rollouts" : "reward_funcs", c->reward_weights.n);
@@ -311,7 +311,7 @@ static void tally_lengths(struct at_rollout_tally *t, struct at_loop *l, uint32_
             high[k] = fmax(high[k], length);
             ended += k;
         }
-    l->rollout.length = sum[0] / n;
+    l->rollout.shown.length = sum[0] / n;
     t->mean_length += sum[0] / n;
     t->min_length += low[0];
     t->max_length += high[0];
@@ -319,18 +319,6 @@ static void tally_lengths(struct at_rollout_tally *t, struct at_loop *l, uint32_
     t->ended_mean += ended > 0 ? sum[1] / ended : 0;
     t->ended_min += ended > 0 ? low[1] : 0;
     t->ended_max += high[1];
-}
-
-/* Of each reward apart, in `x` (n). */
-static void tally_rewards(struct at_rollout_tally *t, const struct at_loop *l, double *x,
-                          uint32_t n)
-{
-    for (uint32_t k = 0; k < l->run->data.samples.n_rewards; k++) {
-        for (uint32_t i = 0; i < n; i++)
-            x[i] = sample_of(l, i)->reward[k];
-        t->mean[k] += at_mean_of(x, n);
-        t->deviation[k] += at_deviation_of(x, n);
-    }
 }
 
 static enum at_reward_scale scale_of(const struct at_config *c)
@@ -376,7 +364,7 @@ static AT_CHECKED watch(struct at_loop *l, uint32_t n)
         goto done;
     for (uint32_t i = 0; i < n; i++)
         tokens += l->window_rows[i]->segment[0].n;
-    TRY(at_reward_watch_step(l, l->rollout.reward, tokens / n));
+    TRY(at_reward_watch_step(l, l->rollout.shown.reward, tokens / n));
     t->repetition += w->repetition;
     t->pairs += isnan(w->accuracy) ? 0 : 1;
     t->accuracy += isnan(w->accuracy) ? 0 : w->accuracy;
@@ -400,12 +388,12 @@ static AT_CHECKED judge(struct at_loop *l, uint32_t n)
 
     TRY(at_alloc(&advantage, n, sizeof *advantage));
     TRY(at_alloc(&sums, n, sizeof *sums));
-    tally_rewards(t, l, r, n);
+    at_reward_tally_add(&t->rewards, s, l->picked, r, n);
     for (uint32_t i = 0; i < n; i++)
         r[i] = at_reward_sum(sample_of(l, i)->reward, c->reward_weights.items, s->n_rewards);
     t->reward += at_mean_of(r, n);
     t->reward_std += at_deviation_of(r, n);
-    l->rollout.reward = at_mean_of(r, n);
+    l->rollout.shown.reward = at_mean_of(r, n);
     TRY(shape(l, r, n));
     memcpy(sums, r, n * sizeof *sums);
     for (uint32_t i = 0; i < n; i++) {
@@ -416,7 +404,7 @@ static AT_CHECKED judge(struct at_loop *l, uint32_t n)
         }
     }
     if (is_product(c) && c->beta > 0)
-        l->rollout.kl = kl / fmax(tokens, 1);
+        l->rollout.shown.kl = kl / fmax(tokens, 1);
     t->sample_kl += kl / fmax(tokens, 1);
     flat = at_advantages(advantage, r, n, s->group, &params);
     t->flat += flat;
@@ -590,7 +578,7 @@ void at_rollout_tally_step(struct at_loop *l, uint32_t n)
     t->loss += loss;
     t->kl += kl / fmax(tokens, 1);
     if (l->config->beta > 0 && !is_product(l->config))
-        l->rollout.kl = kl / fmax(tokens, 1);
+        l->rollout.shown.kl = kl / fmax(tokens, 1);
     t->entropy += entropy / fmax(tokens, 1);
     tally_clipped(t, l, n);
 }
@@ -626,18 +614,10 @@ static void write_rollouts(cJSON *line, const struct at_rollout_tally *t,
         { "reward_std", t->reward_std },
         { "frac_reward_zero_std", t->flat },
     };
-    struct at_buf name = { 0 };
 
     for (size_t i = 0; i < AT_COUNT(rows); i++)
         at_metric_add(line, "", rows[i].name, rows[i].sum / t->rollouts);
-    for (uint32_t k = 0; k < 2 * s->n_rewards; k++) {
-        at_buf_clear(&name);
-        at_buf_printf(&name, "rewards/%s/%s", s->names[k / 2], k % 2 ? "std" : "mean");
-        if (name.data)
-            at_metric_add(line, "", name.data,
-                          (k % 2 ? t->deviation : t->mean)[k / 2] / t->rollouts);
-    }
-    at_buf_release(&name);
+    at_reward_tally_write(line, &t->rewards, s, t->rollouts);
 }
 
 void at_rollout_write(cJSON *line, struct at_loop *l)

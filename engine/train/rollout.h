@@ -13,14 +13,15 @@
  * The policy that drew the samples: as recorded (old_logps), else the policy at the rollout's first
  * step, by the training forward itself, so that its ratio is exactly 1 there (not where it comes
  * from forward passes, see above, and dropout is over an adapter that is not fresh). Log-probs,
- * advantages and sums of metrics are part of a checkpoint: a run goes on in the middle of a
- * rollout. */
+ * advantages, sums of metrics and what the progress line shows are part of a checkpoint: a run goes
+ * on in the middle of a rollout. */
 #ifndef AT_ROLLOUT_H
 #define AT_ROLLOUT_H
 
 #include "advantage.h"
 #include "config.h"
 #include "engine.h"
+#include "reward_tally.h"
 
 struct at_loop;
 struct at_run;
@@ -31,7 +32,11 @@ struct at_rollout_tally {
     double rollouts, sample_kl, mean_length, min_length, max_length, clipped, ended_mean, ended_min,
         ended_max, reward, reward_std, flat, repetition;
     double pairs, accuracy; /* times that held-out pairs were looked at */
-    double mean[AT_MAX_REWARDS], deviation[AT_MAX_REWARDS];
+    struct at_reward_tally rewards;
+};
+/* Of the last rollout, for the progress line; all are doubles. */
+struct at_rollout_shown {
+    double reward, kl, length; /* kl NaN: not known */
 };
 struct at_rollout {
     uint32_t *first;              /* (rows) place of a row's first target in old and ref */
@@ -41,7 +46,7 @@ struct at_rollout {
     struct at_row_result *window; /* (rows of a step) of the passes before it */
     double *rewards;              /* (rows of a step) */
     struct at_rollout_tally tally;
-    double reward, kl, length; /* of the last rollout, for the progress line; kl NaN: not known */
+    struct at_rollout_shown shown;
 };
 /* AT_USAGE: keys that do not go together, or with samples. Of other methods nothing. */
 AT_CHECKED at_rollout_check(const struct at_config *config);

@@ -209,10 +209,10 @@ static void report(const struct at_loop *l, uint32_t n, double rate, const struc
     p.learning_rate = rate;
     p.samples = at_online_draws(&run->online);
     if (p.samples) {
-        p.reward = l->rollout.reward;
-        p.has_kl = at_drift_is_of_samples(run) || !isnan(l->rollout.kl);
-        p.kl = at_drift_is_of_samples(run) ? l->state.drift : l->rollout.kl;
-        p.length = l->rollout.length;
+        p.reward = l->rollout.shown.reward;
+        p.has_kl = at_drift_is_of_samples(run) || !isnan(l->rollout.shown.kl);
+        p.kl = at_drift_is_of_samples(run) ? l->state.drift : l->rollout.shown.kl;
+        p.length = l->rollout.shown.length;
         p.sampling_tokens_per_s = run->online.tokens_per_s;
     }
     p.eta_s = eta_s(l);
@@ -253,6 +253,7 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
     uint32_t n_active = 0;
     const uint32_t n = pick_rows(l);
 
+    l->n_picked = n;
     TRY(at_online_draw(l, n));
     l->state.drawn_s += l->run->online.sampling_s + l->run->online.scoring_s;
     l->what.weight = (float)take_rows(l, n);
@@ -360,8 +361,10 @@ static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
                  "step %llu: eval_drift/kl, the policy's distance from its reference, is %.4g nats "
                  "a token, further than max_drift %g",
                  (unsigned long long)l->state.step, l->state.drift, l->config->max_drift);
-        if (l->state.step == run->total_steps || is_stale(l) || run->online.is_done)
+        if (l->state.step == run->total_steps || is_stale(l) || run->online.is_done) {
+            TRY(at_drift_check_last(l));
             break;
+        }
         TRY(train_step(l, out));
         at_run_drop(run);
         at_arena_drop(&l->rows);

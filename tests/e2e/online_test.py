@@ -11,6 +11,7 @@ import html
 import json
 import math
 import pathlib
+import re
 import shutil
 import signal
 import struct
@@ -104,14 +105,21 @@ def writes(folder):
           and plan["sequences_at_once"] == 8 and plan["split"]["sampling_s"] > 0 and plan["split"]["training_s"] > 0, (plan, record))
 
 
-def killed(folder, name, method, how, **keys):
-    """The first kill comes while the second rollout is drawn or trained on, the second wherever it finds the run."""
+def shown(stderr, step):
+    """Reward, KL and length in the progress line of a step."""
+    found = re.search(rf"step {step}/\d+ .*(reward \S+ .*length \S+)", stderr)
+    return found and found[1]
+
+
+def killed(folder, name, method, how, at=(1, 4), **keys):
+    """The first kill comes while the second rollout is drawn or trained on, the second wherever it finds the run; or when the step
+    after at[0] and at[1] of them has begun."""
     keys = {"num_iterations": 2, "max_steps": 6, "save_steps": 1, "save_total_limit": 0, "beta": 0.05, "max_completion_length": 24,
             **keys}
-    run, whole = train(folder, f"{name}_whole", method, **keys)
-    check(f"{name}: trains", run.returncode == 0, run.stderr)
+    whole_run, whole = train(folder, f"{name}_whole", method, **keys)
+    check(f"{name}: trains", whole_run.returncode == 0, whole_run.stderr)
     out, n_killed = folder / name, 0
-    for n_lines in (1, 4):
+    for n_lines in at:
         process = subprocess.Popen(command(folder, name, method, resume_from_checkpoint="true", **keys), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)
         until = time.monotonic() + 60
@@ -124,6 +132,33 @@ def killed(folder, name, method, how, **keys):
           (n_killed, run.stderr))
     for file in COMPARED:
         check(f"{name}: {file} is that of the undisturbed run", (out / file).read_bytes() == (whole / file).read_bytes())
+    return whole_run.stderr, run.stderr
+
+
+def in_the_middle(folder):
+    """Between the steps of a rollout: its samples, log-probs and advantages come from the checkpoint."""
+    whole, gone_on = killed(folder, "stopped", "grpo", signal.SIGTERM, at=(3, 4), num_iterations=3)
+    step = re.search(r"checkpoint-(\d+)", gone_on)
+    check("stopped: it goes on in the middle of a rollout", step and int(step[1]) == 5, gone_on)
+    check("stopped: its line tells reward, KL and length of the rollout that the checkpoint has", shown(whole, 6)
+          and shown(whole, 6) == shown(gone_on, 6) and "sampling 0" not in gone_on, (whole, gone_on))
+
+
+def few_at_once(folder):
+    """With less memory the sampler draws fewer samples at once, two at least: they are the same."""
+    keys = {"max_steps": 2, "save_strategy": "no"}
+    run, out = train(folder, "at_once", "rloo", **keys)
+    plan, limit, n = None, None, []
+    while len(n) < 6 and (not plan or plan["fits"]):
+        again = subprocess.run(command(folder, "few", "plan", device_memory_limit=limit, **keys) + ["--method", "rloo", "--json"],
+                               capture_output=True, text=True)
+        plan = json.loads(again.stdout)
+        n.append(plan["sequences_at_once"])
+        limit = plan["device_bytes"]["total"] - 1
+    check("plan: with less memory 8 samples at once become 4, then 2, and not 1", n == [8, 4, 2, 2], (n, plan))
+    few, other = train(folder, "few", "rloo", device_memory_limit=limit + 1, **keys)
+    check("two samples at once are those of eight", run.returncode == few.returncode == 0 and "sampling 2 at once" in few.stderr
+          and all((out / file).read_bytes() == (other / file).read_bytes() for file in COMPARED), few.stderr)
 
 
 def pairs(folder):
@@ -172,7 +207,8 @@ def main():
         writes(folder)
         killed(folder, "killed", "rloo", signal.SIGKILL)
         pairs(folder)
-        killed(folder, "stopped", "grpo", signal.SIGTERM, num_iterations=1)
+        in_the_middle(folder)
+        few_at_once(folder)
         many = {"per_device_train_batch_size": 16, "max_completion_length": 2, "max_steps": 20, "save_strategy": "no"}
         out = ends(folder, "equal rewards", ("all 128 samples so far have the reward 0", "differ among the replies"), (65,),
                    reward_funcs="contains_any:never", **many)
@@ -207,6 +243,8 @@ def main():
         out = ends(folder, "too far", ("drift/kl", "further than max_drift 0.01", "checkpoint-", "the last good checkpoint"), (1,),
                    max_drift=0.01, learning_rate=0.001, save_steps=1, save_total_limit=0, max_steps=40,
                    reward_funcs="contains_any:[\"a\"]")
+        ends(folder, "too far by the last step", ("step 2: drift/kl", "further than max_drift 0.0001"), (1,), max_drift=0.0001,
+             learning_rate=0.001, max_steps=2, num_iterations=2, reward_funcs="contains_any:[\"a\"]")
         run = subprocess.run([ATTUNE, "data", "show", "--method", "online_dpo", "--model_name_or_path", BASE["model_name_or_path"],
                               "--reward_funcs", "max_words:3", "--train_dataset", folder / "prompts.jsonl"],
                              capture_output=True, text=True)

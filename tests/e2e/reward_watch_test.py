@@ -80,6 +80,11 @@ def main():
         check("it is raised in a run that was cut off, whose lines are the same", run.returncode == 0 and "checkpoint-8" in run.stderr
               and (out / "metrics.jsonl").read_bytes() == whole
               and result["alarms"] == json.loads((out / "result.json").read_text())["alarms"], run.stderr)
+        (out / "adapter_model.safetensors").unlink()
+        (out / "result.json").unlink()
+        (folder / "held.jsonl").write_text((folder / "held.jsonl").read_text().replace("you are kind", "you are you"))
+        run = train(folder, "short", resume_from_checkpoint="true")
+        check("with other held-out pairs it does not go on", run.returncode == 77 and "eval_pairs" in run.stderr, run.stderr)
         for what, says, keys in (("pairs that nobody looks at", "set eval_strategy to steps", {"eval_strategy": "no"}),
                                  ("epochs of drawn samples", "set eval_strategy to steps", {"eval_strategy": "epoch"})):
             run = train(folder, "refused", eval_steps=None, **keys)
