@@ -16,7 +16,8 @@ enum at_rng_use {
     AT_RNG_LOSS_CHECK,
     AT_RNG_BOOTSTRAP,
     AT_RNG_LABEL,
-    AT_RNG_VARY
+    AT_RNG_VARY,
+    AT_RNG_PARTS
 };
 
 struct at_rng {

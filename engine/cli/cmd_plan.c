@@ -72,7 +72,8 @@ static struct split split_flop(const struct at_run *run)
         .sampling = at_online_draws(o) * rollouts * 2 *
                     (tokens * m->L * at_layer_weights(m) + n * o->n_new * (double)m->V * m->C),
         .scoring = rollouts * models * layers_flop(m, d),
-        .training = (double)run->total_steps * (run->engine.model.trainable ? 3 : 2) * once +
+        .training = (double)run->total_steps * (run->engine.model.trainable ? 3 : 2) * once /
+                        at_rollout_parts(run->config) +
                     rollouts * at_rollout_forwards(run) * once,
     };
 }

@@ -156,7 +156,8 @@ AT_CHECKED at_online_open(struct at_run *run, const struct at_dataset_params *p)
     struct at_online *o = &run->online;
     struct at_run_data *d = &run->data;
     const bool pairs = p->kind == AT_ROWS_PAIR;
-    const uint32_t rows = c->per_device_train_batch_size * c->gradient_accumulation_steps;
+    const uint32_t rows =
+        c->per_device_train_batch_size * c->gradient_accumulation_steps * at_rollout_parts(c);
     const uint32_t wanted = pairs ? rows : rows / c->num_generations;
 
     *o = (struct at_online){ .is_on = true,

@@ -3,29 +3,15 @@
 #include "drift.h"
 #include "loop.h"
 #include "reward.h"
+#include "rng.h"
 
 #include <math.h>
 #include <string.h>
 
-static bool given(const struct at_config *c, enum at_key key)
-{
-    return c->is_set[key] && c->origin[key] >= AT_FROM_FILE;
-}
-
-static bool has_samples(const struct at_config *c)
-{
-    return at_method_get(c->run_method)->rows == AT_ROWS_SAMPLE;
-}
-
-static bool reads(const struct at_config *c, char letter)
-{
-    return strchr(c->losses[0]->reads, letter) != NULL;
-}
-
 /* Leave-one-out baselines, and the KL term in the reward. */
 static bool is_product(const struct at_config *c)
 {
-    return reads(c, 'q');
+    return at_rollout_reads(c, 'q');
 }
 
 uint32_t at_rollout_pack(struct at_loop *l, uint32_t k, uint32_t pack)
@@ -36,140 +22,14 @@ uint32_t at_rollout_pack(struct at_loop *l, uint32_t k, uint32_t pack)
     return k;
 }
 
-uint32_t at_rollout_steps(const struct at_config *c)
-{
-    return has_samples(c) ? c->num_iterations : 1;
-}
-
 uint32_t at_rollout_forwards(const struct at_run *run)
 {
     const bool kl = run->config->beta > 0, drift = run->engine.decoder.drift;
 
     if (run->online.pairs)
         return (at_objective_reads_reference(run->config) ? 1u : 0u) + (drift ? 2u : 0u);
-    return (uint32_t)(kl || drift) + (uint32_t)(drift || (kl && is_product(run->config)));
-}
-
-/* ---- keys ---- */
-
-/* What a loss type or `rollouts` leaves without meaning. */
-static AT_CHECKED check_unread(const struct at_config *c)
-{
-    static const char recorded[] = "samples of rollouts are drawn and scored already";
-    static const char unjudged[] = "samples are not held out, and held-out pairs only looked at";
-    const struct {
-        enum at_key key;
-        bool unread;
-        const char *why;
-    } rows[] = {
-        { AT_KEY_delta, reads(c, 'c'), "loss_type cispo cuts its ratio at epsilon_high alone" },
-        { AT_KEY_early_stopping_patience, true, unjudged },
-        { AT_KEY_epsilon, reads(c, 'c') && c->is_set[AT_KEY_epsilon_high],
-          "loss_type cispo cuts its ratio at epsilon_high alone" },
-        { AT_KEY_eval_dataset, c->rollouts,
-          "samples are not held out: judge the adapter with attune eval" },
-        { AT_KEY_eval_split, c->eval_split > 0,
-          "samples are not held out: judge the adapter with attune eval" },
-        { AT_KEY_load_best_model_at_end, c->load_best_model_at_end, unjudged },
-        { AT_KEY_log_completions, c->rollouts, recorded },
-        { AT_KEY_lr_scheduler_type, strcmp(c->lr_scheduler_type, "reduce_lr_on_plateau") == 0,
-          "no evaluation says when to lower the rate: samples are not held out" },
-        { AT_KEY_max_completion_length, c->rollouts && !(has_samples(c) && reads(c, 'l')),
-          "recorded samples are as long as they are; only loss_type dr_grpo divides by it" },
-        { AT_KEY_metric_for_best_model, true, unjudged },
-        { AT_KEY_min_p, c->rollouts, recorded },
-        { AT_KEY_on_bad_row, true, "a wrong line is always an error" },
-        { AT_KEY_on_long_row, true,
-          "a sample that may be longer than max_length is always an error" },
-        { AT_KEY_regression_dataset, true,
-          "samples are not held out: judge the adapter with attune eval" },
-        { AT_KEY_repetition_penalty, c->rollouts, recorded },
-        { AT_KEY_reward_command, c->rollouts, recorded },
-        { AT_KEY_reward_command_timeout, c->rollouts, recorded },
-        { AT_KEY_reward_funcs, c->rollouts, recorded },
-        { AT_KEY_temperature, c->rollouts && !has_samples(c), recorded },
-        { AT_KEY_top_k, c->rollouts, recorded },
-        { AT_KEY_top_p, c->rollouts, recorded },
-        { AT_KEY_train_dataset, c->rollouts, "rollouts has the prompts, too: give one of the two" },
-        { AT_KEY_use_bias_correction_kl, c->beta == 0, "beta is 0: there is no KL term" },
-    };
-
-    for (size_t i = 0; i < AT_COUNT(rows); i++)
-        if (rows[i].unread && given(c, rows[i].key))
-            return at_fail(AT_USAGE, "%s is not read by %s: %s", at_key_name(rows[i].key),
-                           at_method_get(c->run_method)->name, rows[i].why);
-    return AT_OK;
-}
-
-/* Pairs are held out beside samples that are drawn, to look at between steps. */
-static AT_CHECKED check_held_out(const struct at_config *c)
-{
-    if (c->eval_dataset.n > 0 && strcmp(c->eval_strategy, "steps") != 0)
-        return at_fail(AT_USAGE,
-                       "eval_dataset: with %s its pairs are looked at every eval_steps "
-                       "steps: set eval_strategy to steps",
-                       at_method_get(c->run_method)->name);
-    if (c->eval_dataset.n > 0 && c->eval_steps % at_rollout_steps(c) != 0)
-        return at_fail(AT_USAGE,
-                       "eval_steps is %u: pairs are looked at when samples are new, every %u steps "
-                       "(num_iterations); take a multiple",
-                       c->eval_steps, at_rollout_steps(c));
-    if (c->eval_dataset.n == 0 && strcmp(c->eval_strategy, "no") != 0)
-        return at_fail(AT_USAGE, "eval_strategy must be no: samples are not held out; judge the "
-                                 "adapter with attune eval");
-    return AT_OK;
-}
-
-/* Samples are compared within their groups. */
-static AT_CHECKED check_groups(const struct at_config *c)
-{
-    const uint64_t rows = (uint64_t)c->per_device_train_batch_size * c->gradient_accumulation_steps;
-
-    if (c->num_generations < 2)
-        return at_fail(AT_USAGE,
-                       "num_generations must be 2 or more: samples of a prompt are compared");
-    if (rows % c->num_generations != 0)
-        return at_fail(AT_USAGE,
-                       "a step has %llu samples (per_device_train_batch_size * "
-                       "gradient_accumulation_steps), which must be a multiple of num_generations "
-                       "(%u)",
-                       (unsigned long long)rows, c->num_generations);
-    return AT_OK;
-}
-
-AT_CHECKED at_rollout_check(const struct at_config *c)
-{
-    enum at_status st = AT_OK;
-    const bool refers = has_samples(c) ? c->beta > 0 : at_objective_reads_reference(c);
-
-    if (!at_method_get(c->run_method)->draws)
-        goto done;
-    TRY(check_unread(c));
-    if (c->train_dataset.weights)
-        FAIL(AT_USAGE,
-             "train_dataset: weights are for rows; %s draws samples for the prompts of "
-             "an epoch, each once: name the files alone",
-             at_method_get(c->run_method)->name);
-    if (!c->rollouts && c->train_dataset.n == 0)
-        FAIL(AT_USAGE,
-             "train_dataset is missing: a JSONL file of {\"prompt\"}, to draw samples for; or "
-             "rollouts: one of samples that are recorded, {\"prompt\", \"completions\", "
-             "\"rewards\"}");
-    if (has_samples(c))
-        TRY(check_groups(c));
-    TRY(check_held_out(c));
-    if (c->reward_clip_range.n != 0 &&
-        (c->reward_clip_range.n != 2 ||
-         c->reward_clip_range.items[0] > c->reward_clip_range.items[1]))
-        FAIL(AT_USAGE, "reward_clip_range: two numbers expected, the least first");
-    if (!c->use_peft && refers)
-        FAIL(AT_USAGE,
-             "%s the state at step 0 as reference, which is built for adapters: set use_peft to "
-             "true%s",
-             has_samples(c) ? "beta above 0 needs" : "these losses need",
-             has_samples(c) ? ", or beta to 0" : "");
-done:
-    return st;
+    return (uint32_t)(kl || drift) + (uint32_t)(drift || (kl && is_product(run->config)) ||
+                                                at_rollout_parts(run->config) > 1);
 }
 
 /* ---- rows ---- */
@@ -203,9 +63,9 @@ AT_CHECKED at_rollout_init(struct at_rollout *out, const struct at_run *run)
     if (s->n_rewards > 0 && c->reward_weights.n > 0 && c->reward_weights.n != s->n_rewards)
         FAIL(AT_USAGE, "reward_weights: %u numbers expected, one for each reward of %s, found %zu",
              s->n_rewards, c->rollouts ? "rollouts" : "reward_funcs", c->reward_weights.n);
-    if (c->rollouts && !has_samples(c))
+    if (c->rollouts && !at_rollout_has_samples(c))
         TRY(check_spread(c, &run->online.recorded.samples, run->online.recorded.rows.n_rows));
-    if (!has_samples(c))
+    if (!at_rollout_has_samples(c))
         goto done;
     if (c->rollouts)
         TRY(check_spread(c, s, d->n_rows));
@@ -253,6 +113,13 @@ static uint32_t targets_of(const struct at_loop *l, uint32_t i)
     return l->window_rows[i]->segment[0].n_targets;
 }
 
+/* Whether forward passes give the log-probs of the policy that drew the samples: for RLOO's KL
+ * term, and for parts of a rollout that are trained on when the policy has moved. */
+static bool knows_old(const struct at_config *c)
+{
+    return (is_product(c) && c->beta > 0) || at_rollout_parts(c) > 1;
+}
+
 /* Truncated samples, where these are masked. */
 static bool is_masked(const struct at_loop *l, uint32_t i)
 {
@@ -264,7 +131,7 @@ static AT_CHECKED compute_before(struct at_loop *l, uint32_t n)
 {
     enum at_status st = AT_OK;
     struct at_rollout *r = &l->rollout;
-    const bool old = is_product(l->config) && l->config->beta > 0;
+    const bool old = knows_old(l->config);
     const bool drift = at_drift_is_of_samples(l->run);
     struct at_compute what = { .policy = old || drift, .drift = drift };
 
@@ -435,6 +302,35 @@ static bool is_active(const struct at_loop *l, uint32_t i)
     return !is_masked(l, i) && (kl || l->rollout.advantage[l->picked[i]] != 0);
 }
 
+/* Moves the rows of the step's part to the front; *n is how many they are. */
+static AT_CHECKED take_part(struct at_loop *l, uint32_t *n)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *c = l->config;
+    const uint32_t parts = at_rollout_parts(c), steps = at_rollout_steps(c);
+    const uint32_t part = (uint32_t)(l->state.step % parts), n_part = *n / parts;
+    const uint32_t rollout = (uint32_t)(l->state.step / steps);
+    struct at_rng rng = at_rng_make(at_run_data_seed(c), AT_RNG_PARTS, rollout, 0);
+    uint32_t *order = NULL;
+
+    if (parts == 1)
+        goto done;
+    AT_REQUIRE(*n % parts == 0);
+    TRY(at_alloc(&order, *n, sizeof *order));
+    memcpy(order, l->picked, *n * sizeof *order);
+    if (strcmp(c->train_sampling_strategy, "random") == 0)
+        at_rng_shuffle(&rng, order, *n);
+    for (uint32_t i = 0; i < *n; i++) {
+        l->picked[i] = order[(part * n_part + i) % *n];
+        l->window_rows[i] = &l->run->data.train_packs.rows[l->picked[i]];
+        l->window[i] = l->results[l->picked[i]];
+    }
+    *n = n_part;
+done:
+    at_free(&order);
+    return st;
+}
+
 /* Rows with a gradient in front, in their order; behind them the others. */
 static AT_CHECKED put_in_front(struct at_loop *l, uint32_t n, uint32_t *n_active)
 {
@@ -466,23 +362,31 @@ static double share_of(const struct at_loop *l, uint32_t i, uint32_t n, double t
 
     if (is_masked(l, i))
         return 0;
-    if (reads(c, 's'))
+    if (at_rollout_reads(c, 's'))
         return 1 / ((double)n * targets_of(l, i));
-    return reads(c, 'l') ? 1 / ((double)n * c->max_completion_length) : 1 / fmax(tokens, 1);
+    return at_rollout_reads(c, 'l') ? 1 / ((double)n * c->max_completion_length)
+                                    : 1 / fmax(tokens, 1);
 }
 
-static void fill_in(struct at_loop *l, uint32_t n, bool is_first)
+static double tokens_of(const struct at_loop *l, uint32_t n)
+{
+    double tokens = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        tokens += is_masked(l, i) ? 0 : targets_of(l, i);
+    return tokens;
+}
+
+/* tokens: what a token's share is of, where tokens count. */
+static void fill_in(struct at_loop *l, uint32_t n, double tokens, bool is_first)
 {
     const struct at_config *c = l->config;
     const bool kept = c->num_iterations > 1; /* for the steps that follow */
-    double tokens = 0;
 
     l->what.weight = 1;
-    for (uint32_t i = 0; i < n; i++)
-        tokens += is_masked(l, i) ? 0 : targets_of(l, i);
     for (uint32_t i = 0; i < n; i++) {
         float *old = l->rollout.old + first_of(l, i);
-        const bool known = !is_first || sample_of(l, i)->old || (is_product(c) && c->beta > 0);
+        const bool known = !is_first || sample_of(l, i)->old || knows_old(c);
         l->window[i].sample = (struct at_sample_facts){
             .advantage = (float)l->rollout.advantage[l->picked[i]],
             .share = (float)share_of(l, i, n, tokens),
@@ -503,26 +407,33 @@ done:
     return st;
 }
 
-AT_CHECKED at_rollout_begin(struct at_loop *l, uint32_t n, uint32_t *n_active)
+AT_CHECKED at_rollout_begin(struct at_loop *l, uint32_t *n, uint32_t *n_active)
 {
     enum at_status st = AT_OK;
     const bool is_first = l->state.step % at_rollout_steps(l->config) == 0;
     struct at_compute forward = l->what;
+    double tokens = 0;
 
-    *n_active = n;
-    if (!has_samples(l->config) && !l->run->online.pairs)
+    *n_active = *n;
+    if (!at_rollout_has_samples(l->config) && !l->run->online.pairs)
         goto done;
     if (l->run->online.pairs)
-        TRY(at_pairs_begin(l, n));
+        TRY(at_pairs_begin(l, *n));
     else if (is_first)
-        TRY(begin(l, n));
-    TRY(put_in_front(l, n, n_active));
-    if (has_samples(l->config))
-        fill_in(l, n, is_first);
+        TRY(begin(l, *n));
+    if (at_rollout_has_samples(l->config)) {
+        tokens = tokens_of(l, *n) / at_rollout_parts(l->config);
+        TRY(take_part(l, n));
+        if (!at_rollout_reads(l->config, 'r'))
+            tokens = tokens_of(l, *n);
+    }
+    TRY(put_in_front(l, *n, n_active));
+    if (at_rollout_has_samples(l->config))
+        fill_in(l, *n, tokens, is_first);
     forward.train = false;
-    if (*n_active < n) {
+    if (*n_active < *n) {
         TRY(at_engine_rows(&l->run->engine, l->window_rows + *n_active, l->window + *n_active,
-                           n - *n_active, &forward));
+                           *n - *n_active, &forward));
         TRY(at_engine_finish(&l->run->engine));
     }
 done:
@@ -562,7 +473,7 @@ void at_rollout_tally_step(struct at_loop *l, uint32_t n)
 
     if (l->run->online.pairs)
         at_pairs_tally_step(l, n);
-    if (!has_samples(l->config))
+    if (!at_rollout_has_samples(l->config))
         return;
     for (uint32_t i = 0; i < n; i++) {
         loss += l->window[i].pair.loss;
@@ -585,7 +496,7 @@ void at_rollout_tally_step(struct at_loop *l, uint32_t n)
 
 static void write_clipped(cJSON *line, const struct at_rollout_tally *t, const struct at_config *c)
 {
-    if (reads(c, 'c')) {
+    if (at_rollout_reads(c, 'c')) {
         at_metric_add(line, "", "cispo_clip_ratio", t->high_mean / t->steps);
         return;
     }

@@ -322,6 +322,30 @@ done:
     return st;
 }
 
+/* Of a rollout that serves several steps each has as many rows: prompts that do not fill one are
+ * left out of the epoch. */
+static AT_CHECKED count_rollouts(struct at_run *run)
+{
+    const struct at_config *c = run->config;
+    const uint32_t parts = at_rollout_parts(c);
+    const uint32_t rows = parts * c->per_device_train_batch_size * c->gradient_accumulation_steps;
+    const uint32_t packs = rows / c->num_generations;
+
+    run->packs_per_epoch = run->epoch_packs;
+    if (parts == 1)
+        return AT_OK;
+    if (run->packs_per_epoch < packs)
+        return at_fail(AT_USAGE,
+                       "a rollout has %u prompts (steps_per_generation or generation_batch_size), "
+                       "and the data %u: lower it",
+                       packs, run->packs_per_epoch);
+    AT_REQUIRE(packs > 0);
+    run->packs_per_epoch -= run->packs_per_epoch % packs;
+    run->window = rows;
+    run->steps_per_epoch = run->packs_per_epoch / packs * at_rollout_steps(c);
+    return AT_OK;
+}
+
 static AT_CHECKED count_steps(struct at_run *run)
 {
     enum at_status st = AT_OK;
@@ -343,6 +367,7 @@ static AT_CHECKED count_steps(struct at_run *run)
     run->window = (uint32_t)most;
     run->steps_per_epoch =
         group > 0 ? at_div_up(n, rows) * at_rollout_steps(c) : at_div_up(micro, window);
+    TRY(count_rollouts(run));
     run->total_steps = c->max_steps > 0
                            ? c->max_steps
                            : (uint64_t)ceil(c->num_train_epochs * (double)run->steps_per_epoch);

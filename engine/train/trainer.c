@@ -21,16 +21,17 @@ static AT_CHECKED start_epoch(struct at_loop *l)
     return at_epoch_order(l->order, l->run, l->state.epoch);
 }
 
-/* The packed rows of a step: which data rows they are. */
+/* The packed rows of a step, or of its rollout: which data rows they are. */
 static uint32_t pick_rows(struct at_loop *l)
 {
     const struct at_packs *d = &l->run->data.train_packs;
     const uint64_t begin = l->state.cursor;
     const uint32_t steps = at_rollout_steps(l->config), group = l->run->data.samples.group;
-    const uint32_t n_packs = l->run->rows_per_step / (group > 0 ? group : 1);
+    const uint32_t rows = l->run->rows_per_step * at_rollout_parts(l->config);
+    const uint32_t n_packs = rows / (group > 0 ? group : 1);
     uint32_t n = 0;
 
-    for (uint32_t k = 0; k < n_packs && l->state.cursor < l->run->epoch_packs; k++) {
+    for (uint32_t k = 0; k < n_packs && l->state.cursor < l->run->packs_per_epoch; k++) {
         const uint32_t pack = at_rollout_pack(l, k, l->order[l->state.cursor++]);
         for (uint32_t i = d->begin[pack]; i < d->begin[pack + 1]; i++)
             l->picked[n++] = i;
@@ -251,7 +252,7 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
     const struct at_loop_state before = l->state;
     bool finite = true;
     uint32_t n_active = 0;
-    const uint32_t n = pick_rows(l);
+    uint32_t n = pick_rows(l);
 
     l->n_picked = n;
     TRY(at_online_draw(l, n));
@@ -260,7 +261,7 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
     l->what.dropout_key[0] = at_rng_u32(&dropout);
     l->what.dropout_key[1] = at_rng_u32(&dropout);
     l->what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->window_rows, n);
-    TRY(at_rollout_begin(l, n, &n_active));
+    TRY(at_rollout_begin(l, &n, &n_active));
     TRY(at_kl_begin(&l->kl, e, l->picked, l->window, n, c->per_device_train_batch_size, &l->what));
     TRY(at_coupling_rows(&l->coupling, e, l->window_rows, l->window, n_active,
                          c->per_device_train_batch_size, &l->what));
@@ -370,7 +371,7 @@ static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
         at_arena_drop(&l->rows);
         l->state.step++;
         TRY(sync_reference(l));
-        if (l->state.cursor == run->epoch_packs) {
+        if (l->state.cursor == run->packs_per_epoch) {
             l->state.epoch++;
             TRY(start_epoch(l));
         }

@@ -77,9 +77,10 @@ struct at_run {
     struct at_events events;
     struct at_arena arena;
     uint64_t total_steps, steps_per_epoch;
-    uint32_t epoch_packs;   /* packed rows of an epoch (epoch.h) */
-    uint32_t rows_per_step; /* of batches: packed rows, where rows are packed; samples */
-    uint32_t window;        /* data rows in a step at most */
+    uint32_t epoch_packs;     /* packed rows in the order of an epoch (epoch.h) */
+    uint32_t packs_per_epoch; /* of these, that it takes: all, or those of whole rollouts */
+    uint32_t rows_per_step;   /* of batches: packed rows, where rows are packed; samples */
+    uint32_t window;          /* data rows in a step, or its rollout, at most */
 };
 /* Everything up to the plan: model sizes, rows, device, memory; nothing is allocated on the device.
  * Used by train, plan, score and data show. */

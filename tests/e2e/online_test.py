@@ -205,7 +205,7 @@ def main():
         (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
         learns(folder)
         writes(folder)
-        killed(folder, "killed", "rloo", signal.SIGKILL)
+        killed(folder, "killed", "rloo", signal.SIGKILL, steps_per_generation=2)
         pairs(folder)
         in_the_middle(folder)
         few_at_once(folder)

@@ -42,7 +42,7 @@ def metrics(out):
 
 
 def resumes(folder, name, method, **keys):
-    """Three lines a log entry, two steps a rollout: checkpoint-3 is in the middle of both."""
+    """Three lines a log entry, two or four steps a rollout: checkpoint-3 is in the middle of both."""
     keys = {"num_iterations": 2, "logging_steps": 4, "save_steps": 1, "save_total_limit": 0, **keys}
     run, out = train(folder, name, method, **keys)
     check(f"{name}: trains", run.returncode == 0, run.stderr)
@@ -98,6 +98,12 @@ def main():
         folder = pathlib.Path(folder)
         resumes(folder, "grpo", "grpo", beta=0.1)
         resumes(folder, "rloo", "rloo")
+        resumes(folder, "parts", "grpo", beta=0.1, steps_per_generation=2)
+        run, out = train(folder, "first_parts", "grpo", beta=0.1, epsilon=0, generation_batch_size=16, max_steps=2)
+        lines = metrics(out) if run.returncode == 0 else []
+        check("parts of a rollout: the first step's ratios are 1, those of the second are of the policy that drew it", len(lines) == 2
+              and lines[0]["clip_ratio/region_mean"] == lines[0]["kl"] == 0 and lines[1]["clip_ratio/region_mean"] > 0
+              and "reward" in lines[0] and "reward" not in lines[1], run.stderr or lines)
         generated(folder)
         # Ratios by the training forward: 1, so nothing is clipped however narrow the bounds, and the KL is 0.
         for method, kl in (("grpo", 0), ("rloo", 0)):
@@ -123,9 +129,19 @@ def main():
         check("a stage of a pipeline trains on samples, once", all(run.returncode == 0 for run in runs)
               and (folder / "line" / "then" / "adapter_model.safetensors").exists() and "step 1/1" in runs[0].stderr
               and "step 1/1" not in runs[1].stderr, runs[0].stderr + runs[1].stderr)
+        # Where nothing moves a part's loss is its mean advantage, and a rollout's advantages are 0 in sum.
+        run, out = train(folder, "mixed", "grpo", beta=0, learning_rate=0, loss_type="grpo", steps_per_generation=2, max_steps=2)
+        losses = [line["loss"] for line in metrics(out)] if run.returncode == 0 else []
+        check("parts of a rollout: samples of its groups are mixed, and each is in one part", len(losses) == 2 and abs(losses[0]) > 1e-3
+              and abs(sum(losses)) < 1e-5, run.stderr or losses)
         refused(folder, "another number of samples", "grpo", "num_generations is 3", num_generations=3,
                 per_device_train_batch_size=6)
         refused(folder, "a step of half a group", "grpo", "multiple of num_generations (4)", per_device_train_batch_size=6)
+        refused(folder, "a rollout said twice", "grpo", "remove one of them", steps_per_generation=2, generation_batch_size=16)
+        refused(folder, "half a step", "grpo", "multiple of gradient_accumulation_steps (2)", steps_per_generation=3,
+                gradient_accumulation_steps=2)
+        refused(folder, "a rollout and a half", "rloo", "multiple of a step's samples, 8", generation_batch_size=12)
+        refused(folder, "a rollout of more than all", "grpo", "a rollout has 8 prompts", steps_per_generation=4)
         refused(folder, "one sample", "rloo", "2 or more", num_generations=1)
         refused(folder, "no rollouts and no prompts", "rloo", "train_dataset is missing", rollouts=None)
         refused(folder, "train_dataset", "rloo", "give one of the two", train_dataset=["x.jsonl"])
@@ -142,6 +158,10 @@ def main():
         same.write_text('{"prompt": "a", "completions": ["b", "c", "d", "e"], "rewards": [1, 1, 1, 1]}\n')
         refused(folder, "equal rewards", "grpo", "nothing could be learnt", rollouts=str(same),
                 per_device_train_batch_size=4)
+        same.write_text('{"prompt": "a", "completions": ["b", "c"], "rewards": [1, 1]}\n')
+        refused(folder, "equal rewards of pairs", "online_dpo", "nothing could be learnt", rollouts=str(same), num_generations=None)
+        refused(folder, "a temperature of recorded pairs", "online_dpo", "drawn and scored already", rollouts=str(same),
+                num_generations=None, temperature=0.5)
     sys.exit(1 if failures else 0)
 
 
