@@ -73,6 +73,24 @@ def runs(dpo):
         "grpo_temperature": samples(
             "grpo", "tiny_llama", "rollouts", temperature=0.7, beta=0.1, max_steps=3
         ),
+        # A rollout of four prompts serves two steps, twice; a third of the prompts does not fill one.
+        "grpo_parts": samples(
+            "grpo",
+            "tiny_llama",
+            "rollouts",
+            steps_per_generation=2,
+            num_iterations=2,
+            beta=0.1,
+            epsilon=0.05,
+        ),
+        "rloo_parts": samples(
+            "rloo",
+            "tiny_qwen2",
+            "rollouts",
+            generation_batch_size=16,
+            beta=0.2,
+            max_steps=4,
+        ),
         "rloo": samples("rloo", "tiny_llama", "rollouts", beta=0.2, num_iterations=2, epsilon=0.05),
         "rloo_clip": samples(
             "rloo",
@@ -173,6 +191,10 @@ def of_keys(cls):
         shuffle_dataset=train_sampling_strategy == "random", **keys
     )
 
+
+# TRL mixes the samples of a rollout before it takes them apart; here they stay in order.
+for module in (trl.trainer.grpo_trainer, trl.trainer.rloo_trainer):
+    module.shuffle_sequence_dict = lambda batch: batch
 
 # Methods that train on samples: trainer, arguments.
 SAMPLED = {
