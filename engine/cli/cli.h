@@ -132,6 +132,9 @@ void cli_duration(char out[32], double seconds);
 
 /* ---- shared by commands ---- */
 
+/* Rows, memory, disk and time of a run, on stdout; AT_DEVICE_MEMORY where it does not fit. */
+AT_CHECKED cli_plan_print(const struct at_run *run, bool json);
+
 /* "48 rows as 12 of up to 128 tokens, 91.2 % full", and the held-out ones; false without packing.
  */
 enum { CLI_PACKED_BYTES = 192 };

@@ -160,8 +160,10 @@ done:
 /* The likely next command, of a file or of a configuration. */
 static void say_next(const struct at_lint *lint, const struct cli_args *args)
 {
-    const char *path = args->n_positional > 0 ? args->positional[0] : "CONFIG";
+    const char *path = args->n_positional > 0 ? args->positional[0] : NULL;
 
+    if (!path) /* several files, or a stage of a pipeline, which knows what is next */
+        return;
     if (!cli_is_data(path))
         cli_note("next       attune data show %s", path);
     else

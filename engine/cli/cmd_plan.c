@@ -242,27 +242,35 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
                share(split, plan, "training_s"));
 }
 
+AT_CHECKED cli_plan_print(const struct at_run *run, bool json)
+{
+    enum at_status st = AT_OK;
+    cJSON *plan = plan_json(run);
+
+    if (json)
+        TRY(cli_print_pretty(plan));
+    else
+        print_plan(plan, run);
+    if (!cJSON_IsTrue(at_json_find(plan, "fits")))
+        FAIL(AT_DEVICE_MEMORY, "the run does not fit: lower max_tokens_per_slab or max_length, or "
+                               "take a smaller model");
+done:
+    cJSON_Delete(plan);
+    return st;
+}
+
 enum at_status cli_plan(struct cli_args *args)
 {
     enum at_status st = AT_OK;
     struct at_config config = { .file = NULL };
     struct at_run run = { .config = NULL };
-    cJSON *plan = NULL;
 
     TRY(cli_config_read(&config, args, NULL));
     TRY(at_run_open(&run, &config, NULL));
-    plan = plan_json(&run);
-    if (cli_flag_on(args, "json"))
-        TRY(cli_print_pretty(plan));
-    else
-        print_plan(plan, &run);
-    if (!cJSON_IsTrue(at_json_find(plan, "fits")))
-        FAIL(AT_DEVICE_MEMORY, "the run does not fit: lower max_tokens_per_slab or max_length, or "
-                               "take a smaller model");
+    TRY(cli_plan_print(&run, cli_flag_on(args, "json")));
     cli_note("next     attune %s%s%s, with the same keys", at_method_get(config.run_method)->name,
              args->n_positional > 0 ? " " : "", args->n_positional > 0 ? args->positional[0] : "");
 done:
-    cJSON_Delete(plan);
     at_run_close(&run);
     at_config_release(&config);
     return st;

@@ -16,10 +16,11 @@ static AT_CHECKED stage_method(enum at_method *out, const cJSON *stage, const ch
     const cJSON *method = at_json_find(stage, "method");
 
     if (!cJSON_IsString(method) || !at_method_find(out, method->valuestring))
-        return at_fail(AT_USAGE,
-                       "%s: stage %zu: method is missing: one of %s, or baseline, compare, eval or "
-                       "report",
-                       path, i + 1, at_key_range(AT_KEY_method));
+        return at_fail(
+            AT_USAGE,
+            "%s: stage %zu: method is missing: one of %s, or baseline, compare, eval, lint, "
+            "plan, report or split",
+            path, i + 1, at_key_range(AT_KEY_method));
     return AT_OK;
 }
 
@@ -105,6 +106,11 @@ static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, si
     for (size_t k = 0; k < i; k++)
         if (strcmp(p->stages[k].name, s->name) == 0)
             FAIL(AT_USAGE, "%s: two stages are called %s", p->path, s->name);
+    if (run_prepare_find(&s->prepares, stage)) {
+        p->n_read++;
+        TRY(run_prepare_read(p, args, i));
+        goto done;
+    }
     s->judges = run_judges(stage);
     s->before = run_judges_before(stage);
     if (s->judges) {
@@ -113,6 +119,7 @@ static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, si
         p->n_read++;
         goto done;
     }
+    s->trains = true;
     TRY(stage_method(&method, stage, p->path, i));
     TRY(stage_document(&document, p, stage, method));
     TRY(at_arena_alloc(&p->arena, &s->flags,
@@ -122,7 +129,7 @@ static AT_CHECKED read_stage(struct pipeline *p, const struct cli_args *args, si
         if (strcmp(args->keys[k].key, "output_dir") != 0 && is_read_by(args->keys[k].key, method))
             add_flag(s, args->keys[k].key, args->keys[k].value);
     for (size_t k = 0; k < i; k++)
-        before = p->stages[k].judges ? before : &p->stages[k];
+        before = p->stages[k].trains ? &p->stages[k] : before;
     if (before && !at_json_find(stage, "model_name_or_path") &&
         !at_json_find(stage, "adapter_name_or_path")) {
         if (gives_rewards(before->config.run_method) && !gives_rewards(method))
@@ -195,18 +202,23 @@ done:
 static bool is_trained_now(const struct pipeline *p, const struct stage *s, const char *path)
 {
     for (const struct stage *k = p->stages; path && k < s; k++)
-        if (!k->finished && !k->judges && strcmp(k->config.output_dir, path) == 0)
+        if (!k->finished && k->trains && strcmp(k->config.output_dir, path) == 0)
             return true;
     return false;
 }
 
-/* Whether the stage starts from what this call has yet to train. */
+/* Whether the stage starts from what this call has yet to make. */
 static AT_CHECKED waits(bool *out, struct pipeline *p, const struct stage *s)
 {
     enum at_status st = AT_OK;
     const char *sources[CLI_SOURCES];
+    const struct at_strings *rows[] = { &s->config.train_dataset, &s->config.eval_dataset,
+                                        &s->config.regression_dataset };
 
     *out = false;
+    for (size_t k = 0; k < AT_COUNT(rows); k++)
+        for (size_t i = 0; i < rows[k]->n; i++)
+            *out = *out || run_split_of(p, s, rows[k]->items[i]);
     TRY(cli_sources_of(sources, &p->arena, &s->config));
     for (size_t i = 0; i < CLI_SOURCES; i++)
         *out = *out || is_trained_now(p, s, sources[i]);
@@ -216,10 +228,11 @@ done:
 
 /* ---- before the first stage ---- */
 
-static AT_CHECKED check_paths(const struct at_strings *paths, const char *key)
+static AT_CHECKED check_paths(const struct pipeline *p, const struct stage *s,
+                              const struct at_strings *paths, const char *key)
 {
     for (size_t i = 0; i < paths->n; i++)
-        if (!at_path_exists(paths->items[i]))
+        if (!run_split_of(p, s, paths->items[i]) && !at_path_exists(paths->items[i]))
             return at_fail(AT_NOT_FOUND, "%s: no such file (%s)", paths->items[i], key);
     return AT_OK;
 }
@@ -245,10 +258,10 @@ static AT_CHECKED check_inputs(const struct pipeline *p, const struct stage *s)
     TRY(at_rollout_check(c));
     if (c->train_dataset.n == 0 && !c->rollouts)
         FAIL(AT_USAGE, "train_dataset is missing: a JSONL file or a list of them");
-    TRY(check_paths(&c->train_dataset, "train_dataset"));
-    TRY(check_paths(&rollouts, "rollouts"));
-    TRY(check_paths(&c->eval_dataset, "eval_dataset"));
-    TRY(check_paths(&c->regression_dataset, "regression_dataset"));
+    TRY(check_paths(p, s, &c->train_dataset, "train_dataset"));
+    TRY(check_paths(p, s, &rollouts, "rollouts"));
+    TRY(check_paths(p, s, &c->eval_dataset, "eval_dataset"));
+    TRY(check_paths(p, s, &c->regression_dataset, "regression_dataset"));
     TRY(cli_sources_of(sources, &arena, c));
     for (size_t i = 0; i < CLI_SOURCES; i++) {
         if (!sources[i] || is_trained_now(p, s, sources[i]))
@@ -268,8 +281,8 @@ static AT_CHECKED check_stage(struct pipeline *p, struct stage *s)
     bool changed = false;
     char *what = NULL;
 
-    if (s->judges) {
-        TRY(run_judge_check(p, s));
+    if (!s->trains) {
+        TRY(s->judges ? run_judge_check(p, s) : run_prepare_check(p, s));
         goto done;
     }
     TRY(check_inputs(p, s));
@@ -282,23 +295,32 @@ done:
     return st;
 }
 
-static bool is_output(const struct stage *s, const char *path)
+static bool is_trained_before(const struct pipeline *p, const struct stage *s, const char *path)
 {
-    return path && !s->judges && strcmp(s->config.output_dir, path) == 0;
+    for (const struct stage *k = p->stages; path && k < s; k++)
+        if (k->trains && strcmp(k->config.output_dir, path) == 0)
+            return true;
+    return false;
 }
 
-/* The stage's configuration with what stages before it have yet to write replaced by what that will
- * be made from: adapters by none, models and tokenizers by theirs, reward models by rules. */
-static AT_CHECKED config_to_check(struct at_config *out, struct pipeline *p, const struct stage *s)
+static bool is_output(const struct stage *s, const char *path)
+{
+    return path && s->trains && strcmp(s->config.output_dir, path) == 0;
+}
+
+/* Adapters by none, models and tokenizers by theirs, reward models by rules, sides of a split by
+ * what is divided. */
+AT_CHECKED run_stand_in(struct at_config *out, struct pipeline *p, const struct stage *s, bool all)
 {
     enum at_status st = AT_OK;
     struct at_config c = s->config;
 
+    TRY(run_split_stand_in(&c, p, s));
     if (c.reward_funcs)
-        TRY(run_names_stand_in(&c.reward_funcs, p, s, is_trained_now));
+        TRY(run_names_stand_in(&c.reward_funcs, p, s, all ? is_trained_before : is_trained_now));
     for (const struct stage *k = s; k-- > p->stages;) {
         const struct at_config *from = &k->config;
-        if (k->finished || k->judges)
+        if ((k->finished && !all) || !k->trains)
             continue;
         if (is_output(k, c.adapter_name_or_path)) {
             c.adapter_name_or_path = NULL;
@@ -330,9 +352,9 @@ static AT_CHECKED check_rows(struct pipeline *p, const struct stage *s)
     struct at_config c = { .file = NULL };
     struct at_run run = { .config = NULL };
 
-    if (s->finished || s->judges)
+    if (s->finished || !s->trains)
         goto done;
-    TRY(config_to_check(&c, p, s));
+    TRY(run_stand_in(&c, p, s, false));
     if (c.init_from_scratch && !s->config.init_from_scratch) {
         TRY(at_run_open_rows(&run, &c, NULL));
         goto done;
@@ -356,15 +378,17 @@ static AT_CHECKED run_stage(struct pipeline *p, size_t i, bool dry_run)
     struct at_outcome outcome;
 
     cli_note("stage    %zu of %zu: %s (%s) -> %s%s", i + 1, p->n, s->name,
-             s->judges ? s->judge.command->name : at_method_get(s->config.run_method)->name,
-             s->judges ? s->output_dir : s->config.output_dir,
+             s->prepares == RUN_PLAN ? "plan"
+             : s->trains             ? at_method_get(s->config.run_method)->name
+                                     : s->judge.command->name,
+             s->trains ? s->config.output_dir : s->output_dir,
              s->finished ? ": finished earlier, skipped" : "");
     if (s->finished && s->said && s->before)
         cli_note("baseline   %s", s->said);
     if (s->finished || dry_run)
         goto done;
-    if (s->judges) {
-        TRY(run_judge(p, s));
+    if (!s->trains) {
+        TRY(s->judges ? run_judge(p, s) : run_prepare(p, s));
         goto done;
     }
     TRY(cli_trained_digest(&inputs, &p->arena, &s->config));
@@ -374,20 +398,29 @@ done:
     return st;
 }
 
+static bool looks_at_files(const struct stage *s)
+{
+    return s->prepares == RUN_LINT || s->prepares == RUN_SPLIT;
+}
+
 enum at_status cli_run(struct cli_args *args)
 {
     enum at_status st = AT_OK;
     struct pipeline p = { .n = 0 };
     const bool dry_run = cli_flag_on(args, "dry_run");
+    size_t first = 0;
 
     TRY(read_pipeline(&p, args));
     for (size_t i = 0; i < p.n; i++)
         TRY(check_stage(&p, &p.stages[i]));
+    /* What only looks at files comes before the rows of the others are read. */
+    for (; !dry_run && first < p.n && looks_at_files(&p.stages[first]); first++)
+        TRY(run_stage(&p, first, dry_run));
     at_warn_mute(!dry_run); /* stages that are trained warn then */
     for (size_t i = 0; i < p.n; i++)
         TRY(check_rows(&p, &p.stages[i]));
     at_warn_mute(false);
-    for (size_t i = 0; i < p.n; i++)
+    for (size_t i = first; i < p.n; i++)
         TRY(run_stage(&p, i, dry_run));
     for (size_t i = 0; i < p.n && !dry_run; i++)
         if (p.stages[i].verdict != AT_OK)

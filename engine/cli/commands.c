@@ -343,11 +343,13 @@ static const struct cli_command commands[] = {
           "its other keys are defaults of all stages. Rows and memory of all are checked "
           "first; finished\n"
           "stages are not run again. In a stage's keys \"stage:NAME\" is the folder of that stage "
-          "before it.\nStages of method compare, eval and report judge the adapter of the stage "
-          "that trained last,\nbaseline what the model reaches by prompts alone; their keys are "
-          "those "
-          "commands' flags\n(baseline: eval's). Exit code 1 or 3: a stage's "
-          "verdict, after the last stage.\n",
+          "before it,\nas train_dataset, eval_dataset or rows a side of a split. Stages of method "
+          "lint (bad rows: exit\ncode 65; strict: warnings, too) and split (train_dataset, "
+          "eval_split) look at data, plan at the memory\nand time of all trainings behind it. "
+          "Stages of method compare, eval and report judge the adapter of\nthe stage that trained "
+          "last, baseline what the model reaches by prompts alone; their keys are those\n"
+          "commands' flags (baseline: eval's). Exit code 1 or 3: a stage's verdict, after the last "
+          "stage.\n",
       FLAGS(run_flags),
       .n_positional = 1,
       .config = true,

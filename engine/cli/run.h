@@ -6,9 +6,15 @@
 #include "hash.h"
 #include "rollouts.h"
 
+/* What a stage does before a training; RUN_NOTHING: it trains, or judges. */
+enum run_prepares { RUN_NOTHING, RUN_LINT, RUN_PLAN, RUN_SPLIT };
+
 struct stage {
     const char *name;
-    struct at_config config; /* of a stage that trains */
+    struct at_config config; /* of a stage that trains, or prepares */
+    bool trains;
+    enum run_prepares prepares;
+    bool strict; /* lint: warnings end the pipeline, too */
     struct at_flag *flags;
     size_t n_flags;
     bool finished; /* by an earlier call */
@@ -17,7 +23,8 @@ struct stage {
     bool judges, before;
     const struct stage *of;
     struct cli_args judge;
-    char *split[2]; /* baseline: files of training and held-out rows that it makes of eval_split */
+    char *split[2]; /* files of training and held-out rows, of split, and of baseline where it makes
+                       them of eval_split */
     const char *output_dir;
     enum at_status verdict; /* AT_OK, AT_OVER_BUDGET or AT_NO_EVIDENCE */
     const char *said;       /* what it says */
@@ -34,8 +41,9 @@ struct pipeline {
 
 /* Whether a text is "stage:NAME". */
 bool run_names_stage(const char *text);
-/* The folder of that stage, which must be before stage i (AT_USAGE). */
-AT_CHECKED run_names_folder(const char **out, struct pipeline *pipeline, size_t i,
+/* The folder of that stage, which must be before stage i (AT_USAGE); of one that splits, its file
+ * of training or of held-out rows, whichever the key takes. */
+AT_CHECKED run_names_folder(const char **out, struct pipeline *pipeline, size_t i, const char *key,
                             const char *text);
 /* Keys of a stage's document with such texts become flags, for which the stage has room. */
 AT_CHECKED run_names_take(struct pipeline *pipeline, size_t i, cJSON *document);
@@ -44,6 +52,28 @@ AT_CHECKED run_names_take(struct pipeline *pipeline, size_t i, cJSON *document);
 AT_CHECKED
 run_names_stand_in(const char **out, struct pipeline *pipeline, const struct stage *stage,
                    bool (*is_missing)(const struct pipeline *, const struct stage *, const char *));
+
+/* The stage's configuration with what stages before it have yet to write replaced by what that will
+ * be made from; `all`: have written, too. */
+AT_CHECKED run_stand_in(struct at_config *out, struct pipeline *pipeline, const struct stage *stage,
+                        bool all);
+
+/* ---- stages that prepare ---- */
+
+/* Whether a stage's method is one that prepares: lint, plan, split. */
+bool run_prepare_find(enum run_prepares *out, const cJSON *stage);
+AT_CHECKED run_prepare_read(struct pipeline *pipeline, const struct cli_args *args, size_t i);
+/* Files that it reads are there; an earlier call on the same inputs finishes it. What is written
+ * over is a verdict on other inputs, never a split of them (AT_CANNOT_WRITE). */
+AT_CHECKED run_prepare_check(struct pipeline *pipeline, struct stage *stage);
+/* AT_DATA where rows are bad, AT_DEVICE_MEMORY where a training does not fit. */
+AT_CHECKED run_prepare(struct pipeline *pipeline, struct stage *stage);
+/* The stage before that has yet to write this file, or NULL. */
+const struct stage *run_split_of(const struct pipeline *pipeline, const struct stage *stage,
+                                 const char *path);
+/* Rows that are yet to be divided in the place of both sides. */
+AT_CHECKED run_split_stand_in(struct at_config *config, struct pipeline *pipeline,
+                              const struct stage *stage);
 
 /* ---- stages that judge ---- */
 

@@ -3,6 +3,7 @@
 #include "divide.h"
 #include "hash.h"
 #include "record.h"
+#include "run_words.h"
 #include "sources.h"
 #include "stores.h"
 
@@ -54,35 +55,8 @@ static enum named names_what(const char *flag)
     return NAMES_NONE;
 }
 
-struct words {
-    struct pipeline *pipeline;
-    size_t stage; /* whose they are */
-    char *items[128];
-    int n;
-};
-
-static AT_CHECKED add_word(struct words *w, const char *word)
-{
-    if (w->n == (int)AT_COUNT(w->items))
-        return at_fail(AT_USAGE, "more keys than a stage that judges has");
-    return at_arena_strdup(&w->pipeline->arena, &w->items[w->n++], word);
-}
-
-static AT_CHECKED put_flag(struct words *w, const char *key, const char *value)
-{
-    enum at_status st = AT_OK;
-    char *flag = NULL;
-
-    TRY(at_arena_printf(&w->pipeline->arena, &flag, "--%s", key));
-    TRY(add_word(w, flag));
-    if (value)
-        TRY(add_word(w, value));
-done:
-    return st;
-}
-
 /* A key of the stage as its command's flag; paths are taken from the pipeline's folder. */
-static AT_CHECKED add_key(struct words *w, const cJSON *key)
+static AT_CHECKED add_key(struct run_words *w, const cJSON *key)
 {
     enum at_status st = AT_OK;
     struct pipeline *p = w->pipeline;
@@ -93,18 +67,20 @@ static AT_CHECKED add_key(struct words *w, const cJSON *key)
         FAIL(AT_USAGE, "eval_dataset: a stage that judges has its file of pairs as rows");
     if (cJSON_IsNumber(key)) {
         TRY(at_arena_printf(&p->arena, &path, "%.15g", key->valuedouble));
-        TRY(put_flag(w, key->string, path));
+        TRY(run_words_flag(w, key->string, path));
     } else if (!cJSON_IsString(key)) {
         FAIL(AT_USAGE, "%s: a text or a number is expected", key->string);
     } else if (run_names_stage(key->valuestring)) {
-        TRY(run_names_folder(&folder, p, w->stage, key->valuestring));
-        TRY(put_flag(w, key->string, folder));
+        TRY(run_names_folder(&folder, p, w->stage, key->string, key->valuestring));
+        TRY(strcmp(key->string, "rows") == 0 ? run_words_add(w, folder)
+                                             : run_words_flag(w, key->string, folder));
     } else if (names_what(key->string) != NAMES_NONE && !at_model_is_named(key->valuestring)) {
         TRY(at_path_dir(&p->arena, &dir, p->path));
         TRY(at_path_join(&p->arena, &path, strcmp(dir, ".") == 0 ? "" : dir, key->valuestring));
-        TRY(strcmp(key->string, "rows") == 0 ? add_word(w, path) : put_flag(w, key->string, path));
+        TRY(strcmp(key->string, "rows") == 0 ? run_words_add(w, path)
+                                             : run_words_flag(w, key->string, path));
     } else {
-        TRY(put_flag(w, key->string, key->valuestring));
+        TRY(run_words_flag(w, key->string, key->valuestring));
     }
 done:
     return st;
@@ -117,30 +93,8 @@ static bool reads_replies(const cJSON *stage)
     return judge && strcmp(judge, "logp") != 0 && strcmp(judge, "rules") != 0;
 }
 
-/* A key of the stage that is judged as a flag, where it was given. */
-static AT_CHECKED pass_key(struct words *w, const struct at_config *c, enum at_key key)
-{
-    enum at_status st = AT_OK;
-    cJSON *value = NULL;
-    char *text = NULL;
-
-    if (!c->is_set[key] || c->origin[key] < AT_FROM_FILE)
-        goto done;
-    value = at_config_value(c, key);
-    if (cJSON_IsNumber(value))
-        TRY(at_arena_printf(&w->pipeline->arena, &text, "%.15g", value->valuedouble));
-    else if (cJSON_IsString(value))
-        TRY(at_arena_strdup(&w->pipeline->arena, &text, value->valuestring));
-    else
-        TRY(at_arena_strdup(&w->pipeline->arena, &text, cJSON_IsTrue(value) ? "true" : "false"));
-    TRY(put_flag(w, at_key_name(key), text));
-done:
-    cJSON_Delete(value);
-    return st;
-}
-
 /* How the model is loaded and rows are read. */
-static AT_CHECKED pass_model(struct words *w, const struct at_config *c)
+static AT_CHECKED pass_model(struct run_words *w, const struct at_config *c)
 {
     static const enum at_key keys[] = { AT_KEY_bnb_4bit_quant_type,
                                         AT_KEY_bnb_4bit_use_double_quant,
@@ -156,9 +110,9 @@ static AT_CHECKED pass_model(struct words *w, const struct at_config *c)
     enum at_status st = AT_OK;
 
     if (c->model_name_or_path) /* else the check of that stage says so */
-        TRY(put_flag(w, "model_name_or_path", c->model_name_or_path));
+        TRY(run_words_flag(w, "model_name_or_path", c->model_name_or_path));
     for (size_t i = 0; i < AT_COUNT(keys); i++)
-        TRY(pass_key(w, c, keys[i]));
+        TRY(run_words_key(w, c, keys[i]));
 done:
     return st;
 }
@@ -167,14 +121,14 @@ static const struct stage *first_trained(const struct pipeline *p)
 {
     const struct stage *s = p->stages;
 
-    while (s->judges)
+    while (!s->trains)
         s++;
     return s;
 }
 
 /* The pairs of a stage that trains later, and its system prompt and first training rows as what the
  * model alone may be given. */
-static AT_CHECKED baseline_words(struct words *w, struct stage *s, const cJSON *stage)
+static AT_CHECKED baseline_words(struct run_words *w, struct stage *s, const cJSON *stage)
 {
     enum at_status st = AT_OK;
     struct pipeline *p = w->pipeline;
@@ -191,64 +145,64 @@ static AT_CHECKED baseline_words(struct words *w, struct stage *s, const cJSON *
         train = s->split[0];
     }
     TRY(at_path_join(&p->arena, &result, s->output_dir, "eval.json"));
-    TRY(add_word(w, "eval"));
-    TRY(add_word(w, s->split[1] ? s->split[1] : c->eval_dataset.items[0]));
+    TRY(run_words_add(w, "eval"));
+    TRY(run_words_add(w, s->split[1] ? s->split[1] : c->eval_dataset.items[0]));
     TRY(pass_model(w, &first_trained(p)->config));
-    TRY(put_flag(w, "max_length", "0")); /* examples make rows longer */
-    TRY(put_flag(w, "output", result));
+    TRY(run_words_flag(w, "max_length", "0")); /* examples make rows longer */
+    TRY(run_words_flag(w, "output", result));
     if (!at_json_find(stage, "baseline_prompt") && c->system_prompt)
-        TRY(put_flag(w, "baseline_prompt", c->system_prompt));
+        TRY(run_words_flag(w, "baseline_prompt", c->system_prompt));
     if (!at_json_find(stage, "few_shot"))
-        TRY(put_flag(w, "few_shot", train));
+        TRY(run_words_flag(w, "few_shot", train));
     if (!at_json_find(stage, "n_replies"))
-        TRY(put_flag(w, "n_replies", "0"));
+        TRY(run_words_flag(w, "n_replies", "0"));
 done:
     return st;
 }
 
 /* Of the stage that trained last; eval's result is where its report looks for it. */
-static AT_CHECKED words_of_trained(struct words *w, const struct stage *s, const cJSON *stage)
+static AT_CHECKED words_of_trained(struct run_words *w, const struct stage *s, const cJSON *stage)
 {
     enum at_status st = AT_OK;
     const struct at_config *c = &s->of->config;
     char *path = NULL;
 
-    TRY(add_word(w, method_of(stage)));
+    TRY(run_words_add(w, method_of(stage)));
     if (strcmp(method_of(stage), "report") == 0)
-        TRY(add_word(w, c->output_dir));
+        TRY(run_words_add(w, c->output_dir));
     else
-        TRY(put_flag(w, "adapter", c->output_dir));
+        TRY(run_words_flag(w, "adapter", c->output_dir));
     if (strcmp(method_of(stage), "eval") == 0) {
         if (c->eval_dataset.n == 1)
-            TRY(put_flag(w, "eval_dataset", c->eval_dataset.items[0]));
+            TRY(run_words_flag(w, "eval_dataset", c->eval_dataset.items[0]));
         TRY(pass_model(w, c));
-        TRY(pass_key(w, c, AT_KEY_max_length));
-        TRY(pass_key(w, c, AT_KEY_system_prompt));
+        TRY(run_words_key(w, c, AT_KEY_max_length));
+        TRY(run_words_key(w, c, AT_KEY_system_prompt));
         TRY(at_path_join(&w->pipeline->arena, &path, c->output_dir, "eval.json"));
-        TRY(put_flag(w, "output", path));
+        TRY(run_words_flag(w, "output", path));
     }
     if (strcmp(method_of(stage), "compare") == 0 && reads_replies(stage) &&
         !at_json_find(stage, "replies")) {
         TRY(at_path_join(&w->pipeline->arena, &path, s->output_dir, "compare.jsonl"));
-        TRY(put_flag(w, "replies", path));
+        TRY(run_words_flag(w, "replies", path));
     }
 done:
     return st;
 }
 
-static AT_CHECKED list_words(struct words *w, struct stage *s, const cJSON *stage,
+static AT_CHECKED list_words(struct run_words *w, struct stage *s, const cJSON *stage,
                              const struct cli_args *args)
 {
     enum at_status st = AT_OK;
 
-    TRY(add_word(w, "attune"));
+    TRY(run_words_add(w, "attune"));
     TRY(s->before ? baseline_words(w, s, stage) : words_of_trained(w, s, stage));
     for (const cJSON *k = stage->child; k; k = k->next)
         if (strcmp(k->string, "name") != 0 && strcmp(k->string, "method") != 0)
             TRY(add_key(w, k));
     for (size_t i = 0; strcmp(method_of(stage), "compare") == 0 && i < args->n_keys; i++)
         if (strcmp(args->keys[i].key, "device") == 0)
-            TRY(put_flag(w, "device", args->keys[i].value));
+            TRY(run_words_flag(w, "device", args->keys[i].value));
 done:
     return st;
 }
@@ -265,10 +219,10 @@ static AT_CHECKED find_judged(struct pipeline *p, size_t i, const cJSON *stage)
     struct stage *s = &p->stages[i];
 
     for (size_t k = 0; !s->before && k < i; k++)
-        if (!p->stages[k].judges)
+        if (p->stages[k].trains)
             s->of = &p->stages[k];
     for (size_t k = p->n; s->before && k-- > i + 1;)
-        if (!p->stages[k].judges &&
+        if (p->stages[k].trains &&
             at_method_get(p->stages[k].config.run_method)->rows == AT_ROWS_PAIR &&
             !at_method_get(p->stages[k].config.run_method)->draws)
             s->of = &p->stages[k];
@@ -294,17 +248,14 @@ AT_CHECKED run_judge_read(struct pipeline *p, const struct cli_args *args, size_
     enum at_status st = AT_OK;
     const cJSON *stage = cJSON_GetArrayItem(at_json_find(p->document, "stages"), (int)i);
     struct stage *s = &p->stages[i];
-    struct words words = { .pipeline = p, .stage = i };
-    const struct cli_command *command = NULL;
+    struct run_words words = { .pipeline = p, .stage = i };
     char *output = NULL;
-    int used = 0;
 
     TRY(find_judged(p, i, stage));
     TRY(at_path_join(&p->arena, &output, p->output_dir, s->name));
     s->output_dir = output;
     TRY(list_words(&words, s, stage, args));
-    TRY(cli_command_find(&command, words.n, words.items, &used));
-    TRY(cli_args_read(&s->judge, command, words.n - 1 - used, words.items + 1 + used));
+    TRY(run_words_read(&s->judge, &words));
 done:
     if (st != AT_OK && s->before)
         at_context("stage %s", s->name);
@@ -379,7 +330,7 @@ done:
 static bool will_be_there(const struct pipeline *p, const struct stage *s, const char *path)
 {
     for (const struct stage *k = p->stages; k < s; k++)
-        if (!k->judges && strcmp(k->config.output_dir, path) == 0)
+        if (k->trains && strcmp(k->config.output_dir, path) == 0)
             return true;
     return false;
 }
@@ -401,14 +352,15 @@ static AT_CHECKED check_sources(struct pipeline *p, const struct stage *s)
     for (size_t i = 0; i < s->judge.n_own; i++) {
         const struct at_flag *f = &s->judge.own[i];
         if (names_what(f->key) != NAMES_SOURCE || is_split(s, f->value) ||
-            will_be_there(p, s, f->value))
+            run_split_of(p, s, f->value) || will_be_there(p, s, f->value))
             continue;
         TRY(at_model_find(&found, &p->arena, f->value));
         if (!at_path_exists(found.path))
             FAIL(AT_NOT_FOUND, "%s: no such file or folder (%s)", f->value, f->key);
     }
     for (size_t i = 0; decides(s) && i < s->judge.n_positional; i++)
-        if (!is_split(s, s->judge.positional[i]) && !at_path_exists(s->judge.positional[i]))
+        if (!is_split(s, s->judge.positional[i]) && !run_split_of(p, s, s->judge.positional[i]) &&
+            !at_path_exists(s->judge.positional[i]))
             FAIL(AT_NOT_FOUND, "%s: no such file (rows)", s->judge.positional[i]);
 done:
     return st;
@@ -417,6 +369,18 @@ done:
 static AT_CHECKED record_path(struct pipeline *p, const struct stage *s, char **out)
 {
     return at_path_join(&p->arena, out, s->output_dir, "stage.json");
+}
+
+/* A split that it reads is yet to be made. */
+static bool waits_for_split(const struct pipeline *p, const struct stage *s)
+{
+    bool waits = false;
+
+    for (size_t i = 0; i < s->judge.n_positional; i++)
+        waits = waits || run_split_of(p, s, s->judge.positional[i]);
+    for (size_t i = 0; i < s->judge.n_own; i++)
+        waits = waits || run_split_of(p, s, s->judge.own[i].value);
+    return waits;
 }
 
 AT_CHECKED run_judge_check(struct pipeline *p, struct stage *s)
@@ -434,7 +398,7 @@ AT_CHECKED run_judge_check(struct pipeline *p, struct stage *s)
         goto done;
     TRY(at_json_load(&record, path));
     TRY(at_json_need_string(&inputs, record, "inputs", path));
-    if (s->before || (s->of->finished && sources_are_there(s)))
+    if (!waits_for_split(p, s) && (s->before || (s->of->finished && sources_are_there(s))))
         TRY(digest_of(p, s, &digest));
     if (strcmp(inputs, digest.hex) != 0)
         FAIL(AT_CANNOT_WRITE,

@@ -1,5 +1,5 @@
 /* Stages by their names: "stage:NAME" in a key of a stage is the folder of the stage NAME before
- * it. */
+ * it, or what a split wrote for that key. */
 #include "run.h"
 
 #include "reward.h"
@@ -15,15 +15,40 @@ bool run_names_stage(const char *text)
     return text && strncmp(text, PREFIX, PREFIX_LENGTH) == 0;
 }
 
-AT_CHECKED run_names_folder(const char **out, struct pipeline *p, size_t i, const char *text)
+/* Which of the two files of a split a key reads; -1: none. */
+static int side_of(const char *key)
+{
+    static const struct {
+        const char *key;
+        int side;
+    } rows[] = { { "eval_dataset", 1 }, { "few_shot", 0 }, { "regression_dataset", 1 },
+                 { "rows", 1 },         { "tokens", 1 },   { "train_dataset", 0 } };
+
+    for (size_t k = 0; k < AT_COUNT(rows); k++)
+        if (strcmp(rows[k].key, key) == 0)
+            return rows[k].side;
+    return -1;
+}
+
+AT_CHECKED run_names_folder(const char **out, struct pipeline *p, size_t i, const char *key,
+                            const char *text)
 {
     enum at_status st = AT_OK;
     const char *name = text + PREFIX_LENGTH;
     char *path = NULL;
 
-    for (size_t k = 0; k < i && !path; k++)
-        if (strcmp(p->stages[k].name, name) == 0)
+    for (size_t k = 0; k < i && !path; k++) {
+        const int side = side_of(key);
+        if (strcmp(p->stages[k].name, name) != 0)
+            continue;
+        if (p->stages[k].prepares == RUN_SPLIT && side < 0)
+            FAIL(AT_USAGE, "%s: \"%.80s\" is rows; train_dataset and eval_dataset take them", key,
+                 text);
+        if (p->stages[k].prepares == RUN_SPLIT)
+            path = p->stages[k].split[side];
+        else
             TRY(at_path_join(&p->arena, &path, p->output_dir, name));
+    }
     if (!path)
         FAIL(AT_USAGE, "\"%.80s\": no stage before this one is called %.60s", text, name);
     *out = path;
@@ -32,17 +57,18 @@ done:
 }
 
 /* Puts folders in the place of names, in a value and in what it holds; *found: there were any. */
-static AT_CHECKED put_folders(cJSON *value, struct pipeline *p, size_t i, bool *found)
+static AT_CHECKED put_folders(cJSON *value, struct pipeline *p, size_t i, const char *key,
+                              bool *found)
 {
     enum at_status st = AT_OK;
     const char *folder = NULL;
 
     for (cJSON *item = value->child; item; item = item->next)
-        TRY(put_folders(item, p, i, found));
+        TRY(put_folders(item, p, i, key, found));
     if (!run_names_stage(cJSON_GetStringValue(value)))
         goto done;
     *found = true;
-    TRY(run_names_folder(&folder, p, i, value->valuestring));
+    TRY(run_names_folder(&folder, p, i, key, value->valuestring));
     if (!cJSON_SetValuestring(value, folder))
         FAIL(AT_MEMORY, "no memory for a path");
 done:
@@ -58,7 +84,7 @@ AT_CHECKED run_names_take(struct pipeline *p, size_t i, cJSON *document)
     for (cJSON *item = document->child, *next = NULL; item; item = next) {
         bool found = false;
         next = item->next;
-        TRY(put_folders(item, p, i, &found));
+        TRY(put_folders(item, p, i, item->string, &found));
         if (!found)
             continue;
         text = cJSON_IsString(item) ? NULL : cJSON_PrintUnformatted(item);

@@ -221,7 +221,7 @@ def check_pipeline(folder):
     assert (folder / "named.html").exists(), "paths are taken from the pipeline's folder"
     assert "no.json" in pipeline([train, {"name": "page", "method": "report", "eval": "no.json"}], 66)
     for stage, part in [({"name": "x", "method": "compare", "jugde": "logp"}, "jugde"), ({"name": "x", "method": "compare", "rows": "no"}, "no"),
-                        ({"name": "x", "method": "judge"}, "baseline, compare, eval or report")]:
+                        ({"name": "x", "method": "judge"}, "baseline, compare, eval, lint, plan, report or split")]:
         said = pipeline([train, stage], 66 if part == "no" else 2)
         assert part in said and "x" in said, said
     assert "it judges the adapter of a stage before it" in pipeline(stages[2:], 2)

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Stages before a training: run_stages_test.py SOURCE_DIR BUILD_DIR
+
+lint, split and plan in a pipeline: what later stages read of a split, what is skipped, what ends a run and with which code.
+"""
+# labels: gpu
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+
+
+def rows_of(path):
+    return path.read_text().splitlines()
+
+
+with tempfile.TemporaryDirectory() as name:
+    work = pathlib.Path(name)
+    out = work / "out"
+    good = [row for row in rows_of(GOLDEN / "data" / "pairs.jsonl")
+            if json.loads(row)["chosen"] != json.loads(row)["rejected"] and json.loads(row)["chosen"][0]["content"]]
+    (work / "a.jsonl").write_text("".join(row + "\n" for row in good[:8]))
+    (work / "b.jsonl").write_text("".join(row + "\n" for row in good[8:16]))
+    both = ["a.jsonl", {"path": "b.jsonl", "weight": 0.5}]
+    LINT = {"name": "lint", "method": "lint", "train_dataset": both}
+    SPLIT = {"name": "parts", "method": "split", "train_dataset": both, "eval_split": 0.3}
+    PLAN = {"name": "plan", "method": "plan"}
+    SFT = {"name": "sft", "method": "sft", "train_dataset": "stage:parts", "eval_split": 0}
+    DPO = {"name": "dpo", "method": "dpo", "train_dataset": [{"path": "stage:parts", "weight": 2}], "eval_dataset": "stage:parts"}
+    SFT_ALONE = {**SFT, "train_dataset": "a.jsonl"}
+    EVAL = {"name": "eval", "method": "eval", "rows": "stage:parts", "n_replies": 0}
+
+    def attune(stages, *flags, code=0, **shared):
+        """(stdout, stderr) of the pipeline."""
+        keys = {"output_dir": "out", "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"), "max_steps": 1, "max_length": 0,
+                "lora_r": 4, **shared}
+        (work / "run.json").write_text(json.dumps({**keys, "stages": stages}))
+        got = subprocess.run([ATTUNE, "run", work / "run.json", *map(str, flags)], capture_output=True, text=True, timeout=300,
+                             env={**os.environ, "ATTUNE_VALIDATE": "0"})  # other tests run these kernels with it
+        assert got.returncode in (code if isinstance(code, tuple) else (code,)), (got.returncode, code, got.stdout, got.stderr)
+        return got.stdout, got.stderr
+
+    def skipped(said):
+        return [line.split(": ")[1].split()[0] for line in said.splitlines() if "finished earlier, skipped" in line]
+
+    whole = [LINT, SPLIT, PLAN, SFT, DPO, EVAL]
+    told, said = attune(whole, "--dry_run")
+    assert not out.exists() and not told, "--dry_run did something"
+    assert all(f"stage    {i + 1} of 6: {stage['name']}" in said for i, stage in enumerate(whole)), said
+
+    # A training that does not fit and rows that are bad are known before it is trained, and say so.
+    attune(whole, "--device_memory_limit", 100000, code=69)
+    assert not (out / "sft").exists() and not (out / "dpo").exists()
+    shutil.rmtree(out)
+    (work / "bad.jsonl").write_text(good[0] + "\n{\"prompt\": 1}\n")
+    told, said = attune([{**LINT, "train_dataset": ["a.jsonl", "bad.jsonl"]}, *whole[1:]], code=65)
+    assert f"{work}/bad.jsonl:2:" in told and "attune: error: stage lint: 1 of 10 rows are bad" in said, (told, said)
+    assert not (out / "parts").exists() and not (out / "lint" / "stage.json").exists(), "the run went on"
+
+    told, said = attune(whole, code=(0, 1, 3))
+    train, held = (out / "parts" / f"split_{side}.jsonl" for side in ("train", "eval"))
+    assert sorted(rows_of(train) + rows_of(held)) == sorted(good[:16]) and len(rows_of(held)) > 1
+    assert "plan     sft" in told and "plan     dpo" in told and said.index("3 of 6: plan") < said.index("4 of 6: sft"), told
+    config = json.loads((out / "dpo" / "run.json").read_text())["config"]
+    assert config["train_dataset"]["value"] == [{"path": str(train), "weight": 2}], config["train_dataset"]
+    assert config["eval_dataset"]["value"] == [str(held)], config["eval_dataset"]
+    assert config["adapter_name_or_path"]["value"] == str(out / "sft")
+    judged = json.loads((out / "dpo" / "eval.json").read_text())
+    assert judged["rows"] == str(held), judged["rows"]
+
+    # What has not changed is skipped; a plan is made again where what it plans has changed, and lint where its rows have.
+    names = [stage["name"] for stage in whole]
+    told, said = attune(whole, code=(0, 1, 3))
+    assert skipped(said) == names and not told, said
+    shutil.rmtree(out / "dpo"), shutil.rmtree(out / "eval")
+    told, said = attune([*whole[:4], {**DPO, "beta": 0.3}], code=(0, 1, 3))
+    assert skipped(said) == ["lint", "parts", "sft"] and "plan     dpo" in told and "plan     sft" not in told, (said, told)
+    told, said = attune([{**LINT, "train_dataset": "a.jsonl"}, *whole[1:2]])
+    assert skipped(said) == ["parts"] and "8 pairs" in told, (said, told)
+
+    # Another split is never written over this one; one that is gone, or half there, is told.
+    _, said = attune([{**SPLIT, "eval_split": 0.5}], code=73)
+    assert "a split of other rows, or by another eval_split or seed" in said, said
+    held.unlink()
+    assert "is gone; remove" in attune([SPLIT], code=73)[1]
+    (out / "parts" / "stage.json").unlink()
+    assert "holds other files" in attune([SPLIT], code=73)[1]
+    shutil.rmtree(out / "parts")
+    _, said = attune([SPLIT, SFT], code=73)
+    assert "stage sft" in said and "with other inputs" in said, said
+
+    def refused(text, *stages, code=2, **shared):
+        said = attune(stages, "--dry_run", code=code, **shared)[1].splitlines()[-1]
+        assert text in said, (text, said)
+
+    shutil.rmtree(out)
+    refused("beta is not read by a stage of method lint", {**LINT, "beta": 1}, SFT)
+    refused("stage plan: train_dataset is not read by a stage of method plan", {**PLAN, "train_dataset": "a.jsonl"}, SFT)
+    refused("stage lint: train_dataset is missing", {"name": "lint", "method": "lint"})
+    refused('stage dpo: tokenizer: "stage:parts" is rows', SPLIT, {**DPO, "tokenizer": "stage:parts"})
+    refused("stage parts: ", {**SPLIT, "train_dataset": "none.jsonl"}, code=66)
+    refused("stage plan: there is nothing to plan: no stage behind it trains", SFT_ALONE, PLAN)
+    refused("no stage before this one is called parts", SFT, SPLIT)
+    (work / "twice.jsonl").write_text("".join(row + "\n" for row in good[:3] + good[:3]))
+    told, said = attune([{**LINT, "train_dataset": "twice.jsonl", "strict": True}], code=65)
+    assert "stage lint: 3 warnings, and --strict was given" in said, said
+print("run_stages: lint, split and plan before the trainings")
