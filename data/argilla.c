@@ -80,11 +80,10 @@ done:
     return st;
 }
 
-/* Columns that tell about a record. */
+/* Columns that tell about a record, and stay. */
 static bool is_told(const char *key)
 {
-    static const char *const names[] = { "_server_id", "external_id", "id",        "inserted_at",
-                                         "metadata",   "status",      "updated_at" };
+    static const char *const names[] = { "external_id", "id", "metadata" };
 
     for (size_t i = 0; i < AT_COUNT(names); i++)
         if (strcmp(names[i], key) == 0)
@@ -95,10 +94,14 @@ static bool is_told(const char *key)
 /* Columns that are no fields. */
 static bool is_of_record(const char *key)
 {
+    static const char *const of_server[] = { "_server_id", "inserted_at", "status", "updated_at" };
     static const char *const ends[] = { "-suggestion",       "-suggestion-metadata", ".responses",
                                         ".responses.status", ".responses.users",     ".suggestion",
                                         ".suggestion.agent", ".suggestion.score" };
 
+    for (size_t i = 0; i < AT_COUNT(of_server); i++)
+        if (strcmp(of_server[i], key) == 0)
+            return true;
     for (size_t i = 0; i < AT_COUNT(ends); i++)
         if (ends_with(key, ends[i]))
             return true;
@@ -273,7 +276,8 @@ done:
 
 void at_argilla_drop(cJSON *row)
 {
-    static const char *const nested[] = { "fields", "responses", "suggestions", "vectors" };
+    static const char *const nested[] = { "_server_id", "fields",      "inserted_at", "responses",
+                                          "status",     "suggestions", "updated_at",  "vectors" };
     const bool columns = layout_of(row) != LAYOUT_NESTED;
 
     for (size_t i = 0; !columns && i < AT_COUNT(nested); i++)

@@ -36,7 +36,7 @@ bool at_argilla_is(const cJSON *row);
 /* AT_DATA with a sentence that names no place. An answer without a status was submitted: to_json
  * writes none. */
 AT_CHECKED at_argilla_read(struct at_argilla *out, const cJSON *row);
-/* Takes fields, answers and suggestions out of the row; its id, metadata and the like stay. */
+/* Takes fields, answers and suggestions out of the row; its id and its metadata stay. */
 void at_argilla_drop(cJSON *row);
 void at_argilla_release(struct at_argilla *record);
 

@@ -354,9 +354,7 @@ static AT_CHECKED choose_form(struct form *out, struct at_record *r, const struc
 
     *out = (struct form){ .prompt = NULL };
     if (!cJSON_IsObject(r->json)) {
-        st = at_line_fail(line, NULL, "a JSON object is expected; the file holds one a line%s",
-                          cJSON_IsArray(r->json) ? " (`attune data convert` makes lines of a list)"
-                                                 : "");
+        st = at_line_fail(line, NULL, "a JSON object is expected; the file holds one a line");
         goto done;
     }
     TRY(choose_kind(out, r, line, kind, half));
@@ -629,6 +627,12 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     record->n_sides = params->kind != AT_ROWS_PAIR ? 1 : params->triples ? 3 : 2;
     record->n_halves = 1;
     record->desirable = false;
+    if (line->n > 0 && line->text[0] == '[') { /* it may go on in further lines */
+        st = at_line_fail(line, NULL,
+                          "a JSON object is expected; the file holds one a line "
+                          "(`attune data convert` makes lines of a list)");
+        goto done;
+    }
     TRY(at_json_parse(&record->json, line->text, line->n, line->path, line->number));
     st = at_form_take(&record->form, record->json);
     if (st == AT_DATA) {

@@ -172,8 +172,9 @@ def check_forms(folder):
         out = folder / "out.jsonl"
         said = run("data", "convert", path, "--output", out).stderr
         assert f"{len(rows)} rows, {form} to trl" in said, said
-        told = ("score_chosen", "score_rejected", "id", "_server_id", "status", "metadata", "external_id")
+        told = ("score_chosen", "score_rejected", "id", "metadata", "external_id")
         assert [without(row, *told) for row in rows_of(out)] == rows, f"{form} to trl"
+        assert shown(out) == shown(trl), f"{form}: converted, it is read as something else"
         if form not in FORMS:
             run("data", "convert", trl, "--output", out, "--to", form, code=2)
             continue
@@ -220,6 +221,10 @@ def check_argilla(folder):
     show = run("data", "show", "--method", "dpo", "--train_dataset", write(source, records[:4]), "--model_name_or_path", MODEL,
                "--eval_split", 0, code=65).stderr
     assert f"{source}:4: the answers tie" in show and "`attune data convert`" in show, show
+
+    source.write_text(json.dumps(records[:1], indent=1))
+    show = run("data", "show", "--method", "dpo", "--train_dataset", source, "--model_name_or_path", MODEL, code=65).stderr
+    assert f"{source}:1: a JSON object is expected" in show and "`attune data convert` makes lines of a list" in show, show
 
     def answered(question, *texts, **more):
         return {"fields": {"prompt": "p", "reply": "old", **more}, "responses": given(
