@@ -560,7 +560,8 @@ done:
 /* The likely next command; of rows, with the file that stdout went to. */
 static void say_next(const struct cli_session *s, const struct asked *asked)
 {
-    const char *model = s->args->n_positional > 0 ? s->args->positional[0] : "MODEL";
+    const char *named = cli_flag_text(s->args, "model_name_or_path");
+    const char *model = named ? named : s->args->positional[0];
     const char *adapter = cli_flag_text(s->args, "adapter");
 
     if (asked->pairs)

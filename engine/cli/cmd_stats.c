@@ -37,6 +37,8 @@ enum at_status cli_data_split(struct cli_args *args)
     p.held = path;
     if (at_path_exists(p.train) || at_path_exists(p.held))
         FAIL(AT_CANNOT_WRITE, "%s holds a split already; name another folder", dir);
+    if (config.train_dataset.weights)
+        at_warn("weights", "the files have each row once; give weights to what is trained on them");
     TRY(at_dir_create(dir));
     TRY(at_divide(&counts, &p));
     cli_note("%s: %llu rows of %llu prompts", p.train, (unsigned long long)counts.train_rows,
@@ -180,8 +182,9 @@ enum at_status cli_data_stats(struct cli_args *args)
         TRY(print_json(&stats));
     else
         print_text(&stats);
-    cli_note("next       attune data lint %s",
-             args->n_positional > 0 ? args->positional[0] : "CONFIG");
+    if (args->n_positional > 0 || config.train_dataset.n == 1)
+        cli_note("next       attune data lint %s",
+                 args->n_positional > 0 ? args->positional[0] : config.train_dataset.items[0]);
 done:
     at_bundle_close(&bundle);
     at_config_release(&config);

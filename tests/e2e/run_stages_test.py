@@ -66,6 +66,7 @@ with tempfile.TemporaryDirectory() as name:
     told, said = attune(whole, code=(0, 1, 3))
     train, held = (out / "parts" / f"split_{side}.jsonl" for side in ("train", "eval"))
     assert sorted(rows_of(train) + rows_of(held)) == sorted(good[:16]) and len(rows_of(held)) > 1
+    assert "the files have each row once; give weights to what is trained on them" in said, said
     assert "plan     sft" in told and "plan     dpo" in told and said.index("3 of 6: plan") < said.index("4 of 6: sft"), told
     config = json.loads((out / "dpo" / "run.json").read_text())["config"]
     assert config["train_dataset"]["value"] == [{"path": str(train), "weight": 2}], config["train_dataset"]
