@@ -25,15 +25,43 @@ static struct name name_of(const char *text, size_t n)
     return out;
 }
 
-/* Whether a field holds a reply, or a question asks for one: no rationale, no comment. */
+static bool has_word(const struct name *name, const char *const *words, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strstr(name->text, words[i]))
+            return true;
+    return false;
+}
+
+/* Whether a question asks why, not which or what. */
+static bool is_remark(const struct name *name)
+{
+    static const char *const words[] = { "comment", "explan",    "feedback",
+                                         "note",    "rationale", "reason" };
+
+    return has_word(name, words, AT_COUNT(words));
+}
+
+/* Whether a field holds a reply, or a question asks for one. */
 static bool is_of_reply(const struct name *name)
 {
     static const char *const words[] = { "answer", "candidate",  "chosen", "completion", "correct",
                                          "edit",   "generation", "ideal",  "improve",    "option",
                                          "output", "rejected",   "reply",  "response",   "rewrit" };
 
-    for (size_t i = 0; i < AT_COUNT(words) && !strstr(name->text, "rationale"); i++)
-        if (strstr(name->text, words[i]))
+    return !is_remark(name) && has_word(name, words, AT_COUNT(words));
+}
+
+/* A reply by its number: "2", "Reply 2", "option-2"; no sentence that ends with one. */
+static bool is_numbered(const struct name *name)
+{
+    static const char *const words[] = { "",           "answer",     "candidate",
+                                         "completion", "generation", "option",
+                                         "output",     "reply",      "response" };
+    const size_t n = strcspn(name->text, "0123456789");
+
+    for (size_t i = 0; i < AT_COUNT(words); i++)
+        if (strlen(words[i]) == n && memcmp(words[i], name->text, n) == 0)
             return true;
     return false;
 }
@@ -125,14 +153,14 @@ static int find_reply(const struct asked *a, const char *text)
     for (int i = 0; i < a->n; i++)
         if (a->names[i].n == name.n && memcmp(a->names[i].text, name.text, name.n) == 0)
             return i;
-    return strlen(text) < NAME_BYTES ? find_numbered(a, &name) : NOT_FOUND;
+    return is_numbered(&name) ? find_numbered(a, &name) : NOT_FOUND;
 }
 
-/* The reply that a question is about: its name begins or ends with the reply's, the longest; or
- * both have one number. */
-static int find_rated(const struct asked *a, const struct at_argilla_answer *answer)
+/* The reply that a question is named after: it begins or ends with the reply's name, the longest.
+ */
+static int find_named(const struct asked *a, const struct name *question)
 {
-    const struct name name = name_of(answer->question, answer->n_question);
+    const struct name name = *question;
     int found = NOT_FOUND;
 
     for (int i = 0; i < a->n; i++) {
@@ -144,6 +172,15 @@ static int find_rated(const struct asked *a, const struct at_argilla_answer *ans
         if (found < 0 || r->n > a->names[found].n)
             found = i;
     }
+    return found;
+}
+
+/* The reply that a question is about: its name has the reply's, or the same number. */
+static int find_rated(const struct asked *a, const struct at_argilla_answer *answer)
+{
+    const struct name name = name_of(answer->question, answer->n_question);
+    const int found = find_named(a, &name);
+
     return found >= 0 ? found : find_numbered(a, &name);
 }
 
@@ -259,9 +296,10 @@ static bool is_tie(const char *text)
 static bool is_choice(const struct asked *a, const struct at_argilla_answer *answer)
 {
     const char *text = cJSON_GetStringValue(answer->value);
+    const struct name question = name_of(answer->question, answer->n_question);
 
-    return text && a->n > 1 && strlen(text) < NAME_BYTES &&
-           (find_reply(a, text) >= 0 || is_tie(text));
+    return text && a->n > 1 && strlen(text) < NAME_BYTES && !is_remark(&question) &&
+           find_named(a, &question) < 0 && (find_reply(a, text) >= 0 || is_tie(text));
 }
 
 /* Replies beside the one that was chosen: of the same name but for its number, or named as replies

@@ -78,9 +78,11 @@ def argilla_v1_columns(fields):
     columns = {names[key]: value for key, value in fields.items()}
     for i, rating in enumerate((2, 4)):
         columns[f"generations-{i}-rating"] = [{"user_id": "a", "value": rating, "status": "submitted"}]
-        columns[f"generations-{i}-rationale"] = [{"user_id": "a", "value": "Why.", "status": "submitted"}]
+        columns[f"generations-{i}-rationale"] = [{"user_id": "a", "value": ("Both", "Better than 1")[i], "status": "submitted"}]
         columns[f"generations-{i}-rating-suggestion"] = 5 - rating
         columns[f"generations-{i}-rating-suggestion-metadata"] = {"type": None, "score": None, "agent": None}
+    columns["comment"] = [{"user_id": "a", "value": "generations-0", "status": "submitted"}]
+    columns["verdict"] = [{"user_id": "a", "value": "I took some 0", "status": "submitted"}]
     return {"id": "7", **columns, "generations-2": None, "generations-2-rating": [], "metadata": "{}", "external_id": None}
 
 
