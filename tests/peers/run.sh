@@ -59,6 +59,7 @@ esac
 case $parts in *real*)
     run llama_cpp "$peers/bin/python" tests/peers/llama_cpp_peer.py .build/release/attune "$peers"
     run tutorial "$peers/bin/python" tests/peers/tutorial_peer.py .build/release/attune "$peers"
+    run greedy "$peers/bin/python" tests/peers/greedy_peer.py .build/release/attune "$peers"
     run real "$peers/bin/python" tests/peers/real_model.py .build/release/attune "$peers"
     ;;
 esac
