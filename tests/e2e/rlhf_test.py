@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """configs/rlhf.json on a tiny model and few rows: rlhf_test.py SOURCE_DIR BUILD_DIR
 
-SFT, DPO, a reward model and RLOO over the SFT, RLHF compared with DPO on the same held-out prompts, a report: in one file, whose
+SFT, DPO, a reward model and RLOO over the SFT, RLHF compared with DPO on the same held-out prompts, by two judges, a report: in one file, whose
 stages name each other; called again, nothing is done again, and of a stage that was removed it and what started from it.
 """
 import json
@@ -41,7 +41,7 @@ def main():
             for key in ("train_dataset", "eval_dataset"):
                 if key in stage:
                     stage[key] = pathlib.Path(stage[key]).name
-            if stage["method"] == "compare":
+            if stage["name"] == "compare":
                 stage.update(n_replies=4, max_new_tokens=4)
             if stage["method"] == "rloo":
                 stage.update(max_completion_length=6, per_device_train_batch_size=8, eval_steps=1)
@@ -72,10 +72,12 @@ def main():
         check("rewards of the reward model, and held-out pairs, in every line", len(rows) == 2 and all(
               "rewards/reward/mean" in row and "eval_logps/accuracies" in row for row in rows), rows)
         compared, page = read("rloo/compare.json"), (out / "rloo" / "report.html").read_text()
-        check("RLHF is compared with DPO on the held-out prompts, in the report", compared and "dpo" in json.dumps(compared)
-              and f"{out / 'dpo'}" in page, compared)
+        check("RLHF is compared with DPO on the held-out pairs, in the report: not by the reward that it trained on alone",
+              compared.get("judge") == "logp" and "dpo" in json.dumps(compared) and f"{out / 'dpo'}" in page, compared)
+        check("the verdict of the reward model stands beside it", (out / "compare" / "compare.jsonl").exists()
+              and "wins" in read("compare/stage.json").get("said", ""), read("compare/stage.json"))
         again = run()
-        check("nothing is done again", again.returncode == first.returncode and again.stderr.count("finished earlier, skipped") == 5
+        check("nothing is done again", again.returncode == first.returncode and again.stderr.count("finished earlier, skipped") == 6
               and "step 1/2" not in again.stderr, again.stderr)
         shutil.rmtree(out / "reward")
         again = run("--dry_run")
