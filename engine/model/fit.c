@@ -6,22 +6,8 @@
 #include "codes.h"
 
 enum { LANES = AT_FIT_LANES, MOST = AT_FIT_MOST, IQ4_CODES = 16 };
-static const float whole = 12582912; /* 1.5 * 2^23: what is added to it has no fraction left */
 static const float nothing = 1e-15f;
 static const float iq4[IQ4_CODES] = { CODES_IQ4 };
-
-/* Here as everywhere below, comparisons are written so that NaN is never taken. */
-static inline float nearest(float x, float least, float most)
-{
-    const float r = (x + whole) - whole;
-
-    return r < least ? least : r > most ? most : r;
-}
-
-float at_fit_whole(float x, float least, float most)
-{
-    return nearest(x, least, most);
-}
 
 float at_fit_extreme(const float *x, uint32_t n)
 {
@@ -72,7 +58,7 @@ static void find_codes(struct ranged *s, const float *inverse)
 
     for (uint32_t i = 0; i < s->range->n; i++)
         for (uint32_t k = 0; k < LANES; k++)
-            s->code[i][k] = nearest(inverse[k] * (s->x[i][k] - s->low[k]), 0, most);
+            s->code[i][k] = at_fit_whole(inverse[k] * (s->x[i][k] - s->low[k]), 0, most);
 }
 
 static void find_errors(float *error, const struct ranged *s, const float *scale, const float *low)
@@ -163,7 +149,7 @@ struct sums {
     float qx[LANES], qq[LANES];
 };
 
-/* The best scale of `tries`, which are of the order of their preference; *best is its place. */
+/* The best scale of n tries, of equals the first; *best is its place. NaN is never better. */
 static float best_of(uint32_t *best, const struct sums *sums, uint32_t n)
 {
     float scale = 0, gain = 0;
@@ -185,7 +171,7 @@ static struct sums try_centred(const float *x, uint32_t n, const float *inverse,
 
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t k = 0; k < LANES; k++) {
-            const float q = nearest(inverse[k] * x[i], -half, half - 1), w = x[i] * x[i];
+            const float q = at_fit_whole(inverse[k] * x[i], -half, half - 1), w = x[i] * x[i];
             s.qx[k] += w * x[i] * q;
             s.qq[k] += w * q * q;
         }
@@ -212,7 +198,7 @@ float at_fit_centred(uint8_t *code, const float *x, uint32_t n, float half)
         sums[t / LANES] = try_centred(x, n, inverse + t, half);
     scale = best_of(&best, sums, TRIES);
     for (uint32_t i = 0; i < n; i++)
-        code[i] = (uint8_t)(nearest(inverse[best] * x[i], -half, half - 1) + half);
+        code[i] = (uint8_t)(at_fit_whole(inverse[best] * x[i], -half, half - 1) + half);
     return scale;
 }
 
@@ -228,7 +214,7 @@ float at_fit_by_turns(uint8_t *code, const float *x, uint32_t n, float half)
         return 0;
     for (uint32_t i = 0; i < n; i++) {
         const float w = x[i] * x[i];
-        q[i] = nearest(-half / most * x[i], -half, half - 1);
+        q[i] = at_fit_whole(-half / most * x[i], -half, half - 1);
         qx += w * x[i] * q[i];
         qq += w * q[i] * q[i];
     }
@@ -237,7 +223,7 @@ float at_fit_by_turns(uint8_t *code, const float *x, uint32_t n, float half)
         for (uint32_t i = 0; i < n; i++) {
             const float w = x[i] * x[i];
             float others_x = qx - w * x[i] * q[i], others_q = qq - w * q[i] * q[i];
-            const float other = nearest(x[i] * others_q / others_x, -half, half - 1);
+            const float other = at_fit_whole(x[i] * others_q / others_x, -half, half - 1);
             if (!(others_x > 0) || other == q[i])
                 continue;
             others_x += w * x[i] * other;

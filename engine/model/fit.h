@@ -10,8 +10,14 @@
 
 enum { AT_SUPER = 256, AT_FIT_LANES = 8, AT_FIT_MOST = 32 };
 
-/* A whole number, ties to even, in [least, most] (beyond 2^22: one of these); NaN stays NaN. */
-float at_fit_whole(float x, float least, float most);
+/* A whole number, ties to even, in [least, most]; NaN stays NaN. */
+static inline float at_fit_whole(float x, float least, float most)
+{
+    const float whole = 12582912; /* 1.5 * 2^23: what is added to it has no fraction left */
+    const float r = (x + whole) - whole;
+
+    return r < least ? least : r > most ? most : r;
+}
 /* The value of largest magnitude of n, the first of several; 0 where all are below 1e-15. */
 float at_fit_extreme(const float *x, uint32_t n);
 
