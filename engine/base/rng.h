@@ -17,7 +17,8 @@ enum at_rng_use {
     AT_RNG_BOOTSTRAP,
     AT_RNG_LABEL,
     AT_RNG_VARY,
-    AT_RNG_PARTS
+    AT_RNG_PARTS,
+    AT_RNG_ROUND
 };
 
 struct at_rng {

@@ -259,8 +259,9 @@ static const struct cli_command commands[] = {
           "a GGUF file keeps all\nmetadata and the tokenizer. Types: bf16, f16, f32; in GGUF files "
           "also iq4_nl, iq4_xs, q2_k, q3_k, q4_0, q4_1,\nq4_k, q5_0, q5_1, q5_k, q6_k, q8_0, as "
           "llama.cpp quantises without importance matrix; rows that are not whole\nblocks have the "
-          "type that it gives them. What few bits do to replies (KL) is measured. "
-          "Another base than the run's is\nrefused (exit 77) without --force.\n"
+          "type that it gives them. In the base's own blocks changes are rounded by chance, which "
+          "keeps them on average.\nWhat few bits do to replies (KL) is measured. Another base than "
+          "the run's is refused (exit 77) without --force.\n"
           "Example: attune merge out --output merged.gguf, then llama-server -m merged.gguf\n",
       FLAGS(merge_flags),
       .n_positional = 4,

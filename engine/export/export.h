@@ -39,11 +39,11 @@ struct at_merge_params {
 };
 /* The base with the adapters in its weights, which needs neither: a GGUF file with all that its
  * base says where the base is one, else a Hugging Face folder. W + s B A and DoRA's norms are
- * computed in f32 on the device, in panels of rows; a value is then rounded once. Tensors that no
- * adapter touches are copied byte for byte unless `type` is another one. A warning says where the
- * types of the file leave little of what the adapters do; *quantised: they are of few bits.
- * AT_USAGE, before anything is written, for types that are read but not written
- * (at_format_is_written()). */
+ * computed in f32 on the device, in panels of rows; a value is then rounded once, in the base's own
+ * blocks by chance (at_format_recode()). Tensors that no adapter touches are copied byte for byte
+ * unless `type` is another one. A warning says where the types of the file leave little of what the
+ * adapters do; *quantised: they are of few bits. AT_USAGE, before anything is written, for types
+ * that are read but not written (at_format_is_written()). */
 AT_CHECKED at_export_merged(bool *quantised, const struct at_export *stack,
                             const struct at_merge_params *params, const char *path);
 

@@ -417,6 +417,21 @@ static void count_rounding(const struct matrix *x, uint64_t n)
     }
 }
 
+/* A panel in the type of the file. What lies on the grid of the base's own blocks keeps their
+ * scales, and is rounded by chance: to nearest, most of an adapter would go back to where it came
+ * from. */
+static AT_CHECKED encode_panel(struct matrix *x, uint64_t begin, uint64_t n)
+{
+    const struct at_merged_tensor *t = x->tensor;
+    const struct at_source *s = t->source;
+    const struct at_chance chance = { .seed = t->module, .first = begin * s->cols };
+
+    if (t->module == AT_NO_MODULE || t->format != s->format || t->format->block_cols == 1)
+        return at_format_encode(x->bytes, t->format, x->out, n, t->name);
+    memcpy(x->bytes, s->data + begin * s->row_bytes, n / s->cols * s->row_bytes);
+    return at_format_recode(x->bytes, t->format, x->out, n, t->name, &chance);
+}
+
 static AT_CHECKED write_matrix(const struct at_merge *m, const struct at_merged_tensor *t,
                                at_put_bytes *put, void *context)
 {
@@ -431,7 +446,7 @@ static AT_CHECKED write_matrix(const struct at_merge *m, const struct at_merged_
         if (at_signal_status() != AT_OK)
             FAIL(at_signal_status(), "stopped by a signal at tensor %s", t->name);
         TRY(merge_panel(&x, begin, n));
-        TRY(at_format_encode(x.bytes, f, x.out, n * s->cols, t->name));
+        TRY(encode_panel(&x, begin, n * s->cols));
         count_rounding(&x, n * s->cols);
         TRY(put(context, x.bytes, n * (s->cols / f->block_cols) * f->block_bytes));
     }

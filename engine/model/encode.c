@@ -204,6 +204,11 @@ const struct at_format *at_format_for_rows(const struct at_format *format, uint6
     return f;
 }
 
+bool at_format_encode_block(uint8_t *out, const struct at_format *format, const float *x)
+{
+    return encoders[find(format)].block(out, x);
+}
+
 struct encoding {
     uint8_t *out;
     const struct at_format *format;

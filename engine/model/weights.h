@@ -31,6 +31,18 @@ const struct at_format *at_format_for_rows(const struct at_format *format, uint6
  * for the type. */
 AT_CHECKED at_format_encode(uint8_t *out, const struct at_format *format, const float *values,
                             uint64_t n, const char *name);
+/* Of which numbers a rounding by chance is made. */
+struct at_chance {
+    uint32_t seed;  /* a tensor's own */
+    uint64_t first; /* values of the tensor that are before those at hand */
+};
+/* Other codes for n values that have moved away from what blocks hold, with the scales of a block
+ * as long as all of its values lie on their grid, else new ones. A value between two steps takes
+ * either by chance, the nearer one more often, so that a change is kept on average; rounding to
+ * nearest would undo one of less than half a step. AT_NUMERIC, in the name of tensor `name`, for
+ * what is not finite or too large for the type. */
+AT_CHECKED at_format_recode(uint8_t *bytes, const struct at_format *format, const float *values,
+                            uint64_t n, const char *name, const struct at_chance *chance);
 /* Summed squares of what at_format_encode() has rounded away of these values. */
 double at_format_rounding(const struct at_format *format, const uint8_t *bytes, const float *values,
                           uint64_t n);

@@ -74,6 +74,8 @@ typedef enum at_status at_read_tensor(void *context, size_t i, float *out);
 AT_CHECKED at_safetensors_stream(const char *path, const struct at_save_tensor *tensors, size_t n,
                                  const char *const (*metadata)[2], size_t n_metadata,
                                  at_read_tensor *read, void *context);
+/* A block of finite values in a type that is written; false: they are too large for it. */
+bool at_format_encode_block(uint8_t *out, const struct at_format *format, const float *x);
 /* AT_NUMERIC, naming the tensor, when a value is not finite. */
 AT_CHECKED at_check_finite(const char *name, const float *values, uint64_t n);
 
