@@ -1,6 +1,7 @@
 // Interval attention, forward, for CPU Vulkan drivers: formula and views as in attention_fwd.comp, mapping
 // as in lib/attention_cpu.glsl. A workgroup takes POSITIONS positions times the R query heads of a kv
-// head: ROWS rows in registers, J keys a lane. No shared memory.
+// head: ROWS rows in registers, J keys a lane; with ALONE, for positions that share no segment, one: the
+// same bits. No shared memory.
 // The running maximum of row i lies in lane i % LANES, so that one exp2 rescales LANES rows; sums stay
 // by lane until the end. Key tiles begin at prefix_begin and seg_begin; a tile over several segments
 // visits each one's keys with its other rows masked, which is exact (see attention_fwd.comp).
@@ -12,7 +13,8 @@
 #include "args.h"
 #include "lib/attention_cpu.glsl"
 
-#define POSITIONS ATTENTION_CPU_POSITIONS(D, R)
+layout(constant_id = 5) const uint ALONE = 0;
+#define POSITIONS (ALONE != 0 ? 1 : ATTENTION_CPU_POSITIONS(D, R))
 #define ROWS (POSITIONS * R)
 #define GROUPS ((ROWS + LANES - 1) / LANES)
 #define J (LANES == 16 || D > 64 ? 2 : R == 7 ? 3 : 4) // keys a lane

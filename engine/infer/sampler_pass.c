@@ -51,6 +51,7 @@ struct at_tensor at_sampler_compute(struct run *r)
 {
     const struct at_sampler *s = r->s;
     const struct at_extension tokens = { .T = s->T,
+                                         .n_alone = s->n_rows,
                                          .ids = s->id,
                                          .positions = s->position,
                                          .place = s->place,

@@ -103,6 +103,7 @@ static struct at_attention attention_of(const struct at_decoder *d, uint32_t l, 
                                   .scale = c->attention_scale,
                                   .cap = c->attention_cap,
                                   .window = at_decoder_window(d, l),
+                                  .n_alone = d->n_alone,
                                   .intervals = at_view_part(d->intervals, 0, 16ul * T),
                                   .query_end = at_view_part(d->query_end, 0, 4ul * T) };
 }
@@ -410,6 +411,7 @@ struct at_tensor at_decoder_extend(struct at_stream *s, struct at_decoder *d,
 
 /* ---- backward ---- */
 
+    d->n_alone = tokens->n_alone;
 static const struct at_layer_grads none; /* of a frozen layer */
 
 /* The gradient of what attention or the MLP gives from that of the layer's output, dx: dx itself,
@@ -418,6 +420,7 @@ static struct at_tensor output_bwd(struct at_stream *s, struct at_decoder *d, st
                                    struct at_tensor y, struct at_view rstd, struct at_view norm,
                                    struct at_view dnorm)
 {
+    d->n_alone = 0;
     const struct at_model_config *c = &d->model->config;
     const struct at_tensor dh = part(d->dh, dx.dim[0], dx.dim[1]);
 

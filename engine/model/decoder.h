@@ -53,6 +53,7 @@ struct at_decoder {
     struct at_dropout dropout; /* of the trainable adapter in training passes; key: the caller's */
     struct at_tensor dropped;  /* (T, widest input of a linear layer) */
     bool dora;                 /* the adapter has magnitudes; it is alone */
+    uint32_t n_alone;          /* of at_extension, in its pass; else 0 */
     struct at_tensor wide;     /* DoRA: (T, widest output of a linear layer) */
     struct at_view panel;      /* DoRA: weights whose norms are computed */
     struct at_weight embed_rows; /* (capacity, C) raw rows of the embedding in the file */
@@ -136,7 +137,7 @@ void at_kv_cache_release(struct at_kv_cache *cache);
  * positions[t] reads the cache's rows intervals[t] (prefix_begin, prefix_end, seg_begin, key_end;
  * at_attention), its own among them: place[t], no two alike, takes its key and value. */
 struct at_extension {
-    uint32_t T;
+    uint32_t T, n_alone; /* tokens; those, about, that are the only ones of their sequence */
     const int32_t *ids, *positions, *place;
     const int32_t (*intervals)[4];
 };

@@ -73,6 +73,13 @@ static struct at_work work_of(const struct at_attention *p, uint32_t x, uint32_t
 
 /* ---- forward ---- */
 
+/* Whether a tile of several positions would visit more segments than its rows save: each is read
+ * with all rows of the tile. */
+static bool mostly_alone(struct at_stream *s, const struct at_attention *p)
+{
+    return at_gpu_get_info(at_stream_gpu(s))->few_rows && p->n_alone >= p->T / 4 + 1;
+}
+
 void at_attention_fwd(struct at_stream *s, struct at_tensor o, struct at_view lse,
                       struct at_tensor q, struct at_tensor k, struct at_tensor v,
                       const struct at_attention *p)
@@ -100,7 +107,10 @@ void at_attention_fwd(struct at_stream *s, struct at_tensor o, struct at_view ls
                                              .v = at_tensor_view(v),
                                              .intervals = rows_view(p->intervals, 0, p->T, 16) };
 
-    at_launch_attention_fwd(s, &bufs, &args, work_of(p, p->T, p->G * ATTENTION_PARTS(p->H / p->G)));
+    struct at_work work = work_of(p, p->T, p->G * ATTENTION_PARTS(p->H / p->G));
+    if (mostly_alone(s, p))
+        work.spec[work.n_spec++] = 1;
+    at_launch_attention_fwd(s, &bufs, &args, work);
 }
 
 /* ---- backward ---- */

@@ -20,6 +20,8 @@ struct at_attention {
     float cap;                /* soft-cap of the scaled scores, cap * tanh(s / cap); 0: none */
     uint32_t window;          /* a key is read from less than this many positions away; 0: from any.
                                * Positions count from a row's prefix, or segment without one */
+    uint32_t n_alone;         /* rows, about, that share their segment with no other of these: how
+                               * rows are put together goes by it, no bit of the result does */
     struct at_view intervals; /* (T) 4 x int32: prefix_begin, prefix_end, seg_begin, key_end */
     struct at_view query_end; /* (T) int32, for the backward pass (see slab.h) */
 };

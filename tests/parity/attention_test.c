@@ -287,6 +287,22 @@ static void attention_any_shape_equals_reference(void **state)
     }
 }
 
+/* o and lse have the same bits with a tile of its own for each row. */
+static void check_alone(struct gt *t, struct run *r)
+{
+    const size_t n = (size_t)r->dims[O][0] * r->dims[O][1], n_lse = (size_t)r->T * r->shape.H;
+    float *o = malloc(n * sizeof *o), *lse = malloc(n_lse * sizeof *lse);
+
+    memcpy(o, r->host[O], n * sizeof *o);
+    memcpy(lse, r->lse, n_lse * sizeof *lse);
+    r->attention.n_alone = r->T;
+    run_forward(t, r);
+    assert_memory_equal(r->host[O], o, n * sizeof *o);
+    assert_memory_equal(r->lse, lse, n_lse * sizeof *lse);
+    free(o);
+    free(lse);
+}
+
 /* Queries of several sequences, one or more each, over a cache of keys with a shared prompt. */
 static void attention_decoding_equals_reference(void **state)
 {
@@ -312,6 +328,7 @@ static void attention_decoding_equals_reference(void **state)
                 run_reference(&r, &slab, false);
                 run_forward(t, &r);
                 require_forward(t, &r, TOL_ATTENTION);
+                check_alone(t, &r);
                 gt_end(t);
                 run_release(&r);
             }
