@@ -93,7 +93,7 @@ struct sample_row { U32 prompt, sample_index, position, slot, holds; };
 #define GEMM_NARROW 1
 #define GEMM_SHORT 2
 #define GEMM_TN_BLOCK 256 /* values of k that TN sums apart, before it adds them, in order */
-/* Rows of x in a tile of gemv, 1, 4, 8 or 16, or the tile of gemv_cpu_many.comp. */
+/* Rows of x in a tile of gemv, 1, 4, 8 or 16; of gemv_cpu_many.comp this or half of it. */
 #define GEMV_MANY 64
 /* Query heads of a kv head are worked on in parts of at most 32; a tile of a portable attention
  * kernel has this many positions. R query heads a kv head. */

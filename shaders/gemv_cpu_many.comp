@@ -9,9 +9,10 @@
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "args.h"
 
+layout(constant_id = 1) const uint TILE = GEMV_MANY; // rows of x, of 16 lanes; of fewer always 32
 #if LANES == 16
-#define CG 1     // groups of 4 rows of W a lane
-#define GROUPS 4 // groups of LANES rows of x a tile
+#define CG 1                   // groups of 4 rows of W a lane
+#define GROUPS (TILE / LANES) // groups of LANES rows of x a tile
 #elif LANES == 8
 #define CG 2
 #define GROUPS 4
@@ -19,7 +20,7 @@
 #define CG 2
 #define GROUPS 8
 #endif
-#define ROWS (GROUPS * LANES)
+#define ROWS int(GROUPS * LANES)
 
 layout(local_size_x = LANES) in;
 layout(push_constant) uniform push { gemv_args p; };
@@ -64,7 +65,7 @@ void main()
                     [[unroll]] for (int r = 0; r < 4; r++) t[r] = dq_values(quants[j][r], e);
                     [[unroll]] for (int q = 0; q < 4; q++) w[q][j] = vec4(t[0][q], t[1][q], t[2][q], t[3][q]);
                 }
-                [[unroll]] for (int g = 0; g < GROUPS; g++) {
+                [[unroll]] for (int g = 0; g < int(GROUPS); g++) {
                     const vec4 a = imageLoad(x, (m0 + g * LANES + lane) * ldx4 + k);
                     [[unroll]] for (uint l = 0; l < LANES; l++)
                         [[unroll]] for (int q = 0; q < 4; q++) {

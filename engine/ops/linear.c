@@ -299,10 +299,13 @@ void at_linear_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_te
 
 /* ---- weights as they are stored ---- */
 
-/* Rows of x in a tile of the kernel for CPU devices: one pipeline each. */
-static uint32_t tile_rows(uint32_t M)
+/* Rows of x in a tile of the kernel for CPU devices: one pipeline each. Values are decoded once a
+ * tile; types of which no product of many rows reads what is stored have no larger tile. */
+static uint32_t tile_rows(enum at_quant_type type, uint32_t M)
 {
-    return M == 1 ? 1 : M <= 4 ? 4 : M <= 8 ? 8 : M <= FEW_ROWS ? 16 : GEMV_MANY;
+    if (M <= 16 || most_rows(type) <= FEW_ROWS)
+        return M == 1 ? 1 : M <= 4 ? 4 : M <= 8 ? 8 : 16;
+    return M <= GEMV_MANY / 2 ? GEMV_MANY / 2 : GEMV_MANY;
 }
 
 /* Columns of a weight that are summed at a time: as by nt_columns() where the bits are its, too. */
@@ -345,7 +348,7 @@ static void launch_stored(struct at_stream *s, struct at_tensor y, uint32_t y_co
         args.k_end = k + least(block, w.cols - k);
         args.accumulate = accumulate || k > 0;
         at_stream_launch(s, kernels[w.type], views, &args, sizeof args,
-                         (struct at_work){ args.N, args.M, 1, 1, { tile_rows(args.M) } });
+                         (struct at_work){ args.N, args.M, 1, 1, { tile_rows(w.type, args.M) } });
     }
 }
 
