@@ -126,9 +126,14 @@ static void turn(struct at_stream *s, const struct at_decoder *d, uint32_t l, st
     const bool local = c->family->local_rope && at_layer_window(c, l) > 0;
     const struct at_tensor table = local ? d->model->local_rope : d->model->rope;
     const uint32_t T = q.dim[0];
+    struct at_tensor both;
 
     if (!at_layer_turns(c, l))
         return;
+    if (at_tensor_join(&both, (const struct at_tensor[]){ q, k }, 2)) {
+        at_rope(s, both, words(d->positions, T), table, c->H + c->G, backward);
+        return;
+    }
     at_rope(s, q, words(d->positions, T), table, c->H, backward);
     at_rope(s, k, words(d->positions, T), table, c->G, backward);
 }
@@ -180,10 +185,11 @@ static void activate(struct at_stream *s, const struct at_decoder *d, struct at_
         at_swiglu_fwd(s, m, gate, up, family->gelu);
 }
 
-/* q and k of h, normed where the family does, and turned. */
-static void queries_and_keys(struct at_stream *s, struct at_decoder *d,
-                             const struct at_activations *a, uint32_t l, struct at_tensor q,
-                             struct at_tensor k, struct at_tensor h, enum at_pass pass)
+/* q and k of h, normed where the family does, and turned; and v. */
+static void read_by_attention(struct at_stream *s, struct at_decoder *d,
+                              const struct at_activations *a, uint32_t l, struct at_tensor q,
+                              struct at_tensor k, struct at_tensor v, struct at_tensor h,
+                              enum at_pass pass)
 {
     const struct at_model_config *c = &d->model->config;
     const struct at_layer *layer = &d->model->layers[l];
@@ -192,17 +198,22 @@ static void queries_and_keys(struct at_stream *s, struct at_decoder *d,
     if (c->family->qk_norm) {
         const struct at_tensor raw_q = part(a->raw_q, T, q.dim[1]);
         const struct at_tensor raw_k = part(a->raw_k, T, k.dim[1]);
-        at_decoder_linear_fwd(s, d, raw_q, h, l, LIN_Q, pass, false);
-        at_decoder_linear_fwd(s, d, raw_k, h, l, LIN_K, pass, false);
+        at_decoder_linears_fwd(s, d, (const struct at_tensor[]){ raw_q, raw_k, v }, 3, h, l, LIN_Q,
+                               pass);
         at_rmsnorm_fwd(s, heads_of(d, q), words(a->rstd_q, heads_of(d, q).dim[0]),
                        heads_of(d, raw_q), layer->q_norm, c->norm_eps);
         at_rmsnorm_fwd(s, heads_of(d, k), words(a->rstd_k, heads_of(d, k).dim[0]),
                        heads_of(d, raw_k), layer->k_norm, c->norm_eps);
     } else {
-        at_decoder_linear_fwd(s, d, q, h, l, LIN_Q, pass, false);
-        at_decoder_linear_fwd(s, d, k, h, l, LIN_K, pass, false);
+        at_decoder_linears_fwd(s, d, (const struct at_tensor[]){ q, k, v }, 3, h, l, LIN_Q, pass);
     }
     turn(s, d, l, q, k, false);
+}
+
+/* The first rows of what a layer saves of x, or x itself, which it has not changed yet. */
+static struct at_tensor saved_or(struct at_tensor saved, struct at_tensor x)
+{
+    return saved.view.buffer ? part(saved, x.dim[0], x.dim[1]) : x;
 }
 
 /* x += what attention gives, saving into `a`. With a cache the rows' keys are put there and read.
@@ -214,17 +225,17 @@ static void attention_fwd(struct at_stream *s, struct at_decoder *d, const struc
     const struct at_model_config *c = &d->model->config;
     const struct at_layer *layer = &d->model->layers[l];
     const uint32_t T = x.dim[0];
-    const struct at_tensor q = part(a->q, T, c->H * c->D), o = part(a->o, T, c->H * c->D);
-    struct at_tensor k = part(a->k, T, c->G * c->D), v = part(a->v, T, c->G * c->D);
+    const uint32_t HD = c->H * c->D, GD = c->G * c->D;
+    const struct at_tensor q = columns_or_part(a->qkv, a->q, T, 0, HD), o = part(a->o, T, HD);
+    struct at_tensor k = columns_or_part(a->qkv, a->k, T, HD, GD);
+    struct at_tensor v = columns_or_part(a->qkv, a->v, T, HD + GD, GD);
     struct at_attention attention = attention_of(d, l, T);
     const struct at_tensor h =
-        read_residual(s, d, a->rstd1, part(a->x, T, c->C), layer->attn_norm, layer->attn_norm_bias);
+        read_residual(s, d, a->rstd1, saved_or(a->x, x), layer->attn_norm, layer->attn_norm_bias);
 
-    queries_and_keys(s, d, a, l, q, k, h, pass);
-    at_decoder_linear_fwd(s, d, v, h, l, LIN_V, pass, false);
+    read_by_attention(s, d, a, l, q, k, v, h, pass);
     if (cache) {
-        at_store_rows(s, cache->k[l], k, words(cache->place, T));
-        at_store_rows(s, cache->v[l], v, words(cache->place, T));
+        at_store_rows(s, cache->k[l], cache->v[l], k, v, words(cache->place, T));
         attention.n_keys = cache->rows;
         k = cache->k[l];
         v = cache->v[l];
@@ -241,14 +252,17 @@ static void mlp_fwd(struct at_stream *s, struct at_decoder *d, const struct at_a
     const struct at_model_config *c = &d->model->config;
     const struct at_layer *layer = &d->model->layers[l];
     const uint32_t T = x.dim[0];
-    const struct at_tensor gate = part(a->gate, T, c->F), up = part(a->up, T, c->F);
+    const struct at_tensor gate = columns_or_part(a->gate_up, a->gate, T, 0, c->F);
+    const struct at_tensor up = columns_or_part(a->gate_up, a->up, T, c->F, c->F);
     const struct at_tensor m = part(d->m, T, c->F);
     const struct at_tensor h =
         read_residual(s, d, a->rstd2, mid, layer->mlp_norm, layer->mlp_norm_bias);
 
-    if (!c->family->ungated)
-        at_decoder_linear_fwd(s, d, gate, h, l, LIN_GATE, pass, false);
-    at_decoder_linear_fwd(s, d, up, h, l, LIN_UP, pass, false);
+    if (c->family->ungated)
+        at_decoder_linear_fwd(s, d, up, h, l, LIN_UP, pass, false);
+    else
+        at_decoder_linears_fwd(s, d, (const struct at_tensor[]){ gate, up }, 2, h, l, LIN_GATE,
+                               pass);
     activate(s, d, m, gate, up);
     add_output(s, d, l, LIN_DOWN, pass, x, m, part(a->mlp_out, T, c->C), a->rstd_mlp,
                layer->mlp_post_norm);
@@ -271,13 +285,13 @@ static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at
 {
     const struct at_model_config *c = &d->model->config;
     const uint64_t bytes = at_tensor_bytes(T, c->C);
-    const struct at_tensor mid = mid_of(d, a, T);
 
-    at_stream_copy(s, part(a->x, T, c->C).view, x.view, bytes);
+    if (a->x.view.buffer)
+        at_stream_copy(s, a->x.view, x.view, bytes);
     attention_fwd(s, d, a, l, x, pass, cache);
-    if (!c->family->parallel)
-        at_stream_copy(s, mid.view, x.view, bytes);
-    mlp_fwd(s, d, a, l, x, mid, pass);
+    if (a->mid.view.buffer)
+        at_stream_copy(s, a->mid.view, x.view, bytes);
+    mlp_fwd(s, d, a, l, x, c->family->parallel ? saved_or(a->x, x) : saved_or(a->mid, x), pass);
 }
 
 /* A trained embedding or head is the policy's alone: the reference has that of the frozen model. */
@@ -397,6 +411,7 @@ struct at_tensor at_decoder_extend(struct at_stream *s, struct at_decoder *d,
     const struct at_tensor x = part(d->x, T, c->C), h = part(d->h, T, c->C);
 
     AT_REQUIRE(!d->trains && T > 0 && T <= d->capacity);
+    d->n_alone = tokens->n_alone;
     at_stream_upload(s, d->ids, tokens->ids, 4ul * T);
     at_stream_upload(s, d->positions, tokens->positions, 4ul * T);
     at_stream_upload(s, d->intervals, tokens->intervals, 16ul * T);
@@ -405,13 +420,13 @@ struct at_tensor at_decoder_extend(struct at_stream *s, struct at_decoder *d,
     embed_fwd(s, d, x, AT_PASS_POLICY_EVAL);
     for (uint32_t l = 0; l < c->L; l++)
         layer_fwd(s, d, &d->layers[0], l, T, x, AT_PASS_POLICY_EVAL, cache);
+    d->n_alone = 0;
     final_norm_fwd(s, d, h, x);
     return h;
 }
 
 /* ---- backward ---- */
 
-    d->n_alone = tokens->n_alone;
 static const struct at_layer_grads none; /* of a frozen layer */
 
 /* The gradient of what attention or the MLP gives from that of the layer's output, dx: dx itself,
@@ -420,7 +435,6 @@ static struct at_tensor output_bwd(struct at_stream *s, struct at_decoder *d, st
                                    struct at_tensor y, struct at_view rstd, struct at_view norm,
                                    struct at_view dnorm)
 {
-    d->n_alone = 0;
     const struct at_model_config *c = &d->model->config;
     const struct at_tensor dh = part(d->dh, dx.dim[0], dx.dim[1]);
 

@@ -27,6 +27,9 @@ struct at_batch {
 
 struct at_activations { /* of one layer, saved by the forward pass */
     struct at_tensor x, q, k, v, o, mid, gate, up;
+    /* of decoders that train nothing, in place of q, k, v and of gate, up: their columns, and a row
+     * more than tokens; x and mid are not saved there */
+    struct at_tensor qkv, gate_up;
     struct at_view rstd1, rstd2, lse;
     /* with qk_norm: q and k before it; with post-norms: what attention and MLP give to them */
     struct at_tensor raw_q, raw_k, attn_out, mlp_out;
@@ -50,10 +53,10 @@ struct at_decoder {
     struct at_tensor centred, d_centred; /* (T, C): LayerNorm */
     struct at_tensor d_out;              /* (T, C): parallel blocks, the gradient of their output */
     struct at_view final_rstd, attention_scratch;
+    uint32_t n_alone;          /* of at_extension, in its pass; else 0 */
     struct at_dropout dropout; /* of the trainable adapter in training passes; key: the caller's */
     struct at_tensor dropped;  /* (T, widest input of a linear layer) */
     bool dora;                 /* the adapter has magnitudes; it is alone */
-    uint32_t n_alone;          /* of at_extension, in its pass; else 0 */
     struct at_tensor wide;     /* DoRA: (T, widest output of a linear layer) */
     struct at_view panel;      /* DoRA: weights whose norms are computed */
     struct at_weight embed_rows; /* (capacity, C) raw rows of the embedding in the file */

@@ -61,32 +61,37 @@ static bool has_dora(const struct at_decoder *d, uint32_t l, uint32_t i)
     return d->dora && d->stack[0]->rank[l * AT_LINEARS + i] > 0;
 }
 
-void at_decoder_linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor y,
-                           struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass,
-                           bool accumulate)
+/* Decoding: slabs have multiples of 64 rows. */
+static bool is_one_row(struct at_tensor x)
+{
+    return x.dim[0] == 1;
+}
+
+static void product_fwd(struct at_stream *s, const struct at_decoder *d, struct at_tensor y,
+                        struct at_tensor x, struct at_weight w, bool accumulate)
+{
+    if (is_one_row(x))
+        at_linear_row(s, y, x, w, 1, accumulate);
+    else
+        at_linear_fwd(s, y, x, w, &d->linear, accumulate);
+}
+
+/* What is added to the product with the weight. */
+static void extras_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor y,
+                       struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass)
 {
     const struct at_layer *layer = &d->model->layers[l];
     const struct at_activations *a = &d->layers[d->trains ? l : 0];
-    const bool one_row = x.dim[0] == 1; /* decoding: slabs have multiples of 64 */
-    const bool dora = has_dora(d, l, i);
 
-    if (dora) {
-        const struct at_dora_linear linear = dora_of(d, l, i, x.dim[0], pass);
-        at_dora_fwd(s, y, x, &linear, accumulate);
-    } else if (one_row) {
-        at_linear_row(s, y, x, layer->linear[i], 1, accumulate);
-    } else {
-        at_linear_fwd(s, y, x, layer->linear[i], &d->linear, accumulate);
-    }
     if (layer->bias[i].buffer)
         at_bias_fwd(s, y, layer->bias[i]);
-    for (size_t k = 0; !dora && k < d->n_stack; k++) {
+    for (size_t k = 0; !has_dora(d, l, i) && k < d->n_stack; k++) {
         const struct at_lora *lora = lora_of(d->stack[k], l, i, pass);
         struct at_tensor z;
         if (!lora)
             continue;
         z = z_of(d, a, d->stack[k], i, x.dim[0], lora->A.dim[0]);
-        if (one_row)
+        if (is_one_row(x))
             at_lora_row(s, y, z, x, lora);
         else if (drops(d, d->stack[k], pass))
             at_lora_dropout_fwd(s, y, z, x, part(d->dropped, x.dim[0], x.dim[1]), lora, &d->dropout,
@@ -94,6 +99,39 @@ void at_decoder_linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_
         else
             at_lora_fwd(s, y, z, x, lora);
     }
+}
+
+void at_decoder_linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor y,
+                           struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass,
+                           bool accumulate)
+{
+    if (has_dora(d, l, i)) {
+        const struct at_dora_linear linear = dora_of(d, l, i, x.dim[0], pass);
+        at_dora_fwd(s, y, x, &linear, accumulate);
+    } else {
+        product_fwd(s, d, y, x, d->model->layers[l].linear[i], accumulate);
+    }
+    extras_fwd(s, d, y, x, l, i, pass);
+}
+
+void at_decoder_linears_fwd(struct at_stream *s, struct at_decoder *d, const struct at_tensor *y,
+                            uint32_t n, struct at_tensor x, uint32_t l, uint32_t i,
+                            enum at_pass pass)
+{
+    struct at_tensor all_y;
+    struct at_weight all;
+    bool together =
+        at_weights_join(&all, d->model->layers[l].linear + i, n) && at_tensor_join(&all_y, y, n);
+
+    for (uint32_t k = 0; k < n; k++)
+        together = together && !has_dora(d, l, i + k);
+    if (together)
+        product_fwd(s, d, all_y, x, all, false);
+    for (uint32_t k = 0; k < n; k++)
+        if (together)
+            extras_fwd(s, d, y[k], x, l, i + k, pass);
+        else
+            at_decoder_linear_fwd(s, d, y[k], x, l, i + k, pass, false);
 }
 
 void at_decoder_linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_tensor dx,

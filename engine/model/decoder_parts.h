@@ -17,6 +17,8 @@ static inline struct at_tensor part(struct at_tensor t, uint32_t rows, uint32_t 
 {
     if (!t.view.buffer)
         return t;
+    if (cols == t.dim[1]) /* which may be columns of another */
+        return at_tensor_rows(t, 0, rows);
     return at_tensor_make(t.view, rows, cols);
 }
 
@@ -25,10 +27,22 @@ static inline struct at_view words(struct at_view view, uint64_t n)
     return at_view_part(view, 0, at_round_up(4 * n, 16));
 }
 
+/* Queries, keys and values, or gate and up, of T rows. */
+static inline struct at_tensor columns_or_part(struct at_tensor together, struct at_tensor apart,
+                                               uint32_t T, uint32_t begin, uint32_t n)
+{
+    return together.view.buffer ? at_tensor_columns(together, T, begin, n) : part(apart, T, n);
+}
+
 /* y (+)= x W^T + bias + adapters of linear i in layer l. */
 void at_decoder_linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor y,
                            struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass,
                            bool accumulate);
+/* The same into y[0 ... n - 1] of linears i, i + 1 ... that read the same x: one product where they
+ * lie together and so do their outputs, whose bits are those of n. */
+void at_decoder_linears_fwd(struct at_stream *s, struct at_decoder *d, const struct at_tensor *y,
+                            uint32_t n, struct at_tensor x, uint32_t l, uint32_t i,
+                            enum at_pass pass);
 /* dx (+)= dy W and the adapters' part; gradients of what trains. dx without a buffer is not needed.
  */
 void at_decoder_linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_tensor dx,

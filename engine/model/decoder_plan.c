@@ -1,21 +1,41 @@
 #include "decoder_parts.h"
 #include "value.h"
 
-static void plan_layer(struct at_activations *a, const struct at_model_config *c, uint32_t T,
-                       uint32_t rank, struct at_pool *pool)
+/* What linears of the same input give: together, for one product, where nothing is trained; not
+ * with norms of queries, whose rows are heads, nor where bindings are aligned to more than a
+ * column, as on devices without few_rows. */
+static void plan_outputs(struct at_activations *a, const struct at_model_config *c, uint32_t T,
+                         bool trains, struct at_pool *pool)
 {
-    const uint32_t width[AT_LINEARS] = { rank, rank, rank, rank, rank, rank, rank };
+    const bool together = !trains && at_gpu_get_info(at_pool_gpu(pool))->few_rows;
 
-    at_tensor_reserve(pool, &a->x, T, c->C, "saved residual");
-    at_tensor_reserve(pool, &a->q, T, c->H * c->D, "saved queries");
-    at_tensor_reserve(pool, &a->k, T, c->G * c->D, "saved keys");
-    at_tensor_reserve(pool, &a->v, T, c->G * c->D, "saved values");
-    at_tensor_reserve(pool, &a->o, T, c->H * c->D, "saved attention");
-    if (!c->family->parallel)
-        at_tensor_reserve(pool, &a->mid, T, c->C, "saved residual");
+    if (together && !c->family->qk_norm) {
+        at_tensor_reserve(pool, &a->qkv, T + 1, (c->H + 2 * c->G) * c->D, "queries, keys, values");
+    } else {
+        at_tensor_reserve(pool, &a->q, T, c->H * c->D, "saved queries");
+        at_tensor_reserve(pool, &a->k, T, c->G * c->D, "saved keys");
+        at_tensor_reserve(pool, &a->v, T, c->G * c->D, "saved values");
+    }
+    if (together && !c->family->ungated && c->F % 4 == 0) {
+        at_tensor_reserve(pool, &a->gate_up, T + 1, 2 * c->F, "gate and up");
+        return;
+    }
     if (!c->family->ungated)
         at_tensor_reserve(pool, &a->gate, T, c->F, "saved gate");
     at_tensor_reserve(pool, &a->up, T, c->F, "saved up");
+}
+
+static void plan_layer(struct at_activations *a, const struct at_model_config *c, uint32_t T,
+                       uint32_t rank, bool trains, struct at_pool *pool)
+{
+    const uint32_t width[AT_LINEARS] = { rank, rank, rank, rank, rank, rank, rank };
+
+    if (trains || c->family->parallel)
+        at_tensor_reserve(pool, &a->x, T, c->C, "saved residual");
+    at_tensor_reserve(pool, &a->o, T, c->H * c->D, "saved attention");
+    if (trains && !c->family->parallel)
+        at_tensor_reserve(pool, &a->mid, T, c->C, "saved residual");
+    plan_outputs(a, c, T, trains, pool);
     at_pool_reserve(pool, &a->rstd1, T * sizeof(float), "saved norms");
     at_pool_reserve(pool, &a->rstd2, T * sizeof(float), "saved norms");
     at_pool_reserve(pool, &a->lse, (uint64_t)T * c->H * sizeof(float), "saved norms");
@@ -155,7 +175,7 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
     }
     TRY(at_alloc(&out->layers, saved, sizeof *out->layers));
     for (uint32_t l = 0; l < saved; l++)
-        plan_layer(&out->layers[l], &model->config, out->capacity, rank, pool);
+        plan_layer(&out->layers[l], &model->config, out->capacity, rank, params->trains, pool);
     plan_inputs(out, pool);
     plan_scratch(out, rank, pool);
     if (params->drift) {

@@ -261,18 +261,34 @@ static struct at_view *norm_grad_of(struct at_layer_grads *grads, size_t i)
     return (struct at_view *)(void *)((char *)grads + norms[i].grad);
 }
 
-/* Reserves when the model is frozen; otherwise only type and shape are known until upload. */
-static void plan_matrix(const struct at_model *model, struct at_pool *frozen,
-                        struct at_weight *weight, uint32_t role, uint32_t layer)
+/* Type and shape: all that is known of a trainable matrix until upload. */
+static struct at_weight matrix_of(const struct at_model *model, uint32_t role, uint32_t layer)
 {
-    uint32_t rows = 0, cols = 0;
+    struct at_weight w = { .type = AT_F32 };
 
-    shape_of(&model->config, role, &rows, &cols);
-    if (model->trainable)
-        *weight = (struct at_weight){ .type = AT_F32, .rows = rows, .cols = cols };
-    else
-        at_weight_reserve(frozen, weight, source_of(model, role, layer)->type, rows, cols,
-                          role == AT_HEAD ? "head" : "weights");
+    shape_of(&model->config, role, &w.rows, &w.cols);
+    if (!model->trainable)
+        w.type = source_of(model, role, layer)->type;
+    return w;
+}
+
+/* Those of a layer that read the same lie together: at_decoder_linears_fwd(). */
+static void plan_linears(const struct at_model *model, struct at_pool *frozen, uint32_t l)
+{
+    static const uint32_t ends[] = { AT_V, AT_O, AT_UP, AT_DOWN };
+    struct at_weight *linear = model->layers[l].linear;
+    uint32_t first = 0, n = 0;
+
+    for (size_t k = 0; k < AT_COUNT(ends); k++, first = n) {
+        for (; n <= ends[k] - AT_Q; n++) {
+            if (is_present(&model->config, AT_Q + n, l))
+                linear[n] = matrix_of(model, AT_Q + n, l);
+            else
+                first = n + 1; /* the gate of a family without one */
+        }
+        if (!model->trainable)
+            at_weights_reserve(frozen, linear + first, n - first, "weights");
+    }
 }
 
 static void plan_vector(const struct at_model *model, struct at_pool *frozen, struct at_view *view,
@@ -292,9 +308,7 @@ static void plan_memory(struct at_model *model, struct at_pool *frozen)
 
     for (uint32_t l = 0; l < c->L; l++) {
         struct at_layer *layer = &model->layers[l];
-        for (uint32_t i = 0; i < AT_LINEARS; i++)
-            if (is_present(c, AT_Q + i, l))
-                plan_matrix(model, frozen, &layer->linear[i], AT_Q + i, l);
+        plan_linears(model, frozen, l);
         for (uint32_t i = 0; i < AT_LINEARS; i++)
             if (has_bias(c, i))
                 plan_vector(model, frozen, &layer->bias[i], AT_Q_BIAS + i);
@@ -303,7 +317,9 @@ static void plan_memory(struct at_model *model, struct at_pool *frozen)
                 plan_vector(model, frozen, norm_of(layer, i), norms[i].role);
     }
     if (!c->value_head)
-        plan_matrix(model, frozen, &model->head, AT_HEAD, 0);
+        model->head = matrix_of(model, AT_HEAD, 0);
+    if (!c->value_head && !model->trainable)
+        at_weights_reserve(frozen, &model->head, 1, "head");
     plan_vector(model, frozen, &model->final_norm, AT_FINAL_NORM);
     if (is_present(c, AT_FINAL_NORM_BIAS, 0))
         plan_vector(model, frozen, &model->final_norm_bias, AT_FINAL_NORM_BIAS);

@@ -43,14 +43,43 @@ uint64_t at_quant_row_bytes(enum at_quant_type type, uint32_t plane, uint32_t co
     return at_round_up((p->cols > 0 ? at_div_up(cols, p->cols) : 1) * p->bytes, 16);
 }
 
+void at_weights_reserve(struct at_pool *pool, struct at_weight *weights, uint32_t n,
+                        const char *what)
+{
+    for (uint32_t i = 0; i < AT_COUNT(weights->plane); i++)
+        for (uint32_t k = 0; k < n; k++) {
+            struct at_weight *w = &weights[k];
+            AT_REQUIRE(w->cols % at_quant_get(w->type)->block_cols == 0);
+            if (i < at_quant_get(w->type)->n_planes)
+                at_pool_reserve_unfilled(pool, &w->plane[i],
+                                         w->rows * at_quant_row_bytes(w->type, i, w->cols), what);
+        }
+}
+
 void at_weight_reserve(struct at_pool *pool, struct at_weight *weight, enum at_quant_type type,
                        uint32_t rows, uint32_t cols, const char *what)
 {
-    AT_REQUIRE(cols % at_quant_get(type)->block_cols == 0);
     *weight = (struct at_weight){ .type = type, .rows = rows, .cols = cols };
-    for (uint32_t i = 0; i < at_quant_get(type)->n_planes; i++)
-        at_pool_reserve_unfilled(pool, &weight->plane[i], rows * at_quant_row_bytes(type, i, cols),
-                                 what);
+    at_weights_reserve(pool, weight, 1, what);
+}
+
+bool at_weights_join(struct at_weight *out, const struct at_weight *weights, uint32_t n)
+{
+    *out = weights[0];
+    for (uint32_t k = 1; k < n; k++) {
+        const struct at_weight *w = &weights[k];
+        if (w->type != out->type || w->cols != out->cols)
+            return false;
+        for (uint32_t i = 0; i < at_quant_get(w->type)->n_planes; i++) {
+            struct at_view *view = &out->plane[i];
+            if (w->plane[i].buffer != view->buffer ||
+                w->plane[i].offset != view->offset + view->bytes)
+                return false;
+            view->bytes += w->plane[i].bytes;
+        }
+        out->rows += w->rows;
+    }
+    return true;
 }
 
 struct at_weight at_weight_rows(struct at_weight weight, uint32_t begin, uint32_t n)

@@ -75,6 +75,12 @@ struct at_weight {
 /* Not filled with zeros: at_weight_upload() and the like write whole rows. */
 void at_weight_reserve(struct at_pool *pool, struct at_weight *weight, enum at_quant_type type,
                        uint32_t rows, uint32_t cols, const char *what);
+/* The same for n weights of which types and shapes are set: each plane of theirs behind that of the
+ * one before, as far as the pool keeps them together. */
+void at_weights_reserve(struct at_pool *pool, struct at_weight *weights, uint32_t n,
+                        const char *what);
+/* Whether the n weights are rows of one behind each other: *out is that. */
+bool at_weights_join(struct at_weight *out, const struct at_weight *weights, uint32_t n);
 /* Rows [begin, begin + n) of a weight. */
 struct at_weight at_weight_rows(struct at_weight weight, uint32_t begin, uint32_t n);
 /* An f32 weight over a tensor's memory (trainable weights). */

@@ -41,16 +41,21 @@ void at_sample_rows(struct at_stream *s, struct at_tensor logits, uint32_t n_sto
                               (struct at_work){ R, 1, 1, 1, { at_sampling_penalises(sampling) } });
 }
 
-void at_store_rows(struct at_stream *s, struct at_tensor y, struct at_tensor x,
-                   struct at_view place)
+void at_store_rows(struct at_stream *s, struct at_tensor yk, struct at_tensor yv,
+                   struct at_tensor xk, struct at_tensor xv, struct at_view place)
 {
-    const uint32_t T = x.dim[0], C = x.dim[1];
-    const struct store_rows_bufs bufs = { .y = at_tensor_view(y),
-                                          .x = at_tensor_view(x),
+    const uint32_t T = xk.dim[0], C = xk.dim[1];
+    const struct store_rows_bufs bufs = { .yk = at_tensor_view(yk),
+                                          .yv = at_tensor_view(yv),
+                                          .xk = at_tensor_view(xk),
+                                          .xv = at_tensor_view(xv),
                                           .place = place };
-    const struct store_rows_args args = { .T = T, .C = C, .ldy = y.ld, .ldx = x.ld };
+    const struct store_rows_args args = { .T = T, .C = C, .ldy = yk.ld, .ldx = xk.ld };
 
-    at_require_shape(y, y.dim[0], C);
+    at_require_shape(xv, T, C);
+    at_require_shape(yk, yk.dim[0], C);
+    at_require_shape(yv, yk.dim[0], C);
+    AT_REQUIRE(yv.ld == yk.ld && xv.ld == xk.ld);
     if (T > 0)
         at_launch_store_rows(s, &bufs, &args, (struct at_work){ T, 1, 1, 0, { 0 } });
 }

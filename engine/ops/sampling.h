@@ -34,8 +34,9 @@ void at_sample_rows(struct at_stream *s, struct at_tensor logits, uint32_t n_sto
                     const struct at_sample_buffers *buffers, const struct at_sampling *sampling);
 uint32_t at_sample_seen_words(uint32_t V); /* 32-bit words of a slot of `seen` */
 
-/* y[place[t],:] = x[t,:]; place (T) int32, no two alike, below the rows of y. */
-void at_store_rows(struct at_stream *s, struct at_tensor y, struct at_tensor x,
-                   struct at_view place);
+/* Of keys and values alike: y[place[t],:] = x[t,:]; place (T) int32, no two alike, below the rows
+ * of y. */
+void at_store_rows(struct at_stream *s, struct at_tensor yk, struct at_tensor yv,
+                   struct at_tensor xk, struct at_tensor xv, struct at_view place);
 
 #endif

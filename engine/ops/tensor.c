@@ -52,6 +52,31 @@ struct at_tensor at_tensor_rows(struct at_tensor tensor, uint32_t begin, uint32_
     return tensor;
 }
 
+struct at_tensor at_tensor_columns(struct at_tensor tensor, uint32_t rows, uint32_t begin,
+                                   uint32_t n)
+{
+    AT_REQUIRE(rows < tensor.dim[0] && begin <= tensor.dim[1] && n <= tensor.dim[1] - begin);
+    tensor.view = at_view_part(tensor.view, begin * sizeof(float),
+                               (uint64_t)rows * tensor.ld * sizeof(float));
+    tensor.dim[0] = rows;
+    tensor.dim[1] = n;
+    return tensor;
+}
+
+bool at_tensor_join(struct at_tensor *out, const struct at_tensor *tensors, uint32_t n)
+{
+    *out = tensors[0];
+    for (uint32_t i = 1; i < n; i++) {
+        const struct at_tensor *t = &tensors[i];
+        if (t->view.buffer != out->view.buffer || t->dim[0] != out->dim[0] || t->ld != out->ld ||
+            t->view.offset != out->view.offset + out->dim[1] * sizeof(float) ||
+            t->dim[1] > out->ld - out->dim[1])
+            return false;
+        out->dim[1] += t->dim[1];
+    }
+    return true;
+}
+
 uint32_t at_tensor_part_rows(struct at_stream *stream, struct at_tensor tensor)
 {
     const uint64_t limit = at_gpu_get_info(at_stream_gpu(stream))->max_range_bytes;

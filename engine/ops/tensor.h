@@ -28,6 +28,12 @@ static inline struct at_view at_tensor_view(struct at_tensor tensor)
 /* Rows [begin, begin + n). Devices align bindings to up to 256 bytes: what a launch gets should
  * begin at a multiple of 16 rows. */
 struct at_tensor at_tensor_rows(struct at_tensor tensor, uint32_t begin, uint32_t n);
+/* Columns [begin, begin + n) of the first rows of a tensor that has one row more; begin a multiple
+ * of 4. Not of devices that align bindings to more than 16 bytes. */
+struct at_tensor at_tensor_columns(struct at_tensor tensor, uint32_t rows, uint32_t begin,
+                                   uint32_t n);
+/* Whether the n tensors are columns of one behind each other: *out is that. */
+bool at_tensor_join(struct at_tensor *out, const struct at_tensor *tensors, uint32_t n);
 /* Rows of a tensor that one binding holds: all, or a multiple of 256 (of 16 where it holds fewer),
  * so that parts begin aligned and sums over blocks of 256 rows do not depend on the parts. */
 uint32_t at_tensor_part_rows(struct at_stream *stream, struct at_tensor tensor);

@@ -309,6 +309,88 @@ static void linear_rows_have_the_same_bits_few_or_many(void **state)
     }
 }
 
+/* Weights that lie together, of values that any device reads: whole numbers, scale 1. */
+static void write_weights(struct gt *t, const struct at_weight *w, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const size_t bytes = w[i].plane[0].bytes;
+        int8_t *q = malloc(bytes);
+        float *x = gt_floats(bytes / sizeof(float), 1);
+
+        for (size_t k = 0; k < bytes; k++)
+            q[k] = (int8_t)(gt_random() % 255);
+        OK(at_gpu_write(t->gpu, w[i].plane[0], w[i].type == AT_F32 ? (void *)x : q, bytes));
+        if (w[i].type == AT_Q8_0)
+            at_stream_fill(t->stream, w[i].plane[1], 0x3c003c00);
+        free(q);
+        free(x);
+    }
+}
+
+/* One product into columns of one tensor, and one for each weight. */
+static void check_together(struct gt *t, enum at_quant_type type, uint32_t T)
+{
+    enum { PARTS = 3, K = 64, N = 80 };
+    static const uint32_t rows[PARTS] = { 48, 16, 16 };
+    struct at_weight w[PARTS], all;
+    struct at_tensor x, wide, apart[PARTS], columns[PARTS], all_y;
+    const struct at_weight *const largest[] = { &w[0] };
+    struct at_linear_scratch scratch;
+    float *values = gt_floats((size_t)T * K, 1), *got = gt_floats((size_t)T * N, 1);
+    float *want = gt_floats((size_t)T * N, 1);
+    struct at_pool *pool;
+
+    OK(at_pool_create(&pool, t->gpu, "together"));
+    for (uint32_t i = 0; i < PARTS; i++)
+        w[i] = (struct at_weight){ .type = type, .rows = rows[i], .cols = K };
+    at_weights_reserve(pool, w, PARTS, "weights");
+    at_linear_scratch_reserve(pool, &scratch, largest, 1, T);
+    at_tensor_reserve(pool, &x, T, K, "x");
+    at_tensor_reserve(pool, &wide, T + 1, N, "together");
+    for (uint32_t i = 0; i < PARTS; i++)
+        at_tensor_reserve(pool, &apart[i], T, rows[i], "apart");
+    OK(at_pool_commit(pool));
+    OK(at_tensor_write(t->gpu, x, values));
+    write_weights(t, w, PARTS);
+    for (uint32_t i = 0, begin = 0; i < PARTS; begin += rows[i++])
+        columns[i] = at_tensor_columns(wide, T, begin, rows[i]);
+
+    assert_true(at_weights_join(&all, w, PARTS));
+    assert_int_equal(all.rows, N);
+    assert_true(at_tensor_join(&all_y, columns, PARTS));
+    at_linear_fwd(t->stream, all_y, x, all, &scratch, false);
+    for (uint32_t i = 0; i < PARTS; i++)
+        at_linear_fwd(t->stream, apart[i], x, w[i], &scratch, false);
+    OK(at_stream_wait(t->stream));
+    for (uint32_t i = 0; i < PARTS; i++) {
+        OK(at_tensor_read(t->gpu, got, columns[i]));
+        OK(at_tensor_read(t->gpu, want, apart[i]));
+        assert_memory_equal(got, want, (size_t)T * rows[i] * sizeof *got);
+    }
+
+    assert_false(at_tensor_join(&all_y, apart, PARTS));
+    assert_false(at_weights_join(&all, (struct at_weight[]){ w[0], w[2] }, 2));
+    w[1].type = AT_BF16;
+    assert_false(at_weights_join(&all, w, PARTS));
+    at_pool_destroy(&pool);
+    free(values);
+    free(got);
+    free(want);
+}
+
+static void linear_weights_together_have_the_bits_of_each(void **state)
+{
+    struct gt t;
+
+    (void)state;
+    gt_open(&t, 0);
+    for (uint32_t T = 1; T <= 5 && at_gpu_get_info(t.gpu)->few_rows; T += 4) {
+        check_together(&t, AT_F32, T);
+        check_together(&t, AT_Q8_0, T);
+    }
+    gt_close(&t);
+}
+
 static void linear_scratch_holds_the_largest_panel(void **state)
 {
     struct at_weight w[3] = { { .type = AT_F32, .rows = 9000, .cols = 9000 },
@@ -491,6 +573,7 @@ int main(void)
         cmocka_unit_test(linear_stored_weights_equal_reference),
         cmocka_unit_test(linear_one_row_equals_reference),
         cmocka_unit_test(linear_rows_have_the_same_bits_few_or_many),
+        cmocka_unit_test(linear_weights_together_have_the_bits_of_each),
         cmocka_unit_test(linear_scratch_holds_the_largest_panel),
         cmocka_unit_test(bias_any_shape_equals_reference),
         cmocka_unit_test(lora_forward_and_backward_equal_reference),

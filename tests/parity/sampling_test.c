@@ -304,34 +304,43 @@ static void rows_are_stored_at_their_places(void **state)
 
     (void)state;
     for (size_t s = 0; s < GT_SETTINGS; s++) {
-        float *x = gt_floats((size_t)T * C, 1), *y = gt_floats((size_t)ROWS * C, 1);
-        float *got = gt_floats((size_t)ROWS * C, 1);
+        float *x[2], *y[2], *got = gt_floats((size_t)ROWS * C, 1);
+        struct at_tensor from[2], to[2];
         int32_t place[T];
-        size_t bx, by, bp;
+        size_t bx[2], by[2], bp;
         struct gt t;
 
         gt_open(&t, s);
         gt_begin(&t);
-        bx = gt_plan_tensor(&t, T, C, 4);
-        by = gt_plan_tensor(&t, ROWS, C, 0);
+        for (int i = 0; i < 2; i++) {
+            bx[i] = gt_plan_tensor(&t, T, C, 4);
+            by[i] = gt_plan_tensor(&t, ROWS, C, 0);
+        }
         bp = gt_plan(&t, sizeof place);
         gt_commit(&t);
         for (int i = 0; i < T; i++)
             place[i] = (i * 41 + 5) % ROWS;
-        OK(at_tensor_write(t.gpu, gt_tensor(&t, bx, T, C, 4), x));
-        OK(at_tensor_write(t.gpu, gt_tensor(&t, by, ROWS, C, 0), y));
+        for (int i = 0; i < 2; i++) {
+            x[i] = gt_floats((size_t)T * C, 1);
+            y[i] = gt_floats((size_t)ROWS * C, 1);
+            from[i] = gt_tensor(&t, bx[i], T, C, 4);
+            to[i] = gt_tensor(&t, by[i], ROWS, C, 0);
+            OK(at_tensor_write(t.gpu, from[i], x[i]));
+            OK(at_tensor_write(t.gpu, to[i], y[i]));
+        }
         OK(at_gpu_write(t.gpu, gt_view(&t, bp), place, sizeof place));
-        at_store_rows(t.stream, gt_tensor(&t, by, ROWS, C, 0), gt_tensor(&t, bx, T, C, 4),
-                      gt_view(&t, bp));
+        at_store_rows(t.stream, to[0], to[1], from[0], from[1], gt_view(&t, bp));
         OK(at_stream_wait(t.stream));
-        OK(at_tensor_read(t.gpu, got, gt_tensor(&t, by, ROWS, C, 0)));
-        for (int i = 0; i < T; i++)
-            memcpy(y + (size_t)place[i] * C, x + (size_t)i * C, C * sizeof *x);
-        assert_memory_equal(got, y, (size_t)ROWS * C * sizeof *y);
+        for (int i = 0; i < 2; i++) {
+            OK(at_tensor_read(t.gpu, got, to[i]));
+            for (int k = 0; k < T; k++)
+                memcpy(y[i] + (size_t)place[k] * C, x[i] + (size_t)k * C, C * sizeof *got);
+            assert_memory_equal(got, y[i], (size_t)ROWS * C * sizeof *got);
+            free(x[i]);
+            free(y[i]);
+        }
         gt_end(&t);
         gt_close(&t);
-        free(x);
-        free(y);
         free(got);
     }
 }
