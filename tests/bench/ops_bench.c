@@ -1,7 +1,7 @@
 /* links: base gpu ops */
 /* Speed of the matrix products, of dequantisation, of the head, of attention and of row operations:
  * best of several rounds, by wall and by processor time (the machine may be shared).
- * Usage: bench_ops [rounds [gemm|quant|head|attention|rows]]. */
+ * Usage: bench_ops [rounds [gemm|quant|decode|head|attention|rows]]. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,6 +159,39 @@ static void whole_slab(struct bench *b, enum at_quant_type type, uint32_t M)
     fill(b, slab_x.view);
     snprintf(what, sizeof what, "  %u rows %s", M, at_quant_get(type)->name);
     measure(b, what, 2.0 * M * N * K, slab);
+}
+
+/* A product of decoding: few rows and a weight of SmolLM2-135M, whose last one is the head. */
+static void few_rows(struct bench *b, enum at_quant_type type, uint32_t M, uint32_t N, uint32_t K)
+{
+    const struct at_weight *weights[] = { &weight };
+    char what[64];
+
+    begin(b);
+    at_weight_reserve(b->pool, &weight, type, N, K, "weight");
+    at_linear_scratch_reserve(b->pool, &panel, weights, 1, M);
+    at_tensor_reserve(b->pool, &slab_x, M, K, "x");
+    at_tensor_reserve(b->pool, &slab_y, M, N, "y");
+    need(at_pool_commit(b->pool));
+    fill(b, slab_x.view);
+    snprintf(what, sizeof what, "%s %u x %u x %u", at_quant_get(type)->name, M, N, K);
+    A = slab_x;
+    C = slab_y;
+    measure(b, what, 2.0 * M * N * K, M == 1 ? one_row : slab);
+}
+
+static void decoding(struct bench *b)
+{
+    static const enum at_quant_type types[] = { AT_Q4_1, AT_Q8_0 };
+    static const uint32_t shapes[][2] = {
+        { 576, 576 }, { 1536, 576 }, { 576, 1536 }, { 49152, 576 }
+    };
+    static const uint32_t rows[] = { 1, 2, 4, 8, 16, 32, 64 };
+
+    for (size_t t = 0; t < AT_COUNT(types); t++)
+        for (size_t n = 0; n < AT_COUNT(shapes); n++)
+            for (size_t m = 0; m < AT_COUNT(rows); m++)
+                few_rows(b, types[t], rows[m], shapes[n][0], shapes[n][1]);
 }
 
 static void dequantisation(struct bench *b, enum at_quant_type type)
@@ -389,6 +422,8 @@ int main(int argc, char **argv)
         whole_slab(&b, (enum at_quant_type)type, 4);
         whole_slab(&b, (enum at_quant_type)type, 32);
     }
+    if (!only || strcmp(only, "decode") == 0)
+        decoding(&b);
     if (!only || strcmp(only, "head") == 0) {
         whole_head(&b, AT_F32);
         whole_head(&b, AT_Q8_0);
