@@ -291,7 +291,7 @@ static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at
     attention_fwd(s, d, a, l, x, pass, cache);
     if (a->mid.view.buffer)
         at_stream_copy(s, a->mid.view, x.view, bytes);
-    mlp_fwd(s, d, a, l, x, c->family->parallel ? saved_or(a->x, x) : saved_or(a->mid, x), pass);
+    mlp_fwd(s, d, a, l, x, saved_or(c->family->parallel ? a->x : a->mid, x), pass);
 }
 
 /* A trained embedding or head is the policy's alone: the reference has that of the frozen model. */
