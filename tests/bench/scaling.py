@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""How the cost of a DPO step grows: one table and one plot, time and memory against what may grow.
+
+  scaling.py ATTUNE [--out FOLDER] [--steps 3] [--pairs 1000000] [--axis NAME ...]
+Needs an environment with torch and transformers (tests/peers/setup.sh), which make the models: Qwen2's
+architecture with random weights, 2 layers of width 128, and a vocabulary of 32,000. Writes FOLDER/scaling.md
+and FOLDER/scaling.svg (default: .build/scaling).
+axes     packed tokens (of a slab), sequence length, prompt share, rank, vocabulary: time a computed token and
+         peak memory of the process, which on a CPU device is the device's memory too; and pairs in the file
+         (30 words each): time of a run of one step, nearly all of it reading, and peak memory.
+time     of the processor, not of the clock: it is the same on a crowded machine. A step's is that of a bench of
+         1 + steps steps less that of a bench of one, over steps.
+growth   time of the useful operations (engine/train/useful.h) of an axis's point over that of its first
+         one: above 1 the time grows faster than the operations do.
+"""
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+
+from side_by_side import rows
+
+HERE = pathlib.Path(__file__).resolve().parent
+WIDTH, INNER, LAYERS, HEADS, GROUPS, VOCABULARY = 128, 384, 2, 4, 2, 32000
+PAIRS = "pairs in the file"
+AXES = {
+    "packed tokens": [256, 512, 1024, 2048, 4096, 8192],
+    "sequence length": [20, 50, 100, 200, 400, 800],  # words of a prompt and of each side
+    "prompt share": [0.1, 0.3, 0.5, 0.7, 0.9],
+    "rank": [4, 16, 64, 256],
+    "vocabulary": [32000, 64000, 152000],
+    PAIRS: [100, 1000, 10000, 100000, 1000000],
+}
+BOTTOM, TOP, SIDE, WIDE = 40, 24, 62, 300  # of a chart, in SVG units
+
+
+def make_model(folder, vocabulary):
+    import torch
+    import transformers
+    config = transformers.Qwen2Config(
+        vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS, num_key_value_heads=GROUPS, tie_word_embeddings=True)
+    torch.manual_seed(0)
+    transformers.Qwen2ForCausalLM(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(HERE.parent / "golden/models/tiny_qwen2" / name, folder)
+
+
+def shared_rows(path, n, share, words=120):
+    """Pairs whose prompt has `share` of the words of a prompt and one side."""
+    rows(path, n, words)
+    lines = [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
+    for line in lines:
+        for name in ("prompt", "chosen", "rejected"):
+            part = share if name == "prompt" else 1 - share
+            text = line[name][0]["content"].split()
+            line[name][0]["content"] = " ".join(text[:max(1, round(part * words))])
+    pathlib.Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+class Point:
+    """One training: the settings of an axis's value, then what was measured."""
+
+    def __init__(self, axis, value, folder, attune, steps):
+        self.value, vocabulary, words = value, VOCABULARY, 40
+        flags = {"per_device_train_batch_size": 8, "lora_r": 16}
+        if axis == "vocabulary":
+            vocabulary = value
+        elif axis == "rank":
+            flags["lora_r"] = value
+        elif axis == "packed tokens":
+            flags.update(per_device_train_batch_size=96, max_tokens_per_slab=value)
+        elif axis == "sequence length":
+            words = value
+        n = value if axis == PAIRS else flags["per_device_train_batch_size"] * (steps + 2)
+        model, data = folder / f"model{vocabulary}", folder / "rows.jsonl"
+        if not model.exists():
+            make_model(model, vocabulary)
+        if axis == "prompt share":
+            shared_rows(data, n, value)
+        else:
+            rows(data, n, 10 if axis == PAIRS else words)
+        flags.update(gradient_accumulation_steps=1, model_name_or_path=model, train_dataset=data, max_length=4096,
+                     eval_split=0)
+        common = [f"--{name}={value}" for name, value in flags.items()] + ["--quiet"]
+        self.train(attune, common, folder)
+        self.gflop = 0
+        if axis != PAIRS:
+            self.bench(attune, common, steps)
+
+    def train(self, attune, common, folder):
+        """Peak memory and the processor's time of a run of one step."""
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            _, self.start = call([attune, "dpo", *common, "--max_steps", "1", "--output_dir", out + "/run"])
+            self.peak = json.loads(pathlib.Path(out, "run/run.json").read_text())["host_peak_bytes"]
+
+    def bench(self, attune, common, steps):
+        command = [attune, "bench", "--method", "dpo", *common, "--json", "--steps"]
+        _, one = call([*command, "1"])
+        text, all_s = call([*command, str(1 + steps)])
+        said = json.loads(text)
+        self.step, self.gflop = (all_s - one) / steps, said["useful_gflop_per_step"]["total"]
+        self.tokens = said["tokens_per_step"]
+
+
+def call(command):
+    """What it says, and its processor seconds."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = os.posix_spawn(command[0], command, os.environ, file_actions=[
+            (os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, err.fileno(), 2)])
+        _, status, usage = os.wait4(child, 0)
+        out.seek(0)
+        err.seek(0)
+        if status != 0:
+            sys.exit(f"{' '.join(command)}\n{err.read()}")
+        return out.read(), usage.ru_utime + usage.ru_stime
+
+
+def table(axis, points):
+    if axis == PAIRS:
+        lines = [f"| {axis} | processor s | s a 1,000 pairs | peak MiB |", "|---|---|---|---|"]
+        return lines + [f"| {p.value:,} | {p.start:.2f} | {p.start / p.value * 1000:.3f} | {p.peak / 2**20:.0f} |"
+                        for p in points]
+    lines = [f"| {axis} | computed tokens a step | us a token | useful GFLOP a step | GFLOP a processor s | growth | peak MiB |",
+             "|---|---|---|---|---|---|---|"]
+    first = points[0].step / points[0].gflop
+    return lines + [f"| {p.value:,} | {p.tokens:,} | {p.step / p.tokens * 1e6:.0f} | {p.gflop:.2f} | "
+                    f"{p.gflop / p.step:.1f} | {p.step / p.gflop / first:.2f} | {p.peak / 2**20:.0f} |" for p in points]
+
+
+def chart(title, values, unit, x0, y0):
+    """Values over their names, from zero: an SVG group."""
+    high, n = max(v for _, v in values) or 1, len(values)
+    at = [(x0 + SIDE + i * (WIDE - SIDE - 30) / max(n - 1, 1), y0 + TOP + 100 - 100 * v / high)
+          for i, (_, v) in enumerate(values)]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
+    out = [f'<text x="{x0 + SIDE}" y="{y0 + 14}" class="title">{title}</text>',
+           f'<path d="M{x0 + SIDE} {y0 + TOP}v100h{WIDE - SIDE - 30}" class="axis"/>',
+           f'<text x="{x0 + SIDE - 6}" y="{y0 + TOP + 4}" class="end">{high:.3g} {unit}</text>',
+           f'<text x="{x0 + SIDE - 6}" y="{y0 + TOP + 104}" class="end">0</text>',
+           f'<polyline points="{line}" class="line"/>']
+    for (name, _), (x, y) in zip(values, at):
+        out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+        out.append(f'<text x="{x:.1f}" y="{y0 + TOP + 116}" class="mid">{name}</text>')
+    return out
+
+
+def short(value):
+    return f"{value // 1000}k" if value >= 1000 and value % 1000 == 0 else f"{value}"
+
+
+def plot(measured):
+    out, y = [], 10
+    for axis, points in measured.items():
+        cost = [(short(p.value), p.start if p.gflop == 0 else p.step / p.tokens * 1e6) for p in points]
+        out += chart(f"{axis}: " + ("time of a run" if points[0].gflop == 0 else "time a token"), cost,
+                     "s" if points[0].gflop == 0 else "us", 0, y)
+        out += chart(f"{axis}: peak memory", [(short(p.value), p.peak / 2**20) for p in points], "MiB", WIDE, y)
+        y += TOP + 100 + BOTTOM
+    style = ("text{font:11px sans-serif;fill:#333}.title{font-weight:bold}.end{text-anchor:end}.mid{text-anchor:middle}"
+             ".axis{fill:none;stroke:#999}.line{fill:none;stroke:#0969da;stroke-width:2}circle{fill:#0969da}")
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * WIDE}" height="{y}" role="img" '
+            f'aria-label="How time and memory of a DPO step grow"><style>{style}</style>'
+            f'<rect width="100%" height="100%" fill="#fff"/>' + "".join(out) + "</svg>\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="How the cost of a DPO step grows; see the head of this file.")
+    parser.add_argument("attune")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE.parents[1] / ".build/scaling")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=1000000, help="in a file, at most")
+    parser.add_argument("--axis", action="append", choices=list(AXES))
+    arguments = parser.parse_args()
+    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    measured, lines = {}, ["# How the cost of a DPO step grows", ""]
+    with tempfile.TemporaryDirectory() as folder:
+        for axis in arguments.axis or AXES:
+            values = [v for v in AXES[axis] if axis != PAIRS or v <= arguments.pairs]
+            measured[axis] = [Point(axis, v, pathlib.Path(folder), arguments.attune, arguments.steps) for v in values]
+            print("\n".join(table(axis, measured[axis])), flush=True)
+            lines += table(axis, measured[axis]) + [""]
+    (arguments.out / "scaling.md").write_text("\n".join(lines))
+    (arguments.out / "scaling.svg").write_text(plot(measured))
+    print(f"wrote {arguments.out}/scaling.md and scaling.svg")
+
+
+if __name__ == "__main__":
+    main()
