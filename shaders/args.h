@@ -100,6 +100,8 @@ struct sample_row { U32 prompt, sample_index, position, slot, holds; };
 #define ATTENTION_PARTS(R) (((R) + 31) / 32)
 #define ATTENTION_HEADS(R) (((R) + ATTENTION_PARTS(R) - 1) / ATTENTION_PARTS(R))
 #define ATTENTION_POSITIONS(R) (32 / ATTENTION_HEADS(R))
+/* Widest heads that the attention kernels for matrix units have shared memory for. */
+#define ATTENTION_MATRIX_WIDTH 128
 /* Positions of a tile of attention_cpu_fwd.comp: 15 to 28 (query, head) rows, that is, registers.
  */
 #define ATTENTION_CPU_POSITIONS(D, R) ((R) == 1 ? 16 : ((D) > 64 ? 15 + (R) : 23 + (R)) / (R))

@@ -13,7 +13,7 @@
 #include "args.h"
 #include "lib/attention_cpu.glsl"
 
-layout(constant_id = 5) const uint ALONE = 0;
+layout(constant_id = 10) const uint ALONE = 0;
 #define POSITIONS (ALONE != 0 ? 1 : ATTENTION_CPU_POSITIONS(D, R))
 #define ROWS (POSITIONS * R)
 #define GROUPS ((ROWS + LANES - 1) / LANES)

@@ -8,7 +8,7 @@
 # subgroups of 4 and without 16-bit types; Debian has it in the package chromium-common, of which two
 # files are kept in ~/.cache/attune/swiftshader (ATTUNE_SWIFTSHADER: another folder with them).
 # llvmpipe-forky is Debian testing's, which has matrix units of 8 x 8 x 8 (tests/forky.sh): what the tests
-# of halves compute there comes from the kernels for such units.
+# of halves and of attention compute there comes from the kernels for such units.
 # The dev preset must be built (sh tests/run.sh). Its validation layer is on: a message fails the test.
 # Ends with one line: N passed, N failed, N skipped.
 set -eu
@@ -77,16 +77,19 @@ forky_device() {
     found=$(LP_NATIVE_VECTOR_WIDTH=256 "$build/forky/attune" devices --quiet 2>&1 | head -n 2 | tr -s ' \n' ' ' || true)
     begin=$(date +%s)
     p=0 f=0
-    for test in parity.halves e2e.halves; do
+    for test in parity.halves parity.attention e2e.halves; do
         case $test in
         parity.halves) set -- "$forky/attune/run" "$build/tests/parity_halves" ;;
+        parity.attention)
+            set -- ATTUNE_HALVES=1 ATTUNE_TEST_FEW=1 "$forky/attune/run" "$build/tests/parity_attention"
+            ;;
         *) set -- python3 tests/e2e/halves_test.py . "$build/forky" ;;
         esac
         log=$build/devices-llvmpipe-forky-$test.log
         status=0
         # Not vectors of 512 bits: at_llvmpipe_check_width() in engine/gpu/vk.h.
         env CI=1 LP_NATIVE_VECTOR_WIDTH=256 "$@" >"$log" 2>&1 || status=$?
-        if [ $status = 0 ] && grep -q "^products by matrix units" "$log"; then
+        if [ $status = 0 ] && grep -q "^[a-z]* by matrix units" "$log"; then
             p=$((p + 1))
         else
             f=$((f + 1))

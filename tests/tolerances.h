@@ -15,6 +15,9 @@
 #define TOL_ATTENTION 4e-6
 /* its gradients: p is computed again from a rounded log-sum-exp */
 #define TOL_ATTENTION_GRAD 1e-5
+/* attention on matrix units, outputs and gradients, relative to the largest: q, k, v, d_o, p and ds
+ * are rounded to 11 bits, scores of up to 20 by 1e-3 */
+#define TOL_ATTENTION_HALVES 4e-3
 /* scores of 1e4 are rounded by up to 1e-3, and so p by 1e-3 of itself */
 #define TOL_ATTENTION_LARGE 4e-3
 /* chained products (LoRA, two roundings of an intermediate), relative to the largest magnitude */

@@ -257,17 +257,22 @@ static bool has_matrix_features(const struct at_gpu *gpu)
            has12.shaderFloat16 && has12.vulkanMemoryModel;
 }
 
-/* Lanes of a subgroup that multiplies matrices: 32 where the device lets us choose. */
+/* Lanes of a subgroup that multiplies matrices: 32 where the device lets us choose. 0: it cannot
+ * shuffle, which attention needs, or its size cannot be asked for. */
 static uint32_t matrix_lanes(const struct at_gpu *gpu)
 {
     VkPhysicalDeviceSubgroupSizeControlPropertiesEXT sizes = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT
     };
+    VkPhysicalDeviceSubgroupProperties subgroup = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES, .pNext = &sizes
+    };
     VkPhysicalDeviceProperties2 all = { .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
-                                        .pNext = &sizes };
+                                        .pNext = &subgroup };
 
     vkGetPhysicalDeviceProperties2(gpu->physical, &all);
-    if (!(sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT))
+    if (!(sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) ||
+        !(subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT))
         return 0;
     if (sizes.maxSubgroupSize <= 32)
         return sizes.maxSubgroupSize;
@@ -583,6 +588,7 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
         gpu->info.push_descriptors = false;
     if (params->baseline_only)
         gpu->info.matrix = (struct at_matrix_shape){ 0 };
+    at_gpu_use_attention_halves(gpu, gpu->info.halves);
     TRY(create_device(gpu));
     TRY(at_modules_create(gpu));
     if (!gpu->compile_only) {
@@ -623,6 +629,19 @@ const struct at_gpu_info *at_gpu_get_info(const struct at_gpu *gpu)
 void at_gpu_use_halves(struct at_gpu *gpu, bool halves)
 {
     gpu->info.halves = halves;
+}
+
+/* Whether the tiles of lib/attention_matrix.glsl are made of such matrices: 32 rows, 16 columns and
+ * a lane for two scores at least. */
+static bool fits_attention(struct at_matrix_shape m)
+{
+    return m.lanes > 0 && 32 % m.m == 0 && 16 % m.n == 0 && 16 % m.k == 0 &&
+           2 * 32 / m.m * m.lanes <= 256;
+}
+
+void at_gpu_use_attention_halves(struct at_gpu *gpu, bool halves)
+{
+    gpu->info.attention_halves = halves && fits_attention(gpu->info.matrix);
 }
 
 size_t at_gpu_validation_errors(const struct at_gpu *gpu)

@@ -28,7 +28,8 @@ struct at_gpu_info {
     uint32_t subgroup; /* lanes */
     bool int64;        /* 64-bit integers in kernels */
     struct at_matrix_shape matrix;
-    bool halves;   /* products with weights take halves: engine/ops/halves.h */
+    bool halves;           /* products with weights take halves: engine/ops/halves.h */
+    bool attention_halves; /* so does attention, by matrix units: attention_matrix_fwd.comp */
     bool few_rows; /* the kernels for few rows give the bits of those for many: gemv_cpu.comp */
     uint32_t max_shared_bytes, max_invocations;
     uint64_t max_range_bytes; /* of one storage buffer binding, after `max_range_bytes` of params */
@@ -41,10 +42,11 @@ struct at_gpu_info {
 struct at_gpu_params {
     const char *device; /* number or part of a name; NULL: discrete, integrated, CPU, in order */
     bool baseline_only; /* `--kernels baseline`: no VARIANT line is used */
-    bool halves;   /* products with weights take halves, whether there are matrix units or not */
-    bool validate; /* validation layer; its messages become the stream's error */
-    bool profile;  /* timestamps around every launch */
-    bool compile_only;           /* tests: pipelines of a device that may have no memory */
+    bool halves;        /* products with weights take halves, whether there are matrix units or not;
+                         * attention does where there are some */
+    bool validate;      /* validation layer; its messages become the stream's error */
+    bool profile;       /* timestamps around every launch */
+    bool compile_only;  /* tests: pipelines of a device that may have no memory */
     bool no_push_descriptors;    /* tests: use the descriptor ring */
     uint64_t max_range_bytes;    /* tests: artificial limit of a binding; 0: the device's */
     uint64_t memory_limit_bytes; /* `device_memory_limit` of the pools; 0: the device's budget */
@@ -59,6 +61,8 @@ void at_gpu_close(struct at_gpu **gpu);
 const struct at_gpu_info *at_gpu_get_info(const struct at_gpu *gpu);
 /* Sets `halves` of the device's values, before any pool is planned. */
 void at_gpu_use_halves(struct at_gpu *gpu, bool halves);
+/* Sets `attention_halves`, which stays false without matrix units of a shape that it can use. */
+void at_gpu_use_attention_halves(struct at_gpu *gpu, bool halves);
 /* Validation errors so far (0 when the layer is off). */
 size_t at_gpu_validation_errors(const struct at_gpu *gpu);
 
@@ -124,7 +128,7 @@ AT_CHECKED at_stream_wait(struct at_stream *stream);
 
 /* ---- launches (engine/gpu/kernels.h generates the typed functions) ---- */
 
-enum { AT_MAX_BINDINGS = 16, AT_MAX_SPEC = 8 };
+enum { AT_MAX_BINDINGS = 16, AT_MAX_SPEC = 10 };
 
 /* Size of a problem along three axes, in elements: the layer divides by the kernel's units. `spec`
  * values become specialisation constants 1, 2, ... (0 is the workgroup size where a shader has it).

@@ -23,8 +23,9 @@ AT_CHECKED at_model_choose_halves(const struct at_model_config *c, struct at_gpu
     const struct at_weight_shape shapes[] = { { c->H * c->D, c->C },
                                               { c->F, c->C },
                                               { c->C, c->F } };
+    const struct at_attention_shape attention = { c->H, c->G, c->D, c->attention_cap };
 
-    return at_halves_choose(gpu, shapes, AT_COUNT(shapes));
+    return at_halves_choose(gpu, shapes, AT_COUNT(shapes), attention);
 }
 
 AT_CHECKED at_model_config_check(const struct at_model_config *c, const char *name)

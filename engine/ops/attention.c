@@ -64,11 +64,20 @@ static struct at_view rows_view(struct at_view view, uint32_t begin, uint32_t n,
     return at_view_part(view, begin * bytes, at_round_up(n * bytes, 16));
 }
 
-/* x: queries or keys; y: kv heads, in parts where they serve many query heads; z: columns. */
-static struct at_work work_of(const struct at_attention *p, uint32_t x, uint32_t kv_heads)
+/* x: queries or keys; y: kv heads, in parts where they serve many query heads; z: columns. The
+ * last constants are lib/attention_matrix.glsl's: the device's shape and a workgroup's size. */
+static struct at_work work_of(struct at_stream *s, const struct at_attention *p, uint32_t x,
+                              uint32_t kv_heads)
 {
-    return (
-        struct at_work){ x, kv_heads, p->D, 4, { p->D, p->H / p->G, p->window > 0, p->cap > 0 } };
+    const struct at_matrix_shape m = at_gpu_get_info(at_stream_gpu(s))->matrix;
+    const uint32_t subgroups = m.m > 0 ? 2 * 32 / m.m : 0;
+
+    return (struct at_work){ x,
+                             kv_heads,
+                             p->D,
+                             9,
+                             { p->D, p->H / p->G, p->window > 0, p->cap > 0, m.lanes, m.m, m.n, m.k,
+                               subgroups * m.lanes } };
 }
 
 /* ---- forward ---- */
@@ -107,7 +116,7 @@ void at_attention_fwd(struct at_stream *s, struct at_tensor o, struct at_view ls
                                              .v = at_tensor_view(v),
                                              .intervals = rows_view(p->intervals, 0, p->T, 16) };
 
-    struct at_work work = work_of(p, p->T, p->G * ATTENTION_PARTS(p->H / p->G));
+    struct at_work work = work_of(s, p, p->T, p->G * ATTENTION_PARTS(p->H / p->G));
     if (mostly_alone(s, p))
         work.spec[work.n_spec++] = 1;
     at_launch_attention_fwd(s, &bufs, &args, work);
@@ -250,10 +259,10 @@ static void launch_block(struct at_stream *s, const struct backward *b, uint32_t
         const uint32_t heads = least(b->block.heads, p->G - args.g0);
 
         args.accumulate = t0 > key0; /* the first block of queries reaches back to key0 */
-        at_launch_attention_bwd_kv(s, &by_key, &args, work_of(p, n_keys, heads));
+        at_launch_attention_bwd_kv(s, &by_key, &args, work_of(s, p, n_keys, heads));
         args.accumulate = key0 > 0;
         at_launch_attention_bwd_q(s, &by_query, &args,
-                                  work_of(p, n_t, heads * ATTENTION_PARTS(p->H / p->G)));
+                                  work_of(s, p, n_t, heads * ATTENTION_PARTS(p->H / p->G)));
     }
 }
 

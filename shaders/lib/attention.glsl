@@ -3,23 +3,13 @@
 // 2 ty, 2 ty + 1 with columns tx, tx + 8, tx + 16, tx + 24; outputs (TILE rows x at most SLICE columns
 // of D) belong to invocation i as rows 4 (i / 16) ... + 3 and vec4 columns i % 16, i % 16 + 16.
 // No subgroup operation: the same bits at any subgroup size. Shared: 9 KiB, 4 KiB a weight tile.
-#include "exp2.glsl"
-#include "softcap.glsl"
+#include "attention_score.glsl"
 
-layout(constant_id = 1) const uint D = 64; // head width
-layout(constant_id = 2) const uint R = 1;  // query heads a kv head
-layout(constant_id = 3) const uint WINDOW = 0; // 1: keys are read from less than p.window positions away
-layout(constant_id = 4) const uint CAP = 0;    // 1: scores are soft-capped at p.cap
 #define WG 128
-#define TILE 32
 #define CHUNK4 8 // vec4 columns of D that are staged at a time
 #define SLICE4 32 // vec4 columns of D that a workgroup writes: the grid's z picks them
-#define D4 (D / 4)
 #define GROUPS (D4 > 16 ? 2 : 1) // column groups of an invocation
-#define FOR(i, n) [[unroll]] for (uint i = 0; i < (n); i++)
 layout(local_size_x = WG) in;
-
-const float LOG2E = 1.44269504, MASKED = -1e30; // a masked score in units of log2
 
 shared vec4 tile_rows[TILE][CHUNK4 + 1], tile_cols[TILE][CHUNK4 + 1];
 
@@ -57,19 +47,5 @@ shared vec4 tile_rows[TILE][CHUNK4 + 1], tile_cols[TILE][CHUNK4 + 1];
             FOR(c, GROUPS) sum[i][c] += w * value[e][c];                    \
         }                                                                   \
     }
-
-// A scaled score in units of log2, capped. SLOPE: its derivative by the score before the cap.
-#define CAPPED(s) (CAP != 0 ? SOFTCAP((s) * p.scale, p.cap) * LOG2E : (s) * p.scale * LOG2E)
-#define SLOPE(s) (CAP != 0 ? SOFTCAP_SLOPE(SOFTCAP((s) * p.scale, p.cap), p.cap) : 1.0)
-
-// First key of the segment (part 1) or the prefix (part 0) that the query with this interval reads:
-// its last key stands at its own position, counted from the prefix's begin.
-int window_begin(ivec4 i, uint part, uint window)
-{
-    const int prefix = i.y - i.x, position = prefix + i.w - 1 - i.z;
-    const int first = max(position - int(window) + 1, 0);
-
-    return part == 0 ? i.x + first : i.z + max(first - prefix, 0);
-}
 
 uint col4(uint group) { return gl_WorkGroupID.z * SLICE4 + group * 16 + gl_LocalInvocationIndex % 16; }

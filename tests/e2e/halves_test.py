@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # labels: gpu;quick
-"""DPO with products in halves (ATTUNE_HALVES), beside the same run in f32. halves_test.py SOURCE_DIR BUILD_DIR
+"""DPO with products and attention in halves (ATTUNE_HALVES), beside the same run in f32. halves_test.py SOURCE_DIR BUILD_DIR
 
 At step 0 policy and reference have the same bits: rewards are 0 and the loss is ln 2. Log-probs lie
 within a hundredth a token of those in f32, and a second run writes the same bytes. run.json says which
@@ -38,8 +38,16 @@ def attune(halves, *arguments, **environment):
     return run.stdout
 
 
+def kernels(folder):
+    return json.loads((folder / "run.json").read_text())["kernels"]
+
+
 def numbers(folder):
-    return json.loads((folder / "run.json").read_text())["kernels"]["products_with_weights"]
+    return kernels(folder)["products_with_weights"]
+
+
+def by_matrices(folder):
+    return [kernels(folder)[f"attention_{pass_}"] == "matrix" for pass_ in ("fwd", "bwd_q", "bwd_kv")]
 
 
 def metrics(folder):
@@ -65,9 +73,13 @@ def check_choice(folder):
     first = json.loads(files[0].read_text())
     check("the faster way is taken", first["halves"] == (first["halves_s"] < first["f32_s"]) and
           numbers(folder / "timed") == ("halves" if first["halves"] else "f32"))
-    files[0].write_text(json.dumps({**first, "halves": not first["halves"]}))
+    check("of attention too", by_matrices(folder / "timed") == 3 * [first["attention_halves"]] and
+          first["attention_halves"] == (first["attention_halves_s"] < first["attention_f32_s"]))
+    files[0].write_text(json.dumps({**first, "halves": not first["halves"],
+                                    "attention_halves": not first["attention_halves"]}))
     choose("kept")
-    check("the kept choice is taken", numbers(folder / "kept") != numbers(folder / "timed"))
+    check("the kept choice is taken", numbers(folder / "kept") != numbers(folder / "timed") and
+          by_matrices(folder / "kept") != by_matrices(folder / "timed"))
     for name, text in {"cut": files[0].read_text()[:40], "old": json.dumps({**first, "format_version": 0}),
                        "another": json.dumps({**first, "for": "another device"})}.items():
         files[0].write_text(text)
@@ -81,7 +93,7 @@ with tempfile.TemporaryDirectory() as name:
         attune("1", "dpo", *RUN, "--output_dir", folder / run)
     attune("0", "dpo", *RUN, "--output_dir", folder / "f32")
     check("run.json says it", numbers(folder / "half") == "halves" and numbers(folder / "f32") == "f32")
-    if json.loads((folder / "half" / "run.json").read_text())["kernels"]["gemm_half_nt"] == "matrix":
+    if kernels(folder / "half")["gemm_half_nt"] == "matrix" and all(by_matrices(folder / "half")):
         print("products by matrix units")
     first = metrics(folder / "half")[0]
     check("the loss begins at ln 2", abs(first["loss"] - math.log(2)) < 1e-6)
