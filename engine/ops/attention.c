@@ -2,10 +2,20 @@
 
 #include "kernels.h"
 
+#include <string.h>
+
 /* The backward pass works on blocks of queries and keys, so that a block's scores (kept by the
  * kernels of CPU devices for up to SCORES_HEADS query heads a kv head) stay small whatever the
- * slab's size. Multiples of 64 rows: parts of every view then begin at multiples of 256 bytes. */
-enum { BLOCK_STEP = 64, BLOCK_QUERIES = 1024, BLOCK_KEYS = 512, SCORES_HEADS = 8 };
+ * slab's size. Where none are kept a block has LAUNCH_ROWS of both and all heads: a GPU wants many
+ * workgroups, a submission an end. Multiples of 64 rows: parts of every view then begin at
+ * multiples of 256 bytes. */
+enum {
+    BLOCK_STEP = 64,
+    BLOCK_QUERIES = 1024,
+    BLOCK_KEYS = 512,
+    LAUNCH_ROWS = 2048,
+    SCORES_HEADS = 8
+};
 static const uint64_t scores_most = 32u << 20;
 
 struct block {
@@ -151,6 +161,15 @@ static uint32_t half_block(uint32_t rows)
     return (uint32_t)at_round_up(rows / 2, BLOCK_STEP);
 }
 
+/* Only the kernels of CPU devices keep scores. */
+static bool keeps_scores(struct at_stream *s, const struct at_attention *p)
+{
+    const char *variant =
+        at_kernel_variant(at_stream_gpu(s), AT_KERNEL_attention_bwd_kv, work_of(s, p, p->T, p->G));
+
+    return strncmp(variant, "cpu", 3) == 0;
+}
+
 /* A function of the shapes, the device's limit and the scratch, which fix the order of sums. */
 static struct block choose_block(struct at_stream *s, const struct backward *b)
 {
@@ -159,13 +178,15 @@ static struct block choose_block(struct at_stream *s, const struct backward *b)
     const struct at_tensor by_query[] = { b->q, b->d_o, b->dq };
     const struct at_tensor by_key[] = { b->k, b->v, b->dk, b->dv };
     const uint32_t T = b->p->T, R = b->p->H / b->p->G;
+    const bool kept = b->scores.buffer != NULL;
     struct block block = {
-        .queries = rows_in(limit, by_query, AT_COUNT(by_query), least(T, BLOCK_QUERIES)),
-        .keys = rows_in(limit, by_key, AT_COUNT(by_key), least(T, BLOCK_KEYS)),
+        .queries = rows_in(limit, by_query, AT_COUNT(by_query),
+                           least(T, kept ? BLOCK_QUERIES : LAUNCH_ROWS)),
+        .keys = rows_in(limit, by_key, AT_COUNT(by_key), least(T, kept ? BLOCK_KEYS : LAUNCH_ROWS)),
         .heads = b->p->G,
     };
 
-    if (!b->scores.buffer)
+    if (!kept)
         return block;
     while (scores_bytes(block.queries, block.keys, R) > scores && block.keys > BLOCK_STEP)
         block.keys = half_block(block.keys);
@@ -285,7 +306,7 @@ void at_attention_bwd(struct at_stream *s, struct at_tensor dq, struct at_tensor
     if (p->T == 0)
         return;
     b.dsum = rows_view(scratch, 0, p->T, p->H * sizeof(float));
-    if (bytes > sums)
+    if (bytes > sums && keeps_scores(s, p))
         b.scores = at_view_part(scratch, sums, bytes - sums);
     b.block = choose_block(s, &b);
     launch_sums(s, &b, o);
