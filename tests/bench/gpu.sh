@@ -1,6 +1,7 @@
 #!/bin/sh
 # What a GPU does with Attune and with TRL (bf16, sdpa), on the same card, within ten minutes: the kernels of
-# a DPO step with their rates, then tokens/s and device memory for random-weight models of 0.5B and 1.5B.
+# a DPO step with their rates, in f32 and with halves on matrix units where those are faster, then tokens/s and
+# device memory, for random-weight models of 0.5B and 1.5B.
 #   sh tests/bench/gpu.sh [PYTHON]     a Python with torch for the card, transformers, trl, peft, datasets
 # Builds the release preset, with kernels for matrix units where ATTUNE_MATRIX_GLSLANG or the system's glslang knows them.
 set -eu
@@ -17,9 +18,12 @@ for shape in 0.5b 1.5b; do
     trap 'rm -rf "$folder"' EXIT
     "$python" tests/bench/side_by_side.py "$attune" - --shape $shape --make "$folder/model" >/dev/null
     "$python" tests/bench/side_by_side.py "$attune" - --rows "$folder/rows.jsonl" --steps 4 --batch 8 --words 200
-    "$attune" bench --method dpo --model_name_or_path "$folder/model" --train_dataset "$folder/rows.jsonl" \
-        --output_dir "$folder/out" --preset trl --use_peft true --lora_target_modules all-linear \
-        --per_device_train_batch_size 8 --max_length 2048 --steps 2
+    for halves in 0 time; do
+        echo "$shape, ATTUNE_HALVES=$halves"
+        ATTUNE_HALVES=$halves "$attune" bench --method dpo --model_name_or_path "$folder/model" \
+            --train_dataset "$folder/rows.jsonl" --output_dir "$folder/out" --preset trl --use_peft true \
+            --lora_target_modules all-linear --per_device_train_batch_size 8 --max_length 2048 --steps 2
+    done
     rm -rf "$folder"
     "$python" tests/bench/side_by_side.py "$attune" - --shape $shape --gpu --dtype bfloat16 --python "$python" \
         --batch 8 --words 200 --steps 6
