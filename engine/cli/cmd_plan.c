@@ -30,9 +30,24 @@ static double forward_flop(const struct at_model_config *m, const struct at_pack
     return layers_flop(m, d) + 2 * targets * outputs * m->C;
 }
 
+/* Of a backward pass over these rows: what is computed again. Of a layer that is the last matrix of
+ * the MLP, whose output no gradient reads, is left out. */
+static double again_flop(const struct at_run *run)
+{
+    const struct at_model_config *m = &run->engine.model.config;
+    const double matrix = (double)m->C * m->F / (double)at_layer_weights(m);
+    const double first = m->family->ungated ? matrix : 2 * matrix;
+    const double share[] = {
+        [AT_RECOMPUTE_NONE] = 0, [AT_RECOMPUTE_MLP] = first, [AT_RECOMPUTE_LAYER] = 1 - matrix
+    };
+
+    return (run->engine.decoder.dora + share[run->engine.decoder.recompute]) *
+           layers_flop(m, &run->data.train_packs);
+}
+
 /* Floating-point operations of the run: as much backward as forward (twice with a trainable
- * weight; DoRA computes outputs again), the reference once a row; mismatched rows of the KL term
- * forward only. */
+ * weight) and what is computed again, as DoRA does with outputs, the reference once a row;
+ * mismatched rows of the KL term forward only. */
 static double run_flop(const struct at_run *run)
 {
     const struct at_packs *d = &run->data.train_packs;
@@ -45,9 +60,9 @@ static double run_flop(const struct at_run *run)
     const double once = forward_flop(policy, d);
     const double of_reference =
         at_run_has_other_reference(run) ? forward_flop(&run->reference.bundle.config, d) : once;
-    const double again = run->engine.decoder.dora ? epochs * layers_flop(policy, d) : 0;
 
-    return epochs * (1 + backward + kl) * once + again + reference * (1 + kl) * of_reference;
+    return epochs * ((1 + backward + kl) * once + again_flop(run)) +
+           reference * (1 + kl) * of_reference;
 }
 
 /* Operations of the three parts of a run that draws samples, were all of them as long as they may
@@ -72,7 +87,8 @@ static struct split split_flop(const struct at_run *run)
         .sampling = at_online_draws(o) * rollouts * 2 *
                     (tokens * m->L * at_layer_weights(m) + n * o->n_new * (double)m->V * m->C),
         .scoring = rollouts * models * layers_flop(m, d),
-        .training = (double)run->total_steps * (run->engine.model.trainable ? 3 : 2) * once /
+        .training = (double)run->total_steps *
+                        ((run->engine.model.trainable ? 3 : 2) * once + again_flop(run)) /
                         at_rollout_parts(run->config) +
                     rollouts * at_rollout_forwards(run) * once,
     };
@@ -149,6 +165,8 @@ static cJSON *plan_json(const struct at_run *run)
     cJSON_AddNumberToObject(out, "rows_per_step", run->rows_per_step);
     cJSON_AddNumberToObject(out, "trainable_values", (double)at_params_count(&run->engine.params));
     cJSON_AddNumberToObject(out, "slab_tokens", run->engine.decoder.capacity);
+    cJSON_AddStringToObject(out, "gradient_checkpointing",
+                            at_recompute_name(run->engine.decoder.recompute));
     part = cJSON_AddObjectToObject(out, "device_bytes");
     cJSON_AddNumberToObject(part, "frozen", (double)b.frozen);
     cJSON_AddNumberToObject(part, "state", (double)b.state);
@@ -225,6 +243,9 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
            number(b, "total") * mib, number(b, "available") * mib, number(b, "frozen") * mib,
            number(b, "state") * mib, number(plan, "slab_tokens"), number(b, "slab") * mib,
            sampling);
+    if (run->engine.decoder.recompute != AT_RECOMPUTE_NONE)
+        printf("         for which gradient_checkpointing %s computes activations again\n",
+               at_json_find(plan, "gradient_checkpointing")->valuestring);
     if (run->reward_models.n > 0)
         printf("         of it reward models %.1f MiB\n", number(b, "reward_models") * mib);
     if (reference)

@@ -245,6 +245,25 @@ static void attention_fwd(struct at_stream *s, struct at_decoder *d, const struc
                layer->attn_post_norm);
 }
 
+/* gate and up of what the MLP reads. */
+static void hidden_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
+                       uint32_t l, struct at_tensor mid, enum at_pass pass)
+{
+    const struct at_model_config *c = &d->model->config;
+    const struct at_layer *layer = &d->model->layers[l];
+    const uint32_t T = mid.dim[0];
+    const struct at_tensor gate = columns_or_part(a->gate_up, a->gate, T, 0, c->F);
+    const struct at_tensor up = columns_or_part(a->gate_up, a->up, T, c->F, c->F);
+    const struct at_tensor h =
+        read_residual(s, d, a->rstd2, mid, layer->mlp_norm, layer->mlp_norm_bias);
+
+    if (c->family->ungated)
+        at_decoder_linear_fwd(s, d, up, h, l, LIN_UP, pass, false);
+    else
+        at_decoder_linears_fwd(s, d, (const struct at_tensor[]){ gate, up }, 2, h, l, LIN_GATE,
+                               pass);
+}
+
 /* x += what the MLP makes of `mid`. */
 static void mlp_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
                     uint32_t l, struct at_tensor x, struct at_tensor mid, enum at_pass pass)
@@ -255,14 +274,8 @@ static void mlp_fwd(struct at_stream *s, struct at_decoder *d, const struct at_a
     const struct at_tensor gate = columns_or_part(a->gate_up, a->gate, T, 0, c->F);
     const struct at_tensor up = columns_or_part(a->gate_up, a->up, T, c->F, c->F);
     const struct at_tensor m = part(d->m, T, c->F);
-    const struct at_tensor h =
-        read_residual(s, d, a->rstd2, mid, layer->mlp_norm, layer->mlp_norm_bias);
 
-    if (c->family->ungated)
-        at_decoder_linear_fwd(s, d, up, h, l, LIN_UP, pass, false);
-    else
-        at_decoder_linears_fwd(s, d, (const struct at_tensor[]){ gate, up }, 2, h, l, LIN_GATE,
-                               pass);
+    hidden_fwd(s, d, a, l, mid, pass);
     activate(s, d, m, gate, up);
     add_output(s, d, l, LIN_DOWN, pass, x, m, part(a->mlp_out, T, c->C), a->rstd_mlp,
                layer->mlp_post_norm);
@@ -359,8 +372,10 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
     struct at_tensor u = unwanted;
 
     embed_fwd(s, d, x, pass);
-    for (uint32_t l = 0; l < c->L; l++)
-        layer_fwd(s, d, &d->layers[d->trains ? l : 0], l, T, x, pass, NULL);
+    for (uint32_t l = 0; l < c->L; l++) {
+        const struct at_activations a = at_decoder_saved(d, l);
+        layer_fwd(s, d, &a, l, T, x, pass, NULL);
+    }
     final_norm_fwd(s, d, h, x);
     at_gather_rows(s, rows, h, words(d->source, R));
     if (pass == AT_PASS_POLICY_TRAIN || pass == AT_PASS_POLICY_DRIFT)
@@ -489,7 +504,7 @@ static void mlp_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint3
     const struct at_model_config *c = &model->config;
     const struct at_family *family = c->family;
     const struct at_layer *layer = &model->layers[l];
-    const struct at_activations *a = &d->layers[l];
+    const struct at_activations saved = at_decoder_saved(d, l), *a = &saved;
     const struct at_tensor m = part(d->m, T, c->F), dm = part(d->dm, T, c->F);
     const struct at_tensor gate = part(a->gate, T, c->F), up = part(a->up, T, c->F);
     const struct at_tensor mid = mid_of(d, a, T);
@@ -522,7 +537,7 @@ static void scores_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, ui
     const struct at_model *model = d->model;
     const struct at_model_config *c = &model->config;
     const struct at_layer *layer = &model->layers[l];
-    const struct at_activations *a = &d->layers[l];
+    const struct at_activations saved = at_decoder_saved(d, l), *a = &saved;
     const uint32_t HD = c->H * c->D, GD = c->G * c->D;
     const struct at_tensor o = part(a->o, T, HD), d_o = part(d->d_o, T, HD);
     const struct at_tensor dv = part(d->dv, T, GD);
@@ -555,7 +570,7 @@ static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l,
     const struct at_model *model = d->model;
     const struct at_model_config *c = &model->config;
     const struct at_layer *layer = &model->layers[l];
-    const struct at_activations *a = &d->layers[l];
+    const struct at_activations saved = at_decoder_saved(d, l), *a = &saved;
     const bool in_place = c->family->no_pre_norms;
     const struct at_tensor x = part(a->x, T, c->C);
     const struct at_layer_grads *grads = model->trainable ? &model->grads[l] : &none;
@@ -573,12 +588,35 @@ static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l,
                             grads->attn_norm_bias);
 }
 
+/* What the forward pass of layer l did not keep, in d->x from what it did. */
+static void compute_again(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T)
+{
+    const struct at_model_config *c = &d->model->config;
+    const struct at_activations a = at_decoder_saved(d, l);
+    const struct at_tensor x = part(d->x, T, c->C), mid = mid_of(d, &a, T);
+    const uint64_t bytes = at_tensor_bytes(T, c->C);
+
+    if (d->recompute == AT_RECOMPUTE_NONE)
+        return;
+    if (d->recompute == AT_RECOMPUTE_LAYER) {
+        at_stream_copy(s, x.view, a.x.view, bytes);
+        attention_fwd(s, d, &a, l, x, AT_PASS_POLICY_TRAIN, NULL);
+        if (a.mid.view.buffer)
+            at_stream_copy(s, a.mid.view, x.view, bytes);
+    }
+    if (d->recompute == AT_RECOMPUTE_LAYER && c->family->post_norms) /* whose input is read, too */
+        mlp_fwd(s, d, &a, l, x, mid, AT_PASS_POLICY_TRAIN);
+    else
+        hidden_fwd(s, d, &a, l, mid, AT_PASS_POLICY_TRAIN);
+}
+
 /* dx holds the gradient of the layer's output and becomes that of its input (when `deeper`). */
 static void layer_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
                       struct at_tensor dx, bool deeper)
 {
     struct at_tensor d_out = dx;
 
+    compute_again(s, d, l, T);
     if (d->model->config.family->parallel) { /* both read the same gradient */
         d_out = part(d->d_out, T, dx.dim[1]);
         at_stream_copy(s, at_tensor_view(d_out), at_tensor_view(dx), at_tensor_view(dx).bytes);

@@ -37,6 +37,13 @@ struct at_activations { /* of one layer, saved by the forward pass */
     struct at_tensor z[AT_LINEARS];
 };
 
+/* What the backward pass computes again instead of reading what the forward pass saved (activation
+ * checkpointing, Chen et al. 2016, arXiv 1604.06174): nothing, what the first matrices of the MLP
+ * give, or all of a layer between its input and its last matrix. The same kernels over the same
+ * rows: the same bits. */
+enum at_recompute { AT_RECOMPUTE_NONE, AT_RECOMPUTE_MLP, AT_RECOMPUTE_LAYER };
+const char *at_recompute_name(enum at_recompute recompute); /* "none", "mlp" or "full" */
+
 struct at_decoder {
     struct at_model *model;
     struct at_adapter
@@ -46,6 +53,8 @@ struct at_decoder {
     bool trains;                                         /* a backward pass is planned */
     bool drift;                                          /* at_decoder_drift() is planned */
     struct at_activations *layers;                       /* (L), or 1 when nothing is trained */
+    enum at_recompute recompute;
+    struct at_activations shared; /* by the layers, one after the other: what is computed again */
     struct at_linear_scratch linear;
     struct at_head_scratch head;
     /* scratch and slab inputs */
@@ -79,6 +88,7 @@ struct at_decoder_params {
     uint32_t capacity_rows; /* completion rows a slab, multiple of 64 (<= capacity + segments) */
     uint32_t capacity_segments;
     bool trains;
+    enum at_recompute recompute; /* read with `trains` */
     bool drift;    /* at_decoder_drift() will be called; with `trains` and a head that is frozen */
     float dropout; /* share of lora_A's input that training passes drop */
 };

@@ -42,13 +42,14 @@ static struct at_dora_linear dora_of(const struct at_decoder *d, uint32_t l, uin
     const struct at_weight w = d->model->layers[l].linear[i];
     const uint32_t rank = a->rank[l * AT_LINEARS + i];
     const bool dropped = drops(d, a, pass);
+    const struct at_activations saved = at_decoder_saved(d, l);
 
     return (struct at_dora_linear){
         .w = w,
         .scratch = &d->linear,
         .lora = lora_of(a, l, i, pass),
         .u = part(d->wide, T, w.rows),
-        .z = z_of(d, &d->layers[d->trains ? l : 0], a, i, T, rank),
+        .z = z_of(d, &saved, a, i, T, rank),
         .dz = d->trains ? part(d->dz, T, rank) : d->dz,
         .dropped = dropped ? part(d->dropped, T, w.cols) : d->dropped,
         .dropout = dropped ? &d->dropout : NULL,
@@ -81,7 +82,7 @@ static void extras_fwd(struct at_stream *s, struct at_decoder *d, struct at_tens
                        struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass)
 {
     const struct at_layer *layer = &d->model->layers[l];
-    const struct at_activations *a = &d->layers[d->trains ? l : 0];
+    const struct at_activations a = at_decoder_saved(d, l);
 
     if (layer->bias[i].buffer)
         at_bias_fwd(s, y, layer->bias[i]);
@@ -90,7 +91,7 @@ static void extras_fwd(struct at_stream *s, struct at_decoder *d, struct at_tens
         struct at_tensor z;
         if (!lora)
             continue;
-        z = z_of(d, a, d->stack[k], i, x.dim[0], lora->A.dim[0]);
+        z = z_of(d, &a, d->stack[k], i, x.dim[0], lora->A.dim[0]);
         if (is_one_row(x))
             at_lora_row(s, y, z, x, lora);
         else if (drops(d, d->stack[k], pass))
@@ -139,7 +140,7 @@ void at_decoder_linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_
                            bool accumulate)
 {
     const struct at_model *model = d->model;
-    const struct at_activations *a = &d->layers[l];
+    const struct at_activations a = at_decoder_saved(d, l);
 
     if (has_dora(d, l, i)) {
         const struct at_dora_linear linear = dora_of(d, l, i, x.dim[0], AT_PASS_POLICY_TRAIN);
@@ -159,7 +160,7 @@ void at_decoder_linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_
             continue;
         const uint32_t T = x.dim[0], rank = lora->A.dim[0];
         const struct at_tensor dz = part(d->dz, T, rank);
-        const struct at_tensor z = z_of(d, a, d->stack[k], i, T, rank);
+        const struct at_tensor z = z_of(d, &a, d->stack[k], i, T, rank);
         if (drops(d, d->stack[k], AT_PASS_POLICY_TRAIN))
             at_lora_dropout_bwd(s, dx, dz, dy, x, z, part(d->dropped, T, x.dim[1]), lora,
                                 &d->dropout, module_of(d, l, i));

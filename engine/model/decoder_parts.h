@@ -22,6 +22,23 @@ static inline struct at_tensor part(struct at_tensor t, uint32_t rows, uint32_t 
     return at_tensor_make(t.view, rows, cols);
 }
 
+/* Where layer l saves what its backward pass reads. */
+static inline struct at_activations at_decoder_saved(const struct at_decoder *d, uint32_t l)
+{
+    const struct at_activations *own = &d->layers[d->trains ? l : 0];
+    struct at_activations a = *own;
+
+    if (d->recompute == AT_RECOMPUTE_LAYER) {
+        a = d->shared;
+        a.x = own->x;
+        a.z[LIN_DOWN] = own->z[LIN_DOWN]; /* the last matrix is not computed again */
+    } else if (d->recompute == AT_RECOMPUTE_MLP) {
+        a.gate = d->shared.gate;
+        a.up = d->shared.up;
+    }
+    return a;
+}
+
 static inline struct at_view words(struct at_view view, uint64_t n)
 {
     return at_view_part(view, 0, at_round_up(4 * n, 16));

@@ -1,6 +1,15 @@
 #include "decoder_parts.h"
 #include "value.h"
 
+const char *at_recompute_name(enum at_recompute recompute)
+{
+    static const char *const names[] = {
+        [AT_RECOMPUTE_NONE] = "none", [AT_RECOMPUTE_MLP] = "mlp", [AT_RECOMPUTE_LAYER] = "full"
+    };
+
+    return names[recompute];
+}
+
 /* What linears of the same input give: together, for one product, where nothing is trained; not
  * with norms of queries, whose rows are heads, nor where bindings are aligned to more than a
  * column, as on devices without few_rows. */
@@ -16,6 +25,13 @@ static void plan_outputs(struct at_activations *a, const struct at_model_config 
         at_tensor_reserve(pool, &a->k, T, c->G * c->D, "saved keys");
         at_tensor_reserve(pool, &a->v, T, c->G * c->D, "saved values");
     }
+}
+
+static void plan_hidden(struct at_activations *a, const struct at_model_config *c, uint32_t T,
+                        bool trains, struct at_pool *pool)
+{
+    const bool together = !trains && at_gpu_get_info(at_pool_gpu(pool))->few_rows;
+
     if (together && !c->family->ungated && c->F % 4 == 0) {
         at_tensor_reserve(pool, &a->gate_up, T + 1, 2 * c->F, "gate and up");
         return;
@@ -25,13 +41,10 @@ static void plan_outputs(struct at_activations *a, const struct at_model_config 
     at_tensor_reserve(pool, &a->up, T, c->F, "saved up");
 }
 
+/* All but its input, z of its last matrix and what plan_hidden() reserves. */
 static void plan_layer(struct at_activations *a, const struct at_model_config *c, uint32_t T,
                        uint32_t rank, bool trains, struct at_pool *pool)
 {
-    const uint32_t width[AT_LINEARS] = { rank, rank, rank, rank, rank, rank, rank };
-
-    if (trains || c->family->parallel)
-        at_tensor_reserve(pool, &a->x, T, c->C, "saved residual");
     at_tensor_reserve(pool, &a->o, T, c->H * c->D, "saved attention");
     if (trains && !c->family->parallel)
         at_tensor_reserve(pool, &a->mid, T, c->C, "saved residual");
@@ -51,8 +64,30 @@ static void plan_layer(struct at_activations *a, const struct at_model_config *c
         at_pool_reserve(pool, &a->rstd_attn, T * sizeof(float), "saved norms");
         at_pool_reserve(pool, &a->rstd_mlp, T * sizeof(float), "saved norms");
     }
-    for (size_t i = 0; i < AT_LINEARS && rank > 0; i++)
-        at_tensor_reserve(pool, &a->z[i], T, width[i], "adapter activations");
+    for (size_t i = 0; i < LIN_DOWN && rank > 0; i++)
+        at_tensor_reserve(pool, &a->z[i], T, rank, "adapter activations");
+}
+
+/* What each layer has for itself, and what they share. */
+static void plan_layers(struct at_decoder *d, uint32_t rank, struct at_pool *pool)
+{
+    const struct at_model_config *c = &d->model->config;
+    const uint32_t T = d->capacity, n = d->trains ? c->L : 1;
+
+    for (uint32_t l = 0; l < n; l++) {
+        if (d->trains || c->family->parallel)
+            at_tensor_reserve(pool, &d->layers[l].x, T, c->C, "saved residual");
+        if (rank > 0)
+            at_tensor_reserve(pool, &d->layers[l].z[LIN_DOWN], T, rank, "adapter activations");
+        if (d->recompute != AT_RECOMPUTE_LAYER)
+            plan_layer(&d->layers[l], c, T, rank, d->trains, pool);
+        if (d->recompute == AT_RECOMPUTE_NONE)
+            plan_hidden(&d->layers[l], c, T, d->trains, pool);
+    }
+    if (d->recompute == AT_RECOMPUTE_LAYER)
+        plan_layer(&d->shared, c, T, rank, d->trains, pool);
+    if (d->recompute != AT_RECOMPUTE_NONE)
+        plan_hidden(&d->shared, c, T, d->trains, pool);
 }
 
 static void plan_inputs(struct at_decoder *d, struct at_pool *pool)
@@ -165,6 +200,7 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
                                 .capacity_rows = params->capacity_rows,
                                 .capacity_segments = params->capacity_segments,
                                 .trains = params->trains,
+                                .recompute = params->trains ? params->recompute : AT_RECOMPUTE_NONE,
                                 .drift = params->drift,
                                 .dropout = { .p = params->trains ? params->dropout : 0 },
                                 .n_stack = n_stack };
@@ -174,8 +210,7 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
         rank = stack[i]->max_rank > rank ? stack[i]->max_rank : rank;
     }
     TRY(at_alloc(&out->layers, saved, sizeof *out->layers));
-    for (uint32_t l = 0; l < saved; l++)
-        plan_layer(&out->layers[l], &model->config, out->capacity, rank, params->trains, pool);
+    plan_layers(out, rank, pool);
     plan_inputs(out, pool);
     plan_scratch(out, rank, pool);
     if (params->drift) {

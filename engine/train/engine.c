@@ -120,6 +120,28 @@ done:
     return st;
 }
 
+/* In the slab's pool, which is empty. Where the device has no room and the caller may, what the
+ * backward pass reads is computed again. */
+static AT_CHECKED plan_decoder(struct at_engine *e, struct at_decoder_params *decoder,
+                               const struct at_engine_params *p)
+{
+    enum at_status st = AT_OK;
+
+    for (decoder->recompute = p->recompute;; decoder->recompute++) {
+        TRY(at_decoder_plan(&e->decoder, &e->model, e->stack, e->n_adapters, e->slab_pool,
+                            decoder));
+        const struct at_engine_bytes b = at_engine_get_bytes(e);
+        if (b.total <= b.available || !p->recompute_if_short || !decoder->trains ||
+            decoder->recompute == AT_RECOMPUTE_LAYER)
+            break;
+        at_decoder_release(&e->decoder);
+        at_pool_destroy(&e->slab_pool);
+        TRY(at_pool_create(&e->slab_pool, e->gpu, "slab"));
+    }
+done:
+    return st;
+}
+
 AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
                           const struct at_engine_params *p)
 {
@@ -157,8 +179,7 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
     out->slab.long_offset = out->model.n_positions;
     decoder.drift = p->drift && !out->model.saved[AT_SAVED_HEAD].param && config.final_cap == 0 &&
                     !(p->bare_reference && out->model.saved[AT_SAVED_EMBED].param);
-    TRY(at_decoder_plan(&out->decoder, &out->model, out->stack, out->n_adapters, out->slab_pool,
-                        &decoder));
+    TRY(plan_decoder(out, &decoder, p));
 done:
     if (st != AT_OK)
         at_engine_close(out);

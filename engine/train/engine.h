@@ -29,6 +29,8 @@ struct at_engine_params {
     uint32_t n_positions;               /* of the rope table; at least longest_row */
     const struct at_param_rates *rates; /* of at_params_plan() */
     float dropout;                      /* of at_decoder_params */
+    enum at_recompute recompute;        /* of at_decoder_params */
+    bool recompute_if_short;            /* at least that, and as little more as the device needs */
     uint64_t seed;
     bool from_scratch;
     bool drift;          /* at_compute.drift will be wanted: of an adapter; not planned (see

@@ -75,6 +75,7 @@ static bool is_identity(enum at_key key)
     case AT_KEY_device:
     case AT_KEY_device_memory_limit:
     case AT_KEY_eval_dataset:
+    case AT_KEY_gradient_checkpointing:
     case AT_KEY_kernels:
     case AT_KEY_loss_type: /* losses below */
     case AT_KEY_max_drift: /* ends a run and changes no step */

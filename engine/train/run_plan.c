@@ -211,6 +211,19 @@ static float dropout_of(const struct at_config *c)
     return 0;
 }
 
+/* gradient_checkpointing; TRL's false is "none". */
+static void choose_recompute(struct at_engine_params *p, const struct at_config *c)
+{
+    const char *word = c->gradient_checkpointing;
+
+    p->recompute_if_short = strcmp(word, "auto") == 0;
+    if (strcmp(word, "true") == 0)
+        p->recompute = AT_RECOMPUTE_LAYER;
+    for (enum at_recompute r = AT_RECOMPUTE_NONE; r <= AT_RECOMPUTE_LAYER; r++)
+        if (strcmp(word, at_recompute_name(r)) == 0)
+            p->recompute = r;
+}
+
 /* LoRA+ (Hayou et al. 2024, arXiv 2402.12354) in PEFT's groups: lora_B and vectors learn faster. */
 static void choose_rates(struct at_param_rates *out, const struct at_config *c)
 {
@@ -274,6 +287,7 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
     p.long_each = at_model_long_each(&run->bundle.config);
     TRY(choose_adapters(run, &p));
     choose_rates(rates, c);
+    choose_recompute(&p, c);
     if (at_method_get(run->method)->rows == AT_ROWS_SAMPLE)
         p.temperature = (float)c->temperature;
     TRY(plan_reference(run, &p));

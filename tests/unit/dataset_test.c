@@ -137,7 +137,7 @@ static void check_golden(const char *run)
     char file[512], data[512];
     const char *paths[] = { data };
     struct at_samples samples;
-    uint32_t i = 0, group = 0;
+    uint32_t i = 0, group;
     bool sampled = false;
 
     snprintf(file, sizeof file, GOLDEN "%s/expect.json", run);
@@ -161,6 +161,7 @@ static void check_golden(const char *run)
         p.on_long = AT_LONG_DROP;
     p.skips_pad = at_json_find(config, "reward_token") != NULL;
     p.triples = strcmp(at_json_find(config, "method")->valuestring, "tpo") == 0;
+    group = 2; /* of online_dpo, which has no key for it */
     OK(at_json_get_u32(&group, config, "num_generations", run));
     if (sampled)
         OK(at_rollouts_load(&d, &samples, data, group, &p));
@@ -185,7 +186,8 @@ static void check_golden(const char *run)
         else if (p.kind == AT_ROWS_PAIR)
             assert_int_equal(row->n_prompt, at_json_find(want, "prompt_tokens")->valueint);
     }
-    assert_int_equal(i, d.n_rows);
+    if (at_json_find(expect, "rows")->child) /* those of online_dpo keep none */
+        assert_int_equal(i, d.n_rows);
     at_dataset_release(&d);
     at_tokenizer_destroy(&t);
     at_json_free(&config);

@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""What the backward pass computes again has the same bits: checkpointing_test.py SOURCE_DIR BUILD_DIR
+
+Golden runs and families whose layers save more than others (norms of heads and of outputs, parallel blocks,
+no gate) end with the same adapter and metrics, byte for byte, whether gradient_checkpointing is none, mlp or
+full, and take less memory; with auto as little is computed again as the device's memory needs.
+"""
+# labels: gpu
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+GOLDEN = SOURCE / "tests" / "golden"
+sys.path.insert(0, str(GOLDEN / "families"))
+import family_models  # noqa: E402
+
+WORDS = ("none", "mlp", "full")
+# dropout; magnitudes; mismatched rows that ride; a value head; every weight; an embedding
+RUNS = {"dpo_sigmoid": ["--lora_dropout", "0.2"], "dpo_dora": [], "kto": ["--max_tokens_per_slab", "2048"],
+        "reward": [], "sft_full": [], "sft_modules": []}
+FAMILIES = ("gemma2", "falcon", "qwen3", "olmo2")
+failures = 0
+
+
+def check(what, good):
+    global failures
+    print(f"{'ok  ' if good else 'FAIL'} {what}")
+    failures += not good
+
+
+def attune(*arguments):
+    run = subprocess.run([BUILD / "attune", *map(str, arguments)], capture_output=True, text=True)
+    if run.returncode != 0:
+        sys.exit(f"attune {' '.join(map(str, arguments))}: {run.stderr[-600:]}")
+    return run.stdout
+
+
+def left_by(out):
+    """What a training leaves of itself."""
+    files = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.safetensors")}
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return files, metrics
+
+
+def same_bits(name, folder, method, *keys):
+    left, slabs = {}, {}
+    for word in WORDS:
+        more = (*keys, "--gradient_checkpointing", word, "--output_dir", folder / word)
+        slabs[word] = json.loads(attune("plan", *more, "--json"))["device_bytes"]["slab"]
+        attune(method, *more, "--quiet")
+        left[word] = left_by(folder / word)
+    check(f"{name}: the same bits with all three", bool(left["none"][0]) and left["mlp"] == left["none"] == left["full"])
+    check(f"{name}: slabs of {', '.join(str(slabs[w]) for w in WORDS)} bytes",
+          slabs["none"] > slabs["mlp"] > slabs["full"])
+
+
+def golden(name, folder):
+    config = GOLDEN / name / "config.json"
+    same_bits(name, folder, json.loads(config.read_text())["method"], config, *RUNS[name])
+
+
+def family(name, folder):
+    family_models.write_model(name, folder)
+    (folder / "rows.jsonl").write_text("".join(line + "\n" for line, _, _ in family_models.rows()))
+    same_bits(name, folder, "dpo", "--method", "dpo", "--model_name_or_path", folder, "--train_dataset", folder / "rows.jsonl",
+              "--use_peft", "true", "--lora_r", "4", "--lora_target_modules", "all-linear", "--max_steps", "3",
+              "--per_device_train_batch_size", "4", "--learning_rate", "1e-3", "--preset", "trl")
+
+
+def short_memory(folder):
+    keys = (GOLDEN / "dpo_sigmoid" / "config.json", "--gradient_checkpointing", "auto")
+    room = {}
+    for word in WORDS:
+        plan = json.loads(attune("plan", *keys[:1], "--gradient_checkpointing", word, "--json"))
+        room[word] = plan["device_bytes"]["total"]
+    for word in WORDS:
+        plan = json.loads(attune("plan", *keys, "--device_memory_limit", room[word], "--json"))
+        check(f"{room[word]} bytes: auto takes {word}", plan["gradient_checkpointing"] == word and plan["fits"])
+    less = subprocess.run([BUILD / "attune", "plan", *keys, "--device_memory_limit", str(room["full"] - 1), "--json"],
+                          capture_output=True, text=True)
+    check("a byte less than full needs does not fit", not json.loads(less.stdout)["fits"])
+    attune("dpo", *keys, "--device_memory_limit", room["full"], "--output_dir", folder / "short", "--quiet")
+    attune("dpo", *keys, "--output_dir", folder / "much", "--quiet")
+    check("a training in little memory has the same bits", left_by(folder / "short") == left_by(folder / "much"))
+
+
+with tempfile.TemporaryDirectory() as place:
+    for number, run in enumerate((*RUNS, *FAMILIES)):
+        below = pathlib.Path(place, str(number))
+        below.mkdir()
+        (golden if run in RUNS else family)(run, below)
+    short_memory(pathlib.Path(place))
+sys.exit(failures > 0)
