@@ -18,7 +18,7 @@ static uint32_t code_of(const uint8_t *plane, uint32_t bits, uint32_t i)
     const uint8_t *run = plane + i / 128 * 16 * bits;
     const uint32_t code = run[at / 8] >> at % 8 & ((1u << low) - 1);
 
-    return bits == low ? code : code | (run[16 * low + i % 128 / 8] >> i % 8 & 1u) << low;
+    return bits == low ? code : code | ((uint32_t)run[16 * low + i % 128 / 8] >> i % 8 & 1) << low;
 }
 
 static uint32_t bits_of(enum at_quant_type type)
@@ -257,7 +257,7 @@ static void put_codes(uint8_t *block, const struct places *places, const uint8_t
 {
     for (uint32_t i = 0; i < places->end; i++)
         if (places->of[i] != NOWHERE) {
-            const uint32_t at = places->of[i] % 8, bit = codes[i / 8] >> i % 8 & 1u;
+            const uint32_t at = places->of[i] % 8, bit = (uint32_t)codes[i / 8] >> i % 8 & 1;
             uint8_t *byte = block + places->of[i] / 8;
             *byte = (uint8_t)((*byte & ~(1u << at)) | bit << at);
         }
