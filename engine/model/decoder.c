@@ -304,7 +304,7 @@ static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at
     attention_fwd(s, d, a, l, x, pass, cache);
     if (a->mid.view.buffer)
         at_stream_copy(s, a->mid.view, x.view, bytes);
-    mlp_fwd(s, d, a, l, x, saved_or(c->family->parallel ? a->x : a->mid, x), pass);
+    mlp_fwd(s, d, a, l, x, saved_or(mid_of(d, a, T), x), pass);
 }
 
 /* A trained embedding or head is the policy's alone: the reference has that of the frozen model. */

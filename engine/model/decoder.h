@@ -27,8 +27,9 @@ struct at_batch {
 
 struct at_activations { /* of one layer, saved by the forward pass */
     struct at_tensor x, q, k, v, o, mid, gate, up;
-    /* of decoders that train nothing, in place of q, k, v and of gate, up: their columns, and a row
-     * more than tokens; x and mid are not saved there */
+    /* of decoders that train nothing, which save neither mid nor, but with parallel blocks, x: in
+     * place of q, k, v and of gate, up, where they lie together, their columns, and a row more than
+     * tokens */
     struct at_tensor qkv, gate_up;
     struct at_view rstd1, rstd2, lse;
     /* with qk_norm: q and k before it; with post-norms: what attention and MLP give to them */

@@ -121,8 +121,9 @@ void at_decoder_linears_fwd(struct at_stream *s, struct at_decoder *d, const str
 {
     struct at_tensor all_y;
     struct at_weight all;
-    bool together =
-        at_weights_join(&all, d->model->layers[l].linear + i, n) && at_tensor_join(&all_y, y, n);
+    bool together = /* scratch for halves is that of single weights */
+        !d->linear.halves.a.buffer && at_weights_join(&all, d->model->layers[l].linear + i, n) &&
+        at_tensor_join(&all_y, y, n);
 
     for (uint32_t k = 0; k < n; k++)
         together = together && !has_dora(d, l, i + k);

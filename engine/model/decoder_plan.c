@@ -10,16 +10,24 @@ const char *at_recompute_name(enum at_recompute recompute)
     return names[recompute];
 }
 
-/* What linears of the same input give: together, for one product, where nothing is trained; not
- * with norms of queries, whose rows are heads, nor where bindings are aligned to more than a
- * column, as on devices without few_rows. */
+/* Whether what linears of the same input give, `cols` columns, lies together, for one product:
+ * where nothing is trained and a binding holds all of it, since that of a part reaches over the
+ * others; not where bindings are aligned to more than a column, as on devices without few_rows. */
+static bool lies_together(const struct at_pool *pool, bool trains, uint32_t T, uint32_t cols)
+{
+    const struct at_gpu_info *info = at_gpu_get_info(at_pool_gpu(pool));
+
+    return !trains && info->few_rows && at_tensor_bytes(T + 1, cols) <= info->max_range_bytes;
+}
+
+/* Not together with norms of queries, whose rows are heads. */
 static void plan_outputs(struct at_activations *a, const struct at_model_config *c, uint32_t T,
                          bool trains, struct at_pool *pool)
 {
-    const bool together = !trains && at_gpu_get_info(at_pool_gpu(pool))->few_rows;
+    const uint32_t cols = (c->H + 2 * c->G) * c->D;
 
-    if (together && !c->family->qk_norm) {
-        at_tensor_reserve(pool, &a->qkv, T + 1, (c->H + 2 * c->G) * c->D, "queries, keys, values");
+    if (!c->family->qk_norm && lies_together(pool, trains, T, cols)) {
+        at_tensor_reserve(pool, &a->qkv, T + 1, cols, "queries, keys, values");
     } else {
         at_tensor_reserve(pool, &a->q, T, c->H * c->D, "saved queries");
         at_tensor_reserve(pool, &a->k, T, c->G * c->D, "saved keys");
@@ -30,9 +38,7 @@ static void plan_outputs(struct at_activations *a, const struct at_model_config 
 static void plan_hidden(struct at_activations *a, const struct at_model_config *c, uint32_t T,
                         bool trains, struct at_pool *pool)
 {
-    const bool together = !trains && at_gpu_get_info(at_pool_gpu(pool))->few_rows;
-
-    if (together && !c->family->ungated && c->F % 4 == 0) {
+    if (!c->family->ungated && c->F % 4 == 0 && lies_together(pool, trains, T, 2 * c->F)) {
         at_tensor_reserve(pool, &a->gate_up, T + 1, 2 * c->F, "gate and up");
         return;
     }

@@ -7,6 +7,7 @@ enum { K_SPLIT_FROM = 4096, K_SPLIT = 1024 };
 enum { FEW_ROWS = 64, FEW_ROWS_F32 = 32 };     /* of x, at most: above, the kernels for many */
 enum { NARROW_MOST = 32 };                     /* above, kernels with a wide tile waste less */
 static const uint64_t panel_bytes = 64u << 20; /* of a dequantised weight */
+static const double tn_flop = 3e10; /* of a launch, which a driver may stop after a while */
 
 /* Rows of `row_bytes` that one binding holds: all, or a multiple of 16, so that parts begin at the
  * 256 bytes to which a device may align bindings. */
@@ -132,11 +133,22 @@ void at_matmul_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, s
         nn_columns(s, C, A, 0, B, alpha, accumulate);
 }
 
+/* Of k in a launch of TN at most: whole blocks. */
+static uint32_t launch_rows(uint32_t M, uint32_t N)
+{
+    const double blocks = tn_flop / (2.0 * M * N * GEMM_TN_BLOCK);
+
+    if (blocks > 1e6)
+        return UINT32_MAX;
+    return (blocks < 1 ? 1 : (uint32_t)blocks) * GEMM_TN_BLOCK;
+}
+
 void at_matmul_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
                   float alpha, bool accumulate)
 {
     const uint32_t M = A.dim[1], N = B.dim[1], K = A.dim[0];
-    const uint32_t part = least(at_tensor_part_rows(s, A), at_tensor_part_rows(s, B));
+    const uint32_t rows_held = least(at_tensor_part_rows(s, A), at_tensor_part_rows(s, B));
+    const uint32_t part = least(rows_held, launch_rows(M, N));
     const uint32_t side = M <= NARROW_MOST ? GEMM_SHORT : columns_side(N);
     uint32_t panel;
 
