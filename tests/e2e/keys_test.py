@@ -87,6 +87,7 @@ OTHER = {
     "f_divergence_type": "forward_kl",
     "generation_batch_size": 16,
     "gradient_accumulation_steps": 2,
+    "gradient_checkpointing": "full",
     "importance_sampling_level": ("sequence", {"num_iterations": 2}),
     "init_from_scratch": (True, {"use_peft": False}),
     "init_lora_weights": "gaussian",
