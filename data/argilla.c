@@ -265,7 +265,7 @@ AT_CHECKED at_argilla_read(struct at_argilla *out, const cJSON *row)
     const enum layout layout = layout_of(row);
 
     AT_REQUIRE(layout != LAYOUT_NONE);
-    *out = (struct at_argilla){ .n_fields = 0 };
+    *out = (struct at_argilla){ .mixed = layout == LAYOUT_V2_COLUMNS };
     TRY(read_fields(out, row, layout));
     TRY(layout == LAYOUT_NESTED ? read_nested(out, row) : read_columns(out, row, layout));
 done:

@@ -7,7 +7,8 @@
  *   2.x to_json   {fields: {name: text}, responses: {question: [{value, user_id}]}, suggestions:
  *                 {question: {value}}}
  *   2.x columns   {name: text, question.responses: [...], question.responses.users: [...],
- *                 question.responses.status: [...], question.suggestion} */
+ *                 question.responses.status: [...], question.suggestion}; metadata are columns,
+ * too, and nothing tells them from fields */
 #ifndef AT_ARGILLA_H
 #define AT_ARGILLA_H
 
@@ -31,12 +32,14 @@ struct at_argilla {
     size_t n_answers, answer_capacity;
     uint32_t n_drafts, n_discarded; /* answers that were not submitted */
     bool suggested;                 /* a model proposed answers; these are no person's */
+    bool mixed;                     /* fields may be metadata */
 };
 bool at_argilla_is(const cJSON *row);
 /* AT_DATA with a sentence that names no place. An answer without a status was submitted: to_json
  * writes none. */
 AT_CHECKED at_argilla_read(struct at_argilla *out, const cJSON *row);
-/* Takes fields, answers and suggestions out of the row; its id and its metadata stay. */
+/* Takes fields, answers and suggestions out of the row, and metadata that are columns; its id and
+ * `metadata` stay. */
 void at_argilla_drop(cJSON *row);
 void at_argilla_release(struct at_argilla *record);
 

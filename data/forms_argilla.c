@@ -68,6 +68,11 @@ static bool is_numbered(const struct name *name)
 
 /* ---- the parts of a record ---- */
 
+/* Where metadata are columns like the fields. */
+static const char mixed_remedy[] =
+    "; among these columns only those named reply, response, completion and the like, with or "
+    "without a number, and those that an answer names are replies: to_json tells all fields apart";
+
 /* What a record asks about. */
 struct asked {
     const struct at_argilla *record;
@@ -84,6 +89,65 @@ static const cJSON *find_field(const struct at_argilla *r, const char *const *na
             if (strcmp(r->fields[i].name, names[k]) == 0)
                 return r->fields[i].value;
     return NULL;
+}
+
+/* Item i of a ranking: its reply's name and rank. A list of names is in their order. */
+static const char *ranked(const cJSON *value, int i, double *rank)
+{
+    const cJSON *names = at_json_find(value, "value"), *ranks = at_json_find(value, "rank");
+    const cJSON *item = cJSON_GetArrayItem(cJSON_IsObject(value) ? names : value, i);
+    const cJSON *number =
+        cJSON_IsObject(value) ? cJSON_GetArrayItem(ranks, i) : at_json_find(item, "rank");
+
+    *rank = cJSON_IsString(item) && !cJSON_IsObject(value) ? i : -1;
+    if (cJSON_IsNumber(number))
+        *rank = number->valuedouble;
+    return cJSON_GetStringValue(cJSON_IsObject(item) ? at_json_find(item, "value") : item);
+}
+
+static int n_ranked(const cJSON *value)
+{
+    if (cJSON_IsObject(value))
+        return cJSON_GetArraySize(at_json_find(value, "value"));
+    return cJSON_IsArray(value) ? cJSON_GetArraySize(value) : 0;
+}
+
+static bool is_same(const struct name *a, const struct name *b)
+{
+    return a->n == b->n && memcmp(a->text, b->text, a->n) == 0;
+}
+
+/* Whether an answer is this name, or ranks it. */
+static bool is_answered(const struct at_argilla *r, const struct name *name)
+{
+    double rank = 0;
+
+    for (size_t k = 0; k < r->n_answers; k++) {
+        const cJSON *value = r->answers[k].value;
+        const char *text = cJSON_GetStringValue(value);
+        const int n = text ? 1 : n_ranked(value);
+        for (int i = 0; i < n; i++) {
+            const char *word = text ? text : ranked(value, i, &rank);
+            const struct name other = word ? name_of(word, strlen(word)) : (struct name){ .n = 0 };
+            if (other.n > 0 && is_same(&other, name))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Whether a field among metadata is a reply: one whose whole name says so, or that an answer names.
+ */
+static bool is_surely_reply(const struct at_argilla *r, const struct name *name)
+{
+    static const char *const words[] = { "chosen", "rejected" };
+
+    for (size_t i = 0; i < AT_COUNT(words); i++) {
+        const struct name word = name_of(words[i], strlen(words[i]));
+        if (is_same(&word, name))
+            return true;
+    }
+    return (!isdigit((unsigned char)name->text[0]) && is_numbered(name)) || is_answered(r, name);
 }
 
 /* Fields that are neither the prompt nor beside it may be replies. */
@@ -105,9 +169,12 @@ static AT_CHECKED read_asked(struct asked *out, const struct at_argilla *r)
         if (f->value == out->prompt || f->value == out->context || f->value == out->system ||
             !cJSON_IsString(f->value) || strcmp(f->name, "id") == 0)
             continue;
+        const struct name name = name_of(f->name, strlen(f->name));
+        if (r->mixed && !is_surely_reply(r, &name))
+            continue;
         if (out->n == MAX_REPLIES)
             FAIL(AT_DATA, "a record of more than %d fields", MAX_REPLIES);
-        out->names[out->n] = name_of(f->name, strlen(f->name));
+        out->names[out->n] = name;
         out->replies[out->n++] = f;
     }
 done:
@@ -151,7 +218,7 @@ static int find_reply(const struct asked *a, const char *text)
     const struct name name = name_of(text, strlen(text));
 
     for (int i = 0; i < a->n; i++)
-        if (a->names[i].n == name.n && memcmp(a->names[i].text, name.text, name.n) == 0)
+        if (is_same(&a->names[i], &name))
             return i;
     return is_numbered(&name) ? find_numbered(a, &name) : NOT_FOUND;
 }
@@ -219,33 +286,12 @@ static AT_CHECKED fail_unknown(const struct asked *a, const struct at_argilla_an
     for (int i = 0; i < a->n; i++)
         at_buf_printf(&names, "%s%.40s", i > 0 ? ", " : "", a->replies[i]->name);
     TRY(at_buf_status(&names));
-    FAIL(AT_DATA, "the answer to \"%.*s\" names \"%.40s\", and the replies are %s",
+    FAIL(AT_DATA, "the answer to \"%.*s\" names \"%.40s\", and the replies are %s%s",
          (int)(answer->n_question < 60 ? answer->n_question : 60), answer->question, value,
-         names.n > 0 ? names.data : "none");
+         names.n > 0 ? names.data : "none", a->record->mixed ? mixed_remedy : "");
 done:
     at_buf_release(&names);
     return st;
-}
-
-/* Item i of a ranking: its reply's name and rank. A list of names is in their order. */
-static const char *ranked(const cJSON *value, int i, double *rank)
-{
-    const cJSON *names = at_json_find(value, "value"), *ranks = at_json_find(value, "rank");
-    const cJSON *item = cJSON_GetArrayItem(cJSON_IsObject(value) ? names : value, i);
-    const cJSON *number =
-        cJSON_IsObject(value) ? cJSON_GetArrayItem(ranks, i) : at_json_find(item, "rank");
-
-    *rank = cJSON_IsString(item) && !cJSON_IsObject(value) ? i : -1;
-    if (cJSON_IsNumber(number))
-        *rank = number->valuedouble;
-    return cJSON_GetStringValue(cJSON_IsObject(item) ? at_json_find(item, "value") : item);
-}
-
-static int n_ranked(const cJSON *value)
-{
-    if (cJSON_IsObject(value))
-        return cJSON_GetArraySize(at_json_find(value, "value"));
-    return cJSON_IsArray(value) ? cJSON_GetArraySize(value) : 0;
 }
 
 /* Whether some of its names are replies; a list of other labels is none. */
@@ -287,7 +333,7 @@ static bool is_tie(const char *text)
 
     for (size_t i = 0; i < AT_COUNT(words); i++) {
         const struct name word = name_of(words[i], strlen(words[i]));
-        if (word.n == name.n && memcmp(word.text, name.text, word.n) == 0)
+        if (is_same(&word, &name))
             return true;
     }
     return false;
@@ -540,9 +586,11 @@ static AT_CHECKED judge_answers(struct learnt *out, const struct asked *a)
     if (!found)
         TRY(judge_text(out, &found, a));
     if (!found)
-        FAIL(AT_DATA, "no answer ranks, chooses or rates two replies, or is the text of one "
-                      "(a question whose name has response, reply, completion, edit, correct or "
-                      "the like)");
+        FAIL(AT_DATA,
+             "no answer ranks, chooses or rates two replies, or is the text of one "
+             "(a question whose name has response, reply, completion, edit, correct or "
+             "the like)%s",
+             a->record->mixed ? mixed_remedy : "");
 done:
     return st;
 }

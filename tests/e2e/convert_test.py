@@ -258,6 +258,22 @@ def check_argilla(folder):
     for row, text in faults:
         said = run("data", "convert", write(source, [row]), "--output", folder / "never.jsonl", code=65).stderr
         assert said.splitlines()[-1].startswith(f"attune: error: {source}:1: ") and text in said, said
+    meta = {"a_generation_model": "gpt-4", "response_model": "gpt-4"}
+
+    def columns(question, *texts, **more):
+        return {"status": "completed", "_server_id": "s", "instruction": "p", **meta, **more,
+                f"{question}.responses": list(texts), f"{question}.responses.users": [str(i) for i in range(len(texts))],
+                f"{question}.responses.status": ["submitted"] * len(texts)}
+
+    told = [columns("corrected_response", "new", text="old"), columns("correction", "new", response="old"),
+            columns("preferred", "response2", response1="old", response2="new"),
+            columns("q", ["llama", "gpt"], gpt="old", llama="new")]
+    run("data", "convert", write(source, told), "--output", out)
+    one = {"prompt": [message("user", "p")], "completion": [message("assistant", "new")]}
+    assert rows_of(out) == [one] + [pair([message("user", "p")], "new", "old")] * 3, rows_of(out)
+    said = run("data", "convert", write(source, [columns("q", ["llama", "mistral"], gpt="old", llama="new")]),
+               "--output", folder / "never.jsonl", code=65).stderr
+    assert "no answer ranks" in said and "; among these columns" in said and "to_json" in said, said
     source.write_text(json.dumps([records[0], faults[0][0]]))
     said = run("data", "convert", source, "--output", folder / "never.jsonl", code=65).stderr
     assert f"{source}: record 2: no answer ranks" in said, said
