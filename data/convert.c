@@ -38,7 +38,9 @@ static void leave_out(struct job *job, const char *why)
     while (i + 1 < AT_COUNT(job->counts->left) && left[i].why && strcmp(left[i].why, why) != 0)
         i++;
     if (!left[i].why)
-        left[i] = (struct at_convert_left){ .why = why, .path = job->path, .first = job->number };
+        left[i] = (struct at_convert_left){
+            .why = why, .path = job->path, .first = job->number, .of_array = job->of_array
+        };
     left[i].n++;
 }
 
@@ -197,10 +199,11 @@ done:
 static AT_CHECKED convert_array(struct job *job, const struct at_text *file)
 {
     enum at_status st = AT_OK;
+    const size_t begin = at_text_begin(file);
     cJSON *list = NULL;
 
     job->of_array = true;
-    TRY(at_json_parse(&list, file->data, file->n, job->path, 1));
+    TRY(at_json_parse(&list, file->data + begin, file->n - begin, job->path, 1));
     for (cJSON *row = list->child; row; row = row->next) {
         job->number++;
         TRY(convert_row(job, row));
@@ -213,9 +216,9 @@ done:
 
 static bool is_array(const struct at_text *file)
 {
-    size_t at = 0;
+    size_t at = at_text_begin(file);
 
-    while (at < file->n && strchr(" \t\r\n", file->data[at]))
+    while (at < file->n && file->data[at] && strchr(" \t\r\n", file->data[at]))
         at++;
     return at < file->n && file->data[at] == '[';
 }
@@ -444,7 +447,7 @@ AT_CHECKED at_convert(struct at_convert_counts *out, const struct at_convert_par
             TRY(convert_json(&job, path));
     }
     if (out->n_rows == 0 && out->n_left > 0)
-        FAIL(AT_DATA, "%s: nothing to write; all %llu lines would be left out", params->from[0],
+        FAIL(AT_DATA, "%s: nothing to write; all %llu rows would be left out", params->from[0],
              (unsigned long long)out->n_left);
     if (out->n_rows == 0)
         FAIL(AT_DATA, "%s: the data set has no rows", params->from[0]);

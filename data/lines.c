@@ -113,7 +113,7 @@ void at_text_close(struct at_text *text)
     at_arena_release(&text->unpacked);
 }
 
-static size_t skip_bom(const struct at_text *file)
+size_t at_text_begin(const struct at_text *file)
 {
     static const char bom[3] = { '\xEF', '\xBB', '\xBF' };
 
@@ -128,7 +128,7 @@ AT_CHECKED at_lines_open(struct at_lines *out, const char *path)
 
     *out = (struct at_lines){ .path = path };
     TRY(at_text_open(&out->file, path));
-    out->at = skip_bom(&out->file);
+    out->at = at_text_begin(&out->file);
 done:
     return st;
 }
@@ -207,7 +207,7 @@ AT_CHECKED at_cells_open(struct at_cells *out, const char *path, char separator)
 
     *out = (struct at_cells){ .path = path, .separator = separator, .number = 1 };
     TRY(at_text_open(&out->file, path));
-    out->at = skip_bom(&out->file);
+    out->at = at_text_begin(&out->file);
     if (separator == 0)
         out->separator = guess_separator(out);
     if (at_utf8_check(out->file.data, out->file.n) < out->file.n)

@@ -205,8 +205,8 @@ static AT_CHECKED read_group(struct loader *l, const struct at_line *line, const
     TRY(at_prompt_read(&l->reader, line, json));
     if (!cJSON_IsArray(list) || (uint32_t)cJSON_GetArraySize(list) != group)
         return at_line_fail(line, "completions",
-                            "%d completions found, num_generations is %u: every line must have as "
-                            "many",
+                            "%d completions found, %u expected in every line (num_generations; "
+                            "online_dpo takes 2)",
                             cJSON_GetArraySize(list), group);
     TRY(at_arena_alloc(&l->out->arena, &prefix, l->reader.ids.n, sizeof *prefix));
     AT_REQUIRE(l->reader.ids.data);

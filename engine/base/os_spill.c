@@ -36,7 +36,9 @@ enum at_status at_spill_open(void **out, size_t n)
     AT_REQUIRE(n > 0);
     *out = NULL;
     TRY(open_nameless(&fd, &dir, &arena));
-    error = posix_fallocate(fd, 0, (off_t)n); /* without room a page that is written to kills */
+    do
+        error = posix_fallocate(fd, 0, (off_t)n); /* without room a page that is written to kills */
+    while (error == EINTR);
     if (error != 0)
         FAIL(AT_CANNOT_WRITE, "%s: has no room for %zu MiB: %s", dir, n >> 20, strerror(error));
     data = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

@@ -172,6 +172,8 @@ void at_signals_install(void)
     sigemptyset(&action.sa_mask);
     if (sigaction(SIGINT, &action, NULL) != 0 || sigaction(SIGTERM, &action, NULL) != 0)
         AT_BUG("sigaction: %s", strerror(errno));
+    signal(SIGXFSZ,
+           SIG_IGN); /* a write beyond a limit of file sizes is an error, as on a full disk */
 }
 
 void at_signals_interrupt_reads(void)

@@ -61,8 +61,9 @@ static void say_left(const struct at_convert_counts *counts)
 
     for (size_t i = 0; i < AT_COUNT(counts->left) && counts->left[i].why; i++) {
         const struct at_convert_left *left = &counts->left[i];
-        cli_note("%llu line%s left out: %s (first %s:%u)", (unsigned long long)left->n,
-                 left->n == 1 ? " was" : "s were", left->why, left->path, left->first);
+        cli_note("%llu row%s left out: %s (first %s%s%u)", (unsigned long long)left->n,
+                 left->n == 1 ? " was" : "s were", left->why, left->path,
+                 left->of_array ? ", record " : ":", left->first);
     }
     if (unused->n_drafts > 0 || unused->n_discarded > 0)
         cli_note("not counted: %llu answers that are drafts, %llu that were discarded",
@@ -91,7 +92,10 @@ enum at_status cli_data_convert(struct cli_args *args)
     if (list)
         TRY(read_columns(&columns, &p.n_columns, &args->arena, list));
     p.columns = columns;
-    TRY(at_convert(&counts, &p));
+    st = at_convert(&counts, &p);
+    if (st != AT_OK && counts.n_rows == 0)
+        say_left(&counts);
+    TRY(st);
     for (size_t i = 0; counts.forms[i]; i++)
         at_buf_printf(&forms, "%s%s", i > 0 ? ", " : "", counts.forms[i]);
     TRY(at_buf_status(&forms));

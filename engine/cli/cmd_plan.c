@@ -53,7 +53,7 @@ static double run_flop(const struct at_run *run)
     const struct at_packs *d = &run->data.train_packs;
     const struct at_model_config *policy = &run->engine.model.config;
     const double epochs =
-        (double)run->total_steps / (double)run->steps_per_epoch * run->epoch_packs / fmax(1, d->n);
+        (double)run->total_steps / (double)run->steps_per_epoch * run->packs_per_epoch / fmax(1, d->n);
     const double backward = run->engine.model.trainable ? 2 : 1;
     const double reference = at_objective_reads_reference(run->config) ? 1 : 0;
     const double kl = at_objective_reads_kl(run->config) ? 1 : 0;
@@ -257,8 +257,8 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
            "measures)\n",
            took, number(plan, "flop"), number(plan, "assumed_flop_per_s") / 1e9);
     if (split)
-        printf("         at most, if no sample ends by itself: sampling %.0f %%, scoring %.0f %%, "
-               "training %.0f %%\n",
+        printf("         %ssampling %.0f %%, scoring %.0f %%, training %.0f %%\n",
+               at_online_draws(&run->online) ? "at most, if no sample ends by itself: " : "",
                share(split, plan, "sampling_s"), share(split, plan, "scoring_s"),
                share(split, plan, "training_s"));
 }

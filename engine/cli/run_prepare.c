@@ -197,6 +197,8 @@ static AT_CHECKED digest_of(struct at_digest *out, struct pipeline *p, const str
 
     if (s->prepares != RUN_PLAN) {
         c = s->config;
+        if (s->prepares == RUN_SPLIT)
+            c.train_dataset.weights = NULL; /* the files have each row once */
         TRY(run_split_stand_in(&c, p, s));
         TRY(cli_trained_digest(out, &p->arena, &c));
         goto done;

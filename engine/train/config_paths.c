@@ -66,11 +66,13 @@ AT_CHECKED at_config_file(const char **path, double *weight, struct at_arena *ar
     const cJSON *number = at_json_find(item, "weight");
 
     *weight = 1;
-    if (cJSON_IsObject(item) && key != AT_KEY_train_dataset)
+    if (cJSON_IsObject(item) && (key == AT_KEY_eval_dataset || key == AT_KEY_regression_dataset))
         return bad_file(key,
                         "a string or a list of strings expected; weights are of train_dataset "
                         "alone: an evaluation reads each row once",
                         item);
+    if (cJSON_IsObject(item) && key != AT_KEY_train_dataset)
+        return bad_file(key, "a string or a list of strings expected", item);
     for (const cJSON *k = cJSON_IsObject(item) ? item->child : NULL; k; k = k->next)
         if (strcmp(k->string, "path") != 0 && strcmp(k->string, "weight") != 0)
             return bad_file(key, "a file with a weight is {\"path\": ..., \"weight\": ...}", item);

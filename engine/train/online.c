@@ -156,9 +156,7 @@ AT_CHECKED at_online_open(struct at_run *run, const struct at_dataset_params *p)
     struct at_online *o = &run->online;
     struct at_run_data *d = &run->data;
     const bool pairs = p->kind == AT_ROWS_PAIR;
-    const uint32_t rows =
-        c->per_device_train_batch_size * c->gradient_accumulation_steps * at_rollout_parts(c);
-    const uint32_t wanted = pairs ? rows : rows / c->num_generations;
+    const uint64_t rows = at_rollout_rows(c), wanted = pairs ? rows : rows / c->num_generations;
 
     *o = (struct at_online){ .is_on = true,
                              .pairs = pairs,
@@ -171,7 +169,7 @@ AT_CHECKED at_online_open(struct at_run *run, const struct at_dataset_params *p)
     TRY(check_angles(o, p));
     TRY(at_reward_watch_open(&o->reward_watch, run, p));
     TRY(find_stops(o, p));
-    o->n_groups = wanted < o->prompts.n ? wanted : o->prompts.n;
+    o->n_groups = wanted < o->prompts.n ? (uint32_t)wanted : o->prompts.n;
     o->n_rows = pairs ? o->n_groups : o->n_groups * o->group;
     TRY(make_window(run));
     d->samples.items = o->samples;

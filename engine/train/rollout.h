@@ -61,6 +61,8 @@ bool at_rollout_reads(const struct at_config *config, char letter);
 uint32_t at_rollout_steps(const struct at_config *config);
 /* Its parts, each with the samples of a step; 1 of other methods. */
 uint32_t at_rollout_parts(const struct at_config *config);
+/* Its samples, those of all parts; it may be more than the data have. */
+uint64_t at_rollout_rows(const struct at_config *config);
 /* The pack that pack `pack` of the epoch's order is as the k-th of a rollout: itself, but of
  * samples that are drawn the k-th of their window. */
 uint32_t at_rollout_pack(struct at_loop *loop, uint32_t k, uint32_t pack);

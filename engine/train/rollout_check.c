@@ -19,14 +19,22 @@ bool at_rollout_reads(const struct at_config *c, char letter)
     return strchr(c->losses[0]->reads, letter) != NULL;
 }
 
+static uint64_t step_rows(const struct at_config *c)
+{
+    return (uint64_t)c->per_device_train_batch_size * c->gradient_accumulation_steps;
+}
+
+uint64_t at_rollout_rows(const struct at_config *c)
+{
+    return step_rows(c) * at_rollout_parts(c);
+}
+
 uint32_t at_rollout_parts(const struct at_config *c)
 {
-    const uint32_t step = c->per_device_train_batch_size * c->gradient_accumulation_steps;
-
     if (!at_rollout_has_samples(c))
         return 1;
     if (c->is_set[AT_KEY_generation_batch_size])
-        return c->generation_batch_size / step;
+        return (uint32_t)(c->generation_batch_size / step_rows(c));
     return c->is_set[AT_KEY_steps_per_generation]
                ? c->steps_per_generation / c->gradient_accumulation_steps
                : 1;
@@ -110,7 +118,7 @@ static AT_CHECKED check_held_out(const struct at_config *c)
 /* A rollout has the samples of whole steps. */
 static AT_CHECKED check_parts(const struct at_config *c)
 {
-    const uint64_t step = (uint64_t)c->per_device_train_batch_size * c->gradient_accumulation_steps;
+    const uint64_t step = step_rows(c);
 
     if (c->is_set[AT_KEY_generation_batch_size] && c->is_set[AT_KEY_steps_per_generation])
         return at_fail(AT_USAGE, "generation_batch_size and steps_per_generation say the same: "
@@ -132,8 +140,7 @@ static AT_CHECKED check_parts(const struct at_config *c)
 /* Samples are compared within their groups. */
 static AT_CHECKED check_groups(const struct at_config *c)
 {
-    const uint64_t rows = (uint64_t)c->per_device_train_batch_size *
-                          c->gradient_accumulation_steps * at_rollout_parts(c);
+    const uint64_t rows = at_rollout_rows(c);
 
     if (c->num_generations < 2)
         return at_fail(AT_USAGE,

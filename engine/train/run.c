@@ -121,15 +121,15 @@ static void warn_balance(const struct at_run *run)
     const struct at_config *c = run->config;
     const struct at_dataset *d = &run->data.train;
     const double LEAST = 0.99, ADVISED = 1.15, MOST = 1.34;
+    const double *weights = c->train_dataset.weights;
     double desirable = 0, others = 0, ratio = 0;
 
     if (at_method_get(run->method)->rows != AT_ROWS_LABELLED)
         return;
     for (uint32_t i = 0; i < d->n_rows; i++) {
-        desirable += d->rows[i].desirable;
+        *(d->rows[i].desirable ? &desirable : &others) += weights ? weights[d->rows[i].file] : 1;
         at_dataset_passed(d, i);
     }
-    others = d->n_rows - desirable;
     if (desirable == 0 || others == 0) {
         at_warn("balance", "all %u training rows are %s: nothing shows what the other kind is like",
                 d->n_rows, others == 0 ? "desirable" : "undesirable");
@@ -328,20 +328,19 @@ static AT_CHECKED count_rollouts(struct at_run *run)
 {
     const struct at_config *c = run->config;
     const uint32_t parts = at_rollout_parts(c);
-    const uint32_t rows = parts * c->per_device_train_batch_size * c->gradient_accumulation_steps;
-    const uint32_t packs = rows / c->num_generations;
+    const uint64_t rows = at_rollout_rows(c), packs = rows / c->num_generations;
 
     run->packs_per_epoch = run->epoch_packs;
     if (parts == 1)
         return AT_OK;
     if (run->packs_per_epoch < packs)
         return at_fail(AT_USAGE,
-                       "a rollout has %u prompts (steps_per_generation or generation_batch_size), "
-                       "and the data %u: lower it",
-                       packs, run->packs_per_epoch);
+                       "a rollout has %llu prompts (steps_per_generation or "
+                       "generation_batch_size), and the data %u: lower it",
+                       (unsigned long long)packs, run->packs_per_epoch);
     AT_REQUIRE(packs > 0);
-    run->packs_per_epoch -= run->packs_per_epoch % packs;
-    run->window = rows;
+    run->packs_per_epoch -= run->packs_per_epoch % (uint32_t)packs;
+    run->window = (uint32_t)rows; /* of as many as the data have at most */
     run->steps_per_epoch = run->packs_per_epoch / packs * at_rollout_steps(c);
     return AT_OK;
 }
@@ -388,6 +387,12 @@ static void warn_steps(const struct at_run *run)
     else if (c->sync_ref_model && c->ref_model_sync_steps > steps)
         at_warn("steps", "the reference never moves: ref_model_sync_steps is %u, the run has %.0f",
                 c->ref_model_sync_steps, steps);
+    if (run->packs_per_epoch < run->epoch_packs)
+        at_warn("steps", "%u of %u prompts do not fill a rollout: left out of %s",
+                run->epoch_packs - run->packs_per_epoch, run->epoch_packs,
+                strcmp(c->train_sampling_strategy, "random") == 0
+                    ? "each epoch, others each time"
+                    : "every epoch (train_sampling_strategy sequential)");
     if (run->total_steps > 0 && c->warmup_steps > steps)
         at_warn("steps", "learning_rate is never reached: warmup_steps is %g, the run has %.0f",
                 c->warmup_steps, steps);

@@ -210,14 +210,15 @@ def check_argilla(folder):
         {"fields": fields, "responses": [], "suggestions": [{"question_name": "preference", "value": ranks("response1")}]},
     ]
     out, source = folder / "out.jsonl", folder / "export.json"
-    for text in ("".join(json.dumps(r) + "\n" for r in records), json.dumps(records), json.dumps(records, indent=1)):
+    for text, place in (("".join(json.dumps(r) + "\n" for r in records), ":"), (json.dumps(records), ", record "),
+                        ("\ufeff" + json.dumps(records, indent=1), ", record ")):
         source.write_text(text)
         said = run("data", "convert", source, "--output", out).stderr
         assert rows_of(out) == [want] * 3, rows_of(out)
-        for line in ("2 lines were left out: the answers tie, so no reply is preferred (first ", "export.json:4)",
-                     "1 line was left out: no answer was submitted, there are drafts", "export.json:6)",
-                     "1 line was left out: the answers were discarded", "1 line was left out: nobody has answered",
-                     "1 line was left out: a model suggested answers, no person gave one",
+        for line in ("2 rows were left out: the answers tie, so no reply is preferred (first ", f"export.json{place}4)",
+                     "1 row was left out: no answer was submitted, there are drafts", f"export.json{place}6)",
+                     "1 row was left out: the answers were discarded", "1 row was left out: nobody has answered",
+                     "1 row was left out: a model suggested answers, no person gave one",
                      "not counted: 2 answers that are drafts, 1 that were discarded"):
             assert line in said, (line, said)
     show = run("data", "show", "--method", "dpo", "--train_dataset", write(source, records[:4]), "--model_name_or_path", MODEL,
@@ -258,6 +259,9 @@ def check_argilla(folder):
     for row, text in faults:
         said = run("data", "convert", write(source, [row]), "--output", folder / "never.jsonl", code=65).stderr
         assert said.splitlines()[-1].startswith(f"attune: error: {source}:1: ") and text in said, said
+    said = run("data", "convert", write(source, records[3:5]), "--output", folder / "never.jsonl", code=65).stderr
+    assert "2 rows were left out: the answers tie" in said and "all 2 rows would be left out" in said, said
+
     meta = {"a_generation_model": "gpt-4", "response_model": "gpt-4"}
 
     def columns(question, *texts, **more):

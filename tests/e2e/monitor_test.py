@@ -156,7 +156,7 @@ def converted(work):
     ]
     feedback, out = write(work / "feedback.jsonl", rows), work / "out.jsonl"
     said = run("data", "convert", feedback, "--from", "feedback", "--output", out).stderr
-    assert "4 rows, feedback to trl" in said and "2 lines were left out: neither edit nor thumb" in said, said
+    assert "4 rows, feedback to trl" in said and "2 rows were left out: neither edit nor thumb" in said, said
     want = [
         {"prompt": "where is the tea", "id": 7, "chosen": "gladly , here", "rejected": "look yourself"},
         {"prompt": [message("user", "where is the cup")], "completion": [message("assistant", "here")], "label": True},
@@ -180,7 +180,7 @@ def converted(work):
         said = run("data", "convert", feedback, "--from", "feedback", "--output", out, code=65).stderr
         assert f"feedback.jsonl:2: {words}" in said, said
     write(feedback, rows[4:])
-    assert "all 2 lines" in run("data", "convert", feedback, "--from", "feedback", "--output", out, code=65).stderr
+    assert "all 2 rows" in run("data", "convert", feedback, "--from", "feedback", "--output", out, code=65).stderr
 
 
 def refusals(work):

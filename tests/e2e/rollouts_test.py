@@ -134,7 +134,7 @@ def main():
         losses = [line["loss"] for line in metrics(out)] if run.returncode == 0 else []
         check("parts of a rollout: samples of its groups are mixed, and each is in one part", len(losses) == 2 and abs(losses[0]) > 1e-3
               and abs(sum(losses)) < 1e-5, run.stderr or losses)
-        refused(folder, "another number of samples", "grpo", "num_generations is 3", num_generations=3,
+        refused(folder, "another number of samples", "grpo", "3 expected in every line", num_generations=3,
                 per_device_train_batch_size=6)
         refused(folder, "a step of half a group", "grpo", "multiple of num_generations (4)", per_device_train_batch_size=6)
         refused(folder, "a rollout said twice", "grpo", "remove one of them", steps_per_generation=2, generation_batch_size=16)
@@ -142,6 +142,11 @@ def main():
                 gradient_accumulation_steps=2)
         refused(folder, "a rollout and a half", "rloo", "multiple of a step's samples, 8", generation_batch_size=12)
         refused(folder, "a rollout of more than all", "grpo", "a rollout has 8 prompts", steps_per_generation=4)
+        refused(folder, "a rollout of 2^32 samples", "grpo", "a rollout has 1073741824 prompts", steps_per_generation=65536,
+                per_device_train_batch_size=65536)
+        run, out = train(folder, "rest", "grpo", steps_per_generation=5, max_steps=1, per_device_train_batch_size=4)
+        check("prompts that do not fill a rollout are told", run.returncode == 0 and
+              "1 of 6 prompts do not fill a rollout: left out of each epoch, others each time" in run.stderr, run.stderr)
         refused(folder, "one sample", "rloo", "2 or more", num_generations=1)
         refused(folder, "no rollouts and no prompts", "rloo", "train_dataset is missing", rollouts=None)
         refused(folder, "train_dataset", "rloo", "give one of the two", train_dataset=["x.jsonl"])

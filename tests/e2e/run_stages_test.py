@@ -85,6 +85,9 @@ with tempfile.TemporaryDirectory() as name:
     told, said = attune([{**LINT, "train_dataset": "a.jsonl"}, *whole[1:2]])
     assert skipped(said) == ["parts"] and "8 pairs" in told, (said, told)
 
+    told, said = attune([{**SPLIT, "train_dataset": ["a.jsonl", {"path": "b.jsonl", "weight": 3}]}])
+    assert skipped(said) == ["parts"], "a split has each row once, whatever its weight"
+
     # Another split is never written over this one; one that is gone, or half there, is told.
     _, said = attune([{**SPLIT, "eval_split": 0.5}], code=73)
     assert "a split of other rows, or by another eval_split or seed" in said, said

@@ -81,6 +81,14 @@ with tempfile.TemporaryDirectory() as name:
     said = run("data", "lint", config("lint.json", train_dataset=["a.jsonl", {"path": "bad.jsonl", "weight": 0.5}]), code=65)
     assert f"{work}/bad.jsonl:2:" in said, said
 
+    # Rows of weight 10 pull ten times as hard as those of weight 1.
+    labelled = [json.loads(line) for line in (GOLDEN / "data" / "labelled.jsonl").read_text().splitlines()]
+    for kind in (True, False):
+        rows_of_kind = [row for row in labelled if row["label"] == kind][:4]
+        (work / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of_kind))
+    said = run("plan", config("balance.json", method="kto", train_dataset=["True.jsonl", {"path": "False.jsonl", "weight": 10}]))
+    assert "4 rows are desirable and 40 are not" in said, said
+
     # What is refused, and how.
     def refused(text, keys, *flags, method="dpo"):
         said = run("plan", config("refused.json", **{**keys, "method": method}), *flags, code=2)
@@ -93,6 +101,8 @@ with tempfile.TemporaryDirectory() as name:
     refused("this is no JSON", {}, "--train_dataset", '[{"path": "a.jsonl", "weight": NaN}]')
     refused('a file with a weight is {"path": ..., "weight": ...}', {"train_dataset": [{"path": "a.jsonl", "wieght": 2}]})
     refused('a path, {"path", "weight"} or a list', {"train_dataset": [{"weight": 2}]})
+    refused("lora_target_modules: a string or a list of strings expected, found", {
+        "train_dataset": "a.jsonl", "lora_target_modules": [{"path": "q"}]})
     refused("weights are of train_dataset alone", {"train_dataset": "a.jsonl", "eval_dataset": weighted})
     refused("weights do not go with packing", {"train_dataset": weighted, "packing": True, "max_length": 64}, method="sft")
     refused("weights are for rows; grpo draws samples", {

@@ -84,7 +84,7 @@ static void rollouts_wrong_lines_say_where(void **state)
     static const struct {
         const char *line, *says;
     } cases[] = {
-        { LINE("[\"a\"]", "[1]", ""), "1 completions found, num_generations is 2" },
+        { LINE("[\"a\"]", "[1]", ""), "1 completions found, 2 expected in every line" },
         { LINE("[\"a\",\"b\"]", "[1]", ""), "2 numbers expected" },
         { LINE("[\"a\",\"b\"]", "[1,\"x\"]", ""), "neither a finite number nor null" },
         { LINE("[\"a\",\"b\"]", "{\"c\":[1,2]}", ""), "\"c\" is not in the lines before" },
