@@ -206,12 +206,14 @@ AT_CHECKED merge_kl_measure(struct cli_base *b, const struct merge_kl_params *pa
     bool found = false;
 
     TRY(at_path_join(&b->arena, &rows, b->dirs[b->n - 1], AT_SPLIT_EVAL));
+    if (!at_path_exists(rows)) {
+        cli_note("drift    not measured: there are no held-out rows, %s", rows);
+        goto done;
+    }
     TRY(open_trained(&trained, &found, b, params));
     if (!found)
         cli_note("drift    not measured: the base of training, %s, is not here",
                  params->trained ? params->trained : "which run.json does not name");
-    else if (!at_path_exists(rows))
-        cli_note("drift    not measured: there are no held-out rows, %s", rows);
     else
         TRY(measure(&m, b, &trained, rows));
 done:

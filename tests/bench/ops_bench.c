@@ -144,11 +144,10 @@ static void slab(struct bench *b)
     at_linear_fwd(b->stream, slab_y, slab_x, weight, &panel, false);
 }
 
-static void whole_slab(struct bench *b, enum at_quant_type type, uint32_t M)
+/* slab_x (M,K), slab_y (M,N) and a weight. */
+static void make_slab(struct bench *b, enum at_quant_type type, uint32_t M, uint32_t N, uint32_t K)
 {
-    const uint32_t N = 1536, K = 768;
     const struct at_weight *weights[] = { &weight };
-    char what[64];
 
     begin(b);
     at_weight_reserve(b->pool, &weight, type, N, K, "weight");
@@ -157,6 +156,14 @@ static void whole_slab(struct bench *b, enum at_quant_type type, uint32_t M)
     at_tensor_reserve(b->pool, &slab_y, M, N, "y");
     need(at_pool_commit(b->pool));
     fill(b, slab_x.view);
+}
+
+static void whole_slab(struct bench *b, enum at_quant_type type, uint32_t M)
+{
+    const uint32_t N = 1536, K = 768;
+    char what[64];
+
+    make_slab(b, type, M, N, K);
     snprintf(what, sizeof what, "  %u rows %s", M, at_quant_get(type)->name);
     measure(b, what, 2.0 * M * N * K, slab);
 }
@@ -164,16 +171,9 @@ static void whole_slab(struct bench *b, enum at_quant_type type, uint32_t M)
 /* A product of decoding: few rows and a weight of SmolLM2-135M, whose last one is the head. */
 static void few_rows(struct bench *b, enum at_quant_type type, uint32_t M, uint32_t N, uint32_t K)
 {
-    const struct at_weight *weights[] = { &weight };
     char what[64];
 
-    begin(b);
-    at_weight_reserve(b->pool, &weight, type, N, K, "weight");
-    at_linear_scratch_reserve(b->pool, &panel, weights, 1, M);
-    at_tensor_reserve(b->pool, &slab_x, M, K, "x");
-    at_tensor_reserve(b->pool, &slab_y, M, N, "y");
-    need(at_pool_commit(b->pool));
-    fill(b, slab_x.view);
+    make_slab(b, type, M, N, K);
     snprintf(what, sizeof what, "%s %u x %u x %u", at_quant_get(type)->name, M, N, K);
     A = slab_x;
     C = slab_y;
