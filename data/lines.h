@@ -17,7 +17,7 @@ struct at_text {
 AT_CHECKED at_text_open(struct at_text *out, const char *path);
 void at_text_close(struct at_text *text);
 /* Where its text begins: behind a byte-order mark. */
-size_t at_text_begin(const struct at_text *text);
+size_t at_text_begin(const struct at_text *file);
 
 /* ---- lines ---- */
 

@@ -52,8 +52,8 @@ static double run_flop(const struct at_run *run)
 {
     const struct at_packs *d = &run->data.train_packs;
     const struct at_model_config *policy = &run->engine.model.config;
-    const double epochs =
-        (double)run->total_steps / (double)run->steps_per_epoch * run->packs_per_epoch / fmax(1, d->n);
+    const double epochs = (double)run->total_steps / (double)run->steps_per_epoch *
+                          run->packs_per_epoch / fmax(1, d->n);
     const double backward = run->engine.model.trainable ? 2 : 1;
     const double reference = at_objective_reads_reference(run->config) ? 1 : 0;
     const double kl = at_objective_reads_kl(run->config) ? 1 : 0;
