@@ -7,6 +7,7 @@
 #include "run_words.h"
 #include "trained.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -241,7 +242,7 @@ AT_CHECKED run_prepare_check(struct pipeline *p, struct stage *s)
     enum at_status st = AT_OK;
     cJSON *record = NULL;
     struct at_digest digest;
-    const char *inputs = NULL;
+    const char *inputs = NULL, *ended = NULL;
     char *path = NULL;
 
     if (plans_nothing(p, s))
@@ -257,6 +258,9 @@ AT_CHECKED run_prepare_check(struct pipeline *p, struct stage *s)
         goto done;
     TRY(at_json_load(&record, path));
     TRY(at_json_need_string(&inputs, record, "inputs", path));
+    TRY(at_json_get_string(&ended, record, "ended", path));
+    if (ended) /* a split that was interrupted, or of rows that were bad then, is made again */
+        goto done;
     TRY(digest_of(&digest, p, s));
     s->finished = strcmp(inputs, digest.hex) == 0;
     if (s->prepares == RUN_SPLIT && !s->finished)
@@ -304,6 +308,22 @@ done:
     return st;
 }
 
+/* The folder is a split's from here on: what an interrupted one has left there is made again. */
+static AT_CHECKED begin_split(struct pipeline *p, const struct stage *s,
+                              const struct at_digest *inputs)
+{
+    enum at_status st = AT_OK;
+    const struct at_config to = { .output_dir = s->output_dir };
+
+    TRY(at_dir_create(s->output_dir));
+    TRY(cli_trained_mark(&p->arena, &to, s->name, inputs, "it was interrupted"));
+    for (size_t i = 0; i < 2; i++)
+        if (remove(s->split[i]) != 0 && errno != ENOENT)
+            FAIL(AT_CANNOT_WRITE, "%s: cannot be made again: %s", s->split[i], strerror(errno));
+done:
+    return st;
+}
+
 AT_CHECKED run_prepare(struct pipeline *p, struct stage *s)
 {
     enum at_status st = AT_OK;
@@ -311,6 +331,8 @@ AT_CHECKED run_prepare(struct pipeline *p, struct stage *s)
     struct at_config to = { .output_dir = s->output_dir };
 
     TRY(digest_of(&inputs, p, s)); /* files may change while it goes on */
+    if (s->prepares == RUN_SPLIT)
+        TRY(begin_split(p, s, &inputs));
     TRY(s->prepares == RUN_PLAN ? plan_stages(p, s) : s->judge.command->run(&s->judge));
     TRY(at_dir_create(s->output_dir));
     TRY(cli_trained_mark(&p->arena, &to, s->name, &inputs, NULL));

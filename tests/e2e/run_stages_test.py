@@ -88,6 +88,15 @@ with tempfile.TemporaryDirectory() as name:
     told, said = attune([{**SPLIT, "train_dataset": ["a.jsonl", {"path": "b.jsonl", "weight": 3}]}])
     assert skipped(said) == ["parts"], "a split has each row once, whatever its weight"
 
+    # A split that was interrupted between its files is made again.
+    mark = json.loads((out / "parts" / "stage.json").read_text())
+    kept = [path.read_bytes() for path in (train, held)]
+    (out / "parts" / "stage.json").write_text(json.dumps({**mark, "ended": "it was interrupted", "inputs": "of rows before"}))
+    held.unlink()
+    told, said = attune([SPLIT])
+    assert not skipped(said) and [path.read_bytes() for path in (train, held)] == kept, said
+    assert skipped(attune([SPLIT])[1]) == ["parts"]
+
     # Another split is never written over this one; one that is gone, or half there, is told.
     _, said = attune([{**SPLIT, "eval_split": 0.5}], code=73)
     assert "a split of other rows, or by another eval_split or seed" in said, said
