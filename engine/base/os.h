@@ -64,6 +64,7 @@ AT_CHECKED at_dir_check_writable(const char *path);
 AT_CHECKED at_dir_rename(const char *from, const char *to);
 /* Removes a folder and the files in it; one that is missing is fine. */
 AT_CHECKED at_dir_remove(const char *path);
+AT_CHECKED at_file_remove(const char *path); /* nothing where there is none */
 /* Sorted names (without "." and ".."); strings live in `arena`. */
 AT_CHECKED at_dir_list(struct at_arena *arena, char ***out_names, size_t *out_n, const char *path);
 /* "dir/name"; "name" alone when dir is "" or name is absolute. In `arena`. */

@@ -450,6 +450,11 @@ done:
     return st;
 }
 
+enum at_status at_file_remove(const char *path)
+{
+    return unlink(path) != 0 && errno != ENOENT ? fail_write(path, errno) : AT_OK;
+}
+
 enum at_status at_dir_remove(const char *path)
 {
     struct at_arena arena = { 0 };
@@ -461,8 +466,7 @@ enum at_status at_dir_remove(const char *path)
     TRY(at_dir_list(&arena, &names, &n, path));
     for (size_t i = 0; i < n; i++) {
         TRY(at_path_join(&arena, &file, path, names[i]));
-        if (unlink(file) != 0)
-            TRY(fail_write(file, errno));
+        TRY(at_file_remove(file));
     }
     if (rmdir(path) != 0)
         TRY(fail_write(path, errno));

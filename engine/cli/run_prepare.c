@@ -7,7 +7,6 @@
 #include "run_words.h"
 #include "trained.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -318,8 +317,7 @@ static AT_CHECKED begin_split(struct pipeline *p, const struct stage *s,
     TRY(at_dir_create(s->output_dir));
     TRY(cli_trained_mark(&p->arena, &to, s->name, inputs, "it was interrupted"));
     for (size_t i = 0; i < 2; i++)
-        if (remove(s->split[i]) != 0 && errno != ENOENT)
-            FAIL(AT_CANNOT_WRITE, "%s: cannot be made again: %s", s->split[i], strerror(errno));
+        TRY(at_file_remove(s->split[i]));
 done:
     return st;
 }
