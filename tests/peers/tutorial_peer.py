@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 
-from llama_cpp_peer import ATTUNE, DEBIAN, FOLDER, GGUF, backend, llama_cpp
+import llama_cpp
+from llama_cpp_peer import ATTUNE, DEBIAN, FOLDER, GGUF, PEERS, backend
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 WORDS = 5  # of the replies' beginning, which are compared
@@ -48,7 +49,7 @@ def main():
         work = pathlib.Path(folder)
         program(work / "attune", ATTUNE)
         program(work / "python3", sys.executable)
-        program(work / "llama-server", *llama_cpp("llama-server"))
+        program(work / "llama-server", *llama_cpp.command(PEERS, "llama-server"))
         env = {**os.environ, "PATH": f"{work}:{os.environ['PATH']}", "model": str(GGUF), "work": str(work),
                "GGML_BACKEND_PATH": backend(), "HF_HUB_OFFLINE": "1"}
         trained, served = [], {}
