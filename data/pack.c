@@ -1,6 +1,7 @@
 #include "slab.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct item {
     uint32_t tokens, index;
@@ -54,6 +55,55 @@ AT_CHECKED at_pack(uint32_t *slab_of_row, uint32_t *out_n_slabs, const struct at
     TRY(place(slab_of_row, out_n_slabs, items, n, capacity));
 done:
     at_free(&items);
+    return st;
+}
+
+/* Stable: a sibling moves up behind those before it. */
+static void order_siblings(uint32_t *order, const struct at_row *const *rows, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        order[i] = i;
+    for (uint32_t begin = 0, end = 1; begin < n; begin = end++) {
+        for (uint32_t i = end; i < n; i++) {
+            const uint32_t row = order[i];
+            if (!at_rows_are_siblings(rows[order[begin]], rows[row]))
+                continue;
+            memmove(order + end + 1, order + end, (i - end) * sizeof *order);
+            order[end++] = row;
+        }
+    }
+}
+
+AT_CHECKED at_pack_siblings(uint32_t *slab_of_row, uint32_t *order, uint32_t *out_n_slabs,
+                            const struct at_row *const *rows, uint32_t n, uint32_t capacity)
+{
+    enum at_status st = AT_OK;
+    struct item *items = NULL;
+    uint32_t *unit_of = NULL, *slab_of_unit = NULL, units = 0, tokens = 0;
+
+    TRY(at_alloc(&items, n, sizeof *items));
+    TRY(at_alloc(&unit_of, n, sizeof *unit_of));
+    TRY(at_alloc(&slab_of_unit, n, sizeof *slab_of_unit));
+    order_siblings(order, rows, n);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct at_row *row = rows[order[i]];
+        const uint32_t more = at_row_tokens(row) - row->n_prefix;
+        if (i > 0 && at_rows_are_siblings(rows[order[i - 1]], row) && tokens + more <= capacity)
+            tokens += more;
+        else {
+            tokens = row->n_prefix + more;
+            units++;
+        }
+        items[units - 1] = (struct item){ tokens, units - 1 };
+        unit_of[i] = units - 1;
+    }
+    TRY(place(slab_of_unit, out_n_slabs, items, units, capacity));
+    for (uint32_t i = 0; i < n; i++)
+        slab_of_row[order[i]] = slab_of_unit[unit_of[i]];
+done:
+    at_free(&items);
+    at_free(&unit_of);
+    at_free(&slab_of_unit);
     return st;
 }
 

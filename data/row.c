@@ -1,5 +1,7 @@
 #include "row.h"
 
+#include <string.h>
+
 uint32_t at_row_tokens(const struct at_row *row)
 {
     uint32_t n = row->n_prefix;
@@ -35,6 +37,14 @@ uint32_t at_row_prompt_targets(const struct at_row *row)
 uint32_t at_row_sums(const struct at_row *row)
 {
     return row->n_segments + row->prompt_targets;
+}
+
+bool at_rows_are_siblings(const struct at_row *a, const struct at_row *b)
+{
+    return a->kind == AT_ROWS_SAMPLE && b->kind == AT_ROWS_SAMPLE && a->n_prefix > 0 &&
+           a->n_prefix == b->n_prefix &&
+           (a->prefix == b->prefix ||
+            memcmp(a->prefix, b->prefix, a->n_prefix * sizeof *a->prefix) == 0);
 }
 
 const char *at_row_side_name(const struct at_row *row, uint32_t k)

@@ -50,6 +50,8 @@ uint32_t at_row_targets(const struct at_row *row);
 uint32_t at_row_prompt_targets(const struct at_row *row);
 /* Segments of log-probs: n_segments, and one for the prompt. */
 uint32_t at_row_sums(const struct at_row *row);
+/* Samples of one prompt, which can read one copy of it. */
+bool at_rows_are_siblings(const struct at_row *a, const struct at_row *b);
 /* TRL's column of side k: "completion" of rows with one. */
 const char *at_row_side_name(const struct at_row *row, uint32_t k);
 

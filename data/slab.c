@@ -135,29 +135,15 @@ static uint32_t shared_position(struct at_slab *slab, const struct at_row *row, 
     return first_position(slab, begin, n);
 }
 
-/* `rider`: NULL, or a side behind all rows, segment n_rider, whose first token the prefix predicts
- * too. */
-static void put_row(struct at_slab *slab, const struct at_row *row, const struct at_segment *rider,
-                    uint32_t n_rider)
+/* The sides of a row whose prefix stands at `prefix`, of which the first token has position
+ * `first`. */
+static void put_sides(struct at_slab *slab, const struct at_row *row, uint32_t prefix,
+                      uint32_t first)
 {
-    const uint32_t prefix = slab->n_tokens, prefix_end = prefix + row->n_prefix;
-    const uint32_t group_end = prefix + at_row_tokens(row), back = !row->reads_last;
-    const uint32_t first = row->n_prefix > 0 ? shared_position(slab, row, prefix) : 0;
+    const uint32_t back = !row->reads_last, before = slab->n_tokens;
     struct at_interval reads = reads_from(prefix);
 
-    put_run(slab, row->prefix, row->n_prefix, first, reads, group_end);
-    put_prompt_targets(slab, row, prefix, slab->n_segments + row->n_segments);
-    reads.prefix_end = (int32_t)prefix_end;
-    /* The last prefix token predicts the first token of every segment. */
-    for (uint32_t k = 0; k < row->n_segments; k++) {
-        const struct at_segment *s = &row->segment[k];
-        if (back > 0 && s->n > 0 && s->targets[0]) {
-            AT_REQUIRE(row->n_prefix > 0);
-            put_target(slab, prefix_end - 1, s->ids[0], slab->n_segments + k);
-        }
-    }
-    if (rider && rider->n > 0 && rider->targets[0])
-        put_target(slab, prefix_end - 1, rider->ids[0], n_rider);
+    reads.prefix_end = (int32_t)(prefix + row->n_prefix);
     for (uint32_t k = 0; k < row->n_segments; k++) {
         const struct at_segment *s = &row->segment[k];
         const uint32_t begin = slab->n_tokens;
@@ -166,8 +152,55 @@ static void put_row(struct at_slab *slab, const struct at_row *row, const struct
         put_run(slab, s->ids, s->n, at + row->n_prefix, reads, begin + s->n);
         put_targets(slab, s, back, begin, slab->n_segments + k, back);
     }
-    put_places(slab, row, slab->n_tokens - prefix, 0);
+    put_places(slab, row, slab->n_tokens - before, row->n_prefix);
     slab->n_segments += at_row_sums(row);
+}
+
+/* The last token of the prefix, `last`, predicts the first of every side; segments of the row are
+ * counted from `index`. */
+static void put_first_targets(struct at_slab *slab, const struct at_row *row, uint32_t last,
+                              uint32_t index)
+{
+    for (uint32_t k = 0; k < row->n_segments; k++) {
+        const struct at_segment *s = &row->segment[k];
+        if (!row->reads_last && s->n > 0 && s->targets[0]) {
+            AT_REQUIRE(row->n_prefix > 0);
+            put_target(slab, last, s->ids[0], index + k);
+        }
+    }
+}
+
+/* Tokens of n siblings, or of a row: one prefix and all sides. */
+static uint32_t tokens_together(const struct at_row *const *rows, uint32_t n)
+{
+    uint32_t tokens = at_row_tokens(rows[0]);
+
+    for (uint32_t i = 1; i < n; i++)
+        tokens += at_row_tokens(rows[i]) - rows[i]->n_prefix;
+    return tokens;
+}
+
+/* A row, or n siblings behind one prefix. `rider`: NULL, or a side behind all rows, segment
+ * n_rider, whose first token the prefix predicts too. */
+static void put_rows(struct at_slab *slab, const struct at_row *const *rows, uint32_t n,
+                     const struct at_segment *rider, uint32_t n_rider)
+{
+    const struct at_row *row = rows[0];
+    const uint32_t prefix = slab->n_tokens, last = prefix + row->n_prefix - 1;
+    const uint32_t first = row->n_prefix > 0 ? shared_position(slab, row, prefix) : 0;
+    uint32_t segment = slab->n_segments;
+
+    AT_REQUIRE(n == 1 || slab->long_from == 0);
+    put_run(slab, row->prefix, row->n_prefix, first, reads_from(prefix),
+            prefix + tokens_together(rows, n));
+    put_places(slab, row, row->n_prefix, 0);
+    put_prompt_targets(slab, row, prefix, segment + row->n_segments);
+    for (uint32_t i = 0; i < n; segment += at_row_sums(rows[i++]))
+        put_first_targets(slab, rows[i], last, segment);
+    if (rider && rider->n > 0 && rider->targets[0])
+        put_target(slab, last, rider->ids[0], n_rider);
+    for (uint32_t i = 0; i < n; i++)
+        put_sides(slab, rows[i], prefix, first);
 }
 
 /* The side of a rider, segment `index`, whose row stands at `prefix`. Nothing is asked of its keys
@@ -277,7 +310,33 @@ void at_slab_fill(struct at_slab *slab, const struct at_row *const *rows, uint32
         tokens += at_row_tokens(rows[i]);
     begin(slab, rows, n, tokens, 0);
     for (uint32_t i = 0; i < n; i++)
-        put_row(slab, rows[i], NULL, 0);
+        put_rows(slab, rows + i, 1, NULL, 0);
+    end(slab, slab->n_tokens);
+}
+
+/* How many of the n rows, from the first on, are siblings. */
+static uint32_t siblings(const struct at_row *const *rows, uint32_t n)
+{
+    uint32_t i = 1;
+
+    while (i < n && at_rows_are_siblings(rows[0], rows[i]))
+        i++;
+    return i;
+}
+
+void at_slab_fill_siblings(struct at_slab *slab, const struct at_row *const *rows, uint32_t n)
+{
+    uint64_t tokens = 0;
+
+    for (uint32_t i = 0, run; i < n; i += run) {
+        run = siblings(rows + i, n - i);
+        tokens += tokens_together(rows + i, run);
+    }
+    begin(slab, rows, n, tokens, 0);
+    for (uint32_t i = 0, run; i < n; i += run) {
+        run = siblings(rows + i, n - i);
+        put_rows(slab, rows + i, run, NULL, 0);
+    }
     end(slab, slab->n_tokens);
 }
 
@@ -303,7 +362,7 @@ void at_slab_fill_riders(struct at_slab *slab, const struct at_row *const *rows,
     for (uint32_t i = 0; i < n; i++) {
         AT_REQUIRE(riders[i]->n_segments == 1 && riders[i]->n_prefix > 0 &&
                    riders[i]->n_prefix == rows[i]->n_prefix);
-        put_row(slab, rows[i], &riders[i]->segment[0], segment + i);
+        put_rows(slab, rows + i, 1, &riders[i]->segment[0], segment + i);
     }
     n_own = slab->n_tokens;
     for (uint32_t i = 0; i < n; prefix += at_row_tokens(rows[i++]))

@@ -47,6 +47,10 @@ AT_CHECKED at_slab_init(struct at_slab *out, uint32_t capacity);
 void at_slab_release(struct at_slab *slab);
 /* Places rows[0..n) behind each other. They must fit: sum of at_row_tokens() <= capacity. */
 void at_slab_fill(struct at_slab *slab, const struct at_row *const *rows, uint32_t n);
+/* The same, but siblings (row.h) that stand behind each other read one copy of their prompt, which
+ * counts as the first one's. The model has one table of angles (long_from 0). They must fit: of
+ * such a run the prompt counts once. */
+void at_slab_fill_siblings(struct at_slab *slab, const struct at_row *const *rows, uint32_t n);
 /* The same with a rider to each row: riders[i] has the prefix of rows[i] and one side, which reads
  * it where it stands and has no gradient. Their sides stand behind all rows, their segments behind
  * the segments of these. The model has one table of angles (long_from 0). They must fit:
@@ -71,6 +75,11 @@ double at_slab_pairs(const struct at_slab *slab, uint32_t n, uint32_t window);
  * row longer than capacity is a bug of the caller (checked when the data set is planned). */
 AT_CHECKED at_pack(uint32_t *slab_of_row, uint32_t *out_n_slabs, const struct at_row *const *rows,
                    uint32_t n, uint32_t capacity);
+/* The same for at_slab_fill_siblings(), rows in an order in which siblings stand behind each other:
+ * order[i] (n) says which comes i-th, by the first of them. Those of a run stay together as far as
+ * they fit into a slab. */
+AT_CHECKED at_pack_siblings(uint32_t *slab_of_row, uint32_t *order, uint32_t *out_n_slabs,
+                            const struct at_row *const *rows, uint32_t n, uint32_t capacity);
 /* The same of rows with riders: each `batch` of them, in order, stay in one slab together. */
 AT_CHECKED at_pack_riders(uint32_t *slab_of_row, uint32_t *out_n_slabs,
                           const struct at_row *const *rows, const struct at_row *const *riders,

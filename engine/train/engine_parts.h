@@ -30,7 +30,8 @@ struct at_engine_host {
     /* (rows) of a slab, and its riders where rows have them */
     const struct at_row **packed, **riders;
     struct at_row_result **packed_results, **rider_results;
-    uint32_t *slab_of_row;
+    uint32_t *slab_of_row, *order; /* order[i]: the row that comes i-th */
+    bool siblings;                 /* rows of one prompt share it */
     size_t capacity;
     struct at_compute what;
     bool pending;

@@ -27,6 +27,7 @@ void at_engine_host_release(struct at_engine_host **host)
     at_free(&h->riders);
     at_free(&h->rider_results);
     at_free(&h->slab_of_row);
+    at_free(&h->order);
     at_free(&h->tokens);
     at_free(&h->facts);
     at_free(host);
@@ -54,6 +55,7 @@ static AT_CHECKED grow(struct at_engine_host *h, size_t n)
     TRY(at_realloc(&h->riders, old, n, sizeof *h->riders));
     TRY(at_realloc(&h->rider_results, old, n, sizeof *h->rider_results));
     TRY(at_realloc(&h->slab_of_row, old, n, sizeof *h->slab_of_row));
+    TRY(at_realloc(&h->order, old, n, sizeof *h->order));
     h->capacity = n;
 done:
     return st;
@@ -253,6 +255,8 @@ static bool fill_slab(struct at_engine *e, uint32_t n, const struct at_compute *
 
     if (rides)
         at_slab_fill_riders(&e->slab, h->packed, h->riders, n);
+    else if (h->siblings)
+        at_slab_fill_siblings(&e->slab, h->packed, n);
     else
         at_slab_fill(&e->slab, h->packed, n);
     AT_REQUIRE(e->slab.n_segments <= AT_MAX_SEGMENTS * n);
@@ -375,15 +379,39 @@ done:
     return st;
 }
 
+/* Whether a side may read the prefix of another row: dropout would give each row's its own values,
+ * and other lengths other angles. */
+static bool prefixes_are_alike(const struct at_engine *e)
+{
+    return e->decoder.dropout.p == 0 && e->slab.long_from == 0;
+}
+
 bool at_engine_takes_riders(const struct at_engine *e, const struct at_row *const *rows,
                             const struct at_row *const *riders, uint32_t n, uint32_t batch)
 {
-    bool fit = e->decoder.dropout.p == 0 && e->slab.long_from == 0;
+    bool fit = prefixes_are_alike(e);
 
     for (uint32_t i = 0; fit && i < n; i += batch)
         fit = at_rider_tokens(rows + i, riders + i, n - i < batch ? n - i : batch) <=
               e->decoder.capacity;
     return fit;
+}
+
+static AT_CHECKED pack(struct at_engine *e, const struct at_row *const *rows, uint32_t n,
+                       const struct at_riders *riders, uint32_t *out_n_slabs)
+{
+    struct at_engine_host *h = e->host;
+    const uint32_t capacity = e->decoder.capacity;
+
+    h->siblings = n > 0 && rows[0]->kind == AT_ROWS_SAMPLE && prefixes_are_alike(e);
+    if (h->siblings)
+        return at_pack_siblings(h->slab_of_row, h->order, out_n_slabs, rows, n, capacity);
+    for (uint32_t i = 0; i < n; i++)
+        h->order[i] = i;
+    if (riders->rows)
+        return at_pack_riders(h->slab_of_row, out_n_slabs, rows, riders->rows, n, riders->batch,
+                              capacity);
+    return at_pack(h->slab_of_row, out_n_slabs, rows, n, capacity);
 }
 
 AT_CHECKED at_engine_rows(struct at_engine *e, const struct at_row *const *rows,
@@ -395,11 +423,7 @@ AT_CHECKED at_engine_rows(struct at_engine *e, const struct at_row *const *rows,
 
     AT_REQUIRE(!h->pending);
     TRY(grow(h, n));
-    if (what->riders.rows)
-        TRY(at_pack_riders(h->slab_of_row, &n_slabs, rows, what->riders.rows, n, what->riders.batch,
-                           e->decoder.capacity));
-    else
-        TRY(at_pack(h->slab_of_row, &n_slabs, rows, n, e->decoder.capacity));
+    TRY(pack(e, rows, n, &what->riders, &n_slabs));
     TRY(grow_stats(&h->landing, rows, results, n, n_slabs));
     if (what->kind == AT_LOSS_POLICY && !h->tokens) {
         TRY(at_alloc(&h->tokens, e->decoder.capacity_rows, 16));
@@ -414,7 +438,8 @@ AT_CHECKED at_engine_rows(struct at_engine *e, const struct at_row *const *rows,
     e->norms_of = e->params.changes;
     for (uint32_t slab = 0; slab < n_slabs; slab++) {
         uint32_t m = 0;
-        for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t k = 0; k < n; k++) {
+            const uint32_t i = h->order[k];
             if (h->slab_of_row[i] != slab)
                 continue;
             if (what->riders.rows) {

@@ -2,7 +2,7 @@
 """Training on recorded samples: rollouts_test.py SOURCE_DIR BUILD_DIR
 
 The first ratio of a rollout is exactly 1 and the first KL term exactly 0; `attune generate --rollouts` writes what fits; a run that goes on in the middle of a
-rollout has the bytes of the undisturbed one; samples without a gradient cost no backward pass; what does not fit is refused by
+rollout has the bytes of the undisturbed one; samples of a prompt compute it once; those without a gradient cost no backward pass; what does not fit is refused by
 name, with what to use instead.
 """
 import json
@@ -84,6 +84,10 @@ def generated(folder):
     lines = metrics(out) if run.returncode == 0 else []
     check("generate --rollouts: trains, with ratios of 1", lines and lines[0]["clip_ratio/region_mean"] == 0
           and "no effect" not in run.stderr, run.stderr or lines)
+    record = json.loads((out / "run.json").read_text())
+    given, replies = record["tokens_given"], sum(lengths[0])
+    check("the samples of a prompt read one copy of it", lines and (given - replies) % 8 == 0
+          and record["tokens_computed"] == replies + (given - replies) // 4 < given, (record, replies))
     check("generate --rollouts: what ended by itself has its end token", n_ended > 0 and lines
           and lines[0]["completions/clipped_ratio"] == 1 - n_ended / 8, (n_ended, lines))
 

@@ -92,13 +92,42 @@ static void pack_of_riders_keeps_batches_whole(void **state)
     assert_memory_equal(slab, want, sizeof want);
 }
 
+/* Samples of prompts of 20, 20 and 4 tokens: those of one prompt come together, and as many of them
+ * as fit stay in one slab. The prompt of the first stands in two: 20 + 15 + 15 tokens, 20 + 15 + 5.
+ */
+static void pack_of_siblings_shares_prompts(void **state)
+{
+    static const int32_t prompts[3][20] = { { 1 }, { 2 }, { 3 } };
+    static const uint32_t prompt[] = { 0, 1, 0, 2, 0, 1, 0 }, side[] = { 15, 2, 15, 50, 15, 2, 5 };
+    static const uint32_t want[] = { 1, 2, 1, 0, 2, 2, 2 }, want_order[] = { 0, 2, 4, 6, 1, 5, 3 };
+    struct rows rows;
+    uint32_t slab[7], order[7], n_slabs = 99;
+
+    (void)state;
+    make_rows(&rows, side, 7);
+    for (uint32_t i = 0; i < 7; i++) {
+        rows.row[i].kind = AT_ROWS_SAMPLE;
+        rows.row[i].prefix = prompts[prompt[i]];
+        rows.row[i].n_prefix = prompt[i] < 2 ? 20 : 4;
+        rows.row[i].segment[0].n = side[i];
+    }
+    assert_int_equal(at_pack_siblings(slab, order, &n_slabs, rows.pointer, 7, 64), AT_OK);
+    assert_memory_equal(order, want_order, sizeof order);
+    assert_int_equal(n_slabs, 3);
+    assert_memory_equal(slab, want, sizeof want);
+}
+
 static void pack_without_memory_fails(void **state)
 {
     struct rows rows;
-    uint32_t slab[1], n_slabs;
+    uint32_t slab[1], order[1], n_slabs;
 
     (void)state;
     make_rows(&rows, (uint32_t[]){ 5 }, 1);
+    for (uint64_t n = 1; n <= 4; n++) {
+        at_alloc_fail_at(n);
+        assert_int_equal(at_pack_siblings(slab, order, &n_slabs, rows.pointer, 1, 64), AT_MEMORY);
+    }
     for (uint64_t n = 1; n <= 2; n++) {
         at_alloc_fail_at(n);
         assert_int_equal(at_pack(slab, &n_slabs, rows.pointer, 1, 64), AT_MEMORY);
@@ -115,6 +144,7 @@ int main(void)
         cmocka_unit_test(pack_of_known_rows_is_first_fit_decreasing),
         cmocka_unit_test(pack_of_random_rows_fills_no_slab_above_capacity),
         cmocka_unit_test(pack_of_riders_keeps_batches_whole),
+        cmocka_unit_test(pack_of_siblings_shares_prompts),
         cmocka_unit_test(pack_without_memory_fails),
     };
 

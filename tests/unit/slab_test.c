@@ -24,8 +24,37 @@ struct rows {
 /* Where a token of the stream comes from. */
 struct origin {
     uint32_t row, segment, position; /* segment: of the slab */
+    uint32_t run;                    /* first row of those that share its prefix */
     bool in_prefix;
 };
+
+/* Every function that fills: whose prefixes are one. */
+struct layout {
+    void (*fill)(struct at_slab *slab, const struct at_row *const *rows, uint32_t n);
+    bool sides, siblings;
+};
+static const struct layout SHARED = { at_slab_fill, true, false };
+static const struct layout SIBLINGS = { at_slab_fill_siblings, true, true };
+static const struct layout UNSHARED = { at_slab_fill_unshared, false, false };
+
+/* Gives some rows the prompt of the row before; they become samples, and mostly that one, too. */
+static void make_siblings(struct rows *out, struct at_rng *rng)
+{
+    for (uint32_t r = 0; r < out->n; r++) {
+        struct at_row *row = &out->row[r];
+        row->prompt_targets = false;
+        row->kind = at_rng_below(rng, 8) ? AT_ROWS_SAMPLE : AT_ROWS_LABELLED;
+        if (r > 0 && at_rng_below(rng, 4)) {
+            row->n_prefix = row[-1].n_prefix;
+            memcpy(out->ids[r][2], row[-1].prefix, row->n_prefix * sizeof *row->prefix);
+        }
+        if (row->n_prefix == 0)
+            for (uint32_t k = 0; k < row->n_segments; k++) {
+                row->segment[k].n_targets -= out->targets[r][k][0];
+                out->targets[r][k][0] = 0;
+            }
+    }
+}
 
 static void make_rows(struct rows *out, struct at_rng *rng)
 {
@@ -54,18 +83,24 @@ static void make_rows(struct rows *out, struct at_rng *rng)
 }
 
 /* The stream token by token: what fill must have laid out. */
-static uint32_t make_origins(struct origin out[CAPACITY], const struct rows *rows, bool shared)
+static uint32_t make_origins(struct origin out[CAPACITY], const struct rows *rows,
+                             const struct layout *layout)
 {
-    uint32_t n = 0, segment = 0;
+    uint32_t n = 0, segment = 0, run = 0;
 
     for (uint32_t r = 0; r < rows->n; r++) {
         const struct at_row *row = &rows->row[r];
+        const bool is_sibling = layout->siblings && r > 0 && row->n_prefix > 0 &&
+                                row->kind == AT_ROWS_SAMPLE && row[-1].kind == AT_ROWS_SAMPLE &&
+                                row->n_prefix == row[-1].n_prefix &&
+                                row->prefix[0] == row[-1].prefix[0];
+        run = is_sibling ? run : r;
         for (uint32_t k = 0; k < row->n_segments; k++, segment++) {
-            if (k == 0 || !shared)
+            if (!is_sibling && (k == 0 || !layout->sides))
                 for (uint32_t i = 0; i < row->n_prefix; i++)
-                    out[n++] = (struct origin){ r, segment, i, true };
+                    out[n++] = (struct origin){ r, segment, i, run, true };
             for (uint32_t i = 0; i < row->segment[k].n; i++)
-                out[n++] = (struct origin){ r, segment, row->n_prefix + i, false };
+                out[n++] = (struct origin){ r, segment, row->n_prefix + i, run, false };
         }
         segment += row->prompt_targets;
     }
@@ -76,7 +111,7 @@ static uint32_t make_origins(struct origin out[CAPACITY], const struct rows *row
 static bool may_read(const struct origin *query, const struct origin *key, bool shared)
 {
     const bool same =
-        shared && key->in_prefix ? query->row == key->row : query->segment == key->segment;
+        shared && key->in_prefix ? query->run == key->run : query->segment == key->segment;
 
     return same && key <= query;
 }
@@ -132,17 +167,29 @@ static void check_tokens(const struct at_slab *slab, const struct origin *origin
 /* Segment s, its target at `position`: exactly one completion row, the next of the segment's order,
  * whose source is the token before, in the same segment or in the row's prefix. */
 static void check_target(const struct at_slab *slab, const struct origin *origin, uint32_t s,
-                         uint32_t position, int32_t target, uint32_t nth, uint32_t row)
+                         uint32_t position, int32_t target, uint32_t nth, uint32_t row,
+                         uint32_t run)
 {
     const int32_t r = slab->order[slab->segment_begin[s] + (int32_t)nth];
     const struct origin *source = &origin[slab->source[r]];
 
     assert_int_equal(slab->target[r], target);
     assert_int_equal(slab->row_segment[r], s);
-    assert_int_equal(source->row, row);
     assert_int_equal(source->position + 1, position);
-    if (!source->in_prefix)
+    if (source->in_prefix) {
+        assert_int_equal(source->run, run);
+    } else {
+        assert_int_equal(source->row, row);
         assert_int_equal(source->segment, s);
+    }
+}
+
+/* Of the row's tokens, the first of the stream. */
+static const struct origin *first_of(const struct origin *origin, uint32_t row)
+{
+    while (origin->row != row)
+        origin++;
+    return origin;
 }
 
 static void check_targets(const struct at_slab *slab, const struct origin *origin,
@@ -151,13 +198,14 @@ static void check_targets(const struct at_slab *slab, const struct origin *origi
     uint32_t s = 0, total = 0;
 
     for (uint32_t r = 0; r < rows->n; r++) {
+        const uint32_t run = first_of(origin, r)->run;
         for (uint32_t k = 0; k < rows->row[r].n_segments; k++, s++) {
             const struct at_segment *segment = &rows->row[r].segment[k];
             uint32_t nth = 0;
             for (uint32_t i = 0; i < segment->n; i++)
                 if (segment->targets[i])
                     check_target(slab, origin, s, rows->row[r].n_prefix + i, segment->ids[i], nth++,
-                                 r);
+                                 r, run);
             assert_int_equal(slab->segment_begin[s], total);
             total += nth;
             assert_int_equal(slab->segment_begin[s + 1], total);
@@ -165,7 +213,7 @@ static void check_targets(const struct at_slab *slab, const struct origin *origi
         if (!rows->row[r].prompt_targets)
             continue;
         for (uint32_t i = 1; i < rows->row[r].n_prefix; i++, total++)
-            check_target(slab, origin, s, i, rows->row[r].prefix[i], i - 1, r);
+            check_target(slab, origin, s, i, rows->row[r].prefix[i], i - 1, r, run);
         assert_int_equal(slab->segment_begin[++s], total);
     }
     assert_int_equal(slab->n_segments, s);
@@ -189,11 +237,11 @@ static void check_row_begin(const struct at_slab *slab)
                          slab->source[r], t);
 }
 
-static void check_random(bool shared)
+static void check_random(const struct layout *layout)
 {
-    struct at_rng rng = at_rng_make(5, AT_RNG_TEST, shared, 0);
+    struct at_rng rng = at_rng_make(5, AT_RNG_TEST, layout->sides + layout->siblings, 0);
     struct at_slab slab;
-    struct origin origin[CAPACITY];
+    struct origin origin[CAPACITY] = { { 0 } };
     struct rows rows;
     int n_checked = 0;
 
@@ -201,14 +249,16 @@ static void check_random(bool shared)
     for (int i = 0; i < 60; i++) {
         uint32_t n = 0;
         make_rows(&rows, &rng);
+        if (layout->siblings)
+            make_siblings(&rows, &rng);
         for (uint32_t r = 0; r < rows.n; r++)
-            n += shared ? at_row_tokens(&rows.row[r]) : at_row_tokens_unshared(&rows.row[r]);
+            n += at_row_tokens_unshared(&rows.row[r]);
         if (n > CAPACITY)
             continue;
-        (shared ? at_slab_fill : at_slab_fill_unshared)(&slab, rows.pointer, rows.n);
-        assert_int_equal(make_origins(origin, &rows, shared), n);
+        n = make_origins(origin, &rows, layout);
+        layout->fill(&slab, rows.pointer, rows.n);
         check_tokens(&slab, origin, n, &rows);
-        check_intervals(&slab, origin, shared);
+        check_intervals(&slab, origin, layout->sides);
         check_targets(&slab, origin, &rows);
         check_row_begin(&slab);
         assert_int_equal(slab.n_packed, rows.n);
@@ -222,13 +272,19 @@ static void check_random(bool shared)
 static void slab_of_shared_rows_equals_its_definition(void **state)
 {
     (void)state;
-    check_random(true);
+    check_random(&SHARED);
+}
+
+static void slab_of_siblings_equals_its_definition(void **state)
+{
+    (void)state;
+    check_random(&SIBLINGS);
 }
 
 static void slab_of_unshared_rows_equals_its_definition(void **state)
 {
     (void)state;
-    check_random(false);
+    check_random(&UNSHARED);
 }
 
 static void slab_of_a_pair_is_as_written_out(void **state)
@@ -571,6 +627,7 @@ int main(void)
         cmocka_unit_test(slab_lists_sequences_with_angles_of_their_own),
         cmocka_unit_test(slab_of_a_pair_that_is_read_at_its_ends),
         cmocka_unit_test(slab_of_shared_rows_equals_its_definition),
+        cmocka_unit_test(slab_of_siblings_equals_its_definition),
         cmocka_unit_test(slab_of_unshared_rows_equals_its_definition),
         cmocka_unit_test(slab_without_targets_has_padding_rows),
         cmocka_unit_test(slab_refilled_keeps_nothing),
