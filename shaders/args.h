@@ -39,13 +39,15 @@ struct dropout_args { U32 T, C, ldy, ldx, module, threshold, key0, key1; F32 sca
 struct embed_bwd_args { U32 n_ids, C, v0, V, t0, T, lddw, lddx; };
 struct gelu_args { U32 T, F, ldy, ldx; };
 struct gelu_bwd_args { U32 T, F, lddx, lddy, ldx; };
-/* C[M,N] (+)= alpha * op(A) op(B); accumulate 0 or 1; *_col: first column of a matrix in its rows. */
-struct gemm_args { U32 M, N, K, lda, ldb, ldc, a_col, b_col, c_col; F32 alpha; U32 accumulate; };
+/* C[M,N] (+)= alpha * op(A) op(B); accumulate 0 or 1; *_col: first column of a matrix in its rows.
+ * added_K > 0, for the wide kernels of CPU devices alone: a second product of the same form and shape but for
+ * its K, times added_alpha, is added behind. The same in gemv_args, where it is x2[M,K] W2[N,K]^T. */
+struct gemm_args { U32 M, N, K, lda, ldb, ldc, a_col, b_col, c_col; F32 alpha; U32 accumulate, added_K, added_lda, added_ldb; F32 added_alpha; };
 /* The same of halves with an exponent a row (gemm_matrix.comp); lda, ldb in halves, multiples of 8. */
 struct gemm_half_args { U32 M, N, K, lda, ldb, ldc, c_col, accumulate; };
 /* y[M,N] (+)= alpha * x[M,K] W[N,K]^T; the sum is over columns k_begin, a multiple of 32, to k_end;
  * strides of W's planes in words. */
-struct gemv_args { U32 M, N, k_begin, k_end, ldx, ldy, y_col, quants_stride, scales_stride; F32 alpha; U32 accumulate; };
+struct gemv_args { U32 M, N, k_begin, k_end, ldx, ldy, y_col, quants_stride, scales_stride; F32 alpha; U32 accumulate, added_K, added_lda, added_ldb; F32 added_alpha; };
 struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; F32 cap; };
 struct head_finish_args { U32 R, C, V, ldu, ldy, with_u; F32 cap; };
 struct head_grad_args { U32 R, n, v0, ldz; F32 cap; };

@@ -29,12 +29,30 @@ layout(binding = 0, std430) writeonly buffer out_y { vec4 y[]; };
 #ifdef DQ_SCALES
 layout(binding = 3, rgba32f) readonly uniform imageBuffer x;
 layout(binding = 4) uniform samplerBuffer y4; // y for reading
+layout(binding = 5, rgba32f) readonly uniform imageBuffer added_a4;
+layout(binding = 6) uniform samplerBuffer added_b4;
 #else
 layout(binding = 2, rgba32f) readonly uniform imageBuffer x;
 layout(binding = 3) uniform samplerBuffer y4;
+layout(binding = 4, rgba32f) readonly uniform imageBuffer added_a4;
+layout(binding = 5) uniform samplerBuffer added_b4;
 #endif
 
 const int OUTSIDE = -(1 << 30); // an index whose fetch gives 0
+
+vec4 sum[ROWS][CG];
+
+#define FORM 1
+#define KB 4
+#define MULTIPLY multiply_added
+#define A4 added_a4
+#define B4 added_b4
+#define LDA p.added_lda
+#define LDB p.added_ldb
+#define A_COL 0
+#define B_COL 0
+#define K p.added_K
+#include "lib/gemm_cpu_multiply.glsl"
 
 void main()
 {
@@ -44,7 +62,7 @@ void main()
 
     for (int tile = int(gl_WorkGroupID.x); tile * 4 * CG * LANES < int(p.N); tile += int(gl_NumWorkGroups.x)) {
         const int n4 = (tile * LANES + lane) * CG; // rows 4 n4 ... of W
-        vec4 sum[ROWS][CG];
+        vec4 total[ROWS][CG];
 
         [[unroll]] for (int i = 0; i < ROWS; i++)
             [[unroll]] for (int j = 0; j < CG; j++)
@@ -76,18 +94,28 @@ void main()
                 }
             }
         }
+        [[unroll]] for (int m = 0; m < ROWS; m++)
+            [[unroll]] for (int j = 0; j < CG; j++) {
+                precise vec4 v = p.alpha * sum[m][j]; // and then added: as in gemm_cpu.comp
+                if (p.accumulate != 0)
+                    v += texelFetch(y4, (m0 + m) * ldy4 + int(p.y_col) / 4 + n4 + j);
+                total[m][j] = v;
+            }
+        if (p.added_K > 0) {
+            multiply_added(m0, n4, 0, int(p.added_K));
+            [[unroll]] for (int m = 0; m < ROWS; m++)
+                [[unroll]] for (int j = 0; j < CG; j++) {
+                    precise const vec4 part = p.added_alpha * sum[m][j];
+                    total[m][j] += part;
+                }
+        }
         [[unroll]] for (int j = 0; j < CG; j++) {
             const int left = int(p.N) - 4 * (n4 + j);
             if (left > 0)
-                [[unroll]] for (int m = 0; m < ROWS; m++) {
-                    const int at = (m0 + m) * ldy4 + int(p.y_col) / 4 + n4 + j;
-                    if (m0 + m < int(p.M)) {
-                        precise vec4 v = p.alpha * sum[m][j]; // and then added: as in gemm_cpu.comp
-                        if (p.accumulate != 0)
-                            v += texelFetch(y4, at);
-                        y[at] = mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
-                    }
-                }
+                [[unroll]] for (int m = 0; m < ROWS; m++)
+                    if (m0 + m < int(p.M))
+                        y[(m0 + m) * ldy4 + int(p.y_col) / 4 + n4 + j] =
+                            mix(vec4(0), total[m][j], lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
         }
     }
 }

@@ -122,7 +122,7 @@ done
 printf '%-14s %6s %6s %7s %7s   %s\n' device passed failed skipped seconds is >"$table"
 if wanted llvmpipe; then device llvmpipe "llvmpipe" .; fi
 # What has kernels of its own for each number of lanes.
-lanes='^(parity\.(activation|attention|gemm|head|linear|losses|norm|quant|rope)|golden\.(dpo_accum|sft_full)$)'
+lanes='^(parity\.(activation|added|attention|gemm|head|linear|losses|norm|quant|rope)|golden\.(dpo_accum|sft_full)$)'
 # The same beside the kernels that know no lanes, for another compiler.
 others='^(parity\.(losses|model|upload|value)|golden\.dpo_dora$|e2e\.three_steps$)'
 for bits in 128 256 512; do

@@ -77,16 +77,26 @@ static void product_fwd(struct at_stream *s, const struct at_decoder *d, struct 
         at_linear_fwd(s, y, x, w, &d->linear, accumulate);
 }
 
-/* What is added to the product with the weight. */
+/* The adapter whose product with linear i rides in the weight's: the first, which may not drop. Or
+ * d->n_stack. */
+static size_t rider_of(const struct at_decoder *d, uint32_t l, uint32_t i, enum at_pass pass)
+{
+    for (size_t k = 0; !has_dora(d, l, i) && k < d->n_stack; k++)
+        if (lora_of(d->stack[k], l, i, pass))
+            return drops(d, d->stack[k], pass) ? d->n_stack : k;
+    return d->n_stack;
+}
+
+/* What is added to the product with the weight: bias, adapters from `first` on. */
 static void extras_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor y,
-                       struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass)
+                       struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass, size_t first)
 {
     const struct at_layer *layer = &d->model->layers[l];
     const struct at_activations a = at_decoder_saved(d, l);
 
     if (layer->bias[i].buffer)
         at_bias_fwd(s, y, layer->bias[i]);
-    for (size_t k = 0; !has_dora(d, l, i) && k < d->n_stack; k++) {
+    for (size_t k = first; !has_dora(d, l, i) && k < d->n_stack; k++) {
         const struct at_lora *lora = lora_of(d->stack[k], l, i, pass);
         struct at_tensor z;
         if (!lora)
@@ -106,13 +116,24 @@ void at_decoder_linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_
                            struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass,
                            bool accumulate)
 {
+    const struct at_layer *layer = &d->model->layers[l];
+    const size_t k = rider_of(d, l, i, pass);
+    const bool rides = k < d->n_stack && !layer->bias[i].buffer && !is_one_row(x);
+
     if (has_dora(d, l, i)) {
         const struct at_dora_linear linear = dora_of(d, l, i, x.dim[0], pass);
         at_dora_fwd(s, y, x, &linear, accumulate);
+    } else if (rides) {
+        const struct at_lora *lora = lora_of(d->stack[k], l, i, pass);
+        const struct at_activations a = at_decoder_saved(d, l);
+        const struct at_tensor z = z_of(d, &a, d->stack[k], i, x.dim[0], lora->A.dim[0]);
+        at_matmul_nt(s, z, x, lora->A, 1, false);
+        at_linear_fwd_and(s, y, x, layer->linear[i], &d->linear, accumulate,
+                          &(struct at_added){ z, lora->B, lora->scale });
     } else {
-        product_fwd(s, d, y, x, d->model->layers[l].linear[i], accumulate);
+        product_fwd(s, d, y, x, layer->linear[i], accumulate);
     }
-    extras_fwd(s, d, y, x, l, i, pass);
+    extras_fwd(s, d, y, x, l, i, pass, rides ? k + 1 : 0);
 }
 
 void at_decoder_linears_fwd(struct at_stream *s, struct at_decoder *d, const struct at_tensor *y,
@@ -131,7 +152,7 @@ void at_decoder_linears_fwd(struct at_stream *s, struct at_decoder *d, const str
         product_fwd(s, d, all_y, x, all, false);
     for (uint32_t k = 0; k < n; k++)
         if (together)
-            extras_fwd(s, d, y[k], x, l, i + k, pass);
+            extras_fwd(s, d, y[k], x, l, i + k, pass, 0);
         else
             at_decoder_linear_fwd(s, d, y[k], x, l, i + k, pass, false);
 }
@@ -148,7 +169,8 @@ void at_decoder_linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_
         at_dora_bwd(s, dx, dy, x, &linear, accumulate);
         return;
     }
-    if (dx.view.buffer)
+    const size_t rider = dx.view.buffer ? rider_of(d, l, i, AT_PASS_POLICY_TRAIN) : d->n_stack;
+    if (dx.view.buffer && rider == d->n_stack)
         at_linear_bwd(s, dx, dy, model->layers[l].linear[i], &d->linear, accumulate);
     if (model->trainable) {
         at_linear_bwd_weight(s, model->grads[l].linear[i], dy, x);
@@ -162,7 +184,12 @@ void at_decoder_linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_
         const uint32_t T = x.dim[0], rank = lora->A.dim[0];
         const struct at_tensor dz = part(d->dz, T, rank);
         const struct at_tensor z = z_of(d, &a, d->stack[k], i, T, rank);
-        if (drops(d, d->stack[k], AT_PASS_POLICY_TRAIN))
+        if (k == rider) {
+            const struct at_tensor apart = { .dim = { T, x.dim[1] } };
+            at_lora_bwd(s, apart, dz, dy, x, z, lora);
+            at_linear_bwd_and(s, dx, dy, model->layers[l].linear[i], &d->linear, accumulate,
+                              &(struct at_added){ dz, lora->A, 1 });
+        } else if (drops(d, d->stack[k], AT_PASS_POLICY_TRAIN))
             at_lora_dropout_bwd(s, dx, dz, dy, x, z, part(d->dropped, T, x.dim[1]), lora,
                                 &d->dropout, module_of(d, l, i));
         else

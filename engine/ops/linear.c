@@ -50,22 +50,51 @@ static uint32_t columns_side(uint32_t N)
     return N <= NARROW_MOST ? GEMM_NARROW : GEMM_WIDE;
 }
 
-/* Columns [c_col, c_col + rows of B) of C; B in panels that a binding holds. */
+/* Whether the kernel of a product with N columns adds a second one: those of CPU devices that are
+ * not narrow. */
+static bool adds(struct at_stream *s, uint32_t N)
+{
+    return at_gpu_get_info(at_stream_gpu(s))->few_rows && columns_side(N) == GEMM_WIDE;
+}
+
+/* `added` (or NULL) with rows [begin, begin + n) of its b. */
+static const struct at_added *added_rows(struct at_added *out, const struct at_added *added,
+                                         uint32_t begin, uint32_t n)
+{
+    if (!added)
+        return NULL;
+    *out = *added;
+    out->b = at_tensor_rows(added->b, begin, n);
+    return out;
+}
+
+static void add(struct gemm_args *args, const struct at_added *added)
+{
+    args->added_K = added->a.dim[1];
+    args->added_lda = added->a.ld;
+    args->added_ldb = added->b.ld;
+    args->added_alpha = added->scale;
+}
+
+/* Columns [c_col, c_col + rows of B) of C; B in panels that a binding holds. added: NULL, or with a
+ * row of b each of B. */
 static void nt_columns(struct at_stream *s, struct at_tensor C, uint32_t c_col, struct at_tensor A,
-                       struct at_tensor B, float alpha, bool accumulate)
+                       struct at_tensor B, float alpha, bool accumulate,
+                       const struct at_added *added)
 {
     const uint32_t M = A.dim[0], N = B.dim[0], K = A.dim[1];
     const uint32_t block = K >= K_SPLIT_FROM ? K_SPLIT : K;
     const uint32_t panel = rows_in(binding_bytes(s), (uint64_t)B.ld * sizeof(float), N);
+    const bool in_one = added && adds(s, N);
 
     for (uint32_t n = 0; n < N; n += panel) {
         const struct at_tensor part = at_tensor_rows(B, n, least(panel, N - n));
-        const struct gemm_nt_bufs bufs = { .a = at_tensor_view(A),
-                                           .b = at_tensor_view(part),
-                                           .c = at_tensor_view(C) };
+        struct gemm_nt_bufs bufs = { .a = at_tensor_view(A),
+                                     .b = at_tensor_view(part),
+                                     .c = at_tensor_view(C) };
 
         for (uint32_t k = 0; k < K; k += block) {
-            const struct gemm_args args = {
+            struct gemm_args args = {
                 .M = M,
                 .N = part.dim[0],
                 .K = least(block, K - k),
@@ -79,25 +108,34 @@ static void nt_columns(struct at_stream *s, struct at_tensor C, uint32_t c_col, 
                 .accumulate = accumulate || k > 0,
             };
 
+            if (in_one && k + block >= K) {
+                bufs.added_a = at_tensor_view(added->a);
+                bufs.added_b = at_tensor_view(at_tensor_rows(added->b, n, part.dim[0]));
+                add(&args, added);
+            }
             at_launch_gemm_nt(s, &bufs, &args, gemm_work(M, args.N, columns_side(N)));
         }
     }
+    if (added && !in_one)
+        nt_columns(s, C, c_col, added->a, added->b, added->scale, true, NULL);
 }
 
 /* C = A[:, a_col ... a_col + rows of B) B. */
 static void nn_columns(struct at_stream *s, struct at_tensor C, struct at_tensor A, uint32_t a_col,
-                       struct at_tensor B, float alpha, bool accumulate)
+                       struct at_tensor B, float alpha, bool accumulate,
+                       const struct at_added *added)
 {
     const uint32_t M = A.dim[0], N = B.dim[1], K = B.dim[0];
     const uint32_t most = K >= K_SPLIT_FROM ? K_SPLIT : K;
     const uint32_t block = rows_in(binding_bytes(s), (uint64_t)B.ld * sizeof(float), most);
+    const bool in_one = added && adds(s, N);
 
     for (uint32_t k = 0; k < K; k += block) {
         const struct at_tensor part = at_tensor_rows(B, k, least(block, K - k));
-        const struct gemm_nn_bufs bufs = { .a = at_tensor_view(A),
-                                           .b = at_tensor_view(part),
-                                           .c = at_tensor_view(C) };
-        const struct gemm_args args = {
+        struct gemm_nn_bufs bufs = { .a = at_tensor_view(A),
+                                     .b = at_tensor_view(part),
+                                     .c = at_tensor_view(C) };
+        struct gemm_args args = {
             .M = M,
             .N = N,
             .K = part.dim[0],
@@ -109,8 +147,15 @@ static void nn_columns(struct at_stream *s, struct at_tensor C, struct at_tensor
             .accumulate = accumulate || k > 0,
         };
 
+        if (in_one && k + block >= K) {
+            bufs.added_a = at_tensor_view(added->a);
+            bufs.added_b = at_tensor_view(added->b);
+            add(&args, added);
+        }
         at_launch_gemm_nn(s, &bufs, &args, gemm_work(M, N, columns_side(N)));
     }
+    if (added && !in_one)
+        nn_columns(s, C, added->a, 0, added->b, added->scale, true, NULL);
 }
 
 void at_matmul_nt(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
@@ -120,7 +165,7 @@ void at_matmul_nt(struct at_stream *s, struct at_tensor C, struct at_tensor A, s
     at_require_shape(B, B.dim[0], A.dim[1]);
     AT_REQUIRE(A.dim[1] > 0);
     if (!empty(C))
-        nt_columns(s, C, 0, A, B, alpha, accumulate);
+        nt_columns(s, C, 0, A, B, alpha, accumulate, NULL);
 }
 
 void at_matmul_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
@@ -130,7 +175,7 @@ void at_matmul_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, s
     at_require_shape(B, A.dim[1], B.dim[1]);
     AT_REQUIRE(A.dim[1] > 0);
     if (!empty(C))
-        nn_columns(s, C, A, 0, B, alpha, accumulate);
+        nn_columns(s, C, A, 0, B, alpha, accumulate, NULL);
 }
 
 /* Of k in a launch of TN at most: whole blocks. */
@@ -192,7 +237,7 @@ void at_weight_nt(struct at_stream *s, struct at_tensor C, uint32_t c_col, struc
     if (halves->a.buffer)
         at_halves_nt(s, C, c_col, A, B, accumulate, halves);
     else
-        nt_columns(s, C, c_col, A, B, 1, accumulate);
+        nt_columns(s, C, c_col, A, B, 1, accumulate, NULL);
 }
 
 void at_weight_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, uint32_t a_col,
@@ -202,7 +247,7 @@ void at_weight_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, u
     if (halves->a.buffer)
         at_halves_nn(s, C, A, a_col, B, accumulate, halves);
     else
-        nn_columns(s, C, A, a_col, B, 1, accumulate);
+        nn_columns(s, C, A, a_col, B, 1, accumulate, NULL);
 }
 
 void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *scratch,
@@ -249,7 +294,10 @@ static struct at_tensor panel_values(struct at_stream *s, struct at_weight w,
 }
 
 static void stored_product(struct at_stream *s, struct at_tensor y, struct at_tensor x,
-                           struct at_weight w, float alpha, bool accumulate);
+                           struct at_weight w, float alpha, bool accumulate,
+                           const struct at_added *added);
+static bool stored_adds(struct at_stream *s, struct at_tensor y, struct at_tensor x,
+                        enum at_quant_type type);
 
 /* Rows of x, at most, of a product that reads weights as they are stored. Decoding a half takes
  * longer than reading it once more. */
@@ -266,30 +314,46 @@ static bool reads_stored(struct at_stream *s, uint32_t M, enum at_quant_type typ
            at_gpu_get_info(at_stream_gpu(s))->few_rows;
 }
 
-void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
-                   const struct at_linear_scratch *scratch, bool accumulate)
+void at_linear_fwd_and(struct at_stream *s, struct at_tensor y, struct at_tensor x,
+                       struct at_weight w, const struct at_linear_scratch *scratch, bool accumulate,
+                       const struct at_added *added)
 {
     const uint32_t panel = panel_rows(w, scratch);
+    const bool stored = reads_stored(s, x.dim[0], w.type, scratch);
+    const bool rides = added && (stored ? stored_adds(s, y, x, w.type) : !scratch->halves.a.buffer);
 
     at_require_shape(x, y.dim[0], w.cols);
     at_require_shape(y, x.dim[0], w.rows);
     if (empty(y))
         return;
-    if (reads_stored(s, x.dim[0], w.type, scratch)) {
-        stored_product(s, y, x, w, 1, accumulate);
-        return;
-    }
-    for (uint32_t n = 0; n < w.rows; n += panel) {
+    if (stored)
+        stored_product(s, y, x, w, 1, accumulate, rides ? added : NULL);
+    for (uint32_t n = 0; !stored && n < w.rows; n += panel) {
         const struct at_weight part = at_weight_rows(w, n, least(panel, w.rows - n));
+        const struct at_tensor values = panel_values(s, part, scratch);
+        struct at_added its;
 
-        at_weight_nt(s, y, n, x, panel_values(s, part, scratch), accumulate, &scratch->halves);
+        if (rides)
+            nt_columns(s, y, n, x, values, 1, accumulate, added_rows(&its, added, n, part.rows));
+        else
+            at_weight_nt(s, y, n, x, values, accumulate, &scratch->halves);
     }
+    if (added && !rides)
+        at_matmul_nt(s, y, added->a, added->b, added->scale, true);
 }
 
-void at_linear_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
-                   struct at_weight w, const struct at_linear_scratch *scratch, bool accumulate)
+void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
+                   const struct at_linear_scratch *scratch, bool accumulate)
+{
+    at_linear_fwd_and(s, y, x, w, scratch, accumulate, NULL);
+}
+
+void at_linear_bwd_and(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
+                       struct at_weight w, const struct at_linear_scratch *scratch, bool accumulate,
+                       const struct at_added *added)
 {
     const uint32_t panel = panel_rows(w, scratch);
+    const bool rides = added && !scratch->halves.a.buffer;
 
     at_require_shape(dx, dy.dim[0], w.cols);
     at_require_shape(dy, dx.dim[0], w.rows);
@@ -297,10 +361,21 @@ void at_linear_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy
         return;
     for (uint32_t n = 0; n < w.rows; n += panel) {
         const struct at_weight part = at_weight_rows(w, n, least(panel, w.rows - n));
+        const struct at_tensor values = panel_values(s, part, scratch);
 
-        at_weight_nn(s, dx, dy, n, panel_values(s, part, scratch), accumulate || n > 0,
-                     &scratch->halves);
+        if (rides && n + panel >= w.rows)
+            nn_columns(s, dx, dy, n, values, 1, accumulate || n > 0, added);
+        else
+            at_weight_nn(s, dx, dy, n, values, accumulate || n > 0, &scratch->halves);
     }
+    if (added && !rides)
+        at_matmul_nn(s, dx, added->a, added->b, added->scale, true);
+}
+
+void at_linear_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
+                   struct at_weight w, const struct at_linear_scratch *scratch, bool accumulate)
+{
+    at_linear_bwd_and(s, dx, dy, w, scratch, accumulate, NULL);
 }
 
 void at_linear_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tensor dy,
@@ -327,7 +402,8 @@ static uint32_t block_columns(struct at_stream *s, uint32_t K)
 }
 
 static void launch_stored(struct at_stream *s, struct at_tensor y, uint32_t y_col,
-                          struct at_tensor x, struct at_weight w, float alpha, bool accumulate)
+                          struct at_tensor x, struct at_weight w, float alpha, bool accumulate,
+                          const struct at_added *added)
 {
     static const uint32_t kernels[AT_QUANT_COUNT] = {
         [AT_F32] = AT_KERNEL_gemv_f32,   [AT_F16] = AT_KERNEL_gemv_f16,
@@ -341,8 +417,8 @@ static void launch_stored(struct at_stream *s, struct at_tensor y, uint32_t y_co
         [AT_INT8] = AT_KERNEL_gemv_int8,
     };
     const bool scales = at_quant_get(w.type)->n_planes > 1;
-    const struct at_view views[] = { at_tensor_view(y), w.plane[0],
-                                     scales ? w.plane[1] : at_tensor_view(x), at_tensor_view(x) };
+    struct at_view views[6] = { at_tensor_view(y), w.plane[0], w.plane[1] };
+    struct at_view *const inputs = views + (scales ? 3 : 2); /* x, then what is added */
     const uint32_t block = block_columns(s, w.cols);
     struct gemv_args args = {
         .M = x.dim[0],
@@ -355,32 +431,58 @@ static void launch_stored(struct at_stream *s, struct at_tensor y, uint32_t y_co
         .alpha = alpha,
     };
 
+    inputs[0] = at_tensor_view(x);
     for (uint32_t k = 0; k < w.cols; k += block) {
         args.k_begin = k;
         args.k_end = k + least(block, w.cols - k);
         args.accumulate = accumulate || k > 0;
+        if (added && args.k_end == w.cols) {
+            inputs[1] = at_tensor_view(added->a);
+            inputs[2] = at_tensor_view(added->b);
+            args.added_K = added->a.dim[1];
+            args.added_lda = added->a.ld;
+            args.added_ldb = added->b.ld;
+            args.added_alpha = added->scale;
+        }
         at_stream_launch(s, kernels[w.type], views, &args, sizeof args,
                          (struct at_work){ args.N, args.M, 1, 1, { tile_rows(w.type, args.M) } });
     }
 }
 
-/* y (+)= alpha x W^T in parts that bindings hold. */
-static void stored_product(struct at_stream *s, struct at_tensor y, struct at_tensor x,
-                           struct at_weight w, float alpha, bool accumulate)
+/* Rows of x in a launch: what a binding holds of it and of y. */
+static uint32_t stored_rows(struct at_stream *s, struct at_tensor y, struct at_tensor x)
 {
-    const uint64_t limit = binding_bytes(s), quants = at_quant_row_bytes(w.type, 0, w.cols);
-    const uint32_t widest = y.ld > x.ld ? y.ld : x.ld, M = x.dim[0];
-    const uint32_t panel = rows_in(limit, quants, w.rows);
-    const uint32_t tile = rows_in(limit, (uint64_t)widest * sizeof(float), M);
+    const uint32_t widest = y.ld > x.ld ? y.ld : x.ld;
+
+    return rows_in(binding_bytes(s), (uint64_t)widest * sizeof(float), x.dim[0]);
+}
+
+/* Whether stored_product() adds another: the kernels for many rows do. */
+static bool stored_adds(struct at_stream *s, struct at_tensor y, struct at_tensor x,
+                        enum at_quant_type type)
+{
+    return stored_rows(s, y, x) == x.dim[0] && tile_rows(type, x.dim[0]) >= GEMV_MANY / 2;
+}
+
+/* y (+)= alpha x W^T in parts that bindings hold; added: NULL, or where stored_adds(). */
+static void stored_product(struct at_stream *s, struct at_tensor y, struct at_tensor x,
+                           struct at_weight w, float alpha, bool accumulate,
+                           const struct at_added *added)
+{
+    const uint64_t quants = at_quant_row_bytes(w.type, 0, w.cols);
+    const uint32_t M = x.dim[0], panel = rows_in(binding_bytes(s), quants, w.rows);
+    const uint32_t tile = stored_rows(s, y, x);
 
     at_require_shape(x, M, w.cols);
     at_require_shape(y, M, w.rows);
     for (uint32_t n = 0; n < w.rows; n += panel)
         for (uint32_t m = 0; m < M; m += tile) {
             const uint32_t rows = least(tile, M - m);
+            const struct at_weight part = at_weight_rows(w, n, least(panel, w.rows - n));
+            struct at_added its;
 
-            launch_stored(s, at_tensor_rows(y, m, rows), n, at_tensor_rows(x, m, rows),
-                          at_weight_rows(w, n, least(panel, w.rows - n)), alpha, accumulate);
+            launch_stored(s, at_tensor_rows(y, m, rows), n, at_tensor_rows(x, m, rows), part, alpha,
+                          accumulate, added_rows(&its, added, n, part.rows));
         }
 }
 
@@ -389,7 +491,7 @@ void at_linear_row(struct at_stream *s, struct at_tensor y, struct at_tensor x, 
 {
     at_require_shape(x, 1, w.cols);
     if (!empty(y))
-        stored_product(s, y, x, w, alpha, accumulate);
+        stored_product(s, y, x, w, alpha, accumulate, NULL);
 }
 
 /* ---- bias ---- */

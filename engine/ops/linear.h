@@ -40,6 +40,20 @@ void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *s
 /* y (T,N) = x (T,K) W^T, added to y with `accumulate`. */
 void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
                    const struct at_linear_scratch *scratch, bool accumulate);
+/* What is added to a product with a weight: scale * a b^T to that of at_linear_fwd_and(), scale * a
+ * b to that of at_linear_bwd_and(). */
+struct at_added {
+    struct at_tensor a, b; /* (T,r); (N,r) forward, (r,K) backward */
+    float scale;
+};
+/* at_linear_fwd() and at_linear_bwd(), to whose result a product is added: in the same launch,
+ * where the device has kernels for it; the same bits. */
+void at_linear_fwd_and(struct at_stream *s, struct at_tensor y, struct at_tensor x,
+                       struct at_weight w, const struct at_linear_scratch *scratch, bool accumulate,
+                       const struct at_added *added);
+void at_linear_bwd_and(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
+                       struct at_weight w, const struct at_linear_scratch *scratch, bool accumulate,
+                       const struct at_added *added);
 /* y (1,N) = alpha * x (1,K) W^T: the same for decoding, whose weights are read as they are stored.
  * Rounded otherwise than at_linear_fwd(), but on devices with at_gpu_info.few_rows. */
 void at_linear_row(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,

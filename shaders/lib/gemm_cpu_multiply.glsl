@@ -1,0 +1,69 @@
+// The loop over k of gemm_cpu.comp, as a function: sum[ROWS][CG] = of k_begin ... k_end; col4: this lane's
+// first column group. An includer defines its name (MULTIPLY), its texels (A4, B4), their LDA, LDB, A_COL and
+// B_COL, and K; it has FORM, LANES, GROUPS, CG, KB, `sum` and OUTSIDE.
+void MULTIPLY(int row0, int col4, int k_begin, int k_end)
+{
+    const int lane = int(gl_LocalInvocationID.x);
+    const int lda4 = int(LDA) / 4, ldb4 = int(LDB) / 4;
+    const int a_col4 = int(A_COL) / 4, b_col4 = int(B_COL) / 4;
+
+    [[unroll]] for (int i = 0; i < ROWS; i++)
+        [[unroll]] for (int j = 0; j < CG; j++)
+            sum[i][j] = vec4(0);
+
+    for (int k = k_begin; k < k_end; k += KB) {
+        vec4 b[KB][CG]; // [k][column group]
+#if FORM != 2
+        int k4[KB / 4]; // offsets in rows of A (and B) along k
+        [[unroll]] for (int q = 0; q < KB; q += 4)
+            k4[q / 4] = k + q < int(K) ? (k + q) / 4 : OUTSIDE;
+#endif
+#if FORM == 1
+        [[unroll]] for (int q = 0; q < KB; q += 4)
+            [[unroll]] for (int j = 0; j < CG; j++) {
+                vec4 t[4]; // 4 rows of B = 4 columns of C, 4 k each
+                [[unroll]] for (int e = 0; e < 4; e++)
+                    t[e] = texelFetch(B4, ((col4 + j) * 4 + e) * ldb4 + b_col4 + k4[q / 4]);
+                [[unroll]] for (int e = 0; e < 4; e++)
+                    b[q + e][j] = vec4(t[0][e], t[1][e], t[2][e], t[3][e]);
+            }
+#else
+        [[unroll]] for (int q = 0; q < KB; q++)
+            [[unroll]] for (int j = 0; j < CG; j++)
+                b[q][j] = texelFetch(B4, (k + q) * ldb4 + b_col4 + col4 + j);
+#endif
+#if FORM == 2
+        [[unroll]] for (int g = 0; g < GROUPS; g += 4) { // a lane reads 4 rows of C at one k
+            vec4 a[KB];
+            [[unroll]] for (int q = 0; q < KB; q++)
+                a[q] = imageLoad(A4, (k + q) * lda4 + a_col4 + (row0 + g * LANES) / 4 + lane);
+            [[unroll]] for (uint i = 0; i < 4 * LANES; i++)
+                [[unroll]] for (int q = 0; q < KB; q++) {
+                    const float s = subgroupShuffle(a[q][i & 3], i >> 2);
+                    [[unroll]] for (int j = 0; j < CG; j++)
+                        sum[g * LANES + i][j] += s * b[q][j];
+                }
+        }
+#else
+        [[unroll]] for (int g = 0; g < GROUPS; g++) { // a lane reads 1 row of C at KB k
+            vec4 a[KB / 4];
+            [[unroll]] for (int q = 0; q < KB / 4; q++)
+                a[q] = imageLoad(A4, (row0 + g * LANES + lane) * lda4 + a_col4 + k4[q]);
+            [[unroll]] for (uint i = 0; i < LANES; i++)
+                [[unroll]] for (int q = 0; q < KB; q++) {
+                    const float s = subgroupShuffle(a[q / 4][q & 3], i);
+                    [[unroll]] for (int j = 0; j < CG; j++)
+                        sum[g * LANES + i][j] += s * b[q][j];
+                }
+        }
+#endif
+    }
+}
+#undef MULTIPLY
+#undef A4
+#undef B4
+#undef LDA
+#undef LDB
+#undef A_COL
+#undef B_COL
+#undef K
