@@ -54,7 +54,8 @@ struct head_grad_args { U32 R, n, v0, ldz; F32 cap; };
 struct head_kl_args { U32 R, C, ldu, ldh, ldr; };
 struct head_target_args { U32 R, C, n, v0, ldy, ldw; };
 struct mix_args { U32 n; F32 alpha; };
-struct pack_rows_args { U32 rows, cols, ldx, x_col, ldh; }; /* ldh in halves, a multiple of 8 */
+struct pack_columns_args { U32 rows, cols, ldx, x_col, ldh; }; /* ldh in halves, a multiple of 8 */
+struct pack_rows_args { U32 rows, cols, ldx, x_col, ldh; };    /* the same */
 /* chosen: which segments are a loss's chosen side, the first, the first and the third, the third alone.
    weight: loss_weight over the pairs of the step. divergence: losses/divergence.h; log_ratios 0 or 1. */
 struct pair_loss_args {

@@ -1,14 +1,13 @@
 // h[r,c] = x[r,c] * 2^(col_exp[c] - exps[r]) rounded to a half: the operand of a product on matrix units.
 // exps[r] puts the largest magnitude of a row into [2^14, 2^15), so that no value overflows and what is
-// lost below the smallest half is under 2^-38 of the row's largest. A row with a NaN or an infinity keeps
-// exponent 0: its products are not finite either.
+// lost below the smallest half is under 2^-38 of the row's largest.
 // x (rows, cols) f32 from column x_col of its rows on; h rows ldh halves apart (a multiple of 8), 0 from
 // cols to ldh; col_exp (cols) is read where SCALED is 1.
 // Mapping: a workgroup takes a row at a time, an invocation 8 columns. Shared: 256 bytes.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
-#include "lib/power.glsl"
+#include "lib/to_halves.glsl"
 
 layout(local_size_x = 64) in;
 layout(constant_id = 1) const uint SCALED = 0;
@@ -63,16 +62,11 @@ uint largest(uint row)
 void main()
 {
     for (uint row = gl_WorkGroupID.x; row < p.rows; row += gl_NumWorkGroups.x) {
-        const uint bits = largest(row);
-        const bool scaled = bits != 0 && bits < 0x7f800000u;
-        const int e = scaled ? clamp(int(bits >> 23) - 127 - 14, -112, 113) : 0;
+        const int e = vector_exp(largest(row));
         const float factor = power(-e);
 
         for (uint c = 8 * gl_LocalInvocationIndex; c < p.ldh; c += 8 * 64) {
-            const vec4 lo = load(row, c) * factor, hi = load(row, c + 4) * factor;
-
-            h[(row * p.ldh + c) / 8] = uvec4(packHalf2x16(lo.xy), packHalf2x16(lo.zw), packHalf2x16(hi.xy),
-                                             packHalf2x16(hi.zw));
+            h[(row * p.ldh + c) / 8] = to_halves(load(row, c) * factor, load(row, c + 4) * factor);
         }
         if (gl_LocalInvocationIndex == 0)
             exps[row] = e;

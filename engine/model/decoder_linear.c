@@ -173,7 +173,7 @@ void at_decoder_linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_
     if (dx.view.buffer && rider == d->n_stack)
         at_linear_bwd(s, dx, dy, model->layers[l].linear[i], &d->linear, accumulate);
     if (model->trainable) {
-        at_linear_bwd_weight(s, model->grads[l].linear[i], dy, x);
+        at_linear_bwd_weight(s, model->grads[l].linear[i], dy, x, &d->linear);
         if (model->grads[l].bias[i].buffer)
             at_bias_bwd(s, model->grads[l].bias[i], dy);
     }

@@ -232,9 +232,11 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
     for (uint32_t i = 0; i < L * AT_LINEARS; i++)
         if (at_linear_path(model->config.family, i % AT_LINEARS))
             weights[n++] = &model->layers[i / AT_LINEARS].linear[i % AT_LINEARS];
-    at_linear_scratch_reserve(pool, &out->linear, weights, n, out->capacity);
+    at_linear_scratch_reserve(pool, &out->linear, weights, n, out->capacity,
+                              out->trains && model->trainable);
     if (!model->config.value_head)
-        at_head_reserve(pool, &out->head, out->capacity_rows, model->head);
+        at_head_reserve(pool, &out->head, out->capacity_rows, model->head,
+                        out->trains && at_model_trains_head(model));
     out->head.cap = model->config.final_cap;
 done:
     at_free(&weights);

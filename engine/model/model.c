@@ -392,6 +392,11 @@ bool at_model_trains_embedding(const struct at_model *model)
     return model->trainable || model->saved[AT_SAVED_EMBED].param;
 }
 
+bool at_model_trains_head(const struct at_model *model)
+{
+    return (model->trainable && !model->config.value_head) || model->saved[AT_SAVED_HEAD].param;
+}
+
 /* ---- upload ---- */
 
 static at_loading_sink *_Atomic loading_sink;

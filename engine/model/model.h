@@ -120,8 +120,9 @@ AT_CHECKED at_model_plan(struct at_model *out, const struct at_model_config *con
  * frozen otherwise. They have values from at_decoder_start_saved() on. */
 AT_CHECKED at_model_plan_saved(struct at_model *model, struct at_params *params,
                                const bool trains[AT_SAVED_COUNT]);
-/* Whether the embedding's gradient is wanted. */
+/* Whether the embedding's gradient is wanted; the head's. */
 bool at_model_trains_embedding(const struct at_model *model);
+bool at_model_trains_head(const struct at_model *model);
 /* With config.value_head, whose head is a trainable parameter whatever the rest is: from `source`,
  * an adapter's, or NULL: the model's own or random. */
 AT_CHECKED at_model_plan_value(struct at_model *model, struct at_params *params,

@@ -2,6 +2,10 @@
 
 #include "kernels.h"
 
+/* Rows of A and B that are summed at a time for A^T B: the scratch stays that of a weight's size,
+ * and C is read and written once for 4096 operations an element. */
+enum { TN_ROWS = 2048 };
+
 /* Halves (rows, cols) as pack_rows.comp writes them. */
 struct packed {
     struct at_view view, exps;
@@ -28,12 +32,27 @@ static uint64_t most(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
 void at_halves_add(struct at_halves_need *need, uint32_t a_rows, uint32_t rows, uint32_t cols)
 {
     need->a = most(need->a, a_rows * most(half_bytes(1, rows), half_bytes(1, cols)));
     need->a_exp = most(need->a_exp, exps_bytes(a_rows));
     need->b = most(need->b, half_bytes(rows, cols));
     need->b_exp = most(need->b_exp, exps_bytes(rows));
+}
+
+void at_halves_add_tn(struct at_halves_need *need, uint32_t T, uint32_t rows, uint32_t cols)
+{
+    const uint32_t part = least(T, TN_ROWS);
+
+    need->a = most(need->a, half_bytes(rows, part));
+    need->a_exp = most(need->a_exp, exps_bytes(rows));
+    need->b = most(need->b, half_bytes(part, cols));
+    need->b_exp = most(need->b_exp, exps_bytes(part));
 }
 
 void at_halves_reserve(struct at_pool *pool, struct at_halves *halves,
@@ -67,6 +86,25 @@ static struct packed pack(struct at_stream *s, struct at_tensor x, uint32_t col,
     return out;
 }
 
+/* Columns [col, col + cols) of x times 2^row_exp, turned over, in the scratch of A. */
+static struct packed pack_columns(struct at_stream *s, struct at_tensor x, uint32_t col,
+                                  uint32_t cols, struct at_view row_exp,
+                                  const struct at_halves *halves)
+{
+    const struct packed out = { at_view_part(halves->a, 0, half_bytes(cols, x.dim[0])),
+                                at_view_part(halves->a_exp, 0, exps_bytes(cols)), cols,
+                                half_ld(x.dim[0]) };
+    const struct pack_columns_bufs bufs = {
+        .h = out.view, .exps = out.exps, .x = at_tensor_view(x), .row_exp = row_exp
+    };
+    const struct pack_columns_args args = {
+        .rows = x.dim[0], .cols = cols, .ldx = x.ld, .x_col = col, .ldh = out.ld
+    };
+
+    at_launch_pack_columns(s, &bufs, &args, (struct at_work){ cols, 1, 1, 0, { 0 } });
+    return out;
+}
+
 /* gemm_matrix.comp's constants: the device's shape of matrices, the workgroup's size and what a
  * subgroup owns, as little as possible where a CPU compiles it. */
 static struct at_work product_work(struct at_stream *s, uint32_t M, uint32_t N)
@@ -80,14 +118,37 @@ static struct at_work product_work(struct at_stream *s, uint32_t M, uint32_t N)
     };
 }
 
-/* Rows of B that one binding holds in halves. */
-static uint32_t part_rows(struct at_stream *s, struct at_tensor B)
+/* Rows that one binding holds in f32, `ld` apart, and in halves of `cols` columns. */
+static uint32_t rows_held(struct at_stream *s, uint32_t rows, uint32_t ld, uint32_t cols)
 {
     const uint64_t limit = at_gpu_get_info(at_stream_gpu(s))->max_range_bytes;
-    const uint64_t fit = limit / most(half_bytes(1, B.dim[1]), B.ld * sizeof(float)) / 64 * 64;
+    const uint64_t fit = limit / most(half_bytes(1, cols), ld * sizeof(float)) / 64 * 64;
 
     AT_REQUIRE(fit > 0);
-    return fit < B.dim[0] ? (uint32_t)fit : B.dim[0];
+    return fit < rows ? (uint32_t)fit : rows;
+}
+
+static uint32_t part_rows(struct at_stream *s, struct at_tensor B)
+{
+    return rows_held(s, B.dim[0], B.ld, B.dim[1]);
+}
+
+/* C (+)= a b: b (K,N), exponents of its rows in a's columns. */
+static void launch_nn(struct at_stream *s, struct at_tensor C, struct packed a, struct packed b,
+                      bool accumulate)
+{
+    const struct gemm_half_nn_bufs bufs = {
+        .a = a.view, .b = b.view, .c = at_tensor_view(C), .a_exp = a.exps
+    };
+    const struct gemm_half_args args = { .M = C.dim[0],
+                                         .N = C.dim[1],
+                                         .K = b.rows,
+                                         .lda = a.ld,
+                                         .ldb = b.ld,
+                                         .ldc = C.ld,
+                                         .accumulate = accumulate };
+
+    at_launch_gemm_half_nn(s, &bufs, &args, product_work(s, args.M, args.N));
 }
 
 void at_halves_nt(struct at_stream *s, struct at_tensor C, uint32_t c_col, struct at_tensor A,
@@ -99,7 +160,7 @@ void at_halves_nt(struct at_stream *s, struct at_tensor C, uint32_t c_col, struc
 
     AT_REQUIRE(B.dim[1] == K);
     for (uint32_t n = 0; n < B.dim[0]; n += step) {
-        const uint32_t N = B.dim[0] - n < step ? B.dim[0] - n : step;
+        const uint32_t N = least(step, B.dim[0] - n);
         const struct packed b =
             pack(s, at_tensor_rows(B, n, N), 0, K, none, halves->b, halves->b_exp);
         const struct gemm_half_nt_bufs bufs = {
@@ -121,27 +182,41 @@ void at_halves_nt(struct at_stream *s, struct at_tensor C, uint32_t c_col, struc
 void at_halves_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, uint32_t a_col,
                   struct at_tensor B, bool accumulate, const struct at_halves *halves)
 {
-    const uint32_t step = part_rows(s, B), M = A.dim[0], N = B.dim[1];
+    const uint32_t step = part_rows(s, B), N = B.dim[1];
     const struct at_view none = { 0 };
 
-    AT_REQUIRE(a_col + B.dim[0] <= A.dim[1] && C.dim[0] == M && C.dim[1] == N);
+    AT_REQUIRE(a_col + B.dim[0] <= A.dim[1] && C.dim[0] == A.dim[0] && C.dim[1] == N);
     for (uint32_t k = 0; k < B.dim[0]; k += step) {
-        const uint32_t K = B.dim[0] - k < step ? B.dim[0] - k : step;
+        const uint32_t K = least(step, B.dim[0] - k);
         const struct packed b =
             pack(s, at_tensor_rows(B, k, K), 0, N, none, halves->b, halves->b_exp);
         /* a row of B is a step of the sum: its exponent goes into A's column */
         const struct packed a = pack(s, A, a_col + k, K, b.exps, halves->a, halves->a_exp);
-        const struct gemm_half_nn_bufs bufs = {
-            .a = a.view, .b = b.view, .c = at_tensor_view(C), .a_exp = a.exps
-        };
-        const struct gemm_half_args args = { .M = M,
-                                             .N = N,
-                                             .K = K,
-                                             .lda = a.ld,
-                                             .ldb = b.ld,
-                                             .ldc = C.ld,
-                                             .accumulate = accumulate || k > 0 };
 
-        at_launch_gemm_half_nn(s, &bufs, &args, product_work(s, M, N));
+        launch_nn(s, C, a, b, accumulate || k > 0);
+    }
+}
+
+void at_halves_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, struct at_tensor B,
+                  const struct at_halves *halves)
+{
+    const uint32_t M = A.dim[1], N = B.dim[1], K = A.dim[0];
+    const uint32_t held = least(at_tensor_part_rows(s, A), part_rows(s, B));
+    const uint32_t part = least(held, TN_ROWS), panel = rows_held(s, M, C.ld, part);
+
+    at_require_shape(C, M, N);
+    at_require_shape(B, K, N);
+    for (uint32_t k = 0; k < K; k += part) {
+        const uint32_t n = least(part, K - k);
+        const struct packed b =
+            pack(s, at_tensor_rows(B, k, n), 0, N, (struct at_view){ 0 }, halves->b, halves->b_exp);
+
+        for (uint32_t m = 0; m < M; m += panel) {
+            const uint32_t rows = least(panel, M - m);
+            const struct packed a =
+                pack_columns(s, at_tensor_rows(A, k, n), m, rows, b.exps, halves);
+
+            launch_nn(s, at_tensor_rows(C, m, rows), a, b, true);
+        }
     }
 }

@@ -15,11 +15,12 @@ enum { VERSION = 2, ROWS = 512, ROUNDS = 3 };
  * gradients are products of rounded products, and differences of them. */
 static const double apart = 2e-3, attention_apart = 1e-2;
 
-/* What is multiplied: x (ROWS, cols) with w (rows, cols) and y (ROWS, rows) with w, both ways. */
+/* What is multiplied: x (ROWS, cols) with w (rows, cols), y (ROWS, rows) with w and with x, both
+ * ways. */
 struct trial {
     struct at_pool *pool;
     struct at_stream *stream;
-    struct at_tensor x, w, y, dx, y_half, dx_half;
+    struct at_tensor x, w, y, dx, dw, y_half, dx_half, dw_half;
     struct at_halves halves;
 };
 
@@ -75,7 +76,10 @@ static AT_CHECKED prepare(struct trial *t, struct at_gpu *gpu, struct at_weight_
     at_tensor_reserve(t->pool, &t->dx, ROWS, shape.cols, "dx");
     at_tensor_reserve(t->pool, &t->y_half, ROWS, shape.rows, "y");
     at_tensor_reserve(t->pool, &t->dx_half, ROWS, shape.cols, "dx");
+    at_tensor_reserve(t->pool, &t->dw, shape.rows, shape.cols, "dw");
+    at_tensor_reserve(t->pool, &t->dw_half, shape.rows, shape.cols, "dw");
     at_halves_add(&need, ROWS, shape.rows, shape.cols);
+    at_halves_add_tn(&need, ROWS, shape.rows, shape.cols);
     at_halves_reserve(t->pool, &t->halves, &need);
     TRY(at_pool_commit(t->pool));
     TRY(fill(gpu, t->x, 1));
@@ -144,22 +148,32 @@ static void warn_wrong(struct at_gpu *gpu, const char *what, uint32_t a, uint32_
             at_gpu_get_info(gpu)->name, at_gpu_get_info(gpu)->driver, what, a, b);
 }
 
+/* The weight's gradients, which have no part in the choice, but must be right. */
+static void gradients(struct trial *t)
+{
+    at_halves_tn(t->stream, t->dw_half, t->y, t->x, &t->halves);
+    at_matmul_tn(t->stream, t->dw, t->y, t->x, 1, true);
+}
+
 /* Adds one shape's times to the verdict, or ends it where the products are wrong. */
 static AT_CHECKED try_shape(struct verdict *v, struct at_gpu *gpu, struct at_weight_shape shape)
 {
     double f32_s = 0, halves_s = 0;
-    bool y_right = false, dx_right = false;
+    bool y_right = false, dx_right = false, dw_right = false;
     enum at_status st;
     struct trial t;
 
     TRY(prepare(&t, gpu, shape));
     TRY(time_products(&f32_s, &t, false));
     TRY(time_products(&halves_s, &t, true));
+    gradients(&t);
+    TRY(at_stream_wait(t.stream));
     TRY(check(&y_right, gpu, t.y, t.y_half, apart));
     TRY(check(&dx_right, gpu, t.dx, t.dx_half, apart));
+    TRY(check(&dw_right, gpu, t.dw, t.dw_half, apart));
     v->products.f32_s += f32_s;
     v->products.halves_s += halves_s;
-    if (!y_right || !dx_right) {
+    if (!y_right || !dx_right || !dw_right) {
         v->halves = false;
         warn_wrong(gpu, "products with weights", shape.rows, shape.cols);
     }

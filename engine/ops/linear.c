@@ -250,8 +250,18 @@ void at_weight_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, u
         nn_columns(s, C, A, a_col, B, 1, accumulate, NULL);
 }
 
+void at_weight_tn(struct at_stream *s, struct at_tensor dW, struct at_tensor dy, struct at_tensor x,
+                  const struct at_halves *halves)
+{
+    if (halves->a.buffer)
+        at_halves_tn(s, dW, dy, x, halves);
+    else
+        at_matmul_tn(s, dW, dy, x, 1, true);
+}
+
 void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *scratch,
-                               const struct at_weight *const *weights, size_t n, uint32_t T)
+                               const struct at_weight *const *weights, size_t n, uint32_t T,
+                               bool trainable)
 {
     struct at_halves_need need = { 0 };
     uint64_t most = 0;
@@ -264,6 +274,8 @@ void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *s
         if (w->type != AT_F32 && panel * row_bytes > most)
             most = panel * row_bytes;
         at_halves_add(&need, T, w->type == AT_F32 ? w->rows : panel, w->cols);
+        if (trainable)
+            at_halves_add_tn(&need, T, w->rows, w->cols);
     }
     at_halves_reserve(pool, &scratch->halves, &need);
     scratch->panel = (struct at_view){ 0 };
@@ -379,9 +391,9 @@ void at_linear_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy
 }
 
 void at_linear_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tensor dy,
-                          struct at_tensor x)
+                          struct at_tensor x, const struct at_linear_scratch *scratch)
 {
-    at_matmul_tn(s, dW, dy, x, 1, true);
+    at_weight_tn(s, dW, dy, x, &scratch->halves);
 }
 
 /* ---- weights as they are stored ---- */

@@ -26,6 +26,9 @@ void at_weight_nt(struct at_stream *s, struct at_tensor C, uint32_t c_col, struc
                   struct at_tensor B, bool accumulate, const struct at_halves *halves);
 void at_weight_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, uint32_t a_col,
                   struct at_tensor B, bool accumulate, const struct at_halves *halves);
+/* dW (N,K) += dy^T x, of a weight or of some of its rows, likewise. */
+void at_weight_tn(struct at_stream *s, struct at_tensor dW, struct at_tensor dy, struct at_tensor x,
+                  const struct at_halves *halves);
 
 /* Device scratch shared by all linear layers: one dequantised panel of a weight, and the operands
  * of its product where those are halves. */
@@ -33,9 +36,11 @@ struct at_linear_scratch {
     struct at_view panel;
     struct at_halves halves;
 };
-/* Largest panel that any of the n weights needs (0 bytes when all are f32), for up to T rows. */
+/* Largest panel that any of the n weights needs (0 bytes when all are f32), for up to T rows;
+ * `trainable`: at_linear_bwd_weight() too. */
 void at_linear_scratch_reserve(struct at_pool *pool, struct at_linear_scratch *scratch,
-                               const struct at_weight *const *weights, size_t n, uint32_t T);
+                               const struct at_weight *const *weights, size_t n, uint32_t T,
+                               bool trainable);
 
 /* y (T,N) = x (T,K) W^T, added to y with `accumulate`. */
 void at_linear_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,
@@ -63,7 +68,7 @@ void at_linear_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy
                    struct at_weight w, const struct at_linear_scratch *scratch, bool accumulate);
 /* dW (N,K) += dy^T x, for trainable weights. */
 void at_linear_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tensor dy,
-                          struct at_tensor x);
+                          struct at_tensor x, const struct at_linear_scratch *scratch);
 
 /* y[t,:] += b; b (N). db (N) += sum_t dy[t,:] in row order. */
 void at_bias_fwd(struct at_stream *s, struct at_tensor y, struct at_view b);

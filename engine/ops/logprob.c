@@ -19,7 +19,7 @@ static struct at_work logits_work(uint32_t n, const struct at_head_scratch *scra
 }
 
 void at_head_reserve(struct at_pool *pool, struct at_head_scratch *scratch, uint32_t R,
-                     struct at_weight head)
+                     struct at_weight head, bool trainable)
 {
     const uint32_t rows = (uint32_t)at_round_up(R, 64);
     const uint64_t state = (uint64_t)rows * STATE_FLOATS * sizeof(float);
@@ -35,6 +35,8 @@ void at_head_reserve(struct at_pool *pool, struct at_head_scratch *scratch, uint
         at_pool_reserve(pool, &scratch->panel, at_tensor_apart_bytes(scratch->chunk, head.cols),
                         "dequantised head chunk");
     at_halves_add(&need, rows, scratch->chunk, head.cols);
+    if (trainable)
+        at_halves_add_tn(&need, rows, scratch->chunk, head.cols);
     at_halves_reserve(pool, &scratch->halves, &need);
 }
 
@@ -199,7 +201,7 @@ void at_head_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_tens
         };
 
         at_launch_head_grad(s, &bufs, &args, logits_work(R, scratch));
-        at_matmul_tn(s, at_tensor_rows(dW, v0, n), z, h, 1, true);
+        at_weight_tn(s, at_tensor_rows(dW, v0, n), z, h, &scratch->halves);
     }
 }
 

@@ -15,9 +15,10 @@ struct at_head_scratch {
     struct at_halves halves;       /* operands of the products, where those are halves */
     float cap; /* soft-cap of the logits, cap * tanh(z / cap), which the caller sets; 0: none */
 };
-/* Plans scratch for up to R rows (rounded to 64) on a head (V, C); chunk chosen from limits. */
+/* Plans scratch for up to R rows (rounded to 64) on a head (V, C); chunk chosen from limits.
+ * `trainable`: at_head_bwd_weight() too. */
 void at_head_reserve(struct at_pool *pool, struct at_head_scratch *scratch, uint32_t R,
-                     struct at_weight head);
+                     struct at_weight head, bool trainable);
 
 /* stats (R,4) f32 a row: logp of the target (nats), entropy, 1 if the target is the arg-max (lowest
  * id wins ties) else 0, mean over the vocabulary of the logit. lse (R): log-sum-exp; log_p2

@@ -11,7 +11,7 @@
 //
 // The including file says COLS, and SIDES: sets of rows and of scores (columns have two).
 #include "attention_score.glsl"
-#include "power.glsl"
+#include "to_halves.glsl"
 
 layout(constant_id = 5) const uint LANES = 32;
 layout(constant_id = 6) const uint TM = 16;
@@ -26,7 +26,6 @@ const uint SCORE_STRIDE = COLS / 4 + 1; // from row to row of scores or weights,
 const uint OUT_STRIDE = DP / 4 + 1;     // of outputs on their way to memory, in uvec4
 const uint LPR = WG / TILE, CPT = COLS / LPR; // lanes of a row of scores, columns of a lane
 const uint SUMS = DP / 2 / TN; // accumulators of a subgroup
-const float LEAST_EXP = -112;  // power() takes it and its negative
 
 shared uvec4 rows[SIDES * TILE * STRIDE], cols[2 * COLS * STRIDE], scores[SIDES * TILE * SCORE_STRIDE];
 shared int row_exp[SIDES * TILE], col_exp[2 * COLS];
@@ -40,9 +39,6 @@ shared float factor[SIDES * TILE];
 #define SUM coopmat<float, gl_ScopeSubgroup, TM, TN, gl_MatrixUseAccumulator>
 #define SYNC_SUBGROUP() controlBarrier(gl_ScopeSubgroup, gl_ScopeSubgroup, gl_StorageSemanticsShared, \
     gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible)
-
-// The exponent that brings a value with these bits into [2^14, 2^15)
-int half_exp(uint bits) { return clamp(int(bits >> 23) - 127 - 14, int(LEAST_EXP), 113); }
 
 uint bits_of(float x) { return floatBitsToUint(x) & 0x7fffffffu; }
 
@@ -78,8 +74,7 @@ float sum_of(float x, uint n)
         FOR(i, regs) {                                                          \
             const vec4 a = lo[i] * power(-e), b = hi[i] * power(-e);            \
             if (d0 + i * lanes < DP / 8)                                        \
-                to[(at) + r * STRIDE + d0 + i * lanes] =                        \
-                    uvec4(packHalf2x16(a.xy), packHalf2x16(a.zw), packHalf2x16(b.xy), packHalf2x16(b.zw)); \
+                to[(at) + r * STRIDE + d0 + i * lanes] = to_halves(a, b);       \
         }                                                                       \
         if (d0 == 0)                                                            \
             exps[(exp_at) + r] = e;                                             \

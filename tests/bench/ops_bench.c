@@ -151,7 +151,7 @@ static void make_slab(struct bench *b, enum at_quant_type type, uint32_t M, uint
 
     begin(b);
     at_weight_reserve(b->pool, &weight, type, N, K, "weight");
-    at_linear_scratch_reserve(b->pool, &panel, weights, 1, M);
+    at_linear_scratch_reserve(b->pool, &panel, weights, 1, M, false);
     at_tensor_reserve(b->pool, &slab_x, M, K, "x");
     at_tensor_reserve(b->pool, &slab_y, M, N, "y");
     need(at_pool_commit(b->pool));
@@ -240,7 +240,7 @@ static void whole_head(struct bench *b, enum at_quant_type type)
     at_pool_reserve(b->pool, &lse, R * 4, "lse");
     at_pool_reserve(b->pool, &log_p2, R * 4, "log_p2");
     at_pool_reserve(b->pool, &targets, R * 4, "targets");
-    at_head_reserve(b->pool, &scratch, R, head);
+    at_head_reserve(b->pool, &scratch, R, head, false);
     need(at_pool_commit(b->pool));
     fill(b, h.view);
     if (type == AT_F32)

@@ -55,7 +55,7 @@ static void plan(struct gt *t, struct tensors *v, const struct layer *l)
     *v = (struct tensors){ .w = { .type = l->type, .rows = l->N, .cols = l->K } };
     gt_begin(t);
     at_weights_reserve(t->pool, &v->w, 1, "weight");
-    at_linear_scratch_reserve(t->pool, &v->scratch, all, 1, l->T);
+    at_linear_scratch_reserve(t->pool, &v->scratch, all, 1, l->T, false);
     for (size_t i = 0; i < AT_COUNT(tensors); i++)
         at_tensor_reserve(t->pool, tensors[i], dims[i][0], dims[i][1], "tensor");
     gt_commit(t);

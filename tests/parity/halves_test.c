@@ -1,12 +1,11 @@
 /* links: base gpu ops */
-/* at_halves_* = ref_matmul_* as far as halves allow: awkward shapes, rows of very unlike magnitude,
- * NaN, small bindings; matrix units give what the portable kernels give, the same bits twice and
- * whatever the number of rows. */
+/* at_halves_* = a sum in double as far as halves allow: awkward shapes, rows of very unlike
+ * magnitude, NaN, small bindings; matrix units give what the portable kernels give, the same bits
+ * twice and whatever the number of rows. */
 #include "gpu_test.h"
 
 #include "halves.h"
 #include "kernels.h"
-#include "ref_gemm.h"
 #include "tolerances.h"
 
 static const struct at_gpu_params settings[] = {
@@ -16,47 +15,55 @@ static const struct at_gpu_params settings[] = {
 };
 static const char *const setting_names[] = { "variants", "baseline", "variants, 1 MiB bindings" };
 
-/* nt: B (N,K) at columns c_col of C; else B (K,N) and A's columns from a_col. */
+/* NT: A (M,K), B (N,K) at columns `col` of C. NN: B (K,N), A's columns from `col`. TN: A (K,M), B
+ * (K,N), added to C. */
+enum form { NN, NT, TN };
+static const char *const form_names[] = { "nn", "nt", "tn" };
 static const struct shape {
-    bool nt;
+    enum form form;
     uint32_t M, N, K, col, extra;
     bool accumulate;
 } shapes[] = {
-    { true, 1, 1, 1, 0, 0, false },       { true, 1, 3, 63, 0, 4, true },
-    { true, 64, 65, 63, 4, 0, true },     { true, 65, 130, 5, 0, 4, false },
-    { true, 130, 70, 576, 0, 0, true },   { true, 129, 300, 33, 64, 0, false },
-    { true, 3, 700, 1030, 0, 0, false },  { false, 1, 1, 1, 0, 0, false },
-    { false, 3, 63, 1, 0, 4, true },      { false, 64, 65, 63, 4, 0, true },
-    { false, 65, 130, 5, 0, 4, false },   { false, 130, 70, 576, 64, 0, true },
-    { false, 129, 300, 33, 0, 0, false }, { false, 3, 1030, 700, 0, 0, false },
+    { NT, 1, 1, 1, 0, 0, false },       { NT, 1, 3, 63, 0, 4, true },
+    { NT, 64, 65, 63, 4, 0, true },     { NT, 65, 130, 5, 0, 4, false },
+    { NT, 130, 70, 576, 0, 0, true },   { NT, 129, 300, 33, 64, 0, false },
+    { NT, 3, 700, 1030, 0, 0, false },  { NN, 1, 1, 1, 0, 0, false },
+    { NN, 3, 63, 1, 0, 4, true },       { NN, 64, 65, 63, 4, 0, true },
+    { NN, 65, 130, 5, 0, 4, false },    { NN, 130, 70, 576, 64, 0, true },
+    { NN, 129, 300, 33, 0, 0, false },  { NN, 3, 1030, 700, 0, 0, false },
+    { TN, 1, 1, 1, 0, 0, true },        { TN, 63, 3, 1, 0, 4, true },
+    { TN, 65, 64, 63, 0, 0, true },     { TN, 130, 65, 5, 0, 4, true },
+    { TN, 700, 1030, 300, 0, 0, true }, { TN, 17, 9, 2100, 0, 0, true },
 };
 
 struct product {
     float *A, *B, *C;
-    uint32_t a_cols, b_rows, b_cols, c_cols;
+    uint32_t a_rows, a_cols, b_rows, b_cols, c_cols;
 };
 
-/* Rows of A and B as far apart as activations of 1e5 and gradients of 1e-7. */
-static void spread(float *x, uint32_t rows, uint32_t cols)
+/* Rows of A and B as far apart as activations of 1e5 and gradients of 1e-7; of TN, which sums over
+ * them, so that each counts for as much as another. */
+static void spread(float *x, uint32_t rows, uint32_t cols, bool inverse)
 {
     static const float factors[] = { 1, 1e5f, 1e-7f, 1e-2f };
 
     for (uint32_t r = 0; r < rows; r++)
         for (uint32_t c = 0; c < cols; c++)
-            x[(size_t)r * cols + c] *= factors[r % 4];
+            x[(size_t)r * cols + c] *= inverse ? 1 / factors[r % 4] : factors[r % 4];
 }
 
 static void make_product(struct product *p, const struct shape *s)
 {
-    p->a_cols = s->nt ? s->K : s->K + s->col + 3;
-    p->b_rows = s->nt ? s->N : s->K;
-    p->b_cols = s->nt ? s->K : s->N;
-    p->c_cols = s->nt ? s->N + s->col : s->N;
-    p->A = gt_floats((size_t)s->M * p->a_cols, 1);
+    p->a_rows = s->form == TN ? s->K : s->M;
+    p->a_cols = s->form == TN ? s->M : s->form == NT ? s->K : s->K + s->col + 3;
+    p->b_rows = s->form == NT ? s->N : s->K;
+    p->b_cols = s->form == NT ? s->K : s->N;
+    p->c_cols = s->form == NT ? s->N + s->col : s->N;
+    p->A = gt_floats((size_t)p->a_rows * p->a_cols, 1);
     p->B = gt_floats((size_t)p->b_rows * p->b_cols, 1);
     p->C = gt_floats((size_t)s->M * p->c_cols, 1);
-    spread(p->A, s->M, p->a_cols);
-    spread(p->B, p->b_rows, p->b_cols);
+    spread(p->A, p->a_rows, p->a_cols, false);
+    spread(p->B, p->b_rows, p->b_cols, s->form == TN);
 }
 
 static void free_product(struct product *p)
@@ -66,9 +73,10 @@ static void free_product(struct product *p)
     free(p->C);
 }
 
-/* The first `rows` rows of C. */
+/* The first `rows` rows of C, all of TN's. */
 static float *run(struct gt *t, const struct shape *s, const struct product *p, uint32_t rows)
 {
+    const uint32_t a_rows = s->form == TN ? s->K : rows;
     float *out = gt_floats((size_t)rows * p->c_cols, 1);
     struct at_halves_need need = { 0 };
     struct at_tensor A, B, C;
@@ -76,20 +84,25 @@ static float *run(struct gt *t, const struct shape *s, const struct product *p, 
     size_t a, b, c;
 
     gt_begin(t);
-    at_halves_add(&need, rows, p->b_rows, p->b_cols);
+    if (s->form == TN)
+        at_halves_add_tn(&need, s->K, s->M, s->N);
+    else
+        at_halves_add(&need, rows, p->b_rows, p->b_cols);
     at_halves_reserve(t->pool, &halves, &need);
-    a = gt_plan_tensor(t, rows, p->a_cols, s->extra);
+    a = gt_plan_tensor(t, a_rows, p->a_cols, s->extra);
     b = gt_plan_tensor(t, p->b_rows, p->b_cols, s->extra);
     c = gt_plan_tensor(t, rows, p->c_cols, s->extra);
     gt_commit(t);
-    A = gt_tensor(t, a, rows, p->a_cols, s->extra);
+    A = gt_tensor(t, a, a_rows, p->a_cols, s->extra);
     B = gt_tensor(t, b, p->b_rows, p->b_cols, s->extra);
     C = gt_tensor(t, c, rows, p->c_cols, s->extra);
     OK(at_tensor_write(t->gpu, A, p->A));
     OK(at_tensor_write(t->gpu, B, p->B));
     OK(at_tensor_write(t->gpu, C, p->C));
-    if (s->nt)
+    if (s->form == NT)
         at_halves_nt(t->stream, C, s->col, A, B, s->accumulate, &halves);
+    else if (s->form == TN)
+        at_halves_tn(t->stream, C, A, B, &halves);
     else
         at_halves_nn(t->stream, C, A, s->col, B, s->accumulate, &halves);
     OK(at_stream_wait(t->stream));
@@ -104,13 +117,15 @@ static void reference(double *want, double *scale, const struct shape *s, const 
     for (uint32_t m = 0; m < s->M; m++)
         for (uint32_t c = 0; c < p->c_cols; c++) {
             const size_t at = (size_t)m * p->c_cols + c;
-            const bool inside = !s->nt || (c >= s->col && c < s->col + s->N);
+            const bool inside = s->form != NT || (c >= s->col && c < s->col + s->N);
             double sum = 0, magnitude = 0;
 
             for (uint32_t k = 0; k < s->K && inside; k++) {
-                const size_t i =
-                    s->nt ? (size_t)m * p->a_cols + k : (size_t)m * p->a_cols + s->col + k;
-                const size_t j = s->nt ? (size_t)(c - s->col) * s->K + k : (size_t)k * s->N + c;
+                const size_t i = s->form == TN   ? (size_t)k * p->a_cols + m
+                                 : s->form == NT ? (size_t)m * p->a_cols + k
+                                                 : (size_t)m * p->a_cols + s->col + k;
+                const size_t j =
+                    s->form == NT ? (size_t)(c - s->col) * s->K + k : (size_t)k * s->N + c;
 
                 sum += (double)p->A[i] * p->B[j];
                 magnitude += fabs((double)p->A[i] * p->B[j]);
@@ -139,7 +154,7 @@ static void check_shape(struct gt *t, const struct shape *s)
     assert_non_null(want);
     assert_non_null(scale);
     reference(want, scale, s, &p);
-    snprintf(what, sizeof what, "%s %s %u x %u x %u", t->setting, s->nt ? "nt" : "nn", s->M, s->N,
+    snprintf(what, sizeof what, "%s %s %u x %u x %u", t->setting, form_names[s->form], s->M, s->N,
              s->K);
     gt_require_close(t, what, out, want, scale, n, TOL_HALVES);
     assert_memory_equal(out, again, n * sizeof *again);
@@ -166,8 +181,9 @@ static void halves_any_shape_equals_reference(void **state)
 /* The matrix units multiply what the portable kernels multiply: only the order of sums differs. */
 static void halves_variant_equals_baseline(void **state)
 {
-    static const struct shape products[] = { { true, 130, 200, 300, 0, 0, false },
-                                             { false, 130, 200, 300, 0, 0, false } };
+    static const struct shape products[] = { { NT, 130, 200, 300, 0, 0, false },
+                                             { NN, 130, 200, 300, 0, 0, false },
+                                             { TN, 130, 200, 300, 0, 0, true } };
     const struct at_matrix_shape *m;
     struct gt t[2];
 
@@ -206,8 +222,8 @@ static void halves_variant_equals_baseline(void **state)
 static void halves_fewer_rows_same_bits(void **state)
 {
     static const uint32_t rows[] = { 1, 7, 64, 65, 128 };
-    static const struct shape products[] = { { true, 200, 70, 300, 0, 0, false },
-                                             { false, 200, 70, 300, 0, 0, false } };
+    static const struct shape products[] = { { NT, 200, 70, 300, 0, 0, false },
+                                             { NN, 200, 70, 300, 0, 0, false } };
 
     (void)state;
     for (size_t setting = 0; setting < AT_COUNT(settings); setting++) {
@@ -235,7 +251,7 @@ static void halves_fewer_rows_same_bits(void **state)
 /* What is not finite stays in its row. */
 static void halves_nan_and_infinity_stay_in_their_rows(void **state)
 {
-    static const struct shape s = { true, 9, 20, 40, 0, 0, false };
+    static const struct shape s = { NT, 9, 20, 40, 0, 0, false };
 
     (void)state;
     for (size_t setting = 0; setting < AT_COUNT(settings); setting++) {

@@ -90,7 +90,7 @@ static void plan_head(struct gt *t, struct device_head *d, const struct head_cas
     b[6] = gt_plan(t, c->R * 4);
     b[8] = gt_plan(t, c->R * 4);
     b[7] = gt_plan(t, c->V * at_quant_row_bytes(c->type, 0, c->C));
-    at_head_reserve(t->pool, &d->scratch, c->R, d->w);
+    at_head_reserve(t->pool, &d->scratch, c->R, d->w, true);
     d->scratch.cap = c->cap;
     gt_commit(t);
     d->h = gt_tensor(t, b[0], c->R, c->C, 4);

@@ -344,7 +344,7 @@ static void check_together(struct gt *t, enum at_quant_type type, uint32_t T)
     for (uint32_t i = 0; i < PARTS; i++)
         w[i] = (struct at_weight){ .type = type, .rows = rows[i], .cols = K };
     at_weights_reserve(pool, w, PARTS, "weights");
-    at_linear_scratch_reserve(pool, &scratch, largest, 1, T);
+    at_linear_scratch_reserve(pool, &scratch, largest, 1, T, false);
     at_tensor_reserve(pool, &x, T, K, "x");
     at_tensor_reserve(pool, &wide, T + 1, N, "together");
     for (uint32_t i = 0; i < PARTS; i++)
@@ -403,12 +403,12 @@ static void linear_scratch_holds_the_largest_panel(void **state)
     (void)state;
     gt_open(&t, 0);
     gt_begin(&t);
-    at_linear_scratch_reserve(t.pool, &scratch, all, 1, 64);
+    at_linear_scratch_reserve(t.pool, &scratch, all, 1, 64, false);
     assert_int_equal(at_pool_bytes(t.pool), 0);
-    at_linear_scratch_reserve(t.pool, &scratch, all, 2, 64);
+    at_linear_scratch_reserve(t.pool, &scratch, all, 2, 64, false);
     assert_int_equal(at_pool_bytes(t.pool), 100 * 48 * 4);
     gt_begin(&t);
-    at_linear_scratch_reserve(t.pool, &scratch, all, 3, 64);
+    at_linear_scratch_reserve(t.pool, &scratch, all, 3, 64, false);
     assert_int_equal(at_pool_bytes(t.pool), 16128 * 1040 * 4);
     gt_close(&t);
 }
