@@ -11,6 +11,7 @@
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
 #include "lib/attention.glsl"
+#include "lib/attention_keys.glsl"
 
 layout(push_constant) uniform push { attention_bwd_args p; };
 layout(binding = 0, std430) buffer out_dk { vec4 dk[]; };
@@ -27,11 +28,6 @@ layout(binding = 10, std430) readonly buffer in_intervals { ivec4 intervals[]; }
 shared float weight_v[TILE][TILE + 1], weight_k[TILE][TILE + 1];
 shared int ends[TILE];
 
-uint g, keys_begin, keys_end, col0, cols_end; // columns count (query, head) pairs of the block
-
-uint query_at(uint col) { return col / R; }
-uint head_at(uint col) { return g * R + col % R; }
-
 // Of a query of the block and one of the keys that it may read.
 bool in_window(uint query, int key)
 {
@@ -40,15 +36,6 @@ bool in_window(uint query, int key)
     const ivec4 i = intervals[min(query, p.n_t - 1)];
     return key >= window_begin(i, key < i.y ? 0 : 1, p.window);
 }
-
-#define KEY_OR_0(x, ld, r, d) \
-    (keys_begin + (r) < keys_end ? x[((keys_begin + (r)) * (ld) + g * D) / 4 + (d)] : vec4(0))
-#define LOAD_K(r, d) KEY_OR_0(k4, p.ldk, r, d)
-#define LOAD_V(r, d) KEY_OR_0(v4, p.ldv, r, d)
-#define QUERY_OR_0(x, ld, c, d) \
-    (col0 + (c) < cols_end ? x[(query_at(col0 + (c)) * (ld) + head_at(col0 + (c)) * D) / 4 + (d)] : vec4(0))
-#define LOAD_Q(c, d) QUERY_OR_0(q, p.ldq, c, d)
-#define LOAD_DO(c, d) QUERY_OR_0(d_o, p.lddo, c, d)
 
 void main()
 {

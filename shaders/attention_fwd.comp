@@ -32,12 +32,7 @@ vec4 load_q(uint r, uint d)
     uint pos, head;
     return row_at(tile, r, pos, head) ? q[(pos * p.ldq + head * D) / 4 + d] : vec4(0);
 }
-vec4 load_k(uint c, uint d)
-{
-    const int key = base + int(c);
-    return key < stop ? k4[(uint(key) * p.ldk + tile.g * D) / 4 + d] : vec4(0);
-}
-#define LOAD_V(k, d) v4[(uint(base + int(k)) * p.ldv + tile.g * D) / 4 + (d)]
+#define LOAD_V_BEFORE_STOP(k, d) v4[(uint(base + int(k)) * p.ldv + tile.g * D) / 4 + (d)]
 
 float larger(float a, float b) { return isnan(a) || a > b ? a : b; }
 
@@ -96,7 +91,7 @@ void main()
             for (base = from; base < stop; base += TILE) {
                 vec4 s[2];
 
-                SCORES(s, load_q, load_k)
+                SCORES(s, load_q, LOAD_K)
                 FOR(j, 4) {
                     const int key = base + int(tx + 8 * j);
                     weight[2 * ty][tx + 8 * j] = key < low && key >= low0 ? CAPPED(s[0][j]) : MASKED;
@@ -105,7 +100,7 @@ void main()
                 barrier();
                 update_softmax(m, l);
                 FOR(i, 4) FOR(c, GROUPS) sum[i][c] *= factor[row4 + i];
-                WEIGHTED_SUM(sum, weight, min(TILE, uint(stop - base)), LOAD_V)
+                WEIGHTED_SUM(sum, weight, min(TILE, uint(stop - base)), LOAD_V_BEFORE_STOP)
             }
         }
         pos += n;

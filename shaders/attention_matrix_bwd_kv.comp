@@ -16,6 +16,7 @@
 #define COLS (D > 64 ? 16 : 32)
 #define SIDES 2
 #include "lib/attention_matrix.glsl"
+#include "lib/attention_keys.glsl"
 
 layout(push_constant) uniform push { attention_bwd_args p; };
 layout(binding = 0, std430) buffer out_dk { vec4 dk[]; };
@@ -31,20 +32,6 @@ layout(binding = 9, std430) readonly buffer in_intervals { ivec4 intervals[]; };
 
 shared int ends[TILE];
 shared float col_lse2[COLS], col_sums[COLS];
-
-uint g, keys_begin, keys_end, col0, cols_end; // columns count (query, head) pairs of the block
-
-uint query_at(uint col) { return col / R; }
-uint head_at(uint col) { return g * R + col % R; }
-
-#define KEY_OR_0(x, ld, r, d) \
-    (keys_begin + (r) < keys_end ? x[((keys_begin + (r)) * (ld) + g * D) / 4 + (d)] : vec4(0))
-#define LOAD_K(r, d) KEY_OR_0(k4, p.ldk, r, d)
-#define LOAD_V(r, d) KEY_OR_0(v4, p.ldv, r, d)
-#define QUERY_OR_0(x, ld, c, d) \
-    (col0 + (c) < cols_end ? x[(query_at(col0 + (c)) * (ld) + head_at(col0 + (c)) * D) / 4 + (d)] : vec4(0))
-#define LOAD_Q(c, d) QUERY_OR_0(q, p.ldq, c, d)
-#define LOAD_DO(c, d) QUERY_OR_0(d_o, p.lddo, c, d)
 
 #define STORE_TO(x, ld, r, d, v)                                                \
     if (keys_begin + (r) < keys_end) {                                          \

@@ -41,10 +41,6 @@ vec4 load_do(uint r, uint d)
     uint pos, head;
     return row_at(tile, r, pos, head) ? d_o[(pos * p.lddo + head * D) / 4 + d] : vec4(0);
 }
-#define KEY_OR_0(x, ld, c, d) \
-    (base + int(c) < stop ? x[(uint(base + int(c)) * (ld) + tile.g * D) / 4 + (d)] : vec4(0))
-#define LOAD_K(c, d) KEY_OR_0(k4, p.ldk, c, d)
-#define LOAD_V(c, d) KEY_OR_0(v4, p.ldv, c, d)
 
 void store_dq(uint r, uint d, vec4 v)
 {

@@ -18,7 +18,9 @@
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
 #include "args.h"
+#include "lib/matrix.glsl"
 #include "lib/power.glsl"
+#include "lib/unroll.glsl"
 
 layout(constant_id = 1) const uint LANES = 32;
 layout(constant_id = 2) const uint TM = 16;
@@ -47,11 +49,6 @@ const uint B_JOBS = BN * BK / 8, B_REGS = (B_JOBS + THREADS - 1) / THREADS;
 const uint OUT_SIZE = 8 * TM * TN / 4;                               // a matrix of sums a subgroup
 
 shared uvec4 tile[TILE_SIZE > OUT_SIZE ? TILE_SIZE : OUT_SIZE];
-
-#define FOR(i, n) [[unroll]] for (uint i = 0; i < (n); i++)
-#define SUM coopmat<float, gl_ScopeSubgroup, TM, TN, gl_MatrixUseAccumulator>
-#define SYNC_SUBGROUP() controlBarrier(gl_ScopeSubgroup, gl_ScopeSubgroup, gl_StorageSemanticsShared, \
-    gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible)
 
 // Job j of a tile as (far, near): 8 halves along memory.
 uvec2 place(uint near, uint j) { return uvec2(j / (near / 8), j % (near / 8) * 8); }

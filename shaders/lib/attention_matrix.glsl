@@ -11,6 +11,7 @@
 //
 // The including file says COLS, and SIDES: sets of rows and of scores (columns have two).
 #include "attention_score.glsl"
+#include "matrix.glsl"
 #include "to_halves.glsl"
 
 layout(constant_id = 5) const uint LANES = 32;
@@ -36,9 +37,6 @@ shared float factor[SIDES * TILE];
 #define COL (LANE % LPR * CPT)        // its first column
 #define ROW0 (gl_SubgroupID / 2 * TM) // of scores and outputs, of this subgroup
 #define SIDE (gl_SubgroupID % 2)
-#define SUM coopmat<float, gl_ScopeSubgroup, TM, TN, gl_MatrixUseAccumulator>
-#define SYNC_SUBGROUP() controlBarrier(gl_ScopeSubgroup, gl_ScopeSubgroup, gl_StorageSemanticsShared, \
-    gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible)
 
 uint bits_of(float x) { return floatBitsToUint(x) & 0x7fffffffu; }
 

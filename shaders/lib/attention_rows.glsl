@@ -5,6 +5,12 @@
 #define HEADS ATTENTION_HEADS(R)
 #define POSITIONS ATTENTION_POSITIONS(R)
 
+// vec4 d of k or v of the turn's key c, 0 from key `stop` on; the including file has `tile`, `base` and `stop`
+#define KEY_OR_0(x, ld, c, d) \
+    (base + int(c) < stop ? x[(uint(base + int(c)) * (ld) + tile.g * D) / 4 + (d)] : vec4(0))
+#define LOAD_K(c, d) KEY_OR_0(k4, p.ldk, c, d)
+#define LOAD_V(c, d) KEY_OR_0(v4, p.ldv, c, d)
+
 shared ivec4 tile_intervals[TILE];
 
 struct row_tile { uint pos0, end, g, h0, heads; }; // positions [pos0, end), query heads [h0, h0 + heads)

@@ -1,6 +1,7 @@
 // What all attention kernels of GPUs share: constants, scores, windows. Score tiles have TILE rows.
 #include "exp2.glsl"
 #include "softcap.glsl"
+#include "unroll.glsl"
 
 layout(constant_id = 1) const uint D = 64; // head width
 layout(constant_id = 2) const uint R = 1;  // query heads a kv head
@@ -8,7 +9,6 @@ layout(constant_id = 3) const uint WINDOW = 0; // 1: keys are read from less tha
 layout(constant_id = 4) const uint CAP = 0;    // 1: scores are soft-capped at p.cap
 #define TILE 32
 #define D4 (D / 4)
-#define FOR(i, n) [[unroll]] for (uint i = 0; i < (n); i++)
 
 const float LOG2E = 1.44269504, MASKED = -1e30; // a masked score in units of log2
 
