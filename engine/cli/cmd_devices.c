@@ -32,6 +32,8 @@ static void print_device(const struct at_gpu_info *d)
            (double)d->memory_bytes / (1 << 20), d->subgroup);
     if (d->matrix.lanes > 0)
         printf(", matrices %ux%ux%u", d->matrix.m, d->matrix.n, d->matrix.k);
+    if (d->matrix_bf16.lanes > 0)
+        printf(", of bf16 %ux%ux%u", d->matrix_bf16.m, d->matrix_bf16.n, d->matrix_bf16.k);
     printf("\n");
 }
 
@@ -52,6 +54,7 @@ static cJSON *device_json(const struct at_gpu_info *d)
     cJSON_AddNumberToObject(out, "max_shared_bytes", d->max_shared_bytes);
     cJSON_AddNumberToObject(out, "subgroup", d->subgroup);
     cJSON_AddItemToObject(out, "matrix", matrix_json(&d->matrix));
+    cJSON_AddItemToObject(out, "matrix_bf16", matrix_json(&d->matrix_bf16));
     cJSON_AddBoolToObject(out, "push_descriptors", d->push_descriptors);
     cJSON_AddBoolToObject(out, "timestamps", d->timestamps);
     return out;

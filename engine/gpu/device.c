@@ -11,6 +11,7 @@
 static const char validation_layer[] = "VK_LAYER_KHRONOS_validation";
 /* An older validation layer objects to what it does not know of cooperative matrices. */
 #define MATRIX_VERSION VK_MAKE_API_VERSION(0, 1, 3, 255)
+#define BF16_VERSION VK_MAKE_API_VERSION(0, 1, 4, 311)
 
 AT_CHECKED at_vk_check(VkResult result, const char *what)
 {
@@ -82,11 +83,11 @@ static bool wants_sync_checks(void)
 }
 
 /* Tests take the other numbers by ATTUNE_HALVES. */
-static bool wants_halves(bool asked)
+static bool wants_halves(bool asked, const char *value)
 {
     const char *env = at_env("ATTUNE_HALVES");
 
-    return asked || (env && strcmp(env, "1") == 0);
+    return asked || (env && strcmp(env, value) == 0);
 }
 
 static AT_CHECKED create_instance(struct at_gpu *gpu, bool validate)
@@ -129,6 +130,7 @@ static AT_CHECKED create_instance(struct at_gpu *gpu, bool validate)
         FAIL(AT_DEVICE, "the Vulkan validation layer is not installed (on Debian the package "
                         "vulkan-validationlayers)");
     gpu->hides_matrix = validate && layer_version(validation_layer) < MATRIX_VERSION;
+    gpu->hides_bf16 = validate && layer_version(validation_layer) < BF16_VERSION;
     at_llvmpipe_choose_width();
     result = vkCreateInstance(&info, NULL, &gpu->instance);
     if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
@@ -202,6 +204,8 @@ static AT_CHECKED find_extensions(struct at_gpu *gpu)
     gpu->has_matrix = !gpu->hides_matrix &&
                       has_extension(extensions, n, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) &&
                       has_extension(extensions, n, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+    gpu->has_bf16 = gpu->has_matrix && !gpu->hides_bf16 &&
+                    has_extension(extensions, n, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
 done:
     at_free(&extensions);
     return st;
@@ -234,87 +238,6 @@ static bool runs_baseline(const VkPhysicalDeviceLimits *limits)
            limits->maxComputeWorkGroupInvocations >= 128;
 }
 
-/* The features that matrix units need, all of them or none. */
-static bool has_matrix_features(const struct at_gpu *gpu)
-{
-    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR
-    };
-    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT sizes = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
-        .pNext = &matrix
-    };
-    VkPhysicalDeviceVulkan12Features has12 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &sizes
-    };
-    VkPhysicalDeviceFeatures2 has = { .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
-                                      .pNext = &has12 };
-
-    if (!gpu->has_matrix)
-        return false;
-    vkGetPhysicalDeviceFeatures2(gpu->physical, &has);
-    return matrix.cooperativeMatrix && sizes.subgroupSizeControl && sizes.computeFullSubgroups &&
-           has12.shaderFloat16 && has12.vulkanMemoryModel;
-}
-
-/* Lanes of a subgroup that multiplies matrices: 32 where the device lets us choose. 0: it cannot
- * shuffle, which attention needs, or its size cannot be asked for. */
-static uint32_t matrix_lanes(const struct at_gpu *gpu)
-{
-    VkPhysicalDeviceSubgroupSizeControlPropertiesEXT sizes = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT
-    };
-    VkPhysicalDeviceSubgroupProperties subgroup = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES, .pNext = &sizes
-    };
-    VkPhysicalDeviceProperties2 all = { .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
-                                        .pNext = &subgroup };
-
-    vkGetPhysicalDeviceProperties2(gpu->physical, &all);
-    if (!(sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) ||
-        !(subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT))
-        return 0;
-    if (sizes.maxSubgroupSize <= 32)
-        return sizes.maxSubgroupSize;
-    return sizes.minSubgroupSize > 32 ? sizes.minSubgroupSize : 32;
-}
-
-/* The largest shape of halves with sums in f32 that gemm_matrix.comp's tiles are made of. */
-static AT_CHECKED find_matrix_shape(struct at_gpu *gpu)
-{
-    PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR get =
-        (PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)vkGetInstanceProcAddr(
-            gpu->instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
-    struct at_matrix_shape *best = &gpu->info.matrix;
-    VkCooperativeMatrixPropertiesKHR *shapes = NULL;
-    enum at_status st = AT_OK;
-    uint32_t n = 0;
-
-    *best = (struct at_matrix_shape){ 0 };
-    if (!get || !has_matrix_features(gpu) || matrix_lanes(gpu) == 0)
-        goto done;
-    TRY(at_vk_check(get(gpu->physical, &n, NULL), "cooperative matrix properties"));
-    TRY(at_alloc(&shapes, n, sizeof *shapes));
-    for (uint32_t i = 0; i < n; i++)
-        shapes[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
-    TRY(at_vk_check(get(gpu->physical, &n, shapes), "cooperative matrix properties"));
-    for (uint32_t i = 0; i < n; i++) {
-        const VkCooperativeMatrixPropertiesKHR *s = &shapes[i];
-        const bool fits = 64 % s->MSize == 0 && 32 % s->NSize == 0 && 32 % s->KSize == 0 &&
-                          s->MSize % 8 == 0 && s->NSize % 8 == 0 && s->KSize % 8 == 0;
-
-        if (fits && s->AType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
-            s->BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
-            s->CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
-            s->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && s->scope == VK_SCOPE_SUBGROUP_KHR &&
-            s->MSize * s->NSize * s->KSize > best->m * best->n * best->k)
-            *best = (struct at_matrix_shape){ matrix_lanes(gpu), s->MSize, s->NSize, s->KSize };
-    }
-done:
-    at_free(&shapes);
-    return st;
-}
-
 /* Fills gpu->info for gpu->physical; AT_NOT_FOUND when the device cannot be used. */
 static AT_CHECKED probe(struct at_gpu *gpu)
 {
@@ -340,7 +263,7 @@ static AT_CHECKED probe(struct at_gpu *gpu)
     vkGetPhysicalDeviceProperties2(gpu->physical, &all);
     vkGetPhysicalDeviceFeatures(gpu->physical, &features);
     TRY(find_extensions(gpu));
-    TRY(find_matrix_shape(gpu));
+    TRY(at_matrix_find_shapes(gpu));
     gpu->limits = p->limits;
     info->type = type_of(p->deviceType);
     snprintf(info->name, sizeof info->name, "%s", p->deviceName);
@@ -509,8 +432,14 @@ static AT_CHECKED create_device(struct at_gpu *gpu)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR,
         .pipelineExecutableInfo = true
     };
+    VkPhysicalDeviceShaderBfloat16FeaturesKHR bf16 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR,
+        .shaderBFloat16Type = true,
+        .shaderBFloat16CooperativeMatrix = true
+    };
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+        .pNext = gpu->info.matrix_bf16.lanes > 0 ? &bf16 : NULL,
         .cooperativeMatrix = true
     };
     VkPhysicalDeviceSubgroupSizeControlFeaturesEXT sizes = {
@@ -519,7 +448,7 @@ static AT_CHECKED create_device(struct at_gpu *gpu)
         .subgroupSizeControl = true,
         .computeFullSubgroups = true
     };
-    const char *extensions[5];
+    const char *extensions[6];
     VkDeviceCreateInfo info = { .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                                 .pNext = &use,
                                 .queueCreateInfoCount = 1,
@@ -540,7 +469,9 @@ static AT_CHECKED create_device(struct at_gpu *gpu)
         extensions[info.enabledExtensionCount++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
     if (gpu->info.push_descriptors)
         extensions[info.enabledExtensionCount++] = VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME;
-    if (gpu->info.matrix.lanes > 0) {
+    if (gpu->info.matrix_bf16.lanes > 0)
+        extensions[info.enabledExtensionCount++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
+    if (at_matrix_has_units(&gpu->info)) {
         extensions[info.enabledExtensionCount++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
         extensions[info.enabledExtensionCount++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
         use12.pNext = &sizes;
@@ -577,7 +508,8 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     TRY(at_llvmpipe_check_width(&chosen->info));
     *gpu = *chosen;
     gpu->baseline_only = params->baseline_only;
-    gpu->info.halves = wants_halves(params->halves);
+    gpu->info.bf16 = wants_halves(params->bf16, "bf16");
+    gpu->info.halves = gpu->info.bf16 || wants_halves(params->halves, "1");
     gpu->info.few_rows = !params->baseline_only && at_llvmpipe_has_few_rows(&gpu->info);
     gpu->profile = params->profile && gpu->info.timestamps;
     gpu->memory_limit_bytes = params->memory_limit_bytes;
@@ -587,7 +519,9 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     if (params->no_push_descriptors)
         gpu->info.push_descriptors = false;
     if (params->baseline_only)
-        gpu->info.matrix = (struct at_matrix_shape){ 0 };
+        gpu->info.matrix = gpu->info.matrix_bf16 = (struct at_matrix_shape){ 0 };
+    if (gpu->info.matrix.lanes == 0 && gpu->info.matrix_bf16.lanes > 0)
+        gpu->info.bf16 = true;
     at_gpu_use_attention_halves(gpu, gpu->info.halves);
     TRY(create_device(gpu));
     TRY(at_modules_create(gpu));
@@ -624,24 +558,6 @@ void at_gpu_close(struct at_gpu **gpu)
 const struct at_gpu_info *at_gpu_get_info(const struct at_gpu *gpu)
 {
     return &gpu->info;
-}
-
-void at_gpu_use_halves(struct at_gpu *gpu, bool halves)
-{
-    gpu->info.halves = halves;
-}
-
-/* Whether the tiles of lib/attention_matrix.glsl are made of such matrices: 32 rows, 16 columns and
- * a lane for two scores at least. */
-static bool fits_attention(struct at_matrix_shape m)
-{
-    return m.lanes > 0 && 32 % m.m == 0 && 16 % m.n == 0 && 16 % m.k == 0 &&
-           2 * 32 / m.m * m.lanes <= 256;
-}
-
-void at_gpu_use_attention_halves(struct at_gpu *gpu, bool halves)
-{
-    gpu->info.attention_halves = halves && fits_attention(gpu->info.matrix);
 }
 
 size_t at_gpu_validation_errors(const struct at_gpu *gpu)

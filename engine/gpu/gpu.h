@@ -15,7 +15,7 @@
 
 enum at_gpu_type { AT_GPU_DISCRETE, AT_GPU_INTEGRATED, AT_GPU_VIRTUAL, AT_GPU_CPU, AT_GPU_OTHER };
 
-/* Matrices that a subgroup of `lanes` multiplies at once, halves into f32: (m,k) times (k,n). */
+/* Matrices that a subgroup of `lanes` multiplies at once, into f32: (m,k) times (k,n). */
 struct at_matrix_shape {
     uint32_t lanes, m, n, k; /* lanes 0: the device has none, or they are not used */
 };
@@ -25,10 +25,11 @@ struct at_gpu_info {
     char name[256], driver[256]; /* driver: name and version */
     enum at_gpu_type type;
     uint32_t vulkan_major, vulkan_minor;
-    uint32_t subgroup; /* lanes */
-    bool int64;        /* 64-bit integers in kernels */
-    struct at_matrix_shape matrix;
+    uint32_t subgroup;                          /* lanes */
+    bool int64;                                 /* 64-bit integers in kernels */
+    struct at_matrix_shape matrix, matrix_bf16; /* of halves, of bf16 */
     bool halves;           /* products with weights take halves: engine/ops/halves.h */
+    bool bf16;             /* those are bf16 */
     bool attention_halves; /* so does attention, by matrix units: attention_matrix_fwd.comp */
     bool few_rows; /* the kernels for few rows give the bits of those for many: gemv_cpu.comp */
     uint32_t max_shared_bytes, max_invocations;
@@ -44,6 +45,7 @@ struct at_gpu_params {
     bool baseline_only; /* `--kernels baseline`: no VARIANT line is used */
     bool halves;        /* products with weights take halves, whether there are matrix units or not;
                          * attention does where there are some */
+    bool bf16;          /* the same, but products take bf16 */
     bool validate;      /* validation layer; its messages become the stream's error */
     bool profile;       /* timestamps around every launch */
     bool compile_only;  /* tests: pipelines of a device that may have no memory */
@@ -59,6 +61,7 @@ AT_CHECKED at_gpu_list(struct at_arena *arena, struct at_gpu_info **out, size_t 
 AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params);
 void at_gpu_close(struct at_gpu **gpu);
 const struct at_gpu_info *at_gpu_get_info(const struct at_gpu *gpu);
+bool at_matrix_has_units(const struct at_gpu_info *info); /* of either type */
 /* Sets `halves` of the device's values, before any pool is planned. */
 void at_gpu_use_halves(struct at_gpu *gpu, bool halves);
 /* Sets `attention_halves`, which stays false without matrix units of a shape that it can use. */

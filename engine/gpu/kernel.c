@@ -388,7 +388,8 @@ static AT_CHECKED create_pipeline(VkPipeline *out, const struct at_gpu *gpu,
                                         .pData = work->spec };
     const VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT lanes = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
-        .requiredSubgroupSize = gpu->info.matrix.lanes
+        .requiredSubgroupSize =
+            gpu->info.matrix.lanes > 0 ? gpu->info.matrix.lanes : gpu->info.matrix_bf16.lanes
     };
     const VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,

@@ -29,6 +29,18 @@ typedef VkResult(VKAPI_PTR *PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKH
     VkPhysicalDevice, uint32_t *, VkCooperativeMatrixPropertiesKHR *);
 #endif
 
+/* VK_KHR_shader_bfloat16 for headers before 1.4.311. */
+#ifndef VK_KHR_shader_bfloat16
+#define VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME "VK_KHR_shader_bfloat16"
+#define VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR ((VkStructureType)1000141000)
+typedef struct VkPhysicalDeviceShaderBfloat16FeaturesKHR {
+    VkStructureType sType;
+    void *pNext;
+    VkBool32 shaderBFloat16Type, shaderBFloat16DotProduct, shaderBFloat16CooperativeMatrix;
+} VkPhysicalDeviceShaderBfloat16FeaturesKHR;
+#endif
+enum { AT_COMPONENT_TYPE_BFLOAT16 = 1000141000 }; /* VK_COMPONENT_TYPE_BFLOAT16_KHR */
+
 enum { AT_VIEW_ALIGNMENT = 16 };
 
 enum at_binding_kind { AT_BIND_STORAGE, AT_BIND_UNIFORM_TEXEL, AT_BIND_STORAGE_TEXEL };
@@ -69,7 +81,7 @@ struct at_module {
     void (*units)(const uint32_t *s, uint32_t units[3]);
     const uint32_t *spirv;
     size_t spirv_bytes;
-    bool matrix; /* wants subgroups of info.matrix.lanes */
+    bool matrix; /* wants subgroups of the lanes of info.matrix */
     struct at_binding bindings[AT_MAX_BINDINGS];
     uint32_t n_bindings;
     VkShaderModule shader;
@@ -88,6 +100,7 @@ struct at_gpu {
     struct at_gpu_info info;
     bool baseline_only, profile, has_budget;
     bool has_matrix, hides_matrix; /* the extensions; a validation layer that is older than them */
+    bool has_bf16, hides_bf16;     /* the same of matrices of bf16 */
     bool compile_only;             /* no memory, no streams: at_kernel_statistics() only */
     uint64_t memory_limit_bytes, pool_bytes; /* of pools: the limit, and what they have */
     double submission_flop;
@@ -112,6 +125,11 @@ struct at_gpu {
 
 /* AT_OK, or a status with a sentence that names `what`. */
 AT_CHECKED at_vk_check(VkResult result, const char *what);
+
+/* ---- matrix.c ---- */
+
+/* Fills info.matrix and info.matrix_bf16. */
+AT_CHECKED at_matrix_find_shapes(struct at_gpu *gpu);
 
 /* ---- memory.c ---- */
 

@@ -6,10 +6,10 @@
  * and C is read and written once for 4096 operations an element. */
 enum { TN_ROWS = 2048 };
 
-/* Halves (rows, cols) as pack_rows.comp writes them. */
+/* Halves (rows, cols) as pack_rows.comp writes them; bf16 have no exponents. */
 struct packed {
     struct at_view view, exps;
-    uint32_t rows, ld;
+    uint32_t rows, cols, ld;
 };
 
 static uint32_t half_ld(uint32_t cols)
@@ -62,27 +62,41 @@ void at_halves_reserve(struct at_pool *pool, struct at_halves *halves,
     if (!at_gpu_get_info(at_pool_gpu(pool))->halves || need->a == 0)
         return;
     at_pool_reserve(pool, &halves->a, need->a, "halves");
-    at_pool_reserve(pool, &halves->a_exp, need->a_exp, "halves");
     at_pool_reserve(pool, &halves->b, need->b, "halves of weights");
+    if (at_gpu_get_info(at_pool_gpu(pool))->bf16)
+        return;
+    at_pool_reserve(pool, &halves->a_exp, need->a_exp, "halves");
     at_pool_reserve(pool, &halves->b_exp, need->b_exp, "halves of weights");
+}
+
+static bool takes_bf16(struct at_stream *s)
+{
+    return at_gpu_get_info(at_stream_gpu(s))->bf16;
 }
 
 /* Columns [col, col + cols) of x times 2^col_exp (none: 1), in the scratch `view`, `exps`. */
 static struct packed pack(struct at_stream *s, struct at_tensor x, uint32_t col, uint32_t cols,
                           struct at_view col_exp, struct at_view view, struct at_view exps)
 {
-    const struct packed out = { at_view_part(view, 0, half_bytes(x.dim[0], cols)),
-                                at_view_part(exps, 0, exps_bytes(x.dim[0])), x.dim[0],
-                                half_ld(cols) };
-    const struct pack_rows_bufs bufs = {
-        .h = out.view, .exps = out.exps, .x = at_tensor_view(x), .col_exp = col_exp
+    struct packed out = {
+        at_view_part(view, 0, half_bytes(x.dim[0], cols)), { 0 }, x.dim[0], cols, half_ld(cols)
     };
     const struct pack_rows_args args = {
         .rows = x.dim[0], .cols = cols, .ldx = x.ld, .x_col = col, .ldh = out.ld
     };
+    struct at_work work = { args.rows, 1, 1, 0, { 0 } };
 
-    at_launch_pack_rows(s, &bufs, &args,
-                        (struct at_work){ args.rows, 1, 1, 1, { col_exp.buffer != NULL } });
+    if (takes_bf16(s)) {
+        const struct pack_rows_bf16_bufs bufs = { out.view, at_tensor_view(x) };
+
+        at_launch_pack_rows_bf16(s, &bufs, &args, work);
+    } else {
+        out.exps = at_view_part(exps, 0, exps_bytes(x.dim[0]));
+        const struct pack_rows_bufs bufs = { out.view, at_tensor_view(x), out.exps, col_exp };
+
+        work.spec[work.n_spec++] = col_exp.buffer != NULL;
+        at_launch_pack_rows(s, &bufs, &args, work);
+    }
     return out;
 }
 
@@ -91,17 +105,26 @@ static struct packed pack_columns(struct at_stream *s, struct at_tensor x, uint3
                                   uint32_t cols, struct at_view row_exp,
                                   const struct at_halves *halves)
 {
-    const struct packed out = { at_view_part(halves->a, 0, half_bytes(cols, x.dim[0])),
-                                at_view_part(halves->a_exp, 0, exps_bytes(cols)), cols,
-                                half_ld(x.dim[0]) };
-    const struct pack_columns_bufs bufs = {
-        .h = out.view, .exps = out.exps, .x = at_tensor_view(x), .row_exp = row_exp
-    };
+    struct packed out = { at_view_part(halves->a, 0, half_bytes(cols, x.dim[0])),
+                          { 0 },
+                          cols,
+                          x.dim[0],
+                          half_ld(x.dim[0]) };
     const struct pack_columns_args args = {
         .rows = x.dim[0], .cols = cols, .ldx = x.ld, .x_col = col, .ldh = out.ld
     };
+    const struct at_work work = { cols, 1, 1, 0, { 0 } };
 
-    at_launch_pack_columns(s, &bufs, &args, (struct at_work){ cols, 1, 1, 0, { 0 } });
+    if (takes_bf16(s)) {
+        const struct pack_columns_bf16_bufs bufs = { out.view, at_tensor_view(x) };
+
+        at_launch_pack_columns_bf16(s, &bufs, &args, work);
+    } else {
+        out.exps = at_view_part(halves->a_exp, 0, exps_bytes(cols));
+        const struct pack_columns_bufs bufs = { out.view, at_tensor_view(x), out.exps, row_exp };
+
+        at_launch_pack_columns(s, &bufs, &args, work);
+    }
     return out;
 }
 
@@ -110,7 +133,7 @@ static struct packed pack_columns(struct at_stream *s, struct at_tensor x, uint3
 static struct at_work product_work(struct at_stream *s, uint32_t M, uint32_t N)
 {
     const struct at_gpu_info *info = at_gpu_get_info(at_stream_gpu(s));
-    const struct at_matrix_shape m = info->matrix;
+    const struct at_matrix_shape m = info->bf16 ? info->matrix_bf16 : info->matrix;
     const bool cpu = info->type == AT_GPU_CPU;
 
     return (struct at_work){
@@ -133,28 +156,33 @@ static uint32_t part_rows(struct at_stream *s, struct at_tensor B)
     return rows_held(s, B.dim[0], B.ld, B.dim[1]);
 }
 
-/* C (+)= a b: b (K,N), exponents of its rows in a's columns. */
-static void launch_nn(struct at_stream *s, struct at_tensor C, struct packed a, struct packed b,
-                      bool accumulate)
+/* Columns of C from c_col on (+)= a b^T with `nt`, b (N,K), or a b: b (K,N), the exponents of its
+ * rows in a's columns. */
+static void multiply(struct at_stream *s, bool nt, struct at_tensor C, uint32_t c_col,
+                     struct packed a, struct packed b, bool accumulate)
 {
-    const struct gemm_half_nn_bufs bufs = {
-        .a = a.view, .b = b.view, .c = at_tensor_view(C), .a_exp = a.exps
+    static const uint32_t kernels[2][2] = {
+        { AT_KERNEL_gemm_half_nn, AT_KERNEL_gemm_half_nt },
+        { AT_KERNEL_gemm_bf16_nn, AT_KERNEL_gemm_bf16_nt },
     };
+    const struct at_view views[] = { a.view, b.view, at_tensor_view(C), a.exps, b.exps };
     const struct gemm_half_args args = { .M = C.dim[0],
-                                         .N = C.dim[1],
-                                         .K = b.rows,
+                                         .N = nt ? b.rows : b.cols,
+                                         .K = nt ? b.cols : b.rows,
                                          .lda = a.ld,
                                          .ldb = b.ld,
                                          .ldc = C.ld,
+                                         .c_col = c_col,
                                          .accumulate = accumulate };
 
-    at_launch_gemm_half_nn(s, &bufs, &args, product_work(s, args.M, args.N));
+    at_stream_launch(s, kernels[takes_bf16(s)][nt], views, &args, sizeof args,
+                     product_work(s, args.M, args.N));
 }
 
 void at_halves_nt(struct at_stream *s, struct at_tensor C, uint32_t c_col, struct at_tensor A,
                   struct at_tensor B, bool accumulate, const struct at_halves *halves)
 {
-    const uint32_t step = part_rows(s, B), M = A.dim[0], K = A.dim[1];
+    const uint32_t step = part_rows(s, B), K = A.dim[1];
     const struct at_view none = { 0 };
     const struct packed a = pack(s, A, 0, K, none, halves->a, halves->a_exp);
 
@@ -163,19 +191,8 @@ void at_halves_nt(struct at_stream *s, struct at_tensor C, uint32_t c_col, struc
         const uint32_t N = least(step, B.dim[0] - n);
         const struct packed b =
             pack(s, at_tensor_rows(B, n, N), 0, K, none, halves->b, halves->b_exp);
-        const struct gemm_half_nt_bufs bufs = {
-            .a = a.view, .b = b.view, .c = at_tensor_view(C), .a_exp = a.exps, .b_exp = b.exps
-        };
-        const struct gemm_half_args args = { .M = M,
-                                             .N = N,
-                                             .K = K,
-                                             .lda = a.ld,
-                                             .ldb = b.ld,
-                                             .ldc = C.ld,
-                                             .c_col = c_col + n,
-                                             .accumulate = accumulate };
 
-        at_launch_gemm_half_nt(s, &bufs, &args, product_work(s, M, N));
+        multiply(s, true, C, c_col + n, a, b, accumulate);
     }
 }
 
@@ -193,7 +210,7 @@ void at_halves_nn(struct at_stream *s, struct at_tensor C, struct at_tensor A, u
         /* a row of B is a step of the sum: its exponent goes into A's column */
         const struct packed a = pack(s, A, a_col + k, K, b.exps, halves->a, halves->a_exp);
 
-        launch_nn(s, C, a, b, accumulate || k > 0);
+        multiply(s, false, C, 0, a, b, accumulate || k > 0);
     }
 }
 
@@ -216,7 +233,7 @@ void at_halves_tn(struct at_stream *s, struct at_tensor C, struct at_tensor A, s
             const struct packed a =
                 pack_columns(s, at_tensor_rows(A, k, n), m, rows, b.exps, halves);
 
-            launch_nn(s, at_tensor_rows(C, m, rows), a, b, true);
+            multiply(s, false, at_tensor_rows(C, m, rows), 0, a, b, true);
         }
     }
 }

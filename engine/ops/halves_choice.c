@@ -11,9 +11,9 @@
 #include <string.h>
 
 enum { VERSION = 2, ROWS = 512, ROUNDS = 3 };
-/* Of a product's norm: rounding to halves gives 4e-4 at random, wrong units give 1. Attention's
- * gradients are products of rounded products, and differences of them. */
-static const double apart = 2e-3, attention_apart = 1e-2;
+/* Of a product's norm: rounding to halves gives 4e-4 at random, to bf16 3e-3, wrong units give 1.
+ * Attention's gradients are products of rounded products, and differences of them. */
+static const double halves_apart = 2e-3, bf16_apart = 1.6e-2, attention_apart = 1e-2;
 
 /* What is multiplied: x (ROWS, cols) with w (rows, cols), y (ROWS, rows) with w and with x, both
  * ways. */
@@ -159,6 +159,7 @@ static void gradients(struct trial *t)
 static AT_CHECKED try_shape(struct verdict *v, struct at_gpu *gpu, struct at_weight_shape shape)
 {
     double f32_s = 0, halves_s = 0;
+    const double apart = at_gpu_get_info(gpu)->bf16 ? bf16_apart : halves_apart;
     bool y_right = false, dx_right = false, dw_right = false;
     enum at_status st;
     struct trial t;
@@ -317,6 +318,8 @@ static AT_CHECKED describe(struct at_buf *out, struct at_gpu *gpu,
     at_buf_printf(out, "%s; %s; %s", info->name, info->driver, build.hex);
     for (size_t i = 0; i < n; i++)
         at_buf_printf(out, "; %u x %u", shapes[i].rows, shapes[i].cols);
+    if (info->bf16)
+        at_buf_printf(out, "; bf16");
     at_buf_printf(out, "; attention %u, %u x %u", attention.H, attention.G, attention.D);
     if (attention.cap > 0)
         at_buf_printf(out, ", capped");
@@ -386,7 +389,7 @@ AT_CHECKED at_halves_choose(struct at_gpu *gpu, const struct at_weight_shape *sh
     enum at_status st = AT_OK;
     char *path = NULL;
 
-    if ((asked && !timed) || info->matrix.lanes == 0 || (info->type == AT_GPU_CPU && !timed))
+    if ((asked && !timed) || !at_matrix_has_units(info) || (info->type == AT_GPU_CPU && !timed))
         goto done;
     TRY(describe(&key, gpu, shapes, n, attention));
     TRY(cache_path(&arena, &path, key.data));

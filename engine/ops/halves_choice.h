@@ -21,7 +21,7 @@ struct at_attention_shape {
  * sum of times) and all lie within their rounding of the f32 ones; where they do not, or memory is
  * too short to try, a warning says so. At most some seconds, once a device, driver, build and set
  * of shapes: the verdict is kept in the cache folder, as kernels-<key>.json; a file that is not
- * whole, of another version or of something else is made again. ATTUNE_HALVES=0 or 1 decides
+ * whole, of another version or of something else is made again. ATTUNE_HALVES=0, 1 or bf16 decides
  * without measuring, =time measures on any device. */
 AT_CHECKED at_halves_choose(struct at_gpu *gpu, const struct at_weight_shape *shapes, size_t n,
                             struct at_attention_shape attention);

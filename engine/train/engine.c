@@ -362,6 +362,7 @@ cJSON *at_engine_kernels(const struct at_engine *e)
 #undef VARIANT
     };
     const struct at_model_config *c = &e->bundle->config;
+    const struct at_gpu_info *info = at_gpu_get_info(e->gpu);
     /* attention kernels choose by head width, heads a kv head, windows and caps */
     struct at_work work = { 1, 1, 1, 4, { c->D, c->H / c->G, 0, c->attention_cap > 0 } };
     cJSON *out = cJSON_CreateObject();
@@ -382,6 +383,8 @@ cJSON *at_engine_kernels(const struct at_engine *e)
             cJSON_AddStringToObject(out, name, variant[1]);
     }
     cJSON_AddStringToObject(out, "products_with_weights",
-                            at_gpu_get_info(e->gpu)->halves ? "halves" : "f32");
+                            !info->halves ? "f32"
+                            : info->bf16  ? "bf16"
+                                          : "halves");
     return out;
 }

@@ -55,6 +55,8 @@ static const struct spec {
     { "attention_fwd", 9, { 128, 7, 0, 0, MATRIX, 128 } },
     { "attention_fwd", 9, { 256, 8, 0, 0, MATRIX, 128 } },
     { "attention_fwd", 9, { 256, 2, 1, 1, MATRIX, 128 } },
+    { "gemm_bf16_nn", 7, { MATRIX, 256, 64, 32 } },
+    { "gemm_bf16_nt", 7, { MATRIX, 256, 64, 32 } },
     { "gemm_half_nn", 7, { MATRIX, 256, 64, 32 } },
     { "gemm_half_nt", 7, { MATRIX, 256, 64, 32 } },
     { "head_chunk", 1, { 0 } },

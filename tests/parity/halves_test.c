@@ -1,7 +1,7 @@
 /* links: base gpu ops */
-/* at_halves_* = a sum in double as far as halves allow: awkward shapes, rows of very unlike
- * magnitude, NaN, small bindings; matrix units give what the portable kernels give, the same bits
- * twice and whatever the number of rows. */
+/* at_halves_* = a sum in double as far as halves, or bf16, allow: awkward shapes, rows of very
+ * unlike magnitude, NaN, small bindings; matrix units give what the portable kernels give, the same
+ * bits twice and whatever the number of rows. */
 #include "gpu_test.h"
 
 #include "halves.h"
@@ -12,8 +12,10 @@ static const struct at_gpu_params settings[] = {
     { .halves = true, .validate = true },
     { .halves = true, .baseline_only = true },
     { .halves = true, .max_range_bytes = 1 << 20 },
+    { .bf16 = true, .validate = true },
 };
-static const char *const setting_names[] = { "variants", "baseline", "variants, 1 MiB bindings" };
+static const char *const setting_names[] = { "variants", "baseline", "variants, 1 MiB bindings",
+                                             "bf16" };
 
 /* NT: A (M,K), B (N,K) at columns `col` of C. NN: B (K,N), A's columns from `col`. TN: A (K,M), B
  * (K,N), added to C. */
@@ -111,6 +113,36 @@ static float *run(struct gt *t, const struct shape *s, const struct product *p, 
     return out;
 }
 
+/* x to bf16, to the nearest, ties to even. */
+static float to_bf16(float x)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* A product of the same operands, but rounded. */
+static struct product rounded(const struct product *p, const struct shape *s)
+{
+    const size_t a_n = (size_t)p->a_rows * p->a_cols, b_n = (size_t)p->b_rows * p->b_cols;
+    struct product out = *p;
+
+    out.A = malloc(a_n * sizeof *out.A);
+    out.B = malloc(b_n * sizeof *out.B);
+    out.C = gt_floats((size_t)s->M * p->c_cols, 0);
+    assert_non_null(out.A);
+    assert_non_null(out.B);
+    memcpy(out.C, p->C, (size_t)s->M * p->c_cols * sizeof *out.C);
+    for (size_t i = 0; i < a_n; i++)
+        out.A[i] = to_bf16(p->A[i]);
+    for (size_t i = 0; i < b_n; i++)
+        out.B[i] = to_bf16(p->B[i]);
+    return out;
+}
+
 /* want (M, c_cols) and what its errors are relative to: sum |a||b| + |c|. */
 static void reference(double *want, double *scale, const struct shape *s, const struct product *p)
 {
@@ -141,8 +173,21 @@ static void open_setting(struct gt *t, size_t setting)
     OK(at_stream_create(&t->stream, t->gpu));
 }
 
+/* The larger of `most` and an error of `got`, in parts of its scale. */
+static double larger_error(double most, const float *got, const double *want, const double *scale,
+                           size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (scale[i] > 0 && fabs((double)got[i] - want[i]) > most * scale[i])
+            most = fabs((double)got[i] - want[i]) / scale[i];
+    return most;
+}
+
+static double largest_error[2]; /* of halves, of bf16 */
+
 static void check_shape(struct gt *t, const struct shape *s)
 {
+    const bool bf16 = at_gpu_get_info(t->gpu)->bf16;
     struct product p;
     char what[96];
 
@@ -156,7 +201,15 @@ static void check_shape(struct gt *t, const struct shape *s)
     reference(want, scale, s, &p);
     snprintf(what, sizeof what, "%s %s %u x %u x %u", t->setting, form_names[s->form], s->M, s->N,
              s->K);
-    gt_require_close(t, what, out, want, scale, n, TOL_HALVES);
+    gt_require_close(t, what, out, want, scale, n, bf16 ? TOL_BF16 : TOL_HALVES);
+    largest_error[bf16] = larger_error(largest_error[bf16], out, want, scale, n);
+    if (bf16) { /* nothing is rounded but the operands */
+        struct product q = rounded(&p, s);
+
+        reference(want, scale, s, &q);
+        gt_require_close(t, "bf16 operands", out, want, scale, n, TOL_GEMM);
+        free_product(&q);
+    }
     assert_memory_equal(out, again, n * sizeof *again);
     free(want);
     free(scale);
@@ -176,6 +229,8 @@ static void halves_any_shape_equals_reference(void **state)
             check_shape(&t, &shapes[i]);
         gt_close(&t);
     }
+    printf("largest errors, in parts of sum |a||b|: halves %.1e, bf16 %.1e\n", largest_error[0],
+           largest_error[1]);
 }
 
 /* The matrix units multiply what the portable kernels multiply: only the order of sums differs. */
