@@ -37,9 +37,12 @@ static double again_flop(const struct at_run *run)
     const struct at_model_config *m = &run->engine.model.config;
     const double matrix = (double)m->C * m->F / (double)at_layer_weights(m);
     const double first = m->family->ungated ? matrix : 2 * matrix;
-    const double share[] = {
-        [AT_RECOMPUTE_NONE] = 0, [AT_RECOMPUTE_MLP] = first, [AT_RECOMPUTE_LAYER] = 1 - matrix
-    };
+    const uint32_t group = run->engine.decoder.group;
+    const double inputs = (double)(at_div_up(m->L, group) - 1) * (group - 1) / m->L;
+    const double share[] = { [AT_RECOMPUTE_NONE] = 0,
+                             [AT_RECOMPUTE_MLP] = first,
+                             [AT_RECOMPUTE_LAYER] = 1 - matrix,
+                             [AT_RECOMPUTE_GROUP] = 1 - matrix + inputs };
 
     return (run->engine.decoder.dora + share[run->engine.decoder.recompute]) *
            layers_flop(m, &run->data.train_packs);

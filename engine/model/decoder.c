@@ -588,6 +588,22 @@ static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l,
                             grads->attn_norm_bias);
 }
 
+/* The inputs of the layers of a group up to `last`, from that of its first. */
+static void inputs_again(struct at_stream *s, struct at_decoder *d, uint32_t last, uint32_t T)
+{
+    const uint32_t first = last - last % d->group;
+    const struct at_tensor x = part(d->x, T, d->model->config.C);
+    struct at_activations a = at_decoder_saved(d, first);
+
+    at_stream_copy(s, x.view, a.x.view, at_tensor_bytes(T, x.dim[1]));
+    for (uint32_t l = first; l < last; l++) {
+        a = at_decoder_saved(d, l);
+        layer_fwd(s, d, &a, l, T, x, AT_PASS_POLICY_TRAIN, NULL);
+    }
+    a = at_decoder_saved(d, last);
+    at_stream_copy(s, a.x.view, x.view, at_tensor_bytes(T, x.dim[1]));
+}
+
 /* What the forward pass of layer l did not keep, in d->x from what it did. */
 static void compute_again(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T)
 {
@@ -598,13 +614,13 @@ static void compute_again(struct at_stream *s, struct at_decoder *d, uint32_t l,
 
     if (d->recompute == AT_RECOMPUTE_NONE)
         return;
-    if (d->recompute == AT_RECOMPUTE_LAYER) {
+    if (d->recompute >= AT_RECOMPUTE_LAYER) {
         at_stream_copy(s, x.view, a.x.view, bytes);
         attention_fwd(s, d, &a, l, x, AT_PASS_POLICY_TRAIN, NULL);
         if (a.mid.view.buffer)
             at_stream_copy(s, a.mid.view, x.view, bytes);
     }
-    if (d->recompute == AT_RECOMPUTE_LAYER && c->family->post_norms) /* whose input is read, too */
+    if (d->recompute >= AT_RECOMPUTE_LAYER && c->family->post_norms) /* whose input is read, too */
         mlp_fwd(s, d, &a, l, x, mid, AT_PASS_POLICY_TRAIN);
     else
         hidden_fwd(s, d, &a, l, mid, AT_PASS_POLICY_TRAIN);
@@ -616,6 +632,8 @@ static void layer_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uin
 {
     struct at_tensor d_out = dx;
 
+    if ((l + 1) % d->group == 0 && l + 1 < d->model->config.L) /* the last group's are there */
+        inputs_again(s, d, l, T);
     compute_again(s, d, l, T);
     if (d->model->config.family->parallel) { /* both read the same gradient */
         d_out = part(d->d_out, T, dx.dim[1]);

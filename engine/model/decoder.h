@@ -40,10 +40,11 @@ struct at_activations { /* of one layer, saved by the forward pass */
 
 /* What the backward pass computes again instead of reading what the forward pass saved (activation
  * checkpointing, Chen et al. 2016, arXiv 1604.06174): nothing, what the first matrices of the MLP
- * give, or all of a layer between its input and its last matrix. The same kernels over the same
- * rows: the same bits. */
-enum at_recompute { AT_RECOMPUTE_NONE, AT_RECOMPUTE_MLP, AT_RECOMPUTE_LAYER };
-const char *at_recompute_name(enum at_recompute recompute); /* "none", "mlp" or "full" */
+ * give, all of a layer between its input and its last matrix, or of the square root of the layers
+ * all between the input of the first and the last matrix of the last. The same kernels over the
+ * same rows: the same bits. */
+enum at_recompute { AT_RECOMPUTE_NONE, AT_RECOMPUTE_MLP, AT_RECOMPUTE_LAYER, AT_RECOMPUTE_GROUP };
+const char *at_recompute_name(enum at_recompute recompute); /* "none", "mlp", "full" or "sqrt" */
 
 struct at_decoder {
     struct at_model *model;
@@ -56,6 +57,8 @@ struct at_decoder {
     struct at_activations *layers;                       /* (L), or 1 when nothing is trained */
     enum at_recompute recompute;
     struct at_activations shared; /* by the layers, one after the other: what is computed again */
+    uint32_t group;           /* layers whose inputs are computed again from the first's; or 1 */
+    struct at_tensor *inputs; /* (group - 1) of the others; shared by the groups */
     struct at_linear_scratch linear;
     struct at_head_scratch head;
     /* scratch and slab inputs */

@@ -28,9 +28,9 @@ static inline struct at_activations at_decoder_saved(const struct at_decoder *d,
     const struct at_activations *own = &d->layers[d->trains ? l : 0];
     struct at_activations a = *own;
 
-    if (d->recompute == AT_RECOMPUTE_LAYER) {
+    if (d->recompute >= AT_RECOMPUTE_LAYER) {
         a = d->shared;
-        a.x = own->x;
+        a.x = l % d->group > 0 ? d->inputs[l % d->group - 1] : own->x;
         a.z[LIN_DOWN] = own->z[LIN_DOWN]; /* the last matrix is not computed again */
     } else if (d->recompute == AT_RECOMPUTE_MLP) {
         a.gate = d->shared.gate;

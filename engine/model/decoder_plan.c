@@ -1,10 +1,15 @@
 #include "decoder_parts.h"
 #include "value.h"
 
+#include <math.h>
+
 const char *at_recompute_name(enum at_recompute recompute)
 {
     static const char *const names[] = {
-        [AT_RECOMPUTE_NONE] = "none", [AT_RECOMPUTE_MLP] = "mlp", [AT_RECOMPUTE_LAYER] = "full"
+        [AT_RECOMPUTE_NONE] = "none",
+        [AT_RECOMPUTE_MLP] = "mlp",
+        [AT_RECOMPUTE_LAYER] = "full",
+        [AT_RECOMPUTE_GROUP] = "sqrt",
     };
 
     return names[recompute];
@@ -74,6 +79,12 @@ static void plan_layer(struct at_activations *a, const struct at_model_config *c
         at_tensor_reserve(pool, &a->z[i], T, rank, "adapter activations");
 }
 
+/* Layers of a group, for the least inputs that are there at once. */
+static uint32_t group_of(const struct at_decoder *d)
+{
+    return d->recompute == AT_RECOMPUTE_GROUP ? (uint32_t)ceil(sqrt(d->model->config.L)) : 1;
+}
+
 /* What each layer has for itself, and what they share. */
 static void plan_layers(struct at_decoder *d, uint32_t rank, struct at_pool *pool)
 {
@@ -81,16 +92,18 @@ static void plan_layers(struct at_decoder *d, uint32_t rank, struct at_pool *poo
     const uint32_t T = d->capacity, n = d->trains ? c->L : 1;
 
     for (uint32_t l = 0; l < n; l++) {
-        if (d->trains || c->family->parallel)
+        if (d->trains ? l % d->group == 0 : c->family->parallel)
             at_tensor_reserve(pool, &d->layers[l].x, T, c->C, "saved residual");
         if (rank > 0)
             at_tensor_reserve(pool, &d->layers[l].z[LIN_DOWN], T, rank, "adapter activations");
-        if (d->recompute != AT_RECOMPUTE_LAYER)
+        if (d->recompute < AT_RECOMPUTE_LAYER)
             plan_layer(&d->layers[l], c, T, rank, d->trains, pool);
         if (d->recompute == AT_RECOMPUTE_NONE)
             plan_hidden(&d->layers[l], c, T, d->trains, pool);
     }
-    if (d->recompute == AT_RECOMPUTE_LAYER)
+    for (uint32_t i = 0; i + 1 < d->group; i++)
+        at_tensor_reserve(pool, &d->inputs[i], T, c->C, "saved residual");
+    if (d->recompute >= AT_RECOMPUTE_LAYER)
         plan_layer(&d->shared, c, T, rank, d->trains, pool);
     if (d->recompute != AT_RECOMPUTE_NONE)
         plan_hidden(&d->shared, c, T, d->trains, pool);
@@ -216,6 +229,8 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
         rank = stack[i]->max_rank > rank ? stack[i]->max_rank : rank;
     }
     TRY(at_alloc(&out->layers, saved, sizeof *out->layers));
+    out->group = group_of(out);
+    TRY(at_alloc(&out->inputs, out->group, sizeof *out->inputs));
     plan_layers(out, rank, pool);
     plan_inputs(out, pool);
     plan_scratch(out, rank, pool);
@@ -246,6 +261,7 @@ done:
 void at_decoder_release(struct at_decoder *decoder)
 {
     at_free(&decoder->layers);
+    at_free(&decoder->inputs);
     at_free(&decoder->embed_plane[0]);
     at_free(&decoder->embed_plane[1]);
     at_free(&decoder->embed_pairs);

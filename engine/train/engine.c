@@ -15,6 +15,32 @@ static uint32_t slab_capacity(const struct at_engine *e, const struct at_engine_
     return (uint32_t)at_round_up(capacity, 64);
 }
 
+static void set_capacity(struct at_decoder_params *decoder, uint32_t capacity)
+{
+    decoder->capacity = decoder->capacity_rows = decoder->capacity_segments = capacity;
+}
+
+/* Whether the device has no room and something makes the plan smaller: first a slab that a step
+ * does not fill, where its size was not given, then computing activations again. Neither changes a
+ * bit of the training. */
+static bool shrink(struct at_decoder_params *decoder, const struct at_engine *e,
+                   const struct at_engine_params *p)
+{
+    const struct at_engine_bytes b = at_engine_get_bytes(e);
+    const uint64_t step = at_round_up(p->step_tokens, 64);
+
+    if (b.total <= b.available || !decoder->trains)
+        return false;
+    if (p->capacity == 0 && step > 0 && step < decoder->capacity) {
+        set_capacity(decoder, (uint32_t)step);
+        return true;
+    }
+    if (!p->recompute_if_short || decoder->recompute == AT_RECOMPUTE_GROUP)
+        return false;
+    decoder->recompute++;
+    return true;
+}
+
 static AT_CHECKED plan_adapters(struct at_engine *e, const struct at_model_config *config,
                                 const struct at_engine_params *p)
 {
@@ -120,19 +146,16 @@ done:
     return st;
 }
 
-/* In the slab's pool, which is empty. Where the device has no room and the caller may, what the
- * backward pass reads is computed again. */
+/* In the slab's pool, which is empty. */
 static AT_CHECKED plan_decoder(struct at_engine *e, struct at_decoder_params *decoder,
                                const struct at_engine_params *p)
 {
     enum at_status st = AT_OK;
 
-    for (decoder->recompute = p->recompute;; decoder->recompute++) {
+    for (;;) {
         TRY(at_decoder_plan(&e->decoder, &e->model, e->stack, e->n_adapters, e->slab_pool,
                             decoder));
-        const struct at_engine_bytes b = at_engine_get_bytes(e);
-        if (b.total <= b.available || !p->recompute_if_short || !decoder->trains ||
-            decoder->recompute == AT_RECOMPUTE_LAYER)
+        if (!shrink(decoder, e, p))
             break;
         at_decoder_release(&e->decoder);
         at_pool_destroy(&e->slab_pool);
@@ -147,6 +170,7 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
 {
     enum at_status st = AT_OK;
     struct at_decoder_params decoder = { .trains = p->trainable != AT_TRAIN_NOTHING,
+                                         .recompute = p->recompute,
                                          .dropout = p->dropout };
     struct at_model_config config = bundle->config;
 
@@ -166,20 +190,18 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
     TRY(at_gpu_open(&out->gpu, &p->gpu));
     TRY(at_model_choose_halves(&config, out->gpu));
     TRY(open_pools(out));
-    decoder.capacity = slab_capacity(out, p);
-    decoder.capacity_rows = decoder.capacity;
-    decoder.capacity_segments = decoder.capacity;
+    set_capacity(&decoder, slab_capacity(out, p));
     TRY(plan_adapters(out, &config, p));
     TRY(plan_model(out, &config, p,
                    p->n_positions > decoder.capacity ? p->n_positions : decoder.capacity));
     TRY(at_params_plan(&out->params, out->state, p->rates));
+    decoder.drift = p->drift && !out->model.saved[AT_SAVED_HEAD].param && config.final_cap == 0 &&
+                    !(p->bare_reference && out->model.saved[AT_SAVED_EMBED].param);
+    TRY(plan_decoder(out, &decoder, p));
     TRY(at_slab_init(&out->slab, decoder.capacity));
     out->slab.long_from = at_model_long_from(&config, out->model.n_positions);
     out->slab.long_each = at_model_long_each(&config);
     out->slab.long_offset = out->model.n_positions;
-    decoder.drift = p->drift && !out->model.saved[AT_SAVED_HEAD].param && config.final_cap == 0 &&
-                    !(p->bare_reference && out->model.saved[AT_SAVED_EMBED].param);
-    TRY(plan_decoder(out, &decoder, p));
 done:
     if (st != AT_OK)
         at_engine_close(out);

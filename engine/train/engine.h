@@ -24,6 +24,7 @@ struct at_engine_params {
     bool syncs_reference;               /* at_engine_sync_reference() will be called */
     uint32_t capacity;                  /* tokens a slab; 0: 512 on CPU devices, else 4096 */
     uint32_t longest_row;               /* tokens; the capacity is at least this */
+    uint64_t step_tokens;               /* of a training step's rows at most; 0: not known */
     uint32_t long_from;                 /* of a reference: that of the policy's rows, data/slab.h */
     bool long_each;                     /* the same */
     uint32_t n_positions;               /* of the rope table; at least longest_row */

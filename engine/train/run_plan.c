@@ -219,7 +219,7 @@ static void choose_recompute(struct at_engine_params *p, const struct at_config 
     p->recompute_if_short = strcmp(word, "auto") == 0;
     if (strcmp(word, "true") == 0)
         p->recompute = AT_RECOMPUTE_LAYER;
-    for (enum at_recompute r = AT_RECOMPUTE_NONE; r <= AT_RECOMPUTE_LAYER; r++)
+    for (enum at_recompute r = AT_RECOMPUTE_NONE; r <= AT_RECOMPUTE_GROUP; r++)
         if (strcmp(word, at_recompute_name(r)) == 0)
             p->recompute = r;
 }
@@ -283,6 +283,8 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
                                     .memory_limit_bytes = (uint64_t)c->device_memory_limit };
     at_bundle_check_length(&run->bundle, p.longest_row);
     p.n_positions = p.longest_row;
+    if (!run->online.is_on) /* reward models want room for rows of their own */
+        p.step_tokens = (uint64_t)run->window * p.longest_row;
     p.long_from = at_model_long_from(&run->bundle.config, p.longest_row);
     p.long_each = at_model_long_each(&run->bundle.config);
     TRY(choose_adapters(run, &p));

@@ -2,8 +2,9 @@
 """What the backward pass computes again has the same bits: checkpointing_test.py SOURCE_DIR BUILD_DIR
 
 Golden runs and families whose layers save more than others (norms of heads and of outputs, parallel blocks,
-no gate) end with the same adapter and metrics, byte for byte, whether gradient_checkpointing is none, mlp or
-full, and take less memory; with auto as little is computed again as the device's memory needs.
+no gate) end with the same adapter and metrics, byte for byte, whether gradient_checkpointing is none, mlp, full
+or, where there are layers enough for it, sqrt, and take less memory. With auto as little is computed again as the
+device's memory needs, after a slab that a step does not fill was made smaller.
 """
 # labels: gpu
 import json
@@ -22,6 +23,7 @@ WORDS = ("none", "mlp", "full")
 RUNS = {"dpo_sigmoid": ["--lora_dropout", "0.2"], "dpo_dora": [], "kto": ["--max_tokens_per_slab", "2048"],
         "reward": [], "sft_full": [], "sft_modules": []}
 FAMILIES = ("gemma2", "falcon", "qwen3", "olmo2")
+LAYERS = 7  # of which sqrt keeps the inputs of three, and two more at a time
 failures = 0
 
 
@@ -45,36 +47,38 @@ def left_by(out):
     return files, metrics
 
 
-def same_bits(name, folder, method, *keys):
+def same_bits(name, folder, words, method, *keys):
     left, slabs = {}, {}
-    for word in WORDS:
+    for word in words:
         more = (*keys, "--gradient_checkpointing", word, "--output_dir", folder / word)
         slabs[word] = json.loads(attune("plan", *more, "--json"))["device_bytes"]["slab"]
         attune(method, *more, "--quiet")
         left[word] = left_by(folder / word)
-    check(f"{name}: the same bits with all three", bool(left["none"][0]) and left["mlp"] == left["none"] == left["full"])
-    check(f"{name}: slabs of {', '.join(str(slabs[w]) for w in WORDS)} bytes",
-          slabs["none"] > slabs["mlp"] > slabs["full"])
+    check(f"{name}: the same bits with all of {', '.join(words)}",
+          bool(left["none"][0]) and all(left[word] == left["none"] for word in words))
+    check(f"{name}: slabs of {', '.join(str(slabs[w]) for w in words)} bytes",
+          all(slabs[more] > slabs[less] for more, less in zip(words, words[1:])))
 
 
 def golden(name, folder):
     config = GOLDEN / name / "config.json"
-    same_bits(name, folder, json.loads(config.read_text())["method"], config, *RUNS[name])
+    same_bits(name, folder, WORDS, json.loads(config.read_text())["method"], config, *RUNS[name])
 
 
 def family(name, folder):
+    family_models.FAMILIES[name]["config"]["num_hidden_layers"] = LAYERS
     family_models.write_model(name, folder)
     (folder / "rows.jsonl").write_text("".join(line + "\n" for line, _, _ in family_models.rows()))
-    same_bits(name, folder, "dpo", "--method", "dpo", "--model_name_or_path", folder, "--train_dataset", folder / "rows.jsonl",
+    same_bits(name, folder, (*WORDS, "sqrt"), "dpo", "--method", "dpo", "--model_name_or_path", folder, "--train_dataset", folder / "rows.jsonl",
               "--use_peft", "true", "--lora_r", "4", "--lora_target_modules", "all-linear", "--max_steps", "3",
               "--per_device_train_batch_size", "4", "--learning_rate", "1e-3", "--preset", "trl")
 
 
 def short_memory(folder):
-    keys = (GOLDEN / "dpo_sigmoid" / "config.json", "--gradient_checkpointing", "auto")
+    keys = (GOLDEN / "dpo_sigmoid" / "config.json", "--max_tokens_per_slab", "512", "--gradient_checkpointing", "auto")
     room = {}
     for word in WORDS:
-        plan = json.loads(attune("plan", *keys[:1], "--gradient_checkpointing", word, "--json"))
+        plan = json.loads(attune("plan", *keys[:3], "--gradient_checkpointing", word, "--json"))
         room[word] = plan["device_bytes"]["total"]
     for word in WORDS:
         plan = json.loads(attune("plan", *keys, "--device_memory_limit", room[word], "--json"))
@@ -87,10 +91,23 @@ def short_memory(folder):
     check("a training in little memory has the same bits", left_by(folder / "short") == left_by(folder / "much"))
 
 
+def small_slab(folder):
+    keys = (GOLDEN / "dpo_sigmoid" / "config.json", "--per_device_train_batch_size", "1")
+    much = json.loads(attune("plan", *keys, "--json"))
+    limit = ("--device_memory_limit", much["device_bytes"]["total"] - 1)
+    less = json.loads(attune("plan", *keys, *limit, "--json"))
+    check("a step's slab, and nothing is computed again", less["fits"] and less["gradient_checkpointing"] == "none" and
+          less["slab_tokens"] < much["slab_tokens"] == 512)
+    attune("dpo", *keys, *limit, "--output_dir", folder / "less", "--quiet")
+    attune("dpo", *keys, "--output_dir", folder / "all", "--quiet")
+    check("a training with a smaller slab has the same bits", left_by(folder / "less") == left_by(folder / "all"))
+
+
 with tempfile.TemporaryDirectory() as place:
     for number, run in enumerate((*RUNS, *FAMILIES)):
         below = pathlib.Path(place, str(number))
         below.mkdir()
         (golden if run in RUNS else family)(run, below)
     short_memory(pathlib.Path(place))
+    small_slab(pathlib.Path(place))
 sys.exit(failures > 0)
