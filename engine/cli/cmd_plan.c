@@ -149,6 +149,43 @@ static cJSON *packed_json(const struct at_run *run)
     return packed;
 }
 
+static bool lacks_weights(const struct at_run *run)
+{
+    return run->bundle.weights && at_weights_lack_data(run->bundle.weights);
+}
+
+/* {"frozen": {"weights": bytes, ...}, "state": ..., "slab": ...}, the largest first. */
+static cJSON *parts_json(const struct at_engine *e)
+{
+    const struct {
+        const char *name;
+        const struct at_pool *pool;
+    } pools[] = { { "frozen", e->frozen }, { "state", e->state }, { "slab", e->slab_pool } };
+    struct at_pool_part parts[AT_POOL_PARTS];
+    cJSON *out = cJSON_CreateObject();
+
+    for (size_t i = 0; i < AT_COUNT(pools); i++) {
+        cJSON *pool = cJSON_AddObjectToObject(out, pools[i].name);
+        const size_t n = at_pool_parts(parts, pools[i].pool);
+        for (size_t k = 0; k < n; k++)
+            cJSON_AddNumberToObject(pool, parts[k].what, (double)parts[k].bytes);
+    }
+    return out;
+}
+
+/* Rows, steps and what they train. */
+static void add_steps(cJSON *out, const struct at_run *run)
+{
+    cJSON *packed = packed_json(run);
+
+    cJSON_AddItemToObject(out, "rows", rows_json(run));
+    if (packed)
+        cJSON_AddItemToObject(out, "packed", packed);
+    cJSON_AddNumberToObject(out, "steps", (double)run->total_steps);
+    cJSON_AddNumberToObject(out, "rows_per_step", run->rows_per_step);
+    cJSON_AddNumberToObject(out, "trainable_values", (double)at_params_count(&run->engine.params));
+}
+
 static cJSON *plan_json(const struct at_run *run)
 {
     const struct at_engine_bytes b = at_engine_get_bytes(&run->engine);
@@ -156,17 +193,13 @@ static cJSON *plan_json(const struct at_run *run)
     const double rate = info->type == AT_GPU_CPU ? cpu_flop_per_s : gpu_flop_per_s;
     const double state = (double)at_params_count(&run->engine.params) * sizeof(float);
     const bool draws = at_online_draws(&run->online);
-    cJSON *out = cJSON_CreateObject(), *part = NULL, *packed = packed_json(run), *split = NULL;
+    cJSON *out = cJSON_CreateObject(), *part = NULL, *split = NULL;
     double flop = 0, time_s = 0;
 
     cJSON_AddStringToObject(out, "method", at_method_get(run->method)->name);
     cJSON_AddStringToObject(out, "device", info->name);
-    cJSON_AddItemToObject(out, "rows", rows_json(run));
-    if (packed)
-        cJSON_AddItemToObject(out, "packed", packed);
-    cJSON_AddNumberToObject(out, "steps", (double)run->total_steps);
-    cJSON_AddNumberToObject(out, "rows_per_step", run->rows_per_step);
-    cJSON_AddNumberToObject(out, "trainable_values", (double)at_params_count(&run->engine.params));
+    cJSON_AddBoolToObject(out, "has_weights", !lacks_weights(run));
+    add_steps(out, run);
     cJSON_AddNumberToObject(out, "slab_tokens", run->engine.decoder.capacity);
     cJSON_AddStringToObject(out, "gradient_checkpointing",
                             at_recompute_name(run->engine.decoder.recompute));
@@ -180,6 +213,9 @@ static cJSON *plan_json(const struct at_run *run)
         cJSON_AddNumberToObject(part, "reward_models", (double)b.beside);
     cJSON_AddNumberToObject(part, "total", (double)b.total);
     cJSON_AddNumberToObject(part, "available", (double)b.available);
+    if (info->free_bytes < b.available)
+        cJSON_AddNumberToObject(part, "free_here", (double)info->free_bytes);
+    cJSON_AddItemToObject(out, "device_parts", parts_json(&run->engine));
     if (at_run_has_other_reference(run)) {
         part = cJSON_AddObjectToObject(out, "reference");
         cJSON_AddStringToObject(part, "model", run->reference.bundle.path);
@@ -216,6 +252,21 @@ static double share(const cJSON *split, const cJSON *plan, const char *name)
     return 100 * number(split, name) / number(plan, "estimated_time_s");
 }
 
+/* What the slab's memory is for: all that is a twentieth of it or more. */
+static void print_parts(const cJSON *plan)
+{
+    const cJSON *slab = at_json_find(at_json_find(plan, "device_parts"), "slab");
+    const double all = number(at_json_find(plan, "device_bytes"), "slab"), mib = 1.0 / (1 << 20);
+    double rest = all;
+
+    printf("         of the slab:");
+    for (const cJSON *x = slab->child; x && x->valuedouble >= all / 20; x = x->next) {
+        printf(" %s %.0f,", x->string, x->valuedouble * mib);
+        rest -= x->valuedouble;
+    }
+    printf(" others %.0f\n", rest * mib);
+}
+
 static void print_plan(const cJSON *plan, const struct at_run *run)
 {
     const cJSON *rows = at_json_find(plan, "rows"), *b = at_json_find(plan, "device_bytes");
@@ -228,6 +279,9 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
         snprintf(sampling, sizeof sampling, ", sampling %.0f at once %.0f",
                  number(plan, "sequences_at_once"), number(b, "sampler") * mib);
     printf("device   %s\n", at_json_find(plan, "device")->valuestring);
+    if (lacks_weights(run))
+        printf("model    %s has no weights, it is cut behind its header: enough to plan with\n",
+               run->bundle.path);
     if (run->online.is_on)
         printf("rows     %u prompts; %u of them a rollout, %u samples each of %u tokens at most\n",
                run->online.prompts.n, run->online.n_groups, run->online.group, run->online.n_new);
@@ -246,6 +300,10 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
            number(b, "total") * mib, number(b, "available") * mib, number(b, "frozen") * mib,
            number(b, "state") * mib, number(plan, "slab_tokens"), number(b, "slab") * mib,
            sampling);
+    print_parts(plan);
+    if (at_json_find(b, "free_here"))
+        printf("         planned for a device_memory_limit above the %.0f MiB that are free here\n",
+               number(b, "free_here") * mib);
     if (run->engine.decoder.recompute != AT_RECOMPUTE_NONE)
         printf("         for which gradient_checkpointing %s computes activations again\n",
                at_json_find(plan, "gradient_checkpointing")->valuestring);
@@ -290,10 +348,14 @@ enum at_status cli_plan(struct cli_args *args)
     struct at_run run = { .config = NULL };
 
     TRY(cli_config_read(&config, args, NULL));
-    TRY(at_run_open(&run, &config, NULL));
+    TRY(at_run_open_plan(&run, &config));
     TRY(cli_plan_print(&run, cli_flag_on(args, "json")));
-    cli_note("next     attune %s%s%s, with the same keys", at_method_get(config.run_method)->name,
-             args->n_positional > 0 ? " " : "", args->n_positional > 0 ? args->positional[0] : "");
+    if (lacks_weights(&run))
+        cli_note("next     the whole of %s, which is needed to train", run.bundle.path);
+    else
+        cli_note("next     attune %s%s%s, with the same keys",
+                 at_method_get(config.run_method)->name, args->n_positional > 0 ? " " : "",
+                 args->n_positional > 0 ? args->positional[0] : "");
 done:
     at_run_close(&run);
     at_config_release(&config);

@@ -284,7 +284,7 @@ static AT_CHECKED probe(struct at_gpu *gpu)
     if (gpu->compile_only)
         return AT_OK;
     TRY(at_gpu_choose_memory(gpu));
-    info->memory_bytes = at_gpu_memory_left(gpu);
+    info->memory_bytes = info->free_bytes = at_gpu_memory_left(gpu);
 done:
     return st;
 }
@@ -526,7 +526,9 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     TRY(create_device(gpu));
     TRY(at_modules_create(gpu));
     if (!gpu->compile_only) {
-        gpu->info.memory_bytes = at_gpu_memory_left(gpu);
+        gpu->info.free_bytes = at_gpu_memory_left(gpu);
+        gpu->info.memory_bytes =
+            params->memory_bytes > 0 ? params->memory_bytes : gpu->info.free_bytes;
         TRY(at_buffer_create(&gpu->nothing, gpu, 256, false));
         TRY(at_stream_create(&gpu->transfer, gpu));
     }

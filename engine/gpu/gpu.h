@@ -37,6 +37,7 @@ struct at_gpu_info {
     uint64_t max_texels;      /* elements of one texel buffer view */
     uint64_t max_alloc_bytes;
     uint64_t memory_bytes; /* budget left to this process: DESIGN.md 3, "Memory budget" */
+    uint64_t free_bytes;   /* the same, also where at_gpu_params.memory_bytes is given */
     bool push_descriptors, timestamps, host_memory_is_device_memory;
 };
 
@@ -52,7 +53,8 @@ struct at_gpu_params {
     bool no_push_descriptors;    /* tests: use the descriptor ring */
     uint64_t max_range_bytes;    /* tests: artificial limit of a binding; 0: the device's */
     uint64_t memory_limit_bytes; /* `device_memory_limit` of the pools; 0: the device's budget */
-    double submission_flop;      /* tests: cost of a submission; 0: 100 ms at the measured rate */
+    uint64_t memory_bytes;  /* of at_gpu_info: a device that is only planned for; 0: what is left */
+    double submission_flop; /* tests: cost of a submission; 0: 100 ms at the measured rate */
 };
 
 struct at_gpu;
@@ -93,6 +95,14 @@ void at_pool_reserve(struct at_pool *pool, struct at_view *slot, uint64_t bytes,
 void at_pool_reserve_unfilled(struct at_pool *pool, struct at_view *slot, uint64_t bytes,
                               const char *what);
 uint64_t at_pool_bytes(const struct at_pool *pool); /* planned so far */
+enum { AT_POOL_PARTS = 40 };
+struct at_pool_part {
+    const char *what;
+    uint64_t bytes;
+};
+/* What is planned and not committed yet, summed by `what`, the largest first; returns how many
+ * there are. */
+size_t at_pool_parts(struct at_pool_part out[AT_POOL_PARTS], const struct at_pool *pool);
 struct at_gpu *at_pool_gpu(const struct at_pool *pool);
 /* Allocates and fills with zeros, but what was reserved unfilled. */
 AT_CHECKED at_pool_commit(struct at_pool *pool);

@@ -2,6 +2,8 @@
 #include "vk.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define MIB (1024.0 * 1024.0)
 
@@ -319,6 +321,30 @@ struct at_gpu *at_pool_gpu(const struct at_pool *pool)
 uint64_t at_pool_bytes(const struct at_pool *pool)
 {
     return pool->bytes;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const struct at_pool_part *x = a, *y = b;
+
+    return x->bytes != y->bytes ? (x->bytes < y->bytes ? 1 : -1) : strcmp(x->what, y->what);
+}
+
+size_t at_pool_parts(struct at_pool_part out[AT_POOL_PARTS], const struct at_pool *pool)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < pool->n_planned; i++) {
+        size_t k = 0;
+        while (k < n && strcmp(out[k].what, pool->planned[i].what) != 0)
+            k++;
+        AT_REQUIRE(k < AT_POOL_PARTS);
+        if (k == n)
+            out[n++] = (struct at_pool_part){ .what = pool->planned[i].what };
+        out[k].bytes += pool->planned[i].bytes;
+    }
+    qsort(out, n, sizeof *out, by_size);
+    return n;
 }
 
 /* Zeros in the slots [first, end) of a buffer that want them, runs of them at a time. */

@@ -144,58 +144,116 @@ done:
     return st;
 }
 
-/* Data are in the order of the table, each padded to the alignment; the last one's padding may be
- * missing altogether. */
-static AT_CHECKED place_tensors(const struct at_weights *weights, const struct at_shard *shard,
-                                const uint64_t *offsets, size_t begin, uint64_t alignment)
+/* The data of a file, as its table describes them. */
+struct table {
+    uint64_t *offsets;   /* (tensors) within the data */
+    size_t begin;        /* of the data in the file */
+    uint64_t alignment;  /* of each tensor */
+    size_t least, whole; /* bytes of the data without the last tensor's padding, and with it */
+};
+
+/* Data are in the order of the table, each padded to the alignment. */
+static AT_CHECKED check_offsets(const struct at_weights *weights, struct table *t)
 {
-    const size_t data_bytes = begin <= shard->map.n ? shard->map.n - begin : 0;
     enum at_status st = AT_OK;
-    size_t at = 0;
 
     for (size_t i = 0; i < weights->n_sources; i++) {
-        struct at_source *s = &weights->sources[i];
-        const bool last = i + 1 == weights->n_sources;
-        size_t end = 0, padded = 0;
-        if (offsets[i] != at)
+        const struct at_source *s = &weights->sources[i];
+        if (t->offsets[i] != t->whole)
             FAIL(AT_DATA,
                  "%s: tensor %s: offset %llu, expected %zu (tensors follow each other, aligned to "
                  "%llu bytes)",
-                 s->file, s->name, (unsigned long long)offsets[i], at,
-                 (unsigned long long)alignment);
-        if (!at_add_ok(&end, at, s->n_bytes) || !at_add_ok(&padded, end, alignment - 1))
+                 s->file, s->name, (unsigned long long)t->offsets[i], t->whole,
+                 (unsigned long long)t->alignment);
+        if (!at_add_ok(&t->least, t->whole, s->n_bytes) ||
+            !at_add_ok(&t->whole, t->least, t->alignment - 1))
             FAIL(AT_DATA, "%s: tensor %s: its end overflows", s->file, s->name);
-        padded = padded / alignment * alignment;
-        if (last && end == data_bytes)
-            padded = end;
-        if (padded > data_bytes)
-            FAIL(AT_DATA,
-                 "%s: tensor %s: needs bytes up to %zu of the data, but there are %zu (cut short?)",
-                 s->file, s->name, padded, data_bytes);
-        s->data = shard->map.data + begin + at;
-        at = padded;
+        t->whole = t->whole / t->alignment * t->alignment;
     }
 done:
     return st;
 }
 
-AT_CHECKED at_gguf_parse(struct at_weights *weights, const struct at_shard *shard)
+static AT_CHECKED parse_table(struct at_weights *weights, const struct at_shard *shard,
+                              struct table *out)
 {
     enum at_status st = AT_OK;
-    uint64_t n_tensors = 0, n_items = 0, *offsets = NULL;
+    uint64_t n_tensors = 0, n_items = 0;
     uint32_t alignment = DEFAULT_ALIGNMENT;
     size_t at = 0;
 
     TRY(parse_head(shard, &at, &n_tensors, &n_items));
     TRY(at_gguf_parse_items(weights, shard, &at, n_items, &alignment));
     TRY(at_alloc(&weights->sources, n_tensors, sizeof *weights->sources));
-    TRY(at_alloc(&offsets, n_tensors, sizeof *offsets));
+    TRY(at_alloc(&out->offsets, n_tensors, sizeof *out->offsets));
     for (size_t i = 0; i < n_tensors; i++) {
-        TRY(parse_tensor(weights, shard, &at, &weights->sources[i], &offsets[i]));
+        TRY(parse_tensor(weights, shard, &at, &weights->sources[i], &out->offsets[i]));
         weights->n_sources = i + 1;
     }
-    TRY(place_tensors(weights, shard, offsets, at_round_up(at, alignment), alignment));
+    out->alignment = alignment;
+    out->begin = at_round_up(at, alignment);
+    TRY(check_offsets(weights, out));
 done:
-    at_free(&offsets);
+    return st;
+}
+
+static size_t data_bytes(const struct at_shard *shard, const struct table *t)
+{
+    return t->begin <= shard->map.n ? shard->map.n - t->begin : 0;
+}
+
+static void place_tensors(const struct at_weights *weights, const struct at_shard *shard,
+                          const struct table *t)
+{
+    for (size_t i = 0; i < weights->n_sources; i++)
+        weights->sources[i].data = shard->map.data + t->begin + t->offsets[i];
+}
+
+/* Names the first tensor that does not lie in the file. Padding is there, or the last one's is
+ * missing altogether. */
+static AT_CHECKED check_data(const struct at_weights *weights, const struct at_shard *shard,
+                             const struct table *t)
+{
+    const size_t found = data_bytes(shard, t);
+
+    for (size_t i = 0; i < weights->n_sources; i++) {
+        const struct at_source *s = &weights->sources[i];
+        const bool last = i + 1 == weights->n_sources;
+        const size_t end = !last ? t->offsets[i + 1] : found == t->least ? found : t->whole;
+        if (end > found)
+            return at_fail(
+                AT_DATA,
+                "%s: tensor %s: needs bytes up to %zu of the data, but there are %zu (cut short?)",
+                s->file, s->name, end, found);
+    }
+    return AT_OK;
+}
+
+AT_CHECKED at_gguf_parse(struct at_weights *weights, const struct at_shard *shard)
+{
+    enum at_status st = AT_OK;
+    struct table table = { .least = 0 };
+
+    TRY(parse_table(weights, shard, &table));
+    TRY(check_data(weights, shard, &table));
+    place_tensors(weights, shard, &table);
+done:
+    at_free(&table.offsets);
+    return st;
+}
+
+AT_CHECKED at_gguf_parse_header(struct at_weights *weights, const struct at_shard *shard)
+{
+    enum at_status st = AT_OK;
+    struct table table = { .least = 0 };
+
+    TRY(parse_table(weights, shard, &table));
+    weights->lacks_data = data_bytes(shard, &table) < table.least;
+    if (weights->lacks_data)
+        goto done;
+    TRY(check_data(weights, shard, &table));
+    place_tensors(weights, shard, &table);
+done:
+    at_free(&table.offsets);
     return st;
 }

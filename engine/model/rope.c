@@ -203,6 +203,8 @@ static AT_CHECKED gguf_divisors(struct at_rope *out, const struct at_weights *we
                  "both be there, with at most %d values",
                  weights->shards[0].path, AT_ROPE_MOST);
         out->n_divisors[i] = (uint32_t)(s->rows * s->cols);
+        if (at_weights_lack_data(weights)) /* nobody turns by them */
+            continue;
         TRY(at_source_floats(out->divisors[i], s));
         for (uint32_t k = 0; k < out->n_divisors[i]; k++)
             if (!(out->divisors[i][k] > 0))

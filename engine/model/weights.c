@@ -113,7 +113,9 @@ done:
 
 /* ---- opening ---- */
 
-static AT_CHECKED open_gguf(struct at_weights **out, const char *path)
+typedef enum at_status parse_gguf(struct at_weights *weights, const struct at_shard *shard);
+
+static AT_CHECKED open_gguf(struct at_weights **out, const char *path, parse_gguf *parse)
 {
     enum at_status st = AT_OK;
     struct at_weights *weights = NULL;
@@ -121,7 +123,7 @@ static AT_CHECKED open_gguf(struct at_weights **out, const char *path)
 
     TRY(create(&weights, 1));
     TRY(add_shard(weights, &shard, path));
-    TRY(at_gguf_parse(weights, shard));
+    TRY(parse(weights, shard));
     TRY(index_sources(weights));
     *out = weights;
     weights = NULL;
@@ -332,7 +334,7 @@ done:
     return st;
 }
 
-AT_CHECKED at_weights_open(struct at_weights **out, const char *path)
+static AT_CHECKED open_by(struct at_weights **out, const char *path, parse_gguf *parse)
 {
     *out = NULL;
     if (at_path_is_dir(path))
@@ -343,7 +345,17 @@ AT_CHECKED at_weights_open(struct at_weights **out, const char *path)
         return refuse_pickle(path);
     if (ends_with(path, ".safetensors"))
         return at_fail(AT_DATA, "%s: give the folder that holds it, with its config.json", path);
-    return open_gguf(out, path);
+    return open_gguf(out, path, parse);
+}
+
+AT_CHECKED at_weights_open(struct at_weights **out, const char *path)
+{
+    return open_by(out, path, at_gguf_parse);
+}
+
+AT_CHECKED at_weights_open_header(struct at_weights **out, const char *path)
+{
+    return open_by(out, path, at_gguf_parse_header);
 }
 
 /* ---- looking ---- */
@@ -351,6 +363,11 @@ AT_CHECKED at_weights_open(struct at_weights **out, const char *path)
 bool at_weights_is_gguf(const struct at_weights *weights)
 {
     return weights->items != NULL;
+}
+
+bool at_weights_lack_data(const struct at_weights *weights)
+{
+    return weights->lacks_data;
 }
 
 size_t at_weights_count(const struct at_weights *weights)

@@ -60,9 +60,9 @@ struct at_source {
     const char *type_name;    /* "F32", "BF16", "Q4_1", ...: as the file calls it */
     enum at_quant_type type;  /* device type; AT_QUANT_COUNT when the type cannot be used */
     uint32_t n_dims;
-    uint64_t dim[4];     /* PyTorch order (slowest first) */
-    uint64_t rows, cols; /* all but the last dimension multiplied; the last */
-    const uint8_t *data;
+    uint64_t dim[4];             /* PyTorch order (slowest first) */
+    uint64_t rows, cols;         /* all but the last dimension multiplied; the last */
+    const uint8_t *data;         /* NULL where at_weights_lack_data() */
     uint64_t n_bytes, row_bytes; /* bytes of a row in the file */
     bool is_part;                /* belongs to a quantised matrix: its scales, its codebook */
     /* how rows become planes: by the blocks of a format, or with `repack` and what it needs */
@@ -74,6 +74,11 @@ struct at_source {
 struct at_weights;
 /* Opens a folder or a .gguf file. Pickle files are refused and never read. */
 AT_CHECKED at_weights_open(struct at_weights **out, const char *path);
+/* The same, to be looked at: a GGUF file may be cut anywhere behind its tensor table, as the first
+ * megabytes of a download are. No source of such a file has data: what reads any must not be
+ * called. */
+AT_CHECKED at_weights_open_header(struct at_weights **out, const char *path);
+bool at_weights_lack_data(const struct at_weights *weights);
 /* One safetensors file (adapters). Tensors must tile the buffer exactly; one without bytes lies
  * where another begins or at the end. */
 AT_CHECKED at_weights_open_safetensors(struct at_weights **out, const char *path);

@@ -30,6 +30,7 @@ struct at_weights {
     struct at_arena *arena;  /* a pointer, so that getters of a const file can keep copies */
     struct at_shard *shards; /* fixed after open: sources point into it */
     size_t n_shards;
+    bool lacks_data; /* at_weights_open_header(): no source has any */
     struct at_source *sources;
     size_t n_sources;
     const struct at_source **by_name;
@@ -54,6 +55,8 @@ uint16_t at_narrow_half(float x);
 /* Each parses one mapped shard and appends its tensors to weights->sources. */
 AT_CHECKED at_safetensors_parse(struct at_weights *weights, const struct at_shard *shard);
 AT_CHECKED at_gguf_parse(struct at_weights *weights, const struct at_shard *shard);
+/* The same of a file that may be cut anywhere behind its tensor table. */
+AT_CHECKED at_gguf_parse_header(struct at_weights *weights, const struct at_shard *shard);
 /* Turns tensors of bitsandbytes (4 bits) of a folder, whose config is read, into matrices. */
 AT_CHECKED at_bnb_attach(struct at_weights *weights);
 /* Around the upload of a matrix, whose rows may be quantised. AT_NUMERIC for what is not finite. */

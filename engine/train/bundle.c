@@ -65,7 +65,8 @@ static AT_CHECKED open_model(struct at_bundle *b, const struct at_bundle_params 
         TRY(at_model_config_from_json(&b->config, config, path));
         goto done;
     }
-    TRY(at_weights_open(&b->weights, b->path));
+    TRY(p->header_only ? at_weights_open_header(&b->weights, b->path)
+                       : at_weights_open(&b->weights, b->path));
     at_weights_quantise(b->weights, &p->quantise);
     TRY(at_model_config_read(&b->config, b->weights));
 done:

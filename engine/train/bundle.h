@@ -14,6 +14,7 @@ struct at_bundle_params {
     const char *chat_template_path; /* file, or a name among the model's; NULL: the model's own */
     bool no_weights;                /* sizes from config.json only (init_from_scratch, tokenize) */
     bool tokenizer_only;            /* nothing of the model itself is looked at */
+    bool header_only;               /* at_weights_open_header() is enough */
     struct at_quantise_params quantise;
 };
 struct at_bundle {

@@ -17,6 +17,11 @@ void at_run_warn_ignored(const struct at_config *c, enum at_key key, const char 
         at_warn("ignored", "%s has no effect because %s", at_key_name(key), why);
 }
 
+bool at_run_trains(const struct at_run *run)
+{
+    return run->purpose == AT_TO_TRAIN || run->purpose == AT_TO_PLAN;
+}
+
 static bool is_scored(enum at_purpose purpose)
 {
     return purpose == AT_TO_SCORE || purpose == AT_TO_JUDGE;
@@ -77,8 +82,8 @@ struct at_dataset_params at_run_dataset_params(const struct at_run *run, enum at
         .prompt_targets = at_method_get(run->method)->prompt,
         .triples = at_objective_reads_triples(c),
         .reads_last = at_method_get(run->method)->value_head,
-        .singles = at_method_get(run->method)->value_head && run->purpose != AT_TO_TRAIN,
-        .unrewarded = run->purpose != AT_TO_TRAIN,
+        .singles = at_method_get(run->method)->value_head && !at_run_trains(run),
+        .unrewarded = !at_run_trains(run),
         .skips_pad = strcmp(c->reward_token, "last_not_pad") == 0,
         .completion_only = !c->is_set[AT_KEY_completion_only_loss] || c->completion_only_loss,
     };
@@ -239,7 +244,7 @@ static void warn_texts(const struct at_run *run)
     const struct at_run_data *data = &run->data;
     const struct at_dataset *d = data->was_split ? &data->all : &data->train;
 
-    if (run->purpose != AT_TO_TRAIN)
+    if (!at_run_trains(run))
         return;
     if (d->n_chats == 0)
         at_run_warn_ignored(c, AT_KEY_system_prompt, "no row is a conversation");
@@ -380,7 +385,7 @@ static void warn_steps(const struct at_run *run)
     const struct at_config *c = run->config;
     const double steps = (double)run->total_steps;
 
-    if (run->purpose != AT_TO_TRAIN)
+    if (!at_run_trains(run))
         return;
     if (run->total_steps == 0)
         at_warn("steps", "nothing is trained: max_steps and num_train_epochs are 0");
@@ -417,7 +422,8 @@ static AT_CHECKED open_rows(struct at_run *out, const struct at_config *config,
                                   .chat_template_path = config->chat_template_path,
                                   .tokenizer_dir = config->tokenizer,
                                   .quantise = at_run_quantise_params(config),
-                                  .no_weights = config->init_from_scratch };
+                                  .no_weights = config->init_from_scratch,
+                                  .header_only = purpose == AT_TO_PLAN };
 
     *out = (struct at_run){
         .config = config, .method = config->run_method, .purpose = purpose, .arena.spills = true
@@ -479,7 +485,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     enum at_status st = AT_OK;
 
     TRY(open_rows(out, config, events, purpose, examples));
-    if (purpose == AT_TO_TRAIN) {
+    if (at_run_trains(out)) {
         TRY(at_evaluation_check(config));
         TRY(open_kl(out));
         TRY(open_regression(out));
@@ -488,7 +494,7 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
         order_by_line(out);
     }
     TRY(at_run_plan_engine(out));
-    if (purpose == AT_TO_TRAIN)
+    if (at_run_trains(out))
         TRY(at_own_losses_build(out));
 done:
     if (st != AT_OK)
@@ -545,6 +551,11 @@ AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
                        const struct at_events *events)
 {
     return open_run(out, config, events, AT_TO_TRAIN, NULL);
+}
+
+AT_CHECKED at_run_open_plan(struct at_run *out, const struct at_config *config)
+{
+    return open_run(out, config, NULL, AT_TO_PLAN, NULL);
 }
 
 AT_CHECKED at_run_open_scores(struct at_run *out, const struct at_config *config)

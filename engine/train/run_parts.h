@@ -4,6 +4,8 @@
 
 #include "trainer.h"
 
+/* Whether it is opened as for training: to train, or to plan that. */
+bool at_run_trains(const struct at_run *run);
 /* Of a key that a user gave and that the run does not look at. */
 void at_run_warn_ignored(const struct at_config *config, enum at_key key, const char *why);
 /* How a model is loaded into fewer bits, by load_in_4bit and the like. */

@@ -273,7 +273,7 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
                                   .longest_row = longest_row(run),
                                   .dropout = dropout_of(c) };
 
-    if (run->purpose == AT_TO_TRAIN)
+    if (at_run_trains(run))
         p.drift = at_drift_is_wanted(c) &&
                   (run->data.has_eval ||
                    (at_method_get(run->method)->draws && c->is_set[AT_KEY_max_drift]));
@@ -281,6 +281,8 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
                                     .baseline_only = strcmp(c->kernels, "baseline") == 0,
                                     .profile = c->profile,
                                     .memory_limit_bytes = (uint64_t)c->device_memory_limit };
+    if (run->purpose == AT_TO_PLAN)
+        p.gpu.memory_bytes = (uint64_t)c->device_memory_limit;
     at_bundle_check_length(&run->bundle, p.longest_row);
     p.n_positions = p.longest_row;
     if (!run->online.is_on) /* reward models want room for rows of their own */
@@ -303,7 +305,7 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
         TRY(at_reward_models_plan(&run->reward_models, run->online.rewards, &rewards));
         TRY(at_engine_plan_sampler(&run->engine, &sampler));
     }
-    if (run->purpose == AT_TO_TRAIN)
+    if (at_run_trains(run))
         TRY(at_drift_check_planned(run));
     if (p.trainable == AT_TRAIN_CONTINUE && run->purpose != AT_TO_JUDGE)
         TRY(warn_continued(run, &p.lora));

@@ -46,7 +46,7 @@ struct at_events { /* functions may be NULL */
 
 /* What rows are for. Where nothing is trained a reward model takes those with one completion too.
  */
-enum at_purpose { AT_TO_TRAIN, AT_TO_SCORE, AT_TO_JUDGE, AT_TO_SHOW };
+enum at_purpose { AT_TO_TRAIN, AT_TO_PLAN, AT_TO_SCORE, AT_TO_JUDGE, AT_TO_SHOW };
 
 /* Rows of a run as the trainer will see them. */
 struct at_run_data {
@@ -83,9 +83,12 @@ struct at_run {
     uint32_t window;          /* data rows in a step, or its rollout, at most */
 };
 /* Everything up to the plan: model sizes, rows, device, memory; nothing is allocated on the device.
- * Used by train, plan, score and data show. */
+ */
 AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
                        const struct at_events *events);
+/* The same for the plan alone. The model may be a GGUF file without its weights, and
+ * device_memory_limit is the memory of a device, which need not be this one. */
+AT_CHECKED at_run_open_plan(struct at_run *out, const struct at_config *config);
 /* The same to score rows. */
 AT_CHECKED at_run_open_scores(struct at_run *out, const struct at_config *config);
 /* To score rows, with the bare base as the reference that drift is measured from (at_compute.drift,

@@ -19,7 +19,7 @@ NAMES = {  # family -> of a layer: Hugging Face, GGUF, shape in widths
         "mlp.gate_up_proj": ("ffn_up", 2, 1), "mlp.down_proj": ("ffn_down", 1, 1),
     },
 }
-GGUF_TYPES = {"F32": 0, "Q4_0": 2, "Q4_K": 12}
+GGUF_TYPES = {"F32": 0, "Q4_0": 2, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14}
 NF4 = [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
        -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
        0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0]
@@ -104,23 +104,30 @@ def others(rng, width):
     return out
 
 
-def write_gguf(path, width, tensors, family="llama"):
-    """tensors: (name, shape in PyTorch's order, type's name, bytes)."""
+def gguf_header(sizes, tensors, family="llama", context=256):
+    """All that stands before the data. sizes: (layers, width, inner width, heads, heads of keys); tensors: (name, shape in
+    PyTorch's order, type's name, bytes that it takes)."""
     def text(s):
         return struct.pack("<Q", len(s)) + s.encode()
 
-    items = [text("general.architecture") + struct.pack("<I", 8) + text(family)]
-    for key, value in {"block_count": LAYERS, "context_length": 256, "embedding_length": width,
-                       "feed_forward_length": width, "attention.head_count": HEADS,
-                       "attention.head_count_kv": KV_HEADS}.items():
+    items = [text("general.architecture") + struct.pack("<I", 8) + text(family),
+             text(f"{family}.context_length") + struct.pack("<II", 4, context)]
+    for key, value in zip(("block_count", "embedding_length", "feed_forward_length", "attention.head_count",
+                           "attention.head_count_kv"), sizes):
         items.append(text(f"{family}.{key}") + struct.pack("<II", 4, value))
     items.append(text(f"{family}.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-5))
     out = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(items)) + b"".join(items))
     at = 0
-    for name, shape, kind, data in tensors:
+    for name, shape, kind, n_bytes in tensors:
         out += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *reversed(shape), GGUF_TYPES[kind], at)
-        at += (len(data) + 31) // 32 * 32
-    out += bytes(-len(out) % 32)
+        at += (n_bytes + 31) // 32 * 32
+    return out + bytes(-len(out) % 32)
+
+
+def write_gguf(path, width, tensors, family="llama"):
+    """tensors: (name, shape in PyTorch's order, type's name, bytes)."""
+    out = gguf_header((LAYERS, width, width, HEADS, KV_HEADS),
+                      [(name, shape, kind, len(data)) for name, shape, kind, data in tensors], family)
     for *_, data in tensors:
         out += data + bytes(-len(data) % 32)
     path.write_bytes(out)

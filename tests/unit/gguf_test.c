@@ -526,15 +526,31 @@ static void wrong_offsets_are_refused(void **state)
     put_tensor(&file, "b", 1, huge, 0, huge[0] * 4);
     put_tensor(&file, "c", 1, huge, 0, huge[0] * 8);
     put_padding(&file, 32);
-    refuse(&file, "tensor a: needs bytes");
+    refuse(&file, "tensor c: its end overflows");
     put_file(&file, "t", 1, five, 0, 0, 31); /* padding of the last: whole or none */
     refuse(&file, "needs bytes up to 32 of the data, but there are 31");
+}
+
+/* To be looked at, a file whose table is whole is enough. */
+static void look_at_header(const struct at_buf *file, size_t n, bool whole_table)
+{
+    struct at_weights *weights = NULL;
+
+    write_file(FILE_PATH, file->data, n);
+    assert_int_equal(at_weights_open_header(&weights, FILE_PATH), whole_table ? AT_OK : AT_DATA);
+    if (!whole_table)
+        return;
+    assert_int_equal(at_weights_lack_data(weights), n < file->n);
+    assert_int_equal(at_weights_get(weights, 0)->n_bytes, 64);
+    assert_int_equal(at_weights_get(weights, 0)->data == NULL, n < file->n);
+    at_weights_close(&weights);
 }
 
 static void each_cut_of_a_file_is_refused(void **state)
 {
     static const uint64_t ne[] = { 8, 2 };
     struct at_buf file = { 0 };
+    size_t table = 0;
 
     (void)state;
     put_head(&file, 3, 1, 3);
@@ -542,12 +558,15 @@ static void each_cut_of_a_file_is_refused(void **state)
     put_key_float(&file, "x", 1);
     put_array(&file, "y", I32, 2, ne);
     put_tensor(&file, "t", 2, ne, 0, 0);
+    table = file.n;
     put_padding(&file, 32);
     for (int i = 0; i < 64; i++)
         at_buf_put(&file, "", 1);
+    look_at_header(&file, file.n, true);
     for (size_t i = 0; i < file.n; i++) {
         struct at_buf cut = { 0 };
 
+        look_at_header(&file, i, i >= table);
         at_buf_put(&cut, file.data, i);
         refuse(&cut, "");
     }

@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""What `attune plan` promises: plan_test.py SOURCE_DIR BUILD_DIR
+
+Of GGUF files that are cut behind their header it plans 8B, 13B and 70B models for cards of 8, 12 and 48 GiB, of which it
+may take nine tenths as on a card that is there: DPO, r 16 on all linear layers, rows of 1,024 tokens, one pair a step. It
+says what the memory is for. Nothing else takes such a file. And what it says of a slab is what the process takes: two
+runs that differ in its size differ in their peaks by the plans' difference, whatever the method and what is computed again.
+"""
+# labels: gpu
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import tiny_model
+
+SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
+GOLDEN = SOURCE / "tests" / "golden"
+TINY, DATA = GOLDEN / "models" / "tiny_llama", GOLDEN / "data"
+GIB, LEFT = 1 << 30, 0.9
+BLOCKS = {"F32": (1, 4), "Q4_0": (32, 18), "Q4_K": (256, 144), "Q5_K": (256, 176), "Q6_K": (256, 210)}
+SHAPES = {  # width, inner width, layers, heads, heads of keys, vocabulary
+    "8B": (4096, 14336, 32, 32, 8, 128256), "13B": (5120, 13824, 40, 40, 40, 32000), "70B": (8192, 28672, 80, 64, 8, 128256)}
+CARDS = (("8B", "Q4_K_M", 8), ("13B", "Q4_K_M", 12), ("70B", "Q4_0", 48))
+PEAK = 0.1
+failures = 0
+
+
+def check(what, good, more=""):
+    global failures
+    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
+    failures += not good
+
+
+def attune(*arguments, code=0):
+    run = subprocess.run([BUILD / "attune", *map(str, arguments)], capture_output=True, text=True, timeout=300,
+                         env={**os.environ, "ATTUNE_VALIDATE": "0"})  # whose memory is the process's, too
+    check(f"{arguments[0]}: exit code {code}", run.returncode == code, (run.returncode, run.stderr))
+    return run.stdout, run.stderr
+
+
+# ---- models that are not there ----
+
+
+def types(mix, layer, layers):
+    """Of values and the MLP's last matrix, the others': as llama.cpp's quantize chooses them."""
+    if mix == "Q4_0":
+        return "Q4_0", "Q4_0"
+    more = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+    return "Q6_K" if more else "Q4_K", "Q4_K"
+
+
+def header(path, model, mix):
+    C, F, L, H, G, V = SHAPES[model]
+    keys = C // H * G
+    tensors = [("token_embd.weight", (V, C), types(mix, L // 4, L)[1]), ("output_norm.weight", (C,), "F32"),
+               ("output.weight", (V, C), "Q6_K")]
+    for layer in range(L):
+        wide, usual = types(mix, layer, L)
+        tensors += [(f"blk.{layer}.{name}.weight", shape, kind) for name, shape, kind in (
+            ("attn_norm", (C,), "F32"), ("ffn_norm", (C,), "F32"), ("attn_q", (C, C), usual), ("attn_k", (keys, C), usual),
+            ("attn_v", (keys, C), wide), ("attn_output", (C, C), usual), ("ffn_gate", (F, C), usual),
+            ("ffn_up", (F, C), usual), ("ffn_down", (C, F), wide))]
+    table = []
+    for name, shape, kind in tensors:
+        cols, n_bytes = BLOCKS[kind]
+        for n in shape[:-1]:
+            n_bytes *= n
+        table.append((name, shape, kind, n_bytes * shape[-1] // cols))
+    path.write_bytes(tiny_model.gguf_header((L, C, F, H, G), table, context=8192) + bytes(1000))
+
+
+def cards(work):
+    rows = work / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"Say it {i}.", "chosen": "one two " * 900, "rejected": "three four " * 900}) + "\n"
+                            for i in range(2)))
+    for model, mix, gib in CARDS:
+        path, limit = work / f"{model}.{mix}.gguf", int(LEFT * gib * GIB)
+        header(path, model, mix)
+        keys = ("--method", "dpo", "--model_name_or_path", path, "--tokenizer", TINY, "--train_dataset", rows, "--eval_split", 0,
+                "--max_length", 1024, "--on_long_row", "cut", "--lora_r", 16, "--lora_target_modules", "all-linear",
+                "--per_device_train_batch_size", 1, "--max_steps", 1, "--output_dir", work / "none")
+        plan = json.loads(attune("plan", *keys, "--device_memory_limit", limit, "--json")[0])
+        taken, parts = plan["device_bytes"], plan["device_parts"]
+        print(f"{model} {mix}: {taken['total'] >> 20} of {limit >> 20} MiB, {plan['gradient_checkpointing']}:",
+              {name: taken[name] >> 20 for name in parts})
+        check(f"{model} {mix} fits a card of {gib} GiB", plan["fits"] and taken["total"] <= limit == taken["available"], taken)
+        check(f"{model}: rows are of 1,024 tokens", plan["slab_tokens"] > 1900, plan["slab_tokens"])
+        check(f"{model}: it has no weights", plan["has_weights"] is False)
+        check(f"{model}: what for", all(sum(parts[name].values()) == taken[name] for name in parts), (parts, taken))
+        check(f"{model}: inputs of layers are computed again where memory is short", plan["gradient_checkpointing"] == "sqrt")
+    said = attune("plan", *keys, "--device_memory_limit", limit)[0]
+    check("the text says so, too", all(part in said for part in (
+        "has no weights", "of the slab:", "saved residual", "above the", "sqrt computes activations again")), said)
+    attune("plan", *keys, "--device_memory_limit", taken["total"] - 1, code=69)
+
+
+def refused(work):
+    """By all others, and by plan where the table itself is cut or another file has the rest."""
+    path = work / "8B.Q4_K_M.gguf"
+    for command in (("generate", "--model_name_or_path", path), ("dpo", "--model_name_or_path", path, "--train_dataset",
+                    DATA / "pairs.jsonl", "--output_dir", work / "none", "--tokenizer", TINY)):
+        said = attune(*command, code=65)[1]
+        check(f"{command[0]} refuses it", "token_embd.weight: needs bytes" in said and "cut short" in said, said)
+    seen = json.loads(attune("inspect", path, "--json")[0])
+    check("inspect shows it", "cut behind its header" in seen["weights"] and seen["tensors"] == 3 + 9 * 32, seen)
+    (work / "cut.gguf").write_bytes(path.read_bytes()[:12000])
+    said = attune("plan", "--method", "dpo", "--model_name_or_path", work / "cut.gguf", "--train_dataset", DATA / "pairs.jsonl",
+                  "--tokenizer", TINY, code=65)[1]
+    check("a table that is cut is refused", "the file ends at byte 12000" in said, said)
+
+
+# ---- what runs take ----
+
+# name -> method, rows, further keys, and those that differ: little and much of a slab, or of what sampling has
+SLABS = (["--max_tokens_per_slab", 256], ["--max_tokens_per_slab", 32768])
+DRAWS = ["--reward_funcs", '["max_words:3"]', "--num_generations", 2]
+RUNS = {
+    **{word: ("dpo", "pairs.jsonl", ["--gradient_checkpointing", word], SLABS) for word in ("none", "mlp", "full", "sqrt")},
+    "kto": ("kto", "labelled.jsonl", [], SLABS),
+    "reward": ("reward", "pairs.jsonl", [], SLABS),
+    "sft": ("sft", "sft_messages.jsonl", [], SLABS),
+    "rloo": ("rloo", "prompts.jsonl", DRAWS, (["--max_completion_length", 4], ["--max_completion_length", 16384])),
+}
+
+
+def peak(work, name, keys):
+    method, data, more, _ = RUNS[name]
+    out = pathlib.Path(tempfile.mkdtemp(dir=work))
+    keys = ("--preset", "trl", "--use_peft", "true", "--lora_target_modules", "all-linear", "--model_name_or_path", TINY,
+            "--train_dataset", DATA / data if (DATA / data).exists() else work / data, "--max_steps", 1,
+            "--per_device_train_batch_size", 2, "--save_strategy", "no", "--output_dir", out, *more, *keys)
+    plan = json.loads(attune("plan", "--method", method, *keys, "--json")[0])
+    attune(method, *keys)
+    return plan["device_bytes"]["total"], json.loads((out / "run.json").read_text())["host_peak_bytes"]
+
+
+def peaks(work):
+    (work / "prompts.jsonl").write_text('{"prompt": "hi"}\n{"prompt": "once more"}\n')
+    for name in RUNS:
+        (less, low), (much, high) = (peak(work, name, keys) for keys in RUNS[name][3])
+        check(f"{name}: {(much - less) / 1e6:.1f} MB more by the plan, {(high - low) / 1e6:.1f} taken",
+              abs((high - low) / (much - less) - 1) < PEAK)
+
+
+with tempfile.TemporaryDirectory() as place:
+    cards(pathlib.Path(place))
+    refused(pathlib.Path(place))
+    peaks(pathlib.Path(place))
+print(f"{failures} failures")
+sys.exit(failures > 0)
