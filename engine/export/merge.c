@@ -57,10 +57,11 @@ static AT_CHECKED check_type(const struct at_merge *m, const struct at_merged_te
 {
     const struct at_format *f = t->format;
     const struct at_format *wanted = m->params->type;
+    const struct at_source *read = t->source->type == AT_QUANT_COUNT ? t->source : like;
 
-    if (t->source->type == AT_QUANT_COUNT)
-        return at_fail(AT_DATA, "%s: tensor %s is %s, which is not read", t->source->file, t->name,
-                       t->source->type_name);
+    if (read->type == AT_QUANT_COUNT)
+        return at_fail(AT_DATA, "%s: tensor %s is %s, which is not read", read->file, t->name,
+                       read->type_name);
     if (!m->gguf && wanted && wanted->block_cols > 1)
         return at_fail(AT_USAGE,
                        "--type %s: a folder of safetensors holds f32, f16 or bf16; blocks of "
@@ -94,7 +95,8 @@ static AT_CHECKED add(struct at_merge *m, const char *name, const struct at_sour
     const bool matrix = source->n_dims == 2;
     const bool as_is = source == like && module == AT_NO_MODULE;
 
-    *t = (struct at_merged_tensor){ .name = name, .source = source, .module = module };
+    *t =
+        (struct at_merged_tensor){ .name = name, .source = source, .like = like, .module = module };
     t->format = matrix ? wanted_format(m, like, source->cols) : like->format;
     if (as_is && (!matrix || t->format == like->format)) {
         if (source->repack && matrix) /* bitsandbytes: its scales lie elsewhere */
@@ -219,14 +221,27 @@ struct matrix {
     const struct at_merge *merge;
     const struct at_merged_tensor *tensor;
     struct at_pool *pool;
-    struct at_weight raw;
+    struct at_weight raw, saved; /* of the base, and what takes its place */
     struct at_tensor values;
-    struct part *parts; /* (stack->n) */
-    uint64_t *rows;     /* (source->rows) PEFT's row that is a row of the file; NULL: itself */
+    struct at_code_places places; /* where codes are rounded by chance */
+    struct part *parts;           /* (stack->n) */
+    uint64_t *rows; /* (source->rows) PEFT's row that is a row of the file; NULL: itself */
     float *gathered, *base, *out;
     uint8_t *bytes;
     struct at_arena arena;
 };
+
+/* Whether adapters change it: otherwise it is only written in another type. */
+static bool is_changed(const struct at_merged_tensor *t)
+{
+    return t->module != AT_NO_MODULE || t->source != t->like;
+}
+
+/* Whether it keeps the blocks that the base has, with other codes. */
+static bool keeps_blocks(const struct at_merged_tensor *t)
+{
+    return is_changed(t) && t->format == t->like->format && t->format->block_cols > 1;
+}
 
 /* The module's linears lie in the file's rows by turns, and q and k of some families turned. */
 static AT_CHECKED order_rows(struct matrix *x)
@@ -280,11 +295,13 @@ done:
 
 static void reserve(struct matrix *x)
 {
-    const struct at_source *s = x->tensor->source;
+    const struct at_merged_tensor *t = x->tensor;
     const struct at_export *stack = x->merge->stack;
-    const uint32_t k = x->tensor->module, cols = (uint32_t)s->cols;
+    const uint32_t k = t->module, cols = (uint32_t)t->like->cols;
 
-    at_weight_reserve(x->pool, &x->raw, s->type, PANEL, cols, "panel");
+    at_weight_reserve(x->pool, &x->raw, t->like->type, PANEL, cols, "panel");
+    if (t->source != t->like)
+        at_weight_reserve(x->pool, &x->saved, t->source->type, PANEL, cols, "panel");
     at_tensor_reserve(x->pool, &x->values, PANEL, cols, "panel");
     for (size_t i = 0; k != AT_NO_MODULE && i < stack->n; i++) {
         struct at_lora *lora = &x->parts[i].lora;
@@ -327,6 +344,9 @@ static AT_CHECKED open_matrix(struct matrix *x)
     const struct at_source *s = x->tensor->source;
     const struct at_format *f = x->tensor->format;
 
+    AT_REQUIRE(s->rows == x->tensor->like->rows && s->cols == x->tensor->like->cols);
+    if (keeps_blocks(x->tensor))
+        at_code_places_find(&x->places, f);
     TRY(at_arena_alloc(&x->arena, &x->parts, x->merge->stack->n, sizeof *x->parts));
     TRY(at_arena_alloc(&x->arena, &x->base, PANEL * s->cols, sizeof *x->base));
     TRY(at_arena_alloc(&x->arena, &x->out, PANEL * s->cols, sizeof *x->out));
@@ -379,18 +399,32 @@ static uint64_t from_row(const void *context, uint64_t i)
     return *(const uint64_t *)context + i;
 }
 
+/* Rows of a source as values on the device. */
+static AT_CHECKED read_rows(struct matrix *x, struct at_tensor values, struct at_weight raw,
+                            const struct at_source *source, uint64_t begin)
+{
+    enum at_status st = AT_OK;
+    struct at_gpu *gpu = x->merge->params->gpu;
+
+    TRY(at_weight_upload(gpu, raw, source, from_row, &begin));
+    TRY(at_stream_wait(at_gpu_transfer(gpu)));
+    at_dequantise(x->merge->stream, values, raw);
+    TRY(at_stream_wait(x->merge->stream));
+done:
+    return st;
+}
+
 static AT_CHECKED merge_panel(struct matrix *x, uint64_t begin, uint32_t n)
 {
     enum at_status st = AT_OK;
     struct at_gpu *gpu = x->merge->params->gpu;
-    const struct at_weight raw = at_weight_rows(x->raw, 0, n);
+    const struct at_merged_tensor *t = x->tensor;
     const struct at_tensor values = at_tensor_rows(x->values, 0, n);
 
-    TRY(at_weight_upload(gpu, raw, x->tensor->source, from_row, &begin));
-    TRY(at_stream_wait(at_gpu_transfer(gpu)));
-    at_dequantise(x->merge->stream, values, raw);
-    TRY(at_stream_wait(x->merge->stream));
+    TRY(read_rows(x, values, at_weight_rows(x->raw, 0, n), t->like, begin));
     TRY(at_tensor_read(gpu, x->base, values));
+    if (t->source != t->like)
+        TRY(read_rows(x, values, at_weight_rows(x->saved, 0, n), t->source, begin));
     for (size_t i = 0; i < x->merge->stack->n; i++)
         if (x->parts[i].B)
             TRY(merge_part(x, &x->parts[i], values, begin, n));
@@ -406,7 +440,7 @@ static void count_rounding(const struct matrix *x, uint64_t n)
     struct at_merge_sums *sums = x->merge->sums;
     const struct at_format *f = x->tensor->format;
 
-    if (x->tensor->module == AT_NO_MODULE)
+    if (!is_changed(x->tensor))
         return;
     sums->quantised = sums->quantised || f->block_cols > 1;
     sums->lost += at_format_rounding(f, x->bytes, x->out, n);
@@ -423,13 +457,15 @@ static void count_rounding(const struct matrix *x, uint64_t n)
 static AT_CHECKED encode_panel(struct matrix *x, uint64_t begin, uint64_t n)
 {
     const struct at_merged_tensor *t = x->tensor;
-    const struct at_source *s = t->source;
-    const struct at_chance chance = { .seed = t->module, .first = begin * s->cols };
+    const struct at_source *s = t->like;
+    const uint32_t number = AT_NO_MODULE - (uint32_t)(t - x->merge->tensors); /* of no module */
+    const struct at_chance chance = { .seed = t->module != AT_NO_MODULE ? t->module : number,
+                                      .first = begin * s->cols };
 
-    if (t->module == AT_NO_MODULE || t->format != s->format || t->format->block_cols == 1)
+    if (!keeps_blocks(t))
         return at_format_encode(x->bytes, t->format, x->out, n, t->name);
     memcpy(x->bytes, s->data + begin * s->row_bytes, n / s->cols * s->row_bytes);
-    return at_format_recode(x->bytes, t->format, x->out, n, t->name, &chance);
+    return at_format_recode(x->bytes, t->format, x->out, n, t->name, &x->places, &chance);
 }
 
 static AT_CHECKED write_matrix(const struct at_merge *m, const struct at_merged_tensor *t,

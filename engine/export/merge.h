@@ -10,12 +10,13 @@ enum { AT_NO_MODULE = UINT32_MAX };
 struct at_merged_tensor {
     const char *name;
     const struct at_source *source; /* the base's, or an adapter's that takes its place */
+    const struct at_source *like;   /* the base's */
     const struct at_format
         *format;     /* that it is encoded in; NULL: the source's bytes as they are */
     uint32_t module; /* whose adapters it is given: its first linear's index */
     uint64_t n_bytes;
 };
-/* Squares over the values of adapted matrices, summed. */
+/* Squares over the values of matrices that adapters change, summed. */
 struct at_merge_sums {
     double change;  /* of merged less base */
     double lost;    /* of written less merged */

@@ -8,7 +8,7 @@
 #include "codes.h"
 #include "rng.h"
 
-enum { MOST_COLS = 256, MOST_BYTES = 256, MOST_SCALES_BYTES = 32, PIECES = 64 };
+enum { MOST_COLS = AT_MOST_BLOCK_COLS, MOST_BYTES = 256, MOST_SCALES_BYTES = 32, PIECES = 64 };
 static const float iq4[16] = { CODES_IQ4 };
 
 /* Code i of plane 0; 3 and 5 bits lie in runs of 128 codes, whose highest bits come last. */
@@ -145,15 +145,12 @@ double at_format_rounding(const struct at_format *format, const uint8_t *bytes, 
 
 /* ---- other codes ---- */
 
-/* Where the bits of plane 0 lie in a block: repacking a code moves its bits and changes none. */
-struct places {
-    uint16_t of[8 * MOST_COLS]; /* a bit of the block; NOWHERE: none */
-    uint32_t end;               /* behind the last one that is somewhere */
-};
+/* Bits of plane 0: repacking a code moves its bits and changes none. */
 enum { NOWHERE = UINT16_MAX };
 
-static void find_places(struct places *out, const struct at_format *f)
+void at_code_places_find(struct at_code_places *out, const struct at_format *f)
 {
+    AT_REQUIRE(f->repack && f->block_cols <= MOST_COLS && f->block_bytes <= MOST_BYTES);
     memset(out->of, 0xff, sizeof out->of);
     out->end = 0;
     for (uint32_t bit = 0; bit < 8 * f->block_bytes; bit++) {
@@ -234,7 +231,7 @@ struct recoding {
     const float *values;
     uint64_t n, first; /* blocks; of the tensor's before them */
     uint32_t seed;
-    struct places places;
+    const struct at_code_places *places;
     bool fits[PIECES];
 };
 /* A block's codes and scales as planes. */
@@ -253,7 +250,7 @@ static void open_block(struct opened *o, const struct at_format *f, const uint8_
                                  .m = at_widen_half(at_get_half(o->scales + 2)) };
 }
 
-static void put_codes(uint8_t *block, const struct places *places, const uint8_t *codes)
+static void put_codes(uint8_t *block, const struct at_code_places *places, const uint8_t *codes)
 {
     for (uint32_t i = 0; i < places->end; i++)
         if (places->of[i] != NOWHERE) {
@@ -285,7 +282,7 @@ static bool recode_block(uint8_t *block, const struct recoding *r, const float *
         set_code(o.codes, bits, i,
                  walk(&o.choice, step, last, x[i], (float)at_rng_uniform(&rng)) ^ flip);
     }
-    put_codes(block, &r->places, o.codes);
+    put_codes(block, r->places, o.codes);
     return true;
 }
 
@@ -303,20 +300,21 @@ static void recode_piece(void *context, size_t piece)
 }
 
 AT_CHECKED at_format_recode(uint8_t *bytes, const struct at_format *format, const float *values,
-                            uint64_t n, const char *name, const struct at_chance *chance)
+                            uint64_t n, const char *name, const struct at_code_places *places,
+                            const struct at_chance *chance)
 {
     enum at_status st = AT_OK;
     struct recoding r = { .format = format,
                           .values = values,
                           .n = n / format->block_cols,
                           .first = chance->first / format->block_cols,
-                          .seed = chance->seed };
+                          .seed = chance->seed,
+                          .places = places };
 
     AT_REQUIRE(format->block_cols > 1 && format->block_bytes <= MOST_BYTES &&
                n % format->block_cols == 0);
     TRY(at_check_finite(name, values, n));
     r.bytes = bytes;
-    find_places(&r.places, format);
     at_parallel_for(PIECES, recode_piece, &r);
     for (size_t i = 0; i < PIECES; i++)
         if (!r.fits[i])

@@ -31,6 +31,14 @@ const struct at_format *at_format_for_rows(const struct at_format *format, uint6
  * for the type. */
 AT_CHECKED at_format_encode(uint8_t *out, const struct at_format *format, const float *values,
                             uint64_t n, const char *name);
+/* Where the bits of codes lie in a format's blocks. */
+enum { AT_MOST_BLOCK_COLS = 256 };
+struct at_code_places {
+    uint16_t of[8 * AT_MOST_BLOCK_COLS]; /* a bit of the block */
+    uint32_t end;                        /* behind the last one that is somewhere */
+};
+/* Of a format with more than one value a block. */
+void at_code_places_find(struct at_code_places *out, const struct at_format *format);
 /* Of which numbers a rounding by chance is made. */
 struct at_chance {
     uint32_t seed;  /* a tensor's own */
@@ -42,7 +50,8 @@ struct at_chance {
  * nearest would undo one of less than half a step. AT_NUMERIC, in the name of tensor `name`, for
  * what is not finite or too large for the type. */
 AT_CHECKED at_format_recode(uint8_t *bytes, const struct at_format *format, const float *values,
-                            uint64_t n, const char *name, const struct at_chance *chance);
+                            uint64_t n, const char *name, const struct at_code_places *places,
+                            const struct at_chance *chance);
 /* Summed squares of what at_format_encode() has rounded away of these values. */
 double at_format_rounding(const struct at_format *format, const uint8_t *bytes, const float *values,
                           uint64_t n);

@@ -5,6 +5,7 @@ does not touch, and what cannot be merged or written is refused with the way out
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import struct
@@ -96,6 +97,36 @@ def check_gguf(kind, limit):
     return worst
 
 
+def check_saved():
+    """A head that was trained in full takes the place of a quantised one as an adapter's change does: kept on average."""
+    rng, tensors = random.Random(3), []
+    for name, shape, values in tiny_model.others(rng, 64).values():
+        quantised = name == "output.weight"
+        tensors.append((name, shape, "Q4_0", tiny_model.q4_0(rng, len(values))[0]) if quantised else
+                       (name, shape, "F32", values.tobytes()))
+    for _, name, rows, cols in tiny_model.layers(64):
+        tensors.append((name, [rows, cols], "F32", tiny_model.f32_blocks(rng, rows * cols)[1].tobytes()))
+    tiny_model.write_gguf(FOLDER / "head.gguf", 64, tensors)
+    config = {**TRAINING, "model_name_or_path": "head.gguf", "tokenizer": str(TOKENIZER), "output_dir": "saved", "max_steps": 1,
+              "learning_rate": 2e-4, "lora_modules_to_save": ["lm_head"]}
+    (FOLDER / "saved.json").write_text(json.dumps(config))
+    run("dpo", "saved.json")
+    said = run("merge", "saved", "--output", "head_merged.gguf").stderr
+    assert "rounding" not in said, said
+    sizes = [(len(data) + 31) // 32 * 32 for *_, data in tensors]
+    place = [name for name, *_ in tensors].index("output.weight")
+    heads = []
+    for name in ("head.gguf", "head_merged.gguf"):
+        raw = (FOLDER / name).read_bytes()
+        begin = len(raw) - sum(sizes[place:])
+        heads.append(raw[begin:begin + len(tensors[place][3])])
+    blocks = [[head[i:i + 18] for i in range(0, len(head), 18)] for head in heads]
+    assert all(x[:2] == y[:2] for x, y in zip(*blocks)), "scales stay"
+    moved = sum((x & 15 != y & 15) + (x >> 4 != y >> 4) for x, y in zip(*(b"".join(b[2:] for b in head) for head in blocks)))
+    share = moved / (32 * len(blocks[0]))  # by chance: 2e-4 of a mean step of 0.0125
+    assert 0.005 < share < 0.04, share
+
+
 def check_drift():
     """Over another base: none where it only has other names, more where its values are rounded."""
     (FOLDER / "out" / "split_eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
@@ -167,6 +198,7 @@ def main():
         run("dpo", "run.json", "--quiet")
         check_folder()
         worst = [check_gguf(kind, limit) for kind, limit in (("F32", 1e-5), ("Q4_0", 0.1))]
+        check_saved()
         check_k_quants()
         check_drift()
         check_refusals()

@@ -111,6 +111,7 @@ static void recoded_blocks_keep_small_changes(void **state)
     static const char *const names[] = { "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",   "Q2_K",
                                          "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS" };
     const struct at_chance chance = { .seed = 3 }, later = { .seed = 3, .first = 2 * SUPER };
+    struct at_code_places places;
     float x[VALUES], base[VALUES], moved[VALUES], back[VALUES];
     uint8_t whole[SUPERS * MOST_BYTES * 2], got[sizeof whole], part[sizeof whole];
 
@@ -123,15 +124,16 @@ static void recoded_blocks_keep_small_changes(void **state)
         const size_t n_bytes = VALUES / f->block_cols * f->block_bytes;
         const size_t skip = (size_t)later.first / f->block_cols * f->block_bytes;
         double change = 0, kept = 0;
+        at_code_places_find(&places, f);
         assert_int_equal(at_format_encode(whole, f, x, VALUES, "w"), AT_OK);
         ref_quant_values(base, ref, whole, VALUES);
         memcpy(got, whole, n_bytes);
-        assert_int_equal(at_format_recode(got, f, base, VALUES, "w", &chance), AT_OK);
+        assert_int_equal(at_format_recode(got, f, base, VALUES, "w", &places, &chance), AT_OK);
         ref_quant_values(back, ref, got, VALUES);
         assert_memory_equal(back, base, sizeof back);
         for (int i = 0; i < VALUES; i++)
             moved[i] = base[i] + (float)(i % 3 - 1) / 16;
-        assert_int_equal(at_format_recode(got, f, moved, VALUES, "w", &chance), AT_OK);
+        assert_int_equal(at_format_recode(got, f, moved, VALUES, "w", &places, &chance), AT_OK);
         ref_quant_values(back, ref, got, VALUES);
         for (int i = 0; i < VALUES; i++) {
             change += (double)((moved[i] - base[i]) * (moved[i] - base[i]));
@@ -141,19 +143,21 @@ static void recoded_blocks_keep_small_changes(void **state)
         /* of a code at the end of its grid, half of the changes are cut */
         assert_true(kept / change > 0.7 && kept / change < 1.2);
         memcpy(part, whole, n_bytes);
-        assert_int_equal(at_format_recode(part, f, base, VALUES, "w", &chance), AT_OK);
-        assert_int_equal(
-            at_format_recode(part + skip, f, moved + later.first, VALUES - 2 * SUPER, "w", &later),
-            AT_OK);
+        assert_int_equal(at_format_recode(part, f, base, VALUES, "w", &places, &chance), AT_OK);
+        assert_int_equal(at_format_recode(part + skip, f, moved + later.first, VALUES - 2 * SUPER,
+                                          "w", &places, &later),
+                         AT_OK);
         assert_memory_equal(part + skip, got + skip, n_bytes - skip);
         moved[5] = 300; /* far outside the block's grid, which is made anew */
-        assert_int_equal(at_format_recode(got, f, moved, VALUES, "w", &chance), AT_OK);
+        assert_int_equal(at_format_recode(got, f, moved, VALUES, "w", &places, &chance), AT_OK);
         ref_quant_values(back, ref, got, VALUES);
         assert_true(fabsf(back[5] - 300) < 100);
         moved[5] = 3e9f;
-        assert_int_equal(at_format_recode(got, f, moved, VALUES, "w", &chance), AT_NUMERIC);
+        assert_int_equal(at_format_recode(got, f, moved, VALUES, "w", &places, &chance),
+                         AT_NUMERIC);
         moved[5] = NAN;
-        assert_int_equal(at_format_recode(got, f, moved, VALUES, "w", &chance), AT_NUMERIC);
+        assert_int_equal(at_format_recode(got, f, moved, VALUES, "w", &places, &chance),
+                         AT_NUMERIC);
     }
 }
 
