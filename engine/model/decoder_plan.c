@@ -174,7 +174,8 @@ static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *po
     at_tensor_reserve(pool, &d->dk, T, c->G * c->D, what);
     at_tensor_reserve(pool, &d->dv, T, c->G * c->D, what);
     at_tensor_reserve(pool, &d->u, d->capacity_rows, c->C, what);
-    at_pool_reserve(pool, &d->attention_scratch, at_attention_scratch_bytes(T, c->H, c->G, c->D),
+    at_pool_reserve(pool, &d->attention_scratch,
+                    at_attention_scratch_bytes(at_pool_gpu(pool), T, c->H, c->G, c->D),
                     "attention scratch");
     if (rank > 0)
         at_tensor_reserve(pool, &d->dz, T, rank, what);

@@ -5,17 +5,10 @@
 #include <string.h>
 
 /* The backward pass works on blocks of queries and keys, so that a block's scores (kept by the
- * kernels of CPU devices for up to SCORES_HEADS query heads a kv head) stay small whatever the
- * slab's size. Where none are kept a block has LAUNCH_ROWS of both and all heads: a GPU wants many
- * workgroups, a submission an end. Multiples of 64 rows: parts of every view then begin at
- * multiples of 256 bytes. */
-enum {
-    BLOCK_STEP = 64,
-    BLOCK_QUERIES = 1024,
-    BLOCK_KEYS = 512,
-    LAUNCH_ROWS = 2048,
-    SCORES_HEADS = 8
-};
+ * kernels of CPU devices) stay small whatever the slab's size. Where none are kept a block has
+ * LAUNCH_ROWS of both and all heads: a GPU wants many workgroups, a submission an end. Multiples of
+ * 64 rows: parts of every view then begin at multiples of 256 bytes. */
+enum { BLOCK_STEP = 64, BLOCK_QUERIES = 1024, BLOCK_KEYS = 512, LAUNCH_ROWS = 2048 };
 static const uint64_t scores_most = 32u << 20;
 
 struct block {
@@ -43,13 +36,21 @@ static uint64_t dsum_bytes(uint32_t T, uint32_t H)
     return at_round_up((uint64_t)T * H * sizeof(float), 256);
 }
 
-uint64_t at_attention_scratch_bytes(uint32_t T, uint32_t H, uint32_t G, uint32_t D)
+/* Only the kernels of CPU devices keep scores. */
+static bool keeps_scores(const struct at_gpu *gpu, uint32_t D, uint32_t R, bool window)
 {
-    const uint64_t scores =
-        G * scores_bytes(least(T, BLOCK_QUERIES), least(T, BLOCK_KEYS), G ? H / G : 0);
+    const struct at_work work = { .spec = { D, R, window } };
 
-    (void)D;
-    if (G == 0 || H / G > SCORES_HEADS)
+    return strncmp(at_kernel_variant(gpu, AT_KERNEL_attention_bwd_kv, work), "cpu", 3) == 0;
+}
+
+uint64_t at_attention_scratch_bytes(const struct at_gpu *gpu, uint32_t T, uint32_t H, uint32_t G,
+                                    uint32_t D)
+{
+    const uint32_t R = G > 0 ? H / G : 0;
+    const uint64_t scores = G * scores_bytes(least(T, BLOCK_QUERIES), least(T, BLOCK_KEYS), R);
+
+    if (G == 0 || !keeps_scores(gpu, D, R, false))
         return dsum_bytes(T, H);
     return dsum_bytes(T, H) + (scores < scores_most ? scores : scores_most);
 }
@@ -159,15 +160,6 @@ static uint32_t rows_in(uint64_t limit, const struct at_tensor *tensors, size_t 
 static uint32_t half_block(uint32_t rows)
 {
     return (uint32_t)at_round_up(rows / 2, BLOCK_STEP);
-}
-
-/* Only the kernels of CPU devices keep scores. */
-static bool keeps_scores(struct at_stream *s, const struct at_attention *p)
-{
-    const char *variant =
-        at_kernel_variant(at_stream_gpu(s), AT_KERNEL_attention_bwd_kv, work_of(s, p, p->T, p->G));
-
-    return strncmp(variant, "cpu", 3) == 0;
 }
 
 /* A function of the shapes, the device's limit and the scratch, which fix the order of sums. */
@@ -293,7 +285,8 @@ void at_attention_bwd(struct at_stream *s, struct at_tensor dq, struct at_tensor
                       struct at_view lse, struct at_view scratch, const struct at_attention *p)
 {
     const uint64_t sums = dsum_bytes(p->T, p->H);
-    const uint64_t bytes = at_attention_scratch_bytes(p->T, p->H, p->G, p->D);
+    const struct at_gpu *gpu = at_stream_gpu(s);
+    const uint64_t bytes = at_attention_scratch_bytes(gpu, p->T, p->H, p->G, p->D);
     struct backward b = {
         .p = p, .dq = dq, .dk = dk, .dv = dv, .d_o = d_o, .q = q, .k = k, .v = v, .lse = lse
     };
@@ -306,7 +299,7 @@ void at_attention_bwd(struct at_stream *s, struct at_tensor dq, struct at_tensor
     if (p->T == 0)
         return;
     b.dsum = rows_view(scratch, 0, p->T, p->H * sizeof(float));
-    if (bytes > sums && keeps_scores(s, p))
+    if (bytes > sums && keeps_scores(gpu, p->D, p->H / p->G, p->window > 0))
         b.scores = at_view_part(scratch, sums, bytes - sums);
     b.block = choose_block(s, &b);
     launch_sums(s, &b, o);

@@ -34,12 +34,14 @@ void at_attention_fwd(struct at_stream *s, struct at_tensor o, struct at_view ls
                       struct at_tensor q, struct at_tensor k, struct at_tensor v,
                       const struct at_attention *p);
 /* dq, dk, dv are overwritten; n_keys = T. dsum (T,H) f32 and scores are scratch of
- * at_attention_scratch_bytes(): T * H floats and 32 MiB at most. The same slab, device and limits
- * give the same bits. A binding must hold 64 rows of each tensor. */
+ * at_attention_scratch_bytes(): T * H floats and, where kernels keep them, 32 MiB at most. The same
+ * slab, device and limits give the same bits. A binding must hold 64 rows of each tensor. */
 void at_attention_bwd(struct at_stream *s, struct at_tensor dq, struct at_tensor dk,
                       struct at_tensor dv, struct at_tensor d_o, struct at_tensor q,
                       struct at_tensor k, struct at_tensor v, struct at_tensor o,
                       struct at_view lse, struct at_view scratch, const struct at_attention *p);
-uint64_t at_attention_scratch_bytes(uint32_t T, uint32_t H, uint32_t G, uint32_t D);
+/* Of the kernels in use now: at_gpu_use_attention_halves(). */
+uint64_t at_attention_scratch_bytes(const struct at_gpu *gpu, uint32_t T, uint32_t H, uint32_t G,
+                                    uint32_t D);
 
 #endif

@@ -218,6 +218,7 @@ static AT_CHECKED prepare_attention(struct attention_trial *t, struct at_gpu *gp
                                           .D = shape.D,
                                           .scale = (float)(1 / sqrt(shape.D)),
                                           .cap = shape.cap } };
+    at_gpu_use_attention_halves(gpu, false); /* scratch for both ways */
     TRY(at_pool_create(&t->pool, gpu, "timing of kernels"));
     TRY(at_stream_create(&t->stream, gpu));
     for (int i = 0; i < INPUTS; i++)
@@ -229,7 +230,7 @@ static AT_CHECKED prepare_attention(struct attention_trial *t, struct at_gpu *gp
     at_pool_reserve(t->pool, &t->p.intervals, ROWS * sizeof(int32_t[4]), "attention");
     at_pool_reserve(t->pool, &t->p.query_end, ROWS * sizeof(int32_t), "attention");
     at_pool_reserve(t->pool, &t->scratch,
-                    at_attention_scratch_bytes(ROWS, shape.H, shape.G, shape.D), "attention");
+                    at_attention_scratch_bytes(gpu, ROWS, shape.H, shape.G, shape.D), "attention");
     TRY(at_pool_commit(t->pool));
     for (int i = 0; i < INPUTS; i++)
         TRY(fill(gpu, t->in[i], (uint64_t)i + 1));

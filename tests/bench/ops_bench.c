@@ -309,7 +309,8 @@ static void whole_attention(struct bench *b, uint32_t H, uint32_t G, uint32_t D,
         at_tensor_reserve(b->pool, by_key[i], T, G * D, "keys");
     }
     at_pool_reserve(b->pool, &att_lse, 4ul * T * H, "lse");
-    at_pool_reserve(b->pool, &att_scratch, at_attention_scratch_bytes(T, H, G, D), "scratch");
+    at_pool_reserve(b->pool, &att_scratch, at_attention_scratch_bytes(b->gpu, T, H, G, D),
+                    "scratch");
     at_pool_reserve(b->pool, &attention.intervals, 16ul * T, "intervals");
     at_pool_reserve(b->pool, &attention.query_end, 4ul * T, "query_end");
     need(at_pool_commit(b->pool));

@@ -152,7 +152,7 @@ static void run_upload(struct gt *t, struct run *r, const struct slab *slab)
     r->id_lse = gt_plan(t, (size_t)r->T * s.H * sizeof(float));
     r->id_intervals = gt_plan(t, sizeof(int32_t[4]) * r->T);
     r->id_ends = gt_plan(t, sizeof(int32_t) * r->T);
-    r->id_scratch = gt_plan(t, at_attention_scratch_bytes(r->T, s.H, s.G, s.D));
+    r->id_scratch = gt_plan(t, at_attention_scratch_bytes(t->gpu, r->T, s.H, s.G, s.D));
     gt_commit(t);
     for (int i = 0; i < TENSORS; i++) {
         r->tensor[i] = gt_tensor(t, r->ids[i], r->dims[i][0], r->dims[i][1], i % 3 == 0 ? 4 : 0);
