@@ -267,6 +267,20 @@ done:
     return st;
 }
 
+AT_CHECKED cli_model_named(const char **out, const struct cli_args *args)
+{
+    const char *named = cli_flag_text(args, "model_name_or_path");
+    const char *first = args->n_positional > 0 ? args->positional[0] : NULL;
+
+    *out = named ? named : first;
+    if (named && first)
+        return at_fail(AT_USAGE, "the model is named twice: %s and %s", first, named);
+    if (!*out)
+        return at_fail(AT_USAGE, "no model is named; usage: attune %s %s", args->command->name,
+                       args->command->usage);
+    return AT_OK;
+}
+
 AT_CHECKED cli_text_open(struct at_bundle *out, const struct at_config *config)
 {
     const struct at_bundle_params p = { .path = config->model_name_or_path,

@@ -95,6 +95,8 @@ AT_CHECKED cli_config_read(struct at_config *out, const struct cli_args *args,
 /* The same of commands that take a data file in a configuration's place: it is their
  * train_dataset, and the method is --method or dpo. AT_USAGE without train_dataset. */
 AT_CHECKED cli_data_config_read(struct at_config *out, struct cli_args *args);
+/* The model that is the first argument or --model_name_or_path; AT_USAGE for neither or both. */
+AT_CHECKED cli_model_named(const char **out, const struct cli_args *args);
 /* Tokenizer and chat template of the configuration's model, without its weights; nothing where it
  * names none. A template that cannot be used is a warning. The caller closes the bundle. */
 AT_CHECKED cli_text_open(struct at_bundle *out, const struct at_config *config);

@@ -439,15 +439,12 @@ static AT_CHECKED open_model(struct chat *c)
 {
     enum at_status st;
     const struct cli_args *a = c->args;
-    const struct at_bundle_params bundle = { .path = a->n_positional ? a->positional[0] : NULL,
-                                             .tokenizer_dir = cli_flag_text(a, "tokenizer"),
-                                             .chat_template_path =
-                                                 cli_flag_text(a, "chat_template") };
+    struct at_bundle_params bundle = { .tokenizer_dir = cli_flag_text(a, "tokenizer"),
+                                       .chat_template_path = cli_flag_text(a, "chat_template") };
     struct at_generator_params p = { .gpu = cli_gpu_params(a), .adapter_scale = 1 };
     uint32_t most;
 
-    if (!bundle.path)
-        FAIL(AT_USAGE, "usage: attune chat %s", a->command->usage);
+    TRY(cli_model_named(&bundle.path, a));
     TRY(at_bundle_open(&c->bundle, &bundle));
     TRY(cli_prompts_open(&c->prompts, &c->bundle));
     if (!c->bundle.chat)

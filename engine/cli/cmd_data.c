@@ -133,9 +133,11 @@ done:
 /* The likely next command, of a file or of a configuration. */
 static void say_next(const struct cli_args *args)
 {
-    const char *path = args->n_positional > 0 ? args->positional[0] : "CONFIG";
+    const char *path = args->n_positional > 0 ? args->positional[0] : NULL;
 
-    if (cli_is_data(path))
+    if (!path)
+        cli_note("next     attune plan, with the same keys");
+    else if (cli_is_data(path))
         cli_note("next     attune data split %s --output DIR", path);
     else
         cli_note("next     attune plan %s", path);

@@ -429,18 +429,14 @@ done:
 
 /* ---- opening ---- */
 
-static AT_CHECKED open_bundle(struct cli_session *s)
+static AT_CHECKED open_bundle(struct cli_session *s, const char *model)
 {
     enum at_status st = AT_OK;
     const struct cli_args *a = s->args;
-    struct at_bundle_params p = { .path = cli_flag_text(a, "model_name_or_path"),
+    struct at_bundle_params p = { .path = model,
                                   .tokenizer_dir = cli_flag_text(a, "tokenizer"),
                                   .chat_template_path = cli_flag_text(a, "chat_template") };
 
-    if (a->n_positional > 0 && p.path)
-        FAIL(AT_USAGE, "the model is named twice: %s and %s", a->positional[0], p.path);
-    if (a->n_positional > 0)
-        p.path = a->positional[0];
     TRY(at_bundle_open(&s->bundle, &p));
     TRY(cli_prompts_open(&s->voice.prompts, &s->bundle));
 done:
@@ -558,10 +554,8 @@ done:
 }
 
 /* The likely next command; of rows, with the file that stdout went to. */
-static void say_next(const struct cli_session *s, const struct asked *asked)
+static void say_next(const struct cli_session *s, const struct asked *asked, const char *model)
 {
-    const char *named = cli_flag_text(s->args, "model_name_or_path");
-    const char *model = named ? named : s->args->positional[0];
     const char *adapter = cli_flag_text(s->args, "adapter");
 
     if (asked->pairs)
@@ -590,13 +584,15 @@ enum at_status cli_generate(struct cli_args *args)
                                                 .raw = cli_flag_on(args, "raw") } };
     struct asked asked = { .vary = NULL };
     struct printing printing;
+    const char *model = NULL;
     uint32_t parallel = 1;
     double begin_s = 0;
 
     TRY(cli_gpu_check(args));
     TRY(cli_reply_params_read(&s.voice.params, args));
     TRY(read_asked(&asked, args));
-    TRY(open_bundle(&s));
+    TRY(cli_model_named(&model, args));
+    TRY(open_bundle(&s, model));
     TRY(read_all(&s, &asked));
     TRY(read_numbers(&printing, &parallel, &s, &asked));
     TRY(open_generator(&s, asked.pairs, printing.num_generations, parallel));
@@ -610,7 +606,7 @@ enum at_status cli_generate(struct cli_args *args)
         TRY(print_replies(&s, &printing));
     cli_note("%llu tokens, %.1f tokens/s", (unsigned long long)s.n_tokens,
              (double)s.n_tokens / (at_now_s() - begin_s + 1e-9));
-    say_next(&s, &asked);
+    say_next(&s, &asked, model);
     if (cli_flag_on(args, "profile"))
         TRY(cli_kernel_table(stderr, NULL, at_generator_get_stream(s.generator)));
 done:

@@ -14,6 +14,7 @@
     { "kernels", "auto|baseline", "baseline uses no device-specific variants" }
 #define ADAPTER_SCALE { "adapter_scale", "X", "multiplies the adapters' strength (default 1); plain LoRA only" }
 #define CHAT_TEMPLATE { "chat_template", "FILE|NAME", "chat template instead of the model's, or one of the model's" }
+#define MODEL_NAME { "model_name_or_path", "MODEL", "the model, when it is not the first argument" }
 #define TOKENIZER { "tokenizer", "DIR", "tokenizer instead of the model's" }
 #define PENALTY { "repetition_penalty", "X", "weakens tokens that prompt or reply have (default 1: not)" }
 #define LEAST \
@@ -151,6 +152,7 @@ static const struct cli_flag chat_flags[] = {
     DEVICE,
     { "max_new_tokens", "N", "length of a reply at most (default 128)" },
     LEAST,
+    MODEL_NAME,
     PENALTY,
     SEED_AND_STOP,
     { "system_prompt", "TEXT", "system message" },
@@ -167,7 +169,7 @@ static const struct cli_flag generate_flags[] = {
     { "json", NULL, "one JSON object a reply" },
     { "max_new_tokens", "N", "length of a reply at most (default 128)" },
     LEAST,
-    { "model_name_or_path", "MODEL", "the model, when it is not the first argument" },
+    MODEL_NAME,
     { "n", "N", "with --vary: prompts to propose (default 20)" },
     { "num_generations", "N", "replies to each prompt (default 1)" },
     { "other_adapter", "DIR|none",

@@ -145,7 +145,9 @@ def refusals(work):
     for text in ("/nothing is no command", "/adapter 1", "/scale x", "x is none", "top_p: a number in", "seed: a whole number",
                  "the value is missing", "no turn to take back", "the file is missing", "nothing has been said", "/quit"):
         assert text in says, text
-    run("chat", code=2)
+    assert "no model is named" in run("chat", code=2).stderr
+    assert "named twice" in chat([], "--model_name_or_path", MODEL, code=2).stderr
+    assert "lists commands" in run("chat", "--model_name_or_path", MODEL, text="/quit\n").stderr
     run("chat", work / "missing", code=66)
     assert "an empty text" in chat([], "--stop", "", code=2).stderr
     assert "there is no adapter" in chat([], "--adapter_scale", "2", code=2).stderr
