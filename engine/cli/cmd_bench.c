@@ -166,7 +166,7 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
     b.what.n_losses = objective.n;
     b.what.loss_params = objective.params;
     b.what.kind = objective.kind;
-    TRY(at_kl_init(&b.kl, run->data.train_kl, run->data.train_packs.rows,
+    TRY(at_kl_init(&b.kl, run->data.train_kl, &run->arena, run->data.train_packs.rows,
                    run->data.train_packs.n_rows, run->window));
     TRY(at_alloc(&b.index, run->window, sizeof *b.index));
     b.what.tail_discount = objective.tail_discount;

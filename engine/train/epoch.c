@@ -15,12 +15,15 @@ static double weight_of(const struct at_run *run, uint32_t file)
     return run->config->train_dataset.weights[file];
 }
 
-static uint32_t rows_of(const struct at_packs *d, uint32_t file)
+static uint32_t rows_of(const struct at_run *run, uint32_t file)
 {
+    const struct at_packs *d = &run->data.train_packs;
     uint32_t n = 0;
 
-    for (uint32_t i = 0; i < d->n_rows; i++)
+    for (uint32_t i = 0; i < d->n_rows; i++) {
         n += d->rows[i].file == file;
+        at_run_passed(run, i);
+    }
     return n;
 }
 
@@ -45,7 +48,7 @@ AT_CHECKED at_epoch_count(uint32_t *out, const struct at_run *run)
         FAIL(AT_USAGE, "train_dataset: weights do not go with packing, whose packed rows hold rows "
                        "of several files; set packing to false, or leave the weights out");
     for (uint32_t f = 0; f < run->config->train_dataset.n; f++) {
-        const uint32_t n = rows_of(d, f);
+        const uint32_t n = rows_of(run, f);
         count += floor(weight_of(run, f)) * n + share_of(weight_of(run, f), n);
     }
     if (count > UINT32_MAX)
@@ -65,9 +68,11 @@ static void mark_share(bool *taken, uint32_t *rows, const struct at_run *run, ui
     struct at_rng rng = at_rng_make(at_run_data_seed(run->config), AT_RNG_SHUFFLE, 0, file + 1);
     uint32_t n = 0, share = 0;
 
-    for (uint32_t i = 0; i < d->n_rows; i++)
+    for (uint32_t i = 0; i < d->n_rows; i++) {
         if (d->rows[i].file == file)
             rows[n++] = i;
+        at_run_passed(run, i);
+    }
     share = share_of(weight_of(run, file), n);
     at_rng_shuffle(&rng, rows, n);
     for (uint32_t i = 0; i < share; i++)
@@ -86,11 +91,13 @@ static AT_CHECKED list_weighted(uint32_t *order, const struct at_run *run, uint6
     TRY(at_alloc(&rows, d->n_rows, sizeof *rows));
     for (uint32_t pass = 1; any; pass++) {
         any = false;
-        for (uint32_t i = 0; i < d->n_rows; i++)
+        for (uint32_t i = 0; i < d->n_rows; i++) {
             if (weight_of(run, d->rows[i].file) >= pass) {
                 order[n++] = i;
                 any = true;
             }
+            at_run_passed(run, i);
+        }
     }
     for (uint32_t f = 0; f < run->config->train_dataset.n; f++)
         mark_share(taken, rows, run, f, epoch);

@@ -201,8 +201,7 @@ static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struc
         for (uint32_t i = e->done; i < e->done + n; i++)
             at_tally_add(tally, l->eval_rows[i], &l->eval[i]);
         e->done += n;
-        at_run_drop(run);
-        at_arena_drop(&l->rows);
+        at_loop_drop(l);
         if (e->done < e->rows && run->events.evaluation)
             run->events.evaluation(run->events.context, e);
         if (at_signal_status() != AT_OK)

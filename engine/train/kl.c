@@ -32,14 +32,16 @@ AT_CHECKED at_kl_rows(struct at_arena *arena, struct at_row **out, const struct 
                            : d->rows[partner(i, d->n_rows, batch)].segment[0];
         s->n = s->n_uncut < room ? s->n_uncut : room;
         s->n_targets = s->n; /* of labelled rows every token of the completion is one */
+        at_arena_passed(arena, i);
+        at_dataset_passed(d, i);
     }
     *out = rows;
 done:
     return st;
 }
 
-AT_CHECKED at_kl_init(struct at_kl *out, const struct at_row *rows, const struct at_row *of,
-                      uint32_t n, uint32_t capacity)
+AT_CHECKED at_kl_init(struct at_kl *out, const struct at_row *rows, const struct at_arena *arena,
+                      const struct at_row *of, uint32_t n, uint32_t capacity)
 {
     enum at_status st = AT_OK;
 
@@ -51,8 +53,11 @@ AT_CHECKED at_kl_init(struct at_kl *out, const struct at_row *rows, const struct
     TRY(at_alloc(&out->picked_of, capacity, sizeof *out->picked_of));
     TRY(at_alloc(&out->kept, capacity, sizeof *out->kept));
     TRY(at_alloc(&out->window, capacity, sizeof *out->window));
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
         out->results[i].n_segments = at_row_sums(&rows[i]);
+        at_arena_passed(arena, i);
+        at_arena_passed(&out->arena, i);
+    }
 done:
     return st;
 }

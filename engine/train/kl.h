@@ -27,9 +27,9 @@ struct at_kl {
     struct at_row_result **kept;
     struct at_row_result *window;
 };
-/* `capacity`: rows of one at_kl_begin(). */
-AT_CHECKED at_kl_init(struct at_kl *out, const struct at_row *rows, const struct at_row *of,
-                      uint32_t n, uint32_t capacity);
+/* `rows` (or NULL) lie in `arena`. `capacity`: rows of one at_kl_begin(). */
+AT_CHECKED at_kl_init(struct at_kl *out, const struct at_row *rows, const struct at_arena *arena,
+                      const struct at_row *of, uint32_t n, uint32_t capacity);
 void at_kl_release(struct at_kl *kl);
 /* The term of n mismatched rows whose log-ratios sum up to this (nats). */
 float at_kl_term(double sum, uint32_t n);

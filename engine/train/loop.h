@@ -62,5 +62,8 @@ struct at_loop {
     uint64_t saved;             /* the step of the last checkpoint */
     const char *rolled_back_to; /* after steps that were not finite: whose state it is now */
 };
+/* at_run_drop() and what the loop knows of the rows; the same on the way through them, at row i. */
+void at_loop_drop(const struct at_loop *loop);
+void at_loop_passed(const struct at_loop *loop, uint32_t i);
 
 #endif

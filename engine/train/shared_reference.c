@@ -33,10 +33,11 @@ static uint32_t place_of(const struct side *s, uint32_t i)
     return s->from ? s->from[i] : i;
 }
 
-static void copy_reference(struct at_row_result *to, const struct at_row_result *from)
+/* On the way through a side's rows, at row i. */
+static void passed(const struct at_shared_reference *s, const struct at_loop *l, uint32_t i)
 {
-    memcpy(to->reference, from->reference, sizeof to->reference);
-    to->has_reference = true;
+    at_loop_passed(l, i);
+    at_arena_passed(&s->arena, i);
 }
 
 void at_shared_reference_take(const struct at_shared_reference *s, struct at_loop *l)
@@ -44,9 +45,11 @@ void at_shared_reference_take(const struct at_shared_reference *s, struct at_loo
     for (int k = 0; k < 2 && is_shareable(l); k++) {
         const struct side side = side_of(l, k);
         for (uint32_t i = 0; i < side.n && s->n[side.where] > 0; i++) {
-            const struct at_row_result *kept = &s->results[side.where][place_of(&side, i)];
-            if (kept->has_reference)
-                copy_reference(&side.results[i], kept);
+            const struct at_kept_reference *kept = &s->kept[side.where][place_of(&side, i)];
+            if (kept->is_known)
+                memcpy(side.results[i].reference, kept->segment, sizeof kept->segment);
+            side.results[i].has_reference = side.results[i].has_reference || kept->is_known;
+            passed(s, l, i);
         }
     }
 }
@@ -55,15 +58,20 @@ AT_CHECKED at_shared_reference_keep(struct at_shared_reference *s, const struct 
 {
     enum at_status st = AT_OK;
 
+    s->arena.spills = true;
     for (int k = 0; k < 2 && is_shareable(l); k++) {
         const struct side side = side_of(l, k);
-        struct at_row_result **kept = &s->results[side.where];
+        struct at_kept_reference **kept = &s->kept[side.where];
         if (s->n[side.where] == 0)
-            TRY(at_alloc(kept, side.n_kept, sizeof **kept));
+            TRY(at_arena_alloc(&s->arena, kept, side.n_kept, sizeof **kept));
         s->n[side.where] = side.n_kept;
-        for (uint32_t i = 0; i < side.n; i++)
+        for (uint32_t i = 0; i < side.n; i++) {
+            struct at_kept_reference *to = &(*kept)[place_of(&side, i)];
             if (side.results[i].has_reference)
-                copy_reference(&(*kept)[place_of(&side, i)], &side.results[i]);
+                memcpy(to->segment, side.results[i].reference, sizeof to->segment);
+            to->is_known = to->is_known || side.results[i].has_reference;
+            passed(s, l, i);
+        }
     }
 done:
     return st;
@@ -71,7 +79,6 @@ done:
 
 void at_shared_reference_release(struct at_shared_reference *s)
 {
-    for (int k = 0; k < 2; k++)
-        at_free(&s->results[k]);
+    at_arena_release(&s->arena);
     *s = (struct at_shared_reference){ .n = { 0 } };
 }

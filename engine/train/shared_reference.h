@@ -9,8 +9,14 @@
 /* `struct at_shared_reference s = {0}` is empty; 0: rows of train_dataset, wherever a split put
  * them, 1: of eval_dataset. */
 struct at_shared_reference {
-    struct at_row_result *results[2]; /* (n), of use where has_reference */
+    struct at_kept_reference *kept[2]; /* (n) in `arena`, which spills */
     uint32_t n[2];
+    struct at_arena arena;
+};
+/* Of a row; `segment` is of use when `is_known`. */
+struct at_kept_reference {
+    struct at_segment_result segment[AT_MAX_SEGMENTS];
+    bool is_known;
 };
 /* Into a loop before its first step: nothing where another model is the reference, or it moves
  * (sync_ref_model). */

@@ -367,8 +367,7 @@ static AT_CHECKED train_steps(struct at_loop *l, struct at_outcome *out)
             break;
         }
         TRY(train_step(l, out));
-        at_run_drop(run);
-        at_arena_drop(&l->rows);
+        at_loop_drop(l);
         l->state.step++;
         TRY(sync_reference(l));
         if (l->state.cursor == run->packs_per_epoch) {
@@ -430,22 +429,35 @@ static AT_CHECKED loop_init(struct at_loop *l, struct at_run *run)
     }
     for (uint32_t i = 0; i < train->n_rows; i++) {
         l->results[i].n_segments = at_row_sums(&train->rows[i]);
-        at_run_passed(run, i);
-        at_arena_passed(&l->rows, i);
+        at_loop_passed(l, i);
     }
     for (uint32_t i = 0; i < eval->n_rows; i++) {
         l->eval[i].n_segments = at_row_sums(&eval->rows[i]);
         l->eval_rows[i] = &eval->rows[i];
         l->eval_order[i] = i;
-        at_run_passed(run, i);
-        at_arena_passed(&l->rows, i);
+        at_loop_passed(l, i);
     }
     TRY(at_rollout_init(&l->rollout, run));
-    TRY(at_kl_init(&l->kl, run->data.train_kl, train->rows, train->n_rows, run->window));
-    TRY(at_kl_init(&l->eval_kl, run->data.eval_kl, eval->rows, eval->n_rows,
+    TRY(at_kl_init(&l->kl, run->data.train_kl, &run->arena, train->rows, train->n_rows,
+                   run->window));
+    TRY(at_kl_init(&l->eval_kl, run->data.eval_kl, &run->arena, eval->rows, eval->n_rows,
                    at_evaluation_piece(c->per_device_eval_batch_size)));
 done:
     return st;
+}
+
+void at_loop_drop(const struct at_loop *l)
+{
+    at_run_drop(l->run);
+    at_arena_drop(&l->rows);
+    at_arena_drop(&l->kl.arena);
+    at_arena_drop(&l->eval_kl.arena);
+}
+
+void at_loop_passed(const struct at_loop *l, uint32_t i)
+{
+    at_run_passed(l->run, i);
+    at_arena_passed(&l->rows, i);
 }
 
 static void loop_release(struct at_loop *l)
@@ -465,6 +477,22 @@ static void loop_release(struct at_loop *l)
     at_free(&l->v);
 }
 
+/* at_reference_rows() of a data set. */
+static AT_CHECKED refer(struct at_loop *l, struct at_engine *e, const struct at_row *rows,
+                        struct at_row_result *results, uint32_t n_rows, float tail)
+{
+    enum { PIECE = 1024 };
+    enum at_status st = AT_OK;
+
+    for (uint32_t i = 0; i < n_rows; i += PIECE) {
+        const uint32_t n = n_rows - i < PIECE ? n_rows - i : PIECE;
+        TRY(at_reference_rows(e, rows + i, results + i, n, tail));
+        at_loop_drop(l);
+    }
+done:
+    return st;
+}
+
 /* Reference log-probs before the first step: of every row by another model, before the policy is on
  * the device; of the training rows by the engine where full fine-tuning needs them or
  * precompute_ref_log_probs asks for them. */
@@ -479,10 +507,10 @@ static AT_CHECKED precompute_other(struct at_loop *l)
     if (!at_run_has_other_reference(run))
         goto done;
     TRY(at_reference_commit(&run->reference));
-    TRY(at_reference_rows(e, d->train.rows, l->results, d->train.n_rows, tail));
-    TRY(at_reference_rows(e, d->eval.rows, l->eval, d->eval.n_rows, tail));
-    TRY(at_reference_rows(e, l->kl.rows, l->kl.results, l->kl.n, 0));
-    TRY(at_reference_rows(e, l->eval_kl.rows, l->eval_kl.results, l->eval_kl.n, 0));
+    TRY(refer(l, e, d->train.rows, l->results, d->train.n_rows, tail));
+    TRY(refer(l, e, d->eval.rows, l->eval, d->eval.n_rows, tail));
+    TRY(refer(l, e, l->kl.rows, l->kl.results, l->kl.n, 0));
+    TRY(refer(l, e, l->eval_kl.rows, l->eval_kl.results, l->eval_kl.n, 0));
     run->engine.ref_forward_tokens += e->ref_forward_tokens;
 done:
     at_reference_leave_device(&run->reference);
@@ -498,8 +526,8 @@ static AT_CHECKED precompute(struct at_loop *l)
     if (!l->what.reference || at_run_has_other_reference(l->run) ||
         (!e->model.trainable && !l->config->precompute_ref_log_probs))
         goto done;
-    TRY(at_reference_rows(e, d->rows, l->results, d->n_rows, l->what.tail_discount));
-    TRY(at_reference_rows(e, l->kl.rows, l->kl.results, l->kl.n, 0));
+    TRY(refer(l, e, d->rows, l->results, d->n_rows, l->what.tail_discount));
+    TRY(refer(l, e, l->kl.rows, l->kl.results, l->kl.n, 0));
 done:
     return st;
 }
