@@ -27,6 +27,7 @@ void main()
 
     if (row >= int(p.rows))
         return;
+    dq_begin();
     for (int i = 0; i * COUNT4 < cols4; i++) {
         const vec4 w[COUNT4] = dq_texel(row, i);
         const int at = row * int(p.ld) / 4 + i * COUNT4;

@@ -1,9 +1,9 @@
 // gemv.comp for CPU Vulkan drivers (Mesa llvmpipe), the same bits as dequantise.comp and gemm_cpu.comp:
 // a sum takes its products in the same order. One module a format and subgroup size (LANES).
 // Mapping: workgroup (x, y) = tile of 4 * LANES rows of W, tile of ROWS rows of x by one subgroup; a lane
-// owns 4 rows of W, 32 columns a turn by whole texels of quants. x is read once by the lanes and spread by
-// constant-index shuffles, one for 4 multiply-adds. No shared memory. Beyond the end of x a fetch gives 0,
-// and so does one behind the end of a row of W.
+// owns 4 rows of W, 32 columns a turn by whole texels of quants; a sum begins at column 0 or a multiple of
+// DQ_HOLD. x is read once by the lanes and spread by constant-index shuffles, one for 4 multiply-adds. No
+// shared memory. Beyond the end of x a fetch gives 0, and so does one behind the end of a row of W.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
@@ -16,6 +16,7 @@ layout(constant_id = 1) const uint ROWS = 1;
 layout(local_size_x = LANES) in;
 layout(push_constant) uniform push { gemv_args p; };
 layout(binding = 0, std430) writeonly buffer out_y { vec4 y[]; };
+#define TILE (4 * LANES)
 #include "lib/dq_texel.glsl"
 #ifdef DQ_SCALES
 layout(binding = 3, rgba32f) readonly uniform imageBuffer x;
@@ -35,36 +36,47 @@ void main()
     const int texels = (int(p.k_end) + 4 * COUNT4 - 1) / (4 * COUNT4); // of a row of W
     const int end = (int(p.k_end) + 3) / 4, ldx4 = int(p.ldx) / 4, ldy4 = int(p.ldy) / 4;
 
-    for (int tile = int(gl_WorkGroupID.x); tile * 4 * LANES < int(p.N); tile += int(gl_NumWorkGroups.x)) {
+    dq_begin();
+    for (int tile = int(gl_WorkGroupID.x); tile * TILE < int(p.N); tile += int(gl_NumWorkGroups.x)) {
         const int n4 = tile * LANES + lane; // rows 4 n4 ... of W
         vec4 sum[MOST_ROWS];
+        const int touched = p.k_begin == 0 ? dq_touch(tile * TILE) : 0;
 
         [[unroll]] for (uint m = 0; m < ROWS; m++) sum[m] = vec4(0);
-        for (int c = int(p.k_begin) / 4; c < end; c += TURN4) {
-            vec4 x4[MOST_READS], w[TURN4][4]; // w: [k / 4][row]
+        for (int b = int(p.k_begin) / 4; b < end; b += DQ_HOLD / 4) {
+            ivec4 held[4];
 
-            [[unroll]] for (uint i = 0; i < READS; i++) {
-                const int at = int(i) * LANES + lane, k = c + at % TURN4;
+            [[unroll]] for (int j = 0; j < 4; j++) held[j] = dq_hold(4 * n4 + j, b / COUNT4);
+            for (int c = b; c < min(b + DQ_HOLD / 4, end); c += TURN4) {
+                vec4 x4[MOST_READS];
+                dq_quants quants[TURN4 / COUNT4][4];
 
-                x4[i] = imageLoad(x, k < end ? (m0 + at / TURN4) * ldx4 + k : OUTSIDE);
-            }
-            [[unroll]] for (int j = 0; j < 4; j++)
+                [[unroll]] for (uint i = 0; i < READS; i++) {
+                    const int at = int(i) * LANES + lane, k = c + at % TURN4;
+
+                    x4[i] = imageLoad(x, k < end ? (m0 + at / TURN4) * ldx4 + k : OUTSIDE);
+                }
                 [[unroll]] for (int t = 0; t < TURN4 / COUNT4; t++) {
                     const int i = c / COUNT4 + t;
-                    const vec4 some[COUNT4] = dq_texel(4 * n4 + j, i < texels ? i : OUTSIDE);
 
-                    [[unroll]] for (int e = 0; e < COUNT4; e++) w[t * COUNT4 + e][j] = some[e];
+                    [[unroll]] for (int j = 0; j < 4; j++)
+                        quants[t][j] = dq_read(held[j], 4 * n4 + j, i < texels ? i : OUTSIDE);
                 }
-            [[unroll]] for (uint m = 0; m < ROWS; m++)
-                [[unroll]] for (uint q = 0; q < 4 * TURN4; q++) {
-                    const uint at = m * TURN4 + q / 4;
-                    const float s = subgroupShuffle(x4[at / LANES][q & 3], at % LANES);
+                [[unroll]] for (int e = 0; e < TURN4; e++) {
+                    vec4 w[4]; // of rows of W
 
-                    sum[m] += s * vec4(w[q / 4][0][q & 3], w[q / 4][1][q & 3], w[q / 4][2][q & 3],
-                                       w[q / 4][3][q & 3]);
+                    [[unroll]] for (int j = 0; j < 4; j++) w[j] = dq_values(quants[e / COUNT4][j], e % COUNT4);
+                    [[unroll]] for (uint m = 0; m < ROWS; m++)
+                        [[unroll]] for (int q = 0; q < 4; q++) {
+                            const uint at = m * TURN4 + e;
+                            const float s = subgroupShuffle(x4[at / LANES][q], at % LANES);
+
+                            sum[m] += s * vec4(w[0][q], w[1][q], w[2][q], w[3][q]);
+                        }
                 }
+            }
         }
-        const int left = int(p.N) - 4 * n4;
+        const int left = int(p.N) - 4 * n4 - (p.N == 0 ? touched : 0); // never: it keeps the reads
         if (left > 0)
             [[unroll]] for (uint m = 0; m < ROWS; m++) {
                 const int at = (m0 + int(m)) * ldy4 + int(p.y_col) / 4 + n4;

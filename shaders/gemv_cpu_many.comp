@@ -9,10 +9,10 @@
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "args.h"
 
-layout(constant_id = 1) const uint TILE = GEMV_MANY; // rows of x, of 16 lanes; of fewer always 32
+layout(constant_id = 1) const uint X_ROWS = GEMV_MANY; // of a tile, of 16 lanes; of fewer always 32
 #if LANES == 16
 #define CG 1                   // groups of 4 rows of W a lane
-#define GROUPS (TILE / LANES) // groups of LANES rows of x a tile
+#define GROUPS (X_ROWS / LANES) // groups of LANES rows of x a tile
 #elif LANES == 8
 #define CG 2
 #define GROUPS 4
@@ -25,6 +25,7 @@ layout(constant_id = 1) const uint TILE = GEMV_MANY; // rows of x, of 16 lanes; 
 layout(local_size_x = LANES) in;
 layout(push_constant) uniform push { gemv_args p; };
 layout(binding = 0, std430) writeonly buffer out_y { vec4 y[]; };
+#define TILE (4 * CG * LANES)
 #include "lib/dq_texel.glsl"
 #ifdef DQ_SCALES
 layout(binding = 3, rgba32f) readonly uniform imageBuffer x;
@@ -60,9 +61,11 @@ void main()
     const int texels = (int(p.k_end) + 4 * COUNT4 - 1) / (4 * COUNT4); // of a row of W
     const int end = (int(p.k_end) + 3) / 4, ldx4 = int(p.ldx) / 4, ldy4 = int(p.ldy) / 4;
 
-    for (int tile = int(gl_WorkGroupID.x); tile * 4 * CG * LANES < int(p.N); tile += int(gl_NumWorkGroups.x)) {
+    dq_begin();
+    for (int tile = int(gl_WorkGroupID.x); tile * TILE < int(p.N); tile += int(gl_NumWorkGroups.x)) {
         const int n4 = (tile * LANES + lane) * CG; // rows 4 n4 ... of W
         vec4 total[ROWS][CG];
+        const int touched = p.k_begin == 0 ? dq_touch(tile * TILE) : 0;
 
         [[unroll]] for (int i = 0; i < ROWS; i++)
             [[unroll]] for (int j = 0; j < CG; j++)
@@ -72,8 +75,11 @@ void main()
             const int i = c / COUNT4;
 
             [[unroll]] for (int j = 0; j < CG; j++)
-                [[unroll]] for (int r = 0; r < 4; r++)
-                    quants[j][r] = dq_read(4 * (n4 + j) + r, i < texels ? i : OUTSIDE);
+                [[unroll]] for (int r = 0; r < 4; r++) {
+                    const int row = 4 * (n4 + j) + r;
+
+                    quants[j][r] = dq_read(dq_hold(row, i), row, i < texels ? i : OUTSIDE);
+                }
             for (int e = 0; e < COUNT4; e++) {
                 const int k = c + e < end ? c + e : OUTSIDE;
                 vec4 w[4][CG]; // [k][row of W]
@@ -110,7 +116,7 @@ void main()
                 }
         }
         [[unroll]] for (int j = 0; j < CG; j++) {
-            const int left = int(p.N) - 4 * (n4 + j);
+            const int left = int(p.N) - 4 * (n4 + j) - (p.N == 0 ? touched : 0); // never: it keeps the reads
             if (left > 0)
                 [[unroll]] for (int m = 0; m < ROWS; m++)
                     if (m0 + m < int(p.M))

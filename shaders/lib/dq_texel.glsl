@@ -1,7 +1,8 @@
 // Weights by whole 16-byte texels of quants, for CPU devices: dq_texel(row, i) -> COUNT4 vec4s, columns
 // 4 * COUNT4 * i and on of a row, bit for bit the values of lib/dq_<name>.glsl. A lane decodes a texel (half
-// a one of two bits): no test a value. Or one vec4 a turn of a loop: dq_values(dq_read(row, i), e). Needs
-// quants_stride and scales_stride in p.
+// a one of two bits): no test a value. Or one vec4 a turn of a loop: dq_values(dq_read(dq_hold(row, i), row, i), e),
+// where what dq_hold() gives serves a block of DQ_HOLD columns. Needs quants_stride and scales_stride in p; main()
+// begins with dq_begin().
 #ifdef DQ_F32
 layout(binding = 1) uniform samplerBuffer quants;
 #else
@@ -23,11 +24,40 @@ layout(binding = 2) uniform isamplerBuffer scales;
 #define COUNT4 8
 #endif
 
-#ifndef DQ_F32
-ivec4 texel(int row, int i) { return texelFetch(quants, row * int(p.quants_stride) / 4 + i); }
+#define DQ_HOLD 128
+// Formats whose scales are read by whole texels, and the word of a row that has those of texel i of quants; of
+// the others, a word at a time
+#if defined DQ_Q4_1 || defined DQ_Q5_1 || defined DQ_IQ4
+#define SCALE_INDEX(i) (i)
+#elif defined DQ_Q4_0 || defined DQ_Q5_0 || defined DQ_NF4 || defined DQ_FP4
+#define SCALE_INDEX(i) ((i) >> 1)
+#elif defined DQ_Q8_0
+#define SCALE_INDEX(i) ((i) >> 2)
 #endif
-#ifdef DQ_SCALES
-int scale_word(int row, int i) { return texelFetch(scales, row * int(p.scales_stride) + i).x; }
+
+int quants_ld, scales_ld; // texels of a row: in a loop every lane would load the push constant
+
+void dq_begin()
+{
+    quants_ld = int(p.quants_stride) / 4;
+#ifdef SCALE_INDEX
+    scales_ld = int(p.scales_stride) / 4;
+#elif defined DQ_SCALES
+    scales_ld = int(p.scales_stride);
+#endif
+}
+
+#ifdef SCALE_INDEX
+ivec4 dq_hold(int row, int i) { return texelFetch(scales, row * scales_ld + (SCALE_INDEX(i) >> 2)); }
+#else
+ivec4 dq_hold(int row, int i) { return ivec4(0); }
+#endif
+
+#ifndef DQ_F32
+ivec4 texel(int row, int i) { return texelFetch(quants, row * quants_ld + i); }
+#endif
+#if defined DQ_SCALES && !defined SCALE_INDEX
+int scale_word(int row, int i) { return texelFetch(scales, row * scales_ld + i).x; }
 #endif
 
 // A word has the two or three bits of 16 columns, the nibbles of 8, the bytes of 4; whole texels hold the
@@ -51,11 +81,9 @@ ivec2 super_bytes(int row, int i)
 }
 #elif defined DQ_Q4_0 || defined DQ_Q5_0 || defined DQ_Q8_0
 // f16 of a block of 32 columns, two a word
-float block_scale(int row, int block)
+float block_scale(int word, int block)
 {
-    const uint word = uint(scale_word(row, block / 2));
-
-    return half_to_float((block & 1) == 0 ? word & 0xffffu : word >> 16);
+    return half_to_float((block & 1) == 0 ? uint(word) & 0xffffu : uint(word) >> 16);
 }
 #elif defined DQ_IQ4 || defined DQ_NF4 || defined DQ_FP4
 #include "lib/dq_code.glsl"
@@ -78,12 +106,15 @@ struct dq_quants {
     vec2 d, m; // scale and minimum of 32 columns; of d and m two where they are of 16
 };
 
-dq_quants dq_read(int row, int i)
+dq_quants dq_read(ivec4 held, int row, int i)
 {
     dq_quants t;
+#ifdef SCALE_INDEX
+    const int scale = held[SCALE_INDEX(i) & 3];
+#endif
 
 #ifdef DQ_F32
-    t.q = floatBitsToInt(texelFetch(quants, row * int(p.quants_stride) / 4 + i));
+    t.q = floatBitsToInt(texelFetch(quants, row * quants_ld + i));
 #elif defined DQ_Q2_K
     t.q.xy = half_of(texel(row, i / 2), i);
 #elif defined DQ_Q3_K
@@ -97,18 +128,17 @@ dq_quants dq_read(int row, int i)
 #endif
 
 #if defined DQ_Q8_0
-    t.d.x = block_scale(row, i / 2);
+    t.d.x = block_scale(scale, i >> 1);
 #elif defined DQ_INT8
     t.d.x = intBitsToFloat(scale_word(row, 0));
 #elif defined DQ_Q6_K
     const int scale = super_word(row, i, (i & 15) / 4) << (24 - 8 * (i & 3)) >> 24;
     t.d.x = half_to_float(super_halves(row, i) & 0xffffu) * scale;
 #elif defined DQ_Q4_0 || defined DQ_Q5_0
-    t.d.x = block_scale(row, i);
+    t.d.x = block_scale(scale, i);
 #elif defined DQ_Q4_1 || defined DQ_Q5_1
-    const uint scale = uint(scale_word(row, i));
-    t.d.x = half_to_float(scale & 0xffffu);
-    t.m.x = half_to_float(scale >> 16);
+    t.d.x = half_to_float(uint(scale) & 0xffffu);
+    t.m.x = half_to_float(uint(scale) >> 16);
 #elif defined DQ_Q2_K
     const ivec2 both = super_bytes(row, i);
     const uint halves = super_halves(row, i);
@@ -125,7 +155,7 @@ dq_quants dq_read(int row, int i)
     t.d.x = d;
     t.m.x = m;
 #elif defined DQ_IQ4 || defined DQ_NF4 || defined DQ_FP4
-    t.d.x = intBitsToFloat(scale_word(row, i / (CODE_GROUP4 / 8)));
+    t.d.x = intBitsToFloat(scale);
 #endif
     return t;
 }
@@ -173,9 +203,31 @@ vec4 dq_values(dq_quants t, int e)
 
 vec4[COUNT4] dq_texel(int row, int i)
 {
-    const dq_quants t = dq_read(row, i);
+    const dq_quants t = dq_read(dq_hold(row, i), row, i);
     vec4 w[COUNT4];
 
     [[unroll]] for (int e = 0; e < COUNT4; e++) w[e] = dq_values(t, e);
     return w;
 }
+
+#ifdef TILE // rows of a matrix that a workgroup takes
+#define MOST_TOUCHED 128 // texels of a row: more are a piece of memory by themselves
+// A tile is one piece of memory, of which a product reads a few bytes of every row a turn: no prefetcher follows
+// that. So before, it reads one texel of each cache line of it, in order. The result has no meaning.
+int dq_touch(int row)
+{
+    const int lane = int(gl_LocalInvocationID.x);
+    int any = 0;
+
+#if COUNT4 > 1
+    if (quants_ld < MOST_TOUCHED)
+        for (int i = 0; i < TILE * quants_ld; i += 4 * LANES) any |= texel(row, i + 4 * lane).x;
+#endif
+#ifdef SCALE_INDEX
+    if (quants_ld < MOST_TOUCHED)
+        for (int i = 0; i < TILE * scales_ld; i += 4 * LANES)
+            any |= texelFetch(scales, row * scales_ld + i + 4 * lane).x;
+#endif
+    return any;
+}
+#endif
