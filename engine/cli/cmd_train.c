@@ -253,7 +253,8 @@ static void show_counts(const struct at_engine *e)
     cli_detail("tokens   %llu given, %llu computed, %llu of the reference; %llu head rows",
                (unsigned long long)e->tokens_given, (unsigned long long)e->tokens_computed,
                (unsigned long long)e->ref_forward_tokens, (unsigned long long)e->head_rows);
-    cli_detail("device   %llu launches in %llu submissions", (unsigned long long)launches,
+    cli_detail("device   %llu launches of %u pipelines in %llu submissions",
+               (unsigned long long)launches, at_gpu_pipelines(e->gpu),
                (unsigned long long)submissions);
 }
 

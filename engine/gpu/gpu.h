@@ -172,6 +172,8 @@ uint64_t at_stream_barriers(const struct at_stream *stream); /* that hazards hav
 const char *at_kernel_variant(const struct at_gpu *gpu, uint32_t kernel, struct at_work work);
 /* Of the code of all kernels and variants: another one is another build. */
 struct at_digest at_kernels_digest(const struct at_gpu *gpu);
+/* Pipelines that launches have asked for so far. */
+uint32_t at_gpu_pipelines(const struct at_gpu *gpu);
 /* Number of a kernel by its name ("loss_ipo" is a loss's), or UINT32_MAX. */
 uint32_t at_kernel_find(const char *name);
 enum { AT_MAX_ADDED = 8 };

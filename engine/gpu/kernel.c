@@ -368,6 +368,16 @@ struct at_digest at_kernels_digest(const struct at_gpu *gpu)
     return at_hash_end(&hash);
 }
 
+uint32_t at_gpu_pipelines(const struct at_gpu *gpu)
+{
+    uint32_t n = 0;
+
+    for (size_t i = 0; i < N_MODULES; i++)
+        for (const struct at_pipeline *p = gpu->modules[i].pipelines; p; p = p->next)
+            n++;
+    return n;
+}
+
 uint32_t at_kernel_find(const char *name)
 {
     for (uint32_t i = 0; i < AT_COUNT(kernels); i++)

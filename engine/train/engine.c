@@ -325,6 +325,7 @@ AT_CHECKED at_engine_restart(struct at_engine *e)
             TRY(at_adapter_upload(&e->adapters[i], &e->bundle->config, e->gpu, e->seed));
     TRY(at_decoder_start(e->stream, &e->decoder));
     e->tokens_given = e->tokens_computed = e->head_rows = e->ref_forward_tokens = 0;
+    e->padding_tokens = e->padding_rows = 0;
     e->useful = (struct at_useful){ 0 };
 done:
     return st;

@@ -64,6 +64,7 @@ struct at_engine {
     uint64_t norms_of;     /* params.changes when the norms of DoRA were computed */
     /* counters since open */
     uint64_t tokens_given, tokens_computed, head_rows, ref_forward_tokens;
+    uint64_t padding_tokens, padding_rows; /* computed beside tokens and head rows of the policy */
     struct at_useful useful;
     struct at_engine_host *host; /* private */
 };

@@ -347,6 +347,8 @@ static AT_CHECKED policy_pass(struct at_engine *e, const struct at_batch *b,
         drift_pass(e, b);
     e->tokens_computed += e->slab.n_tokens;
     e->head_rows += e->slab.n_rows;
+    e->padding_tokens += e->slab.T - e->slab.n_tokens;
+    e->padding_rows += e->slab.R - e->slab.n_rows;
 done:
     return st;
 }

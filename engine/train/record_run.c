@@ -207,10 +207,13 @@ AT_CHECKED at_records_write_run(struct at_records *r, const struct at_run *run)
     if (run->reward_models.n > 0)
         cJSON_AddNumberToObject(part, "reward_models", (double)bytes.beside);
     cJSON_AddNumberToObject(out, "host_peak_bytes", (double)at_memory_peak_bytes());
+    cJSON_AddNumberToObject(out, "pipelines", at_gpu_pipelines(e->gpu));
     cJSON_AddNumberToObject(out, "trainable_values", (double)at_params_count(&e->params));
     cJSON_AddNumberToObject(out, "tokens_given", (double)e->tokens_given);
     cJSON_AddNumberToObject(out, "tokens_computed", (double)e->tokens_computed);
     cJSON_AddNumberToObject(out, "head_rows", (double)e->head_rows);
+    cJSON_AddNumberToObject(out, "padding_tokens", (double)e->padding_tokens);
+    cJSON_AddNumberToObject(out, "padding_rows", (double)e->padding_rows);
     cJSON_AddNumberToObject(out, "ref_forward_tokens", (double)e->ref_forward_tokens);
     cJSON_AddNumberToObject(out, "warnings", (double)at_warn_count(NULL));
     TRY(at_records_write_json(r, "run.json", out));

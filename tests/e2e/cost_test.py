@@ -33,6 +33,7 @@ RUNS = {
     "tpo": ("tpo", ["--train_dataset", TRIPLES], False, None),
     "reward": ("reward", [], False, 1),
 }
+PIPELINES = 50  # of a run at most: on CPU devices each is compiled
 PEAK = 0.05  # of the process: what the driver and the C library keep
 failures = 0
 
@@ -87,11 +88,12 @@ def main():
     first = found["sigmoid"][1]
     for name, (plan, record) in found.items():
         taken = record["device_bytes"]
-        print(name, taken, record["host_peak_bytes"] >> 10, record["tokens_computed"], record["ref_forward_tokens"])
+        print(name, taken, record["host_peak_bytes"] >> 10, record["pipelines"], record["tokens_computed"], record["ref_forward_tokens"])
         check(f"{name}: the plan is what the device took", all(plan["device_bytes"][part] == taken[part] for part in taken),
               (plan["device_bytes"], taken))
         check(f"{name}: as much memory as dpo", taken["slab"] < first["device_bytes"]["slab"] if name == "reward" else
               taken == first["device_bytes"], (taken, first["device_bytes"]))
+        check(f"{name}: at most {PIPELINES} pipelines", 0 < record["pipelines"] <= PIPELINES, record["pipelines"])
         check(f"{name}: as high a peak", abs(record["host_peak_bytes"] / first["host_peak_bytes"] - 1) < PEAK)
         check(f"{name}: a reference where a loss reads it", (record["ref_forward_tokens"] > 0) == RUNS[name][2])
         passes = RUNS[name][3]
