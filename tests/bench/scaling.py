@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """How the cost of a DPO step grows: one table and one plot, time and memory against what may grow.
 
-  scaling.py ATTUNE [--out FOLDER] [--steps 3] [--pairs 1000000] [--axis NAME ...]
+  scaling.py ATTUNE [--out FOLDER] [--steps 3] [--axis NAME ...] [--value VALUE ...]
 Needs an environment with torch and transformers (tests/peers/setup.sh), which make the models: Qwen2's
-architecture with random weights, 2 layers of width 128, and a vocabulary of 32,000. Writes FOLDER/scaling.md
-and FOLDER/scaling.svg (default: .build/scaling).
+architecture with random weights, 2 layers of width 128, and a vocabulary of 32,000. Measures all values of all
+axes, or those that are named, and writes FOLDER/scaling.md and scaling.svg (default: .build/scaling) with them and
+what earlier calls have left in FOLDER/scaling.json; models and rows stay in FOLDER for the next call, too.
 axes     packed tokens (of a slab), sequence length, prompt share, rank, vocabulary: time a computed token and
          peak memory of the process, which on a CPU device is the device's memory too; and pairs in the file
-         (30 words each): time of a run of one step, nearly all of it reading, and peak memory.
+         (30 words each): time of a run of one step, nearly all of it reading, and peak memory. With --make the
+         models and rows are made and nothing is measured.
 time     of the processor, not of the clock: it is the same on a crowded machine. A step's is that of a bench of
          1 + steps steps less that of a bench of one, over steps.
 growth   time of the useful operations (engine/train/useful.h) of an axis's point over that of its first
@@ -17,14 +19,15 @@ import argparse
 import json
 import os
 import pathlib
-import shutil
 import sys
 import tempfile
+import time
 
-from side_by_side import rows
+from side_by_side import make_model, rows
 
 HERE = pathlib.Path(__file__).resolve().parent
-WIDTH, INNER, LAYERS, HEADS, GROUPS, VOCABULARY = 128, 384, 2, 4, 2, 32000
+SHAPE = (128, 384, 2, 4, 2)  # of make_model()
+VOCABULARY = 32000
 PAIRS = "pairs in the file"
 AXES = {
     "packed tokens": [256, 512, 1024, 2048, 4096, 8192],
@@ -35,18 +38,6 @@ AXES = {
     PAIRS: [100, 1000, 10000, 100000, 1000000],
 }
 BOTTOM, TOP, SIDE, WIDE = 40, 24, 62, 300  # of a chart, in SVG units
-
-
-def make_model(folder, vocabulary):
-    import torch
-    import transformers
-    config = transformers.Qwen2Config(
-        vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS, num_key_value_heads=GROUPS, tie_word_embeddings=True)
-    torch.manual_seed(0)
-    transformers.Qwen2ForCausalLM(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(HERE.parent / "golden/models/tiny_qwen2" / name, folder)
 
 
 def shared_rows(path, n, share, words=120):
@@ -61,49 +52,48 @@ def shared_rows(path, n, share, words=120):
     pathlib.Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-class Point:
-    """One training: the settings of an axis's value, then what was measured."""
+def settings(axis, value, folder, steps):
+    """Flags of a training at this point of an axis; its model and rows are made where they are not there."""
+    vocabulary, words = VOCABULARY, 40
+    flags = {"per_device_train_batch_size": 8, "lora_r": 16}
+    if axis == "vocabulary":
+        vocabulary = value
+    elif axis == "rank":
+        flags["lora_r"] = value
+    elif axis == "packed tokens":
+        flags.update(per_device_train_batch_size=96, max_tokens_per_slab=value)
+    elif axis == "sequence length":
+        words = value
+    n = value if axis == PAIRS else flags["per_device_train_batch_size"] * (steps + 2)
+    model = folder / f"model{vocabulary}"
+    data = folder / f"rows_{axis.split()[0]}_{value if axis in (PAIRS, 'prompt share') else words}_{n}.jsonl"
+    if not model.exists():
+        make_model(model, SHAPE, vocabulary, "float32")
+    if not data.exists() and axis == "prompt share":
+        shared_rows(data, n, value)
+    elif not data.exists():
+        rows(data, n, 10 if axis == PAIRS else words)
+    flags.update(gradient_accumulation_steps=1, model_name_or_path=model, train_dataset=data, max_length=4096,
+                 eval_split=0)
+    return [f"--{name}={value}" for name, value in flags.items()] + ["--quiet"]
 
-    def __init__(self, axis, value, folder, attune, steps):
-        self.value, vocabulary, words = value, VOCABULARY, 40
-        flags = {"per_device_train_batch_size": 8, "lora_r": 16}
-        if axis == "vocabulary":
-            vocabulary = value
-        elif axis == "rank":
-            flags["lora_r"] = value
-        elif axis == "packed tokens":
-            flags.update(per_device_train_batch_size=96, max_tokens_per_slab=value)
-        elif axis == "sequence length":
-            words = value
-        n = value if axis == PAIRS else flags["per_device_train_batch_size"] * (steps + 2)
-        model, data = folder / f"model{vocabulary}", folder / "rows.jsonl"
-        if not model.exists():
-            make_model(model, vocabulary)
-        if axis == "prompt share":
-            shared_rows(data, n, value)
-        else:
-            rows(data, n, 10 if axis == PAIRS else words)
-        flags.update(gradient_accumulation_steps=1, model_name_or_path=model, train_dataset=data, max_length=4096,
-                     eval_split=0)
-        common = [f"--{name}={value}" for name, value in flags.items()] + ["--quiet"]
-        self.train(attune, common, folder)
-        self.gflop = 0
-        if axis != PAIRS:
-            self.bench(attune, common, steps)
 
-    def train(self, attune, common, folder):
-        """Peak memory and the processor's time of a run of one step."""
-        with tempfile.TemporaryDirectory(dir=folder) as out:
-            _, self.start = call([attune, "dpo", *common, "--max_steps", "1", "--output_dir", out + "/run"])
-            self.peak = json.loads(pathlib.Path(out, "run/run.json").read_text())["host_peak_bytes"]
-
-    def bench(self, attune, common, steps):
-        command = [attune, "bench", "--method", "dpo", *common, "--json", "--steps"]
-        _, one = call([*command, "1"])
-        text, all_s = call([*command, str(1 + steps)])
-        said = json.loads(text)
-        self.step, self.gflop = (all_s - one) / steps, said["useful_gflop_per_step"]["total"]
-        self.tokens = said["tokens_per_step"]
+def measure(axis, value, folder, attune, steps):
+    """What the table and the plot have of a point."""
+    common = settings(axis, value, folder, steps)
+    with tempfile.TemporaryDirectory() as out:
+        begin_s = time.perf_counter()
+        _, cpu_s = call([attune, "dpo", *common, "--max_steps", "1", "--output_dir", out + "/run"])
+        point = {"value": value, "run_s": time.perf_counter() - begin_s, "run_cpu_s": cpu_s,
+                 "peak": json.loads(pathlib.Path(out, "run/run.json").read_text())["host_peak_bytes"]}
+    if axis == PAIRS:
+        return point
+    command = [attune, "bench", "--method", "dpo", *common, "--json", "--steps"]
+    _, one = call([*command, "1"])
+    text, all_s = call([*command, str(1 + steps)])
+    said = json.loads(text)
+    return {**point, "step_cpu_s": (all_s - one) / steps, "gflop": said["useful_gflop_per_step"]["total"],
+            "tokens": said["tokens_per_step"]}
 
 
 def call(command):
@@ -121,14 +111,19 @@ def call(command):
 
 def table(axis, points):
     if axis == PAIRS:
-        lines = [f"| {axis} | processor s | s a 1,000 pairs | peak MiB |", "|---|---|---|---|"]
-        return lines + [f"| {p.value:,} | {p.start:.2f} | {p.start / p.value * 1000:.3f} | {p.peak / 2**20:.0f} |"
-                        for p in points]
+        lines = [f"| {axis} | s | processor s | s a 1,000 pairs | peak MiB |", "|---|---|---|---|---|"]
+        return lines + [f"| {p['value']:,} | {p['run_s']:.2f} | {p['run_cpu_s']:.2f} | {p['run_s'] / p['value'] * 1000:.3f} | "
+                        f"{p['peak'] / 2**20:.0f} |" for p in points]
     lines = [f"| {axis} | computed tokens a step | us a token | useful GFLOP a step | GFLOP a processor s | growth | peak MiB |",
              "|---|---|---|---|---|---|---|"]
-    first = points[0].step / points[0].gflop
-    return lines + [f"| {p.value:,} | {p.tokens:,} | {p.step / p.tokens * 1e6:.0f} | {p.gflop:.2f} | "
-                    f"{p.gflop / p.step:.1f} | {p.step / p.gflop / first:.2f} | {p.peak / 2**20:.0f} |" for p in points]
+    first = points[0]["step_cpu_s"] / points[0]["gflop"]
+    return lines + [f"| {p['value']:,} | {p['tokens']:,.0f} | {token_us(p):.0f} | {p['gflop']:.2f} | "
+                    f"{p['gflop'] / p['step_cpu_s']:.1f} | {p['step_cpu_s'] / p['gflop'] / first:.2f} | {p['peak'] / 2**20:.0f} |"
+                    for p in points]
+
+
+def token_us(point):
+    return point["step_cpu_s"] / point["tokens"] * 1e6
 
 
 def chart(title, values, unit, x0, y0):
@@ -155,10 +150,12 @@ def short(value):
 def plot(measured):
     out, y = [], 10
     for axis, points in measured.items():
-        cost = [(short(p.value), p.start if p.gflop == 0 else p.step / p.tokens * 1e6) for p in points]
-        out += chart(f"{axis}: " + ("time of a run" if points[0].gflop == 0 else "time a token"), cost,
-                     "s" if points[0].gflop == 0 else "us", 0, y)
-        out += chart(f"{axis}: peak memory", [(short(p.value), p.peak / 2**20) for p in points], "MiB", WIDE, y)
+        names = [short(p["value"]) for p in points]
+        is_run = axis == PAIRS
+        cost = [p["run_s"] if is_run else token_us(p) for p in points]
+        out += chart(f"{axis}: " + ("time of a run" if is_run else "processor time a token"), list(zip(names, cost)),
+                     "s" if is_run else "us", 0, y)
+        out += chart(f"{axis}: peak memory", [(name, p["peak"] / 2**20) for name, p in zip(names, points)], "MiB", WIDE, y)
         y += TOP + 100 + BOTTOM
     style = ("text{font:11px sans-serif;fill:#333}.title{font-weight:bold}.end{text-anchor:end}.mid{text-anchor:middle}"
              ".axis{fill:none;stroke:#999}.line{fill:none;stroke:#0969da;stroke-width:2}circle{fill:#0969da}")
@@ -172,18 +169,30 @@ def main():
     parser.add_argument("attune")
     parser.add_argument("--out", type=pathlib.Path, default=HERE.parents[1] / ".build/scaling")
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--pairs", type=int, default=1000000, help="in a file, at most")
     parser.add_argument("--axis", action="append", choices=list(AXES))
+    parser.add_argument("--value", action="append", type=float, help="only these values of the axes")
+    parser.add_argument("--make", action="store_true", help="models and rows alone")
     arguments = parser.parse_args()
     os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    measured, lines = {}, ["# How the cost of a DPO step grows", ""]
-    with tempfile.TemporaryDirectory() as folder:
-        for axis in arguments.axis or AXES:
-            values = [v for v in AXES[axis] if axis != PAIRS or v <= arguments.pairs]
-            measured[axis] = [Point(axis, v, pathlib.Path(folder), arguments.attune, arguments.steps) for v in values]
-            print("\n".join(table(axis, measured[axis])), flush=True)
-            lines += table(axis, measured[axis]) + [""]
+    kept = arguments.out / "scaling.json"
+    found = json.loads(kept.read_text()) if kept.exists() else {}
+    for axis in arguments.axis or AXES:
+        for value in [v for v in AXES[axis] if not arguments.value or v in arguments.value]:
+            if arguments.make:
+                settings(axis, value, arguments.out, arguments.steps)
+                continue
+            point = measure(axis, value, arguments.out, arguments.attune, arguments.steps)
+            others = [p for p in found.get(axis, []) if p["value"] != value]
+            found[axis] = sorted([*others, point], key=lambda p: p["value"])
+            kept.write_text(json.dumps(found, indent=1) + "\n")
+    if arguments.make:
+        return
+    measured = {axis: found[axis] for axis in AXES if axis in found}
+    lines = ["# How the cost of a DPO step grows", ""]
+    for axis, points in measured.items():
+        lines += table(axis, points) + [""]
+    print("\n".join(lines))
     (arguments.out / "scaling.md").write_text("\n".join(lines))
     (arguments.out / "scaling.svg").write_text(plot(measured))
     print(f"wrote {arguments.out}/scaling.md and scaling.svg")

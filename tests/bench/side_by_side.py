@@ -30,18 +30,17 @@ WORDS = ("the a we you it day time work home road light water paper table window
 SHAPES = {"tiny": (64, 176, 2, 4, 2), "0.5b": (896, 4864, 24, 14, 2), "1.5b": (1536, 8960, 28, 12, 2)}
 
 
-def make_model(folder, shape):
+def make_model(folder, shape, vocabulary, dtype):
     """Qwen2 of this shape (width, feed-forward width, layers, heads, kv heads) with random weights."""
     import shutil
     import torch
     import transformers
-    width, inner, layers, heads, groups = SHAPES[shape]
+    width, inner, layers, heads, groups = shape
     config = transformers.Qwen2Config(
-        vocab_size=151936, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=groups, tie_word_embeddings=True)
     torch.manual_seed(0)
-    model = transformers.Qwen2ForCausalLM(config).to(torch.bfloat16)
-    model.save_pretrained(folder)
+    transformers.Qwen2ForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer = pathlib.Path(__file__).parent.parent / "golden/models/tiny_qwen2"
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(tokenizer / name, folder)
@@ -49,7 +48,7 @@ def make_model(folder, shape):
 
 def rows(path, n, words):
     rng = random.Random(3)
-    text = lambda: " ".join(rng.choice(WORDS) for _ in range(words)) + "."
+    text = lambda: " ".join(rng.choices(WORDS, k=words)) + "."
     with open(path, "w") as out:
         for _ in range(n):
             out.write(json.dumps({"prompt": [{"role": "user", "content": text()}],
@@ -130,7 +129,7 @@ def main():
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.make:
-        return make_model(arguments.make, arguments.shape)
+        return make_model(arguments.make, SHAPES[arguments.shape], 151936, "bfloat16")
     if arguments.rows:
         return rows(arguments.rows, arguments.steps * arguments.batch, arguments.words)
     if arguments.child:
