@@ -148,11 +148,14 @@ static void show_table(const struct at_outcome *o)
 {
     char before[64], after[64];
 
-    if (!o->has_eval) {
+    if (o->has_samples)
+        cli_note("reward   %.3f in the first rollout, %.3f in the last (mean over its samples)",
+                 o->reward_first, o->reward_last);
+    else if (!o->has_eval)
         cli_note("loss     %.4f at the first step, %.4f at the last; nothing was held out",
                  o->loss_first, o->loss_last);
+    if (!o->has_eval)
         return;
-    }
     cli_note("%-36s %-22s %s", "held-out rows", "before", "after");
     snprintf(before, sizeof before, "%.4f", o->eval_loss_before);
     snprintf(after, sizeof after, "%.4f", o->eval_loss_after);

@@ -90,7 +90,8 @@ static const struct field outcome_fields[] = {
     FIELD(at_outcome, F64, eval_loss_before),  FIELD(at_outcome, U64, evaluated_step),
     FIELD(at_outcome, BOOL, has_eval),         FIELD(at_outcome, F64, loss_first),
     FIELD(at_outcome, F64, loss_last),         FIELD(at_outcome, F64, margin_after),
-    FIELD(at_outcome, F64, margin_before),
+    FIELD(at_outcome, F64, margin_before),     FIELD(at_outcome, F64, reward_first),
+    FIELD(at_outcome, F64, reward_last),
 };
 static const struct field engine_fields[] = {
     FIELD(at_engine, U64, head_rows),

@@ -80,6 +80,8 @@ AT_CHECKED at_records_write_result(struct at_records *r, const struct at_outcome
     cJSON_AddNumberToObject(out, "skipped_steps", (double)o->skipped);
     at_metric_add(out, "", "loss_first", o->loss_first);
     at_metric_add(out, "", "loss_last", o->loss_last);
+    if (o->has_samples)
+        add_change(out, "reward", o->reward_first, o->reward_last);
     if (o->has_eval)
         add_change(out, "eval_loss", o->eval_loss_before, o->eval_loss_after);
     cJSON_AddItemToObject(out, "alarms", at_records_alarms(o));

@@ -228,7 +228,7 @@ static AT_CHECKED open_data(struct at_run *run)
         d->has_eval = true;
     } else {
         TRY(at_dataset_load(&d->train, c->train_dataset.items, c->train_dataset.n, &p));
-        if (strcmp(c->eval_strategy, "no") != 0)
+        if (strcmp(c->eval_strategy, "no") != 0 && !is_scored(run->purpose))
             at_warn("no_eval", "nothing is held out (eval_split is 0 and eval_dataset is not "
                                "given): the result cannot be judged");
     }

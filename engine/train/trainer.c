@@ -279,8 +279,11 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
         TRY(at_step_skip(l, n));
     }
     out->loss_last = step_loss(l, n);
-    if (l->state.step == 0)
+    out->reward_last = l->rollout.shown.reward;
+    if (l->state.step == 0) {
         out->loss_first = out->loss_last;
+        out->reward_first = out->reward_last;
+    }
     TRY(log_step(l, n, rate, at_now_s() - begin_s, finite));
     report(l, n, rate, out);
 done:
@@ -672,7 +675,8 @@ AT_CHECKED at_train(struct at_run *run, struct at_outcome *out)
     char *why = NULL;
 
     *out = (struct at_outcome){ .has_pairs = at_method_get(run->method)->rows == AT_ROWS_PAIR,
-                                .has_rewards = at_method_get(run->method)->value_head };
+                                .has_rewards = at_method_get(run->method)->value_head,
+                                .has_samples = at_method_get(run->method)->draws };
     TRY(at_checkpoint_find(&from, run));
     TRY(at_records_check(run, from != NULL));
     TRY(loop_init(&l, run));

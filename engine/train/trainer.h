@@ -130,8 +130,10 @@ struct at_outcome {
     struct at_alarm alarm;   /* of runs that draw samples */
     uint64_t skipped;        /* steps without an update, for a value was not finite */
     bool has_eval, has_pairs, has_rewards; /* rewards: the model gives them, and no log-probs */
+    bool has_samples;                      /* the method trains on some, whose loss says little */
     double loss_first, loss_last;
-    struct at_share before, after; /* eval_logps/accuracies; of reward models eval_accuracy */
+    double reward_first, reward_last; /* has_samples: mean over a rollout */
+    struct at_share before, after;    /* eval_logps/accuracies; of reward models eval_accuracy */
     double eval_loss_before, eval_loss_after;
     double chosen_logp_before, chosen_logp_after; /* mean sum over held-out chosen sides */
     double displaced_logp;                        /* as those, at displaced_step */

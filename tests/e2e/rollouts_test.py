@@ -14,7 +14,7 @@ import tempfile
 
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
-COMPARED = ("adapter_model.safetensors", "metrics.jsonl")
+COMPARED = ("adapter_model.safetensors", "metrics.jsonl", "result.json")
 BASE = {
     "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"), "rollouts": str(GOLDEN / "data" / "rollouts.jsonl"),
     "use_peft": True, "lora_r": 4, "learning_rate": 0.01, "logging_steps": 1, "max_steps": 6, "num_generations": 4,
@@ -46,6 +46,9 @@ def resumes(folder, name, method, **keys):
     keys = {"num_iterations": 2, "logging_steps": 4, "save_steps": 1, "save_total_limit": 0, **keys}
     run, out = train(folder, name, method, **keys)
     check(f"{name}: trains", run.returncode == 0, run.stderr)
+    change = json.loads((out / "result.json").read_text())["reward"]
+    check(f"{name}: the result has the first rollout's reward and the last one's", change["before"] != change["after"]
+          and f"reward   {change['before']:.3f} in the first" in run.stderr, (change, run.stderr))
     whole = {file: (out / file).read_bytes() for file in COMPARED}
     for path in out.glob("checkpoint-*"):
         if int(path.name.split("-")[1]) > 3:
