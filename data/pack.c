@@ -87,11 +87,11 @@ AT_CHECKED at_pack_siblings(uint32_t *slab_of_row, uint32_t *order, uint32_t *ou
     order_siblings(order, rows, n);
     for (uint32_t i = 0; i < n; i++) {
         const struct at_row *row = rows[order[i]];
-        const uint32_t more = at_row_tokens(row) - row->n_prefix;
+        const uint32_t own = at_row_tokens(row) - row->n_prefix, more = own > 0 ? own : 1;
         if (i > 0 && at_rows_are_siblings(rows[order[i - 1]], row) && tokens + more <= capacity)
             tokens += more;
         else {
-            tokens = row->n_prefix + more;
+            tokens = at_row_tokens(row);
             units++;
         }
         items[units - 1] = (struct item){ tokens, units - 1 };

@@ -45,7 +45,7 @@ struct gelu_bwd_args { U32 T, F, lddx, lddy, ldx; };
 struct gemm_args { U32 M, N, K, lda, ldb, ldc, a_col, b_col, c_col; F32 alpha; U32 accumulate, added_K, added_lda, added_ldb; F32 added_alpha; };
 /* The same of halves with an exponent a row (gemm_matrix.comp); lda, ldb in halves, multiples of 8. */
 struct gemm_half_args { U32 M, N, K, lda, ldb, ldc, c_col, accumulate; };
-/* y[M,N] (+)= alpha * x[M,K] W[N,K]^T; the sum is over columns k_begin, a multiple of 32, to k_end;
+/* y[M,N] (+)= alpha * x[M,K] W[N,K]^T; the sum is over columns k_begin, a multiple of 128 (DQ_HOLD), to k_end;
  * strides of W's planes in words. */
 struct gemv_args { U32 M, N, k_begin, k_end, ldx, ldy, y_col, quants_stride, scales_stride; F32 alpha; U32 accumulate, added_K, added_lda, added_ldb; F32 added_alpha; };
 struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; F32 cap; };

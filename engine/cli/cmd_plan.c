@@ -190,7 +190,8 @@ static cJSON *plan_json(const struct at_run *run)
 {
     const struct at_engine_bytes b = at_engine_get_bytes(&run->engine);
     const struct at_gpu_info *info = at_gpu_get_info(run->engine.gpu);
-    const double rate = info->type == AT_GPU_CPU ? cpu_flop_per_s : gpu_flop_per_s;
+    const bool cpu = info->type == AT_GPU_CPU && !at_engine_is_elsewhere(&run->engine);
+    const double rate = cpu ? cpu_flop_per_s : gpu_flop_per_s;
     const double state = (double)at_params_count(&run->engine.params) * sizeof(float);
     const bool draws = at_online_draws(&run->online);
     cJSON *out = cJSON_CreateObject(), *part = NULL, *split = NULL;
@@ -304,6 +305,9 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
     if (at_json_find(b, "free_here"))
         printf("         planned for a device_memory_limit above the %.0f MiB that are free here\n",
                number(b, "free_here") * mib);
+    if (at_engine_is_elsewhere(&run->engine))
+        printf(
+            "         slab and time are those of a GPU; what one binding holds is this device's\n");
     if (run->engine.decoder.recompute != AT_RECOMPUTE_NONE)
         printf("         for which gradient_checkpointing %s computes activations again\n",
                at_json_find(plan, "gradient_checkpointing")->valuestring);
@@ -353,7 +357,8 @@ enum at_status cli_plan(struct cli_args *args)
     if (lacks_weights(&run))
         cli_note("next     the whole of %s, which is needed to train", run.bundle.path);
     else
-        cli_note("next     attune %s%s%s, with the same keys",
+        cli_note("next     %sattune %s%s%s, with the same keys",
+                 at_engine_is_elsewhere(&run.engine) ? "on a device with that memory " : "",
                  at_method_get(config.run_method)->name, args->n_positional > 0 ? " " : "",
                  args->n_positional > 0 ? args->positional[0] : "");
 done:

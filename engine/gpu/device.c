@@ -520,8 +520,6 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
         gpu->info.push_descriptors = false;
     if (params->baseline_only)
         gpu->info.matrix = gpu->info.matrix_bf16 = (struct at_matrix_shape){ 0 };
-    if (gpu->info.matrix.lanes == 0 && gpu->info.matrix_bf16.lanes > 0)
-        gpu->info.bf16 = true;
     at_gpu_use_attention_halves(gpu, gpu->info.halves);
     TRY(create_device(gpu));
     TRY(at_modules_create(gpu));

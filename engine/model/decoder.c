@@ -632,7 +632,8 @@ static void layer_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uin
 {
     struct at_tensor d_out = dx;
 
-    if ((l + 1) % d->group == 0 && l + 1 < d->model->config.L) /* the last group's are there */
+    if (d->group > 1 && (l + 1) % d->group == 0 &&
+        l + 1 < d->model->config.L) /* the last group's are there */
         inputs_again(s, d, l, T);
     compute_again(s, d, l, T);
     if (d->model->config.family->parallel) { /* both read the same gradient */

@@ -390,7 +390,7 @@ AT_CHECKED at_halves_choose(struct at_gpu *gpu, const struct at_weight_shape *sh
     enum at_status st = AT_OK;
     char *path = NULL;
 
-    if ((asked && !timed) || !at_matrix_has_units(info) || (info->type == AT_GPU_CPU && !timed))
+    if ((asked && !timed) || info->matrix.lanes == 0 || (info->type == AT_GPU_CPU && !timed))
         goto done;
     TRY(describe(&key, gpu, shapes, n, attention));
     TRY(cache_path(&arena, &path, key.data));

@@ -50,11 +50,17 @@ static uint32_t columns_side(uint32_t N)
     return N <= NARROW_MOST ? GEMM_NARROW : GEMM_WIDE;
 }
 
-/* Whether the kernel of a product with N columns adds a second one: those of CPU devices that are
- * not narrow. */
-static bool adds(struct at_stream *s, uint32_t N)
+/* Whether kernels add a second product with the bits of one behind: those of CPU devices do, up to
+ * where a sum is split. NULL: there is none. */
+static bool may_ride(struct at_stream *s, const struct at_added *added)
 {
-    return at_gpu_get_info(at_stream_gpu(s))->few_rows && columns_side(N) == GEMM_WIDE;
+    return added && at_gpu_get_info(at_stream_gpu(s))->few_rows && added->a.dim[1] < K_SPLIT_FROM;
+}
+
+/* Those of wide products, of N columns, alone. */
+static bool adds(struct at_stream *s, uint32_t N, const struct at_added *added)
+{
+    return may_ride(s, added) && columns_side(N) == GEMM_WIDE;
 }
 
 /* `added` (or NULL) with rows [begin, begin + n) of its b. */
@@ -85,7 +91,7 @@ static void nt_columns(struct at_stream *s, struct at_tensor C, uint32_t c_col, 
     const uint32_t M = A.dim[0], N = B.dim[0], K = A.dim[1];
     const uint32_t block = K >= K_SPLIT_FROM ? K_SPLIT : K;
     const uint32_t panel = rows_in(binding_bytes(s), (uint64_t)B.ld * sizeof(float), N);
-    const bool in_one = added && adds(s, N);
+    const bool in_one = adds(s, N, added);
 
     for (uint32_t n = 0; n < N; n += panel) {
         const struct at_tensor part = at_tensor_rows(B, n, least(panel, N - n));
@@ -128,7 +134,7 @@ static void nn_columns(struct at_stream *s, struct at_tensor C, struct at_tensor
     const uint32_t M = A.dim[0], N = B.dim[1], K = B.dim[0];
     const uint32_t most = K >= K_SPLIT_FROM ? K_SPLIT : K;
     const uint32_t block = rows_in(binding_bytes(s), (uint64_t)B.ld * sizeof(float), most);
-    const bool in_one = added && adds(s, N);
+    const bool in_one = adds(s, N, added);
 
     for (uint32_t k = 0; k < K; k += block) {
         const struct at_tensor part = at_tensor_rows(B, k, least(block, K - k));
@@ -332,7 +338,8 @@ void at_linear_fwd_and(struct at_stream *s, struct at_tensor y, struct at_tensor
 {
     const uint32_t panel = panel_rows(w, scratch);
     const bool stored = reads_stored(s, x.dim[0], w.type, scratch);
-    const bool rides = added && (stored ? stored_adds(s, y, x, w.type) : !scratch->halves.a.buffer);
+    const bool rides =
+        may_ride(s, added) && (stored ? stored_adds(s, y, x, w.type) : !scratch->halves.a.buffer);
 
     at_require_shape(x, y.dim[0], w.cols);
     at_require_shape(y, x.dim[0], w.rows);
@@ -365,7 +372,7 @@ void at_linear_bwd_and(struct at_stream *s, struct at_tensor dx, struct at_tenso
                        const struct at_added *added)
 {
     const uint32_t panel = panel_rows(w, scratch);
-    const bool rides = added && !scratch->halves.a.buffer;
+    const bool rides = may_ride(s, added) && !scratch->halves.a.buffer;
 
     at_require_shape(dx, dy.dim[0], w.cols);
     at_require_shape(dy, dx.dim[0], w.rows);

@@ -90,6 +90,9 @@ struct at_engine_bytes {
     uint64_t frozen, state, slab, sampler, beside, total, available;
 };
 struct at_engine_bytes at_engine_get_bytes(const struct at_engine *engine);
+/* Planned for another device, which is taken to be a GPU: the model's file has no weights, or there
+ * is less memory here than is planned with. */
+bool at_engine_is_elsewhere(const struct at_engine *engine);
 /* AT_DEVICE_MEMORY with what was asked and what there is. */
 AT_CHECKED at_engine_check_room(const struct at_engine *engine);
 /* The same, before anything is allocated. */

@@ -28,6 +28,7 @@ static AT_CHECKED look(struct folder *out, struct at_arena *arena, const char *d
     enum at_status st = AT_OK;
     char *adapter = NULL, *record = NULL, digest[65] = "";
     const char *theirs = NULL;
+    bool unread = false; /* planned with from its header: taken to be the same */
 
     *out = (struct folder){ .base = dir };
     TRY(at_path_join(arena, &adapter, dir, "adapter_config.json"));
@@ -39,9 +40,10 @@ static AT_CHECKED look(struct folder *out, struct at_arena *arena, const char *d
     out->adapter = true;
     out->base = recorded(out->run, "model_name_or_path");
     theirs = cJSON_GetStringValue(at_json_find(at_json_find(out->run, "digests"), "model"));
-    if (theirs && policy->weights)
+    unread = policy->weights && at_weights_lack_data(policy->weights);
+    if (theirs && policy->weights && !unread)
         TRY(at_weights_digest(policy->weights, digest));
-    out->same = !theirs || strcmp(theirs, digest) == 0;
+    out->same = !theirs || unread || strcmp(theirs, digest) == 0;
 done:
     return st;
 }

@@ -286,7 +286,7 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
     at_bundle_check_length(&run->bundle, p.longest_row);
     p.n_positions = p.longest_row;
     if (!run->online.is_on) /* reward models want room for rows of their own */
-        p.step_tokens = (uint64_t)run->window * p.longest_row;
+        p.step_tokens = (uint64_t)run->window * p.longest_row * (run->data.train_kl ? 2 : 1);
     p.long_from = at_model_long_from(&run->bundle.config, p.longest_row);
     p.long_each = at_model_long_each(&run->bundle.config);
     TRY(choose_adapters(run, &p));

@@ -87,7 +87,7 @@ struct at_run {
 AT_CHECKED at_run_open(struct at_run *out, const struct at_config *config,
                        const struct at_events *events);
 /* The same for the plan alone. The model may be a GGUF file without its weights, and
- * device_memory_limit is the memory of a device, which need not be this one. */
+ * device_memory_limit may be more than this device has: the run is planned for another one. */
 AT_CHECKED at_run_open_plan(struct at_run *out, const struct at_config *config);
 /* The same to score rows. */
 AT_CHECKED at_run_open_scores(struct at_run *out, const struct at_config *config);

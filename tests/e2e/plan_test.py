@@ -92,6 +92,8 @@ def cards(work):
         check(f"{model}: what for", all(sum(parts[name].values()) == taken[name] for name in parts), (parts, taken))
         check(f"{model}: inputs of layers are computed again where memory is short", plan["gradient_checkpointing"] == "sqrt")
     said = attune("plan", *keys, "--device_memory_limit", limit)[0]
+    check("of batches of 4 no card is promised what only this device's slab gives it", json.loads(attune(
+        "plan", *keys, "--device_memory_limit", limit, "--per_device_train_batch_size", 4, "--json", code=69)[0])["slab_tokens"] == 4096)
     check("the text says so, too", all(part in said for part in (
         "has no weights", "of the slab:", "saved residual", "above the", "sqrt computes activations again")), said)
     attune("plan", *keys, "--device_memory_limit", taken["total"] - 1, code=69)
@@ -106,6 +108,14 @@ def refused(work):
         check(f"{command[0]} refuses it", "token_embd.weight: needs bytes" in said and "cut short" in said, said)
     seen = json.loads(attune("inspect", path, "--json")[0])
     check("inspect shows it", "cut behind its header" in seen["weights"] and seen["tensors"] == 3 + 9 * 32, seen)
+    judge = work / "judge"  # an adapter over it that names the digest of its base, which nobody can compute
+    judge.mkdir()
+    (judge / "run.json").write_text(json.dumps({"config": {"model_name_or_path": {"value": str(path)}}, "digests": {"model": "ab"}}))
+    (judge / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"]}')
+    (work / "prompts.jsonl").write_text('{"prompt": "hi"}\n{"prompt": "once more"}\n')
+    said = attune("plan", "--method", "rloo", "--model_name_or_path", path, "--tokenizer", TINY, "--train_dataset", work / "prompts.jsonl",
+                  "--num_generations", 2, "--reward_funcs", json.dumps([str(judge)]), code=66)[1]
+    check("so does a reward model whose adapter has no values", "adapter_model.safetensors" in said, said)
     (work / "cut.gguf").write_bytes(path.read_bytes()[:12000])
     said = attune("plan", "--method", "dpo", "--model_name_or_path", work / "cut.gguf", "--train_dataset", DATA / "pairs.jsonl",
                   "--tokenizer", TINY, code=65)[1]

@@ -117,6 +117,27 @@ static void pack_of_siblings_shares_prompts(void **state)
     assert_memory_equal(slab, want, sizeof want);
 }
 
+/* A slab of 64 tokens has 64 segments at most, also of samples without a token of their own. */
+static void pack_of_empty_siblings_counts_them(void **state)
+{
+    static const int32_t prompt[4] = { 1, 2, 3, 4 };
+    struct rows rows;
+    uint32_t slab[70], order[70], n_slabs = 99;
+    uint32_t none[70] = { 0 };
+
+    (void)state;
+    make_rows(&rows, none, 70);
+    for (uint32_t i = 0; i < 70; i++) {
+        rows.row[i].kind = AT_ROWS_SAMPLE;
+        rows.row[i].prefix = prompt;
+        rows.row[i].n_prefix = 4;
+    }
+    assert_int_equal(at_pack_siblings(slab, order, &n_slabs, rows.pointer, 70, 64), AT_OK);
+    assert_int_equal(n_slabs, 2);
+    assert_int_equal(slab[60], 0);
+    assert_int_equal(slab[61], 1);
+}
+
 static void pack_without_memory_fails(void **state)
 {
     struct rows rows;
@@ -145,6 +166,7 @@ int main(void)
         cmocka_unit_test(pack_of_random_rows_fills_no_slab_above_capacity),
         cmocka_unit_test(pack_of_riders_keeps_batches_whole),
         cmocka_unit_test(pack_of_siblings_shares_prompts),
+        cmocka_unit_test(pack_of_empty_siblings_counts_them),
         cmocka_unit_test(pack_without_memory_fails),
     };
 
