@@ -526,18 +526,62 @@ static AT_CHECKED conclude(const struct comparing *x)
     return AT_OK;
 }
 
+/* Whether both are by the same judge, against the same. */
+static bool are_alike(const cJSON *a, const cJSON *b)
+{
+    static const char *const keys[] = { "judge", "before" };
+    bool alike = true;
+
+    for (size_t i = 0; i < AT_COUNT(keys); i++)
+        alike = alike && cJSON_Compare(at_json_find(a, keys[i]), at_json_find(b, keys[i]), true);
+    return alike;
+}
+
+/* Adds what the file has of other judges or against others, as a list "others". */
+static AT_CHECKED keep_others(cJSON *json, const char *path)
+{
+    enum at_status st = AT_OK;
+    cJSON *old = NULL, *list = NULL, *others = cJSON_CreateArray();
+
+    if (at_path_exists(path))
+        TRY(at_json_load(&old, path));
+    list = cJSON_DetachItemFromObject(old, "others");
+    if (!list)
+        list = cJSON_CreateArray();
+    if (old)
+        cJSON_InsertItemInArray(list, 0, old);
+    old = NULL;
+    while (list->child) {
+        cJSON *item = cJSON_DetachItemFromArray(list, 0);
+        if (are_alike(item, json))
+            cJSON_Delete(item);
+        else
+            cJSON_AddItemToArray(others, item);
+    }
+    if (others->child) {
+        cJSON_AddItemToObject(json, "others", others);
+        others = NULL;
+    }
+done:
+    cJSON_Delete(old);
+    cJSON_Delete(list);
+    cJSON_Delete(others);
+    return st;
+}
+
 static AT_CHECKED write_out(struct comparing *x)
 {
     enum at_status st = AT_OK;
     cJSON *json = to_json(x);
     char *path = NULL;
 
-    TRY(at_path_join(&x->c.arena, &path, x->c.names[1], "compare.json"));
-    TRY(at_json_save(path, json));
     if (cli_flag_on(x->c.args, "json"))
         TRY(cli_print_pretty(json));
     else
         print_text(x);
+    TRY(at_path_join(&x->c.arena, &path, x->c.names[1], "compare.json"));
+    TRY(keep_others(json, path));
+    TRY(at_json_save(path, json));
 done:
     cJSON_Delete(json);
     return st;

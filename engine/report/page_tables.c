@@ -138,7 +138,7 @@ static void put_share(struct at_buf *out, const cJSON *share)
 
 static void put_compared(struct at_buf *out, const cJSON *c)
 {
-    at_buf_puts(out, "<section><h2>Compared blind</h2>\n<p><b>");
+    at_buf_puts(out, "<p><b>");
     html_text(out, string(c, "verdict"));
     at_buf_puts(out, ".</b> ");
     html_text(out, string(c, "after"));
@@ -155,7 +155,7 @@ static void put_compared(struct at_buf *out, const cJSON *c)
         at_buf_puts(out, "; at equal length ");
         put_share(out, at_json_find(c, "length_controlled"));
     }
-    at_buf_puts(out, ".</p></section>\n");
+    at_buf_puts(out, ".</p>\n");
 }
 
 AT_CHECKED page_judged(struct page *p)
@@ -173,8 +173,15 @@ AT_CHECKED page_judged(struct page *p)
         }
         at_buf_puts(out, "</section>\n");
     }
-    if (r->compare)
+    if (r->compare) {
+        at_buf_puts(out, "<section><h2>Compared blind</h2>\n");
         put_compared(out, r->compare);
+        cJSON_ArrayForEach(item, at_json_find(r->compare, "others"))
+        {
+            put_compared(out, item);
+        }
+        at_buf_puts(out, "</section>\n");
+    }
     return at_buf_status(out);
 }
 

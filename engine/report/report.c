@@ -313,6 +313,8 @@ const struct report_words *report_verdict(const struct at_report *r)
     static const struct report_words verdicts[] = {
         { "better", "\xE2\x9C\x94 Better",
           "The model is better on examples that it was not trained on.", false },
+        { "compared", "\xE2\x80\x93 Compared",
+          "It was not judged by itself; how it compares with another stands below.", false },
         { "worse", "\xE2\x9C\x98 Worse",
           "The model is worse on examples that it was not trained on. Do not use it.", false },
         { "not enough evidence", "? Not enough evidence",
@@ -324,8 +326,11 @@ const struct report_words *report_verdict(const struct at_report *r)
           false },
     };
 
-    return find_words(verdicts, AT_COUNT(verdicts),
-                      cJSON_GetStringValue(at_json_find(r->result, "verdict")));
+    const char *verdict = cJSON_GetStringValue(at_json_find(r->result, "verdict"));
+
+    if (r->compare && verdict && strcmp(verdict, "not judged") == 0)
+        verdict = "compared";
+    return find_words(verdicts, AT_COUNT(verdicts), verdict);
 }
 
 /* ---- as JSON ---- */

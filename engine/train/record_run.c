@@ -10,12 +10,13 @@ static const struct at_dataset *rows_read(const struct at_run *run)
     return run->data.was_split ? &run->data.all : &run->data.train;
 }
 
-static void add_rows(cJSON *out, const char *name, const struct at_dataset *d)
+/* kept: of those read. */
+static void add_rows(cJSON *out, const char *name, const struct at_dataset *d, uint32_t kept)
 {
     cJSON *rows = cJSON_AddObjectToObject(out, name);
 
     cJSON_AddNumberToObject(rows, "read", d->n_read);
-    cJSON_AddNumberToObject(rows, "kept", d->n_rows);
+    cJSON_AddNumberToObject(rows, "kept", kept);
     cJSON_AddNumberToObject(rows, "cut", d->n_cut);
     cJSON_AddNumberToObject(rows, "dropped", d->n_dropped);
     cJSON_AddNumberToObject(rows, "boundary_moved", d->n_boundary_moved);
@@ -185,13 +186,15 @@ AT_CHECKED at_records_write_run(struct at_records *r, const struct at_run *run)
     cJSON_AddStringToObject(part, "driver", info->driver);
     cJSON_AddItemToObject(out, "kernels", at_engine_kernels(e));
     part = cJSON_AddObjectToObject(out, "data");
-    add_rows(part, "train", rows_read(run));
+    add_rows(part, "train", rows_read(run), /* drawn samples are no rows that were read */
+             at_online_draws(&run->online) ? run->online.prompts.n : rows_read(run)->n_rows);
     if (run->data.has_eval && !run->data.was_split)
-        add_rows(part, "eval", &run->data.eval);
+        add_rows(part, "eval", &run->data.eval, run->data.eval.n_rows);
     if (run->data.regression.n_rows > 0)
-        add_rows(part, "regression", &run->data.regression);
+        add_rows(part, "regression", &run->data.regression, run->data.regression.n_rows);
     if (run->online.reward_watch.held.n_rows > 0)
-        add_rows(part, "eval_pairs", &run->online.reward_watch.held);
+        add_rows(part, "eval_pairs", &run->online.reward_watch.held,
+                 run->online.reward_watch.held.n_rows);
     cJSON_AddNumberToObject(part, "train_rows",
                             run->online.is_on ? run->online.prompts.n : run->data.train.n_rows);
     cJSON_AddNumberToObject(part, "eval_rows", run->data.eval.n_rows);

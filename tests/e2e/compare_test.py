@@ -20,7 +20,11 @@ FEW = ["--n_replies", N, "--max_new_tokens", 6]
 def compare(adapter, *arguments, code=0):
     out = e.run("compare", "--adapter", adapter, "--json", *arguments, code=code)
     said = json.loads(out.stdout)
-    assert said["verdict"] == e.VERDICTS[code] and said == json.loads((adapter / "compare.json").read_text()), said["verdict"]
+    kept = json.loads((adapter / "compare.json").read_text())
+    others = kept.pop("others", [])
+    assert said["verdict"] == e.VERDICTS[code] and said == kept, said["verdict"]
+    asked = [(one["judge"], one["before"]) for one in (said, *others)]
+    assert len(set(asked)) == len(asked), asked  # the last by each judge against each
     n = said["win_rate"]["n"]
     assert said["wins"] + said["losses"] + said["ties"] == n
     e.near(said["win_rate"]["value"], (said["wins"] + said["ties"] / 2) / n, "win rate")

@@ -74,8 +74,9 @@ def main():
         compared, page = read("rloo/compare.json"), (out / "rloo" / "report.html").read_text()
         check("RLHF is compared with DPO on the held-out pairs, in the report: not by the reward that it trained on alone",
               compared.get("judge") == "logp" and "dpo" in json.dumps(compared) and f"{out / 'dpo'}" in page, compared)
-        check("the verdict of the reward model stands beside it", (out / "compare" / "compare.jsonl").exists()
-              and "wins" in read("compare/stage.json").get("said", ""), read("compare/stage.json"))
+        check("the verdict of the reward model stands beside it, there, too", (out / "compare" / "compare.jsonl").exists()
+              and "wins" in read("compare/stage.json").get("said", "") and [one["judge"] for one in compared.get("others", [])] == ["reward"]
+              and "judged by reward" in page and "judged by logp" in page, (read("compare/stage.json"), compared))
         again = run()
         check("nothing is done again", again.returncode == first.returncode and again.stderr.count("finished earlier, skipped") == 6
               and "step 1/2" not in again.stderr, again.stderr)
