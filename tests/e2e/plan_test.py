@@ -148,6 +148,9 @@ def peak(work, name, keys):
 
 
 def peaks(work):
+    if json.loads(attune("devices", "--json")[0])["devices"][0]["type"] != "cpu":
+        print("skip peaks: memory of this device is not the process's")
+        return
     (work / "prompts.jsonl").write_text('{"prompt": "hi"}\n{"prompt": "once more"}\n')
     for name in RUNS:
         (less, low), (much, high) = (peak(work, name, keys) for keys in RUNS[name][3])
