@@ -145,7 +145,7 @@ static void add_template(cJSON *out, const struct at_bundle *b)
 /* Tokenizer and chat template; what is wrong with them is told, the rest of the model is there. */
 static AT_CHECKED add_text(cJSON *out, const char *path)
 {
-    const struct at_bundle_params p = { .path = path, .tokenizer_only = true, .header_only = true };
+    const struct at_bundle_params p = { .path = path, .tokenizer_only = true };
     struct at_bundle b = { .path = NULL };
     enum at_status st = AT_OK;
     cJSON *tokenizer = cJSON_AddObjectToObject(out, "tokenizer");
@@ -171,10 +171,8 @@ static AT_CHECKED inspect_model(cJSON *out, const char *path, bool list)
     struct at_weights *w = NULL;
     struct at_model_config config;
 
-    TRY(at_weights_open_header(&w, path));
+    TRY(at_weights_open(&w, path));
     cJSON_AddStringToObject(out, "kind", at_weights_is_gguf(w) ? "gguf" : "folder");
-    if (at_weights_lack_data(w))
-        cJSON_AddStringToObject(out, "weights", "not in the file, which is cut behind its header");
     if (at_model_config_read(&config, w) == AT_OK)
         add_model(out, &config);
     else

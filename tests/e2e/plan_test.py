@@ -102,12 +102,10 @@ def cards(work):
 def refused(work):
     """By all others, and by plan where the table itself is cut or another file has the rest."""
     path = work / "8B.Q4_K_M.gguf"
-    for command in (("generate", "--model_name_or_path", path), ("dpo", "--model_name_or_path", path, "--train_dataset",
+    for command in (("inspect", path), ("generate", "--model_name_or_path", path), ("dpo", "--model_name_or_path", path, "--train_dataset",
                     DATA / "pairs.jsonl", "--output_dir", work / "none", "--tokenizer", TINY)):
         said = attune(*command, code=65)[1]
         check(f"{command[0]} refuses it", "token_embd.weight: needs bytes" in said and "cut short" in said, said)
-    seen = json.loads(attune("inspect", path, "--json")[0])
-    check("inspect shows it", "cut behind its header" in seen["weights"] and seen["tensors"] == 3 + 9 * 32, seen)
     judge = work / "judge"  # an adapter over it that names the digest of its base, which nobody can compute
     judge.mkdir()
     (judge / "run.json").write_text(json.dumps({"config": {"model_name_or_path": {"value": str(path)}}, "digests": {"model": "ab"}}))

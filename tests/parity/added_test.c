@@ -26,9 +26,10 @@ static void write_weight(struct gt *t, const struct at_weight *w)
 
     for (size_t k = 0; w->type == AT_Q8_0 && k < bytes; k++)
         out[k] = (int8_t)(gt_random() % 255);
-    for (size_t k = 0; w->type != AT_Q8_0 && w->type != AT_F32 && k < bytes / 2; k++)
-        ((uint16_t *)values)[k] =
-            (uint16_t)(0x3c00 + (gt_random() & 0x83ff)); /* +-1 to 2 or less */
+    for (size_t k = 0; w->type != AT_Q8_0 && w->type != AT_F32 && k < bytes / 2; k++) {
+        const uint16_t half = (uint16_t)(0x3c00 + (gt_random() & 0x83ff)); /* +-1 to 2 or less */
+        memcpy(out + 2 * k, &half, sizeof half);
+    }
     OK(at_gpu_write(t->gpu, w->plane[0], values, bytes));
     if (w->type == AT_Q8_0)
         at_stream_fill(t->stream, w->plane[1], 0x3c003c00);
