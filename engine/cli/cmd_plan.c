@@ -331,12 +331,17 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
 AT_CHECKED cli_plan_print(const struct at_run *run, bool json)
 {
     enum at_status st = AT_OK;
+    const struct at_engine_bytes b = at_engine_get_bytes(&run->engine);
     cJSON *plan = plan_json(run);
 
     if (json)
         TRY(cli_print_pretty(plan));
     else
         print_plan(plan, run);
+    if (b.frozen + b.state > b.available)
+        FAIL(AT_DEVICE_MEMORY,
+             "the run does not fit, whatever a step has: take a model of a smaller "
+             "type (Q4_0) or a smaller model, or lower lora_r");
     if (!cJSON_IsTrue(at_json_find(plan, "fits")))
         FAIL(AT_DEVICE_MEMORY, "the run does not fit: lower max_tokens_per_slab or max_length, or "
                                "take a smaller model");

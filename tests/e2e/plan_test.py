@@ -97,6 +97,8 @@ def cards(work):
     check("the text says so, too", all(part in said for part in (
         "has no weights", "of the slab:", "saved residual", "above the", "sqrt computes activations again")), said)
     attune("plan", *keys, "--device_memory_limit", taken["total"] - 1, code=69)
+    said = attune("plan", *keys, "--device_memory_limit", taken["frozen"], code=69)[1]
+    check("weights that do not fit by themselves: no length is asked for", "smaller type" in said and "max_length" not in said, said)
 
 
 def refused(work):
