@@ -554,19 +554,23 @@ done:
 }
 
 /* The likely next command; of rows, with the file that stdout went to. */
-static void say_next(const struct cli_session *s, const struct asked *asked, const char *model)
+static void say_next(const struct cli_session *s, const struct asked *asked, const char *model,
+                     uint32_t num_generations)
 {
     const char *adapter = cli_flag_text(s->args, "adapter");
 
     if (asked->pairs)
         cli_note("next     attune label candidates.jsonl, where that is the file of these pairs");
     else if (asked->rewards)
-        cli_note("next     attune grpo --rollouts FILE.jsonl --model_name_or_path %s", model);
+        cli_note("next     attune grpo --rollouts FILE.jsonl --num_generations %u "
+                 "--model_name_or_path %s --output_dir DIR",
+                 num_generations, model);
     else if (asked->rollouts)
         cli_note(
             "next     add \"rewards\" to every line, a number for each completion (or let "
-            "--reward_funcs do it), then attune grpo --rollouts FILE.jsonl --model_name_or_path %s",
-            model);
+            "--reward_funcs do it), then attune grpo --rollouts FILE.jsonl --num_generations %u "
+            "--model_name_or_path %s --output_dir DIR",
+            num_generations, model);
     else if (asked->vary)
         cli_note("next     attune generate %s --prompts prompts.jsonl --pairs > candidates.jsonl, "
                  "where prompts.jsonl has these",
@@ -606,7 +610,7 @@ enum at_status cli_generate(struct cli_args *args)
         TRY(print_replies(&s, &printing));
     cli_note("%llu tokens, %.1f tokens/s", (unsigned long long)s.n_tokens,
              (double)s.n_tokens / (at_now_s() - begin_s + 1e-9));
-    say_next(&s, &asked, model);
+    say_next(&s, &asked, model, printing.num_generations);
     if (cli_flag_on(args, "profile"))
         TRY(cli_kernel_table(stderr, NULL, at_generator_get_stream(s.generator)));
 done:

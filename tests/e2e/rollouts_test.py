@@ -75,6 +75,7 @@ def generated(folder):
     check("generate --rollouts: a line a prompt, which has the system message, and a log-prob an id",
           len(rows) == 2 and [m["role"] for m in rows[0]["prompt"]] == ["system", "user"] and lengths[0] == lengths[1]
           and len(lengths[0]) == 8 and all(len(row["texts"]) == 4 for row in rows), run.stderr or rows)
+    check("generate --rollouts: the next command has the number of samples", "--num_generations 4 --model" in run.stderr, run.stderr)
     check("generate --rollouts: rewards by their names, null where there is none",
           [row["rewards"] for row in rows] == [{
               "max_words": [int(len(text.split()) <= 4) for text in row["texts"]], "e": [int("e" in text) for text in row["texts"]],
