@@ -404,6 +404,28 @@ done:
 
 /* ---- opening ---- */
 
+enum { MOST_EXTENSIONS = 6 };
+
+/* Extensions that are used where the device has them; how many. */
+static uint32_t choose_extensions(const struct at_gpu *gpu, const char *out[MOST_EXTENSIONS])
+{
+    uint32_t n = 0;
+
+    if (gpu->has_budget)
+        out[n++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+    if (gpu->info.push_descriptors)
+        out[n++] = VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME;
+    if (gpu->info.matrix_bf16.lanes > 0)
+        out[n++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
+    if (at_matrix_has_units(&gpu->info)) {
+        out[n++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
+        out[n++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
+    }
+    if (gpu->compile_only)
+        out[n++] = VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME;
+    return n;
+}
+
 /* The features that variants may use, where the device has them. */
 static AT_CHECKED create_device(struct at_gpu *gpu)
 {
@@ -448,12 +470,13 @@ static AT_CHECKED create_device(struct at_gpu *gpu)
         .subgroupSizeControl = true,
         .computeFullSubgroups = true
     };
-    const char *extensions[6];
-    VkDeviceCreateInfo info = { .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-                                .pNext = &use,
-                                .queueCreateInfoCount = 1,
-                                .pQueueCreateInfos = &queue,
-                                .ppEnabledExtensionNames = extensions };
+    const char *extensions[MOST_EXTENSIONS];
+    const VkDeviceCreateInfo info = { .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                                      .pNext = &use,
+                                      .queueCreateInfoCount = 1,
+                                      .pQueueCreateInfos = &queue,
+                                      .enabledExtensionCount = choose_extensions(gpu, extensions),
+                                      .ppEnabledExtensionNames = extensions };
     enum at_status st;
 
     vkGetPhysicalDeviceFeatures2(gpu->physical, &has);
@@ -465,21 +488,10 @@ static AT_CHECKED create_device(struct at_gpu *gpu)
     use12.shaderInt8 = has12.shaderInt8;
     use12.storageBuffer8BitAccess = has12.storageBuffer8BitAccess;
     use12.vulkanMemoryModel = has12.vulkanMemoryModel;
-    if (gpu->has_budget)
-        extensions[info.enabledExtensionCount++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
-    if (gpu->info.push_descriptors)
-        extensions[info.enabledExtensionCount++] = VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME;
-    if (gpu->info.matrix_bf16.lanes > 0)
-        extensions[info.enabledExtensionCount++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
-    if (at_matrix_has_units(&gpu->info)) {
-        extensions[info.enabledExtensionCount++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
-        extensions[info.enabledExtensionCount++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
+    if (at_matrix_has_units(&gpu->info))
         use12.pNext = &sizes;
-    }
     if (gpu->compile_only) {
         tell.pNext = use12.pNext;
-        extensions[info.enabledExtensionCount++] =
-            VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME;
         use12.pNext = &tell;
     }
     TRY(at_vk_check(vkCreateDevice(gpu->physical, &info, NULL, &gpu->device), "vkCreateDevice"));

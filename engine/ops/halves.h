@@ -2,9 +2,8 @@
  * matrix units: operands are rounded to halves with one power-of-two exponent a row, sums are f32.
  * A product errs by at most 2^-10 of sum |a||b|; values may be of any magnitude. Where a device has
  * no matrix units the same numbers come from portable kernels (tests). In use where struct
- * at_gpu_info says `halves`. Where it says `bf16` too, operands are bf16 without exponents, and
- * errors up to 2^-7: only on a device whose matrix units know no halves, or where it was asked for.
- */
+ * at_gpu_info says `halves`. Where it says `bf16` too, which is never chosen but asked for,
+ * operands are bf16 without exponents, and errors up to 2^-7. */
 #ifndef AT_HALVES_H
 #define AT_HALVES_H
 
