@@ -48,7 +48,7 @@ struct gemm_half_args { U32 M, N, K, lda, ldb, ldc, c_col, accumulate; };
 /* y[M,N] (+)= alpha * x[M,K] W[N,K]^T; the sum is over columns k_begin, a multiple of 128 (DQ_HOLD), to k_end;
  * strides of W's planes in words. */
 struct gemv_args { U32 M, N, k_begin, k_end, ldx, ldy, y_col, quants_stride, scales_stride; F32 alpha; U32 accumulate, added_K, added_lda, added_ldb; F32 added_alpha; };
-struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first, with_u; F32 cap; };
+struct head_chunk_args { U32 R, C, n, v0, ldz, ldu, first; F32 cap; };
 struct head_finish_args { U32 R, C, V, ldu, ldy, with_u; F32 cap; };
 struct head_grad_args { U32 R, n, v0, ldz; F32 cap; };
 struct head_kl_args { U32 R, C, ldu, ldh, ldr; };

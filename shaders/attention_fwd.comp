@@ -11,6 +11,7 @@
 #include "args.h"
 #include "lib/attention.glsl"
 #include "lib/attention_rows.glsl"
+#include "lib/larger.glsl"
 
 layout(push_constant) uniform push { attention_fwd_args p; };
 layout(binding = 0, std430) writeonly buffer out_o { vec4 o[]; };
@@ -33,8 +34,6 @@ vec4 load_q(uint r, uint d)
     return row_at(tile, r, pos, head) ? q[(pos * p.ldq + head * D) / 4 + d] : vec4(0);
 }
 #define LOAD_V_BEFORE_STOP(k, d) v4[(uint(base + int(k)) * p.ldv + tile.g * D) / 4 + (d)]
-
-float larger(float a, float b) { return isnan(a) || a > b ? a : b; }
 
 // Softmax of the tile's scores with running maximum m and sum l of row i / 4; this invocation has a
 // quarter of the row's columns and of its sum. weight becomes p, factor what earlier sums shrink by.

@@ -17,6 +17,7 @@
 #define SIDES 1
 #include "lib/attention_matrix.glsl"
 #include "lib/attention_rows.glsl"
+#include "lib/larger.glsl"
 
 layout(push_constant) uniform push { attention_fwd_args p; };
 layout(binding = 0, std430) writeonly buffer out_o { vec4 o[]; };
@@ -43,8 +44,6 @@ void store_o(uint r, uint d, vec4 v)
     if (row_at(tile, r, pos, head))
         o[(pos * p.ldo + head * D) / 4 + d] = v;
 }
-
-float larger(float a, float b) { return isnan(a) || a > b ? a : b; }
 
 // Of a row: the running maximum m of its scores, this invocation's part l of their sum, its exponent e
 struct row_state { float m, l, e; };

@@ -1,11 +1,12 @@
 // One vocabulary chunk of the fused head: running log-sum-exp, entropy sum, arg-max and target logit
-// of each row, and e^(z - m) in place of the logits z for the product that accumulates U.
+// of each row, and with WITH_U e^(z - m) in place of the logits z for the product that accumulates U.
 //   m' = max(m, max z); s = e^(m - m'); l' = s l + sum e^(z - m');
 //   t' = s (t + (m - m') l) + sum (z - m') e^(z - m')      (entropy = log l - t / l)
 //   q' = s^2 q + sum e^(2 (z - m'))                         (sum of p^2 = q / l^2)
-// z (R, n): ids v0 ... v0 + n; u (R, C): scaled by s, with_u only. state (R, 8): m, l, t, sum of z, arg-max
+// z (R, n): ids v0 ... v0 + n; u (R, C): scaled by s, WITH_U only. state (R, 8): m, l, t, sum of z, arg-max
 // id, target logit, q, 0 (ids are exact in f32 below 2^24). `first`: no state yet, and u is not read.
-// Mapping: a workgroup takes a row at a time. Shared: 20 * WG bytes.
+// Mapping: a workgroup takes a row at a time. Shared: 20 * WG bytes. The sums have the same bits with and
+// without WITH_U.
 // Online softmax: Milakov and Gimelshein 2018, arXiv 1805.02867.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -14,6 +15,7 @@
 #include "lib/softcap.glsl"
 
 layout(constant_id = 1) const uint CAP = 0; // 1: logits are soft-capped at p.cap
+layout(constant_id = 2) const uint WITH_U = 0;
 layout(push_constant) uniform push { head_chunk_args p; };
 layout(binding = 0, std430) buffer inout_z { vec4 z[]; };
 layout(binding = 1, std430) buffer inout_u { vec4 u[]; };
@@ -32,7 +34,7 @@ layout(binding = 4) uniform samplerBuffer z4; // z for reading
 bvec4 used(uint c) { return lessThan(4 * c + uvec4(0, 1, 2, 3), uvec4(p.n)); }
 
 // Largest z of the row and its lowest id.
-vec2 row_max(uint begin, uint end)
+vec2 find_top(uint begin, uint end)
 {
     float best = -INF, id = 0.0;
 
@@ -49,9 +51,9 @@ vec2 row_max(uint begin, uint end)
     return vec2(top, -reduce_max(best == top ? -id : -INF));
 }
 
-// Sums over the row of e, (z - m) e, z and e^2, where e = e^(z - m), times the slope of the cap,
-// replaces z; the target's z goes to state[at + 5].
-vec4 row_sums(uint begin, uint end, float m, uint target, uint at)
+// Sums over the row of e, (z - m) e, z and e^2, where e = e^(z - m); WITH_U, e times the slope of the cap
+// replaces z.
+vec4 sums_of(uint begin, uint end, float m)
 {
     vec4 sums = vec4(0);
 
@@ -59,10 +61,9 @@ vec4 row_sums(uint begin, uint end, float m, uint target, uint at)
         const vec4 raw = mix(vec4(0), LOAD_Z(begin + c), used(c)), v = raw - m;
         const vec4 e = mix(vec4(0), exp(v), used(c));
 
-        z[begin + c] = CAP != 0 ? e * SOFTCAP_SLOPE(raw, p.cap) : e;
+        if (WITH_U != 0)
+            z[begin + c] = CAP != 0 ? e * SOFTCAP_SLOPE(raw, p.cap) : e;
         sums += vec4(dot(e, vec4(1)), dot(v, e), dot(raw, vec4(1)), dot(e, e));
-        if (target / 4 == c)
-            state[at + 5] = raw[target % 4];
     }
     return reduce_sum(sums);
 }
@@ -75,12 +76,15 @@ void main()
         const uint begin = row * p.ldz / 4, end = (p.n + 3) / 4, at = 8 * row;
         const uint target = uint(targets[row]) - p.v0; // wraps when below the chunk
         const bool first = p.first != 0;
-        const vec2 top = row_max(begin, end);
-        const float m0 = first ? top.x : state[at], m = reduce_larger(m0, top.x);
-        const float s = first ? 0.0 : exp(m0 - m);
-        const vec4 sums = row_sums(begin, end, m, target, at);
 
-        if (p.with_u != 0 && !first && m != m0)
+        if (lane == 0 && target < p.n) // before e replaces it, behind the barriers of the maxima
+            state[at + 5] = LOAD_Z(begin + target / 4)[target % 4];
+        const vec2 top = find_top(begin, end);
+        const float m0 = first ? top.x : state[at], m = larger(m0, top.x);
+        const float s = first ? 0.0 : exp(m0 - m);
+        const vec4 sums = sums_of(begin, end, m);
+
+        if (WITH_U != 0 && !first && m != m0)
             for (uint c = lane; c < (p.C + 3) / 4; c += WG)
                 u[row * p.ldu / 4 + c] *= s;
         if (lane == 0) {

@@ -133,11 +133,11 @@ void at_head_fwd(struct at_stream *s, struct at_view stats, struct at_view lse,
             .ldz = z.ld,
             .ldu = u.ld,
             .first = v0 == 0,
-            .with_u = with_u,
             .cap = scratch->cap,
         };
 
-        at_launch_head_chunk(s, &bufs, &args, logits_work(R, scratch));
+        at_launch_head_chunk(s, &bufs, &args,
+                             (struct at_work){ R, 1, 1, 2, { scratch->cap > 0, with_u } });
         if (with_u) {
             copy_target_rows(s, wy, W, ids, v0);
             at_weight_nn(s, u, z, 0, W, v0 > 0, &scratch->halves);

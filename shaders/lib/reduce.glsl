@@ -2,13 +2,12 @@
 // the bits depend neither on the subgroup size nor on the device. Uniform control flow only; every
 // invocation gets the result. A NaN stays a NaN in both. Shared: 4 * WG bytes, 16 * WG more where the
 // vec4 sum is used.
+#include "larger.glsl"
 #define WG 64
 layout(local_size_x = WG) in;
 
 shared float reduce_cells[WG];
 shared vec4 reduce_cells4[WG];
-
-float reduce_larger(float a, float b) { return isnan(a) || a > b ? a : b; }
 
 float reduce_sum(float x)
 {
@@ -34,7 +33,7 @@ float reduce_max(float x)
     for (uint n = WG / 2; n > 0; n /= 2) {
         barrier();
         if (i < n)
-            reduce_cells[i] = reduce_larger(reduce_cells[i], reduce_cells[i + n]);
+            reduce_cells[i] = larger(reduce_cells[i], reduce_cells[i + n]);
     }
     barrier();
     return reduce_cells[0];
