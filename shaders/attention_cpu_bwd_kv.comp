@@ -81,9 +81,10 @@ void main()
         FOR(j, J) {
             const int col = col0 + base + lane * J + j, head = g * R + col % R;
             query[j] = col / R;
-            qa[j] = query[j] * ldq4 + head * D4;
-            oa[j] = query[j] * lddo4 + head * D4;
-            const int at = query[j] < n_t ? query[j] * int(p.H) + head : OUTSIDE;
+            const int from = min(query[j], n_t - 1); // read again where J asks for more
+            const int at = from * int(p.H) + head;
+            qa[j] = from * ldq4 + head * D4;
+            oa[j] = from * lddo4 + head * D4;
             lse2[j] = texelFetch(lse, at).x * LOG2E;
             sums[j] = texelFetch(dsum, at).x;
         }

@@ -36,7 +36,10 @@ void main()
     ivec4 iv[4]; // a lane reads 4 rows at one key
     vec4 sum[ROWS][CG];
 
-    FOR(i, 4) iv[i] = texelFetch(intervals, (row0 + lane * 4 + i) / R);
+    FOR(i, 4) {
+        const int at = (row0 + lane * 4 + i) / R;
+        iv[i] = texelFetch(intervals, at < end ? at : OUTSIDE);
+    }
     FOR(r, ROWS) FOR(c, CG) sum[r][c] = vec4(0);
     do { // a turn a segment in the tile
         const ivec4 w = texelFetch(intervals, pos);
@@ -58,11 +61,12 @@ void main()
         for (; turn < n1 + n2; turn++) {
             const bool prefix = turn < n1;
             const int base = prefix ? all.x + turn * KEYS : all.z + (turn - n1) * KEYS;
+            const int last_key = (prefix ? all.y : all.w) - 1; // read again where KEYS asks for more
             vec4 a[KEYS], b[KEYS][CG];
 
             FOR(e, KEYS) {
                 const vec4 ds = imageLoad(ds4, ((part * n_keys + base + e) * int(p.ldds) + row0) / 4 + lane);
-                FOR(c, CG) b[e][c] = imageLoad(k4, (base + e) * ldk4 + g * D4 + lane * CG + c);
+                FOR(c, CG) b[e][c] = imageLoad(k4, min(base + e, last_key) * ldk4 + g * D4 + lane * CG + c);
                 FOR(i, 4) a[e][i] = base + e < (prefix ? own[i].y : own[i].w) ? ds[i] : 0.0;
             }
             FOR(r, ROWS) FOR(e, KEYS) {

@@ -94,6 +94,7 @@ void main()
             const int base = prefix ? w.x + turn * KEYS : w.z + (turn - n1) * KEYS;
             const int n = min(KEYS, (prefix ? w.y : last) - base);
             const int ka = (base + lane * J) * ldk4 + g * D4, va = base * ldv4 + g * D4 + lane * CG;
+            const int last_v = va + (n - 1) * ldv4; // read again where J asks for more
             float s[ROWS][J];
             int d = 0;
 
@@ -149,7 +150,7 @@ void main()
             for (int b = 0; b * J < n; b++) { // J keys a turn
 #endif
                 vec4 vb[J][CG];
-                FOR(j, J) FOR(c, CG) vb[j][c] = imageLoad(v4, va + (b * J + j) * ldv4 + c);
+                FOR(j, J) FOR(c, CG) vb[j][c] = imageLoad(v4, min(va + (b * J + j) * ldv4, last_v) + c);
                 FOR(r, ROWS) FOR(j, J) {
                     const float x = subgroupShuffle(s[r][j], b);
                     FOR(c, CG) o[r][c] += x * vb[j][c];

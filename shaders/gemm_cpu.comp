@@ -6,8 +6,8 @@
 // memory. A value of A is read by one lane and spread by a constant-index shuffle.
 // TN sums blocks of GEMM_TN_BLOCK k apart and adds them to what C held, in order, in registers.
 // Why so: there a texel fetch is one vector load a lane where a storage buffer read is a scalar loop
-// over the lanes, and a fetch outside the view gives 0, which takes care of the tails: the views end
-// with the matrices, row padding is 0. Only stores test for M and N. The columns from N to the next
+// over the lanes. Behind K one factor is 0 (OUTSIDE, or row padding) and the other a row of the matrix read
+// again; what lies behind the matrices reaches no result. Only stores test for M and N. The columns from N to the next
 // multiple of 4 are written as zeros. NN and NT may add a second product, an adapter's, to what they store
 // (args.h): y or dx is not read and written once more for it.
 #version 450

@@ -49,6 +49,9 @@ void multiply(int narrow0, int group0, int k_begin, int k_end)
     const int lane = int(gl_LocalInvocationID.x);
     const int lds4 = int(LD_NARROW) / 4, ldl4 = int(LD_LONG) / 4;
     const int s_col4 = int(COL_NARROW) / 4, l_col4 = int(COL_LONG) / 4;
+#if FORM >= 2
+    const int last = (int(p.K) - 1) * ldl4; // row of the long side, read again (times 0) where KB asks for more
+#endif
 
     [[unroll]] for (int i = 0; i < NARROW; i++)
         [[unroll]] for (int j = 0; j < CG; j++)
@@ -71,7 +74,7 @@ void multiply(int narrow0, int group0, int k_begin, int k_end)
 #else
         [[unroll]] for (int q = 0; q < KB; q++)
             [[unroll]] for (int j = 0; j < CG; j++)
-                l[q][j] = texelFetch(long4, (k + q) * ldl4 + l_col4 + group0 + j);
+                l[q][j] = texelFetch(long4, min((k + q) * ldl4, last) + l_col4 + group0 + j);
 #endif
 #if FORM == 1
         [[unroll]] for (int g = 0; g < NARROW; g += LANES) { // a lane reads KB k of one column of C
@@ -87,8 +90,10 @@ void multiply(int narrow0, int group0, int k_begin, int k_end)
         }
 #else
         vec4 s4[KB / KF]; // a lane reads 4 of the narrow side at one k
-        [[unroll]] for (int q = 0; q < KB / KF; q++)
-            s4[q] = imageLoad(narrow4, (k + q * KF + lane / 4) * lds4 + s_col4 + narrow0 / 4 + lane % 4);
+        [[unroll]] for (int q = 0; q < KB / KF; q++) {
+            const int at = k + q * KF + lane / 4;
+            s4[q] = imageLoad(narrow4, (at < int(p.K) ? at * lds4 : OUTSIDE) + s_col4 + narrow0 / 4 + lane % 4);
+        }
         [[unroll]] for (int i = 0; i < NARROW; i++)
             [[unroll]] for (int q = 0; q < KB; q++) {
                 const float s = subgroupShuffle(s4[q / KF][i & 3], uint(q % KF * 4 + i / 4));

@@ -3,7 +3,7 @@
 // Mapping: workgroup (x, y) = tile of 4 * LANES rows of W, tile of ROWS rows of x by one subgroup; a lane
 // owns 4 rows of W, 32 columns a turn by whole texels of quants; a sum begins at column 0 or a multiple of
 // DQ_HOLD. x is read once by the lanes and spread by constant-index shuffles, one for 4 multiply-adds. No
-// shared memory. Beyond the end of x a fetch gives 0, and so does one behind the end of a row of W.
+// shared memory. Behind the end of a row of x or W a 0 is taken (OUTSIDE).
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require

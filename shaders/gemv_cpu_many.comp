@@ -2,7 +2,7 @@
 // is no copy of them in f32. One module a format and subgroup size (LANES).
 // Mapping: workgroup (x, y) = tile of 4 * CG * LANES rows of W, tile of ROWS rows of x by one subgroup, as
 // gemm_cpu.comp; a lane owns 4 * CG rows of W, whose texels of quants it reads once and decodes 4 columns a
-// turn. No shared memory. Beyond the end of x a fetch gives 0, and so does one behind the end of a row of W.
+// turn. No shared memory. Behind the end of a row of x or W a 0 is taken (OUTSIDE).
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require

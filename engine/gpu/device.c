@@ -526,6 +526,7 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     gpu->profile = params->profile && gpu->info.timestamps;
     gpu->memory_limit_bytes = params->memory_limit_bytes;
     gpu->submission_flop = params->submission_flop;
+    gpu->texels_behind_bytes = params->texels_behind_bytes;
     if (params->max_range_bytes > 0 && params->max_range_bytes < gpu->info.max_range_bytes)
         gpu->info.max_range_bytes = params->max_range_bytes;
     if (params->no_push_descriptors)

@@ -214,11 +214,13 @@ done:
 
 AT_CHECKED at_buffer_texels(VkBufferView *out, struct at_view view, VkFormat format)
 {
+    const uint64_t left = view.buffer->bytes - view.offset - view.bytes;
+    const uint64_t behind = view.buffer->gpu->texels_behind_bytes;
     const VkBufferViewCreateInfo info = { .sType = VK_STRUCTURE_TYPE_BUFFER_VIEW_CREATE_INFO,
                                           .buffer = view.buffer->handle,
                                           .format = format,
                                           .offset = view.offset,
-                                          .range = view.bytes };
+                                          .range = view.bytes + (behind < left ? behind : left) };
     struct at_buffer *buffer = view.buffer;
     struct at_texel_view *found;
     enum at_status st = AT_OK;

@@ -104,6 +104,7 @@ struct at_gpu {
     bool compile_only;             /* no memory, no streams: at_kernel_statistics() only */
     uint64_t memory_limit_bytes, pool_bytes; /* of pools: the limit, and what they have */
     double submission_flop;
+    uint64_t texels_behind_bytes;
     VkInstance instance;
     VkDebugUtilsMessengerEXT messenger;
     struct at_messages *messages;

@@ -3,8 +3,9 @@
 // lanes: scores then lie by streamed vector, which is just how the product with that vector wants them
 // (a shuffle spreads a column, the head dimensions go by lanes), so nothing is transposed.
 // Why so: there a texel fetch is one vector load a lane where a storage buffer read is a scalar loop
-// over the lanes (and storage texels are inlined, uniform ones a call), and a fetch outside a view gives
-// 0. Loops over registers must be unrolled: a dynamic index costs a factor of 50.
+// over the lanes (and storage texels are inlined, uniform ones a call). A fetch at OUTSIDE gives 0; one behind
+// a tensor may give anything: there the last row is read again. Loops over registers must be unrolled: a
+// dynamic index costs a factor of 50.
 #include "exp2.glsl"
 #include "softcap.glsl"
 

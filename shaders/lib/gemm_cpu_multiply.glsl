@@ -6,6 +6,9 @@ void MULTIPLY(int row0, int col4, int k_begin, int k_end)
     const int lane = int(gl_LocalInvocationID.x);
     const int lda4 = int(LDA) / 4, ldb4 = int(LDB) / 4;
     const int a_col4 = int(A_COL) / 4, b_col4 = int(B_COL) / 4;
+#if FORM != 1
+    const int last = (int(K) - 1) * ldb4; // row of B: read again, times 0, where KB asks for more
+#endif
 
     [[unroll]] for (int i = 0; i < ROWS; i++)
         [[unroll]] for (int j = 0; j < CG; j++)
@@ -17,6 +20,10 @@ void MULTIPLY(int row0, int col4, int k_begin, int k_end)
         int k4[KB / 4]; // offsets in rows of A (and B) along k
         [[unroll]] for (int q = 0; q < KB; q += 4)
             k4[q / 4] = k + q < int(K) ? (k + q) / 4 : OUTSIDE;
+#else
+        int a_row[KB];
+        [[unroll]] for (int q = 0; q < KB; q++)
+            a_row[q] = k + q < int(K) ? (k + q) * lda4 : OUTSIDE;
 #endif
 #if FORM == 1
         [[unroll]] for (int q = 0; q < KB; q += 4)
@@ -30,13 +37,13 @@ void MULTIPLY(int row0, int col4, int k_begin, int k_end)
 #else
         [[unroll]] for (int q = 0; q < KB; q++)
             [[unroll]] for (int j = 0; j < CG; j++)
-                b[q][j] = texelFetch(B4, (k + q) * ldb4 + b_col4 + col4 + j);
+                b[q][j] = texelFetch(B4, min((k + q) * ldb4, last) + b_col4 + col4 + j);
 #endif
 #if FORM == 2
         [[unroll]] for (int g = 0; g < GROUPS; g += 4) { // a lane reads 4 rows of C at one k
             vec4 a[KB];
             [[unroll]] for (int q = 0; q < KB; q++)
-                a[q] = imageLoad(A4, (k + q) * lda4 + a_col4 + (row0 + g * LANES) / 4 + lane);
+                a[q] = imageLoad(A4, a_row[q] + a_col4 + (row0 + g * LANES) / 4 + lane);
             [[unroll]] for (uint i = 0; i < 4 * LANES; i++)
                 [[unroll]] for (int q = 0; q < KB; q++) {
                     const float s = subgroupShuffle(a[q][i & 3], i >> 2);
