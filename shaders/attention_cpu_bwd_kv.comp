@@ -74,7 +74,8 @@ void main()
     FOR(r, ROWS) FOR(c, CG) dk[r][c] = dv[r][c] = vec4(0);
 
     const int col0 = max(key0 + ahead, 0) * R, cols = last * R - col0; // ROWS * R is a multiple of 4
-    for (int base = 0; base < cols; base += COLS) {
+    int base = 0;
+    do { // the first turn may find no column
         int qa[J], oa[J], query[J];
         float lse2[J], sums[J], s[ROWS][J], t[ROWS][J];
 
@@ -134,7 +135,8 @@ void main()
                 }
             }
         }
-    }
+        base += COLS;
+    } while (base < cols);
     FOR(r, ROWS) if (key0 + r < n_keys)
         FOR(c, CG) if (HAS_COLUMN(c)) {
             const int to_k = (key0 + r) * int(p.lddk) / 4 + g * D4 + lane * CG + c;

@@ -53,12 +53,13 @@ void main()
             own[i] = mine[i] ? in_block(iv[i]) : ivec4(0);
         }
         last = max_of_lanes(last);
-        pos += last == 0 ? 1 : last - w.w + 1;
-        if (last == 0)
-            continue;
+        const int from = pos + (last == 0 ? 1 : last - w.w + 1);
+        pos = end;
+        FOR(i, 4) pos = min(pos, row_from(from, (row0 + lane * 4 + i) / R, iv[i], end));
+        pos = min_of_lanes(pos);
         const ivec4 all = in_block(ivec4(w.xyz, last));
         const int n1 = (all.y - all.x + KEYS - 1) / KEYS, n2 = (all.w - all.z + KEYS - 1) / KEYS;
-        for (; turn < n1 + n2; turn++) {
+        do { // the first turn may find no key
             const bool prefix = turn < n1;
             const int base = prefix ? all.x + turn * KEYS : all.z + (turn - n1) * KEYS;
             const int last_key = (prefix ? all.y : all.w) - 1; // read again where KEYS asks for more
@@ -73,7 +74,8 @@ void main()
                 const float x = subgroupShuffle(a[e][r & 3], r >> 2);
                 FOR(c, CG) sum[r][c] += x * b[e][c];
             }
-        }
+            turn++;
+        } while (turn < n1 + n2);
     } while (pos < end);
     FOR(r, ROWS) if (row0 + r < int(p.n_t) * R)
         FOR(c, CG) if (HAS_COLUMN(c)) {

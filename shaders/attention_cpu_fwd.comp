@@ -86,15 +86,16 @@ void main()
         }
         last = max_of_lanes(last);
         const int n1 = (w.y - w.x + KEYS - 1) / KEYS, n2 = (last - w.z + KEYS - 1) / KEYS;
-        pos += last == 0 ? 1 : last - w.w + 1;
-        if (last == 0)
-            continue;
+        const int from = pos + (last == 0 ? 1 : last - w.w + 1);
+        pos = end;
+        FOR(gr, GROUPS) pos = min(pos, row_from(from, pos0 + (gr * LANES + lane) / R, iv[gr], end));
+        pos = min_of_lanes(pos);
         do { // a turn a tile of keys: the prefix's, then the segment's
             const bool prefix = turn < n1;
             const int base = prefix ? w.x + turn * KEYS : w.z + (turn - n1) * KEYS;
             const int n = min(KEYS, (prefix ? w.y : last) - base);
             const int ka = (base + lane * J) * ldk4 + g * D4, va = base * ldv4 + g * D4 + lane * CG;
-            const int last_v = va + (n - 1) * ldv4; // read again where J asks for more
+            const int last_v = va + max(n - 1, 0) * ldv4; // read again where J asks for more
             float s[ROWS][J];
             int d = 0;
 
