@@ -35,9 +35,9 @@ struct at_gpu_info {
     uint32_t max_shared_bytes, max_invocations;
     uint64_t max_range_bytes; /* of one storage buffer binding, after `max_range_bytes` of params */
     uint64_t max_texels;      /* elements of one texel buffer view */
-    uint64_t max_alloc_bytes;
-    uint64_t memory_bytes; /* budget left to this process: DESIGN.md 3, "Memory budget" */
-    uint64_t free_bytes;   /* the same, also where at_gpu_params.memory_bytes is given */
+    uint64_t max_alloc_bytes; /* of one slot of a pool */
+    uint64_t memory_bytes;    /* budget left to this process: DESIGN.md 3, "Memory budget" */
+    uint64_t free_bytes;      /* the same, also where at_gpu_params.memory_bytes is given */
     bool push_descriptors, timestamps, host_memory_is_device_memory;
 };
 

@@ -37,6 +37,24 @@ bool at_llvmpipe_has_few_rows(const struct at_gpu_info *info)
            (info->subgroup == 4 || info->subgroup == 8 || info->subgroup == 16);
 }
 
+enum { UNIT = 256, PERIOD = 65536 }; /* of the bits 8 to 15 */
+
+uint64_t at_llvmpipe_range(const struct at_gpu_info *info, uint64_t bytes)
+{
+    const uint64_t rest = bytes % PERIOD;
+
+    return is_llvmpipe(info) && rest < UNIT ? bytes - rest + UNIT : bytes;
+}
+
+uint64_t at_llvmpipe_room(const struct at_gpu_info *info, uint64_t bytes)
+{
+    const uint64_t all = bytes + 3 * UNIT;
+
+    if (!is_llvmpipe(info))
+        return 0;
+    return (all & (all - 1)) == 0 ? 2 * UNIT : 3 * UNIT;
+}
+
 AT_CHECKED at_llvmpipe_check_width(const struct at_gpu_info *info)
 {
     const char *mesa = strstr(info->driver, "Mesa ");

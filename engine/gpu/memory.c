@@ -102,13 +102,14 @@ static bool is_host_memory(const struct at_gpu *gpu)
 
 static AT_CHECKED allocate(struct at_buffer *buffer, bool staging)
 {
+    const uint64_t room = staging ? 0 : at_llvmpipe_room(&buffer->gpu->info, buffer->bytes);
     const VkBufferUsageFlags transfer =
         VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT;
     const VkBufferUsageFlags kernel = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
                                       VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT |
                                       VK_BUFFER_USAGE_STORAGE_TEXEL_BUFFER_BIT;
     const VkBufferCreateInfo info = { .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
-                                      .size = buffer->bytes,
+                                      .size = buffer->bytes + room,
                                       .usage = staging ? transfer : transfer | kernel };
     VkDevice device = buffer->gpu->device;
     VkMemoryAllocateInfo allocation = { .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
@@ -220,7 +221,9 @@ AT_CHECKED at_buffer_texels(VkBufferView *out, struct at_view view, VkFormat for
                                           .buffer = view.buffer->handle,
                                           .format = format,
                                           .offset = view.offset,
-                                          .range = view.bytes + (behind < left ? behind : left) };
+                                          .range = at_llvmpipe_range(
+                                              &view.buffer->gpu->info,
+                                              view.bytes + (behind < left ? behind : left)) };
     struct at_buffer *buffer = view.buffer;
     struct at_texel_view *found;
     enum at_status st = AT_OK;

@@ -171,6 +171,15 @@ AT_CHECKED at_llvmpipe_check_width(const struct at_gpu_info *info);
  * rounds sums in two kernels unlike. */
 bool at_llvmpipe_has_few_rows(const struct at_gpu_info *info);
 
+/* llvmpipe makes code of a kernel for each state of its texel views that it holds to be static. Of
+ * uniform ones it takes bits 8 to 15 of the bytes for a level of an image, and asks whether they
+ * are 0; of all, whether the buffer's bytes are a power of two. So that there each kernel is
+ * compiled once, those bits are not 0: at_llvmpipe_range(), at most 256 more than `bytes`;
+ * elsewhere `bytes`. */
+uint64_t at_llvmpipe_range(const struct at_gpu_info *info, uint64_t bytes);
+/* What a buffer of `bytes` has behind them for such views, elsewhere nothing; the most for 0. */
+uint64_t at_llvmpipe_room(const struct at_gpu_info *info, uint64_t bytes);
+
 /* ---- kernel.c ---- */
 
 AT_CHECKED at_modules_create(struct at_gpu *gpu);

@@ -3,7 +3,10 @@
 #include "gpu_test.h"
 
 #include "kernels.h"
+#include "linear.h"
 #include "os.h"
+
+#define TMP BUILD_DIR "/test_tmp/gpu"
 
 enum { N = 3 << 18 }; /* 3 MiB of floats: cut into pieces by a limit of 1 MiB */
 
@@ -490,6 +493,80 @@ static void profile_sums_calls_by_kernel_and_shape(void **state)
 
 /* ---- kernels ---- */
 
+/* (rows,cols) = (rows,k) (cols,k)^T with a buffer for each, as large as the matrix. */
+static void multiply(struct at_gpu *gpu, uint32_t rows, uint32_t cols, uint32_t k)
+{
+    const uint32_t dims[3][2] = { { rows, cols }, { rows, k }, { cols, k } };
+    struct at_stream *stream;
+    struct at_pool *pools[3];
+    struct at_tensor t[3];
+
+    OK(at_stream_create(&stream, gpu));
+    for (int i = 0; i < 3; i++) {
+        OK(at_pool_create(&pools[i], gpu, "matrix"));
+        at_tensor_reserve(pools[i], &t[i], dims[i][0], dims[i][1], "matrix");
+        OK(at_pool_commit(pools[i]));
+    }
+    at_matmul_nt(stream, t[0], t[1], t[2], 1, false);
+    OK(at_stream_wait(stream));
+    for (int i = 0; i < 3; i++)
+        at_pool_destroy(&pools[i]);
+    at_stream_destroy(&stream);
+}
+
+/* How many files the folders in `path` held; both are removed. */
+static size_t take_files(const char *path)
+{
+    struct at_arena arena = { 0 };
+    size_t n, n_files, all = 0;
+    char **names, **files, *folder;
+
+    OK(at_dir_list(&arena, &names, &n, path));
+    for (size_t i = 0; i < n; i++) {
+        OK(at_path_join(&arena, &folder, path, names[i]));
+        if (!at_path_is_dir(folder))
+            continue;
+        OK(at_dir_list(&arena, &files, &n_files, folder));
+        all += n_files;
+        OK(at_dir_remove(folder));
+    }
+    at_arena_release(&arena);
+    return all;
+}
+
+/* Seen in Mesa's cache of shaders, as its versions 22 lay it out: a file for each code that was
+ * made. Among the sizes are multiples of 65,536 bytes and others, and powers of two, by themselves
+ * and with the 768 bytes that buffers have behind. */
+static void views_of_any_size_take_one_code_of_a_kernel(void **state)
+{
+    static const char variable[] = "MESA_SHADER_CACHE_DIR", cache[] = TMP "/mesa_shader_cache";
+    struct at_arena arena = { 0 };
+    struct at_gpu *gpu;
+    char *before = NULL;
+    bool counts;
+
+    (void)state;
+    if (at_env(variable))
+        OK(at_arena_strdup(&arena, &before, at_env(variable)));
+    OK(at_dir_create(cache));
+    take_files(cache); /* of an earlier run */
+    at_env_set(variable, TMP);
+    gpu = gt_open_device((struct at_gpu_params){ .validate = true });
+    counts = strstr(at_gpu_get_info(gpu)->driver, "llvmpipe Mesa 22.") &&
+             !at_env("MESA_SHADER_CACHE_DISABLE");
+    multiply(gpu, 64, 256, 64);
+    multiply(gpu, 63, 255, 20);
+    multiply(gpu, 256, 253, 64);
+    multiply(gpu, 253, 254, 64);
+    assert_int_equal(at_gpu_validation_errors(gpu), 0);
+    assert_int_equal(at_gpu_pipelines(gpu), 1);
+    at_gpu_close(&gpu);
+    if (counts)
+        assert_int_equal(take_files(cache), 1);
+    at_env_set(variable, before);
+    at_arena_release(&arena);
+}
+
 static void kernels_are_found_by_name(void **state)
 {
     struct at_gpu *gpu = gt_open_device((struct at_gpu_params){ .baseline_only = true });
@@ -524,6 +601,7 @@ int main(void)
         cmocka_unit_test(the_stream_submits_when_the_budget_is_spent),
         cmocka_unit_test(the_ring_goes_round_without_allocating),
         cmocka_unit_test(profile_sums_calls_by_kernel_and_shape),
+        cmocka_unit_test(views_of_any_size_take_one_code_of_a_kernel),
         cmocka_unit_test(kernels_are_found_by_name),
     };
 
