@@ -6,7 +6,8 @@
 // twin for any device.
 //
 // Mapping: workgroup (x, y) = row tile, column tile of 2 WM x 4 WN; its 8 subgroups of LANES own WM x WN
-// each, as accumulators of the device's shape TM x TN x TK (8 8 8, 16 16 16, 8 8 16 or 8 16 16). The next
+// each, as accumulators of the device's shape TM x TN x TK (A is TM x TK, B TK x TN): llvmpipe's 8 8 8, AMD's
+// and NVIDIA's 16 16 16, Intel's 8 8 16 (Xe-HPG) and 8 16 16 (Xe2), or any that divides the tile. The next
 // tile's loads are in flight during the products: clamped into the matrix, zeroed on the way to shared
 // memory, where rows are skewed by 16 bytes. The result leaves through the same shared memory, for the
 // exponents and the bounds. Arrays are local to main and loops unrolled: matrices cannot be indexed

@@ -52,6 +52,13 @@ static const struct gt_setting gt_settings[] = {
 };
 enum { GT_SETTINGS = sizeof gt_settings / sizeof gt_settings[0] };
 
+/* Shapes of matrix units (m, n, k): Intel's Xe-HPG and Xe2, AMD's and NVIDIA's. A CPU device with
+ * units computes any of them, whichever it reports: at_gpu_params.matrix. */
+static const struct at_matrix_shape gt_shapes[] = { { 0, 8, 8, 16 },
+                                                    { 0, 8, 16, 16 },
+                                                    { 0, 16, 16, 16 } };
+enum { GT_SHAPES = sizeof gt_shapes / sizeof gt_shapes[0] };
+
 /* Opens the device named by ATTUNE_DEVICE (default: the first); ATTUNE_KERNELS=baseline leaves the
  * variants out. Without any device the test is skipped (125), in CI it fails. */
 static inline struct at_gpu *gt_open_device(struct at_gpu_params params)
@@ -78,6 +85,22 @@ static inline void gt_open(struct gt *t, size_t setting)
     *t = (struct gt){ .setting = gt_settings[setting].name };
     t->gpu = gt_open_device(gt_settings[setting].params);
     OK(at_stream_create(&t->stream, t->gpu));
+}
+
+/* The device with matrix units of gt_shapes[i], in halves; false where it cannot have them. */
+static inline bool gt_open_shape(struct gt *t, size_t i)
+{
+    const struct at_matrix_shape want = gt_shapes[i], *has;
+
+    *t = (struct gt){ .setting = "matrix units of another shape" };
+    t->gpu = gt_open_device((struct at_gpu_params){ .halves = true, .matrix = want });
+    has = &at_gpu_get_info(t->gpu)->matrix;
+    if (has->lanes == 0 || has->m != want.m || has->n != want.n || has->k != want.k) {
+        at_gpu_close(&t->gpu);
+        return false;
+    }
+    OK(at_stream_create(&t->stream, t->gpu));
+    return true;
 }
 
 static inline void gt_close(struct gt *t)

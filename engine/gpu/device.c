@@ -513,7 +513,8 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     *out = NULL;
     TRY(at_alloc(&gpu, 1, sizeof *gpu));
     TRY(at_alloc(&gpu->messages, 1, sizeof *gpu->messages));
-    TRY(create_instance(gpu, wants_validation(params->validate)));
+    /* the layer knows no shapes of matrices but those reported */
+    TRY(create_instance(gpu, params->matrix.m == 0 && wants_validation(params->validate)));
     gpu->compile_only = params->compile_only;
     TRY(probe_all(&found, &n, gpu));
     TRY(choose(&chosen, found, n, params->device));
@@ -533,6 +534,8 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
         gpu->info.push_descriptors = false;
     if (params->baseline_only)
         gpu->info.matrix = gpu->info.matrix_bf16 = (struct at_matrix_shape){ 0 };
+    else if (params->matrix.m > 0 && gpu->info.type == AT_GPU_CPU)
+        at_matrix_take_shape(gpu, params->matrix);
     at_gpu_use_attention_halves(gpu, gpu->info.halves);
     TRY(create_device(gpu));
     TRY(at_modules_create(gpu));

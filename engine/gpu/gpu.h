@@ -50,10 +50,12 @@ struct at_gpu_params {
     bool validate;      /* validation layer; its messages become the stream's error */
     bool profile;       /* timestamps around every launch */
     bool compile_only;  /* tests: pipelines of a device that may have no memory */
-    bool no_push_descriptors;     /* tests: use the descriptor ring */
-    uint64_t max_range_bytes;     /* tests: artificial limit of a binding; 0: the device's */
-    uint64_t texels_behind_bytes; /* tests: texel views reach so far behind what is bound */
-    uint64_t memory_limit_bytes;  /* `device_memory_limit` of the pools; 0: the device's budget */
+    struct at_matrix_shape matrix; /* tests: m, n, k in place of those for halves that a CPU device
+                                    * reports, whose compiler takes others, too; m 0: its own */
+    bool no_push_descriptors;      /* tests: use the descriptor ring */
+    uint64_t max_range_bytes;      /* tests: artificial limit of a binding; 0: the device's */
+    uint64_t texels_behind_bytes;  /* tests: texel views reach so far behind what is bound */
+    uint64_t memory_limit_bytes;   /* `device_memory_limit` of the pools; 0: the device's budget */
     uint64_t memory_bytes;  /* of at_gpu_info: a device that is only planned for; 0: what is left */
     double submission_flop; /* tests: cost of a submission; 0: 100 ms at the measured rate */
 };

@@ -29,9 +29,13 @@ static bool has_features(struct at_gpu *gpu)
            has12.shaderFloat16 && has12.vulkanMemoryModel;
 }
 
-/* Lanes of a subgroup that multiplies matrices: 32 where the device lets us choose. 0: it cannot
- * shuffle, which attention needs, or its size cannot be asked for. */
-static uint32_t matrix_lanes(const struct at_gpu *gpu)
+/* Sizes of a subgroup that multiplies matrices, `most` 0: it cannot shuffle, which attention needs,
+ * or its size cannot be asked for. */
+struct lanes {
+    uint32_t least, most;
+};
+
+static struct lanes matrix_lanes(const struct at_gpu *gpu)
 {
     VkPhysicalDeviceSubgroupSizeControlPropertiesEXT sizes = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT
@@ -45,15 +49,13 @@ static uint32_t matrix_lanes(const struct at_gpu *gpu)
     vkGetPhysicalDeviceProperties2(gpu->physical, &all);
     if (!(sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) ||
         !(subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT))
-        return 0;
-    if (sizes.maxSubgroupSize <= 32)
-        return sizes.maxSubgroupSize;
-    return sizes.minSubgroupSize > 32 ? sizes.minSubgroupSize : 32;
+        return (struct lanes){ 0, 0 };
+    return (struct lanes){ sizes.minSubgroupSize, sizes.maxSubgroupSize };
 }
 
 /* The largest shape of `type` with sums in f32 that gemm_matrix.comp's tiles are made of. */
 static struct at_matrix_shape largest(const VkCooperativeMatrixPropertiesKHR *shapes, uint32_t n,
-                                      int type, uint32_t lanes)
+                                      int type)
 {
     struct at_matrix_shape best = { 0 };
 
@@ -66,9 +68,22 @@ static struct at_matrix_shape largest(const VkCooperativeMatrixPropertiesKHR *sh
             s->CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
             s->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && s->scope == VK_SCOPE_SUBGROUP_KHR &&
             s->MSize * s->NSize * s->KSize > best.m * best.n * best.k)
-            best = (struct at_matrix_shape){ lanes, s->MSize, s->NSize, s->KSize };
+            best = (struct at_matrix_shape){ 0, s->MSize, s->NSize, s->KSize };
     }
     return best;
+}
+
+/* Gives the shapes found the subgroup's size, one for both types: a lane a column where the device
+ * lets us choose. Intel's instruction has 8 lanes for n = 8 and 16 for n = 16, and its threads have
+ * the same registers at any size; AMD's least is 32, and 64 gain nothing. */
+static void choose_lanes(struct at_gpu_info *info, struct lanes has)
+{
+    struct at_matrix_shape *const shapes[] = { &info->matrix, &info->matrix_bf16 };
+    uint32_t n = info->matrix.n > 0 ? info->matrix.n : info->matrix_bf16.n;
+
+    n = n < has.least ? has.least : n > has.most ? has.most : n;
+    for (size_t i = 0; i < AT_COUNT(shapes); i++)
+        shapes[i]->lanes = shapes[i]->m > 0 ? n : 0;
 }
 
 AT_CHECKED at_matrix_find_shapes(struct at_gpu *gpu)
@@ -78,22 +93,32 @@ AT_CHECKED at_matrix_find_shapes(struct at_gpu *gpu)
             gpu->instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
     VkCooperativeMatrixPropertiesKHR *shapes = NULL;
     enum at_status st = AT_OK;
-    uint32_t n = 0, lanes;
+    struct lanes lanes;
+    uint32_t n = 0;
 
     gpu->info.matrix = gpu->info.matrix_bf16 = (struct at_matrix_shape){ 0 };
-    if (!get || !has_features(gpu) || (lanes = matrix_lanes(gpu)) == 0)
+    if (!get || !has_features(gpu) || (lanes = matrix_lanes(gpu)).most == 0)
         goto done;
     TRY(at_vk_check(get(gpu->physical, &n, NULL), "cooperative matrix properties"));
     TRY(at_alloc(&shapes, n, sizeof *shapes));
     for (uint32_t i = 0; i < n; i++)
         shapes[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
     TRY(at_vk_check(get(gpu->physical, &n, shapes), "cooperative matrix properties"));
-    gpu->info.matrix = largest(shapes, n, VK_COMPONENT_TYPE_FLOAT16_KHR, lanes);
+    gpu->info.matrix = largest(shapes, n, VK_COMPONENT_TYPE_FLOAT16_KHR);
     if (gpu->has_bf16)
-        gpu->info.matrix_bf16 = largest(shapes, n, AT_COMPONENT_TYPE_BFLOAT16, lanes);
+        gpu->info.matrix_bf16 = largest(shapes, n, AT_COMPONENT_TYPE_BFLOAT16);
+    choose_lanes(&gpu->info, lanes);
 done:
     at_free(&shapes);
     return st;
+}
+
+void at_matrix_take_shape(struct at_gpu *gpu, struct at_matrix_shape shape)
+{
+    if (gpu->info.matrix.lanes == 0)
+        return;
+    shape.lanes = gpu->info.matrix.lanes;
+    gpu->info.matrix = shape;
 }
 
 bool at_matrix_has_units(const struct at_gpu_info *info)

@@ -131,6 +131,8 @@ AT_CHECKED at_vk_check(VkResult result, const char *what);
 
 /* Fills info.matrix and info.matrix_bf16. */
 AT_CHECKED at_matrix_find_shapes(struct at_gpu *gpu);
+/* Takes matrices of halves of this shape for those that the device has, if it has any. */
+void at_matrix_take_shape(struct at_gpu *gpu, struct at_matrix_shape shape);
 
 /* ---- memory.c ---- */
 

@@ -129,16 +129,19 @@ static struct packed pack_columns(struct at_stream *s, struct at_tensor x, uint3
 }
 
 /* gemm_matrix.comp's constants: the device's shape of matrices, the workgroup's size and what a
- * subgroup owns, as little as possible where a CPU compiles it. */
+ * subgroup owns. That is 64 x 32 sums where its lanes have registers of their own; where matrices
+ * have 8 rows, as Intel's, a subgroup has the registers of one thread (4 KiB for n = 8, 8 KiB for
+ * n = 16) and owns half as many bytes of sums; and as little as possible where a CPU compiles it.
+ */
 static struct at_work product_work(struct at_stream *s, uint32_t M, uint32_t N)
 {
     const struct at_gpu_info *info = at_gpu_get_info(at_stream_gpu(s));
     const struct at_matrix_shape m = info->bf16 ? info->matrix_bf16 : info->matrix;
     const bool cpu = info->type == AT_GPU_CPU;
+    const uint32_t rows = cpu ? 2 * m.m : m.m == 8 ? 32 : 64;
+    const uint32_t cols = cpu ? m.n : m.m == 8 ? 2 * m.n : 32;
 
-    return (struct at_work){
-        M, N, 1, 7, { m.lanes, m.m, m.n, m.k, 8 * m.lanes, cpu ? 2 * m.m : 64, cpu ? m.n : 32 }
-    };
+    return (struct at_work){ M, N, 1, 7, { m.lanes, m.m, m.n, m.k, 8 * m.lanes, rows, cols } };
 }
 
 /* Rows that one binding holds in f32, `ld` apart, and in halves of `cols` columns. */

@@ -5,8 +5,11 @@
 // Mapping: subgroup (i, side) = (id / 2, id % 2) owns TM rows from i TM on. They are multiplied with columns
 // into scores; then an invocation has CPT columns of a row's scores and turns them into weights, halves in
 // the scores' place; the weights are multiplied with the columns into outputs, of which a subgroup owns one
-// half of D as accumulators of the device's shape TM x TN x TK. A row's weights are divided by 2^e, and e
-// moves with the row: accumulators are multiplied by a matrix with one factor a row (loaded with stride 0).
+// half of D as accumulators of the device's shape: A is TM x TK, B TK x TN, sums TM x TN, as
+// VkCooperativeMatrixPropertiesKHR has them. TM divides 32 and TN and TK divide 16, that is all: both products
+// are of the form A B, and scores (sums) become weights (A) in shared memory, so that TN and TK need not be
+// equal. A row's weights are divided by 2^e, and e moves with the row: accumulators are multiplied by a matrix
+// with one factor a row (loaded with stride 0).
 // A row's bits depend on its own vector and columns alone. Shared at D 128: 31232 bytes at most, and 1 KiB.
 //
 // The including file says COLS, and SIDES: sets of rows and of scores (columns have two).

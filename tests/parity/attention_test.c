@@ -602,6 +602,28 @@ static void attention_unlike_rows_keep_their_precision(void **state)
     }
 }
 
+/* Tiles of every shape that a vendor reports: least heads, common ones, and the widest, whose
+ * gradients have fewer columns at a time. */
+static void attention_other_matrix_shapes_equal_reference(void **state)
+{
+    static const size_t tested[] = { 1, 2, 4 };
+
+    (void)state;
+    for (size_t k = 0; k < GT_SHAPES; k++) {
+        struct gt t;
+
+        if (!gt_open_shape(&t, k))
+            continue;
+        if (is_matrix(&t, cases[tested[0]].shape)) {
+            for (size_t i = 0; i < AT_COUNT(tested); i++)
+                check_case(&t, &cases[tested[i]], true);
+            printf("attention by matrix units of %u x %u x %u\n", gt_shapes[k].m, gt_shapes[k].n,
+                   gt_shapes[k].k);
+        }
+        gt_close(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -612,6 +634,7 @@ int main(void)
         cmocka_unit_test(attention_what_lies_behind_tensors_changes_no_bit),
         cmocka_unit_test(attention_large_scores_stay_finite),
         cmocka_unit_test(attention_unlike_rows_keep_their_precision),
+        cmocka_unit_test(attention_other_matrix_shapes_equal_reference),
     };
 
     return cmocka_run_group_tests(tests, open_devices, close_devices);

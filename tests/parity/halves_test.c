@@ -233,6 +233,12 @@ static void halves_any_shape_equals_reference(void **state)
            largest_error[1]);
 }
 
+static bool by_matrices(const struct gt *t)
+{
+    return strcmp(at_kernel_variant(t->gpu, AT_KERNEL_gemm_half_nt, (struct at_work){ 0 }),
+                  "matrix") == 0;
+}
+
 /* The matrix units multiply what the portable kernels multiply: only the order of sums differs. */
 static void halves_variant_equals_baseline(void **state)
 {
@@ -267,11 +273,28 @@ static void halves_variant_equals_baseline(void **state)
         free(unused);
         free_product(&p);
     }
-    if (strcmp(at_kernel_variant(t[0].gpu, AT_KERNEL_gemm_half_nt, (struct at_work){ 0 }),
-               "matrix") == 0)
+    if (by_matrices(&t[0]))
         printf("products by matrix units of %u x %u x %u, %u lanes\n", m->m, m->n, m->k, m->lanes);
     gt_close(&t[0]);
     gt_close(&t[1]);
+}
+
+/* The tiles hold for every shape that a vendor reports. */
+static void halves_other_matrix_shapes_equal_reference(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < GT_SHAPES; k++) {
+        struct gt t;
+
+        if (!gt_open_shape(&t, k))
+            continue;
+        for (size_t i = 0; i < AT_COUNT(shapes) && by_matrices(&t); i++)
+            check_shape(&t, &shapes[i]);
+        if (by_matrices(&t))
+            printf("products by matrix units of %u x %u x %u\n", gt_shapes[k].m, gt_shapes[k].n,
+                   gt_shapes[k].k);
+        gt_close(&t);
+    }
 }
 
 static void halves_fewer_rows_same_bits(void **state)
@@ -333,6 +356,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(halves_any_shape_equals_reference),
         cmocka_unit_test(halves_variant_equals_baseline),
+        cmocka_unit_test(halves_other_matrix_shapes_equal_reference),
         cmocka_unit_test(halves_fewer_rows_same_bits),
         cmocka_unit_test(halves_nan_and_infinity_stay_in_their_rows),
     };
