@@ -1,115 +1,7 @@
 #include "cli.h"
-#include "objective.h"
-#include "rollout.h"
+#include "plan_time.h"
 
-#include <math.h>
 #include <string.h>
-
-/* What a processor and a graphics card reach before anything was measured; `attune bench` measures.
- */
-static const double cpu_flop_per_s = 50e9, gpu_flop_per_s = 5e12;
-
-/* Operations of the layers' products in a forward pass over rows: 2 a weight and token. */
-static double layers_flop(const struct at_model_config *m, const struct at_packs *d)
-{
-    double tokens = 0;
-
-    for (uint32_t i = 0; i < d->n_rows; i++)
-        tokens += at_row_tokens(&d->rows[i]);
-    return 2 * tokens * m->L * at_layer_weights(m);
-}
-
-/* Of the whole forward pass: the head's are for target tokens. */
-static double forward_flop(const struct at_model_config *m, const struct at_packs *d)
-{
-    const double outputs = m->value_head ? 1 : m->V;
-    double targets = 0;
-
-    for (uint32_t i = 0; i < d->n_rows; i++)
-        targets += at_row_targets(&d->rows[i]);
-    return layers_flop(m, d) + 2 * targets * outputs * m->C;
-}
-
-/* Of a backward pass over these rows: what is computed again. Of a layer that is the last matrix of
- * the MLP, whose output no gradient reads, is left out. */
-static double again_flop(const struct at_run *run)
-{
-    const struct at_model_config *m = &run->engine.model.config;
-    const double matrix = (double)m->C * m->F / (double)at_layer_weights(m);
-    const double first = m->family->ungated ? matrix : 2 * matrix;
-    const uint32_t group = run->engine.decoder.group;
-    const double inputs = (double)(at_div_up(m->L, group) - 1) * (group - 1) / m->L;
-    const double share[] = { [AT_RECOMPUTE_NONE] = 0,
-                             [AT_RECOMPUTE_MLP] = first,
-                             [AT_RECOMPUTE_LAYER] = 1 - matrix,
-                             [AT_RECOMPUTE_GROUP] = 1 - matrix + inputs };
-
-    return (run->engine.decoder.dora + share[run->engine.decoder.recompute]) *
-           layers_flop(m, &run->data.train_packs);
-}
-
-/* Floating-point operations of the run: as much backward as forward (twice with a trainable
- * weight) and what is computed again, as DoRA does with outputs, the reference once a row;
- * mismatched rows of the KL term forward only. */
-static double run_flop(const struct at_run *run)
-{
-    const struct at_packs *d = &run->data.train_packs;
-    const struct at_model_config *policy = &run->engine.model.config;
-    const double epochs = (double)run->total_steps / (double)run->steps_per_epoch *
-                          run->packs_per_epoch / fmax(1, d->n);
-    const double backward = run->engine.model.trainable ? 2 : 1;
-    const double reference = at_objective_reads_reference(run->config) ? 1 : 0;
-    const double kl = at_objective_reads_kl(run->config) ? 1 : 0;
-    const double once = forward_flop(policy, d);
-    const double of_reference =
-        at_run_has_other_reference(run) ? forward_flop(&run->reference.bundle.config, d) : once;
-
-    return epochs * ((1 + backward + kl) * once + again_flop(run)) +
-           reference * (1 + kl) * of_reference;
-}
-
-/* Operations of the three parts of a run that draws samples, were all of them as long as they may
- * become and their prompts as the longest; a command's are its own. */
-struct split {
-    double sampling, scoring, training;
-};
-
-static struct split split_flop(const struct at_run *run)
-{
-    const struct at_online *o = &run->online;
-    const struct at_packs *d = &run->data.train_packs;
-    const struct at_model_config *m = &run->engine.model.config;
-    const double n = (double)o->n_groups * o->group, once = forward_flop(m, d);
-    const double rollouts = ceil((double)run->total_steps / at_rollout_steps(run->config));
-    const double tokens = (double)o->n_groups * o->prompts.longest + n * o->n_new;
-    uint32_t models = 0;
-
-    for (uint32_t k = 0; k < at_rewards_count(o->rewards); k++)
-        models += at_rewards_kind(o->rewards, k) == AT_REWARD_MODEL;
-    return (struct split){
-        .sampling = at_online_draws(o) * rollouts * 2 *
-                    (tokens * m->L * at_layer_weights(m) + n * o->n_new * (double)m->V * m->C),
-        .scoring = rollouts * models * layers_flop(m, d),
-        .training = (double)run->total_steps *
-                        ((run->engine.model.trainable ? 3 : 2) * once + again_flop(run)) /
-                        at_rollout_parts(run->config) +
-                    rollouts * at_rollout_forwards(run) * once,
-    };
-}
-
-/* {"sampling_s", "scoring_s", "training_s"} and all operations; products of few rows, as sampling
- * has them, come to half the rate. */
-static cJSON *split_json(double *flop, const struct at_run *run, double rate)
-{
-    const struct split s = split_flop(run);
-    cJSON *out = cJSON_CreateObject();
-
-    cJSON_AddNumberToObject(out, "sampling_s", 2 * s.sampling / rate);
-    cJSON_AddNumberToObject(out, "scoring_s", s.scoring / rate);
-    cJSON_AddNumberToObject(out, "training_s", s.training / rate);
-    *flop = s.sampling + s.scoring + s.training;
-    return out;
-}
 
 static cJSON *rows_json(const struct at_run *run)
 {
@@ -186,16 +78,32 @@ static void add_steps(cJSON *out, const struct at_run *run)
     cJSON_AddNumberToObject(out, "trainable_values", (double)at_params_count(&run->engine.params));
 }
 
-static cJSON *plan_json(const struct at_run *run)
+/* The rate stands under "measured_flop_per_s" or "assumed_flop_per_s"; "split" is there for runs
+ * that draw samples. */
+static void add_time(cJSON *out, const struct at_run *run, const struct plan_time *time)
+{
+    cJSON *split = NULL;
+
+    if (run->online.is_on) {
+        split = cJSON_AddObjectToObject(out, "split");
+        cJSON_AddNumberToObject(split, "sampling_s", time->sampling_s);
+        cJSON_AddNumberToObject(split, "scoring_s", time->scoring_s);
+        cJSON_AddNumberToObject(split, "training_s", time->training_s);
+    }
+    cJSON_AddNumberToObject(out, "flop", time->flop);
+    cJSON_AddNumberToObject(out, time->measured ? "measured_flop_per_s" : "assumed_flop_per_s",
+                            time->flop_per_s);
+    cJSON_AddNumberToObject(out, "step_time_s", time->step_s);
+    cJSON_AddNumberToObject(out, "estimated_time_s", time->total_s);
+}
+
+static cJSON *plan_json(const struct at_run *run, const struct plan_time *time)
 {
     const struct at_engine_bytes b = at_engine_get_bytes(&run->engine);
     const struct at_gpu_info *info = at_gpu_get_info(run->engine.gpu);
-    const bool cpu = info->type == AT_GPU_CPU && !at_engine_is_elsewhere(&run->engine);
-    const double rate = cpu ? cpu_flop_per_s : gpu_flop_per_s;
     const double state = (double)at_params_count(&run->engine.params) * sizeof(float);
     const bool draws = at_online_draws(&run->online);
-    cJSON *out = cJSON_CreateObject(), *part = NULL, *split = NULL;
-    double flop = 0, time_s = 0;
+    cJSON *out = cJSON_CreateObject(), *part = NULL;
 
     cJSON_AddStringToObject(out, "method", at_method_get(run->method)->name);
     cJSON_AddStringToObject(out, "device", info->name);
@@ -225,20 +133,9 @@ static cJSON *plan_json(const struct at_run *run)
     cJSON_AddBoolToObject(out, "fits",
                           b.total <= b.available && run->reference.device_bytes <= b.available);
     cJSON_AddNumberToObject(out, "disk_bytes", state + (double)run->total_steps * 1024);
-    if (run->online.is_on) {
-        if (draws)
-            cJSON_AddNumberToObject(out, "sequences_at_once", run->engine.n_sequences);
-        split = split_json(&flop, run, rate);
-        for (const cJSON *x = split->child; x; x = x->next)
-            time_s += x->valuedouble;
-        cJSON_AddItemToObject(out, "split", split);
-    } else {
-        flop = run_flop(run);
-        time_s = flop / rate;
-    }
-    cJSON_AddNumberToObject(out, "flop", flop);
-    cJSON_AddNumberToObject(out, "assumed_flop_per_s", rate);
-    cJSON_AddNumberToObject(out, "estimated_time_s", time_s);
+    if (draws)
+        cJSON_AddNumberToObject(out, "sequences_at_once", run->engine.n_sequences);
+    add_time(out, run, time);
     return out;
 }
 
@@ -268,14 +165,36 @@ static void print_parts(const cJSON *plan)
     printf(" others %.0f\n", rest * mib);
 }
 
+static void print_time(const cJSON *plan, const struct at_run *run)
+{
+    const cJSON *split = at_json_find(plan, "split");
+    const bool measured = at_json_find(plan, "measured_flop_per_s");
+    char took[32];
+
+    cli_duration(took, number(plan, "estimated_time_s"));
+    if (measured)
+        printf("time     about %s, %.3g s a step at first: %.3g operations, products at %.0f "
+               "GFLOP/s (measured just now)\n",
+               took, number(plan, "step_time_s"), number(plan, "flop"),
+               number(plan, "measured_flop_per_s") / 1e9);
+    else
+        printf("time     about %s for %.3g operations, products at an assumed %.0f GFLOP/s "
+               "(`attune bench` measures)\n",
+               took, number(plan, "flop"), number(plan, "assumed_flop_per_s") / 1e9);
+    if (split)
+        printf("         %ssampling %.0f %%, scoring %.0f %%, training %.0f %%\n",
+               at_online_draws(&run->online) ? "at most, if no sample ends by itself: " : "",
+               share(split, plan, "sampling_s"), share(split, plan, "scoring_s"),
+               share(split, plan, "training_s"));
+}
+
 static void print_plan(const cJSON *plan, const struct at_run *run)
 {
     const cJSON *rows = at_json_find(plan, "rows"), *b = at_json_find(plan, "device_bytes");
-    const cJSON *reference = at_json_find(plan, "reference"), *split = at_json_find(plan, "split");
+    const cJSON *reference = at_json_find(plan, "reference");
     const double mib = 1.0 / (1 << 20);
-    char took[32], packed[CLI_PACKED_BYTES], sampling[64] = "";
+    char packed[CLI_PACKED_BYTES], sampling[64] = "";
 
-    cli_duration(took, number(plan, "estimated_time_s"));
     if (at_online_draws(&run->online))
         snprintf(sampling, sizeof sampling, ", sampling %.0f at once %.0f",
                  number(plan, "sequences_at_once"), number(b, "sampler") * mib);
@@ -318,22 +237,18 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
                at_json_find(reference, "model")->valuestring,
                number(reference, "device_bytes") * mib);
     printf("disk     %.1f MiB\n", number(plan, "disk_bytes") * mib);
-    printf("time     about %s for %.3g operations at an assumed %.0f GFLOP/s (`attune bench` "
-           "measures)\n",
-           took, number(plan, "flop"), number(plan, "assumed_flop_per_s") / 1e9);
-    if (split)
-        printf("         %ssampling %.0f %%, scoring %.0f %%, training %.0f %%\n",
-               at_online_draws(&run->online) ? "at most, if no sample ends by itself: " : "",
-               share(split, plan, "sampling_s"), share(split, plan, "scoring_s"),
-               share(split, plan, "training_s"));
+    print_time(plan, run);
 }
 
 AT_CHECKED cli_plan_print(const struct at_run *run, bool json)
 {
     enum at_status st = AT_OK;
     const struct at_engine_bytes b = at_engine_get_bytes(&run->engine);
-    cJSON *plan = plan_json(run);
+    struct plan_time time;
+    cJSON *plan = NULL;
 
+    TRY(cli_plan_time(&time, run));
+    plan = plan_json(run, &time);
     if (json)
         TRY(cli_print_pretty(plan));
     else

@@ -1,12 +1,15 @@
 #include "peaks.h"
 
 #include "kernels.h"
+#include "linear.h"
 #include "os.h"
 
 /* VALUES / 4 invocations: 8192 subgroups of 32, several for every scheduler of the largest devices.
  */
 enum { ROUNDS = 5, VALUES = 1 << 20 };
 static const double round_s = 0.05;
+/* Multiply-adds of a product: 50 ms of a fast processor, some of a fast card. */
+static const uint64_t most_cpu = (uint64_t)1 << 32, most_gpu = (uint64_t)1 << 36;
 static const uint64_t largest = (uint64_t)128 << 20; /* bytes of a buffer that is copied */
 
 void at_peak_multiply(struct at_stream *s, struct at_view y, uint32_t n, uint32_t turns,
@@ -21,9 +24,11 @@ void at_peak_multiply(struct at_stream *s, struct at_view y, uint32_t n, uint32_
 struct trial {
     struct at_stream *stream;
     struct at_view values, from, to;
+    struct at_tensor x, w, y;
+    struct at_halves halves;
 };
 
-/* Seconds of a round of `size`: turns of multiply-adds, or copies. */
+/* Seconds of a round of `size`: turns of multiply-adds, copies or products. */
 static AT_CHECKED multiply(double *out_s, struct trial *t, uint32_t size)
 {
     const double begin = at_now_s();
@@ -43,6 +48,22 @@ static AT_CHECKED copy(double *out_s, struct trial *t, uint32_t size)
 
     for (uint32_t i = 0; i < size; i++)
         at_stream_copy(t->stream, t->to, t->from, t->from.bytes);
+    TRY(at_stream_wait(t->stream));
+    *out_s = at_now_s() - begin;
+done:
+    return st;
+}
+
+static AT_CHECKED product(double *out_s, struct trial *t, uint32_t size)
+{
+    const double begin = at_now_s();
+    enum at_status st;
+
+    for (uint32_t i = 0; i < size; i++)
+        if (t->halves.a.buffer)
+            at_halves_nt(t->stream, t->y, 0, t->x, t->w, false, &t->halves);
+        else
+            at_matmul_nt(t->stream, t->y, t->x, t->w, 1, false);
     TRY(at_stream_wait(t->stream));
     *out_s = at_now_s() - begin;
 done:
@@ -90,6 +111,35 @@ AT_CHECKED at_peaks_measure(struct at_peaks *out, struct at_gpu *gpu)
     TRY(best(&out->byte_per_s, &t, copy));
     out->flop_per_s *= 96.0 * VALUES; /* of a turn: kernels.def */
     out->byte_per_s *= 2.0 * (double)bytes;
+done:
+    at_stream_destroy(&t.stream);
+    at_pool_destroy(&pool);
+    return st;
+}
+
+AT_CHECKED at_product_rate(double *out_flop_per_s, struct at_gpu *gpu, uint32_t T, uint32_t rows,
+                           uint32_t cols)
+{
+    const bool cpu = at_gpu_get_info(gpu)->type == AT_GPU_CPU;
+    const uint32_t most_T = cpu ? 1024 : 4096;
+    const uint64_t fit = at_round_up((cpu ? most_cpu : most_gpu) / ((uint64_t)most_T * cols), 64);
+    struct at_halves_need need = { 0 };
+    struct at_pool *pool = NULL;
+    struct trial t = { 0 };
+    enum at_status st;
+
+    T = T < most_T ? T : most_T;
+    rows = rows < fit ? rows : (uint32_t)fit;
+    TRY(at_pool_create(&pool, gpu, "measuring products"));
+    at_tensor_reserve(pool, &t.x, T, cols, "x");
+    at_tensor_reserve(pool, &t.w, rows, cols, "w");
+    at_tensor_reserve(pool, &t.y, T, rows, "y");
+    at_halves_add(&need, T, rows, cols);
+    at_halves_reserve(pool, &t.halves, &need);
+    TRY(at_pool_commit(pool));
+    TRY(at_stream_create(&t.stream, gpu));
+    TRY(best(out_flop_per_s, &t, product));
+    *out_flop_per_s *= 2.0 * T * rows * cols;
 done:
     at_stream_destroy(&t.stream);
     at_pool_destroy(&pool);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """attune bench: the useful operations of a step are those that its formula gives for the rows as `data show` has
-them; the table is complete and its figures fit together; --compare tells what changed, and refuses what it cannot read.
+them, and those of the plan; the table is complete and its figures fit together; --compare tells what changed, and refuses what it cannot read.
 bench_test.py SOURCE_DIR BUILD_DIR
 """
 import json
@@ -65,7 +65,17 @@ def useful_operations(work):
     assert abs(got["of_multiply_peak"] * got["peaks"]["gflop_per_s"] / got["useful_gflop_per_s"] - 1) < 1e-9
     assert 0 < got["host_share"] < 1
     (work / "a.json").write_text(json.dumps(got))
+    planned(total * (rows // 4))
     return got
+
+
+def planned(total):
+    """An epoch of the plan has the operations that its steps have, and a time for them at a rate that was measured."""
+    plan = json.loads(run("plan", PAIRS, "--num_train_epochs", 1, "--max_steps", -1, "--json").stdout)
+    assert abs(plan["flop"] / 1e9 / total - 1) < 1e-9, (plan["flop"], total)
+    assert plan["measured_flop_per_s"] > 1e8
+    assert abs(plan["step_time_s"] * plan["steps"] / plan["estimated_time_s"] - 1) < 1e-9
+    assert plan["estimated_time_s"] > plan["flop"] / plan["measured_flop_per_s"]
 
 
 def table(result):

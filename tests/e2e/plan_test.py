@@ -94,6 +94,7 @@ def cards(work):
     said = attune("plan", *keys, "--device_memory_limit", limit)[0]
     check("of batches of 4 no card is promised what only this device's slab gives it", json.loads(attune(
         "plan", *keys, "--device_memory_limit", limit, "--per_device_train_batch_size", 4, "--json", code=69)[0])["slab_tokens"] == 4096)
+    check("of a device that is not here the rate is assumed", plan["assumed_flop_per_s"] == 5e12 and "measured_flop_per_s" not in plan)
     check("the text says so, too", all(part in said for part in (
         "has no weights", "of the slab:", "saved residual", "above the", "sqrt computes activations again")), said)
     attune("plan", *keys, "--device_memory_limit", taken["total"] - 1, code=69)
