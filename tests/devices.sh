@@ -77,9 +77,9 @@ forky_device() {
     found=$(LP_NATIVE_VECTOR_WIDTH=256 "$build/forky/attune" devices --quiet 2>&1 | head -n 2 | tr -s ' \n' ' ' || true)
     begin=$(date +%s)
     p=0 f=0
-    for test in parity.halves parity.attention e2e.halves; do
+    for test in parity.halves parity.peaks parity.attention e2e.halves; do
         case $test in
-        parity.halves) set -- "$forky/attune/run" "$build/tests/parity_halves" ;;
+        parity.halves | parity.peaks) set -- "$forky/attune/run" "$build/tests/$(echo "$test" | tr . _)" ;;
         parity.attention)
             set -- ATTUNE_HALVES=1 ATTUNE_TEST_FEW=1 "$forky/attune/run" "$build/tests/parity_attention"
             ;;

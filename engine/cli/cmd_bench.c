@@ -125,9 +125,12 @@ static double number(const cJSON *object, const char *key)
     return at_json_find(object, key)->valuedouble;
 }
 
-static void add_roofline(cJSON *out)
+/* The peak of a step whose products with weights take halves is that of matrix units. */
+static void add_roofline(cJSON *out, const struct at_gpu_info *info)
 {
-    const double peak = number(at_json_find(out, "peaks"), "gflop_per_s");
+    const cJSON *peaks = at_json_find(out, "peaks");
+    const bool units = info->halves && at_json_find(peaks, "matrix_gflop_per_s");
+    const double peak = number(peaks, units ? "matrix_gflop_per_s" : "gflop_per_s");
     const double kernels_s = number(out, "kernel_time_s") / number(out, "steps");
 
     cJSON_AddNumberToObject(out, "of_multiply_peak", number(out, "useful_gflop_per_s") / peak);
@@ -177,7 +180,7 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
     TRY(measure(&m, &b, steps));
     describe(out, run, &m, steps);
     TRY(cli_kernel_table(json ? NULL : stdout, out, run->engine.stream));
-    add_roofline(out);
+    add_roofline(out, at_gpu_get_info(run->engine.gpu));
     if (json)
         TRY(cli_print_pretty(out));
     else

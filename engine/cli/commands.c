@@ -10,10 +10,11 @@ static const struct cli_command commands[] = {
       .usage = "CONFIG [--steps N] [--json] [--key value ...] | --compare BEFORE.json AFTER.json",
       .help = "time every kernel over some training steps",
       .detail =
-          "Measures the device's peaks (f32 multiply-adds in registers, a copy between large\n"
-          "buffers) and prints per kernel and shape: calls, time, share, rates and their share\n"
-          "of the peaks; bytes are those of the buffers bound. Attention's rates count every\n"
-          "pair of a slab; the useful operations of a step, whose formula stands in\n"
+          "Measures the device's peaks (f32 multiply-adds in registers, products in matrix\n"
+          "units where it has some, a copy between large buffers) and prints per kernel and\n"
+          "shape: calls, time, share, rates and their share of the peaks, of matrix units for\n"
+          "kernels that use them; bytes are those of the buffers bound. Attention's rates\n"
+          "count every pair of a slab; the useful operations of a step, whose formula stands in\n"
           "engine/train/useful.h, only the pairs that the rows read.\n",
       FLAGS(bench_flags),
       .n_positional = 1,

@@ -4,6 +4,8 @@
 #include "linear.h"
 #include "os.h"
 
+#include <string.h>
+
 /* VALUES / 4 invocations: 8192 subgroups of 32, several for every scheduler of the largest devices.
  */
 enum { ROUNDS = 5, VALUES = 1 << 20 };
@@ -21,6 +23,32 @@ void at_peak_multiply(struct at_stream *s, struct at_view y, uint32_t n, uint32_
     at_launch_peak_multiply(s, &bufs, &args, (struct at_work){ .x = n, .y = 1, .z = 1 });
 }
 
+static struct at_work matrix_work(const struct at_gpu *gpu, uint32_t n)
+{
+    const struct at_gpu_info *info = at_gpu_get_info(gpu);
+    const struct at_matrix_shape m = info->matrix;
+
+    return (struct at_work){
+        n, 1, 1, 6, { m.lanes, m.m, m.n, m.k, 8 * m.lanes, info->type == AT_GPU_CPU }
+    };
+}
+
+bool at_peak_has_matrix(const struct at_gpu *gpu)
+{
+    return strcmp(at_kernel_variant(gpu, AT_KERNEL_peak_multiply, matrix_work(gpu, 1)), "matrix") ==
+           0;
+}
+
+void at_peak_matrix(struct at_stream *s, struct at_view y, uint32_t n, uint32_t turns, float factor,
+                    float offset)
+{
+    const struct peak_multiply_bufs bufs = { y };
+    const struct peak_multiply_args args = { n, turns, factor, offset };
+
+    AT_REQUIRE(at_peak_has_matrix(at_stream_gpu(s)));
+    at_launch_peak_multiply(s, &bufs, &args, matrix_work(at_stream_gpu(s), n));
+}
+
 struct trial {
     struct at_stream *stream;
     struct at_view values, from, to;
@@ -35,6 +63,18 @@ static AT_CHECKED multiply(double *out_s, struct trial *t, uint32_t size)
     enum at_status st;
 
     at_peak_multiply(t->stream, t->values, VALUES, size, 0.999f, 0.001f);
+    TRY(at_stream_wait(t->stream));
+    *out_s = at_now_s() - begin;
+done:
+    return st;
+}
+
+static AT_CHECKED multiply_matrices(double *out_s, struct trial *t, uint32_t size)
+{
+    const double begin = at_now_s();
+    enum at_status st;
+
+    at_peak_matrix(t->stream, t->values, VALUES, size, 1, 0);
     TRY(at_stream_wait(t->stream));
     *out_s = at_now_s() - begin;
 done:
@@ -109,7 +149,11 @@ AT_CHECKED at_peaks_measure(struct at_peaks *out, struct at_gpu *gpu)
     TRY(at_stream_create(&t.stream, gpu));
     TRY(best(&out->flop_per_s, &t, multiply));
     TRY(best(&out->byte_per_s, &t, copy));
+    out->matrix_flop_per_s = 0;
+    if (at_peak_has_matrix(gpu))
+        TRY(best(&out->matrix_flop_per_s, &t, multiply_matrices));
     out->flop_per_s *= 96.0 * VALUES; /* of a turn: kernels.def */
+    out->matrix_flop_per_s *= 128.0 * VALUES * at_gpu_get_info(gpu)->matrix.k;
     out->byte_per_s *= 2.0 * (double)bytes;
 done:
     at_stream_destroy(&t.stream);

@@ -5,7 +5,8 @@
 #include "gpu.h"
 
 struct at_peaks {
-    double flop_per_s; /* f32 multiply-adds in registers, two operations each */
+    double flop_per_s;        /* f32 multiply-adds in registers, two operations each */
+    double matrix_flop_per_s; /* products of halves on matrix units; 0: there are none */
     double byte_per_s; /* a copy between buffers too large for caches, bytes read and written */
 };
 /* Best of several rounds of about 50 ms; takes up to 256 MiB of device memory meanwhile, or an
@@ -21,5 +22,10 @@ AT_CHECKED at_product_rate(double *out_flop_per_s, struct at_gpu *gpu, uint32_t 
 /* y[0 .. n) as peak_multiply.comp says; n a multiple of 4. */
 void at_peak_multiply(struct at_stream *s, struct at_view y, uint32_t n, uint32_t turns,
                       float factor, float offset);
+/* y[0 .. n) as peak_matrix.comp says; n a multiple of 8 of the device's matrices. Where
+ * at_peak_has_matrix(): the device has units for halves, and the build kernels for them. */
+bool at_peak_has_matrix(const struct at_gpu *gpu);
+void at_peak_matrix(struct at_stream *s, struct at_view y, uint32_t n, uint32_t turns, float factor,
+                    float offset);
 
 #endif

@@ -68,6 +68,7 @@ static const struct spec {
     { "head_grad", 1, { 1 } },
     { "pack_rows", 1, { 0 } },
     { "pack_rows", 1, { 1 } },
+    { "peak_multiply", 6, { MATRIX, 256, 0 } },
     { "rope", 1, { 64 } },
     { "rope", 1, { 128 } },
     { "sample_rows", 1, { 0 } },
