@@ -2,15 +2,13 @@
 
 #include <string.h>
 
-enum { GRANULE = 64 };
-
 AT_CHECKED at_slab_init(struct at_slab *out, uint32_t capacity)
 {
     enum at_status st = AT_OK;
     const size_t n = capacity;
 
-    AT_REQUIRE(capacity > 0 && capacity % GRANULE == 0 && capacity <= INT32_MAX);
-    *out = (struct at_slab){ .capacity = capacity };
+    AT_REQUIRE(capacity > 0 && capacity % AT_SLAB_GRANULE == 0 && capacity <= INT32_MAX);
+    *out = (struct at_slab){ .capacity = capacity, .granule = AT_SLAB_GRANULE };
     TRY(at_alloc(&out->ids, n, sizeof *out->ids));
     TRY(at_alloc(&out->positions, n, sizeof *out->positions));
     TRY(at_alloc(&out->intervals, n, sizeof *out->intervals));
@@ -240,14 +238,20 @@ static void put_row_unshared(struct at_slab *slab, const struct at_row *row)
     slab->n_segments += at_row_sums(row);
 }
 
+/* R of n_rows completion rows: of tokens without any it is not 0. */
+static uint32_t padded_rows(const struct at_slab *slab, uint32_t n_rows, uint32_t tokens)
+{
+    return (uint32_t)at_round_up(n_rows == 0 && tokens > 0 ? 1 : n_rows, slab->granule);
+}
+
 /* Padding tokens and rows, and the index arrays that follow from the completion rows. */
 static void finish(struct at_slab *slab)
 {
     const uint32_t n = slab->n_tokens;
     uint32_t r = 0;
 
-    slab->T = (uint32_t)at_round_up(n, GRANULE);
-    slab->R = (uint32_t)at_round_up(slab->n_rows == 0 && n > 0 ? 1 : slab->n_rows, GRANULE);
+    slab->T = (uint32_t)at_round_up(n, slab->granule);
+    slab->R = padded_rows(slab, slab->n_rows, n);
     memset(slab->ids + n, 0, (slab->T - n) * sizeof *slab->ids);
     memset(slab->positions + n, 0, (slab->T - n) * sizeof *slab->positions);
     memset(slab->intervals + n, 0, (slab->T - n) * sizeof *slab->intervals);
@@ -293,13 +297,10 @@ static void begin(struct at_slab *slab, const struct at_row *const *rows, uint32
 /* Ends it, whose first n_own tokens have gradients. */
 static void end(struct at_slab *slab, uint32_t n_own)
 {
-    uint32_t n_rows;
-
     finish(slab);
     slab->n_own = n_own;
-    slab->T_back = (uint32_t)at_round_up(n_own, GRANULE);
-    n_rows = (uint32_t)slab->row_begin[slab->T_back];
-    slab->R_back = (uint32_t)at_round_up(n_rows == 0 && n_own > 0 ? 1 : n_rows, GRANULE);
+    slab->T_back = (uint32_t)at_round_up(n_own, slab->granule);
+    slab->R_back = padded_rows(slab, (uint32_t)slab->row_begin[slab->T_back], n_own);
 }
 
 void at_slab_fill(struct at_slab *slab, const struct at_row *const *rows, uint32_t n)

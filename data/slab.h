@@ -1,18 +1,24 @@
 /* A slab: rows packed behind each other as one token stream without padding between them.
  * Host arrays only; all are allocated once for `capacity` tokens and filled again for each slab.
- * T is the stream's length rounded up to 64 with empty tokens (id 0, empty intervals). */
+ * T is the stream's length rounded up with empty tokens (id 0, empty intervals). */
 #ifndef AT_SLAB_H
 #define AT_SLAB_H
 
 #include "row.h"
+
+/* What T and R are rounded up to. Kernels take any number of rows and compute as many: 16 are the
+ * rows that one goes over together, on CPU devices (lanes) as with matrix units, and no bit depends
+ * on the number. */
+enum { AT_SLAB_GRANULE = 16 };
 
 struct at_interval { /* keys a query token reads: [prefix_begin, prefix_end) and [seg_begin,
                         key_end) */
     int32_t prefix_begin, prefix_end, seg_begin, key_end; /* key indices; 0,0,0,0 reads nothing */
 };
 struct at_slab {
-    uint32_t capacity;    /* tokens, a multiple of 64 */
-    uint32_t n_tokens, T; /* used; rounded up to 64 */
+    uint32_t capacity;    /* tokens, a multiple of `granule` */
+    uint32_t granule;     /* AT_SLAB_GRANULE; another may be set after at_slab_init() */
+    uint32_t n_tokens, T; /* used; rounded up */
     int32_t *ids;         /* (T) */
     int32_t *positions;   /* (T) rotary positions; segments start where the prefix ends */
     /* Sides that have more than long_from tokens with their prefix: long_offset is added to their
@@ -26,7 +32,7 @@ struct at_slab {
     uint32_t *tokens;   /* (T, 2) index of the data row and place in it, for random numbers */
     int32_t *query_end; /* (T) key j is read by queries j <= t < query_end[j]; 0 for padding */
     /* Completion rows: one per target token, sorted by source row (so row_begin is a CSR). */
-    uint32_t n_rows, R;   /* used; rounded up to 64, 64 for none (padding: source 0, weight 0) */
+    uint32_t n_rows, R;   /* used; 1 at least, rounded up (padding: source 0, weight 0) */
     int32_t *source;      /* (R) token whose hidden state predicts the target, or is itself read */
     int32_t *target;      /* (R) vocabulary id */
     int32_t *row_segment; /* (R) index into the slab's segments, -1 for padding */
@@ -40,7 +46,7 @@ struct at_slab {
     const struct at_row **rows; /* (n_packed) the data rows, in stream order */
     uint32_t n_packed;
     /* The first n_own tokens have gradients: all, but for riders and padding. The backward pass
-     * goes over the first T_back and R_back completion rows, multiples of 64. */
+     * goes over the first T_back and R_back completion rows, multiples of the granule. */
     uint32_t n_own, T_back, R_back;
 };
 AT_CHECKED at_slab_init(struct at_slab *out, uint32_t capacity);

@@ -13,7 +13,7 @@ enum { AT_MAX_ADAPTERS = 8 };
 
 /* A slab's host arrays; layouts as in data/slab.h (int32; intervals 4, tokens 2 each). */
 struct at_batch {
-    uint32_t T, R, n_segments; /* T and R multiples of 64 */
+    uint32_t T, R, n_segments; /* T and R: rounded up as a slab's, or not */
     uint32_t T_back, R_back;   /* the first of both, that the backward pass goes over; the same */
     uint32_t n_back;           /* of those T_back tokens the others ride: they have no gradient */
     const int32_t *ids, *positions, *intervals, *query_end;

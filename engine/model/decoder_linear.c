@@ -62,7 +62,7 @@ static bool has_dora(const struct at_decoder *d, uint32_t l, uint32_t i)
     return d->dora && d->stack[0]->rank[l * AT_LINEARS + i] > 0;
 }
 
-/* Decoding: slabs have multiples of 64 rows. */
+/* Decoding: slabs have more. */
 static bool is_one_row(struct at_tensor x)
 {
     return x.dim[0] == 1;

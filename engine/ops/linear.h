@@ -1,6 +1,6 @@
 /* Matrix products, linear layers with frozen (possibly quantised) or trainable weights, LoRA
  * (Hu et al. 2021, arXiv 2106.09685). All record into `s`, allocate nothing; shapes that disagree
- * are AT_BUG. Row counts (T) are multiples of 64 in training; any number works. */
+ * are AT_BUG. Any number of rows works. */
 #ifndef AT_LINEAR_H
 #define AT_LINEAR_H
 

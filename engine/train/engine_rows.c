@@ -61,13 +61,14 @@ done:
     return st;
 }
 
-/* Room for the stats of all target tokens of the rows, whose slabs each end in padding. */
+/* Room for the stats of all target tokens of the rows, and of `padding` rows at the ends of slabs.
+ */
 static AT_CHECKED grow_stats(struct landing *l, const struct at_row *const *rows,
-                             const struct at_row_result *results, uint32_t n, uint32_t n_slabs)
+                             const struct at_row_result *results, uint32_t n, size_t padding)
 {
     enum at_status st = AT_OK;
     const size_t old = l->stats_capacity;
-    size_t need = (size_t)n_slabs * 64;
+    size_t need = padding;
 
     l->n_stats = l->n_order = 0;
     l->wants_tokens = false;
@@ -426,7 +427,7 @@ AT_CHECKED at_engine_rows(struct at_engine *e, const struct at_row *const *rows,
     AT_REQUIRE(!h->pending);
     TRY(grow(h, n));
     TRY(pack(e, rows, n, &what->riders, &n_slabs));
-    TRY(grow_stats(&h->landing, rows, results, n, n_slabs));
+    TRY(grow_stats(&h->landing, rows, results, n, (size_t)n_slabs * e->slab.granule));
     if (what->kind == AT_LOSS_POLICY && !h->tokens) {
         TRY(at_alloc(&h->tokens, e->decoder.capacity_rows, 16));
         TRY(at_alloc(&h->facts, e->decoder.capacity_segments, 16));

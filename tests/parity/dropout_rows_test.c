@@ -1,5 +1,6 @@
 /* Dropout in a whole model: a row's log-probs have the same bits alone and in a full slab, only
- * training passes drop, and the gradient is that of the loss with the mask held. */
+ * training passes drop, and the gradient is that of the loss with the mask held. Neither
+ * log-probs nor gradients depend on how many rows a slab is filled up to. */
 #include "gpu_test.h"
 
 #include "engine.h"
@@ -173,9 +174,52 @@ static void gradient_is_that_of_the_loss_with_the_mask_held(void **state)
     close_fixture(&f);
 }
 
+static void require_gradients(struct fixture *f, struct fixture *other)
+{
+    for (size_t i = 0; i < f->engine.params.n; i++) {
+        const struct at_param *item = f->engine.params.items[i];
+        const size_t n = (size_t)item->rows * item->cols;
+        float *g[2] = { gt_floats(n, 1), gt_floats(n, 1) };
+
+        OK(at_tensor_read(f->engine.gpu, g[0], item->g));
+        OK(at_tensor_read(other->engine.gpu, g[1], other->engine.params.items[i]->g));
+        for (size_t k = 0; k < n; k++)
+            if (g[0][k] != g[1][k]) /* not of their bits: a sum of nothing may be -0 */
+                fail_msg("%s: %.9g, else %.9g", item->name, (double)g[0][k], (double)g[1][k]);
+        free(g[0]);
+        free(g[1]);
+    }
+}
+
+static void padding_changes_no_bit(void **state)
+{
+    static const uint32_t n_rows[] = { 1, 2, N_ROWS };
+    struct fixture f = { 0 }, wide = { 0 };
+    float few[N_ROWS], many[N_ROWS];
+
+    (void)state;
+    open_fixture(&f, 0.25f);
+    open_fixture(&wide, 0.25f);
+    memcpy(wide.ids, f.ids, sizeof f.ids);
+    wide.engine.slab.granule = 64;
+    for (size_t i = 0; i < AT_COUNT(n_rows); i++) {
+        assert_true(compute(&f, 0, n_rows[i], true, 1) == compute(&wide, 0, n_rows[i], true, 1));
+        assert_int_equal(wide.engine.slab.T, at_round_up(f.engine.slab.n_tokens, 64));
+        assert_int_not_equal(f.engine.slab.T, wide.engine.slab.T);
+        assert_int_not_equal(f.engine.slab.R, wide.engine.slab.R);
+        keep(few, &f);
+        keep(many, &wide);
+        assert_memory_equal(few, many, sizeof few);
+        require_gradients(&f, &wide);
+    }
+    close_fixture(&f);
+    close_fixture(&wide);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(padding_changes_no_bit),
         cmocka_unit_test(mask_does_not_depend_on_packing),
         cmocka_unit_test(gradient_is_that_of_the_loss_with_the_mask_held),
     };

@@ -139,7 +139,7 @@ static void check_tokens(const struct at_slab *slab, const struct origin *origin
                          const struct rows *rows)
 {
     assert_int_equal(slab->n_tokens, n);
-    assert_int_equal(slab->T, at_round_up(n, 64));
+    assert_int_equal(slab->T, at_round_up(n, AT_SLAB_GRANULE));
     for (uint32_t t = 0, first = 0; t < slab->T; t++) {
         const struct origin *o = &origin[t];
         if (t >= n) {
@@ -218,7 +218,7 @@ static void check_targets(const struct at_slab *slab, const struct origin *origi
     }
     assert_int_equal(slab->n_segments, s);
     assert_int_equal(slab->n_rows, total);
-    assert_int_equal(slab->R, at_round_up(total, 64));
+    assert_int_equal(slab->R, at_round_up(total, AT_SLAB_GRANULE));
     for (uint32_t i = total; i < slab->R; i++) {
         assert_int_equal(slab->source[i], 0);
         assert_int_equal(slab->target[i], 0);
@@ -399,9 +399,9 @@ static void slab_of_riders_goes_back_over_rows_alone(void **state)
     }
     assert_int_equal(at_slab_init(&slab, CAPACITY), AT_OK);
     at_slab_fill_riders(&slab, rows, riders, N);
-    assert_int_equal(slab.T, 256);
+    assert_int_equal(slab.T, 208);
     assert_int_equal(slab.T_back, 128);
-    assert_int_equal(slab.R, 192);
+    assert_int_equal(slab.R, 160);
     assert_int_equal(slab.R_back, 128); /* 120, and those of the 4 riders behind token 120 */
     for (int32_t r = 0; r < (int32_t)slab.n_rows; r++)
         assert_true(slab.row_segment[r] >= N || r < (int32_t)slab.R_back);
@@ -549,7 +549,7 @@ static void slab_without_targets_has_padding_rows(void **state)
     assert_int_equal(at_slab_init(&slab, CAPACITY), AT_OK);
     at_slab_fill(&slab, &pointer, 1);
     assert_int_equal(slab.n_rows, 0);
-    assert_int_equal(slab.R, 64);
+    assert_int_equal(slab.R, AT_SLAB_GRANULE);
     for (uint32_t i = 0; i < slab.R; i++)
         assert_int_equal(slab.row_segment[i], -1);
     assert_int_equal(slab.n_segments, 1);
