@@ -24,9 +24,11 @@ static AT_CHECKED read_flags(struct job *job, const struct cli_args *a)
     if (strcmp(job->format, "gguf") != 0 && strcmp(job->format, "peft") != 0)
         FAIL(AT_USAGE, "--format %s: gguf or peft is expected", job->format);
     if (strcmp(job->format, "peft") == 0 && !at_dir_is_empty(job->output))
-        FAIL(AT_USAGE, "%s holds files; name a new folder", job->output);
+        FAIL(AT_CANNOT_WRITE, "%s holds files, and nothing is overwritten; name a new folder",
+             job->output);
     if (strcmp(job->format, "gguf") == 0 && at_path_exists(job->output))
-        FAIL(AT_USAGE, "%s exists; name a new file", job->output);
+        FAIL(AT_CANNOT_WRITE, "%s exists, and nothing is overwritten; name a new file",
+             job->output);
     job->params =
         (struct at_export_params){ .dirs = a->positional, .n = a->n_positional, .scale = 1 };
     TRY(cli_flag_f64(&job->params.scale, a, "adapter_scale", -100, 100));

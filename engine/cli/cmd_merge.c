@@ -71,8 +71,9 @@ static AT_CHECKED check_output(const struct job *job)
                        "(--model_name_or_path)",
                        out);
     if (gguf ? at_path_exists(out) : !at_dir_is_empty(out))
-        return at_fail(AT_USAGE, "%s %s", out,
-                       gguf ? "exists; name a new file" : "holds files; name a new folder");
+        return at_fail(AT_CANNOT_WRITE, "%s %s", out,
+                       gguf ? "exists, and nothing is overwritten; name a new file"
+                            : "holds files, and nothing is overwritten; name a new folder");
     return AT_OK;
 }
 

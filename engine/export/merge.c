@@ -52,16 +52,25 @@ done:
     return st;
 }
 
+/* Places and masks of old checkpoints: no weights, whatever type these are to have. */
+static bool holds_integers(const struct at_source *s)
+{
+    return s->type == AT_QUANT_COUNT &&
+           ((s->type_name[0] == 'I' && s->type_name[1] >= '0' && s->type_name[1] <= '9') ||
+            s->type_name[0] == 'U' || strcmp(s->type_name, "BOOL") == 0);
+}
+
 static AT_CHECKED check_type(const struct at_merge *m, const struct at_merged_tensor *t,
                              const struct at_source *like)
 {
     const struct at_format *f = t->format;
     const struct at_format *wanted = m->params->type;
-    const struct at_source *read = t->source->type == AT_QUANT_COUNT ? t->source : like;
 
-    if (read->type == AT_QUANT_COUNT)
-        return at_fail(AT_DATA, "%s: tensor %s is %s, which is not read", read->file, t->name,
-                       read->type_name);
+    if (t->source->type == AT_QUANT_COUNT)
+        return at_fail(AT_DATA,
+                       "%s: tensor %s is %s, which is not read: take a base whose weights are of "
+                       "another type",
+                       t->source->file, t->name, t->source->type_name);
     if (!m->gguf && wanted && wanted->block_cols > 1)
         return at_fail(AT_USAGE,
                        "--type %s: a folder of safetensors holds f32, f16 or bf16; blocks of "
@@ -69,7 +78,7 @@ static AT_CHECKED check_type(const struct at_merge *m, const struct at_merged_te
                        wanted->name);
     if (!f || !at_format_is_written(f))
         return at_fail(AT_USAGE,
-                       "%s: tensor %s is %s, which is read but not written: choose the type of the "
+                       "%s: tensor %s is %s, which is not written: choose the type of the "
                        "merged model's matrices with --type (bf16, f16, f32)",
                        like->file, t->name, like->type_name);
     return AT_OK;
@@ -97,7 +106,8 @@ static AT_CHECKED add(struct at_merge *m, const char *name, const struct at_sour
 
     *t =
         (struct at_merged_tensor){ .name = name, .source = source, .like = like, .module = module };
-    t->format = matrix ? wanted_format(m, like, source->cols) : like->format;
+    t->format = matrix && !(as_is && holds_integers(like)) ? wanted_format(m, like, source->cols)
+                                                           : like->format;
     if (as_is && (!matrix || t->format == like->format)) {
         if (source->repack && matrix) /* bitsandbytes: its scales lie elsewhere */
             TRY(check_type(m, t, like));
@@ -221,7 +231,7 @@ struct matrix {
     const struct at_merge *merge;
     const struct at_merged_tensor *tensor;
     struct at_pool *pool;
-    struct at_weight raw, saved; /* of the base, and what takes its place */
+    struct at_weight raw, saved; /* of the base (where it is read), and what takes its place */
     struct at_tensor values;
     struct at_code_places places; /* where codes are rounded by chance */
     struct part *parts;           /* (stack->n) */
@@ -235,6 +245,13 @@ struct matrix {
 static bool is_changed(const struct at_merged_tensor *t)
 {
     return t->module != AT_NO_MODULE || t->source != t->like;
+}
+
+/* Whether there are values of the base to compare with; those that an adapter replaces may be of a
+ * type that is not read. */
+static bool has_base(const struct at_merged_tensor *t)
+{
+    return t->like->type != AT_QUANT_COUNT;
 }
 
 /* Whether it keeps the blocks that the base has, with other codes. */
@@ -299,7 +316,8 @@ static void reserve(struct matrix *x)
     const struct at_export *stack = x->merge->stack;
     const uint32_t k = t->module, cols = (uint32_t)t->like->cols;
 
-    at_weight_reserve(x->pool, &x->raw, t->like->type, PANEL, cols, "panel");
+    if (has_base(t))
+        at_weight_reserve(x->pool, &x->raw, t->like->type, PANEL, cols, "panel");
     if (t->source != t->like)
         at_weight_reserve(x->pool, &x->saved, t->source->type, PANEL, cols, "panel");
     at_tensor_reserve(x->pool, &x->values, PANEL, cols, "panel");
@@ -421,8 +439,10 @@ static AT_CHECKED merge_panel(struct matrix *x, uint64_t begin, uint32_t n)
     const struct at_merged_tensor *t = x->tensor;
     const struct at_tensor values = at_tensor_rows(x->values, 0, n);
 
-    TRY(read_rows(x, values, at_weight_rows(x->raw, 0, n), t->like, begin));
-    TRY(at_tensor_read(gpu, x->base, values));
+    if (has_base(t)) {
+        TRY(read_rows(x, values, at_weight_rows(x->raw, 0, n), t->like, begin));
+        TRY(at_tensor_read(gpu, x->base, values));
+    }
     if (t->source != t->like)
         TRY(read_rows(x, values, at_weight_rows(x->saved, 0, n), t->source, begin));
     for (size_t i = 0; i < x->merge->stack->n; i++)
@@ -443,6 +463,8 @@ static void count_rounding(const struct matrix *x, uint64_t n)
     if (!is_changed(x->tensor))
         return;
     sums->quantised = sums->quantised || f->block_cols > 1;
+    if (!has_base(x->tensor))
+        return;
     sums->lost += at_format_rounding(f, x->bytes, x->out, n);
     sums->moved += at_format_rounding(f, x->bytes, x->base, n);
     for (uint64_t i = 0; i < n; i++) {

@@ -252,8 +252,8 @@ def check_refusals(folder):
     run("export", modules, *base, "--output", folder / "modules")
     assert read_safetensors(folder / "modules" / "adapter_model.safetensors") == \
         read_safetensors(modules / "adapter_model.safetensors"), "a PEFT folder of one adapter is that adapter"
-    run("export", plain, *base, "--output", folder / "plain.gguf", code=2)  # exists
-    run("export", plain, *base, "--output", folder / "modules", code=2)  # holds files
+    run("export", plain, *base, "--output", folder / "plain.gguf", code=73)  # exists
+    run("export", plain, *base, "--output", folder / "modules", code=73)  # holds files
     run("export", plain, "--output", folder / "x.gguf", code=66)  # no base to be found
     run("export", plain, *base, code=2)
     run("export", plain, *base, "--output", folder / "x", "--format", "onnx", code=2)

@@ -44,6 +44,18 @@ def merge(base, output, *more, code=0):
     return run("merge", "out", "--model_name_or_path", base, "--output", output, *more, code=code)
 
 
+def more_tensors(model, to, name, dtype, shape, data):
+    """A copy of a folder with a tensor more."""
+    shutil.copytree(model, to)
+    raw = (to / "model.safetensors").read_bytes()
+    n = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8:8 + n])
+    end = max(t["data_offsets"][1] for key, t in header.items() if key != "__metadata__")
+    header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + len(data)]}
+    text = json.dumps(header).encode()
+    (to / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + n:] + data)
+
+
 def check_folder():
     more = FOLDER / "model" / "additional_chat_templates"
     more.mkdir()
@@ -65,6 +77,9 @@ def check_folder():
     assert int(left[1]) < 50, said
     sizes = [(FOLDER / name / "model.safetensors").stat().st_size for name in ("merged", "half")]
     assert sizes[1] < 0.6 * sizes[0], sizes
+    more_tensors(FOLDER / "model", FOLDER / "places", "model.position_ids", "I64", [1, 2], bytes(16))
+    merge("places", "places_half", "--force", "--type", "bf16")  # no weights: they keep their type
+    assert b'"model.position_ids":{"dtype":"I64"' in (FOLDER / "places_half" / "model.safetensors").read_bytes()
     config = json.loads((FOLDER / "half" / "config.json").read_text())
     assert config == json.loads((FOLDER / "model" / "config.json").read_text()) | {
         key: "bfloat16" for key in ("dtype", "torch_dtype") if key in config}, config
@@ -125,19 +140,21 @@ def check_saved():
     moved = sum((x & 15 != y & 15) + (x >> 4 != y >> 4) for x, y in zip(*(b"".join(b[2:] for b in head) for head in blocks)))
     share = moved / (32 * len(blocks[0]))  # by chance: 2e-4 of a mean step of 0.0125
     assert 0.005 < share < 0.04, share
+    shape = tensors[place][1]  # a head of a type that is not read: nobody needs it any more
+    tensors[place] = ("output.weight", shape, "Q8_1", bytes(shape[0] * shape[1] // 32 * 36))
+    tiny_model.write_gguf(FOLDER / "unread.gguf", 64, tensors)
+    unread = ["merge", "saved", "--model_name_or_path", "unread.gguf", "--force", "--output"]
+    assert "is Q8_1, which is not written" in run(*unread, "x.gguf", code=2).stderr
+    said = run(*unread, "unread_merged.gguf", "--type", "f32").stderr
+    run("merge", "saved", "--output", "head_plain.gguf", "--type", "f32")
+    assert (FOLDER / "unread_merged.gguf").read_bytes() == (FOLDER / "head_plain.gguf").read_bytes(), said
 
 
 def check_drift():
     """Over another base: none where it only has other names, more where its values are rounded."""
     (FOLDER / "out" / "split_eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
-    shutil.copytree(FOLDER / "model", FOLDER / "same")
-    raw = (FOLDER / "same" / "model.safetensors").read_bytes()  # a tensor more: another digest, the same model
-    n = struct.unpack("<Q", raw[:8])[0]
-    header = json.loads(raw[8:8 + n])
-    end = max(t["data_offsets"][1] for name, t in header.items() if name != "__metadata__")
-    header["model.layers.0.self_attn.rotary_emb.inv_freq"] = {"dtype": "F32", "shape": [0], "data_offsets": [end, end]}
-    text = json.dumps(header).encode()
-    (FOLDER / "same" / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + n:])
+    # another digest, the same model
+    more_tensors(FOLDER / "model", FOLDER / "same", "model.layers.0.self_attn.rotary_emb.inv_freq", "F32", [0], b"")
     drifts = []
     for name, more in (("equal", []), ("scaled", ["--adapter_scale", "1.5"]), ("rounded", ["--type", "bf16"])):
         said = merge("same", name, "--force", *more).stderr
@@ -177,13 +194,13 @@ def check_k_quants():
 def check_refusals():
     nf4, _ = tiny_model.nf4_pair(FOLDER, TOKENIZER, width=64)
     said = merge(nf4, "x", "--force", code=2).stderr
-    assert "is NF4, which is read but not written" in said and "--type (bf16, f16, f32)" in said, said
-    for arguments, part in [
-            (["out", "--output", "x.gguf"], "name a folder"), (["k", "--output", "x"], "ends in .gguf"),
-            (["out", "--output", "merged"], "holds files"), (["k", "--output", "k.gguf"], "exists"),
-            (["out", "--output", "x", "--type", "iq2_s"], "q4_k, q5_0"), (["out"], "usage"),
-            (["out", "--output", "x", "--type", "q8_0"], "f32, f16 or bf16")]:
-        said = run("merge", *arguments, code=2).stderr
+    assert "is NF4, which is not written" in said and "--type (bf16, f16, f32)" in said, said
+    for arguments, part, code in [
+            (["out", "--output", "x.gguf"], "name a folder", 2), (["k", "--output", "x"], "ends in .gguf", 2),
+            (["out", "--output", "merged"], "holds files", 73), (["k", "--output", "k.gguf"], "exists", 73),
+            (["out", "--output", "x", "--type", "iq2_s"], "q4_k, q5_0", 2), (["out"], "usage", 2),
+            (["out", "--output", "x", "--type", "q8_0"], "f32, f16 or bf16", 2)]:
+        said = run("merge", *arguments, code=code).stderr
         assert part in said, f"{arguments}: {said}"
     assert not (FOLDER / "x").exists() and not (FOLDER / "x.gguf").exists()
 
