@@ -35,8 +35,18 @@ static void take_as(cJSON *out, const char *name, const cJSON *value)
     cJSON_AddItemToObject(out, name, cJSON_Duplicate(value, true));
 }
 
+static bool is_read(const char *name, const enum at_method *method)
+{
+    enum at_key key = AT_KEY_seed;
+    const char *text = NULL;
+
+    return at_key_classify(name, &key, &text) == AT_CLASS_ACTIVE &&
+           (!method || at_key_read_by(key, *method));
+}
+
 /* A key with another name today: taken when the new name says the same. */
-static void import_renamed(cJSON *out, const cJSON *document, const cJSON *item, const char *now)
+static void import_renamed(cJSON *out, const cJSON *document, const cJSON *item, const char *now,
+                           const enum at_method *method)
 {
     char name[64];
     const bool same = strcmp(item->string, "max_prompt_length") != 0 &&
@@ -45,6 +55,9 @@ static void import_renamed(cJSON *out, const cJSON *document, const cJSON *item,
     snprintf(name, sizeof name, "%.*s", (int)strcspn(now, " "), now);
     if (is_off(item)) {
         cli_note("%s: left out, it is off", item->string);
+    } else if (same && !is_read(name, method)) {
+        cli_note("%s: left out, %s does not read %s", item->string, at_method_get(*method)->name,
+                 name);
     } else if (same && !at_json_find(document, name)) {
         cli_note("%s: is now %s", item->string, name);
         take_as(out, name, item);
@@ -60,7 +73,7 @@ static AT_CHECKED import_key(cJSON *out, const cJSON *document, const cJSON *ite
     const char *text = NULL, *near = NULL;
 
     for (size_t i = 0; i < AT_COUNT(trl_only); i++)
-        if (strcmp(trl_only[i].key, item->string) == 0) {
+        if (strcmp(trl_only[i].key, item->string) == 0 && !is_read(item->string, method)) {
             cli_note("%s: left out: %s", item->string, trl_only[i].value);
             return AT_OK;
         }
@@ -76,7 +89,7 @@ static AT_CHECKED import_key(cJSON *out, const cJSON *document, const cJSON *ite
         cli_note("%s: left out: %s", item->string, text);
         return AT_OK;
     case AT_CLASS_RENAMED:
-        import_renamed(out, document, item, text);
+        import_renamed(out, document, item, text, method);
         return AT_OK;
     case AT_CLASS_LATER:
         if (is_off(item))
@@ -120,6 +133,7 @@ static AT_CHECKED import_method(enum at_method *out, bool *known, const struct c
         { "alpha", AT_CPO },
         { "cpo_alpha", AT_CPO },
         { "desirable_weight", AT_KTO },
+        { "num_generations", AT_GRPO },
         { "simpo_gamma", AT_CPO },
         { "tpo_alpha", AT_TPO },
         { "tpo_l_gamma", AT_TPO },
@@ -188,7 +202,8 @@ enum at_status cli_config_import(struct cli_args *args)
     add_head(out, known ? at_method_get(method) : NULL);
     for (const cJSON *item = document->child; item; item = item->next)
         TRY(import_key(out, document, item, known ? &method : NULL));
-    TRY(at_config_read(&config, out, NULL, NULL, 0, &method));
+    if (known) /* else whoever reads it with a method finds what is wrong */
+        TRY(at_config_read(&config, out, NULL, NULL, 0, &method));
     TRY(cli_print_pretty(out));
 done:
     if (st != AT_OK && args->n_positional > 0)

@@ -471,9 +471,9 @@ AT_CHECKED page_data(struct page *p)
                       number(part, "dropped"));
     }
     at_buf_printf(out,
-                  "</table></div>\n<p>%.0f rows were trained on, %.0f kept aside; %.0f tokens were "
+                  "</table></div>\n<p>%.0f %s were trained on, %.0f kept aside; %.0f tokens were "
                   "given to the training.</p>\n",
-                  number(data, "train_rows"), number(data, "eval_rows"),
+                  number(data, "train_rows"), report_trains_on(r), number(data, "eval_rows"),
                   number(r->run, "tokens_given"));
     if (r->pairs.n > 0 && r->pairs.items[0].tokens[0] > 0)
         TRY(put_lengths(out, &r->pairs));

@@ -308,6 +308,17 @@ const struct report_words *report_method(const struct at_report *r)
                       cJSON_GetStringValue(at_json_find(r->run, "method")));
 }
 
+const char *report_trains_on(const struct at_report *r)
+{
+    static const char *const drawing[] = { "grpo", "online_dpo", "rloo" };
+    const char *method = cJSON_GetStringValue(at_json_find(r->run, "method"));
+    bool draws = false;
+
+    for (size_t i = 0; method && i < AT_COUNT(drawing); i++)
+        draws = draws || strcmp(method, drawing[i]) == 0;
+    return draws && !cJSON_IsString(report_config(r, "rollouts")) ? "prompts" : "rows";
+}
+
 const struct report_words *report_verdict(const struct at_report *r)
 {
     static const struct report_words verdicts[] = {

@@ -95,6 +95,8 @@ struct report_words {
     bool absolute; /* of methods: margins compare log-probs, not changes against a reference */
 };
 const struct report_words *report_method(const struct at_report *report);
+/* "rows", or "prompts" of a run that drew its samples. */
+const char *report_trains_on(const struct at_report *report);
 const struct report_words *report_verdict(const struct at_report *report);
 /* Paragraphs for a reader who knows no machine learning. */
 AT_CHECKED report_summary(struct at_buf *out, const struct at_report *report);

@@ -79,8 +79,11 @@ AT_CHECKED at_reward_watch_step(struct at_loop *l, double reward, double length)
     struct at_buf text = { 0 };
 
     w->accuracy = NAN;
-    if (w->held.n_rows > 0 && l->state.step % l->config->eval_steps == 0)
+    if (w->held.n_rows > 0 && l->state.step % l->config->eval_steps == 0) {
+        const double begin_s = at_now_s();
         TRY(measure(w, &l->run->engine));
+        l->state.evaluated_s += at_now_s() - begin_s;
+    }
     memcpy(series, values, sizeof series);
     series[AT_ALARM_ACCURACY] = w->accuracy;
     if (at_alarm_add(&w->alarm, step, series) == 0)

@@ -251,6 +251,7 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
                                     .step = (uint32_t)(l->state.step + 1 - l->state.skipped) };
     struct at_rng dropout = at_rng_make(c->seed, AT_RNG_DROPOUT, (uint32_t)l->state.step, 0);
     const struct at_loop_state before = l->state;
+    double evaluated_s = 0; /* on held-out pairs of rewards, which are looked at in a step */
     bool finite = true;
     uint32_t n_active = 0;
     uint32_t n = pick_rows(l);
@@ -285,7 +286,8 @@ static AT_CHECKED train_step(struct at_loop *l, struct at_outcome *out)
         out->loss_first = out->loss_last;
         out->reward_first = out->reward_last;
     }
-    TRY(log_step(l, n, rate, at_now_s() - begin_s, finite));
+    evaluated_s = l->state.evaluated_s - before.evaluated_s;
+    TRY(log_step(l, n, rate, at_now_s() - begin_s - evaluated_s, finite));
     report(l, n, rate, out);
 done:
     if (st == AT_INTERRUPTED || st == AT_TERMINATED || st == AT_OVER_BUDGET ||

@@ -542,6 +542,16 @@ EOF
     printf 'center_rewards_coefficient: 0.01\nmax_length: 512\n' >"$work/trl.yaml"
     run 0 config import "$work/trl.yaml"
     json 'd["method"] == "reward" and d["center_rewards_coefficient"] == 0.01 and d["reward_token"] == "last_not_pad"'
+    printf 'num_generations: 4\nbeta: 0.04\nmax_completion_length: 64\nmax_new_tokens: 64\n' >"$work/trl.yaml"
+    run 0 config import "$work/trl.yaml"
+    json 'd["method"] == "grpo" and d["num_generations"] == 4 and d["max_completion_length"] == 64'
+    says err '^method grpo: num_generations says so'
+    run 0 config import "$work/trl.yaml" --method dpo
+    json '"max_completion_length" not in d and "num_generations" not in d'
+    says err '^max_new_tokens: left out, dpo does not read max_completion_length'
+    printf 'epsilon: 0.2\n' >"$work/trl.yaml" # whose key it is cannot be told
+    run 0 config import "$work/trl.yaml"
+    json 'd["epsilon"] == 0.2 and "method" not in d'
     echo 'bteaa: 1' >"$work/trl.yaml"
     run 2 config import "$work/trl.yaml" --method dpo
     says err 'unknown key bteaa'

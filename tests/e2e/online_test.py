@@ -97,6 +97,7 @@ def writes(folder):
     check("the report has reward and KL, one against the other, and samples of start, middle and end", all(shown) and all(
           f'<figure id="{name}">' in page for name in ("reward", "kl", "frontier"))
           and html.escape(samples[0]["completions"][0], quote=False)[:20] in page, page[:300])
+    check("it says that prompts were trained on", re.search(r"<p>\d+ prompts were trained on, ", page), page[-3000:])
     plan = subprocess.run([ATTUNE, "plan", folder / "writes.json", "--method", "grpo", "--json"], capture_output=True, text=True)
     plan = json.loads(plan.stdout) if plan.returncode == 0 else {}
     record = json.loads((out / "run.json").read_text())

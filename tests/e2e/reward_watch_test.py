@@ -67,6 +67,11 @@ def main():
               "be exploited") == 1 and [alarm for alarm in result.get("alarms", []) if says in alarm], run.stderr + str(rows))
         check("repetition is in every line, held-out pairs in those of eval_steps", rows and all(
               "completions/repetition" in row and ("eval_logps/accuracies" in row) == (row["step"] % 3 == 1) for row in rows), rows)
+        many = write(folder / "many.jsonl", 40 * lines(folder / "held.jsonl"))
+        timed = train(folder, "timed", eval_dataset=many, eval_steps=2, max_steps=6, per_device_train_batch_size=16)
+        times = [row["step_time_s"] for row in lines(folder / "timed" / "timing.jsonl")]
+        check("the time of a step is without the look at held-out pairs", timed.returncode == 0
+              and min(times[2::2]) < 2 * max(times[1::2]), (timed.stderr, times))
         score = subprocess.run([ATTUNE, "score", "--method", "dpo", "--model_name_or_path", MODEL, "--train_dataset", held, "--json"],
                                capture_output=True, text=True)
         sides = [[side["logp"] / side["n_tokens"] for side in (row["chosen"], row["rejected"])]
