@@ -9,6 +9,7 @@ struct division {
     uint64_t *places; /* of every row, in the order of the files */
     size_t n, capacity;
     uint64_t border;
+    enum at_row_kind kind; /* of the first row */
 };
 
 static AT_CHECKED add_place(struct division *d, uint64_t place)
@@ -41,6 +42,8 @@ static AT_CHECKED read_places(struct division *d)
             if (!found)
                 break;
             TRY(at_line_kind(&read.kind, &line));
+            if (d->n == 0)
+                d->kind = read.kind;
             TRY(at_record_read(&record, &line, &read, "", 0));
             TRY(add_place(d, at_group_place(&record.prompt_hash, d->params->seed)));
         }
@@ -130,6 +133,7 @@ AT_CHECKED at_divide(struct at_divide_counts *out, const struct at_divide_params
     AT_REQUIRE(params->fraction > 0 && params->fraction < 1 && params->n_from > 0);
     TRY(read_places(&d));
     TRY(choose(&d, out));
+    out->kind = d.kind;
     TRY(write_sides(&d));
 done:
     at_free(&d.places);

@@ -2,6 +2,7 @@
 #ifndef AT_DIVIDE_H
 #define AT_DIVIDE_H
 
+#include "row.h"
 #include "status.h"
 
 struct at_divide_params {
@@ -13,6 +14,7 @@ struct at_divide_params {
 };
 struct at_divide_counts {
     uint64_t train_rows, held_rows, train_groups, held_groups;
+    enum at_row_kind kind; /* of the first row */
 };
 /* Lines go where at_dataset_split() puts their rows, as they stand and in their order: a group is
  * the rows with one last user message (chat) or one prompt (plain), and where it goes is a function

@@ -118,6 +118,19 @@ bool cli_colours(void);
 /* A line on stderr unless --quiet; cli_detail() only with --verbose. */
 void cli_note(const char *format, ...) AT_PRINTF(1, 2);
 void cli_detail(const char *format, ...) AT_PRINTF(1, 2);
+/* The line "next ..." that a command ends with. Between cli_next_hold() and cli_next_tell(), as
+ * commands are stages of another, only the last such line is printed, by the latter. */
+void cli_next(const char *format, ...) AT_PRINTF(1, 2);
+void cli_next_hold(void);
+void cli_next_tell(bool print);
+/* " --key value" of every configuration key that was given, for a command to go on with them; those
+ * in `skip` (n) left out. Words are quoted where a shell asks for it. */
+void cli_keys_text(struct at_buf *out, const struct cli_args *args, const char *const *skip,
+                   size_t n);
+/* The next line `attune plan` of rows: a file of them, a configuration or keys alone, as the
+ * command was given; train and held replace what it named unless NULL. */
+AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *config,
+                         const char *train, const char *held);
 /* at_events.progress: an updating line on a terminal, else a plain line every few seconds. */
 void cli_progress(void *context, const struct at_progress *progress);
 /* at_events.evaluation: an updating count on a terminal, and a line with the result. */

@@ -522,7 +522,7 @@ static AT_CHECKED conclude(const struct comparing *x)
                            : "; compare more prompts");
     if (x->states[1].scale != 1)
         snprintf(scale, sizeof scale, " --adapter_scale %g", x->states[1].scale);
-    cli_note("next       attune export %s%s --output tone.gguf", x->c.names[1], scale);
+    cli_next("next       attune export %s%s --output tone.gguf", x->c.names[1], scale);
     return AT_OK;
 }
 

@@ -105,7 +105,7 @@ enum at_status cli_data_convert(struct cli_args *args)
         cli_note("%llu of them have another system message now, or none",
                  (unsigned long long)counts.n_system);
     say_left(&counts);
-    cli_note("next       attune data lint %s", p.to);
+    cli_next("next       attune data lint %s", p.to);
 done:
     at_buf_release(&forms);
     at_buf_release(&system);

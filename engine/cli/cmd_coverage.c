@@ -276,10 +276,10 @@ enum at_status cli_data_coverage(struct cli_args *args)
         print_text(&c);
     if (output) {
         TRY(write_prompts(&c, output));
-        cli_note("next     attune generate %s --prompts %s --pairs > candidates.jsonl",
+        cli_next("next     attune generate %s --prompts %s --pairs > candidates.jsonl",
                  cli_flag_text(args, "model_name_or_path"), output);
     } else {
-        cli_note("next     the same with --output FILE.jsonl, to write replies to these prompts");
+        cli_next("next     the same with --output FILE.jsonl, to write replies to these prompts");
     }
 done:
     at_generator_close(&c.generator);

@@ -130,19 +130,6 @@ done:
     return st;
 }
 
-/* The likely next command, of a file or of a configuration. */
-static void say_next(const struct cli_args *args)
-{
-    const char *path = args->n_positional > 0 ? args->positional[0] : NULL;
-
-    if (!path)
-        cli_note("next     attune plan, with the same keys");
-    else if (cli_is_data(path))
-        cli_note("next     attune data split %s --output DIR", path);
-    else
-        cli_note("next     attune plan %s", path);
-}
-
 enum at_status cli_data_show(struct cli_args *args)
 {
     enum at_status st = AT_OK;
@@ -170,7 +157,7 @@ enum at_status cli_data_show(struct cli_args *args)
         cli_note("         in the form %s", d->form);
     if (cli_packed_text(packed, &run.data))
         cli_note("packed   %s", packed);
-    say_next(args);
+    TRY(cli_next_plan(args, &config, NULL, NULL));
 done:
     at_run_close(&run);
     at_config_release(&config);

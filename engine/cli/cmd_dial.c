@@ -266,7 +266,7 @@ static AT_CHECKED conclude(const struct dial *d)
              "base",
              d->scales[d->chosen], 100 * c->accuracy.value, c->accuracy.n, 100 * c->accuracy.low,
              100 * c->accuracy.high);
-    cli_note(
+    cli_next(
         "next       attune export %s --adapter_scale %g --output tone.gguf, or attune generate "
         "%s --adapter %s --adapter_scale %g --prompt TEXT",
         d->dir, d->scales[d->chosen], d->config.model_name_or_path, d->dir, d->scales[d->chosen]);

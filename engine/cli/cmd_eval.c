@@ -138,14 +138,26 @@ done:
     return st;
 }
 
-/* The pairs are scored as DPO's rows are read, whatever trained. */
+static bool names_model(const struct cli_args *args)
+{
+    for (size_t i = 0; i < args->n_keys; i++)
+        if (strcmp(args->keys[i].key, "model_name_or_path") == 0)
+            return true;
+    return false;
+}
+
+/* The pairs are scored as DPO's rows are read, whatever trained. Without a configuration and a
+ * model those of the adapter's run are taken. */
 static AT_CHECKED read_config(struct judging *j)
 {
     enum at_status st = AT_OK;
     struct at_config *c = &j->config;
     const enum at_method pairs = AT_DPO;
+    const char *adapter = cli_flag_text(j->args, "adapter");
 
-    if (j->args->n_positional > 0 && cli_is_data(j->args->positional[0]))
+    if (j->args->n_positional == 0 && adapter && !names_model(j->args))
+        TRY(eval_config_of_run(c, adapter, j->args->keys, j->args->n_keys));
+    else if (j->args->n_positional > 0 && cli_is_data(j->args->positional[0]))
         TRY(cli_data_config_read(c, j->args));
     else
         TRY(cli_config_read(c, j->args, j->args->n_positional > 0 ? NULL : &pairs));
@@ -359,6 +371,7 @@ static AT_CHECKED verdict(const struct judging *j)
     enum at_status st = AT_OK;
     struct at_buf text = { 0 };
     const struct eval_state *last = &j->states[j->n - 1];
+    char *record = NULL;
 
     conclude(&text, j, j->n - 1);
     TRY(at_buf_status(&text));
@@ -369,9 +382,13 @@ static AT_CHECKED verdict(const struct judging *j)
         FAIL(AT_NO_EVIDENCE, "not enough evidence. %s", text.data);
     case EVAL_BETTER:
         if (last->adapter)
-            cli_note("next       attune export %s --output tone.gguf", last->adapter);
+            TRY(at_path_join(&j->args->arena, &record, last->adapter, "run.json"));
+        if (last->adapter && at_path_exists(record)) /* where compare finds model and prompts */
+            cli_next("next       attune compare --adapter %s --judge people", last->adapter);
+        else if (last->adapter)
+            cli_next("next       attune export %s --output tone.gguf", last->adapter);
         else
-            cli_note("next       the prompt alone is better than the base: try it before training");
+            cli_next("next       the prompt alone is better than the base: try it before training");
     }
 done:
     at_buf_release(&text);

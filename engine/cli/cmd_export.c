@@ -41,9 +41,9 @@ static void say_next(const struct job *job)
     const struct cli_base *b = &job->base;
 
     if (strcmp(job->format, "gguf") != 0)
-        cli_note("next       attune generate %s --adapter %s --prompt TEXT", b->model, job->output);
+        cli_next("next       attune generate %s --adapter %s --prompt TEXT", b->model, job->output);
     else
-        cli_note("next       llama-server -m %s --lora %s",
+        cli_next("next       llama-server -m %s --lora %s",
                  at_weights_is_gguf(b->weights) ? b->path : "BASE.gguf", job->output);
 }
 

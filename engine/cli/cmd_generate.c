@@ -560,23 +560,23 @@ static void say_next(const struct cli_session *s, const struct asked *asked, con
     const char *adapter = cli_flag_text(s->args, "adapter");
 
     if (asked->pairs)
-        cli_note("next     attune label candidates.jsonl, where that is the file of these pairs");
+        cli_next("next     attune label candidates.jsonl, where that is the file of these pairs");
     else if (asked->rewards)
-        cli_note("next     attune grpo --rollouts FILE.jsonl --num_generations %u "
+        cli_next("next     attune grpo --rollouts FILE.jsonl --num_generations %u "
                  "--model_name_or_path %s --output_dir DIR",
                  num_generations, model);
     else if (asked->rollouts)
-        cli_note(
+        cli_next(
             "next     add \"rewards\" to every line, a number for each completion (or let "
             "--reward_funcs do it), then attune grpo --rollouts FILE.jsonl --num_generations %u "
             "--model_name_or_path %s --output_dir DIR",
             num_generations, model);
     else if (asked->vary)
-        cli_note("next     attune generate %s --prompts prompts.jsonl --pairs > candidates.jsonl, "
+        cli_next("next     attune generate %s --prompts prompts.jsonl --pairs > candidates.jsonl, "
                  "where prompts.jsonl has these",
                  model);
     else
-        cli_note("next     attune chat %s%s%s", model, adapter ? " --adapter " : "",
+        cli_next("next     attune chat %s%s%s", model, adapter ? " --adapter " : "",
                  adapter ? adapter : "");
 }
 

@@ -73,7 +73,7 @@ static AT_CHECKED write_out(struct cli_args *args, const struct at_labels *label
         "divided, %u undecided",
         path, counts.n_rows, counts.n_edits, counts.n_split, counts.n_undecided);
     tell_agreement(agreement, n);
-    cli_note("next       attune data lint %s", path);
+    cli_next("next       attune data lint %s", path);
     if (cli_flag_on(args, "json")) {
         json = cJSON_CreateObject();
         cJSON_AddNumberToObject(json, "rows", counts.n_rows);
@@ -123,7 +123,7 @@ static AT_CHECKED serve(struct cli_args *args, struct at_labels *labels,
     TRY(at_labels_agreement(&args->arena, &agreement, &n, labels));
     cli_note("decided    %u of %u pairs", at_labels_done(labels), at_labels_count(labels));
     tell_agreement(agreement, n);
-    cli_note("next       attune label %s --export pairs.jsonl", p->path);
+    cli_next("next       attune label %s --export pairs.jsonl", p->path);
 done:
     return st;
 }

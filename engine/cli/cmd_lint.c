@@ -157,23 +157,30 @@ done:
 
 /* ---- the command ---- */
 
-/* The likely next command, of a file or of a configuration. */
-static void say_next(const struct at_lint *lint, const struct cli_args *args)
+/* Of a file: to hold rows out of it, unless some are. */
+static AT_CHECKED say_next(const struct at_config *config, const struct cli_args *args)
 {
+    enum at_status st = AT_OK;
+    struct at_buf keys = { 0 };
     const char *path = args->n_positional > 0 ? args->positional[0] : NULL;
+    const char *dot = path ? strrchr(path, '.') : NULL;
 
     if (!path) /* several files, or a stage of a pipeline, which knows what is next */
-        return;
-    if (!cli_is_data(path))
-        cli_note("next       attune data show %s", path);
-    else
-        cli_note("next       attune data show %s --method %s --model_name_or_path MODEL", path,
-                 lint->n_singles > 0    ? "sft"
-                 : lint->n_labelled > 0 ? "kto"
-                                        : "dpo");
+        return AT_OK;
+    if (!cli_is_data(path) || config->eval_dataset.n > 0)
+        return cli_next_plan(args, config, NULL, NULL);
+    cli_keys_text(&keys, args, NULL, 0);
+    TRY(at_buf_status(&keys));
+    cli_next("next       attune data split %s --output %.*s_split%s", path,
+             (int)(dot && !strchr(dot, '/') ? (size_t)(dot - path) : strlen(path)), path,
+             keys.data ? keys.data : "");
+done:
+    at_buf_release(&keys);
+    return st;
 }
 
-static AT_CHECKED verdict(const struct at_lint *lint, const struct cli_args *args, bool strict)
+static AT_CHECKED verdict(const struct at_lint *lint, const struct at_config *config,
+                          const struct cli_args *args, bool strict)
 {
     uint32_t n_warnings = 0;
 
@@ -184,8 +191,7 @@ static AT_CHECKED verdict(const struct at_lint *lint, const struct cli_args *arg
                        lint->n_bad, lint->n_rows);
     if (strict && n_warnings > 0)
         return at_fail(AT_DATA, "%u warnings, and --strict was given", n_warnings);
-    say_next(lint, args);
-    return AT_OK;
+    return say_next(config, args);
 }
 
 static AT_CHECKED lint_rows(struct cli_args *args)
@@ -216,7 +222,11 @@ static AT_CHECKED lint_rows(struct cli_args *args)
         TRY(print_json(&lint, &p));
     else
         TRY(print_text(&lint, &p, &args->arena, cli_flag_on(args, "all")));
-    TRY(verdict(&lint, args, cli_flag_on(args, "strict")));
+    if (cli_is_data(args->n_positional > 0 ? args->positional[0] : ""))
+        config.run_method = lint.n_singles > 0    ? AT_SFT
+                            : lint.n_labelled > 0 ? AT_KTO
+                                                  : config.run_method;
+    TRY(verdict(&lint, &config, args, cli_flag_on(args, "strict")));
 done:
     at_lint_release(&lint);
     at_bundle_close(&bundle);

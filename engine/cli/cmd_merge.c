@@ -116,10 +116,10 @@ done:
 static void say_next(const struct job *job)
 {
     if (at_weights_is_gguf(job->base.weights))
-        cli_note("next       llama-server -m %s, or attune generate %s --prompt TEXT", job->output,
+        cli_next("next       llama-server -m %s, or attune generate %s --prompt TEXT", job->output,
                  job->output);
     else
-        cli_note("next       attune generate %s --prompt TEXT", job->output);
+        cli_next("next       attune generate %s --prompt TEXT", job->output);
 }
 
 enum at_status cli_merge(struct cli_args *args)

@@ -163,14 +163,14 @@ static AT_CHECKED verdict(const struct watch *w)
         FAIL(AT_OVER_BUDGET, "drift: %s; read such replies, and collect pairs for the next round",
              list.data);
     if (w->n_feedback > 0)
-        cli_note(
+        cli_next(
             "next       attune data convert %s --from feedback --only pairs --output next.jsonl",
             log);
     else if (!w->compares)
-        cli_note(
+        cli_next(
             "next       attune monitor LATER.jsonl --against FILE, what this prints with --json");
     else
-        cli_note("next       attune generate MODEL --prompts %s --pairs > candidates.jsonl", log);
+        cli_next("next       attune generate MODEL --prompts %s --pairs > candidates.jsonl", log);
 done:
     at_buf_release(&list);
     return st;

@@ -265,6 +265,26 @@ done:
     return st;
 }
 
+static AT_CHECKED say_next(const struct cli_args *args, const struct at_run *run)
+{
+    static const char *const skip[] = { "method" };
+    enum at_status st = AT_OK;
+    struct at_buf keys = { 0 };
+    const char *method = at_method_get(run->method)->name;
+
+    cli_keys_text(&keys, args, skip, AT_COUNT(skip));
+    if (!run->config->output_dir)
+        at_buf_printf(&keys, " --output_dir out/%s", method);
+    TRY(at_buf_status(&keys));
+    cli_next("next     %sattune %s%s%s%s",
+             at_engine_is_elsewhere(&run->engine) ? "on a device with that memory " : "", method,
+             args->n_positional > 0 ? " " : "", args->n_positional > 0 ? args->positional[0] : "",
+             keys.data ? keys.data : "");
+done:
+    at_buf_release(&keys);
+    return st;
+}
+
 enum at_status cli_plan(struct cli_args *args)
 {
     enum at_status st = AT_OK;
@@ -275,12 +295,9 @@ enum at_status cli_plan(struct cli_args *args)
     TRY(at_run_open_plan(&run, &config));
     TRY(cli_plan_print(&run, cli_flag_on(args, "json")));
     if (lacks_weights(&run))
-        cli_note("next     the whole of %s, which is needed to train", run.bundle.path);
+        cli_next("next     the whole of %s, which is needed to train", run.bundle.path);
     else
-        cli_note("next     %sattune %s%s%s, with the same keys",
-                 at_engine_is_elsewhere(&run.engine) ? "on a device with that memory " : "",
-                 at_method_get(config.run_method)->name, args->n_positional > 0 ? " " : "",
-                 args->n_positional > 0 ? args->positional[0] : "");
+        TRY(say_next(args, &run));
 done:
     at_run_close(&run);
     at_config_release(&config);

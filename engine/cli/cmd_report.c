@@ -11,7 +11,7 @@ enum at_status cli_report(struct cli_args *args)
     const char *output = cli_flag_text(args, "output");
     struct at_report *report = NULL;
     cJSON *json = NULL;
-    char *path = NULL, *eval = NULL;
+    char *path = NULL;
 
     if (args->n_positional == 0)
         FAIL(AT_USAGE, "the folder of a run is missing: attune report DIR");
@@ -26,12 +26,10 @@ enum at_status cli_report(struct cli_args *args)
         TRY(cli_print_pretty(json));
     }
     cli_note("page       %s: open it in a browser, or print it", output ? output : path);
-    TRY(at_path_join(&args->arena, &eval, p.dir, "eval.json"));
-    if (p.eval || at_path_exists(eval))
-        cli_note("next       attune export %s --output tone.gguf", p.dir);
+    if (at_report_is_judged(report) || !at_report_has_held_pairs(report))
+        cli_next("next       attune export %s --output tone.gguf", p.dir);
     else
-        cli_note("next       attune eval CONFIG --adapter %s --json > %s, then this again", p.dir,
-                 eval);
+        cli_next("next       attune eval --adapter %s --output %s/eval.json", p.dir, p.dir);
 done:
     at_json_free(&json);
     at_report_close(&report);

@@ -408,8 +408,10 @@ enum at_status cli_run(struct cli_args *args)
     enum at_status st = AT_OK;
     struct pipeline p = { .n = 0 };
     const bool dry_run = cli_flag_on(args, "dry_run");
+    struct at_buf keys = { 0 };
     size_t first = 0;
 
+    cli_next_hold();
     TRY(read_pipeline(&p, args));
     for (size_t i = 0; i < p.n; i++)
         TRY(check_stage(&p, &p.stages[i]));
@@ -425,7 +427,14 @@ enum at_status cli_run(struct cli_args *args)
     for (size_t i = 0; i < p.n && !dry_run; i++)
         if (p.stages[i].verdict != AT_OK)
             FAIL(p.stages[i].verdict, "stage %s: %s", p.stages[i].name, p.stages[i].said);
+    if (dry_run) {
+        cli_keys_text(&keys, args, NULL, 0);
+        TRY(at_buf_status(&keys));
+        cli_next("next     attune run %s%s", p.path, keys.data ? keys.data : "");
+    }
 done:
+    at_buf_release(&keys);
+    cli_next_tell(st == AT_OK);
     at_warn_mute(false);
     for (size_t i = 0; i < p.n_read; i++) {
         at_config_release(&p.stages[i].config);

@@ -214,7 +214,7 @@ enum at_status cli_score(struct cli_args *args)
         print_head(&run, widest_row(rows));
     TRY(score_all(&run, rows, results, &s));
     if (s.tokens && s.reference && config.adapter_name_or_path)
-        cli_note(
+        cli_next(
             "next       attune report %s; with --json, into tokens.jsonl there, this is on the "
             "page",
             config.adapter_name_or_path);

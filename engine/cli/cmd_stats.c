@@ -45,7 +45,11 @@ enum at_status cli_data_split(struct cli_args *args)
              (unsigned long long)counts.train_groups);
     cli_note("%s: %llu rows of %llu prompts", p.held, (unsigned long long)counts.held_rows,
              (unsigned long long)counts.held_groups);
-    cli_note("next       attune data lint %s --eval_dataset %s", p.train, p.held);
+    if (args->n_positional == 0 || cli_is_data(args->positional[0]))
+        config.run_method = counts.kind == AT_ROWS_SFT        ? AT_SFT
+                            : counts.kind == AT_ROWS_LABELLED ? AT_KTO
+                                                              : config.run_method;
+    TRY(cli_next_plan(args, &config, p.train, p.held));
 done:
     at_config_release(&config);
     return st;
@@ -168,6 +172,7 @@ enum at_status cli_data_stats(struct cli_args *args)
     struct at_bundle bundle = { .path = NULL };
     struct at_stats stats;
     struct at_stats_params p = { .from = NULL };
+    struct at_buf keys = { 0 };
 
     TRY(cli_data_config_read(&config, args));
     p.from = config.train_dataset.items;
@@ -182,10 +187,13 @@ enum at_status cli_data_stats(struct cli_args *args)
         TRY(print_json(&stats));
     else
         print_text(&stats);
-    if (args->n_positional > 0 || config.train_dataset.n == 1)
-        cli_note("next       attune data lint %s",
-                 args->n_positional > 0 ? args->positional[0] : config.train_dataset.items[0]);
+    cli_keys_text(&keys, args, NULL, 0);
+    TRY(at_buf_status(&keys));
+    if (args->n_positional > 0)
+        cli_next("next       attune data lint %s%s", args->positional[0],
+                 keys.data ? keys.data : "");
 done:
+    at_buf_release(&keys);
     at_bundle_close(&bundle);
     at_config_release(&config);
     return st;

@@ -319,7 +319,7 @@ enum at_status cli_sweep(struct cli_args *args)
         "note     the best of %zu on the same held-out pairs looks better than it is: judge it "
         "on others",
         s.n);
-    cli_note("next     attune eval OTHER_PAIRS.jsonl --model_name_or_path %s --adapter %s",
+    cli_next("next     attune eval OTHER_PAIRS.jsonl --model_name_or_path %s --adapter %s",
              config.model_name_or_path ? config.model_name_or_path : "MODEL", s.tries[0].dir);
 done:
     cli_trainer_close(&s.trainer);

@@ -223,18 +223,21 @@ static void show_next(const struct at_config *c, const struct at_outcome *o)
     cli_note("files    %s/%s, metrics.jsonl, result.json, run.json", c->output_dir,
              c->use_peft ? "adapter_model.safetensors" : "model.safetensors");
     if (o->has_rewards && c->use_peft)
-        cli_note("next     attune score CONFIG --method reward --model_name_or_path %s "
+        cli_next("next     attune score CONFIG --method reward --model_name_or_path %s "
                  "--adapter_name_or_path %s --train_dataset ROWS",
                  c->model_name_or_path, c->output_dir);
     else if (o->has_rewards)
-        cli_note("next     attune score CONFIG --method reward --use_peft false "
+        cli_next("next     attune score CONFIG --method reward --use_peft false "
                  "--model_name_or_path %s --train_dataset ROWS",
                  c->output_dir);
+    else if (c->use_peft && o->has_eval && o->has_pairs && c->eval_dataset.n <= 1)
+        cli_next("next     attune eval --adapter %s --output %s/eval.json", c->output_dir,
+                 c->output_dir);
     else if (c->use_peft)
-        cli_note("next     attune generate --model_name_or_path %s --adapter %s --prompt TEXT",
+        cli_next("next     attune generate --model_name_or_path %s --adapter %s --prompt TEXT",
                  c->model_name_or_path, c->output_dir);
     else
-        cli_note("next     attune generate --model_name_or_path %s --prompt TEXT", c->output_dir);
+        cli_next("next     attune generate --model_name_or_path %s --prompt TEXT", c->output_dir);
 }
 
 static void show_quantised(const struct at_weights *weights)

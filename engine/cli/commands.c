@@ -172,11 +172,12 @@ static const struct cli_command commands[] = {
       .config = true,
       .run = cli_method },
     { .name = "eval",
-      .usage = "CONFIG|FILE.jsonl [--adapter DIR ...] [--rules FILE.jsonl] [--key value ...]",
+      .usage = "[CONFIG|FILE.jsonl] [--adapter DIR ...] [--rules FILE.jsonl] [--key value ...]",
       .help = "judge adapters beside the base on held-out pairs; the exit code is the verdict",
       .detail = "Exit code 0: better and within budgets; 1: worse or over a budget (max_drift, "
                 "max_lost_rules);\n3: not enough evidence. FILE: held-out pairs; of CONFIG "
-                "eval_dataset, else split_eval.jsonl beside\nthe adapter.\n",
+                "eval_dataset, else split_eval.jsonl beside\nthe adapter. Without either and "
+                "without a model, those of the adapter's run.\n",
       FLAGS(eval_flags),
       .n_positional = 1,
       .config = true,

@@ -202,7 +202,7 @@ static void tell(const struct folds *f)
     if (c->verdict == EVAL_OPEN && c->needed > c->accuracy.n)
         cli_note("         a difference of this size would show with about %.0f more pairs",
                  c->needed - c->accuracy.n);
-    cli_note("next     the same without cross_validation, which trains one adapter to use");
+    cli_next("next     the same without cross_validation, which trains one adapter to use");
 }
 
 AT_CHECKED cli_cross_validate(const struct at_config *config)

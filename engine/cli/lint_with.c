@@ -151,7 +151,7 @@ AT_CHECKED cli_lint_with(struct cli_args *args, const char *run)
     cli_note("bad pairs  %u of %u that the run judged; %s has them, the worst first", bad.n,
              bad.n_judged, path);
     if (cli_flag_on(args, "json"))
-        cli_note("next       attune label %s --review", path);
+        cli_next("next       attune label %s --review", path);
     else
         TRY(cli_label_page(args, path, true));
 done:

@@ -14,6 +14,11 @@ static struct {
     size_t hidden; /* warnings that were not shown */
 } term;
 
+static struct {
+    bool held;
+    struct at_buf line;
+} next;
+
 static void leave_line(void)
 {
     if (term.in_line)
@@ -111,6 +116,95 @@ void cli_detail(const char *format, ...)
     va_start(args, format);
     write_line(format, args);
     va_end(args);
+}
+
+void cli_next(const char *format, ...)
+{
+    char line[2048];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (!next.held) {
+        cli_note("%s", line);
+        return;
+    }
+    at_buf_clear(&next.line);
+    at_buf_puts(&next.line, line);
+}
+
+void cli_next_hold(void)
+{
+    next.held = true;
+}
+
+void cli_next_tell(bool print)
+{
+    if (print && next.line.n > 0 && at_buf_status(&next.line) == AT_OK)
+        cli_note("%s", next.line.data);
+    at_buf_release(&next.line);
+    next.held = false;
+}
+
+static void put_word(struct at_buf *out, const char *word)
+{
+    const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:=,+@%-";
+
+    if (*word && word[strspn(word, plain)] == 0) {
+        at_buf_puts(out, word);
+        return;
+    }
+    at_buf_puts(out, "'");
+    for (const char *c = word; *c; c++)
+        if (*c == '\'')
+            at_buf_puts(out, "'\\''");
+        else
+            at_buf_put(out, c, 1);
+    at_buf_puts(out, "'");
+}
+
+void cli_keys_text(struct at_buf *out, const struct cli_args *args, const char *const *skip,
+                   size_t n)
+{
+    for (size_t i = 0; i < args->n_keys; i++) {
+        bool skipped = false;
+        for (size_t k = 0; k < n; k++)
+            skipped = skipped || strcmp(args->keys[i].key, skip[k]) == 0;
+        if (skipped)
+            continue;
+        at_buf_printf(out, " --%s ", args->keys[i].key);
+        put_word(out, args->keys[i].value);
+    }
+}
+
+AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *config,
+                         const char *train, const char *held)
+{
+    static const char *const skip[] = { "method", "eval_split", "train_dataset", "eval_dataset" };
+    enum at_status st = AT_OK;
+    struct at_buf line = { 0 };
+    const char *path = args->n_positional > 0 ? args->positional[0] : NULL;
+    const bool data = path && cli_is_data(path);
+    const size_t from = path && !data ? 1 : 0; /* its method may be a flag's */
+
+    at_buf_puts(&line, "next       attune plan");
+    if (path && !data)
+        at_buf_printf(&line, " %s", path);
+    else
+        at_buf_printf(&line, " --method %s", at_method_get(config->run_method)->name);
+    if (train || data)
+        at_buf_printf(&line, " --train_dataset %s", train ? train : path);
+    if (held)
+        at_buf_printf(&line, " --eval_dataset %s", held);
+    cli_keys_text(&line, args, skip + from, (held ? AT_COUNT(skip) : 1) - from);
+    if (!config->model_name_or_path)
+        at_buf_puts(&line, " --model_name_or_path MODEL");
+    TRY(at_buf_status(&line));
+    cli_next("%s", line.data);
+done:
+    at_buf_release(&line);
+    return st;
 }
 
 void cli_duration(char out[32], double seconds)

@@ -69,6 +69,20 @@ done:
     return st;
 }
 
+/* The page is made without what lies beside the run and cannot be read, such as the empty file that
+ * a command which failed has left; a file that was named must be good. */
+static AT_CHECKED load_beside(cJSON **out, struct at_report *r, const char *given, const char *name)
+{
+    const enum at_status st = load(out, r, given, name);
+
+    if (given || st != AT_DATA)
+        return st;
+    at_json_free(out);
+    at_warn("report_file", "%s; the page is made without it, make it again or remove it",
+            at_message());
+    return AT_OK;
+}
+
 static enum at_status take_reply(void *context, const cJSON *line, const char *name)
 {
     enum at_status st = AT_OK;
@@ -94,12 +108,11 @@ done:
 
 /* Of eval.json, whose "texts" are {"prompt", "replies": [one a state]}: the first and the last
  * state's. */
-static AT_CHECKED take_judged(struct at_report *r, const cJSON *judged)
+static AT_CHECKED take_judged(struct at_report *r, const cJSON *judged, const char *name)
 {
     enum at_status st = AT_OK;
     const cJSON *states = at_json_find(judged, "states"), *entry = NULL;
     const int n = cJSON_GetArraySize(states);
-    const char *name = "what eval printed";
     cJSON *line = NULL;
 
     cJSON_ArrayForEach(entry, at_json_find(judged, "texts"))
@@ -135,8 +148,9 @@ static AT_CHECKED read_replies(struct at_report *r, const struct at_report_param
     TRY(find_file(&path, r, p->replies, "replies.jsonl"));
     if (path)
         TRY(report_lines(path, take_reply, r));
+    TRY(find_file(&path, r, p->eval, "eval.json"));
     if (r->n_replies == 0 && r->eval)
-        TRY(take_judged(r, r->eval));
+        TRY(take_judged(r, r->eval, path));
     if (!r->before_name || !r->after_name) {
         r->before_name = "before";
         r->after_name = "after";
@@ -204,9 +218,9 @@ AT_CHECKED at_report_open(struct at_report **out, const struct at_report_params 
     TRY(at_arena_strdup(&r->arena, &dir, p->dir));
     r->dir = dir;
     TRY(read_run(r));
-    TRY(load(&r->eval, r, p->eval, "eval.json"));
-    TRY(load(&r->compare, r, NULL, "compare.json"));
-    TRY(load(&r->dial, r, NULL, "dial.json"));
+    TRY(load_beside(&r->eval, r, p->eval, "eval.json"));
+    TRY(load_beside(&r->compare, r, NULL, "compare.json"));
+    TRY(load_beside(&r->dial, r, NULL, "dial.json"));
     TRY(read_replies(r, p));
     TRY(find_file(&path, r, p->tokens, "tokens.jsonl"));
     if (path)
@@ -221,6 +235,19 @@ AT_CHECKED at_report_open(struct at_report **out, const struct at_report_params 
 done:
     at_report_close(&r);
     return st;
+}
+
+bool at_report_is_judged(const struct at_report *r)
+{
+    return r->eval != NULL;
+}
+
+bool at_report_has_held_pairs(const struct at_report *r)
+{
+    const cJSON *method = at_json_find(r->run, "method");
+    const bool points = cJSON_IsString(method) && strcmp(method->valuestring, "reward") == 0;
+
+    return r->pairs.n > 0 && !points && cJSON_IsTrue(report_config(r, "use_peft"));
 }
 
 void at_report_close(struct at_report **report)

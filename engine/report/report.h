@@ -17,6 +17,11 @@ struct at_report;
 /* AT_NOT_FOUND when the folder holds no finished run or a named file is missing; AT_DATA with the
  * line for files that are not what they should be. */
 AT_CHECKED at_report_open(struct at_report **out, const struct at_report_params *params);
+/* Whether there is an evaluation on the page; one in the folder that cannot be read is left out
+ * with a warning ("report_file"), as are other files of commands after the run. */
+bool at_report_is_judged(const struct at_report *report);
+/* Whether pairs were held out, by which `attune eval` can judge the adapter. */
+bool at_report_has_held_pairs(const struct at_report *report);
 void at_report_close(struct at_report **report);
 /* The page, put in place whole. */
 AT_CHECKED at_report_write(const struct at_report *report, const char *path);

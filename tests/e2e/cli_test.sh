@@ -223,7 +223,7 @@ tokenize_goes_there_and_back() {
 
 data_show_equals_trl() {
     run 0 data show --method dpo --model_name_or_path "$golden/models/tiny_llama" --train_dataset "$golden/data/pairs.jsonl" --n 1
-    says err 'next     attune plan, with the same keys$'
+    says err 'next       attune plan --method .*--model_name_or_path '
     run 0 data show "$golden/dpo_sigmoid/config.json" --json --n 2
     python3 - "$work/out" "$golden/dpo_sigmoid/expect.json" <<'PY' || fail "data show: other ids"
 import json, sys

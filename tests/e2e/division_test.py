@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """data split: groups stay together, wherever a run with eval_split puts them, whatever the order of the rows;
-data stats: what one counts by hand. division_test.py SOURCE_DIR BUILD_DIR
+data stats: what one counts by hand; what each command names as the next works. division_test.py SOURCE_DIR BUILD_DIR
 """
 import gzip
 import json
@@ -77,6 +77,37 @@ def check_split(folder):
     assert "the same prompt" in said and not (folder / "d" / TRAIN).exists(), said
 
 
+def next_of(command, folder):
+    """What a command names as the next one, run as it stands."""
+    out = subprocess.run(command.replace("attune", str(ATTUNE), 1), shell=True, capture_output=True, text=True, cwd=folder)
+    assert out.returncode == 0, f"{command}: exit {out.returncode}\n{out.stderr}"
+    last = re.findall(r"^next +(attune .*)$", out.stderr, re.M)
+    assert last, f"{command}: no next command\n{out.stderr}"
+    return last[-1]
+
+
+def check_next(folder):
+    """From lint to a judged adapter by pasting; nothing that was given is lost, and nothing comes twice."""
+    toy = (SOURCE / "data" / "toy" / "pairs.jsonl").read_text().splitlines()[:40]
+    (folder / "toy.jsonl").write_text("\n".join(toy))
+    keys = f"--model_name_or_path '{MODEL}' --lora_target_modules '[\"q_proj\", \"v_proj\"]' --max_steps 2"
+    command, said = f"attune data stats toy.jsonl {keys}", []
+    while not command.startswith("attune eval"):
+        command = next_of(command, folder)
+        said.append(" ".join(command.split()[1:3]))
+        assert command.startswith("attune eval") or f"'{keys.split(chr(39))[3]}' --max_steps 2" in command, command
+    assert [part.split(" --")[0] for part in said] == ["data lint", "data split", "plan", "dpo", "eval"], said
+    judged = subprocess.run(command.replace("attune", str(ATTUNE), 1), shell=True, capture_output=True, text=True, cwd=folder)
+    assert judged.returncode in (0, 1, 3) and (folder / "out" / "dpo" / "eval.json").exists(), judged.stderr
+    (folder / "sft.jsonl").write_text("\n".join(json.dumps({k: json.loads(line)[k] for k in ("prompt", "chosen")}).replace(
+        "chosen", "completion") for line in toy))
+    split = next_of("attune data lint sft.jsonl", folder)
+    assert next_of(split, folder).startswith("attune plan --method sft --train_dataset sft_split/"), split
+    (folder / "toy.json").write_text(json.dumps({"method": "dpo", "train_dataset": "toy.jsonl", "model_name_or_path": str(MODEL)}))
+    for command in ("lint", "show"):
+        assert next_of(f"attune data {command} toy.json --seed 3", folder) == "attune plan toy.json --seed 3"
+
+
 def words(messages):
     return sum(len(re.findall(r"\w+", m["content"])) for m in messages)
 
@@ -131,6 +162,7 @@ def main():
         folder = pathlib.Path(folder)
         check_split(folder)
         check_stats(folder)
+        check_next(folder)
     print("split: groups together, a run's; stats: as counted by hand")
 
 

@@ -67,6 +67,7 @@ with tempfile.TemporaryDirectory() as name:
     train, held = (out / "parts" / f"split_{side}.jsonl" for side in ("train", "eval"))
     assert sorted(rows_of(train) + rows_of(held)) == sorted(good[:16]) and len(rows_of(held)) > 1
     assert "the files have each row once; give weights to what is trained on them" in said, said
+    assert sum(line.startswith("next ") for line in said.splitlines()) <= 1, said
     assert "plan     sft" in told and "plan     dpo" in told and said.index("3 of 6: plan") < said.index("4 of 6: sft"), told
     config = json.loads((out / "dpo" / "run.json").read_text())["config"]
     assert config["train_dataset"]["value"] == [{"path": str(train), "weight": 2}], config["train_dataset"]
@@ -82,6 +83,8 @@ with tempfile.TemporaryDirectory() as name:
     shutil.rmtree(out / "dpo"), shutil.rmtree(out / "eval")
     told, said = attune([*whole[:4], {**DPO, "beta": 0.3}], code=(0, 1, 3))
     assert skipped(said) == ["lint", "parts", "sft"] and "plan     dpo" in told and "plan     sft" not in told, (said, told)
+    ends = [line for line in said.splitlines() if not line.startswith("attune:")]  # but for the count of warnings
+    assert ends[-1].startswith("next ") and sum(line.startswith("next ") for line in ends) == 1, said
     told, said = attune([{**LINT, "train_dataset": "a.jsonl"}, *whole[1:2]])
     assert skipped(said) == ["parts"] and "8 pairs" in told, (said, told)
 
