@@ -6,8 +6,8 @@
 #include <math.h>
 #include <string.h>
 
-enum drift { DRIFT_UNKNOWN, DRIFT_NONE, DRIFT_BETTER, DRIFT_CHANGED, DRIFT_WORSE };
-static const char *const drift_names[] = { "", "none", "better", "changed", "worse" };
+enum drift { DRIFT_UNKNOWN, DRIFT_FEW, DRIFT_NONE, DRIFT_BETTER, DRIFT_CHANGED, DRIFT_WORSE };
+static const char *const drift_names[] = { "", "too few", "none", "better", "changed", "worse" };
 
 struct watch {
     struct cli_args *args;
@@ -54,7 +54,9 @@ static void compare(struct watch *w)
         if (now->n == 0 || then->n == 0)
             continue;
         *d = monitor_difference(now, then);
-        if (!(d->low > 0) && !(d->high < 0))
+        if (d->n < MONITOR_LEAST)
+            w->drift[i] = DRIFT_FEW;
+        else if (!(d->low > 0) && !(d->high < 0))
             w->drift[i] = DRIFT_NONE;
         else if (monitor_rows[i].good == MONITOR_ANY)
             w->drift[i] = DRIFT_CHANGED;
@@ -147,6 +149,18 @@ done:
 
 /* ---- the command ---- */
 
+/* Whether figures were compared, and none of them on enough replies. */
+static bool is_too_few(const struct watch *w)
+{
+    bool few = false, judged = false;
+
+    for (size_t i = 0; i < MONITOR_FIGURES; i++) {
+        few = few || w->drift[i] == DRIFT_FEW;
+        judged = judged || w->drift[i] > DRIFT_FEW;
+    }
+    return few && !judged;
+}
+
 /* Drift for the better is no fault. */
 static AT_CHECKED verdict(const struct watch *w)
 {
@@ -162,6 +176,11 @@ static AT_CHECKED verdict(const struct watch *w)
     if (list.n > 0)
         FAIL(AT_OVER_BUDGET, "drift: %s; read such replies, and collect pairs for the next round",
              list.data);
+    if (is_too_few(w))
+        FAIL(AT_NO_EVIDENCE,
+             "too few replies to judge drift by: %u in the log, %u before, and a figure is judged "
+             "from %d of each on; let the log grow, or judge with more --n_replies",
+             w->now.of[MONITOR_WORDS].n, w->then.of[MONITOR_WORDS].n, MONITOR_LEAST);
     if (w->n_feedback > 0)
         cli_next(
             "next       attune data convert %s --from feedback --only pairs --output next.jsonl",

@@ -278,7 +278,8 @@ static const struct cli_command commands[] = {
           "completion_tokens. FILE: what `attune eval --json` printed, or this command of an "
           "earlier\n"
           "log. Exit code 1 when a figure drifted other than for the better: its difference has a\n"
-          "99.5 % interval without 0.\n",
+          "99.5 % interval without 0. A figure is judged from 30 replies on either side on; where "
+          "none has them: 3.\n",
       FLAGS(monitor_flags),
       .n_positional = 1,
       .run = cli_monitor },

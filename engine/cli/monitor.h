@@ -51,6 +51,10 @@ cJSON *monitor_rules_json(const struct monitor_rules *rules);
 AT_CHECKED monitor_read(struct monitor_figures *out, const char *path,
                         const struct monitor_rules *rules);
 
+/* Replies on either side from which on a difference is judged: with fewer, normal intervals of
+ * means are too narrow (of three values, a 99.5 % interval by Student's t is five times as wide; of
+ * 30, a tenth wider). */
+enum { MONITOR_LEAST = 30 };
 /* now - then, with the interval that both of theirs give (Zou and Donner 2008, "Construction of
  * confidence limits about effect measures", MOVER), widened to 99.5 %: of all figures together one
  * in 15 comparisons of equal logs is flagged somewhere. */

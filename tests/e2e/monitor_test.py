@@ -119,10 +119,10 @@ def drift(work):
 def against_evaluation(work):
     """The last state's replies; a rule is held against the replies that it shows."""
     rows = [{"prompt": [message("user", f"where is the tea {i}")], "chosen": [message("assistant", "gladly , it is here")],
-             "rejected": [message("assistant", "look yourself")]} for i in range(12)]
+             "rejected": [message("assistant", "look yourself")]} for i in range(30)]
     pairs, judged = write(work / "pairs.jsonl", rows), work / "eval.json"
     out = subprocess.run([ATTUNE, "eval", pairs, "--model_name_or_path", MODEL, "--json", "--baseline_prompt", "be kind",
-                          "--n_replies", "12", "--max_new_tokens", "12"], capture_output=True, text=True)
+                          "--n_replies", "30", "--max_new_tokens", "12"], capture_output=True, text=True)
     assert out.returncode in (0, 1, 3), out.stderr
     judged.write_text(out.stdout)
     eval_ = json.loads(out.stdout)
@@ -133,8 +133,8 @@ def against_evaluation(work):
     for key in ("value", "low", "high", "n"):
         near(before[key], eval_["states"][-1]["replies"]["words"][key], f"words {key}")
     kept = [len(entry["replies"][-1].split()) <= 10 for entry in eval_["texts"]]
-    assert found["rules"]["before"]["n"] == 12
-    near(found["rules"]["before"]["value"], sum(kept) / 12, "rules")
+    assert found["rules"]["before"]["n"] == 30
+    near(found["rules"]["before"]["value"], sum(kept) / 30, "rules")
     once, other = work / "once.json", work / "other_rule.json"
     once.write_text(run("monitor", work / "june.jsonl", "--rule", rule, "--json").stdout)
     other.write_text(json.dumps({"max_words": 100}))
@@ -196,7 +196,11 @@ def refusals(work):
     one = run("monitor", write(work / "one.jsonl", [{"prompt": "p", "completion": "a b"}]), "--json").stdout
     assert json.loads(one)["figures"]["words"] == {"value": 2, "low": None, "high": None, "n": 1}, one
     (work / "one.json").write_text(one)
-    run("monitor", work / "june.jsonl", "--against", work / "one.json")  # nothing is known, nothing is flagged
+    run("monitor", work / "june.jsonl", "--against", work / "one.json", code=3)  # nothing is known, nothing is flagged
+    three = [{"prompt": "p", "completion": text} for text in ("a b c d", "a b c e", "a b c f")]  # all of four words
+    said = run("monitor", write(work / "three.jsonl", three), "--against", work / "june.json", "--json", code=3)
+    assert "too few replies to judge drift by: 3 in the log, 400 before" in said.stderr, said.stderr
+    assert json.loads(said.stdout)["figures"]["words"]["drift"] == "too few", said.stdout
 
 
 with tempfile.TemporaryDirectory() as folder:
