@@ -165,6 +165,9 @@ struct at_kernel_time {
     uint64_t calls;
     double time_s, flop, bytes; /* sums; flop by the table's formula, bytes: of the views bound */
 };
+/* Waits; whether launches from here on are timed, as all are at first with `profile` (never without
+ * it). A launch's two timestamps take time of their own. */
+AT_CHECKED at_stream_time(struct at_stream *stream, bool on);
 /* Per kernel and shape since the last call, slowest first; needs `profile`. */
 AT_CHECKED at_stream_profile(struct at_stream *stream, struct at_arena *arena,
                              struct at_kernel_time **out, size_t *out_n);

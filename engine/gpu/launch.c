@@ -293,7 +293,7 @@ void at_stream_launch(struct at_stream *stream, uint32_t kernel, const struct at
     launch.module->units(work.spec, units);
     flop = launch.module->kernel->flop(launch.args, work);
     at_stream_keep(stream, at_module_pipeline(&pipeline, stream->gpu, launch.module, &work));
-    if (stream->gpu->profile)
+    if (stream->timed)
         at_stream_keep(stream, at_timers_count(&launch.timer, &stream->timers, launch.module,
                                                launch.args, flop, bytes_of(&launch)));
     if (stream->status != AT_OK)

@@ -98,6 +98,7 @@ AT_CHECKED at_stream_create(struct at_stream **out, struct at_gpu *gpu)
     *out = NULL;
     TRY(at_alloc(&stream, 1, sizeof *stream));
     stream->gpu = gpu;
+    stream->timed = gpu->profile;
     stream->flop_per_s = ASSUMED_FLOP_PER_S;
     TRY(at_vk_check(vkCreateSemaphore(gpu->device, &semaphore, NULL, &stream->timeline),
                     "vkCreateSemaphore"));
@@ -187,6 +188,7 @@ static bool begin_slot(struct at_stream *stream, struct at_slot *slot)
     slot->staged = 0;
     slot->n_downloads = slot->n_launches = 0;
     slot->flop = 0;
+    slot->timed = stream->timed;
     stream->n_pending = 0;
     if (stream->status != AT_OK ||
         !vk_ok(stream, vkResetCommandPool(gpu->device, slot->pool, 0), "vkResetCommandPool") ||

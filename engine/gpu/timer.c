@@ -79,7 +79,7 @@ static double seconds(const struct at_gpu *gpu, const uint64_t stamps[2])
 void at_timers_collect(struct at_stream *stream, struct at_slot *slot)
 {
     const struct at_gpu *gpu = stream->gpu;
-    const uint32_t n = gpu->profile ? 2 + 2 * slot->n_launches : 2;
+    const uint32_t n = slot->timed ? 2 + 2 * slot->n_launches : 2;
     double time_s, rate;
 
     if (!slot->queries)
@@ -92,7 +92,7 @@ void at_timers_collect(struct at_stream *stream, struct at_slot *slot)
                                "vkGetQueryPoolResults"));
     if (stream->status != AT_OK)
         return;
-    for (uint32_t i = 0; gpu->profile && i < slot->n_launches; i++)
+    for (uint32_t i = 0; slot->timed && i < slot->n_launches; i++)
         stream->timers.items[slot->timer[i]].time_s += seconds(gpu, &stream->stamps[2 + 2 * i]);
     time_s = seconds(gpu, stream->stamps);
     if (time_s < SHORTEST_S || slot->flop <= 0)
@@ -122,6 +122,16 @@ static void write_shape(char out[AT_SHAPE_BYTES], const struct at_timer *t)
     for (size_t i = 0; dims[i].name; i++)
         n += (size_t)snprintf(out + n, AT_SHAPE_BYTES - n, "%s%s=%u", i ? " " : "", dims[i].name,
                               t->dims[i]);
+}
+
+AT_CHECKED at_stream_time(struct at_stream *stream, bool on)
+{
+    enum at_status st;
+
+    TRY(at_stream_wait(stream));
+    stream->timed = on && stream->gpu->profile;
+done:
+    return st;
 }
 
 AT_CHECKED at_stream_profile(struct at_stream *stream, struct at_arena *arena,

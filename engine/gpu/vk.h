@@ -225,8 +225,8 @@ struct at_slot {
     uint32_t n_downloads, n_launches;
     uint32_t timer[AT_SLOT_LAUNCHES];
     double flop;
-    uint64_t value; /* of the timeline when it is done */
-    bool submitted;
+    uint64_t value;        /* of the timeline when it is done */
+    bool submitted, timed; /* timed: each launch has its timestamps */
 };
 
 struct at_range {
@@ -258,7 +258,8 @@ struct at_stream {
     uint64_t value;
     struct at_slot slots[AT_SLOTS];
     uint32_t current;
-    bool open; /* slots[current] is being recorded */
+    bool open;  /* slots[current] is being recorded */
+    bool timed; /* slots have timestamps around launches */
     struct at_range pending[AT_PENDING];
     uint32_t n_pending;
     double flop_per_s; /* of completed submissions */
