@@ -61,7 +61,7 @@ def settings(axis, value, folder, steps):
     elif axis == "rank":
         flags["lora_r"] = value
     elif axis == "packed tokens":
-        flags.update(per_device_train_batch_size=96, max_tokens_per_slab=value)
+        flags.update(per_device_train_batch_size=24, max_tokens_per_slab=value)
     elif axis == "sequence length":
         words = value
     n = value if axis == PAIRS else flags["per_device_train_batch_size"] * (steps + 2)
