@@ -67,7 +67,7 @@ struct policy_loss_args { U32 n_segments, level; F32 beta, epsilon_low, epsilon_
 struct rmsnorm_args { U32 T, C, ldy, ldx; F32 eps; };
 struct rmsnorm_bwd_args { U32 T, C, lddx, lddy, ldx; };
 struct rmsnorm_bwd_weight_args { U32 T, C, lddy, ldx; };
-struct rope_args { U32 T, heads, D, ld, p0, n, ldtable; F32 sign; };
+struct rope_args { U32 T, H, G, D, ldq, ldk, p0, n, ldtable; F32 sign; };
 struct row_loss_args { U32 n_rows; F32 weight, beta, desirable_weight, undesirable_weight; };
 struct sample_args { U32 R, V, ldz, n_stop, top_k; F32 temperature, top_p, min_p, penalty; U32 key0, key1; };
 struct scale_args { U32 n; F32 factor; };

@@ -125,17 +125,9 @@ static void turn(struct at_stream *s, const struct at_decoder *d, uint32_t l, st
     const struct at_model_config *c = &d->model->config;
     const bool local = c->family->local_rope && at_layer_window(c, l) > 0;
     const struct at_tensor table = local ? d->model->local_rope : d->model->rope;
-    const uint32_t T = q.dim[0];
-    struct at_tensor both;
 
-    if (!at_layer_turns(c, l))
-        return;
-    if (at_tensor_join(&both, (const struct at_tensor[]){ q, k }, 2)) {
-        at_rope(s, both, words(d->positions, T), table, c->H + c->G, backward);
-        return;
-    }
-    at_rope(s, q, words(d->positions, T), table, c->H, backward);
-    at_rope(s, k, words(d->positions, T), table, c->G, backward);
+    if (at_layer_turns(c, l))
+        at_rope(s, q, k, words(d->positions, q.dim[0]), table, c->D, backward);
 }
 
 /* What linear i makes of y is added to the residual x: as it is, scaled, or normed, where the

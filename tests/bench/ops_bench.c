@@ -325,7 +325,7 @@ static void whole_attention(struct bench *b, uint32_t H, uint32_t G, uint32_t D,
 
 /* ---- row operations of one decoder layer: C 576, F 1536, 9 and 3 heads of 64, 512 rows ---- */
 
-enum { ROWS = 512, WIDTH = 576, HEADS = 9, HEAD_WIDTH = 64, FEED = 1536 };
+enum { ROWS = 512, WIDTH = 576, HEAD_WIDTH = 64, FEED = 1536 };
 static struct at_tensor x, dx, dy, gate, up, m, table;
 static struct at_view w, dw, rstd, positions;
 
@@ -355,11 +355,11 @@ static void swiglu_bwd(struct bench *b)
 }
 static void turn(struct bench *b)
 {
-    at_rope(b->stream, x, positions, table, HEADS, false);
+    at_rope(b->stream, x, (struct at_tensor){ .ld = 0 }, positions, table, HEAD_WIDTH, false);
 }
 static void turn_back(struct bench *b)
 {
-    at_rope(b->stream, x, positions, table, HEADS, true);
+    at_rope(b->stream, x, (struct at_tensor){ .ld = 0 }, positions, table, HEAD_WIDTH, true);
 }
 
 /* The figures are bytes that must move, at least. */
