@@ -305,7 +305,7 @@ static struct at_tensor panel_values(struct at_stream *s, struct at_weight w,
     struct at_tensor values;
 
     if (w.type == AT_F32)
-        return at_tensor_make(w.plane[0], w.rows, w.cols);
+        return at_weight_values(w);
     values = at_tensor_make_apart(scratch->panel, w.rows, w.cols);
     at_dequantise(s, values, w);
     return values;
@@ -445,8 +445,8 @@ static void launch_stored(struct at_stream *s, struct at_tensor y, uint32_t y_co
         .ldx = x.ld,
         .ldy = y.ld,
         .y_col = y_col,
-        .quants_stride = (uint32_t)at_quant_row_bytes(w.type, 0, w.cols) / 4,
-        .scales_stride = (uint32_t)at_quant_row_bytes(w.type, 1, w.cols) / 4,
+        .quants_stride = (uint32_t)at_weight_row_bytes(&w, 0) / 4,
+        .scales_stride = (uint32_t)at_weight_row_bytes(&w, 1) / 4,
         .alpha = alpha,
     };
 
@@ -488,7 +488,7 @@ static void stored_product(struct at_stream *s, struct at_tensor y, struct at_te
                            struct at_weight w, float alpha, bool accumulate,
                            const struct at_added *added)
 {
-    const uint64_t quants = at_quant_row_bytes(w.type, 0, w.cols);
+    const uint64_t quants = at_weight_row_bytes(&w, 0);
     const uint32_t M = x.dim[0], panel = rows_in(binding_bytes(s), quants, w.rows);
     const uint32_t tile = stored_rows(s, y, x);
 

@@ -61,7 +61,7 @@ static struct at_tensor chunk_values(struct at_stream *s, struct at_weight w, ui
     struct at_tensor values;
 
     if (w.type == AT_F32)
-        return at_tensor_make(part.plane[0], n, w.cols);
+        return at_weight_values(part);
     values = at_tensor_make_apart(scratch->panel, n, w.cols);
     at_dequantise(s, values, part);
     return values;

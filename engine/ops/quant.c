@@ -38,9 +38,26 @@ const struct at_quant *at_quant_get(enum at_quant_type type)
 uint64_t at_quant_row_bytes(enum at_quant_type type, uint32_t plane, uint32_t cols)
 {
     const struct plane *p = &types[type].plane[plane];
+    uint64_t bytes;
 
     AT_REQUIRE((uint32_t)type < AT_QUANT_COUNT && plane < 2);
-    return at_round_up((p->cols > 0 ? at_div_up(cols, p->cols) : 1) * p->bytes, 16);
+    bytes = at_round_up((p->cols > 0 ? at_div_up(cols, p->cols) : 1) * p->bytes, 16);
+    return type == AT_F32 && plane == 0 && bytes % 1024 == 0 ? bytes + 64 : bytes;
+}
+
+uint64_t at_weight_row_bytes(const struct at_weight *weight, uint32_t plane)
+{
+    if (weight->is_tensor && plane == 0)
+        return at_tensor_bytes(1, weight->cols);
+    return at_quant_row_bytes(weight->type, plane, weight->cols);
+}
+
+struct at_tensor at_weight_values(struct at_weight weight)
+{
+    AT_REQUIRE(weight.type == AT_F32);
+    return (struct at_tensor){ .view = weight.plane[0],
+                               .dim = { weight.rows, weight.cols },
+                               .ld = (uint32_t)(at_weight_row_bytes(&weight, 0) / sizeof(float)) };
 }
 
 void at_weights_reserve(struct at_pool *pool, struct at_weight *weights, uint32_t n,
@@ -68,7 +85,7 @@ bool at_weights_join(struct at_weight *out, const struct at_weight *weights, uin
     *out = weights[0];
     for (uint32_t k = 1; k < n; k++) {
         const struct at_weight *w = &weights[k];
-        if (w->type != out->type || w->cols != out->cols)
+        if (w->type != out->type || w->is_tensor != out->is_tensor || w->cols != out->cols)
             return false;
         for (uint32_t i = 0; i < at_quant_get(w->type)->n_planes; i++) {
             struct at_view *view = &out->plane[i];
@@ -86,7 +103,7 @@ struct at_weight at_weight_rows(struct at_weight weight, uint32_t begin, uint32_
 {
     AT_REQUIRE(begin <= weight.rows && n <= weight.rows - begin);
     for (uint32_t i = 0; i < at_quant_get(weight.type)->n_planes; i++) {
-        const uint64_t stride = at_quant_row_bytes(weight.type, i, weight.cols);
+        const uint64_t stride = at_weight_row_bytes(&weight, i);
 
         weight.plane[i] = at_view_part(weight.plane[i], begin * stride, n * stride);
     }
@@ -97,23 +114,26 @@ struct at_weight at_weight_rows(struct at_weight weight, uint32_t begin, uint32_
 struct at_weight at_weight_of_tensor(struct at_tensor tensor)
 {
     AT_REQUIRE(tensor.ld == at_tensor_ld(tensor.dim[1]));
-    return (struct at_weight){
-        .type = AT_F32, .rows = tensor.dim[0], .cols = tensor.dim[1], .plane = { tensor.view }
-    };
+    return (struct at_weight){ .type = AT_F32,
+                               .is_tensor = true,
+                               .rows = tensor.dim[0],
+                               .cols = tensor.dim[1],
+                               .plane = { tensor.view } };
 }
 
 /* The kernels of one plane and of two take the same views in the same order. */
 void at_dequantise(struct at_stream *stream, struct at_tensor out, struct at_weight weight)
 {
     static const uint32_t kernels[AT_QUANT_COUNT] = {
-        [AT_F16] = AT_KERNEL_dequantise_f16,   [AT_BF16] = AT_KERNEL_dequantise_bf16,
-        [AT_Q8_0] = AT_KERNEL_dequantise_q8_0, [AT_Q4_0] = AT_KERNEL_dequantise_q4_0,
-        [AT_Q4_1] = AT_KERNEL_dequantise_q4_1, [AT_Q5_0] = AT_KERNEL_dequantise_q5_0,
-        [AT_Q5_1] = AT_KERNEL_dequantise_q5_1, [AT_Q2_K] = AT_KERNEL_dequantise_q2_k,
-        [AT_Q3_K] = AT_KERNEL_dequantise_q3_k, [AT_Q4_K] = AT_KERNEL_dequantise_q4_k,
-        [AT_Q5_K] = AT_KERNEL_dequantise_q5_k, [AT_Q6_K] = AT_KERNEL_dequantise_q6_k,
-        [AT_IQ4] = AT_KERNEL_dequantise_iq4,   [AT_NF4] = AT_KERNEL_dequantise_nf4,
-        [AT_FP4] = AT_KERNEL_dequantise_fp4,   [AT_INT8] = AT_KERNEL_dequantise_int8,
+        [AT_F32] = AT_KERNEL_dequantise_f32,   [AT_F16] = AT_KERNEL_dequantise_f16,
+        [AT_BF16] = AT_KERNEL_dequantise_bf16, [AT_Q8_0] = AT_KERNEL_dequantise_q8_0,
+        [AT_Q4_0] = AT_KERNEL_dequantise_q4_0, [AT_Q4_1] = AT_KERNEL_dequantise_q4_1,
+        [AT_Q5_0] = AT_KERNEL_dequantise_q5_0, [AT_Q5_1] = AT_KERNEL_dequantise_q5_1,
+        [AT_Q2_K] = AT_KERNEL_dequantise_q2_k, [AT_Q3_K] = AT_KERNEL_dequantise_q3_k,
+        [AT_Q4_K] = AT_KERNEL_dequantise_q4_k, [AT_Q5_K] = AT_KERNEL_dequantise_q5_k,
+        [AT_Q6_K] = AT_KERNEL_dequantise_q6_k, [AT_IQ4] = AT_KERNEL_dequantise_iq4,
+        [AT_NF4] = AT_KERNEL_dequantise_nf4,   [AT_FP4] = AT_KERNEL_dequantise_fp4,
+        [AT_INT8] = AT_KERNEL_dequantise_int8,
     };
     const struct at_weight w = at_weight_rows(weight, 0, weight.rows);
     const struct at_view views[] = { at_tensor_view(out), w.plane[0], w.plane[1] };
@@ -121,18 +141,12 @@ void at_dequantise(struct at_stream *stream, struct at_tensor out, struct at_wei
         .rows = w.rows,
         .cols = w.cols,
         .ld = out.ld,
-        .quants_stride = (uint32_t)at_quant_row_bytes(w.type, 0, w.cols) / 4,
-        .scales_stride = (uint32_t)at_quant_row_bytes(w.type, 1, w.cols) / 4,
+        .quants_stride = (uint32_t)at_weight_row_bytes(&w, 0) / 4,
+        .scales_stride = (uint32_t)at_weight_row_bytes(&w, 1) / 4,
     };
 
     at_require_shape(out, w.rows, w.cols);
-    if (w.rows == 0 || w.cols == 0)
-        return;
-    if (w.type != AT_F32) {
+    if (w.rows > 0 && w.cols > 0)
         at_stream_launch(stream, kernels[w.type], views, &args, sizeof args,
                          (struct at_work){ .x = w.rows, .y = 1, .z = 1 });
-        return;
-    }
-    AT_REQUIRE(out.ld == at_tensor_ld(w.cols));
-    at_stream_copy(stream, out.view, w.plane[0], views[0].bytes);
 }

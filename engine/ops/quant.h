@@ -63,15 +63,20 @@ struct at_quant {
     uint32_t n_planes;
 };
 const struct at_quant *at_quant_get(enum at_quant_type type);
-/* Bytes of one row of a plane (multiple of 16; 0 for a plane that the type lacks). */
+/* Bytes of one row of a plane (multiple of 16; 0 for a plane that the type lacks). Rows of f32
+ * that would be whole KiB have 64 bytes more: at_tensor_make_apart() says why. */
 uint64_t at_quant_row_bytes(enum at_quant_type type, uint32_t plane, uint32_t cols);
 
 /* A weight matrix W (rows = outputs, cols = inputs) as stored; a value. */
 struct at_weight {
     enum at_quant_type type;
+    bool is_tensor; /* f32 rows as a tensor's: at_weight_of_tensor() */
     uint32_t rows, cols;
     struct at_view plane[2];
 };
+uint64_t at_weight_row_bytes(const struct at_weight *weight, uint32_t plane);
+/* An f32 weight's values where they lie. */
+struct at_tensor at_weight_values(struct at_weight weight);
 /* Not filled with zeros: at_weight_upload() and the like write whole rows. */
 void at_weight_reserve(struct at_pool *pool, struct at_weight *weight, enum at_quant_type type,
                        uint32_t rows, uint32_t cols, const char *what);

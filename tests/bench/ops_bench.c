@@ -89,6 +89,7 @@ static void begin(struct bench *b)
 /* ---- matrix products ---- */
 
 static struct at_tensor A, B, C;
+static struct at_weight weight;
 
 static void nt(struct bench *b)
 {
@@ -111,9 +112,14 @@ static void product(struct bench *b, int form, uint32_t M, uint32_t N, uint32_t 
 
     begin(b);
     at_tensor_reserve(b->pool, &A, form == 2 ? K : M, form == 2 ? M : K, "A");
-    at_tensor_reserve(b->pool, &B, form == 1 ? N : K, form == 1 ? K : N, "B");
     at_tensor_reserve(b->pool, &C, M, N, "C");
+    if (form == 2)
+        at_tensor_reserve(b->pool, &B, K, N, "B");
+    else
+        at_weight_reserve(b->pool, &weight, AT_F32, form == 1 ? N : K, form == 1 ? K : N, "B");
     need(at_pool_commit(b->pool));
+    if (form != 2)
+        B = at_weight_values(weight);
     fill(b, A.view);
     fill(b, B.view);
     snprintf(what, sizeof what, "%s %u x %u x %u", names[form], M, N, K);
@@ -122,7 +128,6 @@ static void product(struct bench *b, int form, uint32_t M, uint32_t N, uint32_t 
 
 /* ---- dequantisation ---- */
 
-static struct at_weight weight;
 static struct at_tensor values;
 
 static void dequantise(struct bench *b)
@@ -406,10 +411,15 @@ int main(int argc, char **argv)
     need(at_stream_create(&b.stream, b.gpu));
     printf("%s\n", at_gpu_get_info(b.gpu)->name);
     if (!only || strcmp(only, "gemm") == 0) {
-        product(&b, 1, 512, 1536, 576);
-        product(&b, 0, 512, 1536, 576);
-        product(&b, 0, 512, 576, 1536);
-        product(&b, 2, 256, 576, 576);
+        /* weights of SmolLM2-135M, a chunk of its head, and one of a larger model */
+        static const uint32_t weights[][2] = { { 192, 576 },  { 576, 576 },  { 576, 1536 },
+                                               { 1536, 576 }, { 4096, 576 }, { 4096, 2048 } };
+
+        for (size_t i = 0; i < AT_COUNT(weights); i++) {
+            product(&b, 1, 512, weights[i][0], weights[i][1]);
+            product(&b, 0, 512, weights[i][1], weights[i][0]);
+            product(&b, 2, weights[i][0], weights[i][1], 512);
+        }
         product(&b, 1, 512, 16, 576);
         product(&b, 0, 512, 16, 576);
         product(&b, 2, 16, 576, 512);

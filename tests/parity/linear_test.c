@@ -140,8 +140,9 @@ static void check_layer(struct gt *t, const struct layer *l, uint64_t scratch_by
 static void linear_stored_weights_equal_reference(void **state)
 {
     static const struct layer layers[] = {
-        { AT_F32, 3, 63, 65 },    { AT_F32, 65, 576, 700 },  { AT_F16, 64, 130, 63 },
-        { AT_BF16, 5, 577, 300 }, { AT_Q8_0, 64, 576, 700 }, { AT_Q4_1, 7, 64, 200 },
+        { AT_F32, 3, 63, 65 },   { AT_F32, 65, 576, 700 }, { AT_F16, 64, 130, 63 },
+        { AT_F32, 65, 512, 70 }, { AT_BF16, 5, 577, 300 }, { AT_Q8_0, 64, 576, 700 },
+        { AT_Q4_1, 7, 64, 200 },
     };
 
     (void)state;

@@ -199,9 +199,7 @@ static void close_model(struct loaded *m)
 
 static void require_matrix(struct gt *t, struct at_weight weight, const float *want)
 {
-    const struct at_tensor tensor = { .view = weight.plane[0],
-                                      .dim = { weight.rows, weight.cols },
-                                      .ld = at_tensor_ld(weight.cols) };
+    const struct at_tensor tensor = at_weight_values(weight);
     float *got = gt_floats((size_t)weight.rows * weight.cols, 1);
 
     assert_int_equal(weight.type, AT_F32);

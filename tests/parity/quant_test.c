@@ -109,9 +109,51 @@ static void dequantise_every_type_equals_definition(void **state)
     }
 }
 
+/* Rows of whole KiB have a gap in a weight and none in a tensor. */
+static void f32_weights_keep_their_bits(void **state)
+{
+    static const uint32_t widths[] = { 1, 63, 256, 1024, 1028 };
+    enum { ROWS = 37, BEGIN = 16 };
+
+    (void)state;
+    for (size_t setting = 0; setting < GT_SETTINGS; setting++) {
+        struct gt t;
+
+        gt_open(&t, setting);
+        for (size_t i = 0; i < AT_COUNT(widths); i++) {
+            const size_t width = widths[i], n = ROWS * width, rest = ROWS - BEGIN;
+            float *want = gt_floats(n, 1), *got = gt_floats(n, 1);
+            struct at_weight w;
+            struct at_tensor x;
+
+            gt_begin(&t);
+            at_weight_reserve(t.pool, &w, AT_F32, ROWS, widths[i], "weight");
+            at_tensor_reserve(t.pool, &x, ROWS, widths[i], "values");
+            gt_commit(&t);
+            assert_int_equal(at_weight_values(w).ld - x.ld, width % 256 == 0 ? 16 : 0);
+            OK(at_tensor_write(t.gpu, at_weight_values(w), want));
+            at_dequantise(t.stream, x, w);
+            OK(at_stream_wait(t.stream));
+            OK(at_tensor_read(t.gpu, got, x));
+            assert_memory_equal(got, want, n * sizeof *got);
+            at_dequantise(t.stream, at_tensor_rows(x, 0, rest), at_weight_rows(w, BEGIN, rest));
+            OK(at_stream_wait(t.stream));
+            OK(at_tensor_read(t.gpu, got, x));
+            assert_memory_equal(got, want + BEGIN * width, rest * width * sizeof *got);
+            gt_end(&t);
+            free(want);
+            free(got);
+        }
+        gt_close(&t);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(dequantise_every_type_equals_definition) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(dequantise_every_type_equals_definition),
+        cmocka_unit_test(f32_weights_keep_their_bits),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
