@@ -77,7 +77,7 @@ void main()
         const uint target = uint(targets[row]) - p.v0; // wraps when below the chunk
         const bool first = p.first != 0;
 
-        if (lane == 0 && target < p.n) // before e replaces it, behind the barriers of the maxima
+        if (target < p.n && target / 4 % WG == lane) // by the lane that puts e in its place
             state[at + 5] = LOAD_Z(begin + target / 4)[target % 4];
         const vec2 top = find_top(begin, end);
         const float m0 = first ? top.x : state[at], m = larger(m0, top.x);

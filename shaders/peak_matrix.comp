@@ -47,8 +47,7 @@ void main()
                 left *= float16_t(a.factor);
             FOR(c, CHAINS) sum[c] = coopMatMulAdd(left, right[c], sum[c]);
         }
-    for (uint c = 1; c < CHAINS; c++)
-        sum[0] += sum[c];
+    FOR(c, CHAINS - 1) sum[0] += sum[c + 1];
     if (at < a.n)
         coopMatStore(sum[0], y, at, TN, gl_CooperativeMatrixLayoutRowMajor);
 }

@@ -276,7 +276,8 @@ static AT_CHECKED probe(struct at_gpu *gpu)
     info->max_shared_bytes = p->limits.maxComputeSharedMemorySize;
     info->max_invocations = p->limits.maxComputeWorkGroupInvocations;
     info->max_range_bytes = p->limits.maxStorageBufferRange;
-    info->max_texels = p->limits.maxTexelBufferElements;
+    info->max_texels = /* of 4 bytes at least */
+        p->limits.maxTexelBufferElements - (uint32_t)(at_llvmpipe_room(info, 0) / 4);
     info->max_alloc_bytes = sizes.maxMemoryAllocationSize - at_llvmpipe_room(info, 0);
     info->timestamps = gpu->timestamp_bits > 0 && p->limits.timestampPeriod > 0;
     info->host_memory_is_device_memory =

@@ -8,7 +8,7 @@
 /* q and k in place: the two halves of the first W values of each head (Hugging Face's layout: i and
  * i + W/2) are turned by the angle of (position, i). table (positions, W): cos in [0, W/2), sin in
  * [W/2, W), made on the host in double. D, the head's width, is a multiple of 4, W even. positions
- * (T) int32. k may be a tensor of no bytes: there is none. `backward` turns the other way. */
+ * (T) int32. There is no k where its buffer is NULL. `backward` turns the other way. */
 void at_rope(struct at_stream *s, struct at_tensor q, struct at_tensor k, struct at_view positions,
              struct at_tensor table, uint32_t D, bool backward);
 
