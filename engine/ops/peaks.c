@@ -56,54 +56,40 @@ struct trial {
     struct at_halves halves;
 };
 
-/* Seconds of a round of `size`: turns of multiply-adds, copies or products. */
-static AT_CHECKED multiply(double *out_s, struct trial *t, uint32_t size)
+/* Queue a round of `size`: turns of multiply-adds, copies or products. */
+static void multiply(struct trial *t, uint32_t size)
 {
-    const double begin = at_now_s();
-    enum at_status st;
-
     at_peak_multiply(t->stream, t->values, VALUES, size, 0.999f, 0.001f);
-    TRY(at_stream_wait(t->stream));
-    *out_s = at_now_s() - begin;
-done:
-    return st;
 }
 
-static AT_CHECKED multiply_matrices(double *out_s, struct trial *t, uint32_t size)
+static void multiply_matrices(struct trial *t, uint32_t size)
 {
-    const double begin = at_now_s();
-    enum at_status st;
-
     at_peak_matrix(t->stream, t->values, VALUES, size, 1, 0);
-    TRY(at_stream_wait(t->stream));
-    *out_s = at_now_s() - begin;
-done:
-    return st;
 }
 
-static AT_CHECKED copy(double *out_s, struct trial *t, uint32_t size)
+static void copy(struct trial *t, uint32_t size)
 {
-    const double begin = at_now_s();
-    enum at_status st;
-
     for (uint32_t i = 0; i < size; i++)
         at_stream_copy(t->stream, t->to, t->from, t->from.bytes);
-    TRY(at_stream_wait(t->stream));
-    *out_s = at_now_s() - begin;
-done:
-    return st;
 }
 
-static AT_CHECKED product(double *out_s, struct trial *t, uint32_t size)
+static void product(struct trial *t, uint32_t size)
 {
-    const double begin = at_now_s();
-    enum at_status st;
-
     for (uint32_t i = 0; i < size; i++)
         if (t->halves.a.buffer)
             at_halves_nt(t->stream, t->y, 0, t->x, t->w, false, &t->halves);
         else
             at_matmul_nt(t->stream, t->y, t->x, t->w, 1, false);
+}
+
+typedef void round_fn(struct trial *t, uint32_t size);
+
+static AT_CHECKED time_round(double *out_s, struct trial *t, round_fn *round, uint32_t size)
+{
+    const double begin = at_now_s();
+    enum at_status st;
+
+    round(t, size);
     TRY(at_stream_wait(t->stream));
     *out_s = at_now_s() - begin;
 done:
@@ -111,21 +97,20 @@ done:
 }
 
 /* Units of size a second, best of ROUNDS of at least round_s; the first round compiles. */
-static AT_CHECKED best(double *out, struct trial *t,
-                       AT_CHECKED (*round)(double *, struct trial *, uint32_t))
+static AT_CHECKED best(double *out, struct trial *t, round_fn *round)
 {
     enum at_status st;
     uint32_t size = 1;
     double time_s = 0;
 
     *out = 0;
-    TRY(round(&time_s, t, size));
+    TRY(time_round(&time_s, t, round, size));
     do {
-        TRY(round(&time_s, t, size));
+        TRY(time_round(&time_s, t, round, size));
         size *= 2;
     } while (time_s < round_s / 2 && size < UINT32_MAX / 4);
     for (int i = 0; i < ROUNDS; i++) {
-        TRY(round(&time_s, t, size));
+        TRY(time_round(&time_s, t, round, size));
         if (*out < size / time_s)
             *out = size / time_s;
     }
