@@ -127,7 +127,7 @@ static struct cost epoch(const struct at_run *run, const struct passes *p)
     return plus(times(p->policy, 1 + kl), plus(p->backward, again(run, p)));
 }
 
-/* The reference once a row. */
+/* The reference once a row: of an epoch. */
 static struct cost references(const struct at_run *run, const struct passes *p)
 {
     const double kl = at_objective_reads_kl(run->config) ? 1 : 0;
@@ -140,7 +140,10 @@ static void plan_epochs(struct plan_time *out, const struct at_run *run, const s
     const double part = run->packs_per_epoch / fmax(1, run->data.train_packs.n);
     const double epochs = (double)run->total_steps / (double)run->steps_per_epoch * part;
     const struct cost first = plus(epoch(run, p), references(run, p));
-    const struct cost all = plus(times(epoch(run, p), epochs), references(run, p));
+    const bool ahead = run->config->precompute_ref_log_probs || run->engine.model.trainable ||
+                       at_run_has_other_reference(run); /* precompute.h */
+    const struct cost all =
+        plus(times(epoch(run, p), epochs), times(references(run, p), ahead ? 1 : fmin(1, epochs)));
 
     out->flop = all.flop;
     out->total_s = all.work / out->flop_per_s;

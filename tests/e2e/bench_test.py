@@ -76,6 +76,9 @@ def planned(total):
     assert plan["measured_flop_per_s"] > 1e8
     assert abs(plan["step_time_s"] * plan["steps"] / plan["estimated_time_s"] - 1) < 1e-9
     assert plan["estimated_time_s"] > plan["flop"] / plan["measured_flop_per_s"]
+    one = json.loads(run("plan", PAIRS, "--max_steps", 1, "--json").stdout)  # its reference is that of its own rows
+    assert abs(one["flop"] * plan["steps"] / plan["flop"] - 1) < 1e-9, (one["flop"], plan["flop"])
+    assert abs(one["estimated_time_s"] / one["step_time_s"] - 1) < 1e-9
 
 
 def table(result):
