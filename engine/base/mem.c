@@ -269,18 +269,27 @@ void at_buf_puts(struct at_buf *buf, const char *text)
     at_buf_put(buf, text, strlen(text));
 }
 
-void at_buf_printf(struct at_buf *buf, const char *format, ...)
+void at_buf_vprintf(struct at_buf *buf, const char *format, va_list args)
 {
-    va_list args, again;
-    va_start(args, format);
+    va_list again;
+    int n;
+
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
+    n = vsnprintf(NULL, 0, format, args);
     AT_REQUIRE(n >= 0);
     if (reserve(buf, (size_t)n)) {
         vsnprintf(buf->data + buf->n, (size_t)n + 1, format, again);
         buf->n += (size_t)n;
     }
     va_end(again);
+}
+
+void at_buf_printf(struct at_buf *buf, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    at_buf_vprintf(buf, format, args);
     va_end(args);
 }
 

@@ -3,6 +3,8 @@
 #ifndef AT_MEM_H
 #define AT_MEM_H
 
+#include <stdarg.h>
+
 #include "status.h"
 
 /* *out = a * b or a + b; false (and *out = 0) on overflow. */
@@ -60,6 +62,7 @@ struct at_buf {
 void at_buf_put(struct at_buf *buf, const void *bytes, size_t n);
 void at_buf_puts(struct at_buf *buf, const char *text);
 void at_buf_printf(struct at_buf *buf, const char *format, ...) AT_PRINTF(2, 3);
+void at_buf_vprintf(struct at_buf *buf, const char *format, va_list args) AT_PRINTF(2, 0);
 AT_CHECKED at_buf_status(const struct at_buf *buf);
 void at_buf_clear(struct at_buf *buf); /* n = 0, keeps memory */
 void at_buf_release(struct at_buf *buf);

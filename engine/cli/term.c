@@ -120,18 +120,14 @@ void cli_detail(const char *format, ...)
 
 void cli_next(const char *format, ...)
 {
-    char line[2048];
     va_list args;
 
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    if (!next.held) {
-        cli_note("%s", line);
-        return;
-    }
     at_buf_clear(&next.line);
-    at_buf_puts(&next.line, line);
+    va_start(args, format);
+    at_buf_vprintf(&next.line, format, args);
+    va_end(args);
+    if (!next.held)
+        cli_next_tell(true);
 }
 
 void cli_next_hold(void)

@@ -90,6 +90,8 @@ def check_next(folder):
     """From lint to a judged adapter by pasting; nothing that was given is lost, and nothing comes twice."""
     toy = (SOURCE / "data" / "toy" / "pairs.jsonl").read_text().splitlines()[:40]
     (folder / "toy.jsonl").write_text("\n".join(toy))
+    long = "be kind " * 400  # no line is cut
+    assert next_of(f"attune data lint toy.jsonl --system_prompt '{long}'", folder).endswith(f"--system_prompt '{long}'")
     keys = f"--model_name_or_path '{MODEL}' --lora_target_modules '[\"q_proj\", \"v_proj\"]' --max_steps 2"
     command, said = f"attune data stats toy.jsonl {keys}", []
     while not command.startswith("attune eval"):
