@@ -70,17 +70,21 @@ done:
 }
 
 /* The page is made without what lies beside the run and cannot be read, such as the empty file that
- * a command which failed has left; a file that was named must be good. */
-static AT_CHECKED load_beside(cJSON **out, struct at_report *r, const char *given, const char *name)
+ * a command which failed has left; a file that was named must be good. `st` is what reading said.
+ */
+static enum at_status leave_out(cJSON **out, const char *given, enum at_status st)
 {
-    const enum at_status st = load(out, r, given, name);
-
     if (given || st != AT_DATA)
         return st;
     at_json_free(out);
     at_warn("report_file", "%s; the page is made without it, make it again or remove it",
             at_message());
     return AT_OK;
+}
+
+static AT_CHECKED load_beside(cJSON **out, struct at_report *r, const char *given, const char *name)
+{
+    return leave_out(out, given, load(out, r, given, name));
 }
 
 static enum at_status take_reply(void *context, const cJSON *line, const char *name)
@@ -136,6 +140,8 @@ static AT_CHECKED take_judged(struct at_report *r, const cJSON *judged, const ch
     r->before_name = cJSON_GetStringValue(at_json_find(cJSON_GetArrayItem(states, 0), "name"));
     r->after_name = cJSON_GetStringValue(at_json_find(cJSON_GetArrayItem(states, n - 1), "name"));
 done:
+    if (st != AT_OK)
+        r->n_replies = 0;
     cJSON_Delete(line);
     return st;
 }
@@ -150,7 +156,7 @@ static AT_CHECKED read_replies(struct at_report *r, const struct at_report_param
         TRY(report_lines(path, take_reply, r));
     TRY(find_file(&path, r, p->eval, "eval.json"));
     if (r->n_replies == 0 && r->eval)
-        TRY(take_judged(r, r->eval, path));
+        TRY(leave_out(&r->eval, p->eval, take_judged(r, r->eval, path)));
     if (!r->before_name || !r->after_name) {
         r->before_name = "before";
         r->after_name = "after";
@@ -239,7 +245,7 @@ done:
 
 bool at_report_is_judged(const struct at_report *r)
 {
-    return r->eval != NULL;
+    return cJSON_GetArraySize(at_json_find(r->eval, "states")) > 0;
 }
 
 bool at_report_has_held_pairs(const struct at_report *r)
@@ -247,7 +253,9 @@ bool at_report_has_held_pairs(const struct at_report *r)
     const cJSON *method = at_json_find(r->run, "method");
     const bool points = cJSON_IsString(method) && strcmp(method->valuestring, "reward") == 0;
 
-    return r->pairs.n > 0 && !points && cJSON_IsTrue(report_config(r, "use_peft"));
+    const bool several = cJSON_GetArraySize(report_config(r, "eval_dataset")) > 1;
+
+    return r->pairs.n > 0 && !points && !several && cJSON_IsTrue(report_config(r, "use_peft"));
 }
 
 void at_report_close(struct at_report **report)

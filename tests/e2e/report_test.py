@@ -224,13 +224,15 @@ def check_errors(folder, out):
     run("report", folder / "missing", code=66)
     run("report", code=2)
     named = folder / "cut.json"
-    for text in ("", '{"states": ['):  # what a command that failed leaves
+    (out / "replies.jsonl").rename(folder / "replies.kept")  # which stand before those of eval.json
+    for text in ("", '{"states": [', '{"states": [{"name": "a"}], "texts": [{"prompt": 1}]}'):  # what a command that failed leaves
         (out / "eval.json").write_text(text)
         named.write_text(text)
         said = run("report", out).stderr
         assert f"warning: {out}/eval.json:" in said and "made without it" in said and f"attune eval --adapter {out} " in said, said
         assert "cut.json:" in run("report", out, "--eval", named, code=65).stderr
     (out / "eval.json").unlink()
+    (folder / "replies.kept").rename(out / "replies.jsonl")
     assert "nowhere.json" in run("report", out, "--eval", folder / "nowhere.json", code=66).stderr
     bad = folder / "bad.jsonl"
     bad.write_text('{"prompt": "a", "before": "b"}\n')
