@@ -55,7 +55,7 @@ static void import_renamed(cJSON *out, const cJSON *document, const cJSON *item,
     snprintf(name, sizeof name, "%.*s", (int)strcspn(now, " "), now);
     if (is_off(item)) {
         cli_note("%s: left out, it is off", item->string);
-    } else if (same && !is_read(name, method)) {
+    } else if (same && method && !is_read(name, method)) {
         cli_note("%s: left out, %s does not read %s", item->string, at_method_get(*method)->name,
                  name);
     } else if (same && !at_json_find(document, name)) {

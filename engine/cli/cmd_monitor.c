@@ -149,16 +149,14 @@ done:
 
 /* ---- the command ---- */
 
-/* Whether figures were compared, and none of them on enough replies. */
+/* Whether logs were compared, and no figure on enough replies. */
 static bool is_too_few(const struct watch *w)
 {
-    bool few = false, judged = false;
+    bool judged = false;
 
-    for (size_t i = 0; i < MONITOR_FIGURES; i++) {
-        few = few || w->drift[i] == DRIFT_FEW;
+    for (size_t i = 0; i < MONITOR_FIGURES; i++)
         judged = judged || w->drift[i] > DRIFT_FEW;
-    }
-    return few && !judged;
+    return w->compares && !judged;
 }
 
 /* Drift for the better is no fault. */

@@ -150,6 +150,7 @@ def check_dial(folder, adapter, held):
     assert json.loads(out.stdout)["rows"] == str(named / "held.jsonl")
     (named / "held.jsonl").unlink()
     assert "no held-out pairs" in run("dial", named, code=66).stderr
+    assert "nowhere does not exist" in run("eval", "--adapter", folder / "nowhere", code=66).stderr
     run("dial", adapter, "--strengths", "1,x", code=2)
     run("score", "--method", "dpo", "--train_dataset", held, "--model_name_or_path", MODEL, "--adapter_scale", 2, code=2)
     run("eval", held, "--model_name_or_path", MODEL, "--baseline_prompt", "x", "--adapter_scale", 2, code=2)

@@ -197,6 +197,8 @@ def refusals(work):
     assert json.loads(one)["figures"]["words"] == {"value": 2, "low": None, "high": None, "n": 1}, one
     (work / "one.json").write_text(one)
     run("monitor", work / "june.jsonl", "--against", work / "one.json", code=3)  # nothing is known, nothing is flagged
+    (work / "none.json").write_text('{"figures": {}}')
+    run("monitor", work / "june.jsonl", "--against", work / "none.json", code=3)
     three = [{"prompt": "p", "completion": text} for text in ("a b c d", "a b c e", "a b c f")]  # all of four words
     said = run("monitor", write(work / "three.jsonl", three), "--against", work / "june.json", "--json", code=3)
     assert "too few replies to judge drift by: 3 in the log, 400 before" in said.stderr, said.stderr
