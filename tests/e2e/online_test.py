@@ -31,6 +31,7 @@ BASE = {
     "logging_steps": 1, "num_generations": 4, "per_device_train_batch_size": 8, "warmup_steps": 0, "seed": 3,
     "max_completion_length": 8, "reward_funcs": ["contains_any:[\"kind\", \"you\"]", "max_words:3"],
 }
+STOPPED = {"max_steps": 6, "save_steps": 1, "save_total_limit": 0, "beta": 0.05, "max_completion_length": 24}
 failures = 0
 
 
@@ -112,37 +113,45 @@ def shown(stderr, step):
     return found and found[1]
 
 
-def killed(folder, name, method, how, at=(1, 4), **keys):
-    """The first kill comes while the second rollout is drawn or trained on, the second wherever it finds the run; or when the step
-    after at[0] and at[1] of them has begun."""
-    keys = {"num_iterations": 2, "max_steps": 6, "save_steps": 1, "save_total_limit": 0, "beta": 0.05, "max_completion_length": 24,
-            **keys}
+def goes_on(folder, name, method, whole_run, whole, **keys):
+    """The run that was stopped goes on from a checkpoint and ends with the bytes of the whole one; what it printed."""
+    run, out = train(folder, name, method, resume_from_checkpoint="true", **keys)
+    check(f"{name}: it goes on", whole_run.returncode == 0 and run.returncode == 0 and "checkpoint-" in run.stderr,
+          (whole_run.stderr, run.stderr))
+    for file in COMPARED:
+        check(f"{name}: {file} is that of the undisturbed run", (out / file).read_bytes() == (whole / file).read_bytes())
+    return run.stderr
+
+
+def killed(folder, name, method, how, **keys):
+    """The first kill comes while the second rollout is drawn or trained on, the second while the third one is."""
+    keys = {**STOPPED, "num_iterations": 2, **keys}
     whole_run, whole = train(folder, f"{name}_whole", method, **keys)
-    check(f"{name}: trains", whole_run.returncode == 0, whole_run.stderr)
     out, n_killed = folder / name, 0
-    for n_lines in at:
+    for n_lines in (2, 4):
         process = subprocess.Popen(command(folder, name, method, resume_from_checkpoint="true", **keys), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)
         until = time.monotonic() + 60
-        while process.poll() is None and len(lines(out / "timing.jsonl")) <= n_lines and time.monotonic() < until:
+        while process.poll() is None and len(lines(out / "timing.jsonl")) < n_lines and time.monotonic() < until:
             time.sleep(0.005)
         process.send_signal(how)
         n_killed += process.wait() != 0
-    run, out = train(folder, name, method, resume_from_checkpoint="true", **keys)
-    check(f"{name}: killed twice it goes on", run.returncode == 0 and n_killed == 2 and "checkpoint-" in run.stderr,
-          (n_killed, run.stderr))
-    for file in COMPARED:
-        check(f"{name}: {file} is that of the undisturbed run", (out / file).read_bytes() == (whole / file).read_bytes())
-    return whole_run.stderr, run.stderr
+    check(f"{name}: killed twice", n_killed == 2, n_killed)
+    goes_on(folder, name, method, whole_run, whole, **keys)
 
 
 def in_the_middle(folder):
     """Between the steps of a rollout: its samples, log-probs and advantages come from the checkpoint."""
-    whole, gone_on = killed(folder, "stopped", "grpo", signal.SIGTERM, at=(3, 4), num_iterations=3)
+    keys = {**STOPPED, "num_iterations": 3}
+    whole_run, whole = train(folder, "stopped_whole", "grpo", **keys)
+    shutil.copytree(whole, folder / "stopped")
+    for file in ("adapter_model.safetensors", "result.json"):  # as a run leaves it that is killed in the last step
+        (folder / "stopped" / file).unlink()
+    gone_on = goes_on(folder, "stopped", "grpo", whole_run, whole, **keys)
     step = re.search(r"checkpoint-(\d+)", gone_on)
     check("stopped: it goes on in the middle of a rollout", step and int(step[1]) == 5, gone_on)
-    check("stopped: its line tells reward, KL and length of the rollout that the checkpoint has", shown(whole, 6)
-          and shown(whole, 6) == shown(gone_on, 6) and "sampling 0" not in gone_on, (whole, gone_on))
+    check("stopped: its line tells reward, KL and length of the rollout that the checkpoint has", shown(whole_run.stderr, 6)
+          and shown(whole_run.stderr, 6) == shown(gone_on, 6) and "sampling 0" not in gone_on, (whole_run.stderr, gone_on))
 
 
 def few_at_once(folder):
