@@ -53,9 +53,10 @@ done:
 }
 
 /* What `steps` steps took and computed, a step of them. Each is done once as a run does it (wall_s)
- * and once more over the same rows with every launch timed (timed_s), which is the kernels'. */
+ * (wall_s, and processor_s of all threads: on a CPU device also the kernels') and once more over the
+ * same rows with every launch timed (timed_s), which is the kernels'. */
 struct measured {
-    double wall_s, timed_s, tokens, launches;
+    double wall_s, processor_s, timed_s, tokens, launches;
     struct at_useful useful;
 };
 
@@ -76,11 +77,13 @@ static AT_CHECKED measure(struct measured *out, struct bench *b, uint32_t steps)
     at_stream_counts(e->stream, &launches, &submissions);
     for (uint32_t i = 0; i < steps; i++) {
         const uint32_t first = b->next;
-        double begin_s = 0;
+        double begin_s = 0, begin_cpu_s = 0;
         TRY(at_stream_time(e->stream, false));
         begin_s = at_now_s();
+        begin_cpu_s = at_cpu_s();
         TRY(step(b, i + 1));
         out->wall_s += (at_now_s() - begin_s) / steps;
+        out->processor_s += (at_cpu_s() - begin_cpu_s) / steps;
         TRY(at_stream_time(e->stream, true));
         b->next = first;
         begin_s = at_now_s();
@@ -128,6 +131,7 @@ static void describe(cJSON *out, const struct at_run *run, const struct measured
     cJSON_AddNumberToObject(out, "tokens_per_step", m->tokens);
     cJSON_AddNumberToObject(out, "launches_per_step", m->launches);
     cJSON_AddNumberToObject(out, "step_time_s", m->wall_s);
+    cJSON_AddNumberToObject(out, "step_processor_time_s", m->processor_s);
     cJSON_AddNumberToObject(out, "timed_step_time_s", m->timed_s);
     cJSON_AddNumberToObject(out, "tokens_per_s", m->tokens / m->wall_s);
     cJSON_AddNumberToObject(out, "rows_per_s", run->rows_per_step / m->wall_s);

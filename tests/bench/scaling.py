@@ -5,13 +5,14 @@
 Needs an environment with torch and transformers (tests/peers/setup.sh), which make the models: Qwen2's
 architecture with random weights, 2 layers of width 128, and a vocabulary of 32,000. Measures all values of all
 axes, or those that are named, and writes FOLDER/scaling.md and scaling.svg (default: .build/scaling) with them and
-what earlier calls have left in FOLDER/scaling.json; models and rows stay in FOLDER for the next call, too.
+what earlier calls have left in FOLDER/scaling.json: of a point that was measured more than once, the measurement
+with the median time. Models and rows stay in FOLDER for the next call, too.
 axes     packed tokens (of a slab), sequence length, prompt share, rank, vocabulary: time a computed token and
          peak memory of the process, which on a CPU device is the device's memory too; and pairs in the file
          (30 words each): time of a run of one step, nearly all of it reading, and peak memory. With --make the
          models and rows are made and nothing is measured.
-time     of the processor, not of the clock: it is the same on a crowded machine. A step's is that of a bench of
-         1 + steps steps less that of a bench of one, over steps.
+time     of the processor, not of the clock (bench's step_processor_time_s): it waits for nobody, but a neighbour
+         on the same core still doubles it.
 growth   time of the useful operations (engine/train/useful.h) of an axis's point over that of its first
          one: above 1 the time grows faster than the operations do.
 """
@@ -64,7 +65,7 @@ def settings(axis, value, folder, steps):
         flags.update(per_device_train_batch_size=24, max_tokens_per_slab=value)
     elif axis == "sequence length":
         words = value
-    n = value if axis == PAIRS else flags["per_device_train_batch_size"] * (steps + 2)
+    n = value if axis == PAIRS else flags["per_device_train_batch_size"] * (steps + 1)
     model = folder / f"model{vocabulary}"
     data = folder / f"rows_{axis.split()[0]}_{value if axis in (PAIRS, 'prompt share') else words}_{n}.jsonl"
     if not model.exists():
@@ -88,11 +89,9 @@ def measure(axis, value, folder, attune, steps):
                  "peak": json.loads(pathlib.Path(out, "run/run.json").read_text())["host_peak_bytes"]}
     if axis == PAIRS:
         return point
-    command = [attune, "bench", "--method", "dpo", *common, "--json", "--steps"]
-    _, one = call([*command, "1"])
-    text, all_s = call([*command, str(1 + steps)])
-    said = json.loads(text)
-    return {**point, "step_cpu_s": (all_s - one) / steps, "gflop": said["useful_gflop_per_step"]["total"],
+    said, _ = call([attune, "bench", "--method", "dpo", *common, "--json", "--steps", str(steps)])
+    said = json.loads(said)
+    return {**point, "step_cpu_s": said["step_processor_time_s"], "gflop": said["useful_gflop_per_step"]["total"],
             "tokens": said["tokens_per_step"]}
 
 
@@ -147,6 +146,14 @@ def short(value):
     return f"{value // 1000}k" if value >= 1000 and value % 1000 == 0 else f"{value}"
 
 
+def medians(measurements):
+    """Of each value the measurement with the median time, the lower one of two; by value."""
+    values = sorted({m["value"] for m in measurements})
+    by_time = sorted(measurements, key=lambda m: m["step_cpu_s"] / m["gflop"] if "gflop" in m else m["run_s"])
+    same = [[m for m in by_time if m["value"] == value] for value in values]
+    return [some[(len(some) - 1) // 2] for some in same]
+
+
 def plot(measured):
     out, y = [], 10
     for axis, points in measured.items():
@@ -182,13 +189,11 @@ def main():
             if arguments.make:
                 settings(axis, value, arguments.out, arguments.steps)
                 continue
-            point = measure(axis, value, arguments.out, arguments.attune, arguments.steps)
-            others = [p for p in found.get(axis, []) if p["value"] != value]
-            found[axis] = sorted([*others, point], key=lambda p: p["value"])
+            found.setdefault(axis, []).append(measure(axis, value, arguments.out, arguments.attune, arguments.steps))
             kept.write_text(json.dumps(found, indent=1) + "\n")
     if arguments.make:
         return
-    measured = {axis: found[axis] for axis in AXES if axis in found}
+    measured = {axis: medians(found[axis]) for axis in AXES if axis in found}
     lines = ["# How the cost of a DPO step grows", ""]
     for axis, points in measured.items():
         lines += table(axis, points) + [""]

@@ -64,6 +64,7 @@ def useful_operations(work):
     assert abs(got["useful_gflop_per_s"] * got["step_time_s"] / total - 1) < 1e-9
     assert abs(got["of_multiply_peak"] * got["peaks"]["gflop_per_s"] / got["useful_gflop_per_s"] - 1) < 1e-9
     assert 0 < got["host_share"] < 1
+    assert 0.3 < got["step_processor_time_s"] / got["step_time_s"] <= 1.1 * os.cpu_count(), got
     (work / "a.json").write_text(json.dumps(got))
     planned(total * (rows // 4))
     return got
