@@ -74,7 +74,7 @@ def settings(axis, value, folder, steps):
         shared_rows(data, n, value)
     elif not data.exists():
         rows(data, n, 10 if axis == PAIRS else words)
-    flags.update(gradient_accumulation_steps=1, model_name_or_path=model, train_dataset=data, max_length=4096,
+    flags.update(gradient_accumulation_steps=1, model_name_or_path=model, train_dataset=data, max_length=8192,
                  eval_split=0)
     return [f"--{name}={value}" for name, value in flags.items()] + ["--quiet"]
 
