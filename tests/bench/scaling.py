@@ -133,7 +133,7 @@ def chart(title, values, unit, x0, y0):
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
     out = [f'<text x="{x0 + SIDE}" y="{y0 + 14}" class="title">{title}</text>',
            f'<path d="M{x0 + SIDE} {y0 + TOP}v100h{WIDE - SIDE - 30}" class="axis"/>',
-           f'<text x="{x0 + SIDE - 6}" y="{y0 + TOP + 4}" class="end">{high:.3g} {unit}</text>',
+           f'<text x="{x0 + SIDE - 6}" y="{y0 + TOP + 4}" class="end">{high:,.0f} {unit}</text>',
            f'<text x="{x0 + SIDE - 6}" y="{y0 + TOP + 104}" class="end">0</text>',
            f'<polyline points="{line}" class="line"/>']
     for (name, _), (x, y) in zip(values, at):
@@ -143,7 +143,10 @@ def chart(title, values, unit, x0, y0):
 
 
 def short(value):
-    return f"{value // 1000}k" if value >= 1000 and value % 1000 == 0 else f"{value}"
+    for size, letter in ((1000000, "M"), (1000, "k")):
+        if value >= size and value % size == 0:
+            return f"{value // size}{letter}"
+    return f"{value}"
 
 
 def medians(measurements):
