@@ -118,10 +118,15 @@ bool cli_colours(void);
 /* A line on stderr unless --quiet; cli_detail() only with --verbose. */
 void cli_note(const char *format, ...) AT_PRINTF(1, 2);
 void cli_detail(const char *format, ...) AT_PRINTF(1, 2);
-/* The line "next ..." that a command ends with. Between cli_next_hold() and cli_next_tell(), as
- * commands are stages of another, only the last such line is printed, by the latter. */
+/* The line "next ..." that a command ends with, to be pasted into a POSIX shell: of its conversions
+ * (%s, %u, %g) %s is a word, quoted where a shell asks for it. Between cli_next_hold() and
+ * cli_next_tell(), as commands are stages of another, only the last such line is printed, by the
+ * latter. */
 void cli_next(const char *format, ...) AT_PRINTF(1, 2);
-void cli_next_hold(void);
+void cli_next_line(const char *line); /* the same of a line that is put together */
+void cli_word_put(struct at_buf *out, const char *word); /* quoted where a shell asks for it */
+void cli_next_hold(void);                                /* forgets the one that is held */
+const char *cli_next_held(void); /* NULL: none; as it is until the next call */
 void cli_next_tell(bool print);
 /* " --key value" of every configuration key that was given, for a command to go on with them; those
  * in `skip` (n) left out. Words are quoted where a shell asks for it. */

@@ -508,7 +508,6 @@ static void print_text(const struct comparing *x)
 static AT_CHECKED conclude(const struct comparing *x)
 {
     const double rate = 100 * x->win_rate.value;
-    char scale[48] = "";
 
     if (x->verdict == EVAL_WORSE)
         return at_fail(AT_OVER_BUDGET, "worse: %s wins %.1f %% [%.1f, %.1f] against %s",
@@ -521,8 +520,10 @@ static AT_CHECKED conclude(const struct comparing *x)
                            ? ", but not at equal length: longer or shorter replies explain it"
                            : "; compare more prompts");
     if (x->states[1].scale != 1)
-        snprintf(scale, sizeof scale, " --adapter_scale %g", x->states[1].scale);
-    cli_next("next       attune export %s%s --output tone.gguf", x->c.names[1], scale);
+        cli_next("next       attune export %s --adapter_scale %g --output tone.gguf", x->c.names[1],
+                 x->states[1].scale);
+    else
+        cli_next("next       attune export %s --output tone.gguf", x->c.names[1]);
     return AT_OK;
 }
 

@@ -575,9 +575,10 @@ static void say_next(const struct cli_session *s, const struct asked *asked, con
         cli_next("next     attune generate %s --prompts prompts.jsonl --pairs > candidates.jsonl, "
                  "where prompts.jsonl has these",
                  model);
+    else if (adapter)
+        cli_next("next     attune chat %s --adapter %s", model, adapter);
     else
-        cli_next("next     attune chat %s%s%s", model, adapter ? " --adapter " : "",
-                 adapter ? adapter : "");
+        cli_next("next     attune chat %s", model);
 }
 
 enum at_status cli_generate(struct cli_args *args)

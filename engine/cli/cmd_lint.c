@@ -158,29 +158,35 @@ done:
 /* ---- the command ---- */
 
 /* Of a file: to hold rows out of it, unless some are. */
-static AT_CHECKED say_next(const struct at_config *config, const struct cli_args *args)
+static AT_CHECKED say_next(const struct at_config *config, struct cli_args *args)
 {
     enum at_status st = AT_OK;
-    struct at_buf keys = { 0 };
+    struct at_buf line = { 0 };
     const char *path = args->n_positional > 0 ? args->positional[0] : NULL;
     const char *dot = path ? strrchr(path, '.') : NULL;
+    char *folder = NULL;
 
     if (!path) /* several files, or a stage of a pipeline, which knows what is next */
         return AT_OK;
     if (!cli_is_data(path) || config->eval_dataset.n > 0)
         return cli_next_plan(args, config, NULL, NULL);
-    cli_keys_text(&keys, args, NULL, 0);
-    TRY(at_buf_status(&keys));
-    cli_next("next       attune data split %s --output %.*s_split%s", path,
-             (int)(dot && !strchr(dot, '/') ? (size_t)(dot - path) : strlen(path)), path,
-             keys.data ? keys.data : "");
+    TRY(at_arena_printf(&args->arena, &folder, "%.*s_split",
+                        (int)(dot && !strchr(dot, '/') ? (size_t)(dot - path) : strlen(path)),
+                        path));
+    at_buf_puts(&line, "next       attune data split ");
+    cli_word_put(&line, path);
+    at_buf_puts(&line, " --output ");
+    cli_word_put(&line, folder);
+    cli_keys_text(&line, args, NULL, 0);
+    TRY(at_buf_status(&line));
+    cli_next_line(line.data);
 done:
-    at_buf_release(&keys);
+    at_buf_release(&line);
     return st;
 }
 
 static AT_CHECKED verdict(const struct at_lint *lint, const struct at_config *config,
-                          const struct cli_args *args, bool strict)
+                          struct cli_args *args, bool strict)
 {
     uint32_t n_warnings = 0;
 

@@ -269,19 +269,23 @@ static AT_CHECKED say_next(const struct cli_args *args, const struct at_run *run
 {
     static const char *const skip[] = { "method" };
     enum at_status st = AT_OK;
-    struct at_buf keys = { 0 };
+    struct at_buf line = { 0 };
     const char *method = at_method_get(run->method)->name;
 
-    cli_keys_text(&keys, args, skip, AT_COUNT(skip));
+    at_buf_printf(&line, "next     %sattune %s",
+                  at_engine_is_elsewhere(&run->engine) ? "on a device with that memory " : "",
+                  method);
+    if (args->n_positional > 0) {
+        at_buf_puts(&line, " ");
+        cli_word_put(&line, args->positional[0]);
+    }
+    cli_keys_text(&line, args, skip, AT_COUNT(skip));
     if (!run->config->output_dir)
-        at_buf_printf(&keys, " --output_dir out/%s", method);
-    TRY(at_buf_status(&keys));
-    cli_next("next     %sattune %s%s%s%s",
-             at_engine_is_elsewhere(&run->engine) ? "on a device with that memory " : "", method,
-             args->n_positional > 0 ? " " : "", args->n_positional > 0 ? args->positional[0] : "",
-             keys.data ? keys.data : "");
+        at_buf_printf(&line, " --output_dir out/%s", method);
+    TRY(at_buf_status(&line));
+    cli_next_line(line.data);
 done:
-    at_buf_release(&keys);
+    at_buf_release(&line);
     return st;
 }
 

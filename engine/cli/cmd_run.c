@@ -408,7 +408,7 @@ enum at_status cli_run(struct cli_args *args)
     enum at_status st = AT_OK;
     struct pipeline p = { .n = 0 };
     const bool dry_run = cli_flag_on(args, "dry_run");
-    struct at_buf keys = { 0 };
+    struct at_buf line = { 0 };
     size_t first = 0;
 
     cli_next_hold();
@@ -428,12 +428,14 @@ enum at_status cli_run(struct cli_args *args)
         if (p.stages[i].verdict != AT_OK)
             FAIL(p.stages[i].verdict, "stage %s: %s", p.stages[i].name, p.stages[i].said);
     if (dry_run) {
-        cli_keys_text(&keys, args, NULL, 0);
-        TRY(at_buf_status(&keys));
-        cli_next("next     attune run %s%s", p.path, keys.data ? keys.data : "");
+        at_buf_puts(&line, "next     attune run ");
+        cli_word_put(&line, p.path);
+        cli_keys_text(&line, args, NULL, 0);
+        TRY(at_buf_status(&line));
+        cli_next_line(line.data);
     }
 done:
-    at_buf_release(&keys);
+    at_buf_release(&line);
     cli_next_tell(st == AT_OK);
     at_warn_mute(false);
     for (size_t i = 0; i < p.n_read; i++) {

@@ -172,7 +172,7 @@ enum at_status cli_data_stats(struct cli_args *args)
     struct at_bundle bundle = { .path = NULL };
     struct at_stats stats;
     struct at_stats_params p = { .from = NULL };
-    struct at_buf keys = { 0 };
+    struct at_buf line = { 0 };
 
     TRY(cli_data_config_read(&config, args));
     p.from = config.train_dataset.items;
@@ -187,13 +187,15 @@ enum at_status cli_data_stats(struct cli_args *args)
         TRY(print_json(&stats));
     else
         print_text(&stats);
-    cli_keys_text(&keys, args, NULL, 0);
-    TRY(at_buf_status(&keys));
-    if (args->n_positional > 0)
-        cli_next("next       attune data lint %s%s", args->positional[0],
-                 keys.data ? keys.data : "");
+    if (args->n_positional > 0) {
+        at_buf_puts(&line, "next       attune data lint ");
+        cli_word_put(&line, args->positional[0]);
+        cli_keys_text(&line, args, NULL, 0);
+        TRY(at_buf_status(&line));
+        cli_next_line(line.data);
+    }
 done:
-    at_buf_release(&keys);
+    at_buf_release(&line);
     at_bundle_close(&bundle);
     at_config_release(&config);
     return st;

@@ -118,32 +118,7 @@ void cli_detail(const char *format, ...)
     va_end(args);
 }
 
-void cli_next(const char *format, ...)
-{
-    va_list args;
-
-    at_buf_clear(&next.line);
-    va_start(args, format);
-    at_buf_vprintf(&next.line, format, args);
-    va_end(args);
-    if (!next.held)
-        cli_next_tell(true);
-}
-
-void cli_next_hold(void)
-{
-    next.held = true;
-}
-
-void cli_next_tell(bool print)
-{
-    if (print && next.line.n > 0 && at_buf_status(&next.line) == AT_OK)
-        cli_note("%s", next.line.data);
-    at_buf_release(&next.line);
-    next.held = false;
-}
-
-static void put_word(struct at_buf *out, const char *word)
+void cli_word_put(struct at_buf *out, const char *word)
 {
     const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:=,+@%-";
 
@@ -160,6 +135,55 @@ static void put_word(struct at_buf *out, const char *word)
     at_buf_puts(out, "'");
 }
 
+void cli_next(const char *format, ...)
+{
+    va_list args;
+
+    at_buf_clear(&next.line);
+    va_start(args, format);
+    for (const char *c = format; *c; c++)
+        if (*c != '%')
+            at_buf_put(&next.line, c, 1);
+        else if (*++c == 's')
+            cli_word_put(&next.line, va_arg(args, const char *));
+        else if (*c == 'u')
+            at_buf_printf(&next.line, "%u", va_arg(args, unsigned));
+        else if (*c == 'g')
+            at_buf_printf(&next.line, "%g", va_arg(args, double));
+        else
+            AT_BUG("a conversion that cli_next() has not");
+    va_end(args);
+    if (!next.held)
+        cli_next_tell(true);
+}
+
+void cli_next_line(const char *line)
+{
+    at_buf_clear(&next.line);
+    at_buf_puts(&next.line, line);
+    if (!next.held)
+        cli_next_tell(true);
+}
+
+void cli_next_hold(void)
+{
+    at_buf_clear(&next.line);
+    next.held = true;
+}
+
+const char *cli_next_held(void)
+{
+    return next.line.n > 0 && at_buf_status(&next.line) == AT_OK ? next.line.data : NULL;
+}
+
+void cli_next_tell(bool print)
+{
+    if (print && cli_next_held())
+        cli_note("%s", next.line.data);
+    at_buf_release(&next.line);
+    next.held = false;
+}
+
 void cli_keys_text(struct at_buf *out, const struct cli_args *args, const char *const *skip,
                    size_t n)
 {
@@ -170,8 +194,14 @@ void cli_keys_text(struct at_buf *out, const struct cli_args *args, const char *
         if (skipped)
             continue;
         at_buf_printf(out, " --%s ", args->keys[i].key);
-        put_word(out, args->keys[i].value);
+        cli_word_put(out, args->keys[i].value);
     }
+}
+
+static void put_named(struct at_buf *out, const char *name, const char *word)
+{
+    at_buf_puts(out, name);
+    cli_word_put(out, word);
 }
 
 AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *config,
@@ -186,18 +216,18 @@ AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *co
 
     at_buf_puts(&line, "next       attune plan");
     if (path && !data)
-        at_buf_printf(&line, " %s", path);
+        put_named(&line, " ", path);
     else
         at_buf_printf(&line, " --method %s", at_method_get(config->run_method)->name);
     if (train || data)
-        at_buf_printf(&line, " --train_dataset %s", train ? train : path);
+        put_named(&line, " --train_dataset ", train ? train : path);
     if (held)
-        at_buf_printf(&line, " --eval_dataset %s", held);
+        put_named(&line, " --eval_dataset ", held);
     cli_keys_text(&line, args, skip + from, (held ? AT_COUNT(skip) : 1) - from);
     if (!config->model_name_or_path)
         at_buf_puts(&line, " --model_name_or_path MODEL");
     TRY(at_buf_status(&line));
-    cli_next("%s", line.data);
+    cli_next_line(line.data);
 done:
     at_buf_release(&line);
     return st;

@@ -90,24 +90,26 @@ def check_next(folder):
     """From lint to a judged adapter by pasting; nothing that was given is lost, and nothing comes twice."""
     toy = (SOURCE / "data" / "toy" / "pairs.jsonl").read_text().splitlines()[:40]
     (folder / "toy.jsonl").write_text("\n".join(toy))
+    (folder / "it's $1; my rows.jsonl").write_text("\n".join(toy))
     long = "be kind " * 400  # no line is cut
     assert next_of(f"attune data lint toy.jsonl --system_prompt '{long}'", folder).endswith(f"--system_prompt '{long}'")
     keys = f"--model_name_or_path '{MODEL}' --lora_target_modules '[\"q_proj\", \"v_proj\"]' --max_steps 2"
-    command, said = f"attune data stats toy.jsonl {keys}", []
+    command, said = f"attune data stats 'it'\\''s $1; my rows.jsonl' {keys} --output_dir 'its adapter'", []
     while not command.startswith("attune eval"):
         command = next_of(command, folder)
         said.append(" ".join(command.split()[1:3]))
         assert command.startswith("attune eval") or f"'{keys.split(chr(39))[3]}' --max_steps 2" in command, command
     assert [part.split(" --")[0] for part in said] == ["data lint", "data split", "plan", "dpo", "eval"], said
     judged = subprocess.run(command.replace("attune", str(ATTUNE), 1), shell=True, capture_output=True, text=True, cwd=folder)
-    assert judged.returncode in (0, 1, 3) and (folder / "out" / "dpo" / "eval.json").exists(), judged.stderr
+    assert judged.returncode in (0, 1, 3) and (folder / "its adapter" / "eval.json").exists(), judged.stderr
+    assert next_of(f"attune plan --method dpo --train_dataset toy.jsonl {keys}", folder).endswith(" --output_dir out/dpo")
     (folder / "sft.jsonl").write_text("\n".join(json.dumps({k: json.loads(line)[k] for k in ("prompt", "chosen")}).replace(
         "chosen", "completion") for line in toy))
     split = next_of("attune data lint sft.jsonl", folder)
     assert next_of(split, folder).startswith("attune plan --method sft --train_dataset sft_split/"), split
-    (folder / "toy.json").write_text(json.dumps({"method": "dpo", "train_dataset": "toy.jsonl", "model_name_or_path": str(MODEL)}))
+    (folder / "the toy.json").write_text(json.dumps({"method": "dpo", "train_dataset": "toy.jsonl", "model_name_or_path": str(MODEL)}))
     for command in ("lint", "show"):
-        assert next_of(f"attune data {command} toy.json --seed 3", folder) == "attune plan toy.json --seed 3"
+        assert next_of(f"attune data {command} 'the toy.json' --seed 3", folder) == "attune plan 'the toy.json' --seed 3"
 
 
 def words(messages):
