@@ -370,10 +370,44 @@ done:
 
 /* ---- the command ---- */
 
+/* What the stage names as the next command, which its stage.json keeps for later calls. Its paths
+ * are true as long as the folders are named alike. */
+static AT_CHECKED take_next(struct pipeline *p, const struct stage *s, bool finished)
+{
+    enum at_status st = AT_OK;
+    const char *line = cli_next_held(), *output_dir = NULL;
+    char *path = NULL, *copy = NULL;
+    cJSON *record = NULL;
+
+    TRY(at_path_join(&p->arena, &path, s->trains ? s->config.output_dir : s->output_dir,
+                     "stage.json"));
+    if (!at_path_exists(path)) /* of a report, which is made again */
+        goto keep;
+    TRY(at_json_load(&record, path));
+    if (finished) {
+        TRY(at_json_get_string(&line, record, "next", path));
+        TRY(at_json_get_string(&output_dir, record, "output_dir", path));
+        line = output_dir && strcmp(output_dir, p->output_dir) == 0 ? line : NULL;
+    } else if (line) {
+        cJSON_AddStringToObject(record, "output_dir", p->output_dir);
+        cJSON_AddStringToObject(record, "next", line);
+        TRY(at_json_save(path, record));
+    }
+keep:
+    if (line) {
+        TRY(at_arena_strdup(&p->arena, &copy, line));
+        p->next = copy;
+    }
+done:
+    at_json_free(&record);
+    return st;
+}
+
 static AT_CHECKED run_stage(struct pipeline *p, size_t i, bool dry_run)
 {
     enum at_status st = AT_OK;
     struct stage *s = &p->stages[i];
+    const bool finished = s->finished;
     struct at_digest inputs;
     struct at_outcome outcome;
 
@@ -385,15 +419,17 @@ static AT_CHECKED run_stage(struct pipeline *p, size_t i, bool dry_run)
              s->finished ? ": finished earlier, skipped" : "");
     if (s->finished && s->said && s->before)
         cli_note("baseline   %s", s->said);
-    if (s->finished || dry_run)
+    if (dry_run)
         goto done;
-    if (!s->trains) {
+    cli_next_hold();
+    if (!finished && s->trains) {
+        TRY(cli_trained_digest(&inputs, &p->arena, &s->config));
+        TRY(cli_train(&s->config, &outcome));
+        TRY(cli_trained_mark(&p->arena, &s->config, s->name, &inputs, NULL));
+    } else if (!finished) {
         TRY(s->judges ? run_judge(p, s) : run_prepare(p, s));
-        goto done;
     }
-    TRY(cli_trained_digest(&inputs, &p->arena, &s->config));
-    TRY(cli_train(&s->config, &outcome));
-    TRY(cli_trained_mark(&p->arena, &s->config, s->name, &inputs, NULL));
+    TRY(take_next(p, s, finished));
 done:
     return st;
 }
@@ -433,6 +469,8 @@ enum at_status cli_run(struct cli_args *args)
         cli_keys_text(&line, args, NULL, 0);
         TRY(at_buf_status(&line));
         cli_next_line(line.data);
+    } else if (p.next) {
+        cli_next_line(p.next);
     }
 done:
     at_buf_release(&line);

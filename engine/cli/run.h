@@ -33,6 +33,7 @@ struct pipeline {
     struct at_arena arena;
     cJSON *document;
     const char *path, *output_dir;
+    const char *next; /* the next command that the last of the stages names, of those that do */
     struct stage *stages;
     size_t n, n_read;
 };

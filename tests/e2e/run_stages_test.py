@@ -85,6 +85,10 @@ with tempfile.TemporaryDirectory() as name:
     assert skipped(said) == ["lint", "parts", "sft"] and "plan     dpo" in told and "plan     sft" not in told, (said, told)
     ends = [line for line in said.splitlines() if not line.startswith("attune:")]  # but for the count of warnings
     assert ends[-1].startswith("next ") and sum(line.startswith("next ") for line in ends) == 1, said
+    _, again = attune([*whole[:4], {**DPO, "beta": 0.3}])
+    assert len(skipped(again)) == 5 and again.splitlines()[-1] == ends[-1], again
+    _, again = attune([*whole[:3], SFT])  # a stage that names none but is the last
+    assert again.splitlines()[-1].startswith("next     attune generate "), again
     told, said = attune([{**LINT, "train_dataset": "a.jsonl"}, *whole[1:2]])
     assert skipped(said) == ["parts"] and "8 pairs" in told, (said, told)
 
