@@ -41,7 +41,10 @@ static AT_CHECKED read_places(struct division *d)
             TRY(at_lines_next(&lines, &line, &found));
             if (!found)
                 break;
-            TRY(at_line_kind(&read.kind, &line));
+            if (d->params->prompts)
+                read.kind = AT_ROWS_SAMPLE;
+            else
+                TRY(at_line_kind(&read.kind, &line));
             if (d->n == 0)
                 d->kind = read.kind;
             TRY(at_record_read(&record, &line, &read, "", 0));

@@ -8,6 +8,7 @@
 struct at_divide_params {
     const char *const *from; /* files of JSON Lines in any form of forms.h, packed or not */
     size_t n_from;
+    bool prompts;    /* rows are of prompts alone, to draw samples for */
     double fraction; /* of the groups that is held out, above 0 and below 1 */
     uint64_t seed;
     const char *train, *held; /* files to write */

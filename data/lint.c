@@ -281,6 +281,7 @@ static void count_rows(struct lint *l, uint32_t *n_synthetic, uint32_t *n_unrevi
         out->n_pairs += r->kind == AT_ROWS_PAIR;
         out->n_labelled += r->kind == AT_ROWS_LABELLED;
         out->n_singles += r->kind == AT_ROWS_SFT;
+        out->n_prompts += r->kind == AT_ROWS_SAMPLE;
         out->n_desirable += r->kind == AT_ROWS_LABELLED && r->desirable;
         *n_synthetic += r->synthetic;
         *n_unreviewed += r->unreviewed;

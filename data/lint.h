@@ -31,11 +31,13 @@ struct at_lint_params {
     size_t n_train, n_held;
     const struct at_tokenizer *tokenizer; /* NULL: lengths and templates are not looked at */
     const struct at_chat *chat;           /* NULL: the model has none */
-    bool has_kind;                        /* rows are of `kind`; else their keys tell */
+    bool has_kind; /* rows are of `kind`, AT_ROWS_SAMPLE: prompts, but for what is held out; else
+                      their keys tell */
     enum at_row_kind kind;
     bool triples;                    /* pairs have a side `reference` */
     const char *eos, *system_prompt; /* of at_dataset_params */
     uint32_t max_length;             /* tokens; 0: no limit */
+    uint32_t n_new;                  /* of these a sample's, of kind AT_ROWS_SAMPLE */
 };
 struct at_lint_finding {
     enum at_lint_check check;
@@ -50,8 +52,8 @@ struct at_lint {
     struct at_lint_finding *findings; /* by file, line, check */
     size_t n_findings;
     uint32_t counts[AT_LINT_CHECKS]; /* findings of a check; of notes that count, rows */
-    uint32_t n_rows, n_pairs, n_labelled,
-        n_singles;  /* lines that hold something; of them by kind */
+    uint32_t n_rows, n_pairs, n_labelled, n_singles,
+        n_prompts;  /* lines that hold something; of them by kind */
     uint32_t n_bad; /* lines with a finding of level error */
     uint32_t n_desirable;
     double chosen_longer, length_ratio; /* share of pairs with a longer chosen side (ties count

@@ -2,6 +2,7 @@
 
 #include "forms.h"
 #include "hash.h"
+#include "prompt_rows.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,12 +146,37 @@ static bool equal_but_for_blanks(const char *a, const char *b)
 
 /* ---- a row by itself ---- */
 
-/* What the method takes, or by its keys: a pair, a labelled row, or another. */
+/* What the method takes, or by its keys: a pair, a labelled row, or another. What is held out where
+ * samples are drawn are no prompts. */
 static AT_CHECKED kind_of(enum at_row_kind *out, const struct at_lint_params *p,
-                          const struct at_line *line)
+                          const struct at_line *line, bool held)
 {
     *out = p->kind;
-    return p->has_kind ? AT_OK : at_line_kind(out, line);
+    return p->has_kind && !(held && p->kind == AT_ROWS_SAMPLE) ? AT_OK : at_line_kind(out, line);
+}
+
+/* As the trainer reads it, with the room that a sample needs. */
+static AT_CHECKED check_prompt(struct at_lint_batch *b, size_t i,
+                               const struct at_dataset_params *read)
+{
+    enum at_status st = AT_OK;
+    const struct at_lint_params *p = b->params;
+    struct at_prompt_reader reader;
+
+    TRY(at_prompt_reader_init(&reader, read));
+    st = at_prompt_read(&reader, &b->lines[i], b->record.json);
+    if (st == AT_DATA) {
+        TRY(find_broken(b, i));
+        goto done;
+    }
+    TRY(st);
+    if (p->max_length > 0 && reader.ids.n + p->n_new > p->max_length)
+        TRY(find(b, i, AT_LINT_TOO_LONG, "prompt",
+                 "%zu tokens, max_completion_length is %u, max_length %u", reader.ids.n, p->n_new,
+                 p->max_length));
+done:
+    at_prompt_reader_release(&reader);
+    return st;
 }
 
 /* Reads the line once more, as the trainer does: plain texts end with the end of sequence. */
@@ -167,6 +193,10 @@ static AT_CHECKED check_length(struct at_lint_batch *b, size_t i)
 
     if (!p->tokenizer || (b->record.chat && !p->chat))
         goto done;
+    if (read.kind == AT_ROWS_SAMPLE) {
+        TRY(check_prompt(b, i, &read));
+        goto done;
+    }
     TRY(at_record_read(&b->record, &b->lines[i], &read, b->eos, 0));
     st = at_record_render(&b->rendering, &b->record, &read);
     if (st == AT_DATA) {
@@ -318,7 +348,7 @@ static AT_CHECKED take_line(struct at_lint_batch *b, size_t i)
     if (b->lines[i].n > INT32_MAX)
         return find(b, i, AT_LINT_BROKEN, NULL, "the line has %zu bytes; no row is that long",
                     b->lines[i].n);
-    st = kind_of(&row->kind, b->params, &b->lines[i]);
+    st = kind_of(&row->kind, b->params, &b->lines[i], row->held);
     read.kind = row->kind;
     read.reads_last = row->kind == AT_ROWS_PAIR; /* margins are looked at */
     if (st == AT_OK)
@@ -327,6 +357,7 @@ static AT_CHECKED take_line(struct at_lint_batch *b, size_t i)
         return find_broken(b, i);
     TRY(st);
     b->keys[0] = r->n_sides > 1                        ? "chosen"
+                 : row->kind == AT_ROWS_SAMPLE         ? "prompt"
                  : at_json_find(r->json, "completion") ? "completion"
                  : r->chat                             ? "messages"
                                                        : "text";

@@ -235,8 +235,9 @@ static AT_CHECKED choose_sft(struct form *out, const struct at_record *r,
     else if (find(r, "text"))
         *out = (struct form){ .side = { "text" } };
     else if (find(r, "completion") || prompt)
-        st = at_line_fail(line, NULL, "the key \"%s\" is missing; it goes with \"%s\"",
-                          prompt ? "completion" : "prompt", prompt ? "prompt" : "completion");
+        st = at_line_fail(line, NULL, "the key \"%s\" is missing; it goes with \"%s\"%s",
+                          prompt ? "completion" : "prompt", prompt ? "prompt" : "completion",
+                          prompt ? " (prompts alone are for grpo, online_dpo and rloo)" : "");
     else
         st = at_line_fail(line, NULL,
                           "the row has none of the forms {messages}, {prompt, "
@@ -595,6 +596,45 @@ static struct at_row_id hash_prompt(const struct at_record *r)
 
 /* ---- record ---- */
 
+/* Prompts to draw samples for: whatever else stands in the row is for its rewards. */
+static AT_CHECKED read_prompt(struct at_record *r, const struct at_line *line,
+                              const struct at_dataset_params *params)
+{
+    static const char key[] = "prompt";
+    enum at_status st = AT_OK;
+    struct at_record_side *side = &r->side[0];
+    const cJSON *prompt = find(r, key);
+    size_t n = 0;
+
+    r->form = NULL;
+    r->has_prompt = true;
+    if (!prompt) {
+        st = at_line_fail(line, NULL,
+                          "the key \"prompt\" is missing: a text or a list of messages, to draw "
+                          "samples for");
+        goto done;
+    }
+    TRY(check_part(r, line, key, key));
+    if (!r->chat) {
+        if (is_blank(prompt->valuestring))
+            doubt(r, AT_DOUBT_EMPTY, key, "\"prompt\" is empty");
+        at_buf_puts(&side->text, prompt->valuestring);
+        TRY(at_buf_status(&side->text));
+        r->n_prompt = side->text.n;
+        goto done;
+    }
+    n = (size_t)cJSON_GetArraySize(prompt);
+    if (n == 0) {
+        st = at_line_fail(line, key, "\"prompt\" has no messages");
+        goto done;
+    }
+    TRY(push_prompt(side, prompt, n, has_system(prompt, n) ? NULL : params->system_prompt,
+                    &params->examples));
+    r->n_prompt = side->n;
+done:
+    return st;
+}
+
 static AT_CHECKED read_margin(struct at_record *r, const struct at_line *line)
 {
     const cJSON *margin = find(r, "margin");
@@ -634,6 +674,11 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
         goto done;
     }
     TRY(at_json_parse(&record->json, line->text, line->n, line->path, line->number));
+    if (params->kind == AT_ROWS_SAMPLE) {
+        TRY(read_prompt(record, line, params));
+        record->prompt_hash = hash_prompt(record);
+        goto done;
+    }
     st = at_form_take(&record->form, record->json);
     if (st == AT_DATA) {
         (void)at_line_fail(line, NULL, "%s", at_message());

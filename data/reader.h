@@ -36,8 +36,9 @@ struct at_record {
     struct at_row_id prompt_hash;
 };
 /* Reads a line, or the row number `half` of the n_halves that it makes; `eos` is appended to plain
- * text that lacks it ("" for none). A malformed line is AT_DATA with a message that begins with
- * "path:line:" or "path:line:column:". */
+ * text that lacks it ("" for none). Of kind AT_ROWS_SAMPLE it is a prompt to draw samples for, as
+ * prompt_rows.h has them: its side 0 is the prompt alone. A malformed line is AT_DATA with a
+ * message that begins with "path:line:" or "path:line:column:". */
 AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
                           const struct at_dataset_params *params, const char *eos, uint32_t half);
 void at_record_release(struct at_record *record);

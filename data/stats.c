@@ -1,6 +1,7 @@
 #include "stats.h"
 
 #include "lint_parts.h"
+#include "prompt_rows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +88,7 @@ static AT_CHECKED count_words(struct counting *c, enum at_row_kind kind)
     uint32_t words[AT_MAX_SIDES] = { 0 };
 
     TRY(add(&c->words[AT_PART_PROMPT], words_in(r, 0, 0, at_record_n_prompt(r, 0))));
-    for (size_t k = 0; k < r->n_sides; k++) {
+    for (size_t k = 0; k < r->n_sides && kind != AT_ROWS_SAMPLE; k++) {
         const struct at_record_side *s = &r->side[k];
         words[k] = words_in(r, k, at_record_n_prompt(r, k), r->chat ? s->n : s->text.n);
         TRY(add(&c->words[part_of(c, kind, k)], words[k]));
@@ -95,6 +96,20 @@ static AT_CHECKED count_words(struct counting *c, enum at_row_kind kind)
     c->out->n_chosen_longer += r->n_sides == 2 && words[0] > words[1];
     c->out->n_same_words += r->n_sides == 2 && words[0] == words[1];
 done:
+    return st;
+}
+
+static AT_CHECKED count_prompt(struct counting *c, const struct at_line *line,
+                               const struct at_dataset_params *read)
+{
+    enum at_status st = AT_OK;
+    struct at_prompt_reader reader;
+
+    TRY(at_prompt_reader_init(&reader, read));
+    TRY(at_prompt_read(&reader, line, c->record.json));
+    TRY(add(&c->tokens[AT_PART_PROMPT], (uint32_t)reader.ids.n));
+done:
+    at_prompt_reader_release(&reader);
     return st;
 }
 
@@ -108,6 +123,10 @@ static AT_CHECKED count_tokens(struct counting *c, const struct at_line *line,
 
     if (!read->tokenizer || (c->record.chat && !read->chat))
         goto done;
+    if (read->kind == AT_ROWS_SAMPLE) {
+        TRY(count_prompt(c, line, read));
+        goto done;
+    }
     TRY(at_record_read(&c->record, line, read, c->eos, 0));
     st = at_record_render(&c->rendering, &c->record, read);
     if (st == AT_DATA)
@@ -148,12 +167,16 @@ static AT_CHECKED count_row(struct counting *c, const struct at_line *line)
                                       .chat = c->params->chat,
                                       .system_prompt = c->params->system_prompt };
 
-    TRY(at_line_kind(&read.kind, line));
+    if (c->params->prompts)
+        read.kind = AT_ROWS_SAMPLE;
+    else
+        TRY(at_line_kind(&read.kind, line));
     TRY(at_record_read(&c->record, line, &read, "", 0));
     c->out->n_rows++;
     c->out->n_pairs += read.kind == AT_ROWS_PAIR;
     c->out->n_labelled += read.kind == AT_ROWS_LABELLED;
     c->out->n_singles += read.kind == AT_ROWS_SFT;
+    c->out->n_prompts += read.kind == AT_ROWS_SAMPLE;
     c->out->n_desirable += read.kind == AT_ROWS_LABELLED && c->record.desirable;
     count_messages(c);
     if (c->n_groups == c->capacity) {

@@ -13,7 +13,7 @@ struct at_spread {
 };
 enum at_part { AT_PART_PROMPT, AT_PART_CHOSEN, AT_PART_REJECTED, AT_PART_ROW, AT_PARTS };
 struct at_stats {
-    uint32_t n_rows, n_pairs, n_labelled, n_singles, n_desirable;
+    uint32_t n_rows, n_pairs, n_labelled, n_singles, n_prompts, n_desirable;
     uint32_t n_groups;        /* rows with one last user message (chat) or prompt (plain) */
     uint32_t n_chat, n_turns; /* conversations; of them with more than one user message */
     uint32_t n_system, n_synthetic, n_unreviewed;
@@ -25,6 +25,7 @@ struct at_stats {
 struct at_stats_params {
     const char *const *from; /* files of JSON Lines in any form of forms.h, packed or not */
     size_t n_from;
+    bool prompts;                         /* rows are of prompts alone, to draw samples for */
     const struct at_tokenizer *tokenizer; /* NULL: tokens are not counted */
     const struct at_chat *chat;           /* NULL: conversations are counted in words alone */
     const char *eos, *system_prompt;      /* of at_dataset_params */

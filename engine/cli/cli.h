@@ -132,6 +132,9 @@ void cli_next_tell(bool print);
  * in `skip` (n) left out. Words are quoted where a shell asks for it. */
 void cli_keys_text(struct at_buf *out, const struct cli_args *args, const char *const *skip,
                    size_t n);
+/* The method of the next command stays as it was named where it reads rows of this kind. Where it
+ * does not that is warned of, and a file's is the one that reads them, also as --method. */
+void cli_method_fit(struct at_config *config, struct cli_args *args, enum at_row_kind rows);
 /* The next line `attune plan` of rows: a file of them, a configuration or keys alone, as the
  * command was given; train and held replace what it named unless NULL. */
 AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *config,

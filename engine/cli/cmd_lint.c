@@ -93,8 +93,12 @@ static AT_CHECKED print_text(const struct at_lint *lint, const struct at_lint_pa
         printf("%s%s:%u (%.0f %%)%s", i == 0 ? "most alike " : ", ", path_of(p, ranked[i]->file),
                ranked[i]->line, 100 * ranked[i]->score,
                i + 1 == n_ranked || i + 1 == RANKED ? "\n" : "");
-    printf("rows       %u: %u pairs, %u labelled, %u with one completion; %u bad\n", lint->n_rows,
-           lint->n_pairs, lint->n_labelled, lint->n_singles, lint->n_bad);
+    if (lint->n_prompts > 0)
+        printf("rows       %u: %u prompts to draw samples for; %u bad\n", lint->n_rows,
+               lint->n_prompts, lint->n_bad);
+    else
+        printf("rows       %u: %u pairs, %u labelled, %u with one completion; %u bad\n",
+               lint->n_rows, lint->n_pairs, lint->n_labelled, lint->n_singles, lint->n_bad);
     if (lint->n_pairs > 0)
         printf("length     chosen is longer in %.0f %% of the pairs, %.2f times the words\n",
                100 * lint->chosen_longer, lint->length_ratio);
@@ -138,6 +142,8 @@ static AT_CHECKED print_json(const struct at_lint *lint, const struct at_lint_pa
     cJSON_AddNumberToObject(out, "pairs", lint->n_pairs);
     cJSON_AddNumberToObject(out, "labelled", lint->n_labelled);
     cJSON_AddNumberToObject(out, "singles", lint->n_singles);
+    if (lint->n_prompts > 0)
+        cJSON_AddNumberToObject(out, "prompts", lint->n_prompts);
     cJSON_AddNumberToObject(out, "bad_rows", lint->n_bad);
     if (lint->n_pairs > 0) {
         cJSON_AddNumberToObject(out, "chosen_longer", lint->chosen_longer);
@@ -157,7 +163,7 @@ done:
 
 /* ---- the command ---- */
 
-/* Of a file: to hold rows out of it, unless some are. */
+/* Of a file: to hold rows out of it, unless some are, or samples are what is trained on. */
 static AT_CHECKED say_next(const struct at_config *config, struct cli_args *args)
 {
     enum at_status st = AT_OK;
@@ -168,7 +174,8 @@ static AT_CHECKED say_next(const struct at_config *config, struct cli_args *args
 
     if (!path) /* several files, or a stage of a pipeline, which knows what is next */
         return AT_OK;
-    if (!cli_is_data(path) || config->eval_dataset.n > 0)
+    if (!cli_is_data(path) || config->eval_dataset.n > 0 ||
+        at_method_get(config->run_method)->draws)
         return cli_next_plan(args, config, NULL, NULL);
     TRY(at_arena_printf(&args->arena, &folder, "%.*s_split",
                         (int)(dot && !strchr(dot, '/') ? (size_t)(dot - path) : strlen(path)),
@@ -207,15 +214,19 @@ static AT_CHECKED lint_rows(struct cli_args *args)
     struct at_bundle bundle = { .path = NULL };
     struct at_lint_params p = { .n_train = 0 };
     struct at_lint lint = { .n_findings = 0 };
+    const struct at_method_row *method = NULL;
 
     TRY(cli_data_config_read(&config, args));
+    method = at_method_get(config.run_method);
     p.train = config.train_dataset.items;
     p.n_train = config.train_dataset.n;
     p.held = config.eval_dataset.items;
     p.n_held = config.eval_dataset.n;
-    p.has_kind = !cli_is_data(args->n_positional > 0 ? args->positional[0] : "") &&
-                 at_method_get(config.run_method)->rows == AT_ROWS_SFT;
-    p.kind = AT_ROWS_SFT;
+    p.kind = method->draws ? AT_ROWS_SAMPLE : AT_ROWS_SFT;
+    p.has_kind =
+        method->draws || (!cli_is_data(args->n_positional > 0 ? args->positional[0] : "") &&
+                          method->rows == AT_ROWS_SFT);
+    p.n_new = config.max_completion_length;
     p.triples = at_objective_reads_triples(&config);
     p.eos = config.eos_token;
     p.system_prompt = config.system_prompt;
@@ -228,10 +239,10 @@ static AT_CHECKED lint_rows(struct cli_args *args)
         TRY(print_json(&lint, &p));
     else
         TRY(print_text(&lint, &p, &args->arena, cli_flag_on(args, "all")));
-    if (cli_is_data(args->n_positional > 0 ? args->positional[0] : ""))
-        config.run_method = lint.n_singles > 0    ? AT_SFT
-                            : lint.n_labelled > 0 ? AT_KTO
-                                                  : config.run_method;
+    cli_method_fit(&config, args,
+                   lint.n_singles > 0    ? AT_ROWS_SFT
+                   : lint.n_labelled > 0 ? AT_ROWS_LABELLED
+                                         : AT_ROWS_PAIR);
     TRY(verdict(&lint, &config, args, cli_flag_on(args, "strict")));
 done:
     at_lint_release(&lint);

@@ -10,6 +10,9 @@
 
 /* ---- split ---- */
 
+/* A training that draws samples holds none out by itself; prompts are, at the share of others. */
+static const double HELD_PROMPTS = 0.1;
+
 enum at_status cli_data_split(struct cli_args *args)
 {
     static const char train[] = AT_SPLIT_TRAIN, held[] = AT_SPLIT_EVAL;
@@ -17,19 +20,24 @@ enum at_status cli_data_split(struct cli_args *args)
     struct at_config config = { .file = NULL };
     struct at_divide_counts counts;
     struct at_divide_params p = { .from = NULL };
+    const struct at_method_row *method = NULL;
+    double share = 0;
     const char *dir = cli_flag_text(args, "output");
     char *path = NULL;
 
     TRY(cli_data_config_read(&config, args));
+    method = at_method_get(config.run_method);
+    share = method->draws && config.origin[AT_KEY_eval_split] < AT_FROM_FILE ? HELD_PROMPTS
+                                                                             : config.eval_split;
     if (!dir)
         FAIL(AT_USAGE, "--output is missing: a folder for %s and %s; usage: attune data split %s",
              train, held, args->command->usage);
-    if (config.eval_split <= 0 || config.eval_split >= 1)
-        FAIL(AT_USAGE, "eval_split is %g: a share above 0 and below 1 is held out",
-             config.eval_split);
+    if (share <= 0 || share >= 1)
+        FAIL(AT_USAGE, "eval_split is %g: a share above 0 and below 1 is held out", share);
     p = (struct at_divide_params){ .from = config.train_dataset.items,
                                    .n_from = config.train_dataset.n,
-                                   .fraction = config.eval_split,
+                                   .prompts = method->draws,
+                                   .fraction = share,
                                    .seed = at_run_data_seed(&config) };
     TRY(at_path_join(&args->arena, &path, dir, train));
     p.train = path;
@@ -45,11 +53,8 @@ enum at_status cli_data_split(struct cli_args *args)
              (unsigned long long)counts.train_groups);
     cli_note("%s: %llu rows of %llu prompts", p.held, (unsigned long long)counts.held_rows,
              (unsigned long long)counts.held_groups);
-    if (args->n_positional == 0 || cli_is_data(args->positional[0]))
-        config.run_method = counts.kind == AT_ROWS_SFT        ? AT_SFT
-                            : counts.kind == AT_ROWS_LABELLED ? AT_KTO
-                                                              : config.run_method;
-    TRY(cli_next_plan(args, &config, p.train, p.held));
+    cli_method_fit(&config, args, counts.kind);
+    TRY(cli_next_plan(args, &config, p.train, method->draws ? NULL : p.held));
 done:
     at_config_release(&config);
     return st;
@@ -94,8 +99,11 @@ static void print_spreads(const struct at_stats *s, const char *unit,
 
 static void print_text(const struct at_stats *s)
 {
-    printf("rows       %u: %u pairs, %u labelled (%u desirable), %u with one completion\n",
-           s->n_rows, s->n_pairs, s->n_labelled, s->n_desirable, s->n_singles);
+    if (s->n_prompts > 0)
+        printf("rows       %u: %u prompts to draw samples for\n", s->n_rows, s->n_prompts);
+    else
+        printf("rows       %u: %u pairs, %u labelled (%u desirable), %u with one completion\n",
+               s->n_rows, s->n_pairs, s->n_labelled, s->n_desirable, s->n_singles);
     printf("prompts    %u different ones, %.2f rows each\n", s->n_groups,
            (double)s->n_rows / s->n_groups);
     printf("chat       %u conversations, %u of several turns, %u with a system message\n",
@@ -177,6 +185,7 @@ enum at_status cli_data_stats(struct cli_args *args)
     TRY(cli_data_config_read(&config, args));
     p.from = config.train_dataset.items;
     p.n_from = config.train_dataset.n;
+    p.prompts = at_method_get(config.run_method)->draws;
     p.eos = config.eos_token;
     p.system_prompt = config.system_prompt;
     TRY(cli_text_open(&bundle, &config));
@@ -187,6 +196,10 @@ enum at_status cli_data_stats(struct cli_args *args)
         TRY(print_json(&stats));
     else
         print_text(&stats);
+    cli_method_fit(&config, args,
+                   stats.n_singles > 0    ? AT_ROWS_SFT
+                   : stats.n_labelled > 0 ? AT_ROWS_LABELLED
+                                          : AT_ROWS_PAIR);
     if (args->n_positional > 0) {
         at_buf_puts(&line, "next       attune data lint ");
         cli_word_put(&line, args->positional[0]);

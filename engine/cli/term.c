@@ -204,6 +204,27 @@ static void put_named(struct at_buf *out, const char *name, const char *word)
     cli_word_put(out, word);
 }
 
+void cli_method_fit(struct at_config *config, struct cli_args *args, enum at_row_kind rows)
+{
+    const struct at_method_row *m = at_method_get(config->run_method);
+    const char *path = args->n_positional > 0 ? args->positional[0] : NULL;
+    const bool single = rows == AT_ROWS_SFT;
+
+    if (m->draws || m->rows == AT_ROWS_SFT || rows == m->rows ||
+        (!single && rows != AT_ROWS_LABELLED))
+        return;
+    if (config->origin[AT_KEY_method] >= AT_FROM_FILE)
+        at_warn("method", "there are rows %s, which %s does not read; %s does",
+                single ? "with one completion" : "that are labelled", m->name,
+                single ? "sft" : "kto");
+    if (path && !cli_is_data(path))
+        return;
+    config->run_method = single ? AT_SFT : AT_KTO;
+    for (size_t i = 0; i < args->n_keys; i++)
+        if (strcmp(args->keys[i].key, "method") == 0)
+            args->keys[i].value = at_method_get(config->run_method)->name;
+}
+
 AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *config,
                          const char *train, const char *held)
 {
@@ -223,7 +244,10 @@ AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *co
         put_named(&line, " --train_dataset ", train ? train : path);
     if (held)
         put_named(&line, " --eval_dataset ", held);
-    cli_keys_text(&line, args, skip + from, (held ? AT_COUNT(skip) : 1) - from);
+    cli_keys_text(&line, args, skip + from, (train ? AT_COUNT(skip) : 1) - from);
+    if (at_method_get(config->run_method)->draws && !config->reward_funcs &&
+        !config->reward_command && !config->rollouts)
+        at_buf_puts(&line, " --reward_funcs REWARDS");
     if (!config->model_name_or_path)
         at_buf_puts(&line, " --model_name_or_path MODEL");
     TRY(at_buf_status(&line));

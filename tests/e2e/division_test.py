@@ -112,6 +112,45 @@ def check_next(folder):
         assert next_of(f"attune data {command} 'the toy.json' --seed 3", folder) == "attune plan 'the toy.json' --seed 3"
 
 
+def check_methods(folder):
+    """What --method says of the rows is kept where it reads them, and prompts alone are rows of methods that draw samples."""
+    rows = [{"prompt": [message("user", f"Where is parcel {i // 2}?")], "answer": i} for i in range(40)]
+    (folder / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rest = "--reward_funcs REWARDS --model_name_or_path MODEL"
+    for method in ("grpo", "online_dpo", "rloo"):
+        lint = next_of(f"attune data stats asked.jsonl --method {method}", folder)
+        assert lint == f"attune data lint asked.jsonl --method {method}", lint
+        assert next_of(lint, folder) == f"attune plan --method {method} --train_dataset asked.jsonl {rest}"
+        plan = next_of(f"attune data split asked.jsonl --method {method} --output {method}", folder)
+        assert plan == f"attune plan --method {method} --train_dataset {method}/{TRAIN} {rest}", plan
+    sides = [(folder / "grpo" / side).read_text().splitlines() for side in (TRAIN, EVAL)]
+    assert sorted(map(group, sum(sides, []))) == sorted(row["prompt"][0]["content"] for row in rows)
+    assert 1 <= len(sides[1]) <= 10 and not {*map(group, sides[0])} & {*map(group, sides[1])}, sides[1]
+    next_of(plan.replace("REWARDS", "contains_any:Ahoy").replace("MODEL", str(MODEL)) + " --num_generations 2", folder)
+    run("data", "split", folder / "asked.jsonl", "--method", "grpo", "--output", folder / "e", "--eval_split", 0, code=2)
+
+    (folder / "asked.jsonl").write_text('{"prompt": "Where?"}\n{"prompt": " "}\n{"answer": 1}\n{"prompt": "Where?", "answer": 2}\n')
+    keys = "--method", "grpo", "--model_name_or_path", MODEL, "--max_completion_length", 9, "--json"
+    said = json.loads(run("data", "lint", folder / "asked.jsonl", *keys, code=65).stdout)
+    found = [(one["check"], one["line"]) for one in said["findings"]]
+    assert found == [("empty", 2), ("broken", 3), ("duplicate", 4)] and said["prompts"] == 3 and said["bad_rows"] == 2, said
+    said = json.loads(run("data", "lint", folder / "asked.jsonl", *keys, "--max_length", 10, code=65).stdout)
+    assert [one["line"] for one in said["findings"] if one["check"] == "too_long"] == [1, 4], said
+    said = json.loads(run("data", "stats", folder / "grpo" / EVAL, *keys).stdout)
+    assert said["tokens"]["prompt"]["n"] == len(sides[1]) and [*said["words"]] == ["prompt"], said
+
+    said = run("data", "lint", folder / "asked.jsonl", code=65).stdout
+    assert "asked.jsonl:1: error: broken: the key \"completion\" is missing; it goes with \"prompt\" (prompts alone" in said, said
+    (folder / "asked.jsonl").write_text("".join(json.dumps({"prompt": f"{i}?", "completion": f"{i}.", "label": i % 2 == 0}) + "\n"
+                                                for i in range(8)))
+    for method, said in (("sft", "sft"), ("kto", "kto"), ("dpo", "kto"), ("online_dpo", "online_dpo")):
+        for command, last in (("lint", f" --method {said}"), ("stats", f" --method {said}"), ("split", "")):
+            output = ("--output", folder / f"as_{method}") if command == "split" else ()
+            out = run("data", command, folder / "asked.jsonl", *output, "--method", method).stderr
+            assert f" --method {said} " in out or out.splitlines()[-2 if "warning" in out else -1].endswith(last), out
+            assert ("there are rows that are labelled, which dpo does not read; kto does" in out) == (method == "dpo"), out
+
+
 def words(messages):
     return sum(len(re.findall(r"\w+", m["content"])) for m in messages)
 
@@ -167,6 +206,7 @@ def main():
         check_split(folder)
         check_stats(folder)
         check_next(folder)
+        check_methods(folder)
     print("split: groups together, a run's; stats: as counted by hand")
 
 

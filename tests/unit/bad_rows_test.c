@@ -81,7 +81,8 @@ static void dataset_with_wrong_line_names_line_column_and_reason(void **state)
         { AT_ROWS_SFT, "{\"messages\":\"a\"}", "2: \"messages\" must be a list of messages" },
         { AT_ROWS_SFT, "{\"text\":[]}", "2: \"text\" must be a string" },
         { AT_ROWS_SFT, "{\"prompt\":\"a\"}",
-          " the key \"completion\" is missing; it goes with \"prompt\"" },
+          " the key \"completion\" is missing; it goes with \"prompt\" (prompts alone are for "
+          "grpo, online_dpo and rloo)" },
         { AT_ROWS_SFT, "{\"completion\":\"a\"}",
           " the key \"prompt\" is missing; it goes with \"completion\"" },
         { AT_ROWS_SFT, "{\"a\":1}",
