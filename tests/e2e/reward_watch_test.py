@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, MODEL = BUILD / "attune", str(SOURCE / "tests" / "golden" / "models" / "tiny_llama")
@@ -68,10 +69,12 @@ def main():
         check("repetition is in every line, held-out pairs in those of eval_steps", rows and all(
               "completions/repetition" in row and ("eval_logps/accuracies" in row) == (row["step"] % 3 == 1) for row in rows), rows)
         many = write(folder / "many.jsonl", 40 * lines(folder / "held.jsonl"))
-        timed = train(folder, "timed", eval_dataset=many, eval_steps=2, max_steps=6, per_device_train_batch_size=16)
+        begin = time.monotonic()
+        timed = train(folder, "timed", eval_dataset=many, eval_steps=1, max_steps=3, per_device_train_batch_size=16)
+        whole = time.monotonic() - begin  # a share of it is the same on a busy machine: looks are four fifths
         times = [row["step_time_s"] for row in lines(folder / "timed" / "timing.jsonl")]
         check("the time of a step is without the look at held-out pairs", timed.returncode == 0
-              and min(times[2::2]) < 2 * max(times[1::2]), (timed.stderr, times))
+              and sum(times) < 0.4 * whole, (timed.stderr, times, whole))
         score = subprocess.run([ATTUNE, "score", "--method", "dpo", "--model_name_or_path", MODEL, "--train_dataset", held, "--json"],
                                capture_output=True, text=True)
         sides = [[side["logp"] / side["n_tokens"] for side in (row["chosen"], row["rejected"])]
