@@ -52,13 +52,37 @@ done:
     return st;
 }
 
-/* What `steps` steps took and computed, a step of them. Each is done once as a run does it (wall_s)
- * (wall_s, and processor_s of all threads: on a CPU device also the kernels') and once more over the
- * same rows with every launch timed (timed_s), which is the kernels'. */
+/* How a step is done, each time over the same rows: as a run does it; with hollow launches, which
+ * leaves what host, driver and queue need (that a driver's threads begin and end a kernel is in the
+ * kernel's time); and with every launch timed, which is the kernels'. */
+enum pass { AS_RUN, HOLLOW, TIMED, PASSES };
+
+/* What `steps` steps took and computed, a step of them. */
 struct measured {
-    double wall_s, processor_s, timed_s, tokens, launches;
+    double wall_s[PASSES], processor_s[PASSES]; /* of all threads: a CPU device's kernels, too */
+    double tokens, launches;
     struct at_useful useful;
 };
+
+/* The step from row `first` on; its time is added to that of the pass. */
+static AT_CHECKED time_step(struct measured *out, struct bench *b, uint32_t number, uint32_t first,
+                            enum pass pass)
+{
+    struct at_stream *stream = b->run->engine.stream;
+    enum at_status st = AT_OK;
+    double begin_s = 0, begin_cpu_s = 0;
+
+    TRY(at_stream_time(stream, pass == TIMED));
+    TRY(at_stream_hollow(stream, pass == HOLLOW));
+    b->next = first;
+    begin_s = at_now_s();
+    begin_cpu_s = at_cpu_s();
+    TRY(step(b, number));
+    out->wall_s[pass] += at_now_s() - begin_s;
+    out->processor_s[pass] += at_cpu_s() - begin_cpu_s;
+done:
+    return st;
+}
 
 static AT_CHECKED measure(struct measured *out, struct bench *b, uint32_t steps)
 {
@@ -77,27 +101,21 @@ static AT_CHECKED measure(struct measured *out, struct bench *b, uint32_t steps)
     at_stream_counts(e->stream, &launches, &submissions);
     for (uint32_t i = 0; i < steps; i++) {
         const uint32_t first = b->next;
-        double begin_s = 0, begin_cpu_s = 0;
-        TRY(at_stream_time(e->stream, false));
-        begin_s = at_now_s();
-        begin_cpu_s = at_cpu_s();
-        TRY(step(b, i + 1));
-        out->wall_s += (at_now_s() - begin_s) / steps;
-        out->processor_s += (at_cpu_s() - begin_cpu_s) / steps;
-        TRY(at_stream_time(e->stream, true));
-        b->next = first;
-        begin_s = at_now_s();
-        TRY(step(b, i + 1));
-        out->timed_s += (at_now_s() - begin_s) / steps;
+        for (enum pass pass = AS_RUN; pass < PASSES; pass++) /* TIMED last: peaks are, too */
+            TRY(time_step(out, b, i + 1, first, pass));
+    }
+    for (enum pass pass = AS_RUN; pass < PASSES; pass++) {
+        out->wall_s[pass] /= steps;
+        out->processor_s[pass] /= steps;
     }
     at_stream_counts(e->stream, &later, &submissions);
-    out->launches = (double)(later - launches) / (2 * steps);
-    out->tokens = (double)(e->tokens_computed - tokens) / (2 * steps);
+    out->launches = (double)(later - launches) / (PASSES * steps);
+    out->tokens = (double)(e->tokens_computed - tokens) / (PASSES * steps);
     out->useful = (struct at_useful){
-        .base = (e->useful.base - before.base) / (2 * steps),
-        .adapters = (e->useful.adapters - before.adapters) / (2 * steps),
-        .attention = (e->useful.attention - before.attention) / (2 * steps),
-        .head = (e->useful.head - before.head) / (2 * steps),
+        .base = (e->useful.base - before.base) / (PASSES * steps),
+        .adapters = (e->useful.adapters - before.adapters) / (PASSES * steps),
+        .attention = (e->useful.attention - before.attention) / (PASSES * steps),
+        .head = (e->useful.head - before.head) / (PASSES * steps),
     };
 done:
     at_arena_release(&arena);
@@ -130,14 +148,16 @@ static void describe(cJSON *out, const struct at_run *run, const struct measured
     cJSON_AddNumberToObject(out, "rows_per_step", run->rows_per_step);
     cJSON_AddNumberToObject(out, "tokens_per_step", m->tokens);
     cJSON_AddNumberToObject(out, "launches_per_step", m->launches);
-    cJSON_AddNumberToObject(out, "step_time_s", m->wall_s);
-    cJSON_AddNumberToObject(out, "step_processor_time_s", m->processor_s);
-    cJSON_AddNumberToObject(out, "timed_step_time_s", m->timed_s);
-    cJSON_AddNumberToObject(out, "tokens_per_s", m->tokens / m->wall_s);
-    cJSON_AddNumberToObject(out, "rows_per_s", run->rows_per_step / m->wall_s);
+    cJSON_AddNumberToObject(out, "step_time_s", m->wall_s[AS_RUN]);
+    cJSON_AddNumberToObject(out, "step_processor_time_s", m->processor_s[AS_RUN]);
+    cJSON_AddNumberToObject(out, "timed_step_time_s", m->wall_s[TIMED]);
+    cJSON_AddNumberToObject(out, "host_time_s", m->wall_s[HOLLOW]);
+    cJSON_AddNumberToObject(out, "host_share", m->wall_s[HOLLOW] / m->wall_s[AS_RUN]);
+    cJSON_AddNumberToObject(out, "tokens_per_s", m->tokens / m->wall_s[AS_RUN]);
+    cJSON_AddNumberToObject(out, "rows_per_s", run->rows_per_step / m->wall_s[AS_RUN]);
     cJSON_AddItemToObject(out, "useful_gflop_per_step", useful_json(&m->useful));
     cJSON_AddNumberToObject(out, "useful_gflop_per_s",
-                            at_useful_total(&m->useful) / m->wall_s / 1e9);
+                            at_useful_total(&m->useful) / m->wall_s[AS_RUN] / 1e9);
 }
 
 static double number(const cJSON *object, const char *key)
@@ -151,10 +171,8 @@ static void add_roofline(cJSON *out, const struct at_gpu_info *info)
     const cJSON *peaks = at_json_find(out, "peaks");
     const bool units = info->halves && at_json_find(peaks, "matrix_gflop_per_s");
     const double peak = number(peaks, units ? "matrix_gflop_per_s" : "gflop_per_s");
-    const double kernels_s = number(out, "kernel_time_s") / number(out, "steps");
 
     cJSON_AddNumberToObject(out, "of_multiply_peak", number(out, "useful_gflop_per_s") / peak);
-    cJSON_AddNumberToObject(out, "host_share", 1 - kernels_s / number(out, "timed_step_time_s"));
 }
 
 static void print_step(const cJSON *out)
@@ -170,8 +188,9 @@ static void print_step(const cJSON *out)
         number(useful, "total"), number(useful, "base"), number(useful, "head"),
         number(useful, "adapters"), number(useful, "attention"), number(out, "useful_gflop_per_s"),
         100 * number(out, "of_multiply_peak"));
-    printf("outside of kernels, timers included: %.1f %% of a step of %.0f launches\n",
-           100 * number(out, "host_share"), number(out, "launches_per_step"));
+    printf("host, driver and queue: %.3f s of a step, %.1f %%, for %.0f launches\n",
+           number(out, "host_time_s"), 100 * number(out, "host_share"),
+           number(out, "launches_per_step"));
 }
 
 /* ---- the command ---- */
@@ -181,7 +200,7 @@ static AT_CHECKED bench_run(struct at_run *run, uint32_t steps, bool json)
     enum at_status st = AT_OK;
     struct bench b = { .run = run, .what = { .train = true, .policy = true } };
     struct at_objective objective;
-    struct measured m = { .wall_s = 0 };
+    struct measured m = { 0 };
     cJSON *out = cJSON_CreateObject();
 
     at_objective_make(&objective, run->config, run->own);

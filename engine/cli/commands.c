@@ -15,8 +15,9 @@ static const struct cli_command commands[] = {
           "shape: calls, time, share, rates and their share of the peaks, of matrix units for\n"
           "kernels that use them; bytes are those of the buffers bound. Attention's rates\n"
           "count every pair of a slab; the useful operations of a step, whose formula stands in\n"
-          "engine/train/useful.h, only the pairs that the rows read. Each step is made twice\n"
-          "over the same rows: as a run makes it, for its time, and with every launch timed.\n",
+          "engine/train/useful.h, only the pairs that the rows read. Each step is made three\n"
+          "times over the same rows: as a run makes it, for its time; with every launch timed;\n"
+          "and with launches of no workgroup, for what the host, the driver and the queue take.\n",
       FLAGS(bench_flags),
       .n_positional = 1,
       .config = true,

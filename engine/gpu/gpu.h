@@ -168,6 +168,10 @@ struct at_kernel_time {
 /* Waits; whether launches from here on are timed, as all are at first with `profile` (never without
  * it). A launch's two timestamps take time of their own. */
 AT_CHECKED at_stream_time(struct at_stream *stream, bool on);
+/* Waits; whether launches from here on are hollow: recorded, ordered and submitted as ever, of no
+ * workgroup. Then a step takes what the host, the driver and the queue need for it, transfers
+ * included; what kernels would write stays as it is. */
+AT_CHECKED at_stream_hollow(struct at_stream *stream, bool on);
 /* Per kernel and shape since the last call, slowest first; needs `profile`. */
 AT_CHECKED at_stream_profile(struct at_stream *stream, struct at_arena *arena,
                              struct at_kernel_time **out, size_t *out_n);

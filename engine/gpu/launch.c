@@ -238,7 +238,7 @@ static void dispatch(struct at_stream *stream, VkPipeline pipeline, const struct
     if (timed)
         vkCmdWriteTimestamp(slot->commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, slot->queries,
                             2 + 2 * slot->n_launches);
-    vkCmdDispatch(slot->commands, x, y, z);
+    vkCmdDispatch(slot->commands, stream->hollow ? 0 : x, y, z);
     if (timed)
         vkCmdWriteTimestamp(slot->commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, slot->queries,
                             3 + 2 * slot->n_launches);

@@ -95,7 +95,7 @@ void at_timers_collect(struct at_stream *stream, struct at_slot *slot)
     for (uint32_t i = 0; slot->timed && i < slot->n_launches; i++)
         stream->timers.items[slot->timer[i]].time_s += seconds(gpu, &stream->stamps[2 + 2 * i]);
     time_s = seconds(gpu, stream->stamps);
-    if (time_s < SHORTEST_S || slot->flop <= 0)
+    if (time_s < SHORTEST_S || slot->flop <= 0 || stream->hollow)
         return;
     rate = slot->flop / time_s;
     stream->flop_per_s = (stream->flop_per_s + rate) / 2;
@@ -130,6 +130,16 @@ AT_CHECKED at_stream_time(struct at_stream *stream, bool on)
 
     TRY(at_stream_wait(stream));
     stream->timed = on && stream->gpu->profile;
+done:
+    return st;
+}
+
+AT_CHECKED at_stream_hollow(struct at_stream *stream, bool on)
+{
+    enum at_status st;
+
+    TRY(at_stream_wait(stream));
+    stream->hollow = on;
 done:
     return st;
 }

@@ -258,8 +258,9 @@ struct at_stream {
     uint64_t value;
     struct at_slot slots[AT_SLOTS];
     uint32_t current;
-    bool open;  /* slots[current] is being recorded */
-    bool timed; /* slots have timestamps around launches */
+    bool open;   /* slots[current] is being recorded */
+    bool timed;  /* slots have timestamps around launches */
+    bool hollow; /* launches have no workgroups */
     struct at_range pending[AT_PENDING];
     uint32_t n_pending;
     double flop_per_s; /* of completed submissions */

@@ -4,6 +4,7 @@ them, and those of the plan; the table is complete and its figures fit together;
 bench_test.py SOURCE_DIR BUILD_DIR
 """
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -65,6 +66,7 @@ def useful_operations(work):
     assert abs(got["of_multiply_peak"] * got["peaks"]["gflop_per_s"] / got["useful_gflop_per_s"] - 1) < 1e-9
     assert 0 < got["host_share"] < 1
     assert 0.3 < got["step_processor_time_s"] / got["step_time_s"] <= 1.1 * os.cpu_count(), got
+    assert abs(got["host_share"] * got["step_time_s"] / got["host_time_s"] - 1) < 1e-9
     (work / "a.json").write_text(json.dumps(got))
     planned(total * (rows // 4))
     return got

@@ -491,6 +491,31 @@ static void profile_sums_calls_by_kernel_and_shape(void **state)
     bench_close(&b);
 }
 
+static void hollow_launches_change_nothing_but_the_counts(void **state)
+{
+    const float one = 1;
+    uint64_t launches, submissions;
+    struct bench b;
+    float got;
+
+    (void)state;
+    bench_open(&b, (struct at_gpu_params){ 0 }, 2, 1024 * sizeof(float));
+    at_stream_upload(b.stream, b.slot[0], &one, sizeof one);
+    add(&b, b.slot[1], b.slot[0], 1024);
+    OK(at_stream_hollow(b.stream, true));
+    for (size_t i = 0; i < 3; i++)
+        add(&b, b.slot[1], b.slot[0], 1024);
+    OK(at_stream_hollow(b.stream, false));
+    add(&b, b.slot[1], b.slot[0], 1024);
+    at_stream_download(b.stream, &got, b.slot[1], sizeof got);
+    OK(at_stream_wait(b.stream));
+    at_stream_counts(b.stream, &launches, &submissions);
+    assert_true(got == 2);
+    assert_int_equal(launches, 5);
+    assert_int_equal(submissions, 3);
+    bench_close(&b);
+}
+
 /* ---- kernels ---- */
 
 /* (rows,cols) = (rows,k) (cols,k)^T with a buffer for each, as large as the matrix. */
@@ -601,6 +626,7 @@ int main(void)
         cmocka_unit_test(the_stream_submits_when_the_budget_is_spent),
         cmocka_unit_test(the_ring_goes_round_without_allocating),
         cmocka_unit_test(profile_sums_calls_by_kernel_and_shape),
+        cmocka_unit_test(hollow_launches_change_nothing_but_the_counts),
         cmocka_unit_test(views_of_any_size_take_one_code_of_a_kernel),
         cmocka_unit_test(kernels_are_found_by_name),
     };
