@@ -153,10 +153,13 @@ def peaks(work):
         print("skip peaks: memory of this device is not the process's")
         return
     (work / "prompts.jsonl").write_text('{"prompt": "hi"}\n{"prompt": "once more"}\n')
+    least = {}
     for name in RUNS:
         (less, low), (much, high) = (peak(work, name, keys) for keys in RUNS[name][3])
+        least[name] = less
         check(f"{name}: {(much - less) / 1e6:.1f} MB more by the plan, {(high - low) / 1e6:.1f} taken",
               abs((high - low) / (much - less) - 1) < PEAK)
+    check("of two layers sqrt keeps what full keeps", least["none"] > least["mlp"] > least["full"] == least["sqrt"], least)
 
 
 with tempfile.TemporaryDirectory() as place:
