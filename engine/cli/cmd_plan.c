@@ -41,9 +41,18 @@ static cJSON *packed_json(const struct at_run *run)
     return packed;
 }
 
-static bool lacks_weights(const struct at_run *run)
+/* The model, the reference or a reward model's base that is a header without weights, or NULL. */
+static const char *without_weights(const struct at_run *run)
 {
-    return run->bundle.weights && at_weights_lack_data(run->bundle.weights);
+    const struct at_bundle *const first[] = { &run->bundle, &run->reference.bundle };
+    const size_t n = AT_COUNT(first);
+
+    for (size_t i = 0; i < n + run->reward_models.n; i++) {
+        const struct at_bundle *b = i < n ? first[i] : &run->reward_models.items[i - n].bundle;
+        if (b->weights && at_weights_lack_data(b->weights))
+            return b->path;
+    }
+    return NULL;
 }
 
 /* {"frozen": {"weights": bytes, ...}, "state": ..., "slab": ...}, the largest first. */
@@ -107,7 +116,7 @@ static cJSON *plan_json(const struct at_run *run, const struct plan_time *time)
 
     cJSON_AddStringToObject(out, "method", at_method_get(run->method)->name);
     cJSON_AddStringToObject(out, "device", info->name);
-    cJSON_AddBoolToObject(out, "has_weights", !lacks_weights(run));
+    cJSON_AddBoolToObject(out, "has_weights", without_weights(run) == NULL);
     add_steps(out, run);
     cJSON_AddNumberToObject(out, "slab_tokens", run->engine.decoder.capacity);
     cJSON_AddStringToObject(out, "gradient_checkpointing",
@@ -199,9 +208,9 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
         snprintf(sampling, sizeof sampling, ", sampling %.0f at once %.0f",
                  number(plan, "sequences_at_once"), number(b, "sampler") * mib);
     printf("device   %s\n", at_json_find(plan, "device")->valuestring);
-    if (lacks_weights(run))
+    if (without_weights(run))
         printf("model    %s has no weights, it is cut behind its header: enough to plan with\n",
-               run->bundle.path);
+               without_weights(run));
     if (run->online.is_on)
         printf("rows     %u prompts; %u of them a rollout, %u samples each of %u tokens at most\n",
                run->online.prompts.n, run->online.n_groups, run->online.group, run->online.n_new);
@@ -298,8 +307,8 @@ enum at_status cli_plan(struct cli_args *args)
     TRY(cli_config_read(&config, args, NULL));
     TRY(at_run_open_plan(&run, &config));
     TRY(cli_plan_print(&run, cli_flag_on(args, "json")));
-    if (lacks_weights(&run))
-        cli_next("next     the whole of %s, which is needed to train", run.bundle.path);
+    if (without_weights(&run))
+        cli_next("next     the whole of %s, which is needed to train", without_weights(&run));
     else
         TRY(say_next(args, &run));
 done:

@@ -5,17 +5,24 @@
 #include <stdio.h>
 #include <string.h>
 
-bool at_engine_is_elsewhere(const struct at_engine *engine)
+static bool is_limited_higher(const struct at_engine *engine)
 {
     const struct at_gpu_info *info = at_gpu_get_info(engine->gpu);
+
+    return info->memory_bytes > info->free_bytes;
+}
+
+bool at_engine_is_elsewhere(const struct at_engine *engine)
+{
     const struct at_weights *weights = engine->bundle->weights;
 
-    return info->memory_bytes > info->free_bytes || (weights && at_weights_lack_data(weights));
+    return is_limited_higher(engine) || (weights && at_weights_lack_data(weights));
 }
 
 static uint32_t slab_capacity(const struct at_engine *e, const struct at_engine_params *p)
 {
-    const bool cpu = at_gpu_get_info(e->gpu)->type == AT_GPU_CPU && !at_engine_is_elsewhere(e);
+    const bool elsewhere = p->here ? is_limited_higher(e) : at_engine_is_elsewhere(e);
+    const bool cpu = at_gpu_get_info(e->gpu)->type == AT_GPU_CPU && !elsewhere;
     uint32_t capacity = p->capacity ? p->capacity : cpu ? 512 : 4096;
 
     if (capacity < p->longest_row)

@@ -76,8 +76,10 @@ AT_CHECKED at_reference_plan(struct at_reference *out, const struct at_reference
     const char *path = source->model;
     const struct at_bundle_params b = { .path = path,
                                         .tokenizer_dir = source->tokenizer_dir,
+                                        .header_only = source->header_only,
                                         .quantise = *quantise };
     const struct at_engine_params p = { .gpu = params->gpu,
+                                        .here = params->here,
                                         .capacity = params->capacity,
                                         .longest_row = params->longest_row,
                                         .n_positions = params->n_positions,

@@ -15,6 +15,7 @@ struct at_reference {
 /* What it is: a model with its own tokenizer or that of a folder, and an adapter on it or none. */
 struct at_reference_source {
     const char *model, *tokenizer_dir, *adapter; /* the last two may be NULL */
+    bool header_only;                            /* to be planned with: of at_bundle_params */
 };
 /* The state that an adapter of `model` was trained from, where it is only scored: what the run.json
  * in its folder records as the reference at step 0 (another model, an adapter that it continued or

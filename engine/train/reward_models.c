@@ -66,7 +66,8 @@ static AT_CHECKED plan_other(struct at_reward_model *m, const struct folder *f,
 
     if (!f->base)
         FAIL(AT_DATA, "%s: no run.json that names its base; name a whole reward model", m->dir);
-    TRY(at_bundle_open(&m->bundle, &(struct at_bundle_params){ .path = f->base }));
+    TRY(at_bundle_open(
+        &m->bundle, &(struct at_bundle_params){ .path = f->base, .header_only = p->header_only }));
     TRY(at_engine_plan(&m->engine, &m->bundle, &params));
     if (!m->engine.model.value.source)
         FAIL(AT_DATA, "%s: no value head (score.weight): it is no reward model", m->dir);
@@ -79,7 +80,7 @@ static AT_CHECKED plan_other(struct at_reward_model *m, const struct folder *f,
              m->dir, f->base, (double)theirs * mib, (double)ours * mib,
              (double)at_engine_get_bytes(policy).available * mib);
     policy->beside_bytes += theirs;
-    if (!f->adapter)
+    if (!f->adapter && !at_weights_lack_data(m->bundle.weights))
         TRY(at_weights_digest(m->bundle.weights, m->digest));
     m->rows.tokenizer = m->bundle.tokenizer;
     m->rows.chat = m->bundle.chat;

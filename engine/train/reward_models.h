@@ -33,6 +33,7 @@ struct at_reward_models_params {
     struct at_engine *policy;      /* planned, and no sampler yet; must stay */
     struct at_dataset_params rows; /* how the policy's rows are read */
     struct at_gpu_params gpu;      /* of the policy */
+    bool header_only;              /* to be planned with: of at_bundle_params */
 };
 /* Plans those of `rewards` and binds them. AT_USAGE, with the bytes, where another base has no room
  * beside the policy; AT_DATA for a folder that holds no reward model. */

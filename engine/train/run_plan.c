@@ -242,7 +242,8 @@ static AT_CHECKED plan_reference(struct at_run *run, const struct at_engine_para
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
     struct at_quantise_params quantise = at_run_quantise_params(c);
-    struct at_reference_source source = { .model = c->ref_model_name_or_path };
+    struct at_reference_source source = { .model = c->ref_model_name_or_path,
+                                          .header_only = run->purpose == AT_TO_PLAN };
 
     quantise.if_plain = true; /* of a reference, which the user may have quantised otherwise */
     if (!source.model && run->purpose == AT_TO_SCORE && p->trainable == AT_TRAIN_CONTINUE &&
@@ -283,6 +284,7 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
                                     .memory_limit_bytes = (uint64_t)c->device_memory_limit };
     if (run->purpose == AT_TO_PLAN)
         p.gpu.memory_bytes = (uint64_t)c->device_memory_limit;
+    p.here = run->bundle.weights && !at_weights_lack_data(run->bundle.weights);
     at_bundle_check_length(&run->bundle, p.longest_row);
     p.n_positions = p.longest_row;
     if (!run->online.is_on) /* reward models want room for rows of their own */
@@ -298,10 +300,12 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
     TRY(at_engine_plan(&run->engine, &run->bundle, &p));
     if (at_online_draws(&run->online)) {
         const struct at_sampler_params sampler = at_online_sampler(&run->online);
-        const struct at_reward_models_params rewards = { .policy = &run->engine,
-                                                         .rows = at_run_dataset_params(
-                                                             run, AT_PACKING_NONE),
-                                                         .gpu = p.gpu };
+        const struct at_reward_models_params rewards = {
+            .policy = &run->engine,
+            .rows = at_run_dataset_params(run, AT_PACKING_NONE),
+            .gpu = p.gpu,
+            .header_only = run->purpose == AT_TO_PLAN
+        };
         TRY(at_reward_models_plan(&run->reward_models, run->online.rewards, &rewards));
         TRY(at_engine_plan_sampler(&run->engine, &sampler));
     }

@@ -199,6 +199,30 @@ def check_templates(blob):
     check("a name without its template", 'is called "lost"' in said and "there are: default, tool_use, shout" in said)
 
 
+def check_headers(folder):
+    """A reference, or the base of a reward model, that is cut behind its header is planned as the whole file is."""
+    other, prompts = folder / "other.gguf", folder / "prompts.jsonl"
+    make_gguf(other)
+    prompts.write_text('{"prompt": "hi"}\n{"prompt": "once more"}\n')
+    settings = [x for key, value in {**SETTINGS, "model_name_or_path": other}.items() for x in (f"--{key}", value)]
+    attune("reward", *settings, "--output_dir", folder / "judge")
+    settings[settings.index(other)] = TINY
+    runs = {"reference": ("--method", "dpo", *settings, "--ref_model_name_or_path", other),
+            "reward model": ("--method", "rloo", *settings, "--train_dataset", prompts, "--max_completion_length", 8,
+                             "--reward_funcs", json.dumps([str(folder / "judge")]))}
+    whole = {what: json.loads(attune("plan", *keys, "--json")) for what, keys in runs.items()}
+    content = other.read_bytes()
+    other.write_bytes(content[:content.rindex(b"output_norm.weight") + 1000])
+    for what, keys in runs.items():
+        cut = json.loads(attune("plan", *keys, "--json"))
+        same = all(cut["device_bytes"].get(key) == value for key, value in whole[what]["device_bytes"].items()
+                   if key not in ("available", "free_here"))
+        check(f"a {what} of header only is planned, and said to lack its weights", same and cut["has_weights"] is False
+              and whole[what]["has_weights"] is True and cut.get("reference") == whole[what].get("reference"))
+    said = attune("dpo", *runs["reference"][2:], "--output_dir", folder / "none", want=65)
+    check("a training refuses it", "cut short" in said)
+
+
 def check_misses(snapshot):
     said = attune("generate", "hf:org/none", "--prompt", "x", want=66)
     check("a model that is not in the cache", "`hf download org/none` fetches it" in said)
@@ -215,5 +239,6 @@ with tempfile.TemporaryDirectory() as top:
     check_commands("ollama:tiny", blob)
     check_runs(top, snapshot, blob)
     check_templates(blob)
+    check_headers(top)
     check_misses(snapshot)
 sys.exit(failures > 0)
