@@ -3,8 +3,9 @@
 // head: ROWS rows in registers, J keys a lane; with ALONE, for positions that share no segment, one: the
 // same bits. No shared memory.
 // The running maximum of row i lies in lane i % LANES, so that one exp2 rescales LANES rows; sums stay
-// by lane until the end. Key tiles begin at prefix_begin and seg_begin; a tile over several segments
-// visits each one's keys with its other rows masked, which is exact (see attention_fwd.comp).
+// by lane until the end. A row's keys are one stream: its prefix, then its segment, in tiles of KEYS from
+// its first key on, whatever lies beside it. A prompt and the segment right behind it read one stream; a
+// tile over several streams visits each with its other rows masked, which is exact (see attention_fwd.comp).
 // FlashAttention-2, arXiv 2307.08691.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
@@ -54,13 +55,18 @@ const float NONE = -1e20; // the maximum before the first key; a NaN score stays
         res = u[0];                                                                  \
     }
 
+// Where the segment begins right behind the prefix the keys are those of a prompt as long as both.
+ivec4 stream_of(ivec4 i) { return i.y == i.z ? i.xxxw : i; }
+
+int keys_of(ivec4 i) { return i.y - i.x + i.w - i.z; }
+
 void main()
 {
     const int lane = int(gl_LocalInvocationID.x), g = int(gl_WorkGroupID.y);
     const int pos0 = tile_of(gl_WorkGroupID.x) * POSITIONS, end = min(pos0 + POSITIONS, int(p.T));
     const int ldq4 = int(p.ldq) / 4, ldk4 = int(p.ldk) / 4, ldv4 = int(p.ldv) / 4;
     const float scale2 = p.scale * LOG2E;
-    int qa[GROUPS], pos = pos0; // lane i: row gr * LANES + i
+    int qa[GROUPS], pos = end; // lane i: row gr * LANES + i
     ivec4 iv[GROUPS];
     float m[GROUPS], l[ROWS];
     vec4 o[ROWS][CG];
@@ -69,40 +75,43 @@ void main()
         const int r = gr * LANES + lane, at = pos0 + r / R;
         const bool ok = r < ROWS && at < end;
         qa[gr] = ok ? at * ldq4 + (g * R + r % R) * D4 : OUTSIDE;
-        iv[gr] = texelFetch(intervals, ok ? at : OUTSIDE);
+        iv[gr] = stream_of(texelFetch(intervals, ok ? at : OUTSIDE));
+        pos = min(pos, iv[gr].w != 0 ? at : end);
         m[gr] = NONE;
     }
+    pos = min_of_lanes(pos);
     FOR(r, ROWS) l[r] = 0.0;
     FOR(r, ROWS) FOR(c, CG) o[r][c] = vec4(0);
 
-    do { // a turn a segment in the tile
-        const ivec4 w = texelFetch(intervals, pos);
-        int last = 0, turn = 0;
-        bool mine[GROUPS];
+    do { // a turn a stream of keys that rows of the tile read
+        const ivec4 w = stream_of(texelFetch(intervals, pos < end ? pos : OUTSIDE));
+        const int prefix = w.y - w.x, behind = w.z - prefix; // key u is u + (u < prefix ? w.x : behind)
+        int n_keys = 0, base = 0, own[GROUPS];               // own: keys that a row of the stream reads
 
-        FOR(gr, GROUPS) {
-            mine[gr] = w.w != 0 && iv[gr].x == w.x && iv[gr].z == w.z;
-            last = max(last, mine[gr] ? iv[gr].w : 0);
-        }
-        last = max_of_lanes(last);
-        const int n1 = (w.y - w.x + KEYS - 1) / KEYS, n2 = (last - w.z + KEYS - 1) / KEYS;
-        const int from = pos + (last == 0 ? 1 : last - w.w + 1);
         pos = end;
-        FOR(gr, GROUPS) pos = min(pos, row_from(from, pos0 + (gr * LANES + lane) / R, iv[gr], end));
+        FOR(gr, GROUPS) {
+            const bool mine = iv[gr].w != 0 && iv[gr].x == w.x && iv[gr].z == w.z;
+            own[gr] = mine ? keys_of(iv[gr]) : 0;
+            n_keys = max(n_keys, own[gr]);
+            iv[gr].w = mine ? 0 : iv[gr].w; // done
+            pos = min(pos, iv[gr].w != 0 ? pos0 + (gr * LANES + lane) / R : end);
+        }
+        n_keys = max_of_lanes(n_keys);
         pos = min_of_lanes(pos);
-        do { // a turn a tile of keys: the prefix's, then the segment's
-            const bool prefix = turn < n1;
-            const int base = prefix ? w.x + turn * KEYS : w.z + (turn - n1) * KEYS;
-            const int n = min(KEYS, (prefix ? w.y : last) - base);
-            const int ka = (base + lane * J) * ldk4 + g * D4, va = base * ldv4 + g * D4 + lane * CG;
-            const int last_v = va + max(n - 1, 0) * ldv4; // read again where J asks for more
+        do { // a turn a tile of keys
+            const int last = max(n_keys - 1, 0); // read again where J asks for more
+            int ka[J];
             float s[ROWS][J];
             int d = 0;
 
+            FOR(j, J) {
+                const int u = base + lane * J + j;
+                ka[j] = (u + (u < prefix ? w.x : behind)) * ldk4 + g * D4;
+            }
             FOR(r, ROWS) FOR(j, J) s[r][j] = 0.0;
             do {
                 vec4 kb[KB / 4][J];
-                FOR(j, J) FOR(e, KB / 4) kb[e][j] = imageLoad(k4, ka + j * ldk4 + d + e);
+                FOR(j, J) FOR(e, KB / 4) kb[e][j] = imageLoad(k4, ka[j] + d + e);
                 FOR(gr, GROUPS) {
                     vec4 a[KB / 4];
                     FOR(e, KB / 4) a[e] = imageLoad(q4, qa[gr] + d + e);
@@ -116,14 +125,14 @@ void main()
             } while (d < D4);
 
             FOR(gr, GROUPS) {
-                const int stop = mine[gr] ? (prefix ? iv[gr].y : iv[gr].w) : 0, r0 = gr * LANES;
+                const int r0 = gr * LANES;
                 float t[LANES], top;
 
                 FOR(i, LANES) {
                     const int r = r0 + i;
                     t[i] = MASKED;
                     if (r < ROWS) {
-                        const int allowed = subgroupShuffle(stop, i) - (base + lane * J);
+                        const int allowed = subgroupShuffle(own[gr], i) - (base + lane * J);
                         FOR(j, J) {
                             if (CAP != 0)
                                 s[r][j] = SOFTCAP(s[r][j] * p.scale, p.cap) / p.scale;
@@ -148,17 +157,21 @@ void main()
 #if LANES == 16 // a shuffle by a variable is a loop there
             FOR(b, LANES) {
 #else
-            for (int b = 0; b * J < n; b++) { // J keys a turn
+            for (int b = 0; base + b * J < n_keys && b < LANES; b++) { // J keys a turn
 #endif
                 vec4 vb[J][CG];
-                FOR(j, J) FOR(c, CG) vb[j][c] = imageLoad(v4, min(va + (b * J + j) * ldv4, last_v) + c);
+                FOR(j, J) {
+                    const int u = min(base + b * J + j, last);
+                    const int va = (u + (u < prefix ? w.x : behind)) * ldv4 + g * D4 + lane * CG;
+                    FOR(c, CG) vb[j][c] = imageLoad(v4, va + c);
+                }
                 FOR(r, ROWS) FOR(j, J) {
                     const float x = subgroupShuffle(s[r][j], b);
                     FOR(c, CG) o[r][c] += x * vb[j][c];
                 }
             }
-            turn++;
-        } while (turn < n1 + n2);
+            base += KEYS;
+        } while (base < n_keys);
     } while (pos < end);
 
     FOR(gr, GROUPS) {

@@ -38,9 +38,3 @@ int max_of_lanes(int x)
 }
 
 int min_of_lanes(int x) { return -max_of_lanes(-x); }
-
-// Row `at` of a tile, or `end`: where it lies in front of `from`, or has no key.
-int row_from(int from, int at, ivec4 interval, int end)
-{
-    return at >= from && interval.w != 0 ? at : end;
-}
