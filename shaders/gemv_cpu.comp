@@ -4,6 +4,7 @@
 // owns 4 rows of W, 32 columns a turn by whole texels of quants; a sum begins at column 0 or a multiple of
 // DQ_HOLD. x is read once by the lanes and spread by constant-index shuffles, one for 4 multiply-adds. No
 // shared memory. Behind the end of a row of x or W a 0 is taken (OUTSIDE).
+// Loops test at their end: a driver without jumps runs the body of one that tests before once more, lanes off.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
@@ -37,17 +38,20 @@ void main()
     const int end = (int(p.k_end) + 3) / 4, ldx4 = int(p.ldx) / 4, ldy4 = int(p.ldy) / 4;
 
     dq_begin();
-    for (int tile = int(gl_WorkGroupID.x); tile * TILE < int(p.N); tile += int(gl_NumWorkGroups.x)) {
+    int tile = int(gl_WorkGroupID.x);
+    do {
         const int n4 = tile * LANES + lane; // rows 4 n4 ... of W
         vec4 sum[MOST_ROWS];
         const int touched = p.k_begin == 0 ? dq_touch(tile * TILE) : 0;
 
         [[unroll]] for (uint m = 0; m < ROWS; m++) sum[m] = vec4(0);
-        for (int b = int(p.k_begin) / 4; b < end; b += DQ_HOLD / 4) {
+        int c = int(p.k_begin) / 4;
+        do {
+            const int b = c;
             ivec4 held[4];
 
             [[unroll]] for (int j = 0; j < 4; j++) held[j] = dq_hold(4 * n4 + j, b / COUNT4);
-            for (int c = b; c < min(b + DQ_HOLD / 4, end); c += TURN4) {
+            do {
                 vec4 x4[MOST_READS];
                 dq_quants quants[TURN4 / COUNT4][4];
 
@@ -74,8 +78,9 @@ void main()
                             sum[m] += s * vec4(w[0][q], w[1][q], w[2][q], w[3][q]);
                         }
                 }
-            }
-        }
+                c += TURN4;
+            } while (c < min(b + DQ_HOLD / 4, end));
+        } while (c < end);
         const int left = int(p.N) - 4 * n4 - (p.N == 0 ? touched : 0); // never: it keeps the reads
         if (left > 0)
             [[unroll]] for (uint m = 0; m < ROWS; m++) {
@@ -87,5 +92,6 @@ void main()
                     y[at] = mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
                 }
             }
-    }
+        tile += int(gl_NumWorkGroups.x);
+    } while (tile * TILE < int(p.N));
 }
