@@ -249,10 +249,36 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
     print_time(plan, run);
 }
 
+/* What to change where the run does not fit, or its reference, which is alone on the device. */
+static AT_CHECKED check_fit(const struct at_run *run)
+{
+    const struct at_engine *e = &run->engine;
+    struct at_engine_bytes b = at_engine_get_bytes(e);
+    const uint64_t available = b.available;
+    const bool policy = b.total > available;
+    const char *what = policy ? "the run" : "the reference (ref_model_name_or_path)";
+
+    if (!policy && run->reference.device_bytes <= available)
+        return AT_OK;
+    if (!policy) {
+        e = &run->reference.engine;
+        b = at_engine_get_bytes(e);
+    }
+    if (b.frozen + b.state > available)
+        return at_fail(AT_DEVICE_MEMORY,
+                       "%s does not fit, whatever a step has: take a model of a smaller type "
+                       "(Q4_0) or a smaller model%s",
+                       what, policy ? ", or lower lora_r" : "");
+    return at_fail(AT_DEVICE_MEMORY, "%s does not fit: lower %s, or take a smaller model%s", what,
+                   at_engine_limit(e),
+                   e->decoder.trains && e->decoder.recompute != AT_RECOMPUTE_GROUP
+                       ? ", or leave gradient_checkpointing at auto"
+                       : "");
+}
+
 AT_CHECKED cli_plan_print(const struct at_run *run, bool json)
 {
     enum at_status st = AT_OK;
-    const struct at_engine_bytes b = at_engine_get_bytes(&run->engine);
     struct plan_time time;
     cJSON *plan = NULL;
 
@@ -262,13 +288,7 @@ AT_CHECKED cli_plan_print(const struct at_run *run, bool json)
         TRY(cli_print_pretty(plan));
     else
         print_plan(plan, run);
-    if (b.frozen + b.state > b.available)
-        FAIL(AT_DEVICE_MEMORY,
-             "the run does not fit, whatever a step has: take a model of a smaller "
-             "type (Q4_0) or a smaller model, or lower lora_r");
-    if (!cJSON_IsTrue(at_json_find(plan, "fits")))
-        FAIL(AT_DEVICE_MEMORY, "the run does not fit: lower max_tokens_per_slab or max_length, or "
-                               "take a smaller model");
+    TRY(check_fit(run));
 done:
     cJSON_Delete(plan);
     return st;

@@ -206,6 +206,7 @@ AT_CHECKED at_engine_plan(struct at_engine *out, struct at_bundle *bundle,
     TRY(at_model_choose_halves(&config, out->gpu));
     TRY(open_pools(out));
     set_capacity(&decoder, slab_capacity(out, p));
+    out->least_tokens = (uint32_t)at_round_up(p->longest_row, 64);
     TRY(plan_adapters(out, &config, p));
     TRY(plan_model(out, &config, p,
                    p->n_positions > decoder.capacity ? p->n_positions : decoder.capacity));
@@ -282,6 +283,13 @@ struct at_engine_bytes at_engine_get_bytes(const struct at_engine *e)
     return b;
 }
 
+const char *at_engine_limit(const struct at_engine *e)
+{
+    if (e->decoder.capacity > e->least_tokens)
+        return "max_tokens_per_slab";
+    return e->sampler ? "max_completion_length" : "max_length";
+}
+
 AT_CHECKED at_engine_check_room(const struct at_engine *e)
 {
     const struct at_engine_bytes b = at_engine_get_bytes(e);
@@ -292,11 +300,10 @@ AT_CHECKED at_engine_check_room(const struct at_engine *e)
             AT_DEVICE_MEMORY,
             "the run needs %.0f MiB of device memory (weights %.0f, trainable state %.0f, slab "
             "%.0f, sampling %.0f, reward models %.0f) and %.0f MiB are free on %s; lower "
-            "max_tokens_per_slab or %s, or take a smaller model",
+            "%s, or take a smaller model",
             (double)b.total * mib, (double)b.frozen * mib, (double)b.state * mib,
             (double)b.slab * mib, (double)b.sampler * mib, (double)b.beside * mib,
-            (double)b.available * mib, at_gpu_get_info(e->gpu)->name,
-            e->sampler ? "max_completion_length" : "max_length");
+            (double)b.available * mib, at_gpu_get_info(e->gpu)->name, at_engine_limit(e));
     return AT_OK;
 }
 

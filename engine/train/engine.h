@@ -49,6 +49,7 @@ struct at_engine {
     struct at_gpu *gpu;
     struct at_stream *stream;
     struct at_pool *frozen, *state, *slab_pool;
+    uint32_t least_tokens;        /* a slab has that many: the longest row's */
     struct at_pool *sampler_pool; /* this and the next: at_engine_plan_sampler(), or NULL */
     struct at_sampler *sampler;
     uint32_t n_sequences;     /* of the sampler */
@@ -94,6 +95,8 @@ struct at_engine_bytes at_engine_get_bytes(const struct at_engine *engine);
 /* Planned for another device, which is taken to be a GPU: the model's file has no weights, or there
  * is less memory here than is planned with. */
 bool at_engine_is_elsewhere(const struct at_engine *engine);
+/* The key to lower where a slab takes too much: of its tokens, or of the rows that it must hold. */
+const char *at_engine_limit(const struct at_engine *engine);
 /* AT_DEVICE_MEMORY with what was asked and what there is. */
 AT_CHECKED at_engine_check_room(const struct at_engine *engine);
 /* The same, before anything is allocated. */

@@ -102,6 +102,23 @@ def cards(work):
     check("weights that do not fit by themselves: no length is asked for", "smaller type" in said and "max_length" not in said, said)
 
 
+def remedies(work):
+    """Of a run that does not fit: the limit that binds, or the model that does not fit."""
+    (work / "prompts.jsonl").write_text('{"prompt": "hi"}\n{"prompt": "once more"}\n')
+    tiny_model.plain_folder(work / "wide", TINY, width=256)
+    pairs = ("--method", "dpo", "--train_dataset", DATA / "pairs.jsonl", "--max_length", 0, "--on_bad_row", "keep")
+    for what, says, keys in (
+            ("tokens of a slab", "the run does not fit: lower max_tokens_per_slab, or", (*pairs, "--max_tokens_per_slab", 4096)),
+            ("tokens of a row", "the run does not fit: lower max_length, or", (*pairs, "--max_tokens_per_slab", 64)),
+            ("what is kept", ", or leave gradient_checkpointing at auto", (*pairs, "--gradient_checkpointing", "none")),
+            ("tokens of a sample", "the run does not fit: lower max_completion_length, or", (
+                "--method", "rloo", "--train_dataset", work / "prompts.jsonl", "--max_completion_length", 4096, *DRAWS)),
+            ("a reference", "the reference (ref_model_name_or_path) does not fit, whatever a step has", (
+                *pairs, "--max_tokens_per_slab", 64, "--ref_model_name_or_path", work / "wide", "--device_memory_limit", 1500000))):
+        said = attune("plan", "--model_name_or_path", TINY, "--device_memory_limit", 900000, *keys, code=69)[1]
+        check(f"what binds is named: {what}", says in said.splitlines()[-1], said)
+
+
 def refused(work):
     """By all others, and by plan where the table itself is cut or another file has the rest."""
     path = work / "8B.Q4_K_M.gguf"
@@ -164,6 +181,7 @@ def peaks(work):
 
 with tempfile.TemporaryDirectory() as place:
     cards(pathlib.Path(place))
+    remedies(pathlib.Path(place))
     refused(pathlib.Path(place))
     peaks(pathlib.Path(place))
 print(f"{failures} failures")
