@@ -114,9 +114,9 @@ static AT_CHECKED create_instance(struct at_gpu *gpu, bool validate)
                                            .enabledValidationFeatureCount = 1,
                                            .pEnabledValidationFeatures = sync };
     const VkInstanceCreateInfo info = { .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
-                                        .pNext = !validate             ? NULL
-                                                 : wants_sync_checks() ? (const void *)&more
-                                                                       : &messenger,
+                                        .pNext = !validate                ? NULL
+                                                 : gpu->looks_for_hazards ? (const void *)&more
+                                                                          : &messenger,
                                         .pApplicationInfo = &app,
                                         .enabledLayerCount = validate ? 1 : 0,
                                         .ppEnabledLayerNames = layers,
@@ -514,6 +514,7 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     *out = NULL;
     TRY(at_alloc(&gpu, 1, sizeof *gpu));
     TRY(at_alloc(&gpu->messages, 1, sizeof *gpu->messages));
+    gpu->looks_for_hazards = wants_sync_checks();
     /* the layer knows no shapes of matrices but those reported */
     TRY(create_instance(gpu, params->matrix.m == 0 && wants_validation(params->validate)));
     gpu->compile_only = params->compile_only;

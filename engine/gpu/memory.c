@@ -215,15 +215,17 @@ done:
 
 AT_CHECKED at_buffer_texels(VkBufferView *out, struct at_view view, VkFormat format)
 {
+    const struct at_gpu *gpu = view.buffer->gpu;
     const uint64_t left = view.buffer->bytes - view.offset - view.bytes;
-    const uint64_t behind = view.buffer->gpu->texels_behind_bytes;
+    const uint64_t behind = gpu->texels_behind_bytes;
+    const uint64_t bytes = view.bytes + (behind < left ? behind : left);
     const VkBufferViewCreateInfo info = { .sType = VK_STRUCTURE_TYPE_BUFFER_VIEW_CREATE_INFO,
                                           .buffer = view.buffer->handle,
                                           .format = format,
                                           .offset = view.offset,
-                                          .range = at_llvmpipe_range(
-                                              &view.buffer->gpu->info,
-                                              view.bytes + (behind < left ? behind : left)) };
+                                          .range = gpu->looks_for_hazards
+                                                       ? view.bytes
+                                                       : at_llvmpipe_range(&gpu->info, bytes) };
     struct at_buffer *buffer = view.buffer;
     struct at_texel_view *found;
     enum at_status st = AT_OK;

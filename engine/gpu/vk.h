@@ -99,6 +99,7 @@ struct at_messages {
 struct at_gpu {
     struct at_gpu_info info;
     bool baseline_only, profile, has_budget;
+    bool looks_for_hazards;        /* ATTUNE_VALIDATE=sync: views end where what they read does */
     bool has_matrix, hides_matrix; /* the extensions; a validation layer that is older than them */
     bool has_bf16, hides_bf16;     /* the same of matrices of bf16 */
     bool compile_only;             /* no memory, no streams: at_kernel_statistics() only */
