@@ -12,11 +12,14 @@
 #include "args.h"
 #include "lib/attention_cpu.glsl"
 
-#define ROWS ATTENTION_CPU_KEYS(D, LANES)
+#define ROWS ATTENTION_CPU_KEYS(D)
 #define GROUPS ((ROWS + LANES - 1) / LANES)
 #define J (D > 64 || LANES == 16 ? 4 : 8) // columns a lane
 #define COLS (LANES * J)
 #define KB 8 // columns of the head width a turn
+// Lanes whose columns the last product takes a turn; where a shuffle by a variable is a loop, one half of
+// them, and the halves change places.
+#define TURN (LANES == 16 ? LANES / 2 : 1)
 
 layout(push_constant) uniform push { attention_bwd_args p; };
 layout(binding = 0, rgba32f) readonly uniform imageBuffer q4;
@@ -113,28 +116,37 @@ void main()
                     vec4(t[r][j], t[r][j + 1], t[r][j + 2], t[r][j + 3]);
         }
         const int n = min(COLS, cols - base);
-#if LANES == 16 // a shuffle by a variable is a loop there
-        FOR(b, LANES) {
-#else
-        for (int b = 0; b * J < n; b++) { // J columns a turn
-#endif
-            vec4 qb[J][CG], ob[J][CG];
-            FOR(j, J) {
-                const int to_q = subgroupShuffle(qa[j], b) + lane * CG;
-                const int to_o = subgroupShuffle(oa[j], b) + lane * CG;
-                FOR(c, CG) {
-                    qb[j][c] = imageLoad(q4, to_q + c);
-                    ob[j][c] = imageLoad(do4, to_o + c);
+        int b = 0;
+        do {
+            FOR(i, TURN) { // J columns
+                const int from = TURN == 1 ? b : i;
+                vec4 qb[J][CG], ob[J][CG];
+                FOR(j, J) {
+                    const int to_q = subgroupShuffle(qa[j], from) + lane * CG;
+                    const int to_o = subgroupShuffle(oa[j], from) + lane * CG;
+                    FOR(c, CG) {
+                        qb[j][c] = imageLoad(q4, to_q + c);
+                        ob[j][c] = imageLoad(do4, to_o + c);
+                    }
+                }
+                FOR(r, ROWS) FOR(j, J) {
+                    const float pv = subgroupShuffle(s[r][j], from), pk = subgroupShuffle(t[r][j], from);
+                    FOR(c, CG) {
+                        dv[r][c] += pv * ob[j][c];
+                        dk[r][c] += pk * qb[j][c];
+                    }
                 }
             }
-            FOR(r, ROWS) FOR(j, J) {
-                const float pv = subgroupShuffle(s[r][j], b), pk = subgroupShuffle(t[r][j], b);
-                FOR(c, CG) {
-                    dv[r][c] += pv * ob[j][c];
-                    dk[r][c] += pk * qb[j][c];
+            if (TURN > 1) FOR(j, J) {
+                qa[j] = subgroupShuffleXor(qa[j], TURN);
+                oa[j] = subgroupShuffleXor(oa[j], TURN);
+                FOR(r, ROWS) {
+                    s[r][j] = subgroupShuffleXor(s[r][j], TURN);
+                    t[r][j] = subgroupShuffleXor(t[r][j], TURN);
                 }
             }
-        }
+            b += TURN;
+        } while (b * J < n);
         base += COLS;
     } while (base < cols);
     FOR(r, ROWS) if (key0 + r < n_keys)
