@@ -103,7 +103,7 @@ vec4 code_value(ivec4 q)
 struct dq_quants {
     ivec4 q;   // a texel of quants, or the half of it in xy
     int high;  // third or fifth bits
-    vec2 d, m; // scale and minimum of 32 columns; of d and m two where they are of 16
+    vec2 d, m; // scale and what is added, of 32 columns; of d and m two where they are of 16
 };
 
 dq_quants dq_read(ivec4 held, int row, int i)
@@ -145,7 +145,7 @@ dq_quants dq_read(ivec4 held, int row, int i)
     const precise vec2 d = half_to_float(halves & 0xffffu) * vec2(both & 15);
     const precise vec2 m = half_to_float(halves >> 16) * vec2(both >> 4);
     t.d = d;
-    t.m = m;
+    t.m = -m;
 #elif defined DQ_Q3_K
     t.d = half_to_float(super_halves(row, i) & 0xffffu) * vec2(super_bytes(row, i) << 24 >> 24);
 #elif defined DQ_Q4_K || defined DQ_Q5_K
@@ -153,7 +153,7 @@ dq_quants dq_read(ivec4 held, int row, int i)
     const uint halves = super_halves(row, i);
     const precise float d = half_to_float(halves & 0xffffu) * both.x, m = half_to_float(halves >> 16) * both.y;
     t.d.x = d;
-    t.m.x = m;
+    t.m.x = -m;
 #elif defined DQ_IQ4 || defined DQ_NF4 || defined DQ_FP4
     t.d.x = intBitsToFloat(scale);
 #endif
@@ -188,13 +188,13 @@ vec4 dq_values(dq_quants t, int e)
 #elif defined DQ_Q5_1
     w = t.d.x * vec4(nibbles_of(t.q, e) | bits_of(t.high, e) << 4) + t.m.x;
 #elif defined DQ_Q2_K
-    w = t.d[e / 4] * vec4(pairs_of(t.q.xy, e)) - t.m[e / 4];
+    w = t.d[e / 4] * vec4(pairs_of(t.q.xy, e)) + t.m[e / 4];
 #elif defined DQ_Q3_K
     w = t.d[e / 4] * vec4((pairs_of(t.q.xy, e) | bits_of(t.high, e) << 2) - 4);
 #elif defined DQ_Q4_K
-    w = t.d.x * vec4(nibbles_of(t.q, e)) - t.m.x;
+    w = t.d.x * vec4(nibbles_of(t.q, e)) + t.m.x;
 #elif defined DQ_Q5_K
-    w = t.d.x * vec4(nibbles_of(t.q, e) | bits_of(t.high, e) << 4) - t.m.x;
+    w = t.d.x * vec4(nibbles_of(t.q, e) | bits_of(t.high, e) << 4) + t.m.x;
 #else
     w = t.d.x * code_value(nibbles_of(t.q, e));
 #endif
