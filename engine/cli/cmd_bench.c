@@ -249,6 +249,11 @@ enum at_status cli_bench(struct cli_args *args)
     TRY(cli_config_read(&config, args, NULL));
     config.profile = true;
     TRY(at_run_open(&run, &config, NULL));
+    if (at_method_get(run.method)->draws)
+        FAIL(AT_USAGE,
+             "bench measures steps over rows that a file has, and %s trains on samples: name a "
+             "method of pairs, replies or labels (--method)",
+             at_method_get(run.method)->name);
     cli_describe_run(&run);
     TRY(at_engine_commit(&run.engine));
     TRY(bench_run(&run, steps, cli_flag_on(args, "json")));

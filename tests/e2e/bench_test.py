@@ -64,8 +64,9 @@ def useful_operations(work):
     assert abs(got["useful_gflop_per_step"]["total"] / total - 1) < 1e-9
     assert abs(got["useful_gflop_per_s"] * got["step_time_s"] / total - 1) < 1e-9
     assert abs(got["of_multiply_peak"] * got["peaks"]["gflop_per_s"] / got["useful_gflop_per_s"] - 1) < 1e-9
-    assert 0 < got["host_share"] < 1
-    assert 0.3 < got["step_processor_time_s"] / got["step_time_s"] <= 1.1 * os.cpu_count(), got
+    assert got["host_share"] > 0
+    of_a_processor = got["step_processor_time_s"] / got["step_time_s"]
+    assert (0.05 if "llvmpipe" in got["device"] else 0) < of_a_processor <= 1.1 * os.cpu_count(), of_a_processor
     assert abs(got["host_share"] * got["step_time_s"] / got["host_time_s"] - 1) < 1e-9
     (work / "a.json").write_text(json.dumps(got))
     planned(total * (rows // 4))
@@ -125,6 +126,10 @@ def refusals(work):
                              ("k.json", 65, "kernels"), ("t.json", 65, "step_time_s is missing")):
         assert says in run("bench", "--compare", work / "a.json", work / path, code=code).stderr
     assert "usage" in run("bench", "--compare", work / "a.json", code=2).stderr
+    (work / "prompts.jsonl").write_text('{"prompt": "hi"}\n')
+    draws = run("bench", "--method", "grpo", "--model_name_or_path", GOLDEN / "models" / "tiny_llama", "--train_dataset",
+                work / "prompts.jsonl", "--reward_funcs", "max_words:3", "--use_peft", "true", code=2).stderr
+    assert "grpo trains on samples" in draws, draws
 
 
 with tempfile.TemporaryDirectory() as name:
