@@ -129,11 +129,13 @@ void cli_next_hold(void);                                /* forgets the one that
 const char *cli_next_held(void); /* NULL: none; as it is until the next call */
 void cli_next_tell(bool print);
 /* " --key value" of every configuration key that was given, for a command to go on with them; those
- * in `skip` (n) left out. Words are quoted where a shell asks for it. */
+ * in `skip` (n) left out. Words are quoted where a shell asks for it; a value that begins as a flag
+ * does stands behind a "=". */
 void cli_keys_text(struct at_buf *out, const struct cli_args *args, const char *const *skip,
                    size_t n);
 /* The method of the next command stays as it was named where it reads rows of this kind. Where it
- * does not that is warned of, and a file's is the one that reads them, also as --method. */
+ * does not that is warned of, and a file's is the one that reads them, also as --method; what was
+ * given of the other one alone is left out. */
 void cli_method_fit(struct at_config *config, struct cli_args *args, enum at_row_kind rows);
 /* The next line `attune plan` of rows: a file of them, a configuration or keys alone, as the
  * command was given; train and held replace what it named unless NULL. */

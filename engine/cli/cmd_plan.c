@@ -41,18 +41,50 @@ static cJSON *packed_json(const struct at_run *run)
     return packed;
 }
 
-/* The model, the reference or a reward model's base that is a header without weights, or NULL. */
-static const char *without_weights(const struct at_run *run)
+/* Paths of models that are a header without weights, and what each is: the policy, the reference,
+ * the bases of reward models. The first one from *i on, which moves behind it; NULL: no further
+ * one. */
+static const char *without_weights(const struct at_run *run, size_t *i, const char **what)
 {
-    const struct at_bundle *const first[] = { &run->bundle, &run->reference.bundle };
-    const size_t n = AT_COUNT(first);
+    const size_t n = 2 + run->reward_models.n;
 
-    for (size_t i = 0; i < n + run->reward_models.n; i++) {
-        const struct at_bundle *b = i < n ? first[i] : &run->reward_models.items[i - n].bundle;
+    for (; *i < n;) {
+        const size_t k = (*i)++;
+        const struct at_bundle *b = k == 0   ? &run->bundle
+                                    : k == 1 ? &run->reference.bundle
+                                             : &run->reward_models.items[k - 2].bundle;
+        *what = k == 0 ? "model" : k == 1 ? "reference" : "reward model";
         if (b->weights && at_weights_lack_data(b->weights))
             return b->path;
     }
     return NULL;
+}
+
+static bool has_weights(const struct at_run *run)
+{
+    const char *what;
+
+    return without_weights(run, &(size_t){ 0 }, &what) == NULL;
+}
+
+static AT_CHECKED say_what_lacks(const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    struct at_buf line = { 0 };
+    const char *path, *what;
+    size_t i = 0, n = 0;
+
+    at_buf_puts(&line, "next     the whole of ");
+    while ((path = without_weights(run, &i, &what)) != NULL) {
+        at_buf_puts(&line, n++ > 0 ? " and of " : "");
+        cli_word_put(&line, path);
+    }
+    at_buf_printf(&line, ", which %s needed to train", n > 1 ? "are" : "is");
+    TRY(at_buf_status(&line));
+    cli_next_line(line.data);
+done:
+    at_buf_release(&line);
+    return st;
 }
 
 /* {"frozen": {"weights": bytes, ...}, "state": ..., "slab": ...}, the largest first. */
@@ -116,7 +148,7 @@ static cJSON *plan_json(const struct at_run *run, const struct plan_time *time)
 
     cJSON_AddStringToObject(out, "method", at_method_get(run->method)->name);
     cJSON_AddStringToObject(out, "device", info->name);
-    cJSON_AddBoolToObject(out, "has_weights", without_weights(run) == NULL);
+    cJSON_AddBoolToObject(out, "has_weights", has_weights(run));
     add_steps(out, run);
     cJSON_AddNumberToObject(out, "slab_tokens", run->engine.decoder.capacity);
     cJSON_AddStringToObject(out, "gradient_checkpointing",
@@ -203,14 +235,17 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
     const cJSON *reference = at_json_find(plan, "reference");
     const double mib = 1.0 / (1 << 20);
     char packed[CLI_PACKED_BYTES], sampling[64] = "";
+    const char *path, *what;
+    size_t i = 0;
 
     if (at_online_draws(&run->online))
         snprintf(sampling, sizeof sampling, ", sampling %.0f at once %.0f",
                  number(plan, "sequences_at_once"), number(b, "sampler") * mib);
     printf("device   %s\n", at_json_find(plan, "device")->valuestring);
-    if (without_weights(run))
-        printf("model    %s has no weights, it is cut behind its header: enough to plan with\n",
-               without_weights(run));
+    while ((path = without_weights(run, &i, &what)) != NULL)
+        printf(
+            "model    the %s %s has no weights, it is cut behind its header: enough to plan with\n",
+            what, path);
     if (run->online.is_on)
         printf("rows     %u prompts; %u of them a rollout, %u samples each of %u tokens at most\n",
                run->online.prompts.n, run->online.n_groups, run->online.group, run->online.n_new);
@@ -256,7 +291,8 @@ static AT_CHECKED check_fit(const struct at_run *run)
     struct at_engine_bytes b = at_engine_get_bytes(e);
     const uint64_t available = b.available;
     const bool policy = b.total > available;
-    const char *what = policy ? "the run" : "the reference (ref_model_name_or_path)";
+    const char *what = policy ? "the run" : "the reference (ref_model_name_or_path)", *limit;
+    bool no_limit;
 
     if (!policy && run->reference.device_bytes <= available)
         return AT_OK;
@@ -269,10 +305,12 @@ static AT_CHECKED check_fit(const struct at_run *run)
                        "%s does not fit, whatever a step has: take a model of a smaller type "
                        "(Q4_0) or a smaller model%s",
                        what, policy ? ", or lower lora_r" : "");
-    return at_fail(AT_DEVICE_MEMORY, "%s does not fit: lower %s, or take a smaller model%s", what,
-                   at_engine_limit(e),
+    limit = at_engine_limit(e);
+    no_limit = strcmp(limit, at_key_name(AT_KEY_max_length)) == 0 && run->config->max_length == 0;
+    return at_fail(AT_DEVICE_MEMORY, "%s does not fit: %s %s, or take a smaller model%s", what,
+                   no_limit ? "set" : "lower", limit,
                    e->decoder.trains && e->decoder.recompute != AT_RECOMPUTE_GROUP
-                       ? ", or leave gradient_checkpointing at auto"
+                       ? "; gradient_checkpointing takes the least it can at auto"
                        : "");
 }
 
@@ -327,8 +365,8 @@ enum at_status cli_plan(struct cli_args *args)
     TRY(cli_config_read(&config, args, NULL));
     TRY(at_run_open_plan(&run, &config));
     TRY(cli_plan_print(&run, cli_flag_on(args, "json")));
-    if (without_weights(&run))
-        cli_next("next     the whole of %s, which is needed to train", without_weights(&run));
+    if (!has_weights(&run))
+        TRY(say_what_lacks(&run));
     else
         TRY(say_next(args, &run));
 done:

@@ -193,7 +193,8 @@ void cli_keys_text(struct at_buf *out, const struct cli_args *args, const char *
             skipped = skipped || strcmp(args->keys[i].key, skip[k]) == 0;
         if (skipped)
             continue;
-        at_buf_printf(out, " --%s ", args->keys[i].key);
+        at_buf_printf(out, " --%s%c", args->keys[i].key,
+                      strncmp(args->keys[i].value, "--", 2) == 0 ? '=' : ' ');
         cli_word_put(out, args->keys[i].value);
     }
 }
@@ -202,6 +203,22 @@ static void put_named(struct at_buf *out, const char *name, const char *word)
 {
     at_buf_puts(out, name);
     cli_word_put(out, word);
+}
+
+/* Takes out flags of keys that the method does not read, and its losses, which are another's. */
+static void keep_read(struct cli_args *args, enum at_method method)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < args->n_keys; i++) {
+        int key = 0;
+        while (key < AT_KEY_COUNT && strcmp(at_key_name((enum at_key)key), args->keys[i].key) != 0)
+            key++;
+        if (key == AT_KEY_COUNT ||
+            (key != AT_KEY_loss_type && at_key_read_by((enum at_key)key, method)))
+            args->keys[n++] = args->keys[i];
+    }
+    args->n_keys = n;
 }
 
 void cli_method_fit(struct at_config *config, struct cli_args *args, enum at_row_kind rows)
@@ -223,12 +240,15 @@ void cli_method_fit(struct at_config *config, struct cli_args *args, enum at_row
     for (size_t i = 0; i < args->n_keys; i++)
         if (strcmp(args->keys[i].key, "method") == 0)
             args->keys[i].value = at_method_get(config->run_method)->name;
+    keep_read(args, config->run_method);
 }
 
 AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *config,
                          const char *train, const char *held)
 {
+    /* a method that draws holds no share out */
     static const char *const skip[] = { "method", "eval_split", "train_dataset", "eval_dataset" };
+    const bool draws = at_method_get(config->run_method)->draws;
     enum at_status st = AT_OK;
     struct at_buf line = { 0 };
     const char *path = args->n_positional > 0 ? args->positional[0] : NULL;
@@ -244,9 +264,8 @@ AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *co
         put_named(&line, " --train_dataset ", train ? train : path);
     if (held)
         put_named(&line, " --eval_dataset ", held);
-    cli_keys_text(&line, args, skip + from, (train ? AT_COUNT(skip) : 1) - from);
-    if (at_method_get(config->run_method)->draws && !config->reward_funcs &&
-        !config->reward_command && !config->rollouts)
+    cli_keys_text(&line, args, skip + from, (train ? AT_COUNT(skip) : draws ? 2 : 1) - from);
+    if (draws && !config->reward_funcs && !config->reward_command && !config->rollouts)
         at_buf_puts(&line, " --reward_funcs REWARDS");
     if (!config->model_name_or_path)
         at_buf_puts(&line, " --model_name_or_path MODEL");

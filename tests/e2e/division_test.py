@@ -107,6 +107,8 @@ def check_next(folder):
         "chosen", "completion") for line in toy))
     split = next_of("attune data lint sft.jsonl", folder)
     assert next_of(split, folder).startswith("attune plan --method sft --train_dataset sft_split/"), split
+    other = next_of("attune data lint sft.jsonl --method dpo --loss_type ipo --beta 0.2 --system_prompt='--be kind'", folder)
+    assert other == "attune data split sft.jsonl --output sft_split --method sft --system_prompt='--be kind'", other
     (folder / "the toy.json").write_text(json.dumps({"method": "dpo", "train_dataset": "toy.jsonl", "model_name_or_path": str(MODEL)}))
     for command in ("lint", "show"):
         assert next_of(f"attune data {command} 'the toy.json' --seed 3", folder) == "attune plan 'the toy.json' --seed 3"
@@ -120,7 +122,8 @@ def check_methods(folder):
     for method in ("grpo", "online_dpo", "rloo"):
         lint = next_of(f"attune data stats asked.jsonl --method {method}", folder)
         assert lint == f"attune data lint asked.jsonl --method {method}", lint
-        assert next_of(lint, folder) == f"attune plan --method {method} --train_dataset asked.jsonl {rest}"
+        for share in ("", " --eval_split 0.2"):  # which these methods do not read
+            assert next_of(lint + share, folder) == f"attune plan --method {method} --train_dataset asked.jsonl {rest}"
         plan = next_of(f"attune data split asked.jsonl --method {method} --output {method}", folder)
         assert plan == f"attune plan --method {method} --train_dataset {method}/{TRAIN} {rest}", plan
     sides = [(folder / "grpo" / side).read_text().splitlines() for side in (TRAIN, EVAL)]
@@ -133,7 +136,7 @@ def check_methods(folder):
     keys = "--method", "grpo", "--model_name_or_path", MODEL, "--max_completion_length", 9, "--json"
     said = json.loads(run("data", "lint", folder / "asked.jsonl", *keys, code=65).stdout)
     found = [(one["check"], one["line"]) for one in said["findings"]]
-    assert found == [("empty", 2), ("broken", 3), ("duplicate", 4)] and said["prompts"] == 3 and said["bad_rows"] == 2, said
+    assert found == [("empty", 2), ("broken", 3), ("duplicate", 4)] and said["prompts_alone"] == 3 and said["bad_rows"] == 2, said
     said = json.loads(run("data", "lint", folder / "asked.jsonl", *keys, "--max_length", 10, code=65).stdout)
     assert [one["line"] for one in said["findings"] if one["check"] == "too_long"] == [1, 4], said
     said = json.loads(run("data", "stats", folder / "grpo" / EVAL, *keys).stdout)

@@ -109,8 +109,10 @@ def remedies(work):
     pairs = ("--method", "dpo", "--train_dataset", DATA / "pairs.jsonl", "--max_length", 0, "--on_bad_row", "keep")
     for what, says, keys in (
             ("tokens of a slab", "the run does not fit: lower max_tokens_per_slab, or", (*pairs, "--max_tokens_per_slab", 4096)),
-            ("tokens of a row", "the run does not fit: lower max_length, or", (*pairs, "--max_tokens_per_slab", 64)),
-            ("what is kept", ", or leave gradient_checkpointing at auto", (*pairs, "--gradient_checkpointing", "none")),
+            ("tokens of a row", "the run does not fit: set max_length, or", (*pairs, "--max_tokens_per_slab", 64)),
+            ("tokens of a row up to a limit", "the run does not fit: lower max_length, or", (
+                *pairs, "--max_tokens_per_slab", 64, "--max_length", 1000)),
+            ("what is kept", "; gradient_checkpointing takes the least it can at auto", (*pairs, "--gradient_checkpointing", "none")),
             ("tokens of a sample", "the run does not fit: lower max_completion_length, or", (
                 "--method", "rloo", "--train_dataset", work / "prompts.jsonl", "--max_completion_length", 4096, *DRAWS)),
             ("a reference", "the reference (ref_model_name_or_path) does not fit, whatever a step has", (

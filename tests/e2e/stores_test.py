@@ -219,6 +219,10 @@ def check_headers(folder):
                    if key not in ("available", "free_here"))
         check(f"a {what} of header only is planned, and said to lack its weights", same and cut["has_weights"] is False
               and whole[what]["has_weights"] is True and cut.get("reference") == whole[what].get("reference"))
+    keys = runs["reference"]
+    said = attune("plan", *keys[:keys.index(TINY)], other, *keys[keys.index(TINY) + 1:])
+    lacks = [f"the {what} {other} has no weights" in said for what in ("model", "reference")]
+    check("each file that is cut is named", lacks == [True, True])
     said = attune("dpo", *runs["reference"][2:], "--output_dir", folder / "none", want=65)
     check("a training refuses it", "cut short" in said)
 
