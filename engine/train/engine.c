@@ -21,7 +21,7 @@ bool at_engine_is_elsewhere(const struct at_engine *engine)
 
 static uint32_t slab_capacity(const struct at_engine *e, const struct at_engine_params *p)
 {
-    const bool elsewhere = p->here ? is_limited_higher(e) : at_engine_is_elsewhere(e);
+    const bool elsewhere = p->elsewhere || is_limited_higher(e);
     const bool cpu = at_gpu_get_info(e->gpu)->type == AT_GPU_CPU && !elsewhere;
     uint32_t capacity = p->capacity ? p->capacity : cpu ? 512 : 4096;
 

@@ -21,7 +21,7 @@ struct at_engine_params {
     const char *const *frozen_dirs; /* adapters below, bottom first */
     size_t n_frozen;
     const char *continue_dir;           /* AT_TRAIN_CONTINUE */
-    bool here;                          /* on this device, also where its own file is a header */
+    bool elsewhere;                     /* the policy's file has no weights: for a GPU */
     bool syncs_reference;               /* at_engine_sync_reference() will be called */
     uint32_t capacity;                  /* tokens a slab; 0: 512 on CPU devices, else 4096 */
     uint32_t longest_row;               /* tokens; the capacity is at least this */

@@ -79,7 +79,7 @@ AT_CHECKED at_reference_plan(struct at_reference *out, const struct at_reference
                                         .header_only = source->header_only,
                                         .quantise = *quantise };
     const struct at_engine_params p = { .gpu = params->gpu,
-                                        .here = params->here,
+                                        .elsewhere = params->elsewhere,
                                         .capacity = params->capacity,
                                         .longest_row = params->longest_row,
                                         .n_positions = params->n_positions,

@@ -284,7 +284,7 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
                                     .memory_limit_bytes = (uint64_t)c->device_memory_limit };
     if (run->purpose == AT_TO_PLAN)
         p.gpu.memory_bytes = (uint64_t)c->device_memory_limit;
-    p.here = run->bundle.weights && !at_weights_lack_data(run->bundle.weights);
+    p.elsewhere = run->bundle.weights && at_weights_lack_data(run->bundle.weights);
     at_bundle_check_length(&run->bundle, p.longest_row);
     p.n_positions = p.longest_row;
     if (!run->online.is_on) /* reward models want room for rows of their own */

@@ -212,6 +212,7 @@ def check_headers(folder):
                              "--reward_funcs", json.dumps([str(folder / "judge")]))}
     whole = {what: json.loads(attune("plan", *keys, "--json")) for what, keys in runs.items()}
     content = other.read_bytes()
+    (folder / "same.gguf").write_bytes(content)
     other.write_bytes(content[:content.rindex(b"output_norm.weight") + 1000])
     for what, keys in runs.items():
         cut = json.loads(attune("plan", *keys, "--json"))
@@ -219,8 +220,11 @@ def check_headers(folder):
                    if key not in ("available", "free_here"))
         check(f"a {what} of header only is planned, and said to lack its weights", same and cut["has_weights"] is False
               and whole[what]["has_weights"] is True and cut.get("reference") == whole[what].get("reference"))
-    keys = runs["reference"]
-    said = attune("plan", *keys[:keys.index(TINY)], other, *keys[keys.index(TINY) + 1:])
+    keys = [other if key == TINY else key for key in runs["reference"]]
+    beside = [json.loads(attune("plan", *keys[:-1], path, "--json"))["reference"]["device_bytes"]
+              for path in (other, folder / "same.gguf")]
+    check("a reference is planned for the device that the policy is planned for", beside[0] == beside[1])
+    said = attune("plan", *keys)
     lacks = [f"the {what} {other} has no weights" in said for what in ("model", "reference")]
     check("each file that is cut is named", lacks == [True, True])
     said = attune("dpo", *runs["reference"][2:], "--output_dir", folder / "none", want=65)
