@@ -142,8 +142,7 @@ static AT_CHECKED print_json(const struct at_lint *lint, const struct at_lint_pa
     cJSON_AddNumberToObject(out, "pairs", lint->n_pairs);
     cJSON_AddNumberToObject(out, "labelled", lint->n_labelled);
     cJSON_AddNumberToObject(out, "singles", lint->n_singles);
-    if (lint->n_prompts > 0)
-        cJSON_AddNumberToObject(out, "prompts_alone", lint->n_prompts);
+    cJSON_AddNumberToObject(out, "prompts_alone", lint->n_prompts);
     cJSON_AddNumberToObject(out, "bad_rows", lint->n_bad);
     if (lint->n_pairs > 0) {
         cJSON_AddNumberToObject(out, "chosen_longer", lint->chosen_longer);

@@ -151,6 +151,7 @@ static AT_CHECKED print_json(const struct at_stats *s)
         { "labelled", s->n_labelled },
         { "desirable", s->n_desirable },
         { "singles", s->n_singles },
+        { "prompts_alone", s->n_prompts },
         { "prompts", s->n_groups },
         { "conversations", s->n_chat },
         { "several_turns", s->n_turns },
