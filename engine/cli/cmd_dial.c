@@ -266,10 +266,8 @@ static AT_CHECKED conclude(const struct dial *d)
              "base",
              d->scales[d->chosen], 100 * c->accuracy.value, c->accuracy.n, 100 * c->accuracy.low,
              100 * c->accuracy.high);
-    cli_next(
-        "next       attune export %s --adapter_scale %g --output tone.gguf, or attune generate "
-        "%s --adapter %s --adapter_scale %g --prompt TEXT",
-        d->dir, d->scales[d->chosen], d->config.model_name_or_path, d->dir, d->scales[d->chosen]);
+    cli_next("next       attune export %s --adapter_scale %g --output tone.gguf", d->dir,
+             d->scales[d->chosen]);
     if (c->verdict == EVAL_WORSE)
         FAIL(AT_OVER_BUDGET,
              "at every strength within the budgets fewer pairs are right than under "

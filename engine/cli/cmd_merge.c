@@ -113,15 +113,6 @@ done:
     return st;
 }
 
-static void say_next(const struct job *job)
-{
-    if (at_weights_is_gguf(job->base.weights))
-        cli_next("next       llama-server -m %s, or attune generate %s --prompt TEXT", job->output,
-                 job->output);
-    else
-        cli_next("next       attune generate %s --prompt TEXT", job->output);
-}
-
 enum at_status cli_merge(struct cli_args *args)
 {
     enum at_status st = AT_OK;
@@ -147,7 +138,7 @@ enum at_status cli_merge(struct cli_args *args)
     job.trained.gpu = gpu;
     if (job.trained.digest && (job.other || quantised))
         TRY(merge_kl_measure(&job.base, &job.trained));
-    say_next(&job);
+    cli_next("next       attune generate %s --prompt TEXT", job.output);
 done:
     at_export_close(&stack);
     at_gpu_close(&job.merge.gpu);

@@ -210,18 +210,19 @@ static void print_time(const cJSON *plan, const struct at_run *run)
 {
     const cJSON *split = at_json_find(plan, "split");
     const bool measured = at_json_find(plan, "measured_flop_per_s");
+    const char *without = run->data.has_eval ? " without evaluations" : "";
     char took[32];
 
     cli_duration(took, number(plan, "estimated_time_s"));
     if (measured)
-        printf("time     about %s, %.3g s a step at first: %.3g operations, products at %.0f "
+        printf("time     about %s%s, %.3g s a step at first: %.3g operations, products at %.0f "
                "GFLOP/s (measured just now)\n",
-               took, number(plan, "step_time_s"), number(plan, "flop"),
+               took, without, number(plan, "step_time_s"), number(plan, "flop"),
                number(plan, "measured_flop_per_s") / 1e9);
     else
-        printf("time     about %s for %.3g operations, products at an assumed %.0f GFLOP/s "
+        printf("time     about %s%s for %.3g operations, products at an assumed %.0f GFLOP/s "
                "(`attune bench` measures)\n",
-               took, number(plan, "flop"), number(plan, "assumed_flop_per_s") / 1e9);
+               took, without, number(plan, "flop"), number(plan, "assumed_flop_per_s") / 1e9);
     if (split)
         printf("         %ssampling %.0f %%, scoring %.0f %%, training %.0f %%\n",
                at_online_draws(&run->online) ? "at most, if no sample ends by itself: " : "",
@@ -332,6 +333,23 @@ done:
     return st;
 }
 
+/* out/METHOD, or the first of out/METHOD_2 and so on that is not there: a training overwrites
+ * nothing. */
+static AT_CHECKED put_new_folder(struct at_buf *line, const char *method)
+{
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    char *path = NULL;
+
+    TRY(at_arena_printf(&arena, &path, "out/%s", method));
+    for (unsigned n = 2; at_path_exists(path); n++)
+        TRY(at_arena_printf(&arena, &path, "out/%s_%u", method, n));
+    at_buf_printf(line, " --output_dir %s", path);
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
 static AT_CHECKED say_next(const struct cli_args *args, const struct at_run *run)
 {
     static const char *const skip[] = { "method" };
@@ -348,7 +366,7 @@ static AT_CHECKED say_next(const struct cli_args *args, const struct at_run *run
     }
     cli_keys_text(&line, args, skip, AT_COUNT(skip));
     if (!run->config->output_dir)
-        at_buf_printf(&line, " --output_dir out/%s", method);
+        TRY(put_new_folder(&line, method));
     TRY(at_buf_status(&line));
     cli_next_line(line.data);
 done:

@@ -92,6 +92,8 @@ void cli_term_set(bool quiet, bool verbose)
 static void __attribute__((format(printf, 1, 0))) write_line(const char *format, va_list args)
 {
     leave_line();
+    fflush(
+        stdout); /* where both go to one file, lines stand in the order in which they were told */
     vfprintf(stderr, format, args);
     fputc('\n', stderr);
 }

@@ -102,7 +102,9 @@ def check_next(folder):
     assert [part.split(" --")[0] for part in said] == ["data lint", "data split", "plan", "dpo", "eval"], said
     judged = subprocess.run(command.replace("attune", str(ATTUNE), 1), shell=True, capture_output=True, text=True, cwd=folder)
     assert judged.returncode in (0, 1, 3) and (folder / "its adapter" / "eval.json").exists(), judged.stderr
-    assert next_of(f"attune plan --method dpo --train_dataset toy.jsonl {keys}", folder).endswith(" --output_dir out/dpo")
+    for out in ("out/dpo", "out/dpo_2"):  # which is not there yet
+        assert next_of(f"attune plan --method dpo --train_dataset toy.jsonl {keys}", folder).endswith(f" --output_dir {out}")
+        (folder / out).mkdir(parents=True)
     (folder / "sft.jsonl").write_text("\n".join(json.dumps({k: json.loads(line)[k] for k in ("prompt", "chosen")}).replace(
         "chosen", "completion") for line in toy))
     split = next_of("attune data lint sft.jsonl", folder)
@@ -140,7 +142,7 @@ def check_methods(folder):
     said = json.loads(run("data", "lint", folder / "asked.jsonl", *keys, "--max_length", 10, code=65).stdout)
     assert [one["line"] for one in said["findings"] if one["check"] == "too_long"] == [1, 4], said
     said = json.loads(run("data", "stats", folder / "grpo" / EVAL, *keys).stdout)
-    assert said["tokens"]["prompt"]["n"] == len(sides[1]) and [*said["words"]] == ["prompt"], said
+    assert said["prompts_alone"] == said["tokens"]["prompt"]["n"] == len(sides[1]) and [*said["words"]] == ["prompt"], said
 
     said = run("data", "lint", folder / "asked.jsonl", code=65).stdout
     assert "asked.jsonl:1: error: broken: the key \"completion\" is missing; it goes with \"prompt\" (prompts alone" in said, said
