@@ -143,7 +143,7 @@ AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *co
                          const char *train, const char *held);
 /* at_events.progress: an updating line on a terminal, else a plain line every few seconds. */
 void cli_progress(void *context, const struct at_progress *progress);
-/* at_events.evaluation: an updating count on a terminal, and a line with the result. */
+/* at_events.evaluation: a count, as progress is shown, and a line with the result and the time. */
 void cli_evaluation(void *context, const struct at_evaluation *evaluation);
 /* Ends the progress line and counts the warnings. */
 void cli_term_end(void);

@@ -1,5 +1,6 @@
 #include "cli.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -11,6 +12,7 @@ static struct {
     bool updates;  /* stderr is a terminal that takes escape codes */
     bool in_line;  /* a progress line stands unfinished */
     double last_s; /* when progress was last shown */
+    double eval_s; /* when the evaluation began */
     size_t hidden; /* warnings that were not shown */
 } term;
 
@@ -331,17 +333,31 @@ void cli_progress(void *context, const struct at_progress *p)
     }
 }
 
+/* Of an evaluation that goes on: at once where the line is an updating one, else a line if it takes
+ * longer than a pause. */
+static void show_evaluating(const struct at_evaluation *e)
+{
+    const double now_s = at_now_s();
+
+    if (e->done == 0)
+        term.eval_s = now_s;
+    if (e->done == 0 ? !term.updates : now_s - fmax(term.last_s, term.eval_s) < pause_s())
+        return;
+    term.last_s = now_s;
+    fprintf(stderr, "%seval at step %llu  %u of %u %s rows%s", term.updates ? "\r\033[K" : "",
+            (unsigned long long)e->step, e->done, e->rows,
+            e->regression ? "regression" : "held-out", term.updates ? "" : "\n");
+}
+
 void cli_evaluation(void *context, const struct at_evaluation *e)
 {
-    const char *clear = term.updates ? "\r\033[K" : "";
-    const bool ends = e->done == e->rows;
-    char accuracy[96] = "", drift[64] = "";
+    char accuracy[96] = "", drift[64] = "", took[32];
 
     (void)context;
-    if (term.quiet || (!ends && !term.updates))
+    if (term.quiet)
         return;
-    if (!ends) {
-        fprintf(stderr, "%seval %u of %u held-out rows", clear, e->done, e->rows);
+    if (!e->ends) {
+        show_evaluating(e);
     } else {
         if (e->pairs)
             snprintf(accuracy, sizeof accuracy, "  %s in %.1f %%",
@@ -349,11 +365,13 @@ void cli_evaluation(void *context, const struct at_evaluation *e)
                      100 * e->accuracy.value);
         if (e->has_drift)
             snprintf(drift, sizeof drift, "  drift %.4g nats a token", e->drift);
-        fprintf(stderr, "%seval at step %llu  %u held-out rows  loss %.4f%s%s\n", clear,
-                (unsigned long long)e->step, e->rows, e->loss, accuracy, drift);
+        cli_duration(took, e->time_s);
+        fprintf(stderr, "%seval at step %llu  %u held-out rows  loss %.4f%s%s  in %s\n",
+                term.updates ? "\r\033[K" : "", (unsigned long long)e->step, e->rows, e->loss,
+                accuracy, drift, took);
     }
     fflush(stderr);
-    term.in_line = term.updates && !ends;
+    term.in_line = term.updates && !e->ends;
 }
 
 void cli_term_end(void)

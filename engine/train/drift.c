@@ -52,9 +52,9 @@ bool at_drift_is_wanted(const struct at_config *c)
             c->regression_dataset.n > 0);
 }
 
-bool at_drift_is_of_eval(const struct at_loop *l)
+bool at_drift_is_of_eval(const struct at_run *run)
 {
-    return l->run->engine.decoder.drift && l->config->regression_dataset.n == 0;
+    return run->engine.decoder.drift && run->config->regression_dataset.n == 0;
 }
 
 struct sum {
@@ -72,6 +72,8 @@ static AT_CHECKED measure_rows(struct at_loop *l, struct sum *sum)
     enum { PIECE = 32 };
     enum at_status st = AT_OK;
     const struct at_dataset *d = &l->run->data.regression;
+    const struct at_events *events = &l->run->events;
+    struct at_evaluation e = { .step = l->state.step, .rows = d->n_rows, .regression = true };
     const struct at_compute what = { .policy = true, .drift = true };
     const struct at_row *rows[PIECE];
     struct at_row_result results[PIECE];
@@ -86,6 +88,9 @@ static AT_CHECKED measure_rows(struct at_loop *l, struct sum *sum)
         TRY(at_engine_finish(&l->run->engine));
         for (uint32_t i = 0; i < n; i++)
             add_row(sum, &results[i]);
+        e.done = begin + n;
+        if (events->evaluation)
+            events->evaluation(events->context, &e);
         if (at_signal_status() != AT_OK)
             FAIL(at_signal_status(), "stopped by a signal while evaluating at step %llu",
                  (unsigned long long)l->state.step);
@@ -99,7 +104,7 @@ AT_CHECKED at_drift_measure(struct at_loop *l, double *kl)
     enum at_status st = AT_OK;
     struct sum sum = { 0, 0 };
 
-    if (at_drift_is_of_eval(l))
+    if (at_drift_is_of_eval(l->run))
         for (uint32_t i = 0; i < l->run->data.eval_packs.n_rows; i++)
             add_row(&sum, &l->eval[i]);
     else

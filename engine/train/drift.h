@@ -23,7 +23,7 @@ bool at_drift_is_wanted(const struct at_config *config);
 /* After an evaluation of the held-out rows with at_compute.drift. */
 AT_CHECKED at_drift_measure(struct at_loop *loop, double *kl);
 /* Whether the held-out rows are what is measured on. */
-bool at_drift_is_of_eval(const struct at_loop *loop);
+bool at_drift_is_of_eval(const struct at_run *run);
 /* Whether the samples of rollouts are what is measured on: of methods that draw them or have
  * recorded ones. */
 bool at_drift_is_of_samples(const struct at_run *run);

@@ -7,6 +7,35 @@
 #include <stdio.h>
 #include <string.h>
 
+/* ---- how many ---- */
+
+uint64_t at_run_every(const struct at_run *run, const char *strategy, uint32_t steps)
+{
+    if (strcmp(strategy, "no") == 0)
+        return 0;
+    return strcmp(strategy, "steps") == 0 ? steps : run->steps_per_epoch;
+}
+
+uint64_t at_evaluations_made(const struct at_run *run, uint64_t steps)
+{
+    const struct at_config *c = run->config;
+    const bool pairs = run->online.reward_watch.held.n_rows > 0;
+    const uint64_t every = at_run_every(run, c->eval_strategy, c->eval_steps);
+
+    if (!pairs && !run->data.has_eval)
+        return 0;
+    return 1 + (every > 0 ? steps / every : 0);
+}
+
+uint64_t at_evaluations_all(const struct at_run *run)
+{
+    const uint64_t ends = run->data.has_eval ? 1 : 0;
+
+    return run->total_steps > 0 ? at_evaluations_made(run, run->total_steps - 1) + ends : ends;
+}
+
+/* ---- one of them ---- */
+
 bool at_loop_has_row_loss(const struct at_loop *l)
 {
     return l->what.kind != AT_LOSS_TOKEN;
@@ -187,9 +216,11 @@ static AT_CHECKED evaluate_rows(struct at_loop *l, struct at_tally *tally, struc
     double count = 0;
 
     what.train = false;
-    what.drift = at_drift_is_of_eval(l);
+    what.drift = at_drift_is_of_eval(run);
     what.weight = 1;
     what.loss_params.mean_n_chosen = at_objective_mean_chosen(l->eval_rows, e->rows);
+    if (run->events.evaluation)
+        run->events.evaluation(run->events.context, e);
     while (e->done < e->rows) {
         const uint32_t n = e->rows - e->done < piece ? e->rows - e->done : piece;
         TRY(at_kl_begin(&l->eval_kl, &run->engine, l->eval_order + e->done, l->eval + e->done, n,
@@ -277,6 +308,8 @@ AT_CHECKED at_evaluate(struct at_loop *l, bool before, struct at_outcome *out)
         at_metric_lengths(line, "eval_", run->data.eval.rows, l->eval, e.rows,
                           at_loop_reward_scale(l));
     TRY(add_drift(line, l, &tally, &e, before ? NULL : out));
+    e.ends = true;
+    e.time_s = at_now_s() - begin_s;
     if (run->events.evaluation)
         run->events.evaluation(run->events.context, &e);
     cJSON_AddNumberToObject(line, "n", e.rows);

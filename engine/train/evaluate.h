@@ -4,6 +4,16 @@
 
 #include "loop.h"
 
+/* Every how many steps something is done by `strategy` (no, steps, epoch); 0: never. */
+uint64_t at_run_every(const struct at_run *run, const char *strategy, uint32_t steps);
+/* Evaluations that a run makes if it makes all its steps: of its held-out rows that at the start,
+ * those that are due after steps, and that after the last; or, of rewards, of held-out pairs while
+ * it draws. */
+uint64_t at_evaluations_all(const struct at_run *run);
+/* Those of them behind it when so many steps, fewer than all, have been followed by what is due and
+ * the next one is computed. */
+uint64_t at_evaluations_made(const struct at_run *run, uint64_t steps);
+
 /* AT_USAGE with the names that evaluations have when metric_for_best_model is none of them. */
 AT_CHECKED at_evaluation_check(const struct at_config *config);
 /* Computes the held-out rows, writes their line and pairs, keeps the best state and tells the

@@ -118,16 +118,22 @@ done:
     return st;
 }
 
-/* Seconds in steps so far, and left at that rate: evaluations are left out of both. */
+/* Seconds in steps so far: evaluations are left out. */
 static double training_s(const struct at_loop *l)
 {
     return at_now_s() - l->start_s - l->state.evaluated_s;
 }
 
+/* What is left behind this step: steps and evaluations, each as long as those so far were. The
+ * first evaluation may have computed a reference that later ones find. */
 static double eta_s(const struct at_loop *l)
 {
+    const uint64_t made = at_evaluations_made(l->run, l->state.step);
+    const double evaluation_s = made > 0 ? l->state.evaluated_s / (double)made : 0;
+
     return training_s(l) / (double)(l->state.step + 1) *
-           (double)(l->run->total_steps - l->state.step - 1);
+               (double)(l->run->total_steps - l->state.step - 1) +
+           evaluation_s * (double)(at_evaluations_all(l->run) - made);
 }
 
 /* Adds the step's rows to the window of the next line, unless they are not finite and it was
@@ -301,9 +307,9 @@ done:
 /* Whether something that is done by `strategy` (no, steps, epoch) is due after this step. */
 static bool is_due(const struct at_loop *l, const char *strategy, uint32_t steps)
 {
-    if (strcmp(strategy, "no") == 0)
-        return false;
-    return l->state.step % (strcmp(strategy, "steps") == 0 ? steps : l->run->steps_per_epoch) == 0;
+    const uint64_t every = at_run_every(l->run, strategy, steps);
+
+    return every > 0 && l->state.step % every == 0;
 }
 
 /* Whether early stopping ends the run. */

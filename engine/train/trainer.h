@@ -24,11 +24,13 @@ struct at_progress {
     bool has_kl;  /* it is computed: to the policy's reference, nats a token */
     double reward, kl, length, sampling_tokens_per_s;
 };
-/* An evaluation while it goes on; `loss` and `accuracy` (pairs) are known when all rows are done.
- */
+/* An evaluation: as it begins (done 0), while it goes on, over held-out rows and then those of
+ * regression_dataset, and as it ends, when the rest is known; rows are held-out ones then. */
 struct at_evaluation {
     uint64_t step;
     uint32_t done, rows;
+    bool regression, ends;
+    double time_s;
     bool pairs;
     double loss;
     struct at_share accuracy; /* eval_logps/accuracies; of reward models eval_accuracy */

@@ -281,7 +281,7 @@ training_tells_what_it_did() {
     done
     [ -s "$work/out" ] && fail "training wrote to stdout"
     run 0 dpo "$golden/dpo_sigmoid/config.json" --eval_split 0.3 --on_bad_row skip --output_dir "$work/held"
-    says err '^eval at step 0  [0-9]+ held-out rows  loss 0\.6931  chosen likelier a token in [0-9.]+ %  drift 0 nats a token$'
+    says err '^eval at step 0  [0-9]+ held-out rows  loss 0\.6931  chosen likelier a token in [0-9.]+ %  drift 0 nats a token  in [0-9.]+ s$'
     says err '^eval at step 6 '
     for file in adapter_model.safetensors adapter_config.json metrics.jsonl timing.jsonl result.json \
         run.json tokenizer.json; do
