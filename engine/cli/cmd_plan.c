@@ -119,11 +119,13 @@ static void add_steps(cJSON *out, const struct at_run *run)
     cJSON_AddNumberToObject(out, "trainable_values", (double)at_params_count(&run->engine.params));
 }
 
-/* The rate stands under "measured_flop_per_s" or "assumed_flop_per_s"; "split" is there for runs
- * that draw samples. */
+/* The rate stands under "measured_flop_per_s", the best of several measurements beside the slowest,
+ * or "assumed_flop_per_s"; "split" is there for runs that draw samples. "flop" and
+ * "estimated_time_s" are those of the steps, "total_time_s" is with evaluations. */
 static void add_time(cJSON *out, const struct at_run *run, const struct plan_time *time)
 {
-    cJSON *split = NULL;
+    const struct plan_evaluations *e = &time->evaluations;
+    cJSON *split = NULL, *part = NULL;
 
     if (run->online.is_on) {
         split = cJSON_AddObjectToObject(out, "split");
@@ -134,8 +136,18 @@ static void add_time(cJSON *out, const struct at_run *run, const struct plan_tim
     cJSON_AddNumberToObject(out, "flop", time->flop);
     cJSON_AddNumberToObject(out, time->measured ? "measured_flop_per_s" : "assumed_flop_per_s",
                             time->flop_per_s);
+    if (time->measured)
+        cJSON_AddNumberToObject(out, "least_flop_per_s", time->least_flop_per_s);
     cJSON_AddNumberToObject(out, "step_time_s", time->step_s);
     cJSON_AddNumberToObject(out, "estimated_time_s", time->total_s);
+    part = cJSON_AddObjectToObject(out, "evaluations");
+    cJSON_AddNumberToObject(part, "n", e->n);
+    cJSON_AddNumberToObject(part, "rows", e->rows);
+    cJSON_AddNumberToObject(part, "tokens", e->tokens);
+    cJSON_AddNumberToObject(part, "ref_forward_tokens", e->ref_forward_tokens);
+    cJSON_AddNumberToObject(part, "flop", e->flop);
+    cJSON_AddNumberToObject(part, "time_s", e->time_s);
+    cJSON_AddNumberToObject(out, "total_time_s", time->total_s + e->time_s);
 }
 
 static cJSON *plan_json(const struct at_run *run, const struct plan_time *time)
@@ -185,7 +197,7 @@ static double number(const cJSON *object, const char *name)
     return at_json_find(object, name)->valuedouble;
 }
 
-/* In percent of the whole time. */
+/* In percent of the steps' time. */
 static double share(const cJSON *split, const cJSON *plan, const char *name)
 {
     return 100 * number(split, name) / number(plan, "estimated_time_s");
@@ -206,25 +218,50 @@ static void print_parts(const cJSON *plan)
     printf(" others %.0f\n", rest * mib);
 }
 
+/* "A", or "A to B" where the slowest measurement gives another time. */
+static void range_text(char out[80], double s, double slower)
+{
+    char best[32], most[32];
+
+    cli_duration(best, s);
+    cli_duration(most, s * slower);
+    snprintf(out, 80, strcmp(best, most) == 0 ? "%s" : "%s to %s", best, most);
+}
+
+static void print_rate(const cJSON *plan)
+{
+    const double gflop = 1e-9,
+                 flop = number(plan, "flop") + number(at_json_find(plan, "evaluations"), "flop");
+
+    if (at_json_find(plan, "measured_flop_per_s"))
+        printf("         %.3g operations, products at %.0f to %.0f GFLOP/s (measured just now)\n",
+               flop, number(plan, "least_flop_per_s") * gflop,
+               number(plan, "measured_flop_per_s") * gflop);
+    else
+        printf("         %.3g operations, products at an assumed %.0f GFLOP/s (`attune bench` "
+               "measures)\n",
+               flop, number(plan, "assumed_flop_per_s") * gflop);
+}
+
 static void print_time(const cJSON *plan, const struct at_run *run)
 {
-    const cJSON *split = at_json_find(plan, "split");
+    const cJSON *split = at_json_find(plan, "split"), *evals = at_json_find(plan, "evaluations");
     const bool measured = at_json_find(plan, "measured_flop_per_s");
-    const char *without = run->data.has_eval ? " without evaluations" : "";
-    char took[32];
+    const double n = number(evals, "n"), slower = measured ? number(plan, "measured_flop_per_s") /
+                                                                 number(plan, "least_flop_per_s")
+                                                           : 1;
+    char all[80], steps[80], held[80];
 
-    cli_duration(took, number(plan, "estimated_time_s"));
-    if (measured)
-        printf("time     about %s%s, %.3g s a step at first: %.3g operations, products at %.0f "
-               "GFLOP/s (measured just now)\n",
-               took, without, number(plan, "step_time_s"), number(plan, "flop"),
-               number(plan, "measured_flop_per_s") / 1e9);
-    else
-        printf("time     about %s%s for %.3g operations, products at an assumed %.0f GFLOP/s "
-               "(`attune bench` measures)\n",
-               took, without, number(plan, "flop"), number(plan, "assumed_flop_per_s") / 1e9);
+    range_text(all, number(plan, "total_time_s"), slower);
+    range_text(steps, number(plan, "estimated_time_s"), slower);
+    range_text(held, number(evals, "time_s"), slower);
+    printf("time     about %s, %.3g s a step at first\n", all, number(plan, "step_time_s"));
+    if (n > 0)
+        printf("         steps %s, %.0f evaluation%s of %.0f held-out rows %s\n", steps, n,
+               n == 1 ? "" : "s", number(evals, "rows"), held);
+    print_rate(plan);
     if (split)
-        printf("         %ssampling %.0f %%, scoring %.0f %%, training %.0f %%\n",
+        printf("         %ssampling %.0f %%, scoring %.0f %%, training %.0f %% of the steps\n",
                at_online_draws(&run->online) ? "at most, if no sample ends by itself: " : "",
                share(split, plan, "sampling_s"), share(split, plan, "scoring_s"),
                share(split, plan, "training_s"));

@@ -308,9 +308,11 @@ static const struct cli_command commands[] = {
     { .name = "plan",
       .usage = "CONFIG [--json] [--key value ...]",
       .help = "memory, time, disk and rows of a run, before step 0",
-      .detail = "The time comes from the run's useful operations and the rate of a product of the\n"
-                "model's own shape, which is measured in half a second where the device is here;\n"
-                "what else a step does has stated shares of it (engine/cli/plan_time.h).\n",
+      .detail =
+          "The time comes from the run's useful operations and the rate of a product of the\n"
+          "model's own shape, which is measured in half a second where the device is here;\n"
+          "what else a step does has stated shares of it (engine/cli/plan_time.h). A range is\n"
+          "that of several measurements; evaluations are counted beside the steps.\n",
       FLAGS(json_flags),
       .n_positional = 1,
       .config = true,

@@ -96,14 +96,14 @@ done:
     return st;
 }
 
-/* Units of size a second, best of ROUNDS of at least round_s; the first round compiles. */
-static AT_CHECKED best(double *out, struct trial *t, round_fn *round)
+/* Units of size a second in ROUNDS of at least round_s; the first round compiles. */
+static AT_CHECKED measure(struct at_rate *out, struct trial *t, round_fn *round)
 {
     enum at_status st;
     uint32_t size = 1;
     double time_s = 0;
 
-    *out = 0;
+    *out = (struct at_rate){ 0, 0 };
     TRY(time_round(&time_s, t, round, size));
     do {
         TRY(time_round(&time_s, t, round, size));
@@ -111,10 +111,21 @@ static AT_CHECKED best(double *out, struct trial *t, round_fn *round)
     } while (time_s < round_s / 2 && size < UINT32_MAX / 4);
     for (int i = 0; i < ROUNDS; i++) {
         TRY(time_round(&time_s, t, round, size));
-        if (*out < size / time_s)
-            *out = size / time_s;
+        if (out->best < size / time_s)
+            out->best = size / time_s;
+        if (i == 0 || out->least > size / time_s)
+            out->least = size / time_s;
     }
 done:
+    return st;
+}
+
+static AT_CHECKED best(double *out, struct trial *t, round_fn *round)
+{
+    struct at_rate rate;
+    const enum at_status st = measure(&rate, t, round);
+
+    *out = rate.best;
     return st;
 }
 
@@ -146,7 +157,7 @@ done:
     return st;
 }
 
-AT_CHECKED at_product_rate(double *out_flop_per_s, struct at_gpu *gpu, uint32_t T, uint32_t rows,
+AT_CHECKED at_product_rate(struct at_rate *out, struct at_gpu *gpu, uint32_t T, uint32_t rows,
                            uint32_t cols)
 {
     const bool cpu = at_gpu_get_info(gpu)->type == AT_GPU_CPU;
@@ -167,8 +178,9 @@ AT_CHECKED at_product_rate(double *out_flop_per_s, struct at_gpu *gpu, uint32_t 
     at_halves_reserve(pool, &t.halves, &need);
     TRY(at_pool_commit(pool));
     TRY(at_stream_create(&t.stream, gpu));
-    TRY(best(out_flop_per_s, &t, product));
-    *out_flop_per_s *= 2.0 * T * rows * cols;
+    TRY(measure(out, &t, product));
+    out->best *= 2.0 * T * rows * cols;
+    out->least *= 2.0 * T * rows * cols;
 done:
     at_stream_destroy(&t.stream);
     at_pool_destroy(&pool);

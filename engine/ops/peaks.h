@@ -13,11 +13,15 @@ struct at_peaks {
  * eighth of what there is. */
 AT_CHECKED at_peaks_measure(struct at_peaks *out, struct at_gpu *gpu);
 
+/* Best and slowest of the rounds. */
+struct at_rate {
+    double best, least;
+};
 /* Operations a second of products x w^T, x (T, cols) and w (rows, cols), by the kernels that
- * weights of this shape have (halves.h); of T and rows no more than fills a large device. Best of
- * several rounds of about 50 ms, after one that compiles. AT_DEVICE_MEMORY: there is too little. */
-AT_CHECKED at_product_rate(double *out_flop_per_s, struct at_gpu *gpu, uint32_t T, uint32_t rows,
-                           uint32_t cols);
+ * weights of this shape have (halves.h); of T and rows no more than fills a large device.
+ * Several rounds of about 50 ms, after one that compiles. AT_DEVICE_MEMORY: there is too little. */
+AT_CHECKED at_product_rate(struct at_rate *out_flop_per_s, struct at_gpu *gpu, uint32_t T,
+                           uint32_t rows, uint32_t cols);
 
 /* y[0 .. n) as peak_multiply.comp says; n a multiple of 4. */
 void at_peak_multiply(struct at_stream *s, struct at_view y, uint32_t n, uint32_t turns,
