@@ -14,16 +14,105 @@ static const char *path_of(const struct at_lint_params *p, uint32_t file)
     return file < p->n_train ? p->train[file] : p->held[file - p->n_train];
 }
 
-static void print_finding(const struct at_lint_params *p, const struct at_lint_finding *f)
+/* ---- findings of one cause ---- */
+
+/* A finding, or the first of many rows that share its cause. */
+struct told {
+    const struct at_lint_finding *finding;
+    const struct told *next; /* of the cause, by line */
+    size_t n;                /* rows of the cause; 0: an earlier one speaks for it */
+};
+
+/* Texts that differ in numbers alone have one cause: "the same as line 7", "52 tokens, ...". */
+static int compare_causes(const char *a, const char *b)
 {
+    static const char digits[] = "0123456789";
+
+    for (;;) {
+        const size_t n = strspn(a, digits), m = strspn(b, digits);
+        a += n;
+        b += m;
+        if ((n > 0) != (m > 0))
+            return n > 0 ? 1 : -1;
+        if (*a != *b)
+            return (unsigned char)*a < (unsigned char)*b ? -1 : 1;
+        if (!*a)
+            return 0;
+        a++;
+        b++;
+    }
+}
+
+static int compare_kinds(const struct at_lint_finding *a, const struct at_lint_finding *b)
+{
+    if (a->check != b->check)
+        return a->check < b->check ? -1 : 1;
+    if (a->file != b->file)
+        return a->file < b->file ? -1 : 1;
+    return compare_causes(a->text, b->text);
+}
+
+static int compare_told(const void *left, const void *right)
+{
+    const struct told *a = *(const struct told *const *)left;
+    const struct told *b = *(const struct told *const *)right;
+    const int kinds = compare_kinds(a->finding, b->finding);
+
+    return kinds != 0 ? kinds : a < b ? -1 : a > b;
+}
+
+/* What to tell of each finding: more than FEW of one cause are told at the first. */
+static AT_CHECKED group(struct told **out, struct at_arena *arena, const struct at_lint *lint,
+                        bool all)
+{
+    enum { FEW = 5 };
+    enum at_status st = AT_OK;
+    struct told *told = NULL, **order = NULL;
+    size_t end = 0;
+
+    TRY(at_arena_alloc(arena, &told, lint->n_findings, sizeof *told));
+    TRY(at_arena_alloc(arena, &order, lint->n_findings, sizeof *order));
+    for (size_t i = 0; i < lint->n_findings; i++) {
+        told[i] = (struct told){ .finding = &lint->findings[i], .n = 1 };
+        order[i] = &told[i];
+    }
+    if (!all)
+        qsort(order, lint->n_findings, sizeof *order, compare_told);
+    for (size_t i = 0; i < lint->n_findings && !all; i = end) {
+        for (end = i + 1;
+             end < lint->n_findings && compare_kinds(order[i]->finding, order[end]->finding) == 0;)
+            end++;
+        if (end - i <= FEW)
+            continue;
+        order[i]->n = end - i;
+        for (size_t k = i + 1; k < end; k++) {
+            order[k - 1]->next = order[k];
+            order[k]->n = 0;
+        }
+    }
+    *out = told;
+done:
+    return st;
+}
+
+static void print_finding(const struct at_lint_params *p, const struct told *told)
+{
+    enum { NAMED = 4 };
+    const struct at_lint_finding *f = told->finding;
     const struct at_lint_row *check = at_lint_get(f->check);
+    size_t named = 0;
 
     if (f->line > 0)
         printf("%s:%u:", path_of(p, f->file), f->line);
     if (f->column > 0)
         printf("%u:", f->column);
-    printf("%s%s: %s: %s\n", f->line > 0 ? " " : "", at_lint_level_name(check->level), check->name,
+    printf("%s%s: %s: %s", f->line > 0 ? " " : "", at_lint_level_name(check->level), check->name,
            f->text);
+    if (told->n > 1)
+        printf("; %zu more rows like it, lines", told->n - 1);
+    for (const struct told *t = told->next; t && told->n > 1 && named < NAMED; t = t->next)
+        printf("%s%u", named++ > 0 ? ", " : " ", t->finding->line);
+    printf("%s\n", told->n > 1 ? ", ... (--all shows each)" : "");
 }
 
 /* "errors    empty 1, reversed 2" */
@@ -75,19 +164,24 @@ static AT_CHECKED print_text(const struct at_lint *lint, const struct at_lint_pa
 {
     enum { SHOWN = 20, RANKED = 5 };
     enum at_status st = AT_OK;
-    uint32_t shown[AT_LINT_CHECKS] = { 0 }, hidden = 0;
+    uint32_t shown[AT_LINT_CHECKS] = { 0 };
+    size_t hidden = 0;
+    struct told *told = NULL;
     const struct at_lint_finding **ranked = NULL;
     size_t n_ranked = 0;
 
+    TRY(group(&told, arena, lint, all));
     for (size_t i = 0; i < lint->n_findings; i++) {
-        const struct at_lint_finding *f = &lint->findings[i];
-        if (!all && at_lint_get(f->check)->level == AT_LINT_WARNING && shown[f->check]++ >= SHOWN)
-            hidden++;
+        const enum at_lint_check check = told[i].finding->check;
+        if (told[i].n == 0)
+            continue;
+        if (!all && at_lint_get(check)->level == AT_LINT_WARNING && shown[check]++ >= SHOWN)
+            hidden += told[i].n;
         else
-            print_finding(p, f);
+            print_finding(p, &told[i]);
     }
     if (hidden > 0)
-        printf("and %u more warnings (--all shows them)\n", hidden);
+        printf("and %zu more warnings (--all shows them)\n", hidden);
     TRY(rank(&ranked, &n_ranked, arena, lint));
     for (size_t i = 0; i < n_ranked && i < RANKED; i++)
         printf("%s%s:%u (%.0f %%)%s", i == 0 ? "most alike " : ", ", path_of(p, ranked[i]->file),

@@ -242,6 +242,31 @@ def check_text(folder):
         assert run.returncode == code and run.stderr.startswith("attune: error: "), (arguments, run)
 
 
+def check_many(folder):
+    """What many rows share is told once, with how many they are and the first of them; --all and --json have each."""
+    rows = [{"prompt": f"Where is {i}?", "completion": f"At place {i} of {i * i}.", "label": i % 2 == 0}
+            for i in range(100)]
+    pair = {"prompt": "Who?", "chosen": "It is me, gladly.", "rejected": "Nobody."}
+    same = [{**rows[1], "completion": ""} for i in range(3)]
+    path = folder / "many.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [pair, *rows, *same]))
+
+    def told(check, *flags):
+        run = subprocess.run([ATTUNE, "data", "lint", path, *flags], capture_output=True, text=True)
+        assert run.returncode == 65, run.stderr
+        return [line for line in run.stdout.splitlines() if f": {check}: " in line]
+
+    once = told("mixed")
+    assert once == [f"{path}:2: warning: mixed: a labelled row, unlike line 1; 102 more rows like it, "
+                    "lines 3, 4, 5, 6, ... (--all shows each)"], once
+    assert [line.split(":")[1] for line in told("empty")] == ["102", "103", "104"], "a few are told one by one"
+    assert len(told("mixed", "--all")) == 103
+    assert lint(path, code=65)["checks"]["mixed"] == 103
+    path.write_text("".join(json.dumps({**rows[1], "completion": "", "prompt": f"{i}?"}) + "\n" for i in range(50)))
+    once = told("empty")
+    assert len(once) == 1 and "; 49 more rows like it, lines 2, 3, 4, 5, ..." in once[0], once
+
+
 def check_names():
     """Every check of the table is planted here and stands in data/README.md."""
     table = set(re.findall(r'^CHECK\(\w+, \w+, "(\w+)"', (SOURCE / "data" / "lint.def").read_text(), re.M))
@@ -260,4 +285,5 @@ with tempfile.TemporaryDirectory() as name:
     check_labels(pathlib.Path(name))
     check_set(pathlib.Path(name))
     check_text(pathlib.Path(name))
+    check_many(pathlib.Path(name))
 print("lint: planted faults found, no false alarm")
