@@ -78,8 +78,8 @@ struct printing {
     bool json, rollouts;
     struct at_rewards *rewards; /* of rollouts; or NULL */
     uint32_t num_generations;
-    struct printed *replies; /* (prompts, num_generations) */
-    size_t n, n_printed;
+    struct printed *replies;    /* (prompts, num_generations) */
+    size_t n, n_printed, n_cut; /* cut: at max_new_tokens */
 };
 
 static bool shows(const struct printing *p)
@@ -230,6 +230,7 @@ static enum at_status end_reply(void *context, const struct at_reply *reply)
         TRY(keep_ids(r, reply));
     r->end = reply->end;
     r->ended = true;
+    p->n_cut += reply->end == AT_END_LENGTH;
     p->session->n_tokens += reply->n;
     while (p->n_printed < p->n && p->replies[p->n_printed].ended) {
         r = &p->replies[p->n_printed];
@@ -553,6 +554,18 @@ done:
     return st;
 }
 
+/* Texts that stop in the middle have their cause told. */
+static void say_cut(const struct cli_session *s, const struct printing *p)
+{
+    const uint32_t limit = (uint32_t)s->voice.params.number[CLI_MAX_NEW_TOKENS];
+
+    if (p->n_cut > 0 && p->n == 1)
+        cli_note("cut      the reply at its limit of %u tokens: --max_new_tokens N", limit);
+    else if (p->n_cut > 0)
+        cli_note("cut      %zu of %zu replies at their limit of %u tokens: --max_new_tokens N",
+                 p->n_cut, p->n, limit);
+}
+
 /* The likely next command; of rows, with the file that stdout went to. */
 static void say_next(const struct cli_session *s, const struct asked *asked, const char *model,
                      uint32_t num_generations)
@@ -611,6 +624,7 @@ enum at_status cli_generate(struct cli_args *args)
         TRY(print_replies(&s, &printing));
     cli_note("%llu tokens, %.1f tokens/s", (unsigned long long)s.n_tokens,
              (double)s.n_tokens / (at_now_s() - begin_s + 1e-9));
+    say_cut(&s, &printing);
     say_next(&s, &asked, model, printing.num_generations);
     if (cli_flag_on(args, "profile"))
         TRY(cli_kernel_table(stderr, NULL, at_generator_get_stream(s.generator)));

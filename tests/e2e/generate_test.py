@@ -51,6 +51,14 @@ def main():
         stop = longest["text"][3:6]
         cut = lines(*greedy, "--stop", stop)[longest["prompt"]]
         assert len(stop) == 3 and cut["text"] == longest["text"].split(stop)[0] and cut["end"] == "stop", cut
+        for line in together:
+            assert line["end"] == ("length" if line["n_tokens"] == 12 else "stop"), line
+        n_cut = sum(line["end"] == "length" for line in together)
+        assert n_cut > 1 and f"cut      {n_cut} of 5 replies at their limit of 12 tokens: --max_new_tokens N\n" in run(*greedy).stderr
+        one = ["--prompt", PROMPTS[longest["prompt"]], "--max_new_tokens"]
+        assert "cut      the reply at its limit of 4 tokens" in run(*one, 4).stderr
+        assert run(*one, 4, "--quiet").stderr == ""
+        assert "cut " not in run(*one, 12, "--stop", stop).stderr
         error = run("--prompt", "a", "--pairs", "--parallel", 2, code=2).stderr
         assert "--parallel is of plain replies" in error, error
     print("ok")
