@@ -9,7 +9,7 @@ struct division {
     uint64_t *places; /* of every row, in the order of the files */
     size_t n, capacity;
     uint64_t border;
-    enum at_row_kind kind; /* of the first row */
+    uint64_t n_labelled, n_singles;
 };
 
 static AT_CHECKED add_place(struct division *d, uint64_t place)
@@ -45,8 +45,8 @@ static AT_CHECKED read_places(struct division *d)
                 read.kind = AT_ROWS_SAMPLE;
             else
                 TRY(at_line_kind(&read.kind, &line));
-            if (d->n == 0)
-                d->kind = read.kind;
+            d->n_labelled += read.kind == AT_ROWS_LABELLED;
+            d->n_singles += read.kind == AT_ROWS_SFT;
             TRY(at_record_read(&record, &line, &read, "", 0));
             TRY(add_place(d, at_group_place(&record.prompt_hash, d->params->seed)));
         }
@@ -136,7 +136,8 @@ AT_CHECKED at_divide(struct at_divide_counts *out, const struct at_divide_params
     AT_REQUIRE(params->fraction > 0 && params->fraction < 1 && params->n_from > 0);
     TRY(read_places(&d));
     TRY(choose(&d, out));
-    out->kind = d.kind;
+    out->n_labelled = d.n_labelled;
+    out->n_singles = d.n_singles;
     TRY(write_sides(&d));
 done:
     at_free(&d.places);

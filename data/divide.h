@@ -15,7 +15,7 @@ struct at_divide_params {
 };
 struct at_divide_counts {
     uint64_t train_rows, held_rows, train_groups, held_groups;
-    enum at_row_kind kind; /* of the first row */
+    uint64_t n_labelled, n_singles; /* rows of these kinds, of both sides */
 };
 /* Lines go where at_dataset_split() puts their rows, as they stand and in their order: a group is
  * the rows with one last user message (chat) or one prompt (plain), and where it goes is a function

@@ -119,13 +119,16 @@ bool cli_colours(void);
 void cli_note(const char *format, ...) AT_PRINTF(1, 2);
 void cli_detail(const char *format, ...) AT_PRINTF(1, 2);
 /* The line "next ..." that a command ends with, to be pasted into a POSIX shell: of its conversions
- * (%s, %u, %g) %s is a word, quoted where a shell asks for it. Between cli_next_hold() and
+ * (%s, %u, %g) %s is a path, as cli_path_put() has it. Between cli_next_hold() and
  * cli_next_tell(), as commands are stages of another, only the last such line is printed, by the
  * latter. */
 void cli_next(const char *format, ...) AT_PRINTF(1, 2);
 void cli_next_line(const char *line); /* the same of a line that is put together */
 void cli_word_put(struct at_buf *out, const char *word); /* quoted where a shell asks for it */
-void cli_next_hold(void);                                /* forgets the one that is held */
+void cli_path_put(struct at_buf *out, const char *path); /* nor is "-x" taken for a flag: "./-x" */
+/* "STEM", or the first of STEM_2 and so on that is not there: nothing is overwritten. */
+AT_CHECKED cli_new_path(char **out, struct at_arena *arena, const char *stem);
+void cli_next_hold(void);        /* forgets the one that is held */
 const char *cli_next_held(void); /* NULL: none; as it is until the next call */
 void cli_next_tell(bool print);
 /* " --key value" of every configuration key that was given, for a command to go on with them; those
@@ -133,14 +136,18 @@ void cli_next_tell(bool print);
  * does stands behind a "=". */
 void cli_keys_text(struct at_buf *out, const struct cli_args *args, const char *const *skip,
                    size_t n);
-/* The method of the next command stays as it was named where it reads rows of this kind. Where it
- * does not that is warned of, and a file's is the one that reads them, also as --method; what was
- * given of the other one alone is left out. */
-void cli_method_fit(struct at_config *config, struct cli_args *args, enum at_row_kind rows);
+/* The method of the next command stays as it was named where it reads rows such as there are among
+ * the others: `singles`, with one completion, or `labelled`. Where it does not that is warned of,
+ * and a file's is the one that reads them, also as --method; what was given of the other one alone
+ * is left out. */
+void cli_method_fit(struct at_config *config, struct cli_args *args, bool singles, bool labelled);
 /* The next line `attune plan` of rows: a file of them, a configuration or keys alone, as the
  * command was given; train and held replace what it named unless NULL. */
 AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *config,
                          const char *train, const char *held);
+/* The next line of rows that were looked at: to hold some out of a file, `attune data split` into a
+ * folder under out/, unless some are, or samples are what is trained on; else cli_next_plan(). */
+AT_CHECKED cli_next_rows(struct cli_args *args, const struct at_config *config);
 /* at_events.progress: an updating line on a terminal, else a plain line every few seconds. */
 void cli_progress(void *context, const struct at_progress *progress);
 /* at_events.evaluation: a count, as progress is shown, and a line with the result and the time. */

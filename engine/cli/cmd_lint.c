@@ -256,35 +256,6 @@ done:
 
 /* ---- the command ---- */
 
-/* Of a file: to hold rows out of it, unless some are, or samples are what is trained on. */
-static AT_CHECKED say_next(const struct at_config *config, struct cli_args *args)
-{
-    enum at_status st = AT_OK;
-    struct at_buf line = { 0 };
-    const char *path = args->n_positional > 0 ? args->positional[0] : NULL;
-    const char *dot = path ? strrchr(path, '.') : NULL;
-    char *folder = NULL;
-
-    if (!path) /* several files, or a stage of a pipeline, which knows what is next */
-        return AT_OK;
-    if (!cli_is_data(path) || config->eval_dataset.n > 0 ||
-        at_method_get(config->run_method)->draws)
-        return cli_next_plan(args, config, NULL, NULL);
-    TRY(at_arena_printf(&args->arena, &folder, "%.*s_split",
-                        (int)(dot && !strchr(dot, '/') ? (size_t)(dot - path) : strlen(path)),
-                        path));
-    at_buf_puts(&line, "next       attune data split ");
-    cli_word_put(&line, path);
-    at_buf_puts(&line, " --output ");
-    cli_word_put(&line, folder);
-    cli_keys_text(&line, args, NULL, 0);
-    TRY(at_buf_status(&line));
-    cli_next_line(line.data);
-done:
-    at_buf_release(&line);
-    return st;
-}
-
 static AT_CHECKED verdict(const struct at_lint *lint, const struct at_config *config,
                           struct cli_args *args, bool strict)
 {
@@ -297,7 +268,7 @@ static AT_CHECKED verdict(const struct at_lint *lint, const struct at_config *co
                        lint->n_bad, lint->n_rows);
     if (strict && n_warnings > 0)
         return at_fail(AT_DATA, "%u warnings, and --strict was given", n_warnings);
-    return say_next(config, args);
+    return cli_next_rows(args, config);
 }
 
 static AT_CHECKED lint_rows(struct cli_args *args)
@@ -332,10 +303,7 @@ static AT_CHECKED lint_rows(struct cli_args *args)
         TRY(print_json(&lint, &p));
     else
         TRY(print_text(&lint, &p, &args->arena, cli_flag_on(args, "all")));
-    cli_method_fit(&config, args,
-                   lint.n_singles > 0    ? AT_ROWS_SFT
-                   : lint.n_labelled > 0 ? AT_ROWS_LABELLED
-                                         : AT_ROWS_PAIR);
+    cli_method_fit(&config, args, lint.n_singles > 0, lint.n_labelled > 0);
     TRY(verdict(&lint, &config, args, cli_flag_on(args, "strict")));
 done:
     at_lint_release(&lint);

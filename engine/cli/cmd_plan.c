@@ -77,7 +77,7 @@ static AT_CHECKED say_what_lacks(const struct at_run *run)
     at_buf_puts(&line, "next     the whole of ");
     while ((path = without_weights(run, &i, &what)) != NULL) {
         at_buf_puts(&line, n++ > 0 ? " and of " : "");
-        cli_word_put(&line, path);
+        cli_path_put(&line, path);
     }
     at_buf_printf(&line, ", which %s needed to train", n > 1 ? "are" : "is");
     TRY(at_buf_status(&line));
@@ -370,8 +370,6 @@ done:
     return st;
 }
 
-/* out/METHOD, or the first of out/METHOD_2 and so on that is not there: a training overwrites
- * nothing. */
 static AT_CHECKED put_new_folder(struct at_buf *line, const char *method)
 {
     enum at_status st = AT_OK;
@@ -379,8 +377,7 @@ static AT_CHECKED put_new_folder(struct at_buf *line, const char *method)
     char *path = NULL;
 
     TRY(at_arena_printf(&arena, &path, "out/%s", method));
-    for (unsigned n = 2; at_path_exists(path); n++)
-        TRY(at_arena_printf(&arena, &path, "out/%s_%u", method, n));
+    TRY(cli_new_path(&path, &arena, path));
     at_buf_printf(line, " --output_dir %s", path);
 done:
     at_arena_release(&arena);
@@ -399,7 +396,7 @@ static AT_CHECKED say_next(const struct cli_args *args, const struct at_run *run
                   method);
     if (args->n_positional > 0) {
         at_buf_puts(&line, " ");
-        cli_word_put(&line, args->positional[0]);
+        cli_path_put(&line, args->positional[0]);
     }
     cli_keys_text(&line, args, skip, AT_COUNT(skip));
     if (!run->config->output_dir)

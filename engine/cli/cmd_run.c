@@ -465,7 +465,7 @@ enum at_status cli_run(struct cli_args *args)
             FAIL(p.stages[i].verdict, "stage %s: %s", p.stages[i].name, p.stages[i].said);
     if (dry_run) {
         at_buf_puts(&line, "next     attune run ");
-        cli_word_put(&line, p.path);
+        cli_path_put(&line, p.path);
         cli_keys_text(&line, args, NULL, 0);
         TRY(at_buf_status(&line));
         cli_next_line(line.data);

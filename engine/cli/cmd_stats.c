@@ -53,7 +53,7 @@ enum at_status cli_data_split(struct cli_args *args)
              (unsigned long long)counts.train_groups);
     cli_note("%s: %llu rows of %llu prompts", p.held, (unsigned long long)counts.held_rows,
              (unsigned long long)counts.held_groups);
-    cli_method_fit(&config, args, counts.kind);
+    cli_method_fit(&config, args, counts.n_singles > 0, counts.n_labelled > 0);
     TRY(cli_next_plan(args, &config, p.train, method->draws ? NULL : p.held));
 done:
     at_config_release(&config);
@@ -181,7 +181,6 @@ enum at_status cli_data_stats(struct cli_args *args)
     struct at_bundle bundle = { .path = NULL };
     struct at_stats stats;
     struct at_stats_params p = { .from = NULL };
-    struct at_buf line = { 0 };
 
     TRY(cli_data_config_read(&config, args));
     p.from = config.train_dataset.items;
@@ -197,19 +196,9 @@ enum at_status cli_data_stats(struct cli_args *args)
         TRY(print_json(&stats));
     else
         print_text(&stats);
-    cli_method_fit(&config, args,
-                   stats.n_singles > 0    ? AT_ROWS_SFT
-                   : stats.n_labelled > 0 ? AT_ROWS_LABELLED
-                                          : AT_ROWS_PAIR);
-    if (args->n_positional > 0) {
-        at_buf_puts(&line, "next       attune data lint ");
-        cli_word_put(&line, args->positional[0]);
-        cli_keys_text(&line, args, NULL, 0);
-        TRY(at_buf_status(&line));
-        cli_next_line(line.data);
-    }
+    cli_method_fit(&config, args, stats.n_singles > 0, stats.n_labelled > 0);
+    TRY(cli_next_rows(args, &config));
 done:
-    at_buf_release(&line);
     at_bundle_close(&bundle);
     at_config_release(&config);
     return st;

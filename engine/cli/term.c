@@ -139,6 +139,24 @@ void cli_word_put(struct at_buf *out, const char *word)
     at_buf_puts(out, "'");
 }
 
+void cli_path_put(struct at_buf *out, const char *path)
+{
+    if (path[0] == '-' && path[1])
+        at_buf_puts(out, "./");
+    cli_word_put(out, path);
+}
+
+AT_CHECKED cli_new_path(char **out, struct at_arena *arena, const char *stem)
+{
+    enum at_status st = AT_OK;
+
+    TRY(at_arena_strdup(arena, out, stem));
+    for (unsigned n = 2; at_path_exists(*out); n++)
+        TRY(at_arena_printf(arena, out, "%s_%u", stem, n));
+done:
+    return st;
+}
+
 void cli_next(const char *format, ...)
 {
     va_list args;
@@ -149,7 +167,7 @@ void cli_next(const char *format, ...)
         if (*c != '%')
             at_buf_put(&next.line, c, 1);
         else if (*++c == 's')
-            cli_word_put(&next.line, va_arg(args, const char *));
+            cli_path_put(&next.line, va_arg(args, const char *));
         else if (*c == 'u')
             at_buf_printf(&next.line, "%u", va_arg(args, unsigned));
         else if (*c == 'g')
@@ -203,10 +221,10 @@ void cli_keys_text(struct at_buf *out, const struct cli_args *args, const char *
     }
 }
 
-static void put_named(struct at_buf *out, const char *name, const char *word)
+static void put_named(struct at_buf *out, const char *name, const char *path)
 {
     at_buf_puts(out, name);
-    cli_word_put(out, word);
+    cli_path_put(out, path);
 }
 
 /* Takes out flags of keys that the method does not read, and its losses, which are another's. */
@@ -225,22 +243,21 @@ static void keep_read(struct cli_args *args, enum at_method method)
     args->n_keys = n;
 }
 
-void cli_method_fit(struct at_config *config, struct cli_args *args, enum at_row_kind rows)
+void cli_method_fit(struct at_config *config, struct cli_args *args, bool singles, bool labelled)
 {
     const struct at_method_row *m = at_method_get(config->run_method);
     const char *path = args->n_positional > 0 ? args->positional[0] : NULL;
-    const bool single = rows == AT_ROWS_SFT;
 
-    if (m->draws || m->rows == AT_ROWS_SFT || rows == m->rows ||
-        (!single && rows != AT_ROWS_LABELLED))
+    if (m->draws || m->rows == AT_ROWS_SFT || (!singles && !labelled) ||
+        (!singles && m->rows == AT_ROWS_LABELLED))
         return;
     if (config->origin[AT_KEY_method] >= AT_FROM_FILE)
         at_warn("method", "there are rows %s, which %s does not read; %s does",
-                single ? "with one completion" : "that are labelled", m->name,
-                single ? "sft" : "kto");
+                singles ? "with one completion" : "that are labelled", m->name,
+                singles ? "sft" : "kto");
     if (path && !cli_is_data(path))
         return;
-    config->run_method = single ? AT_SFT : AT_KTO;
+    config->run_method = singles ? AT_SFT : AT_KTO;
     for (size_t i = 0; i < args->n_keys; i++)
         if (strcmp(args->keys[i].key, "method") == 0)
             args->keys[i].value = at_method_get(config->run_method)->name;
@@ -269,10 +286,42 @@ AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *co
     if (held)
         put_named(&line, " --eval_dataset ", held);
     cli_keys_text(&line, args, skip + from, (train ? AT_COUNT(skip) : draws ? 2 : 1) - from);
+    if (draws && from > 0 && config->eval_split > 0 &&
+        config->origin[AT_KEY_eval_split] >= AT_FROM_FILE)
+        at_buf_puts(&line, " --eval_split 0"); /* the file's, which plan refuses */
     if (draws && !config->reward_funcs && !config->reward_command && !config->rollouts)
         at_buf_puts(&line, " --reward_funcs REWARDS");
     if (!config->model_name_or_path)
         at_buf_puts(&line, " --model_name_or_path MODEL");
+    TRY(at_buf_status(&line));
+    cli_next_line(line.data);
+done:
+    at_buf_release(&line);
+    return st;
+}
+
+AT_CHECKED cli_next_rows(struct cli_args *args, const struct at_config *config)
+{
+    enum at_status st = AT_OK;
+    struct at_buf line = { 0 };
+    const char *path = args->n_positional > 0 ? args->positional[0] : NULL;
+    const char *name = NULL, *dot = NULL;
+    char *folder = NULL;
+
+    if (!path) /* several files, or a stage of a pipeline, which knows what is next */
+        return AT_OK;
+    if (!cli_is_data(path) || config->eval_dataset.n > 0 ||
+        at_method_get(config->run_method)->draws)
+        return cli_next_plan(args, config, NULL, NULL);
+    name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+    dot = strrchr(name, '.');
+    TRY(at_arena_printf(&args->arena, &folder, "out/%.*s_split",
+                        (int)(dot ? (size_t)(dot - name) : strlen(name)), name));
+    TRY(cli_new_path(&folder, &args->arena, folder));
+    at_buf_puts(&line, "next       attune data split");
+    put_named(&line, " ", path);
+    put_named(&line, " --output ", folder);
+    cli_keys_text(&line, args, NULL, 0);
     TRY(at_buf_status(&line));
     cli_next_line(line.data);
 done:

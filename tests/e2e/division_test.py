@@ -99,7 +99,7 @@ def check_next(folder):
         command = next_of(command, folder)
         said.append(" ".join(command.split()[1:3]))
         assert command.startswith("attune eval") or f"'{keys.split(chr(39))[3]}' --max_steps 2" in command, command
-    assert [part.split(" --")[0] for part in said] == ["data lint", "data split", "plan", "dpo", "eval"], said
+    assert [part.split(" --")[0] for part in said] == ["data split", "plan", "dpo", "eval"], said
     judged = subprocess.run(command.replace("attune", str(ATTUNE), 1), shell=True, capture_output=True, text=True, cwd=folder)
     assert judged.returncode in (0, 1, 3) and (folder / "its adapter" / "eval.json").exists(), judged.stderr
     for out in ("out/dpo", "out/dpo_2"):  # which is not there yet
@@ -108,12 +108,41 @@ def check_next(folder):
     (folder / "sft.jsonl").write_text("\n".join(json.dumps({k: json.loads(line)[k] for k in ("prompt", "chosen")}).replace(
         "chosen", "completion") for line in toy))
     split = next_of("attune data lint sft.jsonl", folder)
-    assert next_of(split, folder).startswith("attune plan --method sft --train_dataset sft_split/"), split
+    assert next_of(split, folder).startswith("attune plan --method sft --train_dataset out/sft_split/"), split
+    again = next_of("attune data stats sft.jsonl", folder)
+    assert again.startswith("attune data split sft.jsonl --output out/sft_split_2"), again  # which is not there yet
     other = next_of("attune data lint sft.jsonl --method dpo --loss_type ipo --beta 0.2 --system_prompt='--be kind'", folder)
-    assert other == "attune data split sft.jsonl --output sft_split --method sft --system_prompt='--be kind'", other
+    assert other == "attune data split sft.jsonl --output out/sft_split_2 --method sft --system_prompt='--be kind'", other
     (folder / "the toy.json").write_text(json.dumps({"method": "dpo", "train_dataset": "toy.jsonl", "model_name_or_path": str(MODEL)}))
     for command in ("lint", "show"):
         assert next_of(f"attune data {command} 'the toy.json' --seed 3", folder) == "attune plan 'the toy.json' --seed 3"
+
+
+def check_kinds(folder):
+    """Of mixed rows lint, stats and split say the same method, whichever kind comes first."""
+    pair = {"prompt": "Who is there?", "chosen": "It is me.", "rejected": "Nobody."}
+    singles = [{"prompt": f"Where is {i}?", "completion": f"In place {i}."} for i in range(20)]
+    labelled = [{**row, "label": i % 2 == 0} for i, row in enumerate(singles)]
+    for name, rows, method in (("s", [pair, *singles], "sft"), ("l", [pair, *labelled], "kto"), ("m", [*labelled, *singles[:1]], "sft")):
+        (folder / f"mixed_{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        run("data", "stats", folder / f"mixed_{name}.jsonl")
+        plan = run("data", "split", folder / f"mixed_{name}.jsonl", "--output", folder / f"mixed_{name}").stderr
+        assert f"attune plan --method {method} " in plan, (name, plan)
+
+
+def check_dash(folder):
+    """A file whose name begins with a dash is none that is taken for a flag."""
+    (folder / "-x.jsonl").write_text((SOURCE / "data" / "toy" / "pairs.jsonl").read_text())
+    split = next_of("attune data lint ./-x.jsonl", folder)
+    assert split == "attune data split ./-x.jsonl --output out/-x_split", split
+    for command in ("lint", "stats"):
+        assert next_of(f"attune data {command} -- -x.jsonl", folder) == split
+    plan = next_of("attune data split --output -out -- -x.jsonl", folder)
+    assert f"--train_dataset ./-out/{TRAIN} --eval_dataset ./-out/{EVAL}" in plan, plan
+    next_of(plan.replace("MODEL", str(MODEL)), folder)
+    (folder / "-x.json").write_text(json.dumps({"method": "dpo", "train_dataset": "-x.jsonl", "model_name_or_path": str(MODEL)}))
+    plan = next_of("attune data lint -- -x.json", folder)
+    assert plan == "attune plan ./-x.json" and next_of(plan, folder).startswith("attune dpo ./-x.json "), plan
 
 
 def check_methods(folder):
@@ -122,12 +151,21 @@ def check_methods(folder):
     (folder / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     rest = "--reward_funcs REWARDS --model_name_or_path MODEL"
     for method in ("grpo", "online_dpo", "rloo"):
-        lint = next_of(f"attune data stats asked.jsonl --method {method}", folder)
-        assert lint == f"attune data lint asked.jsonl --method {method}", lint
+        lint = f"attune data lint asked.jsonl --method {method}"
+        stats = next_of(f"attune data stats asked.jsonl --method {method}", folder)
+        assert stats == f"attune plan --method {method} --train_dataset asked.jsonl {rest}", stats
         for share in ("", " --eval_split 0.2"):  # which these methods do not read
             assert next_of(lint + share, folder) == f"attune plan --method {method} --train_dataset asked.jsonl {rest}"
         plan = next_of(f"attune data split asked.jsonl --method {method} --output {method}", folder)
         assert plan == f"attune plan --method {method} --train_dataset {method}/{TRAIN} {rest}", plan
+        config = {"method": method, "train_dataset": "asked.jsonl", "eval_split": 0.2,
+                  "model_name_or_path": str(MODEL), "max_completion_length": 8}
+        config.update({"reward_funcs": "contains_any:Ahoy"}, **{} if method == "online_dpo" else {"num_generations": 2})
+        (folder / f"{method}.json").write_text(json.dumps(config))
+        for command, more in (("lint", ""), ("stats", ""), ("split", f" --output of_file_{method}")):
+            named = next_of(f"attune data {command} {method}.json{more}", folder)  # the file's share is none of a training
+            assert named.startswith(f"attune plan {method}.json ") and named.endswith(" --eval_split 0"), named
+            next_of(named, folder)
     sides = [(folder / "grpo" / side).read_text().splitlines() for side in (TRAIN, EVAL)]
     assert sorted(map(group, sum(sides, []))) == sorted(row["prompt"][0]["content"] for row in rows)
     assert 1 <= len(sides[1]) <= 10 and not {*map(group, sides[0])} & {*map(group, sides[1])}, sides[1]
@@ -211,6 +249,8 @@ def main():
         check_split(folder)
         check_stats(folder)
         check_next(folder)
+        check_kinds(folder)
+        check_dash(folder)
         check_methods(folder)
     print("split: groups together, a run's; stats: as counted by hand")
 
