@@ -1,10 +1,14 @@
 #include "convert.h"
 
-#include "forms.h"
+#include "forms_parts.h"
 #include "lines.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Kinds of rows, as --only has them. */
+enum kind { PAIRS, LABELLED, SFT, KINDS };
+static const char *const kinds[KINDS] = { "pairs", "labelled", "sft" };
 
 struct job {
     const struct at_convert_params *params;
@@ -16,6 +20,7 @@ struct job {
     const char *path;
     uint32_t number;
     bool of_array;
+    uint64_t n_kind[KINDS]; /* rows that go out */
 };
 
 /* AT_DATA gets its place in front. */
@@ -105,19 +110,44 @@ static void change_system(struct job *job, cJSON *row)
     job->counts->n_system += changed;
 }
 
-static const char *kind_of(const cJSON *row)
+static enum kind kind_of(const cJSON *row)
 {
     if (at_json_find(row, "chosen") || at_json_find(row, "rejected"))
-        return "pairs";
-    return at_json_find(row, "label") ? "labelled" : "sft";
+        return PAIRS;
+    return at_json_find(row, "label") ? LABELLED : SFT;
+}
+
+/* Of a log of feedback: whether somebody edited decides the kind of a row. */
+static AT_CHECKED check_kinds(const struct job *job)
+{
+    enum at_status st = AT_OK;
+    struct at_buf found = { 0 }, flags = { 0 };
+
+    for (size_t i = 0; i < KINDS; i++) {
+        if (job->n_kind[i] == 0 || job->n_kind[i] == job->counts->n_rows)
+            continue;
+        at_buf_printf(&found, "%s%llu %s", found.n > 0 ? ", " : "",
+                      (unsigned long long)job->n_kind[i], kinds[i]);
+        at_buf_printf(&flags, "%s--only %s", flags.n > 0 ? " or " : "", kinds[i]);
+    }
+    TRY(at_buf_status(&found));
+    TRY(at_buf_status(&flags));
+    if (found.n > 0)
+        FAIL(AT_USAGE, "%s: rows of several kinds (%s), which no training reads together: say %s",
+             job->params->from[0], found.data, flags.data);
+done:
+    at_buf_release(&found);
+    at_buf_release(&flags);
+    return st;
 }
 
 /* A row in TRL's keys goes out. */
 static AT_CHECKED put_row(struct job *job, cJSON *row)
 {
     enum at_status st = AT_OK;
+    const enum kind kind = kind_of(row);
 
-    if (job->params->only && strcmp(kind_of(row), job->params->only) != 0) {
+    if (job->params->only && strcmp(kinds[kind], job->params->only) != 0) {
         leave_out(job, "another kind of row");
         goto done;
     }
@@ -130,6 +160,7 @@ static AT_CHECKED put_row(struct job *job, cJSON *row)
     TRY(at_buf_status(&job->line));
     TRY(at_writer_put(job->writer, job->line.data, job->line.n));
     job->counts->n_rows++;
+    job->n_kind[kind]++;
 done:
     return st;
 }
@@ -451,6 +482,8 @@ AT_CHECKED at_convert(struct at_convert_counts *out, const struct at_convert_par
              (unsigned long long)out->n_left);
     if (out->n_rows == 0)
         FAIL(AT_DATA, "%s: the data set has no rows", params->from[0]);
+    if (job.from == &at_form_feedback)
+        TRY(check_kinds(&job));
     TRY(at_writer_commit(job.writer));
 done:
     at_writer_close(&job.writer);

@@ -41,7 +41,8 @@ struct at_convert_counts {
     const char *forms[8]; /* that were read, of the first file first; NULL behind the last */
 };
 /* Writes one JSON object a line, in the order of the files. Wrong rows are AT_DATA with their
- * place, and so is a file of which all rows are left out; then nothing is written. AT_CANNOT_WRITE
+ * place, and so is a file of which all rows are left out; feedback of several kinds, which no
+ * training reads together, is AT_USAGE without `only`. Then nothing is written. AT_CANNOT_WRITE
  * when `to` exists. */
 AT_CHECKED at_convert(struct at_convert_counts *out, const struct at_convert_params *params);
 /* "alpaca, hh-rlhf, ...": names of forms, of those only that are written with `written`. Valid

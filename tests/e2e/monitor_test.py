@@ -155,8 +155,9 @@ def converted(work):
         {"messages": [message("user", "an edit that changed nothing"), message("assistant", "yes")], "edit": "yes"},
     ]
     feedback, out = write(work / "feedback.jsonl", rows), work / "out.jsonl"
-    said = run("data", "convert", feedback, "--from", "feedback", "--output", out).stderr
-    assert "4 rows, feedback to trl" in said and "2 rows were left out: neither edit nor thumb" in said, said
+    said = run("data", "convert", feedback, "--from", "feedback", "--output", out, code=2).stderr
+    assert "feedback.jsonl: rows of several kinds (2 pairs, 2 labelled), which no training reads together: say --only pairs or --only labelled" \
+        in said and not out.exists(), said
     want = [
         {"prompt": "where is the tea", "id": 7, "chosen": "gladly , here", "rejected": "look yourself"},
         {"prompt": [message("user", "where is the cup")], "completion": [message("assistant", "here")], "label": True},
@@ -164,10 +165,10 @@ def converted(work):
         {"prompt": [message("user", "and the jam")], "chosen": [message("assistant", "it is here")],
          "rejected": [message("assistant", "no")], "latency_s": 1},
     ]
-    assert [json.loads(line) for line in out.open()] == want
     for kind, method, lines in (("pairs", "dpo", [0, 3]), ("labelled", "kto", [1, 2])):
         part = work / f"only_{kind}.jsonl"
-        run("data", "convert", feedback, "--from", "feedback", "--only", kind, "--output", part)
+        said = run("data", "convert", feedback, "--from", "feedback", "--only", kind, "--output", part).stderr
+        assert "2 rows, feedback to trl" in said and "2 rows were left out: neither edit nor thumb" in said, said
         assert [json.loads(line) for line in part.open()] == [want[i] for i in lines]
         shown = run("data", "show", part, "--method", method, "--model_name_or_path", MODEL, "--json").stdout
         assert len(shown.splitlines()) == 2, shown
