@@ -42,9 +42,12 @@ static void say_next(const struct job *job)
 
     if (strcmp(job->format, "gguf") != 0)
         cli_next("next       attune generate %s --adapter %s --prompt TEXT", b->model, job->output);
-    else
-        cli_next("next       llama-server -m %s --lora %s",
-                 at_weights_is_gguf(b->weights) ? b->path : "BASE.gguf", job->output);
+    else if (at_weights_is_gguf(b->weights))
+        cli_next("next       llama-server -m %s --lora %s", b->path, job->output);
+    else /* by the script that comes with llama.cpp */
+        cli_next("next       python3 convert_hf_to_gguf.py %s --outfile base.gguf && llama-server "
+                 "-m base.gguf --lora %s",
+                 b->path, job->output);
 }
 
 enum at_status cli_export(struct cli_args *args)
