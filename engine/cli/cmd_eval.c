@@ -174,14 +174,49 @@ done:
 
 /* ---- output ---- */
 
+enum { COLUMN = 20 };
+
+/* A name that fits above a column, or the last folders of a path that do; NULL where there are none
+ * or another column's name ends with them. */
+static const char *short_name(const struct judging *j, size_t i)
+{
+    const char *name = j->states[i].name;
+
+    if (strlen(name) <= COLUMN)
+        return name;
+    while (name && strlen(name) > COLUMN) {
+        name = strchr(name, '/');
+        name = name ? name + 1 : NULL;
+    }
+    for (size_t k = 0; k < j->n && name; k++) {
+        const char *other = j->states[k].name;
+        const size_t n = strlen(name), m = strlen(other);
+        if (k != i && m >= n && strcmp(other + m - n, name) == 0)
+            name = NULL;
+    }
+    return name && *name ? name : NULL;
+}
+
+/* Columns whose name is too long are numbered, and named before the table. */
+static void print_heads(const struct judging *j)
+{
+    for (size_t i = 0; i < j->n; i++)
+        if (!short_name(j, i))
+            printf("[%zu] %s\n", i, j->states[i].name);
+    printf("%-22s", "");
+    for (size_t i = 0; i < j->n; i++) {
+        const char *name = short_name(j, i);
+        char number[24];
+        snprintf(number, sizeof number, "[%zu]", i);
+        printf("  %*s", COLUMN, name ? name : number);
+    }
+}
+
 static void print_states(const struct judging *j)
 {
     const struct eval_state *s = j->states;
 
-    printf("%-22s", "");
-    for (size_t i = 0; i < j->n; i++)
-        printf("  %20.20s",
-               strlen(s[i].name) > 20 ? s[i].name + strlen(s[i].name) - 20 : s[i].name);
+    print_heads(j);
 #define ROW(label, format, value)            \
     do {                                     \
         printf("\n%-22s", label);            \

@@ -106,6 +106,23 @@ def check_verdicts(folder, adapter, held):
     assert "worse " in out.stdout and "chosen likelier" in out.stdout and "over max_drift" in out.stderr, out.stdout
 
 
+def check_heads(folder, adapter, held):
+    """A column is headed by what tells it from the others: its last folders, else a number that is explained."""
+    deep = folder / "a_folder_of_many_runs"
+    names = [deep / "first" / "the_adapter", deep / "second" / "the_adapter", deep / "third" / "a_very_long_name_of_an_adapter"]
+    for name in names:
+        shutil.copytree(adapter, name)
+    flags = [word for name in names for word in ("--adapter", name)]
+    out = run("eval", held, "--model_name_or_path", MODEL, *flags, "--n_replies", 0, "--max_drift", 100).stdout.splitlines()
+    assert out[0] == f"[3] {names[2]}" and out[1].split() == ["base", "first/the_adapter", "second/the_adapter", "[3]"], out[:2]
+    deep = [deep / side / "the_adapter_after_it" for side in ("first", "second")]
+    for name in deep:
+        shutil.copytree(adapter, name)
+    out = run("eval", held, "--model_name_or_path", MODEL, "--adapter", deep[0], "--adapter", deep[1], "--n_replies", 0,
+              "--max_drift", 100).stdout.splitlines()
+    assert out[:2] == [f"[1] {deep[0]}", f"[2] {deep[1]}"] and out[2].split() == ["base", "[1]", "[2]"], out[:3]
+
+
 def check_dial(folder, adapter, held):
     """Strength 0 is the base, 1 the adapter, between them what --adapter_scale gives eval, score and generate; the
     curve lies beside the run and on its page."""
@@ -210,6 +227,7 @@ def main():
         folder = pathlib.Path(folder)
         adapter, held = check_run(folder)
         check_verdicts(folder, adapter, held)
+        check_heads(folder, adapter, held)
         check_dial(folder, adapter, held)
         check_replies(folder, adapter, held)
         run("eval", "--model_name_or_path", MODEL, "--adapter", MODEL, code=2)  # no rows
