@@ -270,11 +270,16 @@ AT_CHECKED compare_by_people(struct compare *c)
         TRY(at_arena_printf(&c->arena, &log, "%s.labels.jsonl", c->replies_path));
         p.log = log;
     }
-    if (!at_path_exists(p.log))
+    if (!at_path_exists(p.log)) { /* the first step: no verdict, and none that lets it pass */
+        cli_note(
+            "people     %zu pairs of replies are written, to be decided on a page that does not "
+            "show whose reply is whose",
+            c->n_replies);
+        cli_next("next       attune label %s", c->replies_path);
         FAIL(AT_NO_EVIDENCE,
-             "nobody has decided yet: attune label %s, then this command again; the page does not "
-             "show whose reply is whose",
+             "no evidence yet, as nobody has decided: attune label %s, then this command again",
              c->replies_path);
+    }
     TRY(make_room(c));
     TRY(at_labels_open(&labels, &p));
     AT_REQUIRE(at_labels_count(labels) == c->n);
