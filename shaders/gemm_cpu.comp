@@ -20,10 +20,14 @@
 #define CG 1     // column groups of 4 a lane
 #define GROUPS 4 // row groups of LANES a tile
 #define KB 4     // k a turn: as many as leave a turn's code room in an instruction cache of 32 KiB
-#elif LANES == 8
-#define CG 2
+#elif LANES == 8 // a processor of 16 vector registers: 4 sums, 4 of B and what is between in them
+#define CG 1
+#if FORM == 2
 #define GROUPS 4
-#define KB 8
+#else
+#define GROUPS 2
+#endif
+#define KB 4
 #else
 #define CG 2
 #define GROUPS 8

@@ -14,7 +14,7 @@ layout(constant_id = 1) const uint X_ROWS = GEMV_MANY; // of a tile, of 16 lanes
 #define CG 1                   // groups of 4 rows of W a lane
 #define GROUPS (X_ROWS / LANES) // groups of LANES rows of x a tile
 #elif LANES == 8
-#define CG 2
+#define CG 1
 #define GROUPS 4
 #else
 #define CG 2
