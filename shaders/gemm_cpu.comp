@@ -20,9 +20,9 @@
 #define CG 1     // column groups of 4 a lane
 #define GROUPS 4 // row groups of LANES a tile
 #define KB 4     // k a turn: as many as leave a turn's code room in an instruction cache of 32 KiB
-#elif LANES == 8 // a processor of 16 vector registers: 4 sums, 4 of B and what is between in them
+#elif LANES == 8 // of processors with 16 vector registers: the 4 sums and 4 values of B of a k and a row in them
 #define CG 1
-#if FORM == 2
+#if FORM == 2 // where a lane reads 4 rows of C
 #define GROUPS 4
 #else
 #define GROUPS 2
@@ -33,7 +33,7 @@
 #define GROUPS 8
 #define KB 8
 #endif
-#define ROWS (GROUPS * LANES) // tile: 64 x 64 (16 lanes), 32 x 64 (8), 32 x 32 (4)
+#define ROWS (GROUPS * LANES) // tile: 64 x 64 (16 lanes), 16 x 32 (8; TN 32 x 32), 32 x 32 (4)
 
 layout(local_size_x = LANES) in;
 layout(push_constant) uniform push { gemm_args p; };

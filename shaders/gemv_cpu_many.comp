@@ -1,5 +1,6 @@
 // gemv_cpu.comp for many rows of x, the same bits: weights go from their stored form into the product, there
-// is no copy of them in f32. One module a format and subgroup size (LANES).
+// is no copy of them in f32. One module a format, for subgroups of 16 lanes (LANES), whose processors have 32
+// vector registers; with 16 a copy in f32 is faster (most_rows() in engine/ops/linear.c).
 // Mapping: workgroup (x, y) = tile of 4 * CG * LANES rows of W, tile of ROWS rows of x by one subgroup, as
 // gemm_cpu.comp; a lane owns 4 * CG rows of W, whose texels of quants it reads once and decodes 4 columns a
 // turn. No shared memory. Behind the end of a row of x or W a 0 is taken (OUTSIDE).
@@ -9,17 +10,9 @@
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "args.h"
 
-layout(constant_id = 1) const uint X_ROWS = GEMV_MANY; // of a tile, of 16 lanes; of fewer always 32
-#if LANES == 16
-#define CG 1                   // groups of 4 rows of W a lane
+layout(constant_id = 1) const uint X_ROWS = GEMV_MANY; // of a tile
+#define CG 1                    // groups of 4 rows of W a lane
 #define GROUPS (X_ROWS / LANES) // groups of LANES rows of x a tile
-#elif LANES == 8
-#define CG 1
-#define GROUPS 4
-#else
-#define CG 2
-#define GROUPS 8
-#endif
 #define ROWS int(GROUPS * LANES)
 
 layout(local_size_x = LANES) in;

@@ -317,18 +317,21 @@ static void stored_product(struct at_stream *s, struct at_tensor y, struct at_te
 static bool stored_adds(struct at_stream *s, struct at_tensor y, struct at_tensor x,
                         enum at_quant_type type);
 
-/* Rows of x, at most, of a product that reads weights as they are stored. Decoding a half takes
- * longer than reading it once more. */
-static uint32_t most_rows(enum at_quant_type type)
+/* Rows of x, at most, of a product that reads weights as they are stored. Above, decoding a half
+ * takes longer than reading it once more; of any type where a product's sums and what is decoded do
+ * not fit in the vector registers, which are 16 where there are fewer than 16 lanes. */
+static uint32_t most_rows(struct at_stream *s, enum at_quant_type type)
 {
-    return type == AT_F32 ? FEW_ROWS_F32 : type == AT_F16 ? FEW_ROWS : UINT32_MAX;
+    const bool narrow = at_gpu_get_info(at_stream_gpu(s))->subgroup < 16;
+
+    return type == AT_F32 ? FEW_ROWS_F32 : type == AT_F16 || narrow ? FEW_ROWS : UINT32_MAX;
 }
 
 /* Whether weights are read as they are stored: where that gives the same bits. */
 static bool reads_stored(struct at_stream *s, uint32_t M, enum at_quant_type type,
                          const struct at_linear_scratch *scratch)
 {
-    return M <= most_rows(type) && !scratch->halves.a.buffer &&
+    return M <= most_rows(s, type) && !scratch->halves.a.buffer &&
            at_gpu_get_info(at_stream_gpu(s))->few_rows;
 }
 
@@ -407,9 +410,9 @@ void at_linear_bwd_weight(struct at_stream *s, struct at_tensor dW, struct at_te
 
 /* Rows of x in a tile of the kernel for CPU devices: one pipeline each. Values are decoded once a
  * tile; types of which no product of many rows reads what is stored have no larger tile. */
-static uint32_t tile_rows(enum at_quant_type type, uint32_t M)
+static uint32_t tile_rows(struct at_stream *s, enum at_quant_type type, uint32_t M)
 {
-    if (M <= 16 || most_rows(type) <= FEW_ROWS)
+    if (M <= 16 || most_rows(s, type) <= FEW_ROWS)
         return M == 1 ? 1 : M <= 4 ? 4 : M <= 8 ? 8 : 16;
     return M <= GEMV_MANY / 2 ? GEMV_MANY / 2 : GEMV_MANY;
 }
@@ -463,8 +466,9 @@ static void launch_stored(struct at_stream *s, struct at_tensor y, uint32_t y_co
             args.added_ldb = added->b.ld;
             args.added_alpha = added->scale;
         }
-        at_stream_launch(s, kernels[w.type], views, &args, sizeof args,
-                         (struct at_work){ args.N, args.M, 1, 1, { tile_rows(w.type, args.M) } });
+        at_stream_launch(
+            s, kernels[w.type], views, &args, sizeof args,
+            (struct at_work){ args.N, args.M, 1, 1, { tile_rows(s, w.type, args.M) } });
     }
 }
 
@@ -480,7 +484,7 @@ static uint32_t stored_rows(struct at_stream *s, struct at_tensor y, struct at_t
 static bool stored_adds(struct at_stream *s, struct at_tensor y, struct at_tensor x,
                         enum at_quant_type type)
 {
-    return stored_rows(s, y, x) == x.dim[0] && tile_rows(type, x.dim[0]) >= GEMV_MANY / 2;
+    return stored_rows(s, y, x) == x.dim[0] && tile_rows(s, type, x.dim[0]) >= GEMV_MANY / 2;
 }
 
 /* y (+)= alpha x W^T in parts that bindings hold; added: NULL, or where stored_adds(). */

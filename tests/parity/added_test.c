@@ -132,9 +132,9 @@ static void check(struct gt *t, const struct layer *l, bool forward, bool accumu
 static void linear_with_a_product_added_has_the_bits_of_both(void **state)
 {
     static const struct layer layers[] = {
-        { AT_F32, 70, 96, 70, 16 },   { AT_F32, 20, 130, 63, 6 },   { AT_F32, 65, 4100, 36, 3 },
-        { AT_BF16, 130, 96, 70, 16 }, { AT_F16, 70, 160, 130, 8 },  { AT_Q8_0, 70, 96, 130, 16 },
-        { AT_Q8_0, 12, 96, 70, 16 },  { AT_Q8_0, 100, 64, 30, 16 }, { AT_Q8_0, 70, 96, 70, 4100 },
+        { AT_F32, 70, 96, 70, 16 },    { AT_F32, 20, 130, 63, 6 },   { AT_F32, 65, 4100, 36, 3 },
+        { AT_BF16, 130, 96, 100, 16 }, { AT_F16, 70, 160, 130, 8 },  { AT_Q8_0, 70, 96, 170, 16 },
+        { AT_Q8_0, 12, 96, 70, 16 },   { AT_Q8_0, 100, 64, 30, 16 }, { AT_Q8_0, 70, 96, 70, 4100 },
     };
 
     (void)state;
