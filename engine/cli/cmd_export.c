@@ -44,8 +44,9 @@ static void say_next(const struct job *job)
         cli_next("next       attune generate %s --adapter %s --prompt TEXT", b->model, job->output);
     else if (at_weights_is_gguf(b->weights))
         cli_next("next       llama-server -m %s --lora %s", b->path, job->output);
-    else /* by the script that comes with llama.cpp */
-        cli_next("next       python3 convert_hf_to_gguf.py %s --outfile base.gguf && llama-server "
+    else /* by the script in a checkout of llama.cpp */
+        cli_next("next       python3 LLAMA_CPP/convert_hf_to_gguf.py %s --outfile base.gguf && "
+                 "llama-server "
                  "-m base.gguf --lora %s",
                  b->path, job->output);
 }

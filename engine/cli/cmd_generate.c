@@ -78,8 +78,9 @@ struct printing {
     bool json, rollouts;
     struct at_rewards *rewards; /* of rollouts; or NULL */
     uint32_t num_generations;
-    struct printed *replies;    /* (prompts, num_generations) */
-    size_t n, n_printed, n_cut; /* cut: at max_new_tokens */
+    struct printed *replies; /* (prompts, num_generations) */
+    size_t n, n_printed;
+    size_t n_cut, n_full; /* cut at max_new_tokens; where the model has no more positions */
 };
 
 static bool shows(const struct printing *p)
@@ -230,7 +231,10 @@ static enum at_status end_reply(void *context, const struct at_reply *reply)
         TRY(keep_ids(r, reply));
     r->end = reply->end;
     r->ended = true;
-    p->n_cut += reply->end == AT_END_LENGTH;
+    if (reply->end == AT_END_LENGTH)
+        *(reply->n < (uint32_t)p->session->voice.params.number[CLI_MAX_NEW_TOKENS] ? &p->n_full
+                                                                                   : &p->n_cut) +=
+            1;
     p->session->n_tokens += reply->n;
     while (p->n_printed < p->n && p->replies[p->n_printed].ended) {
         r = &p->replies[p->n_printed];
@@ -564,6 +568,9 @@ static void say_cut(const struct cli_session *s, const struct printing *p)
     else if (p->n_cut > 0)
         cli_note("cut      %zu of %zu replies at their limit of %u tokens: --max_new_tokens N",
                  p->n_cut, p->n, limit);
+    if (p->n_full > 0)
+        cli_note("cut      %zu of %zu replies where the model has no more positions", p->n_full,
+                 p->n);
 }
 
 /* The likely next command; of rows, with the file that stdout went to. */

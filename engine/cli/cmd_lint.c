@@ -109,7 +109,7 @@ static void print_finding(const struct at_lint_params *p, const struct told *tol
     printf("%s%s: %s: %s", f->line > 0 ? " " : "", at_lint_level_name(check->level), check->name,
            f->text);
     if (told->n > 1)
-        printf("; %zu more rows like it, lines", told->n - 1);
+        printf("; %zu more such rows, lines", told->n - 1);
     for (const struct told *t = told->next; t && told->n > 1 && named < NAMED; t = t->next)
         printf("%s%u", named++ > 0 ? ", " : " ", t->finding->line);
     printf("%s\n", told->n > 1 ? ", ... (--all shows each)" : "");

@@ -259,6 +259,8 @@ static void print_time(const cJSON *plan, const struct at_run *run)
     if (n > 0)
         printf("         steps %s, %.0f evaluation%s of %.0f held-out rows %s\n", steps, n,
                n == 1 ? "" : "s", number(evals, "rows"), held);
+    if (run->config->cross_validation > 0)
+        printf("         of one of %u folds\n", run->config->cross_validation);
     print_rate(plan);
     if (split)
         printf("         %ssampling %.0f %%, scoring %.0f %%, training %.0f %% of the steps\n",

@@ -89,8 +89,9 @@ static const struct cli_command commands[] = {
           "not. Forms:\nalpaca, argilla, feedback (only with --from), hh-rlhf, openai (Azure, "
           "Fireworks, Together), openpipe,\norca, ratings (distilabel), sharegpt, trl, "
           "ultrafeedback; all but argilla, feedback, orca and ratings\nare written, too. Of "
-          "feedback, edits become pairs and other thumbs labelled rows; of Argilla's records\n"
-          "what nobody answered, and ties, are left out and counted.\n",
+          "feedback, edits become pairs and other thumbs labelled rows; of a log that has both,\n"
+          "--only names one. Of Argilla's records what nobody answered, and ties, are left out and "
+          "counted.\n",
       FLAGS(data_convert_flags),
       .n_positional = 4,
       .run = cli_data_convert },

@@ -270,14 +270,18 @@ AT_CHECKED compare_by_people(struct compare *c)
         TRY(at_arena_printf(&c->arena, &log, "%s.labels.jsonl", c->replies_path));
         p.log = log;
     }
-    if (!at_path_exists(p.log)) { /* the first step: no verdict, and none that lets it pass */
+    if (!at_path_exists(p.log)) { /* the first step; exit code 3, so that no pipeline goes on */
         cli_note(
             "people     %zu pairs of replies are written, to be decided on a page that does not "
             "show whose reply is whose",
             c->n_replies);
-        cli_next("next       attune label %s", c->replies_path);
+        if (log)
+            cli_next("next       attune label %s", c->replies_path);
+        else
+            cli_next("next       attune label %s --log %s", c->replies_path, p.log);
         FAIL(AT_NO_EVIDENCE,
-             "no evidence yet, as nobody has decided: attune label %s, then this command again",
+             "no evidence yet, as nobody has decided on the pairs of %s: `attune label`, then "
+             "this command again",
              c->replies_path);
     }
     TRY(make_room(c));

@@ -1,11 +1,11 @@
-/* How long a run will take, before it begins: its steps and, apart from these, its evaluations.
- * Useful operations are counted as useful.h counts them, on at most 1,024 of the rows, evenly
- * spread. They take as long as those of one product of
- * the model's own shape would, if that had all of them, but for stated shares of its rate: products
- * with weights 0.92 (padding to 64 tokens, narrow matrices), adapters 0.6, attention 0.5 (masked
- * parts of tiles), sampling 0.5 (products of few rows); and each value of a layer's width or
- * feed-forward width costs as much in the kernels of rows and on the host as 950 operations, in
- * each pass. */
+/* How long a run will take, before it begins: its steps and, apart from these, its evaluations; of
+ * cross_validation those of one fold. Useful operations are counted as useful.h counts them, on at
+ * most 1,024 of the rows, evenly spread, but on all that KTO holds out. They take as long as those
+ * of one product of the model's own shape would, if that had all of them, but for stated shares of
+ * its rate: products with weights 0.92 (padding to 64 tokens, narrow matrices), adapters 0.6,
+ * attention 0.5 (masked parts of tiles), sampling 0.5 (products of few rows); and each value of a
+ * layer's width or feed-forward width costs as much in the kernels of rows and on the host as 950
+ * operations, in each pass. */
 #ifndef PLAN_TIME_H
 #define PLAN_TIME_H
 

@@ -288,7 +288,7 @@ AT_CHECKED cli_next_plan(const struct cli_args *args, const struct at_config *co
     cli_keys_text(&line, args, skip + from, (train ? AT_COUNT(skip) : draws ? 2 : 1) - from);
     if (draws && from > 0 && config->eval_split > 0 &&
         config->origin[AT_KEY_eval_split] >= AT_FROM_FILE)
-        at_buf_puts(&line, " --eval_split 0"); /* the file's, which plan refuses */
+        at_buf_puts(&line, " --eval_split 0"); /* plan refuses a share */
     if (draws && !config->reward_funcs && !config->reward_command && !config->rollouts)
         at_buf_puts(&line, " --reward_funcs REWARDS");
     if (!config->model_name_or_path)
@@ -310,11 +310,11 @@ AT_CHECKED cli_next_rows(struct cli_args *args, const struct at_config *config)
 
     if (!path) /* several files, or a stage of a pipeline, which knows what is next */
         return AT_OK;
-    if (!cli_is_data(path) || config->eval_dataset.n > 0 ||
-        at_method_get(config->run_method)->draws)
+    if (!cli_is_data(path) || config->eval_dataset.n > 0 || config->eval_split == 0 ||
+        config->cross_validation > 0 || at_method_get(config->run_method)->draws)
         return cli_next_plan(args, config, NULL, NULL);
     name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
-    dot = strrchr(name, '.');
+    dot = strchr(name + strspn(name, "."), '.'); /* of ".jsonl", ".jsonl.gz" */
     TRY(at_arena_printf(&args->arena, &folder, "out/%.*s_split",
                         (int)(dot ? (size_t)(dot - name) : strlen(name)), name));
     TRY(cli_new_path(&folder, &args->arena, folder));

@@ -55,7 +55,7 @@ def check_people(adapter):
     replies = adapter / "compare.jsonl"
     *_, written, following, error = [line for line in text.splitlines() if not line.startswith("attune: warning") and " warning" not in line]
     assert written.startswith(f"people     {N} pairs of replies are written") and following == f"next       attune label {replies}", text
-    assert error == f"attune: error: no evidence yet, as nobody has decided: attune label {replies}, then this command again", text
+    assert error == f"attune: error: no evidence yet, as nobody has decided on the pairs of {replies}: `attune label`, then this command again", text
     rows = [json.loads(line) for line in replies.read_text().splitlines()]
     assert len(rows) == N and all(row["models"] == ["base", str(adapter)] for row in rows)
     held = [json.loads(line) for line in (adapter / "split_eval.jsonl").read_text().splitlines()]

@@ -119,13 +119,12 @@ def check_next(folder):
 
 
 def check_kinds(folder):
-    """Of mixed rows lint, stats and split say the same method, whichever kind comes first."""
+    """Of mixed rows split names one method, whichever kind comes first."""
     pair = {"prompt": "Who is there?", "chosen": "It is me.", "rejected": "Nobody."}
     singles = [{"prompt": f"Where is {i}?", "completion": f"In place {i}."} for i in range(20)]
     labelled = [{**row, "label": i % 2 == 0} for i, row in enumerate(singles)]
     for name, rows, method in (("s", [pair, *singles], "sft"), ("l", [pair, *labelled], "kto"), ("m", [*labelled, *singles[:1]], "sft")):
         (folder / f"mixed_{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        run("data", "stats", folder / f"mixed_{name}.jsonl")
         plan = run("data", "split", folder / f"mixed_{name}.jsonl", "--output", folder / f"mixed_{name}").stderr
         assert f"attune plan --method {method} " in plan, (name, plan)
 

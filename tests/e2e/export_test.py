@@ -176,7 +176,7 @@ def check_adapters(folder):
     stacked = add_all(deltas_of(plain), deltas_of(patterns))
     out = folder / "plain.gguf"
     said = run("export", plain, "--model_name_or_path", LLAMA, "--output", out).stderr
-    assert f"python3 convert_hf_to_gguf.py {LLAMA} --outfile base.gguf && llama-server -m base.gguf --lora {out}\n" in said, said
+    assert f"python3 LLAMA_CPP/convert_hf_to_gguf.py {LLAMA} --outfile base.gguf && llama-server -m base.gguf --lora {out}\n" in said, said
     pairs = check_gguf(out, LLAMA, deltas_of(plain), True)
     assert pairs["adapter.lora.alpha"] == config_of(plain)["lora_alpha"], "one adapter keeps its alpha"
     tensors = read_gguf(out)[1]

@@ -257,14 +257,14 @@ def check_many(folder):
         return [line for line in run.stdout.splitlines() if f": {check}: " in line]
 
     once = told("mixed")
-    assert once == [f"{path}:2: warning: mixed: a labelled row, unlike line 1; 102 more rows like it, "
+    assert once == [f"{path}:2: warning: mixed: a labelled row, unlike line 1; 102 more such rows, "
                     "lines 3, 4, 5, 6, ... (--all shows each)"], once
     assert [line.split(":")[1] for line in told("empty")] == ["102", "103", "104"], "a few are told one by one"
     assert len(told("mixed", "--all")) == 103
     assert lint(path, code=65)["checks"]["mixed"] == 103
     path.write_text("".join(json.dumps({**rows[1], "completion": "", "prompt": f"{i}?"}) + "\n" for i in range(50)))
     once = told("empty")
-    assert len(once) == 1 and "; 49 more rows like it, lines 2, 3, 4, 5, ..." in once[0], once
+    assert len(once) == 1 and "; 49 more such rows, lines 2, 3, 4, 5, ..." in once[0], once
 
 
 def check_names():
