@@ -559,18 +559,22 @@ done:
 }
 
 /* Texts that stop in the middle have their cause told. */
-static void say_cut(const struct cli_session *s, const struct printing *p)
+static void say_cut(const struct printing *p, size_t n, const char *where)
 {
-    const uint32_t limit = (uint32_t)s->voice.params.number[CLI_MAX_NEW_TOKENS];
+    if (n > 0 && p->n == 1)
+        cli_note("cut      the reply %s", where);
+    else if (n > 0)
+        cli_note("cut      %zu of %zu replies %s", n, p->n, where);
+}
 
-    if (p->n_cut > 0 && p->n == 1)
-        cli_note("cut      the reply at its limit of %u tokens: --max_new_tokens N", limit);
-    else if (p->n_cut > 0)
-        cli_note("cut      %zu of %zu replies at their limit of %u tokens: --max_new_tokens N",
-                 p->n_cut, p->n, limit);
-    if (p->n_full > 0)
-        cli_note("cut      %zu of %zu replies where the model has no more positions", p->n_full,
-                 p->n);
+static void say_cuts(const struct printing *p, uint32_t limit)
+{
+    char at_limit[80];
+
+    snprintf(at_limit, sizeof at_limit, "at %s limit of %u tokens: --max_new_tokens N",
+             p->n == 1 ? "its" : "their", limit);
+    say_cut(p, p->n_cut, at_limit);
+    say_cut(p, p->n_full, "where the model has no more positions");
 }
 
 /* The likely next command; of rows, with the file that stdout went to. */
@@ -631,7 +635,7 @@ enum at_status cli_generate(struct cli_args *args)
         TRY(print_replies(&s, &printing));
     cli_note("%llu tokens, %.1f tokens/s", (unsigned long long)s.n_tokens,
              (double)s.n_tokens / (at_now_s() - begin_s + 1e-9));
-    say_cut(&s, &printing);
+    say_cuts(&printing, (uint32_t)s.voice.params.number[CLI_MAX_NEW_TOKENS]);
     say_next(&s, &asked, model, printing.num_generations);
     if (cli_flag_on(args, "profile"))
         TRY(cli_kernel_table(stderr, NULL, at_generator_get_stream(s.generator)));

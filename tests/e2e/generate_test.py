@@ -57,6 +57,7 @@ def main():
         assert n_cut > 1 and f"cut      {n_cut} of 5 replies at their limit of 12 tokens: --max_new_tokens N\n" in run(*greedy).stderr
         one = ["--prompt", PROMPTS[longest["prompt"]], "--max_new_tokens"]
         assert "cut      the reply at its limit of 4 tokens" in run(*one, 4).stderr
+        assert "cut      the reply where the model has no more positions\n" in run("--prompt", PROMPTS[0], "--max_new_tokens", 1000).stderr
         assert run(*one, 4, "--quiet").stderr == ""
         assert "cut " not in run(*one, 12, "--stop", stop).stderr
         error = run("--prompt", "a", "--pairs", "--parallel", 2, code=2).stderr
