@@ -45,9 +45,8 @@ static void say_next(const struct job *job)
     else if (at_weights_is_gguf(b->weights))
         cli_next("next       llama-server -m %s --lora %s", b->path, job->output);
     else /* by the script in a checkout of llama.cpp */
-        cli_next("next       python3 LLAMA_CPP/convert_hf_to_gguf.py %s --outfile base.gguf && "
-                 "llama-server "
-                 "-m base.gguf --lora %s",
+        cli_next("next       python3 LLAMA_CPP/convert_hf_to_gguf.py %s --outfile base.gguf"
+                 " && llama-server -m base.gguf --lora %s",
                  b->path, job->output);
 }
 

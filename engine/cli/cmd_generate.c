@@ -231,10 +231,12 @@ static enum at_status end_reply(void *context, const struct at_reply *reply)
         TRY(keep_ids(r, reply));
     r->end = reply->end;
     r->ended = true;
-    if (reply->end == AT_END_LENGTH)
-        *(reply->n < (uint32_t)p->session->voice.params.number[CLI_MAX_NEW_TOKENS] ? &p->n_full
-                                                                                   : &p->n_cut) +=
-            1;
+    if (reply->end == AT_END_LENGTH) {
+        const bool full = reply->n < (uint32_t)p->session->voice.params.number[CLI_MAX_NEW_TOKENS];
+
+        p->n_full += full;
+        p->n_cut += !full;
+    }
     p->session->n_tokens += reply->n;
     while (p->n_printed < p->n && p->replies[p->n_printed].ended) {
         r = &p->replies[p->n_printed];

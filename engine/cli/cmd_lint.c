@@ -110,7 +110,7 @@ static void print_finding(const struct at_lint_params *p, const struct told *tol
            f->text);
     if (told->n > 1)
         printf("; %zu more such rows, lines", told->n - 1);
-    for (const struct told *t = told->next; t && told->n > 1 && named < NAMED; t = t->next)
+    for (const struct told *t = told->next; t && named < NAMED; t = t->next)
         printf("%s%u", named++ > 0 ? ", " : " ", t->finding->line);
     printf("%s\n", told->n > 1 ? ", ... (--all shows each)" : "");
 }

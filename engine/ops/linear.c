@@ -322,9 +322,9 @@ static bool stored_adds(struct at_stream *s, struct at_tensor y, struct at_tenso
  * not fit in the vector registers, which are 16 where there are fewer than 16 lanes. */
 static uint32_t most_rows(struct at_stream *s, enum at_quant_type type)
 {
-    const bool narrow = at_gpu_get_info(at_stream_gpu(s))->subgroup < 16;
+    const bool spills = at_gpu_get_info(at_stream_gpu(s))->subgroup < 16;
 
-    return type == AT_F32 ? FEW_ROWS_F32 : type == AT_F16 || narrow ? FEW_ROWS : UINT32_MAX;
+    return type == AT_F32 ? FEW_ROWS_F32 : type == AT_F16 || spills ? FEW_ROWS : UINT32_MAX;
 }
 
 /* Whether weights are read as they are stored: where that gives the same bits. */

@@ -56,6 +56,8 @@ def check_people(adapter):
     *_, written, following, error = [line for line in text.splitlines() if not line.startswith("attune: warning") and " warning" not in line]
     assert written.startswith(f"people     {N} pairs of replies are written") and following == f"next       attune label {replies}", text
     assert error == f"attune: error: no evidence yet, as nobody has decided on the pairs of {replies}: `attune label`, then this command again", text
+    logged = e.run("compare", "--adapter", adapter, "--judge", "people", "--log", adapter / "log.jsonl", *FEW, code=3).stderr
+    assert f"next       attune label {replies} --log {adapter / 'log.jsonl'}\n" in logged, logged
     rows = [json.loads(line) for line in replies.read_text().splitlines()]
     assert len(rows) == N and all(row["models"] == ["base", str(adapter)] for row in rows)
     held = [json.loads(line) for line in (adapter / "split_eval.jsonl").read_text().splitlines()]

@@ -144,6 +144,17 @@ def check_dash(folder):
     assert plan == "attune plan ./-x.json" and next_of(plan, folder).startswith("attune dpo ./-x.json "), plan
 
 
+def check_held_out(folder):
+    """Where no share is to be held out, or folds hold it, rows go on to the plan; a split's folder has the name without all suffixes."""
+    pairs = (SOURCE / "data" / "toy" / "pairs.jsonl").read_bytes()
+    (folder / "held.jsonl.gz").write_bytes(gzip.compress(pairs))
+    for command in ("lint", "stats"):
+        for keys in ("--eval_split 0", "--cross_validation 3"):
+            plan = next_of(f"attune data {command} held.jsonl.gz {keys}", folder)
+            assert plan.startswith("attune plan ") and keys in plan, plan
+        assert next_of(f"attune data {command} held.jsonl.gz", folder).endswith("--output out/held_split")
+
+
 def check_methods(folder):
     """What --method says of the rows is kept where it reads them, and prompts alone are rows of methods that draw samples."""
     rows = [{"prompt": [message("user", f"Where is parcel {i // 2}?")], "answer": i} for i in range(40)]
@@ -250,6 +261,7 @@ def main():
         check_next(folder)
         check_kinds(folder)
         check_dash(folder)
+        check_held_out(folder)
         check_methods(folder)
     print("split: groups together, a run's; stats: as counted by hand")
 
