@@ -6,8 +6,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/row_group.glsl"
 
-layout(local_size_x = 64) in;
 layout(push_constant) uniform push { dequantise_args p; };
 layout(binding = 0, std430) writeonly buffer out_x { vec4 x[]; };
 #include "lib/dq.glsl"
@@ -15,7 +15,7 @@ layout(binding = 0, std430) writeonly buffer out_x { vec4 x[]; };
 void main()
 {
     for (uint row = gl_WorkGroupID.x; row < p.rows; row += gl_NumWorkGroups.x)
-        for (uint c = gl_LocalInvocationIndex; c < (p.cols + 3) / 4; c += 64) {
+        for (uint c = gl_LocalInvocationIndex; c < (p.cols + 3) / 4; c += GROUP) {
             const bvec4 used = lessThan(4 * c + uvec4(0, 1, 2, 3), uvec4(p.cols));
 
             x[row * p.ld / 4 + c] = mix(vec4(0), dq(row, c), used);

@@ -4,8 +4,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/row_group.glsl"
 
-layout(local_size_x = 64) in;
 layout(push_constant) uniform push { dora_rows_args p; };
 layout(binding = 0, std430) buffer inout_w { vec4 w[]; };
 layout(binding = 1, std430) readonly buffer in_m { float m[]; };
@@ -16,7 +16,7 @@ void main()
     for (uint i = gl_WorkGroupID.x; i < p.rows; i += gl_NumWorkGroups.x) {
         const float factor = m[i] == norm[i] ? 1.0 : m[i] / norm[i];
 
-        for (uint c = gl_LocalInvocationIndex; c < p.ld / 4; c += 64)
+        for (uint c = gl_LocalInvocationIndex; c < p.ld / 4; c += GROUP)
             w[i * p.ld / 4 + c] *= factor;
     }
 }

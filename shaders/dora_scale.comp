@@ -5,8 +5,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/row_group.glsl"
 
-layout(local_size_x = 64) in;
 layout(push_constant) uniform push { dora_scale_args p; };
 layout(binding = 0, std430) buffer inout_y { vec4 y[]; };
 layout(binding = 1, std430) readonly buffer in_u { vec4 u[]; };
@@ -16,7 +16,7 @@ layout(binding = 3, std430) readonly buffer in_norm { vec4 norm[]; };
 void main()
 {
     for (uint t = gl_WorkGroupID.x; t < p.T; t += gl_NumWorkGroups.x)
-        for (uint c = gl_LocalInvocationIndex; c < (p.C + 3) / 4; c += 64) {
+        for (uint c = gl_LocalInvocationIndex; c < (p.C + 3) / 4; c += GROUP) {
             const bvec4 used = lessThan(4 * c + uvec4(0, 1, 2, 3), uvec4(p.C));
             const vec4 factor = mix(m[c] / norm[c], vec4(1), equal(m[c], norm[c])) - p.offset;
             const precise vec4 scaled = factor * u[t * p.ldu / 4 + c];

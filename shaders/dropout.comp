@@ -6,8 +6,8 @@
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
 #include "lib/philox.glsl"
+#include "lib/row_group.glsl"
 
-layout(local_size_x = 64) in;
 layout(push_constant) uniform push { dropout_args p; };
 layout(binding = 0, std430) buffer inout_y { vec4 y[]; };
 layout(binding = 1, std430) readonly buffer in_x { vec4 x[]; };
@@ -18,7 +18,7 @@ void main()
     const uvec2 key = uvec2(p.key0, p.key1);
 
     for (uint t = gl_WorkGroupID.x; t < p.T; t += gl_NumWorkGroups.x)
-        for (uint c = gl_LocalInvocationIndex; c < (p.C + 3) / 4; c += 64) {
+        for (uint c = gl_LocalInvocationIndex; c < (p.C + 3) / 4; c += GROUP) {
             const uvec4 random = philox(uvec4(c, tokens[t].y, tokens[t].x, p.module), key);
             const bvec4 keep = greaterThanEqual(random, uvec4(p.threshold));
             const precise vec4 kept = mix(vec4(0), p.scale * x[t * p.ldx / 4 + c], keep);

@@ -4,8 +4,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/row_group.glsl"
 
-layout(local_size_x = 64) in;
 layout(push_constant) uniform push { embed_bwd_args p; };
 layout(binding = 0, std430) buffer inout_dw { vec4 dW[]; };
 layout(binding = 1, std430) readonly buffer in_dx { vec4 dx[]; };
@@ -18,7 +18,7 @@ void main()
     for (uint j = gl_WorkGroupID.x; j < p.n_ids; j += gl_NumWorkGroups.x) {
         const uint v = uint(ids[j]) - p.v0; // wraps when below the part
 
-        for (uint c = gl_LocalInvocationIndex; v < p.V && c < (p.C + 3) / 4; c += 64) {
+        for (uint c = gl_LocalInvocationIndex; v < p.V && c < (p.C + 3) / 4; c += GROUP) {
             vec4 sum = dW[v * p.lddw / 4 + c];
 
             for (int i = begin[j]; i < begin[j + 1]; i++) {

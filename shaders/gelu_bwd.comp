@@ -4,9 +4,9 @@
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
 #include "lib/gelu_erf.glsl"
+#include "lib/row_group.glsl"
 #include "lib/source.glsl"
 
-layout(local_size_x = 64) in;
 layout(push_constant) uniform push { gelu_bwd_args p; };
 layout(binding = 0, std430) writeonly buffer out_dx { vec4 dx[]; };
 SOURCE(1, dy);
@@ -15,7 +15,7 @@ SOURCE(2, x);
 void main()
 {
     for (uint t = gl_WorkGroupID.x; t < p.T; t += gl_NumWorkGroups.x)
-        for (uint c = gl_LocalInvocationIndex; c < (p.F + 3) / 4; c += 64) {
+        for (uint c = gl_LocalInvocationIndex; c < (p.F + 3) / 4; c += GROUP) {
             const vec4 v = LOAD(x, t * p.ldx / 4 + c);
             const vec4 slope =
                 vec4(gelu_slope(v.x), gelu_slope(v.y), gelu_slope(v.z), gelu_slope(v.w));

@@ -7,9 +7,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/row_group.glsl"
 #include "lib/softcap.glsl"
 
-layout(local_size_x = 64) in;
 layout(constant_id = 1) const uint CAP = 0; // 1: logits are soft-capped at p.cap
 layout(push_constant) uniform push { head_finish_args p; };
 layout(binding = 0, std430) writeonly buffer out_stats { vec4 stats[]; };
@@ -39,7 +39,7 @@ void main()
             log_p2[row] = bad ? NAN : log(state[at + 6]) - 2.0 * log_l;
         }
         if (p.with_u != 0)
-            for (uint c = gl_LocalInvocationIndex; c < (p.C + 3) / 4; c += 64) {
+            for (uint c = gl_LocalInvocationIndex; c < (p.C + 3) / 4; c += GROUP) {
                 const uint i = row * p.ldu / 4 + c;
                 const float slope = CAP != 0 ? SOFTCAP_SLOPE(state[at + 5], p.cap) : 1.0;
                 const vec4 v = u[i] / l - slope * wy[row * p.ldy / 4 + c];

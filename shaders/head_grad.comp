@@ -5,9 +5,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/row_group.glsl"
 #include "lib/softcap.glsl"
 
-layout(local_size_x = 64) in;
 layout(constant_id = 1) const uint CAP = 0; // 1: logits are soft-capped at p.cap
 layout(push_constant) uniform push { head_grad_args p; };
 layout(binding = 0, std430) buffer inout_z { vec4 z[]; };
@@ -20,7 +20,7 @@ void main()
     for (uint row = gl_WorkGroupID.x; row < p.R; row += gl_NumWorkGroups.x) {
         const uint target = uint(targets[row]) - p.v0; // wraps when below the chunk
 
-        for (uint c = gl_LocalInvocationIndex; c < (p.n + 3) / 4; c += 64) {
+        for (uint c = gl_LocalInvocationIndex; c < (p.n + 3) / 4; c += GROUP) {
             const uvec4 id = 4 * c + uvec4(0, 1, 2, 3);
             const vec4 hit = mix(vec4(0), vec4(1), equal(id, uvec4(target)));
             const vec4 raw = z[row * p.ldz / 4 + c], y = CAP != 0 ? SOFTCAP(raw, p.cap) : raw;

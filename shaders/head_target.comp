@@ -3,8 +3,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/row_group.glsl"
 
-layout(local_size_x = 64) in;
 layout(push_constant) uniform push { head_target_args p; };
 layout(binding = 0, std430) writeonly buffer out_wy { vec4 wy[]; };
 layout(binding = 1, std430) readonly buffer in_w { vec4 w[]; };
@@ -16,7 +16,7 @@ void main()
         const uint target = uint(targets[row]) - p.v0; // wraps when below the range
 
         if (target < p.n)
-            for (uint c = gl_LocalInvocationIndex; c < (p.C + 3) / 4; c += 64)
+            for (uint c = gl_LocalInvocationIndex; c < (p.C + 3) / 4; c += GROUP)
                 wy[row * p.ldy / 4 + c] = w[target * p.ldw / 4 + c];
     }
 }

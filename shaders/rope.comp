@@ -8,9 +8,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/row_group.glsl"
 #include "lib/source.glsl"
 
-layout(local_size_x = 64) in;
 layout(constant_id = 1) const uint W = 64; // values of a head that are turned
 const uint HALF = W / 8; // vec4s of half of them
 layout(push_constant) uniform push { rope_args p; };

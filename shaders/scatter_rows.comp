@@ -5,8 +5,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/row_group.glsl"
 
-layout(local_size_x = 64) in;
 layout(push_constant) uniform push { scatter_rows_args p; };
 layout(binding = 0, std430) buffer inout_dx { vec4 dx[]; };
 layout(binding = 1, std430) readonly buffer in_u { vec4 u[]; };
@@ -19,7 +19,7 @@ void main()
         const uint first = max(uint(row_begin[p.t0 + t]), p.i0);
         const uint end = min(uint(row_begin[p.t0 + t + 1]), p.i0 + p.R);
 
-        for (uint c = gl_LocalInvocationIndex; c < (p.C + 3) / 4; c += 64) {
+        for (uint c = gl_LocalInvocationIndex; c < (p.C + 3) / 4; c += GROUP) {
             const uint at = t * p.lddx / 4 + c;
             vec4 sum = p.i0 == 0 ? vec4(0) : dx[at];
 

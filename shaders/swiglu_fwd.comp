@@ -5,9 +5,9 @@
 #include "args.h"
 #include "lib/sigmoid.glsl"
 #include "lib/gelu.glsl"
+#include "lib/row_group.glsl"
 #include "lib/source.glsl"
 
-layout(local_size_x = 64) in;
 layout(constant_id = 1) const uint GELU = 0; // 1: GELU by tanh in place of silu
 layout(push_constant) uniform push { swiglu_args p; };
 layout(binding = 0, std430) writeonly buffer out_m { vec4 m[]; };
@@ -17,7 +17,7 @@ SOURCE(2, up);
 void main()
 {
     for (uint t = gl_WorkGroupID.x; t < p.T; t += gl_NumWorkGroups.x)
-        for (uint c = gl_LocalInvocationIndex; c < (p.F + 3) / 4; c += 64) {
+        for (uint c = gl_LocalInvocationIndex; c < (p.F + 3) / 4; c += GROUP) {
             const vec4 g = LOAD(gate, t * p.ldgate / 4 + c), u = LOAD(up, t * p.ldup / 4 + c);
             const precise vec4 value = GELU != 0 ? gelu(g) : g * sigmoid(g).value;
             const precise vec4 product = value * u;

@@ -388,14 +388,21 @@ uint32_t at_kernel_find(const char *name)
 
 /* ---- pipelines ---- */
 
+/* Invocations of a workgroup that takes a row at a time (lib/row_group.glsl). */
+static uint32_t row_group(const struct at_gpu_info *info)
+{
+    return info->type == AT_GPU_CPU ? info->subgroup : 64;
+}
+
 static AT_CHECKED create_pipeline(VkPipeline *out, const struct at_gpu *gpu,
                                   const struct at_module *module, const struct at_work *work)
 {
-    VkSpecializationMapEntry entries[AT_MAX_SPEC];
-    const VkSpecializationInfo spec = { .mapEntryCount = work->n_spec,
+    VkSpecializationMapEntry entries[1 + AT_MAX_SPEC];
+    uint32_t values[1 + AT_MAX_SPEC] = { row_group(&gpu->info) };
+    const VkSpecializationInfo spec = { .mapEntryCount = 1 + work->n_spec,
                                         .pMapEntries = entries,
-                                        .dataSize = work->n_spec * sizeof work->spec[0],
-                                        .pData = work->spec };
+                                        .dataSize = (1 + work->n_spec) * sizeof values[0],
+                                        .pData = values };
     const VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT lanes = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
         .requiredSubgroupSize =
@@ -416,10 +423,11 @@ static AT_CHECKED create_pipeline(VkPipeline *out, const struct at_gpu *gpu,
         .layout = module->layout
     };
 
-    for (uint32_t i = 0; i < work->n_spec; i++)
-        entries[i] = (VkSpecializationMapEntry){ .constantID = i + 1,
-                                                 .offset = i * (uint32_t)sizeof work->spec[0],
-                                                 .size = sizeof work->spec[0] };
+    memcpy(values + 1, work->spec, work->n_spec * sizeof work->spec[0]);
+    for (uint32_t i = 0; i < spec.mapEntryCount; i++)
+        entries[i] = (VkSpecializationMapEntry){ .constantID = i,
+                                                 .offset = i * (uint32_t)sizeof values[0],
+                                                 .size = sizeof values[0] };
     return at_vk_check(vkCreateComputePipelines(gpu->device, VK_NULL_HANDLE, 1, &info, NULL, out),
                        "vkCreateComputePipelines");
 }

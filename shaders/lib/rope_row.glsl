@@ -4,7 +4,7 @@
 void TURN_ROW(uint row, uint heads, uint angles)
 {
     if (W % 8 == 0)
-        for (uint c = gl_LocalInvocationIndex; c < heads * HALF; c += 64) {
+        for (uint c = gl_LocalInvocationIndex; c < heads * HALF; c += GROUP) {
             const uint i = c % HALF, low = row / 4 + c / HALF * (p.D / 4) + i;
             const vec4 a = LOAD(OLD, low), b = LOAD(OLD, low + HALF);
             const vec4 cosine = LOAD(table, angles / 4 + i);
@@ -14,7 +14,7 @@ void TURN_ROW(uint row, uint heads, uint angles)
             X[low + HALF] = b * cosine + a * sine;
         }
     else
-        for (uint c = gl_LocalInvocationIndex; c < heads * (W / 2); c += 64) {
+        for (uint c = gl_LocalInvocationIndex; c < heads * (W / 2); c += GROUP) {
             const uint i = c % (W / 2), low = row + c / (W / 2) * p.D + i, high = low + W / 2;
             const float a = LOAD1(OLD, low), b = LOAD1(OLD, high);
             const float cosine = LOAD1(table, angles + i);
