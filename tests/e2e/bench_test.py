@@ -6,19 +6,11 @@ bench_test.py SOURCE_DIR BUILD_DIR
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+from harness import GOLDEN, run
+
 PAIRS = GOLDEN / "dpo_sigmoid" / "config.json"
-
-
-def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True)
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
-    return out
 
 
 def rows_of(config):

@@ -7,21 +7,13 @@ candidates_test.py SOURCE_DIR BUILD_DIR
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+from harness import GOLDEN, run
+
 MODEL = GOLDEN / "models" / "tiny_llama"
 MARKS = {"synthetic": True, "reviewed": False}
 QUESTIONS = ["where is the tea", "help", "thank you"]
-
-
-def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True, timeout=120)
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
-    return out
 
 
 def generate(*arguments, code=0):

@@ -4,29 +4,25 @@
 where the cache goes on; stop strings end a reply in both; what begins with a slash does what it says.
 chat_test.py SOURCE_DIR BUILD_DIR
 """
+import functools
 import json
 import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+import harness
+from harness import ATTUNE, GOLDEN
+
 MODEL = GOLDEN / "models" / "tiny_llama"
 LENGTH = ["--max_new_tokens", "12"]
-
-
-def run(*arguments, text="", code=0):
-    out = subprocess.run([ATTUNE, *map(str, arguments)], input=text, capture_output=True, text=True, timeout=120)
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
-    return out
+run = functools.partial(harness.run, input="")
 
 
 def chat(lines, *arguments, code=0):
-    return run("chat", MODEL, *LENGTH, *arguments, text="\n".join(lines) + "\n", code=code)
+    return run("chat", MODEL, *LENGTH, *arguments, input="\n".join(lines) + "\n", code=code)
 
 
 def generate(work, messages, *arguments):
@@ -134,8 +130,8 @@ def ends(work):
         time.sleep(0.3)
         process.send_signal(number)
         assert process.wait(timeout=30) == 128 + number
-    raw = subprocess.run([ATTUNE, "chat", MODEL, *LENGTH], input=b"/save \xff\nhelp\x00me\nhelp\n", capture_output=True)
-    assert raw.returncode == 0 and raw.stderr.count(b"no UTF-8 text") == 2, raw.stderr
+    raw = run("chat", MODEL, *LENGTH, input=b"/save \xff\nhelp\x00me\nhelp\n", text=False)
+    assert raw.stderr.count(b"no UTF-8 text") == 2, raw.stderr
     assert raw.stdout.decode() == generate(work, [{"role": "user", "content": "help"}])["text"] + "\n"
 
 
@@ -147,7 +143,7 @@ def refusals(work):
         assert text in says, text
     assert "no model is named" in run("chat", code=2).stderr
     assert "named twice" in chat([], "--model_name_or_path", MODEL, code=2).stderr
-    assert "lists commands" in run("chat", "--model_name_or_path", MODEL, text="/quit\n").stderr
+    assert "lists commands" in run("chat", "--model_name_or_path", MODEL, input="/quit\n").stderr
     run("chat", work / "missing", code=66)
     assert "an empty text" in chat([], "--stop", "", code=2).stderr
     assert "there is no adapter" in chat([], "--adapter_scale", "2", code=2).stderr

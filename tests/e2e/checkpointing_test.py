@@ -9,12 +9,11 @@ device's memory needs, after a slab that a step does not fill was made smaller.
 # labels: gpu
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-GOLDEN = SOURCE / "tests" / "golden"
+from harness import GOLDEN, check, finish, run
+
 sys.path.insert(0, str(GOLDEN / "families"))
 import family_models  # noqa: E402
 
@@ -24,20 +23,6 @@ RUNS = {"dpo_sigmoid": ["--lora_dropout", "0.2"], "dpo_dora": [], "kto": ["--max
         "reward": [], "sft_full": [], "sft_modules": []}
 FAMILIES = ("gemma2", "falcon", "qwen3", "olmo2")
 LAYERS = 7  # of which sqrt keeps the inputs of three, and two more at a time
-failures = 0
-
-
-def check(what, good):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}")
-    failures += not good
-
-
-def attune(*arguments):
-    run = subprocess.run([BUILD / "attune", *map(str, arguments)], capture_output=True, text=True)
-    if run.returncode != 0:
-        sys.exit(f"attune {' '.join(map(str, arguments))}: {run.stderr[-600:]}")
-    return run.stdout
 
 
 def left_by(out):
@@ -51,8 +36,8 @@ def same_bits(name, folder, words, method, *keys):
     left, slabs = {}, {}
     for word in words:
         more = (*keys, "--gradient_checkpointing", word, "--output_dir", folder / word)
-        slabs[word] = json.loads(attune("plan", *more, "--json"))["device_bytes"]["slab"]
-        attune(method, *more, "--quiet")
+        slabs[word] = json.loads(run("plan", *more, "--json").stdout)["device_bytes"]["slab"]
+        run(method, *more, "--quiet")
         left[word] = left_by(folder / word)
     check(f"{name}: the same bits with all of {', '.join(words)}",
           bool(left["none"][0]) and all(left[word] == left["none"] for word in words))
@@ -78,36 +63,35 @@ def short_memory(folder):
     keys = (GOLDEN / "dpo_sigmoid" / "config.json", "--max_tokens_per_slab", "512", "--gradient_checkpointing", "auto")
     room = {}
     for word in WORDS:
-        plan = json.loads(attune("plan", *keys[:3], "--gradient_checkpointing", word, "--json"))
+        plan = json.loads(run("plan", *keys[:3], "--gradient_checkpointing", word, "--json").stdout)
         room[word] = plan["device_bytes"]["total"]
     for word in WORDS:
-        plan = json.loads(attune("plan", *keys, "--device_memory_limit", room[word], "--json"))
+        plan = json.loads(run("plan", *keys, "--device_memory_limit", room[word], "--json").stdout)
         check(f"{room[word]} bytes: auto takes {word}", plan["gradient_checkpointing"] == word and plan["fits"])
-    less = subprocess.run([BUILD / "attune", "plan", *keys, "--device_memory_limit", str(room["full"] - 1), "--json"],
-                          capture_output=True, text=True)
+    less = run("plan", *keys, "--device_memory_limit", room["full"] - 1, "--json", code=None)
     check("a byte less than full needs does not fit", not json.loads(less.stdout)["fits"])
-    attune("dpo", *keys, "--device_memory_limit", room["full"], "--output_dir", folder / "short", "--quiet")
-    attune("dpo", *keys, "--output_dir", folder / "much", "--quiet")
+    run("dpo", *keys, "--device_memory_limit", room["full"], "--output_dir", folder / "short", "--quiet")
+    run("dpo", *keys, "--output_dir", folder / "much", "--quiet")
     check("a training in little memory has the same bits", left_by(folder / "short") == left_by(folder / "much"))
 
 
 def small_slab(folder):
     keys = (GOLDEN / "dpo_sigmoid" / "config.json", "--per_device_train_batch_size", "1")
-    much = json.loads(attune("plan", *keys, "--json"))
+    much = json.loads(run("plan", *keys, "--json").stdout)
     limit = ("--device_memory_limit", much["device_bytes"]["total"] - 1)
-    less = json.loads(attune("plan", *keys, *limit, "--json"))
+    less = json.loads(run("plan", *keys, *limit, "--json").stdout)
     check("a step's slab, and nothing is computed again", less["fits"] and less["gradient_checkpointing"] == "none" and
           less["slab_tokens"] < much["slab_tokens"] == 512)
-    attune("dpo", *keys, *limit, "--output_dir", folder / "less", "--quiet")
-    attune("dpo", *keys, "--output_dir", folder / "all", "--quiet")
+    run("dpo", *keys, *limit, "--output_dir", folder / "less", "--quiet")
+    run("dpo", *keys, "--output_dir", folder / "all", "--quiet")
     check("a training with a smaller slab has the same bits", left_by(folder / "less") == left_by(folder / "all"))
 
 
 with tempfile.TemporaryDirectory() as place:
-    for number, run in enumerate((*RUNS, *FAMILIES)):
+    for number, name in enumerate((*RUNS, *FAMILIES)):
         below = pathlib.Path(place, str(number))
         below.mkdir()
-        (golden if run in RUNS else family)(run, below)
+        (golden if name in RUNS else family)(name, below)
     short_memory(pathlib.Path(place))
     small_slab(pathlib.Path(place))
-sys.exit(failures > 0)
+finish()

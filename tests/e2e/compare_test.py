@@ -6,6 +6,7 @@ compare_test.py SOURCE_DIR BUILD_DIR
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 
 import eval_test as e
@@ -120,7 +121,7 @@ def check_stale(adapter):
         (adapter / name).write_text(before)
     compare(adapter, "--judge", "people", *FEW, code=3)
     moved = adapter.parent / "moved"  # the same model elsewhere, then another one of its name
-    label.subprocess.run(["cp", "-r", e.MODEL, moved], check=True)
+    shutil.copytree(e.MODEL, moved)
     compare(adapter, "--judge", "people", *FEW, "--model_name_or_path", moved, code=3)
     config = json.loads((moved / "config.json").read_text())
     (moved / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
@@ -132,8 +133,7 @@ def check_reward(folder, adapter, rows):
     e.run("reward", "--model_name_or_path", e.MODEL, "--train_dataset", folder / "pairs.jsonl", "--output_dir", run, "--max_steps", 2,
           "--learning_rate", 0.01, "--eval_split", 0, "--save_strategy", "no", "--quiet")
     code = {"better": 0, "worse": 1, "open": 3}
-    out = label.subprocess.run([e.ATTUNE, "compare", "--adapter", adapter, "--judge", "reward", "--reward_model", run, "--json",
-                                *map(str, FEW)], capture_output=True, text=True)
+    out = e.run("compare", "--adapter", adapter, "--judge", "reward", "--reward_model", run, "--json", *FEW, code=None)
     said = json.loads(out.stdout)
     assert out.returncode == code[said["verdict"]], out.stderr
     pairs = e.write(folder / "of_reward.jsonl", [{"prompt": row["prompt"], "chosen": row["responses"][1], "rejected": row["responses"][0]}
@@ -146,15 +146,15 @@ def check_reward(folder, adapter, rows):
     replies = [json.loads(line) for line in (adapter / "compare.jsonl").read_text().splitlines()]
     replies[1]["responses"][0][0]["content"] = "tea " * 2000
     long = e.write(folder / "long.jsonl", replies)
-    out = label.subprocess.run([e.ATTUNE, "compare", "--adapter", adapter, "--judge", "reward", "--reward_model", run, "--json",
-                                "--replies", long, *map(str, FEW)], capture_output=True, text=True)
+    out = e.run("compare", "--adapter", adapter, "--judge", "reward", "--reward_model", run, "--json", "--replies", long, *FEW,
+                code=None)
     assert json.loads(out.stdout)["outcomes"] == [want[0], None, *want[2:]], "nothing is said of a reply that is too long"
 
 
 def check_model(folder, adapter, rows, texts):
     """Each order's answer is the likelier first token of A and B."""
-    out = label.subprocess.run([e.ATTUNE, "compare", "--adapter", adapter, "--judge", "model", "--judge_model", JUDGE, "--better",
-                                "funny", "--json", *map(str, FEW)], capture_output=True, text=True)
+    out = e.run("compare", "--adapter", adapter, "--judge", "model", "--judge_model", JUDGE, "--better", "funny", "--json", *FEW,
+                code=None)
     said = json.loads(out.stdout)
     asked = []
     for row, (before, after) in zip(rows, texts):
@@ -176,11 +176,10 @@ def check_model(folder, adapter, rows, texts):
 def check_rules(folder, adapter):
     rules = e.write(folder / "rules.jsonl", [{"prompt": f"where is the {thing}", "rule": {"max_words": n}}
                                              for n, thing in enumerate(["tea", "salt", "jam", "cup", "milk", "key"], 1)])
-    out = label.subprocess.run([e.ATTUNE, "compare", "--adapter", adapter, "--judge", "rules", "--rules", rules, "--max_new_tokens", "6",
-                                "--json"], capture_output=True, text=True)
+    out = e.run("compare", "--adapter", adapter, "--judge", "rules", "--rules", rules, "--max_new_tokens", 6, "--json", code=None)
     said = json.loads(out.stdout)
-    judged = label.subprocess.run([e.ATTUNE, "eval", "--model_name_or_path", e.MODEL, "--adapter", adapter, "--n_replies", "0",
-                                   "--rules", rules, "--max_new_tokens", "6", "--json"], capture_output=True, text=True)
+    judged = e.run("eval", "--model_name_or_path", e.MODEL, "--adapter", adapter, "--n_replies", 0, "--rules", rules,
+                   "--max_new_tokens", 6, "--json", code=None)
     theirs = json.loads(judged.stdout)["comparisons"][0]
     assert (said["wins"], said["losses"]) == (theirs["rules_gained"], theirs["rules_lost"]) and len(said["outcomes"]) == 6
 

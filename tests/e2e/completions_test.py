@@ -6,30 +6,22 @@ import pathlib
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE = BUILD / "attune"
-
-
-def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, *arguments], capture_output=True, text=True)
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}\n{out.stderr}"
-    return out.stdout
+from harness import run
 
 
 def commands():
-    return re.findall(r"^  ([a-z_]+(?: [a-z_]+)?) {2,}\S", run("--help"), re.M)
+    return re.findall(r"^  ([a-z_]+(?: [a-z_]+)?) {2,}\S", run("--help").stdout, re.M)
 
 
 def flags(command):
-    return set(re.findall(r"^  --([A-Za-z0-9_]+)", run(*command.split(), "--help"), re.M))
+    return set(re.findall(r"^  --([A-Za-z0-9_]+)", run(*command.split(), "--help").stdout, re.M))
 
 
 def offered(folder, questions):
     """For each line of words what bash offers for the last one."""
-    (folder / "comp.bash").write_text(run("completions", "bash"))
+    (folder / "comp.bash").write_text(run("completions", "bash").stdout)
     script = f"source {folder}/comp.bash; cd {folder}\n"
     for words in questions:
         quoted = " ".join(f"'{word}'" for word in words)
@@ -63,13 +55,13 @@ def bash(folder):
 
 
 def others(folder):
-    fish = run("completions", "fish")
+    fish = run("completions", "fish").stdout
     for name in commands():
         second = f"; and __fish_seen_subcommand_from {name.split()[1]}" if " " in name else ""
         lines = [line for line in fish.splitlines() if f"'__fish_seen_subcommand_from {name.split()[0]}{second}' -l " in line]
         assert {re.search(r" -l (\S+)", line)[1] for line in lines} == flags(name), name
-    zsh = run("completions", "zsh")
-    assert zsh.endswith(run("completions", "bash")) and "bashcompinit" in zsh
+    zsh = run("completions", "zsh").stdout
+    assert zsh.endswith(run("completions", "bash").stdout) and "bashcompinit" in zsh
     for shell, text in (("fish", fish), ("zsh", zsh)):
         if shutil.which(shell):
             (folder / shell).write_text(text)

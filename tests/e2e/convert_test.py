@@ -10,12 +10,12 @@ import itertools
 import json
 import pathlib
 import re
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, MODEL = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+import harness
+from harness import GOLDEN, SOURCE
+
+MODEL = GOLDEN / "models" / "tiny_llama"
 
 
 def message(role, content):
@@ -138,9 +138,7 @@ HOLDS["orca"] = [SINGLE, SYSTEM]  # one turn
 def run(*arguments, code=0):
     if "--output" in arguments and code == 0:
         pathlib.Path(arguments[arguments.index("--output") + 1]).unlink(missing_ok=True)
-    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True)
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
-    return out
+    return harness.run(*arguments, code=code)
 
 
 def write(path, rows):

@@ -11,12 +11,10 @@ sample data, a small slab a step, less than 5 % are padding.
 # labels: gpu
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-GOLDEN = SOURCE / "tests" / "golden"
+from harness import GOLDEN, SOURCE, check, finish, run
+
 PAIRS, TRIPLES = GOLDEN / "data" / "pairs.jsonl", GOLDEN / "data" / "triples.jsonl"
 LIST = '["sigmoid", "sft", "bco_pair"]'
 # name -> method, further keys, whether it reads a reference, passes over the pairs of sigmoid (None: other rows)
@@ -37,19 +35,6 @@ RUNS = {
 PIPELINES = 50  # of a run at most: on CPU devices each is compiled
 PEAK = 0.05  # of the process: what the driver and the C library keep
 PADDING = 0.05  # of the tokens computed of the sample data
-failures = 0
-
-
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
-    failures += not good
-
-
-def attune(*arguments):
-    run = subprocess.run([BUILD / "attune", *map(str, arguments)], capture_output=True, text=True)
-    check(f"{arguments[0]}: exit code", run.returncode == 0, run.stderr)
-    return run.stdout
 
 
 def cost(folder, name):
@@ -58,8 +43,8 @@ def cost(folder, name):
             "--model_name_or_path", GOLDEN / "models" / "tiny_llama", "--train_dataset", PAIRS, "--max_steps", 2,
             "--per_device_train_batch_size", 6, "--save_strategy", "no", "--train_sampling_strategy", "sequential",
             "--max_tokens_per_slab", 1024, "--output_dir", folder / name, *more]
-    plan = json.loads(attune("plan", "--method", method, *keys, "--json"))
-    attune(method, *keys)
+    plan = json.loads(run("plan", "--method", method, *keys, "--json").stdout)
+    run(method, *keys)
     return plan, json.loads((folder / name / "run.json").read_text())
 
 
@@ -68,11 +53,11 @@ def kto_rows_ride(folder, model, data, steps):
     records, written = [], []
     for slab in (1024, 256):
         out = folder / f"rides{slab}{model}"
-        attune("kto", "--preset", "trl", "--use_peft", "true", "--lora_target_modules", "all-linear", "--lora_dropout", 0,
-               "--model_name_or_path", GOLDEN / "models" / model, "--train_dataset", data, "--max_steps", steps,
-               "--eval_dataset", data, "--eval_strategy", "steps", "--eval_steps", steps, "--per_device_train_batch_size", 7,
-               "--train_sampling_strategy", "sequential", "--learning_rate", 0.01, "--logging_steps", 1,
-               "--max_tokens_per_slab", slab, "--output_dir", out)
+        run("kto", "--preset", "trl", "--use_peft", "true", "--lora_target_modules", "all-linear", "--lora_dropout", 0,
+            "--model_name_or_path", GOLDEN / "models" / model, "--train_dataset", data, "--max_steps", steps,
+            "--eval_dataset", data, "--eval_strategy", "steps", "--eval_steps", steps, "--per_device_train_batch_size", 7,
+            "--train_sampling_strategy", "sequential", "--learning_rate", 0.01, "--logging_steps", 1,
+            "--max_tokens_per_slab", slab, "--output_dir", out)
         records.append(json.loads((out / "run.json").read_text()))
         written.append([(out / file).read_bytes() for file in ("metrics.jsonl", "adapter_model.safetensors")])
     terms = [json.loads(line).get("kl") for line in written[0][0].splitlines()]
@@ -86,9 +71,9 @@ def padding_is_little(folder):
     samples = SOURCE / "data" / "samples"
     for method, name in ("dpo", "tone_train"), ("kto", "tone_train"), ("sft", "sft_train"):
         out = folder / f"padding_{method}"
-        attune(method, "--model_name_or_path", GOLDEN / "models" / "tiny_llama", "--train_dataset", samples / f"{name}.jsonl",
-               "--eval_split", 0, "--per_device_train_batch_size", 2, "--max_steps", 12, "--save_strategy", "no",
-               "--output_dir", out)
+        run(method, "--model_name_or_path", GOLDEN / "models" / "tiny_llama", "--train_dataset", samples / f"{name}.jsonl",
+            "--eval_split", 0, "--per_device_train_batch_size", 2, "--max_steps", 12, "--save_strategy", "no",
+            "--output_dir", out)
         record = json.loads((out / "run.json").read_text())
         share = record["padding_tokens"] / (record["padding_tokens"] + record["tokens_computed"])
         check(f"{method}: {100 * share:.1f} % of the tokens are padding", 0 < share < PADDING)
@@ -114,8 +99,7 @@ def main():
         passes = RUNS[name][3]
         check(f"{name}: tokens of {passes} passes", passes is None or
               record["tokens_computed"] == passes * first["tokens_computed"], record["tokens_computed"])
-    print(f"{failures} failures")
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

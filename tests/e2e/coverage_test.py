@@ -3,20 +3,16 @@
 are written out for generate; what follows from one prompt does not depend on the others.
 coverage_test.py SOURCE_DIR BUILD_DIR
 """
+import functools
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, MODEL = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+import harness
+from harness import GOLDEN
 
-
-def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, "data", "coverage", *map(str, arguments)], capture_output=True, text=True, timeout=120)
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
-    return out
+MODEL = GOLDEN / "models" / "tiny_llama"
+run = functools.partial(harness.run, "data", "coverage")
 
 
 def write(path, rows):

@@ -4,24 +4,17 @@
 on its two files; the pooled figures are those of the folds' pairs.jsonl; what was finished is not trained again.
 cross_validation_test.py SOURCE_DIR BUILD_DIR
 """
+import functools
 import json
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+import harness
+from harness import GOLDEN
+
 FOLDS = 3
-
-
-def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True, timeout=300,
-                         env={**os.environ, "ATTUNE_VALIDATE": "0"})  # other tests run these kernels with it
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stdout}\n{out.stderr}"
-    return out.stderr
+run = functools.partial(harness.run, env=harness.UNVALIDATED)  # other tests run these kernels with it
 
 
 def lines(path):
@@ -45,7 +38,7 @@ with tempfile.TemporaryDirectory() as folder:
               "learning_rate": 0.01, "max_length": 0, "on_bad_row": "skip", "load_best_model_at_end": False}
     (work / "config.json").write_text(json.dumps(config))
     (work / "folds.json").write_text(json.dumps({**config, "method": "dpo", "cross_validation": FOLDS}))
-    said = run("dpo", work / "folds.json", "--output_dir", work / "cv")
+    said = run("dpo", work / "folds.json", "--output_dir", work / "cv").stderr
     folds = [work / "cv" / f"fold-{i + 1}" for i in range(FOLDS)]
     held = [lines(f / "split_eval.jsonl") for f in folds]
     assert sorted(sum(held, [])) == sorted(line for line in pairs if json.loads(line)["chosen"][0]["content"]), held
@@ -74,7 +67,7 @@ with tempfile.TemporaryDirectory() as folder:
     weights = [(f / "adapter_model.safetensors").read_bytes() for f in folds]
     shutil.rmtree(folds[1])
     (work / "cv" / "cross_validation.json").unlink()
-    assert "fold     1 of 3: finished earlier" in run("dpo", work / "folds.json", "--output_dir", work / "cv")
+    assert "fold     1 of 3: finished earlier" in run("dpo", work / "folds.json", "--output_dir", work / "cv").stderr
     assert json.loads((work / "cv" / "cross_validation.json").read_text()) == kept
     assert [(f / "adapter_model.safetensors").read_bytes() for f in folds] == weights
     assert (folds[0] / "metrics.jsonl").stat().st_mtime_ns == first, "it was trained again"
@@ -90,5 +83,5 @@ with tempfile.TemporaryDirectory() as folder:
                                    (["dpo", work / "folds.json"], 2, "output_dir is missing"),
                                    (["sweep", work / "folds.json", "--beta", ".1,.2", "--output_dir", work / "no"], 2, "for one configuration"),
                                    (["run", work / "run.json"], 2, "none to go on from")):
-        error = run(*arguments, code=code).splitlines()[-1]
+        error = run(*arguments, code=code).stderr.splitlines()[-1]
         assert words in error, error

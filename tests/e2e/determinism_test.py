@@ -8,29 +8,18 @@ fresh, a continued and a stacked adapter and under full fine-tuning.
 """
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+from harness import GOLDEN, check, finish, run
+
 DATA = GOLDEN / "data" / "pairs.jsonl"
-failures = 0
 messages = []  # stderr of every command
 
 
-def check(what, good):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}")
-    failures += not good
-
-
 def attune(*arguments):
-    run = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True)
-    if run.returncode != 0:
-        sys.exit(f"attune {' '.join(map(str, arguments))}: {run.stderr[-600:]}")
-    messages.append(run.stderr)
-    return run.stdout
+    out = run(*arguments)
+    messages.append(out.stderr)
+    return out.stdout
 
 
 def score(rows, *more):
@@ -92,7 +81,7 @@ def tokens_are_counted(folder):
     check(f"tokens_computed is P + C + R over the rows: {total}", runs[0]["tokens_computed"] == total)
     check("three epochs compute three times as much", runs[1]["tokens_computed"] == 3 * total)
     check("the reference is computed in the first epoch only",
-          [run["ref_forward_tokens"] for run in runs] == [total, total])
+          [record["ref_forward_tokens"] for record in runs] == [total, total])
 
 
 def first_loss(out):
@@ -134,7 +123,7 @@ def main():
         batches_are_one_computation(folder)
         tokens_are_counted(folder)
         step0_is_exact(folder)
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

@@ -11,14 +11,12 @@ in common. KTO's desirable replies are watched, too.
 import array
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 
+from harness import GOLDEN, check, finish, run
 import tiny_model
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, TOKENIZER = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+TOKENIZER = GOLDEN / "models" / "tiny_llama"
 CHOSEN, REJECTED, OTHER = "N", "V", "k"
 BASE = {
     "model_name_or_path": "model", "preset": "trl", "use_peft": True, "lora_r": 4, "lora_target_modules": "all-linear",
@@ -26,13 +24,6 @@ BASE = {
     "per_device_train_batch_size": 8, "logging_steps": 4, "eval_strategy": "steps", "eval_steps": 4, "save_steps": 4,
     "beta": 0.1, "seed": 3,
 }
-failures = 0
-
-
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
-    failures += not good
 
 
 def make_model(folder):
@@ -62,13 +53,12 @@ def make_data(folder):
     (folder / "clean.jsonl").write_text(pairs(OTHER))
 
 
-def train(folder, name, want=0, method="dpo", **keys):
+def train(folder, name, method="dpo", **keys):
     path = folder / f"{name}.json"
     path.write_text(json.dumps({**BASE, "output_dir": name, **keys}))
-    run = subprocess.run([ATTUNE, method, path], capture_output=True, text=True)
-    check(f"{name}: exit code {want}", run.returncode == want, run.stderr)
+    stderr = run(method, path).stderr
     evals = [json.loads(x) for x in (folder / name / "metrics.jsonl").read_text().splitlines() if "eval_loss" in x]
-    return run.stderr, json.loads((folder / name / "result.json").read_text()), evals
+    return stderr, json.loads((folder / name / "result.json").read_text()), evals
 
 
 def alarms(result):
@@ -118,8 +108,7 @@ def main():
         make_data(folder)
         for test in (test_planted, test_held, test_labelled):
             test(folder)
-    print(f"{failures} failures")
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

@@ -9,18 +9,12 @@ import random
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, MODEL = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+from harness import ATTUNE, GOLDEN, SOURCE, run
+
+MODEL = GOLDEN / "models" / "tiny_llama"
 TRAIN, EVAL = "split_train.jsonl", "split_eval.jsonl"
-
-
-def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True)
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
-    return out
 
 
 def message(role, content):

@@ -9,12 +9,10 @@ held-out rows it is of all pieces.
 # labels: slow
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+from harness import GOLDEN, check, finish, run
+
 BASE = {
     "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"), "preset": "trl", "use_peft": True,
     "train_dataset": "pairs.jsonl", "eval_dataset": "held.jsonl",
@@ -23,21 +21,12 @@ BASE = {
     "eval_steps": 1, "save_steps": 1, "seed": 3,
 }
 KL = "eval_drift/kl"
-failures = 0
-
-
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
-    failures += not good
 
 
 def train(folder, name, want=0, method="dpo", **keys):
     path = folder / "config.json"
     path.write_text(json.dumps({k: v for k, v in {**BASE, "output_dir": name, **keys}.items() if v is not None}))
-    run = subprocess.run([ATTUNE, method, path], capture_output=True, text=True)
-    check(f"{name}: exit code {want}", run.returncode == want, run.stderr)
-    return run.stderr
+    return run(method, path, code=want).stderr
 
 
 def drifts(folder, name):
@@ -157,7 +146,7 @@ def main():
         test_limit(folder, test_measured(folder))
         test_packed(folder)
         test_methods(folder)
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

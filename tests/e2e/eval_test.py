@@ -3,25 +3,19 @@
 """attune eval: its figures are those of score, generate and the run that trained; the exit code is the verdict.
 eval_test.py SOURCE_DIR BUILD_DIR
 """
+import functools
 import json
 import math
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, MODEL = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+import harness
+from harness import GOLDEN
+
+MODEL = GOLDEN / "models" / "tiny_llama"
 VERDICTS = {0: "better", 1: "worse", 3: "open"}
-
-
-def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True,
-                         env={**os.environ, "ATTUNE_VALIDATE": "0"})  # other tests run these kernels with it
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stdout}\n{out.stderr}"
-    return out
+run = functools.partial(harness.run, env=harness.UNVALIDATED)  # other tests run these kernels with it
 
 
 def write(path, rows):
@@ -200,8 +194,8 @@ def check_replies(folder, adapter, held):
     system = message("system", "be brief")
     with_system = write(folder / "system.jsonl", [{**r, "prompt": [system] + r["prompt"]} for r in rows[:4]])
     behind = scores(write(folder / "behind.jsonl", [{**r, "prompt": [system] + turns + r["prompt"]} for r in rows[:4]]))
-    brief = json.loads(subprocess.run([ATTUNE, "eval", with_system, "--model_name_or_path", MODEL, "--few_shot", few, "--n_few_shot", "2",
-                                       "--n_replies", "0", "--json"], capture_output=True, text=True).stdout)
+    brief = json.loads(harness.run("eval", with_system, "--model_name_or_path", MODEL, "--few_shot", few, "--n_few_shot", 2,
+                                   "--n_replies", 0, "--json", code=None).stdout)
     near(brief["states"][1]["perplexity"],
          math.exp(-sum(r["chosen"]["logp"] for r in behind) / sum(r["chosen"]["n_tokens"] for r in behind)), "examples behind a system message")
     for more, code, words in ((["--few_shot", few, "--n_few_shot", 3], 65, "3 examples are wanted and 2 conversations are there"),

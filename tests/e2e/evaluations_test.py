@@ -7,18 +7,18 @@ The time that is left has the evaluations that are left, at the time that those 
 evaluation that takes long tells how far it is, and its end how long it took.
 """
 # labels: gpu
+import functools
 import json
-import os
 import pathlib
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+import harness
+from harness import ATTUNE, GOLDEN, check, finish
+
 DATA, MODELS = GOLDEN / "data", GOLDEN / "models"
 PAIRS, LABELLED = DATA / "pairs.jsonl", DATA / "labelled.jsonl"
 LORA = ("--use_peft", "true", "--lora_target_modules", "all-linear", "--lora_dropout", 0)
@@ -40,20 +40,7 @@ RUNS = {
     "sft, packed": ("sft", DATA / "sft_prompt_completion.jsonl", (*LORA, "--packing", "true", "--max_length", 40), (0, 0)),
     "reward": ("reward", PAIRS, LORA, (0, 0)),
 }
-os.environ["ATTUNE_VALIDATE"] = "0"  # every pass here is made elsewhere with it
-failures = 0
-
-
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-1200:]}")
-    failures += not good
-
-
-def attune(*arguments):
-    run = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True, timeout=600)
-    check(f"{arguments[0]}: exit code", run.returncode == 0, run.stderr)
-    return run.stdout
+run = functools.partial(harness.run, env=harness.UNVALIDATED)  # every pass here is made elsewhere with it
 
 
 def lines(path):
@@ -63,8 +50,8 @@ def lines(path):
 def both(work, method, keys):
     """The plan's evaluations and what a run says of its own."""
     out = pathlib.Path(tempfile.mkdtemp(dir=work))
-    plan = json.loads(attune("plan", "--method", method, *keys, "--json"))
-    attune(method, *keys, "--output_dir", out)
+    plan = json.loads(run("plan", "--method", method, *keys, "--json").stdout)
+    run(method, *keys, "--output_dir", out)
     metrics, record = lines(out / "metrics.jsonl"), json.loads((out / "run.json").read_text())
     told = plan["evaluations"]
     check("the sum is of steps and evaluations", abs(plan["total_time_s"] - plan["estimated_time_s"] - told["time_s"]) < 1e-9
@@ -83,15 +70,15 @@ def counted(work):
     for name, (method, _, _, passes) in RUNS.items():
         if name in PLANNED:
             continue
-        often, metrics, run, plan = both(work, method, keys_of(name, "--max_steps", 5, "--eval_strategy", "steps", "--eval_steps", 2))
+        often, metrics, one, plan = both(work, method, keys_of(name, "--max_steps", 5, "--eval_strategy", "steps", "--eval_steps", 2))
         seldom, few, other, _ = both(work, method, keys_of(name, "--max_steps", 5))
         n = [sum("n" in line for line in rows) for rows in (metrics, few)]
         check(f"{name}: as many as the run has", n == [4, 2] == [often["n"], seldom["n"]], (n, often, seldom))
         held = [line["n"] for line in metrics if "n" in line]
         check(f"{name}: over as many rows", set(held) == {often["rows"]}, (held, often))
         for i, key in enumerate(("tokens", "ref_forward_tokens")):
-            check(f"{name}: {often[key] - seldom[key]:.0f} {key} of two of them", run[i] - other[i] == often[key] - seldom[key],
-                  (run, other, often, seldom))
+            check(f"{name}: {often[key] - seldom[key]:.0f} {key} of two of them", one[i] - other[i] == often[key] - seldom[key],
+                  (one, other, often, seldom))
         check(f"{name}: operations", often["flop"] > seldom["flop"] > 0 and "evaluations" in plan, (often, seldom))
 
 
@@ -101,8 +88,8 @@ def passes_of_the_reference():
             continue
         found = []
         for steps in 5, 2:
-            told = json.loads(attune("plan", "--method", method, *keys_of(name, "--max_steps", 5, "--eval_strategy", "steps",
-                                     "--eval_steps", steps), "--json"))["evaluations"]
+            told = json.loads(run("plan", "--method", method, *keys_of(name, "--max_steps", 5, "--eval_strategy", "steps",
+                                  "--eval_steps", steps), "--json").stdout)["evaluations"]
             found.append(told["ref_forward_tokens"] / told["tokens"] * told["n"] * (2 if "aot" in name else 1))
         check(f"{name}: {want} passes of the reference in 2 and in 4 evaluations", found == list(want), found)
 
@@ -110,16 +97,16 @@ def passes_of_the_reference():
 def alone(work):
     """Of a run without a step all that is computed is the evaluation at the start."""
     for name in "drift", "kto, apart":
-        told, metrics, run, _ = both(work, RUNS[name][0], keys_of(name, "--num_train_epochs", 0))
+        told, metrics, record, _ = both(work, RUNS[name][0], keys_of(name, "--num_train_epochs", 0))
         check(f"{name}: all that a run without steps computes", len(metrics) == told["n"] == 1
-              and run == (told["tokens"], told["ref_forward_tokens"]), (metrics, run, told))
+              and record == (told["tokens"], told["ref_forward_tokens"]), (metrics, record, told))
 
 
 def epochs(work):
     told, metrics, _, _ = both(work, "dpo", keys_of("drift", "--num_train_epochs", 2, "--eval_strategy", "epoch"))
     steps = [line["step"] for line in metrics if "n" in line]
     check("after each epoch, the last one's once", len(steps) == 3 == told["n"] and steps[1] * 2 == steps[2], (steps, told))
-    plan = json.loads(attune("plan", "--method", "dpo", *keys_of("drift"), "--eval_dataset", "[]", "--eval_split", 0, "--json"))
+    plan = json.loads(run("plan", "--method", "dpo", *keys_of("drift"), "--eval_dataset", "[]", "--eval_split", 0, "--json").stdout)
     check("without held-out rows there are none", plan["evaluations"]["n"] == 0 == plan["evaluations"]["time_s"]
           and plan["total_time_s"] == plan["estimated_time_s"], plan)
 
@@ -148,18 +135,19 @@ def told_of(work):
     rows, out, err = work / "many.jsonl", work / "told", work / "told.err"
     rows.write_text(PAIRS.read_text() * 8)
     with err.open("w") as file:
-        run = subprocess.Popen([ATTUNE, "dpo", *map(str, keys_of("drift", "--eval_dataset", rows, "--max_steps", 3, "--eval_strategy",
-                                "steps", "--eval_steps", 2, "--output_dir", out))], stdout=subprocess.DEVNULL, stderr=file)
+        held_up = subprocess.Popen([ATTUNE, "dpo", *map(str, keys_of("drift", "--eval_dataset", rows, "--max_steps", 3, "--eval_strategy",
+                                    "steps", "--eval_steps", 2, "--output_dir", out))], stdout=subprocess.DEVNULL, stderr=file,
+                                   env=harness.UNVALIDATED)
         end = time.monotonic() + 60
-        while run.poll() is None and time.monotonic() < end and not (out / "metrics.jsonl").exists():
+        while held_up.poll() is None and time.monotonic() < end and not (out / "metrics.jsonl").exists():
             time.sleep(0.01)
         for _ in range(3):
-            if run.poll() is None and " of 192 held-out rows" not in err.read_text():
+            if held_up.poll() is None and " of 192 held-out rows" not in err.read_text():
                 time.sleep(0.1)
-                run.send_signal(signal.SIGSTOP)
+                held_up.send_signal(signal.SIGSTOP)
                 time.sleep(5.1)
-                run.send_signal(signal.SIGCONT)
-        check("it ends well", run.wait(timeout=300) == 0, err.read_text())
+                held_up.send_signal(signal.SIGCONT)
+        check("it ends well", held_up.wait(timeout=300) == 0, err.read_text())
     said = err.read_text()
     check("an evaluation that takes long says how far it is", re.search(r"^eval at step 0  \d+ of 192 held-out rows$", said, re.M), said)
     took = [float(s) for s in re.findall(r"^eval at step \d  192 held-out rows .*  in (\d+\.\d) s$", said, re.M)]
@@ -180,5 +168,4 @@ with tempfile.TemporaryDirectory() as place:
     alone(work)
     epochs(work)
     of_rewards(work)
-print(f"{failures} failures")
-sys.exit(failures > 0)
+finish()

@@ -4,22 +4,17 @@
 0 temperature what one reply at a time gives; limits and flags that do not go together.
 generate_test.py SOURCE_DIR BUILD_DIR
 """
+import functools
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-MODEL = SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+import harness
+from harness import GOLDEN
+
+MODEL = GOLDEN / "models" / "tiny_llama"
 PROMPTS = ["a", "where is my order", "thank you " * 15, "we do not ship there", "x y z"]
-
-
-def run(*arguments, code=0):
-    out = subprocess.run([BUILD / "attune", "generate", MODEL, "--raw", *map(str, arguments)], capture_output=True,
-                         text=True, timeout=120)
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
-    return out
+run = functools.partial(harness.run, "generate", MODEL, "--raw")
 
 
 def lines(*arguments):

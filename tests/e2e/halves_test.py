@@ -12,31 +12,19 @@ import json
 import math
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-GOLDEN = SOURCE / "tests" / "golden"
+import harness
+from harness import GOLDEN, check, finish
+
 ROWS = ["--model_name_or_path", GOLDEN / "models" / "tiny_llama", "--train_dataset", GOLDEN / "data" / "pairs.jsonl",
         "--preset", "trl"]
 RUN = [*ROWS, "--use_peft", "true", "--lora_dropout", 0, "--lora_target_modules", "all-linear", "--max_steps", 3,
        "--logging_steps", 1, "--learning_rate", 0.01]
-failures = 0
-
-
-def check(what, good):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}")
-    failures += not good
 
 
 def attune(halves, *arguments, **environment):
-    run = subprocess.run([BUILD / "attune", *map(str, arguments)], capture_output=True, text=True,
-                         env={**os.environ, **environment, "ATTUNE_HALVES": halves})
-    if run.returncode != 0:
-        sys.exit(f"ATTUNE_HALVES={halves} attune {' '.join(map(str, arguments))}: {run.stderr[-600:]}")
-    return run.stdout
+    return harness.run(*arguments, env={**os.environ, **environment, "ATTUNE_HALVES": halves}).stdout
 
 
 def kernels(folder):
@@ -124,4 +112,4 @@ with tempfile.TemporaryDirectory() as name:
     check("so is the margin after three steps", abs(last[0] - last[1]) < 0.05 * abs(last[1]))
     check_full(folder)
     check_choice(folder)
-sys.exit(failures > 0)
+finish()

@@ -11,15 +11,14 @@ import concurrent.futures
 import json
 import pathlib
 import re
-import subprocess
 import sys
 import tempfile
 import zlib
 
+import harness
+from harness import GOLDEN, SOURCE
 import tiny_model
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
 TINY_LLAMA = str(GOLDEN / "models" / "tiny_llama")
 METHODS = {letter: name for name, letter in re.findall(
     r"^METHOD\(\w+, (\w+), '(\w)'", (SOURCE / "engine/train/methods.def").read_text(), re.M)}
@@ -253,10 +252,9 @@ def run(folder, name, method, given):
     config.setdefault("output_dir", str(out))
     path = folder / f"{name}.json"
     path.write_text(json.dumps(config))
-    plan = subprocess.run([ATTUNE, "plan", path, "--method", method, "--json"] if "method" not in given
-                          else [ATTUNE, "plan", path, "--json"], capture_output=True, text=True)
+    plan = harness.run("plan", path, *(["--method", method] if "method" not in given else []), "--json", code=None)
     seen = {"plan": re.sub(r'"available":.*', "", plan.stdout)}  # free memory changes by itself
-    trained = subprocess.run([ATTUNE, method, path], capture_output=True, text=True)
+    trained = harness.run(method, path, code=None)
     seen["code"] = trained.returncode
     seen["messages"] = sorted(line for line in trained.stderr.splitlines()
                               if re.match("attune: (error|warning)|biggest|device", line))

@@ -15,8 +15,8 @@ import tempfile
 import time
 import urllib.request
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE = BUILD / "attune"
+from harness import ATTUNE
+
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script> ünïcode"
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 ESCAPE, ENTER = "\ue00c", "\ue007"

@@ -12,17 +12,11 @@ import subprocess
 import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE = BUILD / "attune"
+from harness import ATTUNE, run
+
 PAIRS = [{"prompt": [{"role": "user", "content": f"question {i} <b>&\u00e9"}],
           "chosen": [{"role": "assistant", "content": f"good {i}"}],
           "rejected": [{"role": "assistant", "content": f"bad {i}"}], "margin": 1.5} for i in range(40)]
-
-
-def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True)
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
-    return out
 
 
 class Server:

@@ -10,20 +10,17 @@ import json
 import pathlib
 import random
 import re
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, SAMPLES = BUILD / "attune", SOURCE / "data" / "samples"
-MODEL = SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+from harness import GOLDEN, SOURCE, run
+
+SAMPLES = SOURCE / "data" / "samples"
+MODEL = GOLDEN / "models" / "tiny_llama"
 COPIES = 4
 
 
 def lint(*arguments, code=0):
-    run = subprocess.run([ATTUNE, "data", "lint", *map(str, arguments), "--json"], capture_output=True, text=True)
-    assert run.returncode == code, f"{arguments}: exit {run.returncode}, {code} expected\n{run.stderr}"
-    return json.loads(run.stdout)
+    return json.loads(run("data", "lint", *arguments, "--json", code=code).stdout)
 
 
 def column(line, key):
@@ -206,10 +203,8 @@ def check_set(folder):
     report = lint(path)
     assert found(report) == {("few", None, None), ("length_bias", None, None)}, found(report)
     assert report["chosen_longer"] == 1 and report["length_ratio"] > 3
-    lengths = [len(line) for line in subprocess.run(
-        [ATTUNE, "tokenize", "--model", MODEL, "--json"], text=True, capture_output=True, check=True,
-        input="".join(json.dumps(row["prompt"] + row["chosen"]) + "\n" for row in rows)).stdout.splitlines()
-        for line in [json.loads(line)]]
+    texts = "".join(json.dumps(row["prompt"] + row["chosen"]) + "\n" for row in rows)
+    lengths = [len(json.loads(line)) for line in run("tokenize", "--model", MODEL, "--json", input=texts).stdout.splitlines()]
     limit = sorted(lengths)[-4]
     report = lint(path, "--model_name_or_path", MODEL, "--max_length", limit, code=65)
     long = {f["line"] for f in report["findings"] if f["check"] == "too_long"}
@@ -228,18 +223,17 @@ def check_text(folder):
     """What a person reads: the place first, as compilers write it, and the sum at the end."""
     path = folder / "two.jsonl"
     path.write_text('{"prompt": "a", "chosen": "b", "rejected": "b"}\n\n{"prompt": "a", "chosen": " ", "rejected": "b"}\n')
-    run = subprocess.run([ATTUNE, "data", "lint", path], capture_output=True, text=True)
-    assert run.returncode == 65
-    lines = run.stdout.splitlines()
+    out = run("data", "lint", path, code=65)
+    lines = out.stdout.splitlines()
     assert lines[0] == f"{path}:1:17: error: identical: chosen and rejected are the same", lines
     assert lines[1] == f'{path}:3:17: error: empty: "chosen" is empty', lines
     assert "rows       2: 2 pairs, 0 labelled, 0 with one completion; 2 bad" in lines, lines
     assert "errors     empty 1, identical 1" in lines, lines
-    assert run.stderr.splitlines()[-1] == "attune: error: 2 of 2 rows are bad (named above); correct or remove them"
+    assert out.stderr.splitlines()[-1] == "attune: error: 2 of 2 rows are bad (named above); correct or remove them"
     for arguments, code in (([folder / "none.jsonl"], 66), ([], 2), ([folder / "empty.jsonl"], 65)):
         (folder / "empty.jsonl").write_text("\n\n")
-        run = subprocess.run([ATTUNE, "data", "lint", *arguments], capture_output=True, text=True)
-        assert run.returncode == code and run.stderr.startswith("attune: error: "), (arguments, run)
+        error = run("data", "lint", *arguments, code=code).stderr
+        assert error.startswith("attune: error: "), (arguments, error)
 
 
 def check_many(folder):
@@ -252,9 +246,7 @@ def check_many(folder):
     path.write_text("".join(json.dumps(row) + "\n" for row in [pair, *rows, *same]))
 
     def told(check, *flags):
-        run = subprocess.run([ATTUNE, "data", "lint", path, *flags], capture_output=True, text=True)
-        assert run.returncode == 65, run.stderr
-        return [line for line in run.stdout.splitlines() if f": {check}: " in line]
+        return [line for line in run("data", "lint", path, *flags, code=65).stdout.splitlines() if f": {check}: " in line]
 
     once = told("mixed")
     assert once == [f"{path}:2: warning: mixed: a labelled row, unlike line 1; 102 more such rows, "

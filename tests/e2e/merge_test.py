@@ -3,30 +3,25 @@
 does not touch, and what cannot be merged or written is refused with the way out. merge_test.py SOURCE_DIR BUILD_DIR
 """
 import json
-import os
 import pathlib
 import random
 import re
 import shutil
 import struct
-import subprocess
-import sys
 import tempfile
 
+import harness
+from harness import GOLDEN
 import tiny_model
 
-os.environ["ATTUNE_VALIDATE"] = "0"  # other tests run these kernels with it
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, TOKENIZER = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+TOKENIZER = GOLDEN / "models" / "tiny_llama"
 ROWS = [{"prompt": f"Where is parcel {i}?", "chosen": f"It left today, {i}.", "rejected": f"no idea {i}"} for i in range(6)]
 TRAINING = {"preset": "trl", "model_name_or_path": "model", "train_dataset": "rows.jsonl", "lora_target_modules": "all-linear",
             "use_peft": True, "lora_r": 4, "lora_dropout": 0, "max_steps": 2, "learning_rate": 0.05, "output_dir": "out"}
 
 
 def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True, cwd=FOLDER)
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stderr}"
-    return out
+    return harness.run(*arguments, code=code, cwd=FOLDER, env=harness.UNVALIDATED)  # other tests run these kernels with it
 
 
 def logps(model, adapter=None):

@@ -7,18 +7,11 @@ import json
 import math
 import pathlib
 import random
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, MODEL = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+from harness import GOLDEN, run
 
-
-def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True, timeout=120)
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stdout}\n{out.stderr}"
-    return out
+MODEL = GOLDEN / "models" / "tiny_llama"
 
 
 def write(path, rows):
@@ -95,8 +88,7 @@ def drift(work):
     june.write_text(run("monitor", work / "june.jsonl", "--json").stdout)
     flagged = 0
     for seed in range(2, 12):  # the same world: nothing to flag, but for one in 15 at most
-        out = subprocess.run([ATTUNE, "monitor", write(work / "same.jsonl", log(seed)), "--against", june, "--json"],
-                             capture_output=True, text=True)
+        out = run("monitor", write(work / "same.jsonl", log(seed)), "--against", june, "--json", code=None)
         flagged += out.returncode == 1
     assert flagged <= 1, f"{flagged} of 10 equal logs were flagged"
     july = write(work / "july.jsonl", log(20, words=24, latency=2.0, up=0.5, completed=0.95, flagged=0.2))
@@ -121,9 +113,8 @@ def against_evaluation(work):
     rows = [{"prompt": [message("user", f"where is the tea {i}")], "chosen": [message("assistant", "gladly , it is here")],
              "rejected": [message("assistant", "look yourself")]} for i in range(30)]
     pairs, judged = write(work / "pairs.jsonl", rows), work / "eval.json"
-    out = subprocess.run([ATTUNE, "eval", pairs, "--model_name_or_path", MODEL, "--json", "--baseline_prompt", "be kind",
-                          "--n_replies", "30", "--max_new_tokens", "12"], capture_output=True, text=True)
-    assert out.returncode in (0, 1, 3), out.stderr
+    out = run("eval", pairs, "--model_name_or_path", MODEL, "--json", "--baseline_prompt", "be kind", "--n_replies", 30,
+              "--max_new_tokens", 12, code=(0, 1, 3))
     judged.write_text(out.stdout)
     eval_ = json.loads(out.stdout)
     rule = work / "rule.json"

@@ -16,12 +16,12 @@ import shutil
 import signal
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+import harness
+from harness import ATTUNE, GOLDEN, check, finish
+
 COMPARED = ("adapter_model.safetensors", "metrics.jsonl", "completions.jsonl")
 PROMPTS = [{"prompt": [{"role": "user", "content": "hi"}], "word": "kind"},
            {"prompt": [{"role": "user", "content": "where is it"}], "word": "you"}, {"prompt": "once more", "word": "it"},
@@ -32,24 +32,17 @@ BASE = {
     "max_completion_length": 8, "reward_funcs": ["contains_any:[\"kind\", \"you\"]", "max_words:3"],
 }
 STOPPED = {"max_steps": 6, "save_steps": 1, "save_total_limit": 0, "beta": 0.05, "max_completion_length": 24}
-failures = 0
-
-
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-1200:]}")
-    failures += not good
 
 
 def command(folder, name, method, **keys):
     config = folder / f"{name}.json"
     given = {**BASE, "train_dataset": str(folder / "prompts.jsonl"), "output_dir": str(folder / name), **keys}
     config.write_text(json.dumps({key: value for key, value in given.items() if value is not None}))
-    return [ATTUNE, method, config]
+    return method, config
 
 
 def train(folder, name, method, **keys):
-    return subprocess.run(command(folder, name, method, **keys), capture_output=True, text=True), folder / name
+    return harness.run(*command(folder, name, method, **keys), code=None), folder / name
 
 
 def lines(path):
@@ -92,14 +85,14 @@ def writes(folder):
           and times[1]["sampling_s"] == 0 and times[2]["sampling_s"] > 0, times)
     check("the last step tells reward, KL, length and both speeds", all(word in run.stderr for word in
           ("reward ", "KL ", "length ", "sampling ", "training ")), run.stderr)
-    subprocess.run([ATTUNE, "report", out, "--output", folder / "page.html"], check=True, capture_output=True)
+    harness.run("report", out, "--output", folder / "page.html")
     page = (folder / "page.html").read_text()
     shown = [f"step {row['step']}: request" in page for row in (samples[0], samples[1], samples[-1])]
     check("the report has reward and KL, one against the other, and samples of start, middle and end", all(shown) and all(
           f'<figure id="{name}">' in page for name in ("reward", "kl", "frontier"))
           and html.escape(samples[0]["completions"][0], quote=False)[:20] in page, page[:300])
     check("it says that prompts were trained on", re.search(r"<p>\d+ prompts were trained on, ", page), page[-3000:])
-    plan = subprocess.run([ATTUNE, "plan", folder / "writes.json", "--method", "grpo", "--json"], capture_output=True, text=True)
+    plan = harness.run("plan", folder / "writes.json", "--method", "grpo", "--json", code=None)
     plan = json.loads(plan.stdout) if plan.returncode == 0 else {}
     record = json.loads((out / "run.json").read_text())
     check("plan: memory of the sampler, which the run has, and the split", plan and plan["device_bytes"]["sampler"] > 0
@@ -132,7 +125,7 @@ def killed(folder, name, method, how, **keys):
         shutil.rmtree(out, ignore_errors=True)
         n_killed, n_tries = 0, n_tries + 1
         for n_lines in (2, 4):
-            process = subprocess.Popen(command(folder, name, method, resume_from_checkpoint="true", **keys),
+            process = subprocess.Popen([ATTUNE, *command(folder, name, method, resume_from_checkpoint="true", **keys)],
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             until = time.monotonic() + 60
             while process.poll() is None and len(lines(out / "timing.jsonl")) < n_lines and time.monotonic() < until:
@@ -163,8 +156,7 @@ def few_at_once(folder):
     run, out = train(folder, "at_once", "rloo", **keys)
     plan, limit, n = None, None, []
     while len(n) < 6 and (not plan or plan["fits"]):
-        again = subprocess.run(command(folder, "few", "plan", device_memory_limit=limit, **keys) + ["--method", "rloo", "--json"],
-                               capture_output=True, text=True)
+        again = harness.run(*command(folder, "few", "plan", device_memory_limit=limit, **keys), "--method", "rloo", "--json", code=None)
         plan = json.loads(again.stdout)
         n.append(plan["sequences_at_once"])
         limit = plan["device_bytes"]["total"] - 1
@@ -258,9 +250,8 @@ def main():
                    reward_funcs="contains_any:[\"a\"]")
         ends(folder, "too far by the last step", ("step 2: drift/kl", "further than max_drift 0.0001"), (1,), max_drift=0.0001,
              learning_rate=0.001, max_steps=2, num_iterations=2, reward_funcs="contains_any:[\"a\"]")
-        run = subprocess.run([ATTUNE, "data", "show", "--method", "online_dpo", "--model_name_or_path", BASE["model_name_or_path"],
-                              "--reward_funcs", "max_words:3", "--train_dataset", folder / "prompts.jsonl"],
-                             capture_output=True, text=True)
+        run = harness.run("data", "show", "--method", "online_dpo", "--model_name_or_path", BASE["model_name_or_path"],
+                          "--reward_funcs", "max_words:3", "--train_dataset", folder / "prompts.jsonl", code=None)
         check("data show: there are no rows before samples are drawn", run.returncode == 2 and "are drawn" in run.stderr, run.stderr)
         shutil.copytree(BASE["model_name_or_path"], folder / "stretched")
         config = json.loads((folder / "stretched" / "config.json").read_text())
@@ -272,7 +263,7 @@ def main():
         ends(folder, "no rule", ("prompts.jsonl:2", 'unknown rule "regexp"'), (65,), reward_funcs="rule")
         (folder / "prompts.jsonl").write_text('{"question": "a"}\n')
         ends(folder, "no prompt", ("prompts.jsonl:1", '"prompt" must be a text or a list of messages'), (65,))
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

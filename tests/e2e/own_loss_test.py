@@ -11,8 +11,10 @@ import subprocess
 import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, LOSSES = BUILD / "attune", SOURCE / "losses"
+import harness
+from harness import BUILD, SOURCE
+
+LOSSES = SOURCE / "losses"
 PAIR = """#include "prelude.h"
 PAIR_LOSS(mine)
 {
@@ -51,7 +53,7 @@ def run(folder, name, method="dpo", given=None, cwd=None, flags=()):
               **(given or {})}
     path = folder / f"{name}.json"
     path.write_text(json.dumps(config))
-    done = subprocess.run([ATTUNE, method, path, *flags], capture_output=True, text=True, cwd=cwd)
+    done = harness.run(method, path, *flags, code=None, cwd=cwd)
     errors = [line for line in done.stderr.splitlines() if line.startswith("attune: error: ")]
     need(len(errors) == (done.returncode != 0), name, "one line of error wanted:", done.stderr)
     return done.returncode, errors[0] if errors else "", folder / name

@@ -7,17 +7,15 @@ says what the memory is for. Nothing else takes such a file. And what it says of
 runs that differ in its size differ in their peaks by the plans' difference, whatever the method and what is computed again.
 """
 # labels: gpu
+import functools
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 
+import harness
+from harness import GOLDEN, check, finish
 import tiny_model
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-GOLDEN = SOURCE / "tests" / "golden"
 TINY, DATA = GOLDEN / "models" / "tiny_llama", GOLDEN / "data"
 GIB, LEFT = 1 << 30, 0.9
 BLOCKS = {"F32": (1, 4), "Q4_0": (32, 18), "Q4_K": (256, 144), "Q5_K": (256, 176), "Q6_K": (256, 210)}
@@ -25,20 +23,7 @@ SHAPES = {  # width, inner width, layers, heads, heads of keys, vocabulary
     "8B": (4096, 14336, 32, 32, 8, 128256), "13B": (5120, 13824, 40, 40, 40, 32000), "70B": (8192, 28672, 80, 64, 8, 128256)}
 CARDS = (("8B", "Q4_K_M", 8), ("13B", "Q4_K_M", 12), ("70B", "Q4_0", 48))
 PEAK = 0.1
-failures = 0
-
-
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
-    failures += not good
-
-
-def attune(*arguments, code=0):
-    run = subprocess.run([BUILD / "attune", *map(str, arguments)], capture_output=True, text=True, timeout=300,
-                         env={**os.environ, "ATTUNE_VALIDATE": "0"})  # whose memory is the process's, too
-    check(f"{arguments[0]}: exit code {code}", run.returncode == code, (run.returncode, run.stderr))
-    return run.stdout, run.stderr
+run = functools.partial(harness.run, env=harness.UNVALIDATED)  # whose memory is the process's, too
 
 
 # ---- models that are not there ----
@@ -82,7 +67,7 @@ def cards(work):
         keys = ("--method", "dpo", "--model_name_or_path", path, "--tokenizer", TINY, "--train_dataset", rows, "--eval_split", 0,
                 "--max_length", 1024, "--on_long_row", "cut", "--lora_r", 16, "--lora_target_modules", "all-linear",
                 "--per_device_train_batch_size", 1, "--max_steps", 1, "--output_dir", work / "none")
-        plan = json.loads(attune("plan", *keys, "--device_memory_limit", limit, "--json")[0])
+        plan = json.loads(run("plan", *keys, "--device_memory_limit", limit, "--json").stdout)
         taken, parts = plan["device_bytes"], plan["device_parts"]
         print(f"{model} {mix}: {taken['total'] >> 20} of {limit >> 20} MiB, {plan['gradient_checkpointing']}:",
               {name: taken[name] >> 20 for name in parts})
@@ -91,14 +76,14 @@ def cards(work):
         check(f"{model}: it has no weights", plan["has_weights"] is False)
         check(f"{model}: what for", all(sum(parts[name].values()) == taken[name] for name in parts), (parts, taken))
         check(f"{model}: inputs of layers are computed again where memory is short", plan["gradient_checkpointing"] == "sqrt")
-    said = attune("plan", *keys, "--device_memory_limit", limit)[0]
-    check("of batches of 4 no card is promised what only this device's slab gives it", json.loads(attune(
-        "plan", *keys, "--device_memory_limit", limit, "--per_device_train_batch_size", 4, "--json", code=69)[0])["slab_tokens"] == 4096)
+    said = run("plan", *keys, "--device_memory_limit", limit).stdout
+    four = run("plan", *keys, "--device_memory_limit", limit, "--per_device_train_batch_size", 4, "--json", code=69).stdout
+    check("of batches of 4 no card is promised what only this device's slab gives it", json.loads(four)["slab_tokens"] == 4096)
     check("of a device that is not here the rate is assumed", plan["assumed_flop_per_s"] == 5e12 and "measured_flop_per_s" not in plan)
     check("the text says so, too", all(part in said for part in (
         "has no weights", "of the slab:", "saved residual", "above the", "sqrt computes activations again")), said)
-    attune("plan", *keys, "--device_memory_limit", taken["total"] - 1, code=69)
-    said = attune("plan", *keys, "--device_memory_limit", taken["frozen"], code=69)[1]
+    run("plan", *keys, "--device_memory_limit", taken["total"] - 1, code=69)
+    said = run("plan", *keys, "--device_memory_limit", taken["frozen"], code=69).stderr
     check("weights that do not fit by themselves: no length is asked for", "smaller type" in said and "max_length" not in said, said)
 
 
@@ -117,7 +102,7 @@ def remedies(work):
                 "--method", "rloo", "--train_dataset", work / "prompts.jsonl", "--max_completion_length", 4096, *DRAWS)),
             ("a reference", "the reference (ref_model_name_or_path) does not fit, whatever a step has", (
                 *pairs, "--max_tokens_per_slab", 64, "--ref_model_name_or_path", work / "wide", "--device_memory_limit", 1500000))):
-        said = attune("plan", "--model_name_or_path", TINY, "--device_memory_limit", 900000, *keys, code=69)[1]
+        said = run("plan", "--model_name_or_path", TINY, "--device_memory_limit", 900000, *keys, code=69).stderr
         check(f"what binds is named: {what}", says in said.splitlines()[-1], said)
 
 
@@ -126,19 +111,19 @@ def refused(work):
     path = work / "8B.Q4_K_M.gguf"
     for command in (("inspect", path), ("generate", "--model_name_or_path", path), ("dpo", "--model_name_or_path", path, "--train_dataset",
                     DATA / "pairs.jsonl", "--output_dir", work / "none", "--tokenizer", TINY)):
-        said = attune(*command, code=65)[1]
+        said = run(*command, code=65).stderr
         check(f"{command[0]} refuses it", "token_embd.weight: needs bytes" in said and "cut short" in said, said)
     judge = work / "judge"  # an adapter over it that names the digest of its base, which nobody can compute
     judge.mkdir()
     (judge / "run.json").write_text(json.dumps({"config": {"model_name_or_path": {"value": str(path)}}, "digests": {"model": "ab"}}))
     (judge / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"]}')
     (work / "prompts.jsonl").write_text('{"prompt": "hi"}\n{"prompt": "once more"}\n')
-    said = attune("plan", "--method", "rloo", "--model_name_or_path", path, "--tokenizer", TINY, "--train_dataset", work / "prompts.jsonl",
-                  "--num_generations", 2, "--reward_funcs", json.dumps([str(judge)]), code=66)[1]
+    said = run("plan", "--method", "rloo", "--model_name_or_path", path, "--tokenizer", TINY, "--train_dataset", work / "prompts.jsonl",
+               "--num_generations", 2, "--reward_funcs", json.dumps([str(judge)]), code=66).stderr
     check("so does a reward model whose adapter has no values", "adapter_model.safetensors" in said, said)
     (work / "cut.gguf").write_bytes(path.read_bytes()[:12000])
-    said = attune("plan", "--method", "dpo", "--model_name_or_path", work / "cut.gguf", "--train_dataset", DATA / "pairs.jsonl",
-                  "--tokenizer", TINY, code=65)[1]
+    said = run("plan", "--method", "dpo", "--model_name_or_path", work / "cut.gguf", "--train_dataset", DATA / "pairs.jsonl",
+               "--tokenizer", TINY, code=65).stderr
     check("a table that is cut is refused", "the file ends at byte 12000" in said, said)
 
 
@@ -162,13 +147,13 @@ def peak(work, name, keys):
     keys = ("--preset", "trl", "--use_peft", "true", "--lora_target_modules", "all-linear", "--model_name_or_path", TINY,
             "--train_dataset", DATA / data if (DATA / data).exists() else work / data, "--max_steps", 1,
             "--per_device_train_batch_size", 2, "--save_strategy", "no", "--output_dir", out, *more, *keys)
-    plan = json.loads(attune("plan", "--method", method, *keys, "--json")[0])
-    attune(method, *keys)
+    plan = json.loads(run("plan", "--method", method, *keys, "--json").stdout)
+    run(method, *keys)
     return plan["device_bytes"]["total"], json.loads((out / "run.json").read_text())["host_peak_bytes"]
 
 
 def peaks(work):
-    if json.loads(attune("devices", "--json")[0])["devices"][0]["type"] != "cpu":
+    if json.loads(run("devices", "--json").stdout)["devices"][0]["type"] != "cpu":
         print("skip peaks: memory of this device is not the process's")
         return
     (work / "prompts.jsonl").write_text('{"prompt": "hi"}\n{"prompt": "once more"}\n')
@@ -186,5 +171,4 @@ with tempfile.TemporaryDirectory() as place:
     remedies(pathlib.Path(place))
     refused(pathlib.Path(place))
     peaks(pathlib.Path(place))
-print(f"{failures} failures")
-sys.exit(failures > 0)
+finish()

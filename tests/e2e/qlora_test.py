@@ -9,32 +9,20 @@ load_in_8bit of a plain model: memory, the record, what adapter_config.json call
 import json
 import pathlib
 import re
-import subprocess
-import sys
 import tempfile
 
+from harness import GOLDEN, check, finish, run
 import tiny_model
 
-SOURCE, BUILD = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-GOLDEN = SOURCE / "tests" / "golden"
 TOKENIZER = GOLDEN / "models" / "tiny_llama"
 TOLERANCE = 1e-5
 OPTIONS = ["--train_dataset", GOLDEN / "data" / "pairs.jsonl", "--preset", "trl", "--use_peft", "true",
            "--lora_dropout", 0, "--lora_target_modules", "all-linear", "--logging_steps", 1, "--learning_rate", 0.01, "--max_length", 64, "--tokenizer", TOKENIZER]
-failures = 0
-
-
-def check(what, good):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}")
-    failures += not good
 
 
 def attune(*arguments, code=0):
-    run = subprocess.run([BUILD / "attune", *map(str, arguments)], capture_output=True, text=True)
-    if run.returncode != code:
-        sys.exit(f"attune {' '.join(map(str, arguments))}: exit code {run.returncode}: {run.stderr[-600:]}")
-    return run.stdout + run.stderr
+    out = run(*arguments, code=code)
+    return out.stdout + out.stderr
 
 
 def dpo(model, out, steps, *more):
@@ -102,4 +90,4 @@ with tempfile.TemporaryDirectory() as name:
     check("a base of 4 bits is not quantised again", "is quantised already" in said)
     said = attune("inspect", folder / "llama_nf4")
     check("inspect shows the type", "NF4" in said)
-sys.exit(1 if failures else 0)
+finish()

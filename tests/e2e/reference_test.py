@@ -9,14 +9,12 @@ a reference that moves are refused. The reference of an adapter that is scored i
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 
+import harness
+from harness import GOLDEN, check, finish
 import tiny_model
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
 OTHER = str(GOLDEN / "models" / "tiny_reference")
 BASE = {
     "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"), "ref_model_name_or_path": OTHER,
@@ -25,22 +23,12 @@ BASE = {
     "per_device_train_batch_size": 4, "logging_steps": 1, "eval_split": 0.25, "eval_strategy": "steps",
     "eval_steps": 2, "on_bad_row": "skip", "save_steps": 2, "seed": 3,
 }
-failures = 0
-
-
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
-    failures += not good
 
 
 def attune(folder, command, want=0, **keys):
     path = folder / "config.json"
     path.write_text(json.dumps({k: v for k, v in {**BASE, **keys}.items() if v is not None}))
-    run = subprocess.run([ATTUNE, command, path] + (["--json"] if command in ("plan", "score") else []),
-                         capture_output=True, text=True)
-    check(f"{command} exits with {want}", run.returncode == want, run.stderr)
-    return run
+    return harness.run(command, path, *(["--json"] if command in ("plan", "score") else []), code=want)
 
 
 def rows(run, name):
@@ -154,7 +142,7 @@ def main():
         folder = pathlib.Path(folder)
         for test in (test_score, test_adapters, test_train, test_others, test_loaded, test_refused):
             test(folder)
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

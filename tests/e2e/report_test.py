@@ -6,27 +6,22 @@ One run on pairs of which 5 % have their sides swapped: the report finds them am
 line. Its page has no script, no address and nothing of the data unescaped, and has the same bytes again; a metrics
 file of 100,000 steps makes a page of bounded size that keeps an outlier.
 """
+import functools
 import html.parser
 import json
-import os
 import pathlib
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import urllib.request
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, MODEL = BUILD / "attune", SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+import harness
+from harness import ATTUNE, GOLDEN, SOURCE
+
+MODEL = GOLDEN / "models" / "tiny_llama"
 HOSTILE = "</p><script>alert(1)</script><img src=x onerror=alert(1)> & \"'"
-
-
-def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True,
-                         env={**os.environ, "ATTUNE_VALIDATE": "0"})  # other tests run these kernels with it
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stdout}\n{out.stderr}"
-    return out
+run = functools.partial(harness.run, env=harness.UNVALIDATED)  # other tests run these kernels with it
 
 
 def write(path, rows):

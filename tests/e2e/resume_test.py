@@ -15,15 +15,14 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+import harness
+from harness import ATTUNE, GOLDEN, check, finish
+
 KILLS = int(os.environ.get("ATTUNE_KILLS", "8"))
 COMPARED = ("adapter_model.safetensors", "model.safetensors", "metrics.jsonl", "pairs.jsonl", "rows.jsonl")
-failures = 0
 
 # logging_steps 3: the sums of a line are carried over; load_best_model_at_end: so are the best values.
 BASE = {
@@ -56,12 +55,6 @@ RUNS = {
 }
 
 
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
-    failures += not good
-
-
 class Run:
     def __init__(self, folder, name):
         self.method, keys = RUNS[name]
@@ -70,7 +63,7 @@ class Run:
         self.config.write_text(json.dumps(config))
 
     def command(self, out, more):
-        return [ATTUNE, self.method, self.config, "--output_dir", out, *map(str, more)]
+        return [self.method, self.config, "--output_dir", out, *map(str, more)]
 
     def whole(self, out, *more, limit=None):
         def limits():
@@ -78,10 +71,10 @@ class Run:
                 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-        return subprocess.run(self.command(out, more), capture_output=True, text=True, preexec_fn=limits)
+        return harness.run(*self.command(out, more), code=None, preexec_fn=limits)
 
     def start(self, out, *more):
-        return subprocess.Popen(self.command(out, more), stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen([ATTUNE, *self.command(out, more)], stderr=subprocess.PIPE, text=True)
 
 
 def result(out):
@@ -184,15 +177,15 @@ def pipeline(folder):
               {"name": "two", "method": "dpo"}]
     file = folder / "pipeline.json"
     file.write_text(json.dumps({**BASE, "stages": stages}))
-    command = [ATTUNE, "run", file, "--output_dir"]
-    got = subprocess.run([*command, folder / "pipeline"], capture_output=True, text=True)
+    command = ["run", file, "--output_dir"]
+    got = harness.run(*command, folder / "pipeline", code=None)
     check("pipeline: the undisturbed run", got.returncode == 0, got.stderr)
     out = folder / "pipeline_killed"
-    process = subprocess.Popen([*command, out], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([ATTUNE, *command, out], stderr=subprocess.DEVNULL)
     wait_for(process, lambda: newest(out / "two") >= 4)
     process.kill()
     process.wait()
-    got = subprocess.run([*command, out], capture_output=True, text=True)
+    got = harness.run(*command, out, code=None)
     check("pipeline: the first stage is skipped, the second goes on, same bytes",
           got.returncode == 0 and "skipped" in got.stderr and "goes on  from" in got.stderr and
           all(result(out / k) == result(folder / "pipeline" / k) for k in ("one", "two")), got.stderr)
@@ -283,8 +276,7 @@ def main():
         pipeline(folder)
         refused(folder)
         full_disk(folder)
-    print(f"{failures} failures")
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

@@ -7,25 +7,17 @@ room, is refused.
 """
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+import harness
+from harness import GOLDEN, check, finish
+
 MODEL = str(GOLDEN / "models" / "tiny_llama")
 PROMPTS = [[{"role": "user", "content": "hi"}], [{"role": "system", "content": "be kind"}, {"role": "user", "content": "where is it"}],
            "once more"]
 PAIRS = [{"prompt": prompt, "chosen": good if isinstance(prompt, str) else [{"role": "assistant", "content": good}],
           "rejected": bad if isinstance(prompt, str) else [{"role": "assistant", "content": bad}]}
          for prompt in PROMPTS for good, bad in (("it is here , kind", "no"), ("you are kind", "where"), ("a a a", "it"))]
-failures = 0
-
-
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-1500:]}")
-    failures += not good
 
 
 def write(path, rows):
@@ -41,7 +33,7 @@ def attune(folder, method, name, **keys):
     config = folder / f"{name}.json"
     config.write_text(json.dumps({"model_name_or_path": MODEL, "output_dir": str(folder / name), "learning_rate": 0.01,
                                   "eval_split": 0, "eval_strategy": "no", "lora_r": 4, "max_steps": 4, "save_strategy": "no", **keys}))
-    return subprocess.run([ATTUNE, method, config], capture_output=True, text=True)
+    return harness.run(method, config, code=None)
 
 
 def scores(folder, rows, **keys):
@@ -49,7 +41,7 @@ def scores(folder, rows, **keys):
     config = folder / "score.json"
     config.write_text(json.dumps({"method": "reward", "train_dataset": write(folder / "score.jsonl", rows), "model_name_or_path": MODEL,
                                   "on_bad_row": "keep", **keys}))
-    run = subprocess.run([ATTUNE, "score", config, "--json"], capture_output=True, text=True)
+    run = harness.run("score", config, "--json", code=None)
     return [json.loads(line)["completion"]["reward"] for line in run.stdout.splitlines()] if run.returncode == 0 else run.stderr
 
 
@@ -94,8 +86,8 @@ def main():
               and [reward for row in samples for reward in row["rewards"]["kind"]] == wanted, (run.stderr, samples, wanted))
         # A prompt of 56 tokens and 8 fill a slab of 64; a turn's end behind them does not fit.
         chats = [[{"role": "user", "content": "a " * n}] for n in range(1, 60)]
-        run = subprocess.run([ATTUNE, "tokenize", "--model", MODEL, "--chat", "--add_generation_prompt"], capture_output=True, text=True,
-                             input="".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
+        run = harness.run("tokenize", "--model", MODEL, "--chat", "--add_generation_prompt", code=None,
+                          input="".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
         prompt = next(chat for chat, line in zip(chats, run.stdout.splitlines()) if len(json.loads(line)) == 56)
         run = rloo(folder, "long", ["kind", "max_words:3"], train_dataset=write(folder / "long.jsonl", [{"prompt": prompt}]),
                    per_device_train_batch_size=4, max_tokens_per_slab=64, max_steps=1)
@@ -104,14 +96,14 @@ def main():
         check("a reply that does not fit has no reward by it, which is counted", run.returncode == 0 and none > 0
               and f"{none} of 4 replies have none" in run.stderr and None not in row["rewards"]["max_words"], (run.stderr, row))
         # recorded samples: attune score gives them rewards, of models too, and rloo trains on what it writes
-        run = subprocess.run([ATTUNE, "generate", MODEL, "--rollouts", "--num_generations", "4", "--max_new_tokens", "6", "--prompts",
-                              folder / "prompts.jsonl"], capture_output=True, text=True)
+        run = harness.run("generate", MODEL, "--rollouts", "--num_generations", 4, "--max_new_tokens", 6, "--prompts",
+                          folder / "prompts.jsonl", code=None)
         recorded = [json.loads(line) for line in run.stdout.splitlines()]
         recorded[0]["completions"], recorded[0]["rewards"] = recorded[0]["texts"], [1, 2, 3, 4]  # texts, and rewards of old
         del recorded[0]["old_logps"]
         file = write(folder / "recorded.jsonl", recorded)
         flags = ["--rollouts", file, "--num_generations", "4", "--reward_funcs", json.dumps(["max_words:1", {"model": str(folder / "kind")}])]
-        run = subprocess.run([ATTUNE, "score", "--method", "rloo", "--model_name_or_path", MODEL, *flags], capture_output=True, text=True)
+        run = harness.run("score", "--method", "rloo", "--model_name_or_path", MODEL, *flags, code=None)
         scored = [json.loads(line) for line in run.stdout.splitlines()]
         rows = [{"prompt": row["prompt"], "completion": text if isinstance(row["prompt"], str) else
                  [{"role": "assistant", "content": text}]} for row in recorded for text in row["texts"]]
@@ -125,12 +117,12 @@ def main():
         check("rloo trains on them", run.returncode == 0, run.stderr)
         for what, more, says in (("no file", ["--reward_funcs", "max_words:1"], "rollouts is missing"),
                                  ("tokens", [*flags, "--tokens"], "leave it out")):
-            run = subprocess.run([ATTUNE, "score", "--method", "rloo", "--model_name_or_path", MODEL, *more], capture_output=True, text=True)
+            run = harness.run("score", "--method", "rloo", "--model_name_or_path", MODEL, *more, code=None)
             check(f"refused: {what}", run.returncode == 2 and says in run.stderr, run.stderr)
         plans = []
         for funcs in ("max_words:3", ["kind"], ["kind", "other"], ["whole"]):
             rloo(folder, "plan", funcs)  # writes plan.json
-            run = subprocess.run([ATTUNE, "plan", folder / "plan.json", "--method", "rloo", "--json"], capture_output=True, text=True)
+            run = harness.run("plan", folder / "plan.json", "--method", "rloo", "--json", code=None)
             plans.append(json.loads(run.stdout)["device_bytes"] if run.returncode == 0 else run.stderr)
         check("plan: an adapter adds no weights, a whole model does", all(isinstance(plan, dict) for plan in plans)
               and 0 < plans[1]["total"] - plans[0]["total"] < plans[3]["total"] - plans[0]["total"]
@@ -147,7 +139,7 @@ def main():
                 ("a base that is trained", ["kind"], "name a whole reward model", {"use_peft": False, "lora_r": None, "beta": 0})):
             run = rloo(folder, "refused", funcs, **keys)
             check(f"refused: {what}", run.returncode in (2, 65, 66) and says in run.stderr.splitlines()[-1], run.stderr)
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

@@ -6,20 +6,13 @@ between steps as `attune score` computes them; keys that do not go together are 
 """
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 import time
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, MODEL = BUILD / "attune", str(SOURCE / "tests" / "golden" / "models" / "tiny_llama")
-failures = 0
+import harness
+from harness import GOLDEN, check, finish
 
-
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-1500:]}")
-    failures += not good
+MODEL = str(GOLDEN / "models" / "tiny_llama")
 
 
 def write(path, rows):
@@ -50,7 +43,7 @@ def train(folder, name, **keys):
         "eval_steps": 3, "output_dir": str(folder / name), **keys,
     }
     (folder / f"{name}.json").write_text(json.dumps(config))
-    return subprocess.run([ATTUNE, "grpo", folder / f"{name}.json"], capture_output=True, text=True)
+    return harness.run("grpo", folder / f"{name}.json", code=None)
 
 
 def main():
@@ -75,8 +68,7 @@ def main():
         times = [row["step_time_s"] for row in lines(folder / "timed" / "timing.jsonl")]
         check("the time of a step is without the look at held-out pairs", timed.returncode == 0
               and sum(times) < 0.4 * whole, (timed.stderr, times, whole))
-        score = subprocess.run([ATTUNE, "score", "--method", "dpo", "--model_name_or_path", MODEL, "--train_dataset", held, "--json"],
-                               capture_output=True, text=True)
+        score = harness.run("score", "--method", "dpo", "--model_name_or_path", MODEL, "--train_dataset", held, "--json", code=None)
         sides = [[side["logp"] / side["n_tokens"] for side in (row["chosen"], row["rejected"])]
                  for row in map(json.loads, score.stdout.splitlines())]
         check("the share of the first step is that of attune score", rows and len(sides) == 9
@@ -97,7 +89,7 @@ def main():
                                  ("epochs of drawn samples", "set eval_strategy to steps", {"eval_strategy": "epoch"})):
             run = train(folder, "refused", eval_steps=None, **keys)
             check(f"refused: {what}", run.returncode == 2 and says in run.stderr, run.stderr)
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

@@ -7,19 +7,10 @@ stages name each other; called again, nothing is done again, and of a stage that
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
-failures = 0
-
-
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-2000:]}")
-    failures += not good
+import harness
+from harness import GOLDEN, SOURCE, check, finish
 
 
 def chat(prompt, **sides):
@@ -49,8 +40,8 @@ def main():
 
         def run(*flags, **changes):
             pipeline.write_text(json.dumps({**config, **changes}))
-            return subprocess.run([ATTUNE, "run", pipeline, "--model_name_or_path", GOLDEN / "models" / "tiny_llama", "--output_dir",
-                                   out, "--max_steps", "2", "--lora_r", "4", "--save_strategy", "no", *flags], capture_output=True, text=True)
+            return harness.run("run", pipeline, "--model_name_or_path", GOLDEN / "models" / "tiny_llama", "--output_dir", out,
+                               "--max_steps", 2, "--lora_r", 4, "--save_strategy", "no", *flags, code=None)
 
         def read(path):
             return json.loads((out / path).read_text()) if (out / path).exists() else {}
@@ -58,7 +49,7 @@ def main():
         first = run()
         if first.returncode not in (0, 1, 3):
             check("the pipeline runs", False, first.stderr)
-            sys.exit(1)
+            finish()
         accuracy = read("reward/result.json").get("eval_accuracy", {}).get("after", {})
         check("the reward model's held-out accuracy has an interval", accuracy.get("n") == 4
               and accuracy["low"] <= accuracy["value"] <= accuracy["high"] and accuracy["low"] < accuracy["high"] and "chosen rewarded higher [95 %]" in first.stderr,
@@ -89,7 +80,7 @@ def main():
             stages = [{**stage, key: value} if stage["name"] == "rloo" else stage for stage in config["stages"]]
             again = run("--dry_run", stages=stages)
             check(f"refused: {what}", again.returncode == 2 and says in again.stderr and "stage rloo" in again.stderr, again.stderr)
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

@@ -8,33 +8,25 @@ name, with what to use instead.
 import json
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+import harness
+from harness import GOLDEN, check, finish
+
 COMPARED = ("adapter_model.safetensors", "metrics.jsonl", "result.json")
 BASE = {
     "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"), "rollouts": str(GOLDEN / "data" / "rollouts.jsonl"),
     "use_peft": True, "lora_r": 4, "learning_rate": 0.01, "logging_steps": 1, "max_steps": 6, "num_generations": 4,
     "per_device_train_batch_size": 8, "warmup_steps": 0, "seed": 3,
 }
-failures = 0
-
-
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
-    failures += not good
 
 
 def train(folder, name, method, **keys):
     config = folder / f"{name}.json"
     out = folder / name
     config.write_text(json.dumps({**BASE, "output_dir": str(out), **keys}))
-    run = subprocess.run([ATTUNE, method, config], capture_output=True, text=True)
-    return run, out
+    return harness.run(method, config, code=None), out
 
 
 def metrics(out):
@@ -66,10 +58,10 @@ def generated(folder):
     the samples, with those of end tokens, are those of the training forward, so that nothing leaves the narrowest bounds."""
     (folder / "count.py").write_text("import json, sys\nfor line in sys.stdin:\n    row = json.loads(line)\n    print('null' if "
                                      "row['prompt'][-1]['content'] == 'hi' and row['n_tokens'] % 2 else len(row['completion']))\n")
-    run = subprocess.run([ATTUNE, "generate", BASE["model_name_or_path"], "--rollouts", "--prompt", "hi", "--prompt",
-                          "where is it", "--system_prompt", "be kind", "--num_generations", "4", "--max_new_tokens", "32",
-                          "--seed", "4", "--reward_funcs", '["max_words:4",{"name":"e","regex":"e"}]', "--reward_command",
-                          f"{sys.executable} {folder / 'count.py'}"], capture_output=True, text=True)
+    run = harness.run("generate", BASE["model_name_or_path"], "--rollouts", "--prompt", "hi", "--prompt", "where is it",
+                      "--system_prompt", "be kind", "--num_generations", 4, "--max_new_tokens", 32, "--seed", 4, "--reward_funcs",
+                      '["max_words:4",{"name":"e","regex":"e"}]', "--reward_command", f"{sys.executable} {folder / 'count.py'}",
+                      code=None)
     rows = [json.loads(line) for line in run.stdout.splitlines()]
     lengths = [[len(ids) for row in rows for ids in row[key]] for key in ("completions", "old_logps")]
     check("generate --rollouts: a line a prompt, which has the system message, and a log-prob an id",
@@ -133,7 +125,7 @@ def main():
         pipeline = folder / "pipeline.json"
         pipeline.write_text(json.dumps({"output_dir": str(folder / "line"), "model_name_or_path": BASE["model_name_or_path"],
                                         "max_steps": 1, "lora_r": 4, "stages": stages}))
-        runs = [subprocess.run([ATTUNE, "run", pipeline], capture_output=True, text=True) for _ in range(2)]
+        runs = [harness.run("run", pipeline, code=None) for _ in range(2)]
         check("a stage of a pipeline trains on samples, once", all(run.returncode == 0 for run in runs)
               and (folder / "line" / "then" / "adapter_model.safetensors").exists() and "step 1/1" in runs[0].stderr
               and "step 1/1" not in runs[1].stderr, runs[0].stderr + runs[1].stderr)
@@ -175,7 +167,7 @@ def main():
         refused(folder, "equal rewards of pairs", "online_dpo", "nothing could be learnt", rollouts=str(same), num_generations=None)
         refused(folder, "a temperature of recorded pairs", "online_dpo", "drawn and scored already", rollouts=str(same),
                 num_generations=None, temperature=0.5)
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

@@ -9,29 +9,18 @@ refuses the reference's keys. Masks that no row has are refused. TPO is CPO wher
 import json
 import math
 import pathlib
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-GOLDEN = SOURCE / "tests" / "golden"
+import harness
+from harness import GOLDEN, check, finish
+
 DATA = {"kto": "labelled", "sft_prompt_completion": "sft_prompt_completion", "orpo": "pairs", "dpo_sigmoid": "pairs", "tpo": "triples"}
-failures = 0
-
-
-def check(what, good, more=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ' ' + str(more)[-800:]}")
-    failures += not good
 
 
 def attune(golden, out, *more, want=0):
     config = GOLDEN / golden / "config.json"
     method = json.loads(config.read_text())["method"]
-    run = subprocess.run([BUILD / "attune", method, config, "--output_dir", out, "--save_strategy", "no", *map(str, more)],
-                         capture_output=True, text=True)
-    check(f"{golden} {' '.join(map(str, more))[-60:]}: exit code {want}", run.returncode == want, run.stderr)
-    return run.stderr
+    return harness.run(method, config, "--output_dir", out, "--save_strategy", "no", *more, code=want).stderr
 
 
 def lines(path):
@@ -128,8 +117,7 @@ def test_triples(folder):
     check("rows without a reference are refused", 'the key "reference" is missing' in said, said)
     own.write_text("".join(json.dumps({**row, "reference": [{"role": "assistant", "content": "<|im_end|>"}]}) + "\n"
                            for row in lines(pairs)[:1]))
-    lint = subprocess.run([BUILD / "attune", "data", "lint", GOLDEN / "tpo" / "config.json", "--train_dataset", own],
-                          capture_output=True, text=True)
+    lint = harness.run("data", "lint", GOLDEN / "tpo" / "config.json", "--train_dataset", own, code=None)
     check("lint looks at the third side", '"reference" holds <|im_end|>' in lint.stdout, lint.stdout + lint.stderr)
 
 
@@ -199,8 +187,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for test in test_rows, test_triples, test_packed, test_without_reference, test_masks, test_unread:
             test(pathlib.Path(folder))
-    print(f"{failures} failures")
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

@@ -5,15 +5,11 @@ lint, split and plan in a pipeline: what later stages read of a split, what is s
 """
 # labels: gpu
 import json
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+from harness import GOLDEN, UNVALIDATED, run
 
 
 def rows_of(path):
@@ -41,9 +37,7 @@ with tempfile.TemporaryDirectory() as name:
         keys = {"output_dir": "out", "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"), "max_steps": 1, "max_length": 0,
                 "lora_r": 4, **shared}
         (work / "run.json").write_text(json.dumps({**keys, "stages": stages}))
-        got = subprocess.run([ATTUNE, "run", work / "run.json", *map(str, flags)], capture_output=True, text=True, timeout=300,
-                             env={**os.environ, "ATTUNE_VALIDATE": "0"})  # other tests run these kernels with it
-        assert got.returncode in (code if isinstance(code, tuple) else (code,)), (got.returncode, code, got.stdout, got.stderr)
+        got = run("run", work / "run.json", *flags, code=code, env=UNVALIDATED)  # other tests run these kernels with it
         return got.stdout, got.stderr
 
     def skipped(said):

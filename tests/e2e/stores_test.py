@@ -10,31 +10,15 @@ import json
 import os
 import pathlib
 import struct
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-GOLDEN = SOURCE / "tests" / "golden"
+from harness import GOLDEN, check, finish, run
+
 TINY = GOLDEN / "models" / "tiny_llama"
 PAIRS = GOLDEN / "data" / "pairs.jsonl"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SETTINGS = {"preset": "trl", "use_peft": True, "lora_dropout": 0, "lora_target_modules": "all-linear",
             "train_dataset": str(PAIRS), "max_steps": 1, "save_strategy": "no"}
-failures = 0
-
-
-def check(what, good):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}")
-    failures += not good
-
-
-def attune(*arguments, want=0, **more):
-    run = subprocess.run([BUILD / "attune", *map(str, arguments)], capture_output=True, text=True, **more)
-    if run.returncode != want:
-        sys.exit(f"attune {' '.join(map(str, arguments))}: exit {run.returncode}: {run.stderr[-600:]}")
-    return run.stdout if want == 0 else run.stderr
 
 
 def make_hub(hub):
@@ -152,8 +136,8 @@ def check_commands(name, path):
         "data stats": ("data", "stats", PAIRS, "--model_name_or_path", "{}", "--json"),
     }
     for what, command in commands.items():
-        got, want = ([without(attune(*(str(c).replace("{}", str(model)) for c in command),
-                                     input='"the tea"\n'), name, path)] for model in (name, path))
+        got, want = ([without(run(*(str(c).replace("{}", str(model)) for c in command),
+                                  input='"the tea"\n').stdout, name, path)] for model in (name, path))
         if what == "inspect":
             got, want = ({k: v for k, v in json.loads(x[0]).items() if k != "layers_not_read"}
                          for x in (got, want))
@@ -166,36 +150,36 @@ def check_runs(folder, snapshot, blob):
     named = {**SETTINGS, "method": "dpo", "model_name_or_path": "hf:org/tiny", "output_dir": str(folder / "run"),
              "ref_model_name_or_path": "ollama:tiny"}
     (configs / "run.json").write_text(json.dumps(named))  # its folder is not put before such a name
-    plan = attune("plan", configs / "run.json", "--json")
+    plan = run("plan", configs / "run.json", "--json").stdout
     check("plan names where the reference lies", json.loads(plan)["reference"]["model"] == str(blob))
-    attune("dpo", configs / "run.json")
+    run("dpo", configs / "run.json")
     record = json.loads((folder / "run" / "run.json").read_text())
     check("run.json says what was found", record["found"] == {"model_name_or_path": str(snapshot),
                                                              "ref_model_name_or_path": str(blob)})
     adapter = json.loads((folder / "run" / "adapter_config.json").read_text())
     check("the adapter's base is the hub's name", adapter["base_model_name_or_path"] == "org/tiny")
-    attune("export", folder / "run", "--output", folder / "tone.gguf")
+    run("export", folder / "run", "--output", folder / "tone.gguf")
     check("export finds the base that the run recorded", (folder / "tone.gguf").exists())
     sft = {k: v for k, v in SETTINGS.items() if k != "preset"}
     pipeline = {"preset": "trl", "stages": [{**sft, "name": "sft", "method": "sft", "model_name_or_path": "hf:org/tiny"}],
                 "output_dir": str(folder / "pipeline")}
     (configs / "pipeline.json").write_text(json.dumps(pipeline))
-    attune("run", configs / "pipeline.json")
+    run("run", configs / "pipeline.json")
     check("a pipeline takes the name", (folder / "pipeline" / "sft" / "result.json").exists())
 
 
 def check_templates(blob):
     """The file's own template, those of its names, and what takes tools."""
-    def render(*more, want=0, **keys):
+    def render(*more, code=0, **keys):
         chat = json.dumps({"messages": [{"role": "user", "content": "tea"}], **keys})
-        out = attune("tokenize", "--model", blob, "--chat", "--render", "--json", *more, input=chat + "\n", want=want)
-        return json.loads(out) if want == 0 else out
+        out = run("tokenize", "--model", blob, "--chat", "--render", "--json", *more, input=chat + "\n", code=code)
+        return json.loads(out.stdout) if code == 0 else out.stderr
 
     tools = [{"type": "function", "function": {"name": "brew", "parameters": {}}}]
     check("a GGUF file's template", "tea" in render() and render() not in ("TEA!", "brew:tea"))
     check("a named template of a GGUF file", render("--chat_template", "shout") == "TEA!")
     check("tools take the template tool_use", render(tools=tools) == "brew:tea")
-    said = render("--chat_template", "lost", want=65)
+    said = render("--chat_template", "lost", code=65)
     check("a name without its template", 'is called "lost"' in said and "there are: default, tool_use, shout" in said)
 
 
@@ -205,37 +189,37 @@ def check_headers(folder):
     make_gguf(other)
     prompts.write_text('{"prompt": "hi"}\n{"prompt": "once more"}\n')
     settings = [x for key, value in {**SETTINGS, "model_name_or_path": other}.items() for x in (f"--{key}", value)]
-    attune("reward", *settings, "--output_dir", folder / "judge")
+    run("reward", *settings, "--output_dir", folder / "judge")
     settings[settings.index(other)] = TINY
     runs = {"reference": ("--method", "dpo", *settings, "--ref_model_name_or_path", other),
             "reward model": ("--method", "rloo", *settings, "--train_dataset", prompts, "--max_completion_length", 8,
                              "--reward_funcs", json.dumps([str(folder / "judge")]))}
-    whole = {what: json.loads(attune("plan", *keys, "--json")) for what, keys in runs.items()}
+    whole = {what: json.loads(run("plan", *keys, "--json").stdout) for what, keys in runs.items()}
     content = other.read_bytes()
     (folder / "same.gguf").write_bytes(content)
     other.write_bytes(content[:content.rindex(b"output_norm.weight") + 1000])
     for what, keys in runs.items():
-        cut = json.loads(attune("plan", *keys, "--json"))
+        cut = json.loads(run("plan", *keys, "--json").stdout)
         same = all(cut["device_bytes"].get(key) == value for key, value in whole[what]["device_bytes"].items()
                    if key not in ("available", "free_here"))
         check(f"a {what} of header only is planned, and said to lack its weights", same and cut["has_weights"] is False
               and whole[what]["has_weights"] is True and cut.get("reference") == whole[what].get("reference"))
     keys = [other if key == TINY else key for key in runs["reference"]]
-    beside = [json.loads(attune("plan", *keys[:-1], path, "--json"))["reference"]["device_bytes"]
+    beside = [json.loads(run("plan", *keys[:-1], path, "--json").stdout)["reference"]["device_bytes"]
               for path in (other, folder / "same.gguf")]
     check("a reference is planned for the device that the policy is planned for", beside[0] == beside[1])
-    said = attune("plan", *keys)
+    said = run("plan", *keys).stdout
     lacks = [f"the {what} {other} has no weights" in said for what in ("model", "reference")]
     check("each file that is cut is named", lacks == [True, True])
-    said = attune("dpo", *runs["reference"][2:], "--output_dir", folder / "none", want=65)
+    said = run("dpo", *runs["reference"][2:], "--output_dir", folder / "none", code=65).stderr
     check("a training refuses it", "cut short" in said)
 
 
 def check_misses(snapshot):
-    said = attune("generate", "hf:org/none", "--prompt", "x", want=66)
+    said = run("generate", "hf:org/none", "--prompt", "x", code=66).stderr
     check("a model that is not in the cache", "`hf download org/none` fetches it" in said)
     (snapshot / "model-00002-of-00003.safetensors").resolve().unlink()
-    said = attune("generate", "hf:org/tiny", "--prompt", "x", want=66)
+    said = run("generate", "hf:org/tiny", "--prompt", "x", code=66).stderr
     check("a model that is there in part", "`hf download org/tiny` fetches what is missing" in said)
 
 
@@ -249,4 +233,4 @@ with tempfile.TemporaryDirectory() as top:
     check_templates(blob)
     check_headers(top)
     check_misses(snapshot)
-sys.exit(failures > 0)
+finish()

@@ -4,22 +4,15 @@
 table is ranked by held-out accuracy, tries over max_drift last. What an interrupted sweep finished is not trained again, what
 it had begun goes on. sweep_test.py SOURCE_DIR BUILD_DIR
 """
+import functools
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+import harness
+from harness import GOLDEN
 
-
-def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True, timeout=300,
-                         env={**os.environ, "ATTUNE_VALIDATE": "0"})  # other tests run these kernels with it
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stdout}\n{out.stderr}"
-    return out
+run = functools.partial(harness.run, env=harness.UNVALIDATED)  # other tests run these kernels with it
 
 
 def data_of(folder, name):

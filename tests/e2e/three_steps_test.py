@@ -9,30 +9,14 @@ build the validation layer is on, and one of its messages makes a command fail.
 import json
 import math
 import pathlib
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-GOLDEN = SOURCE / "tests" / "golden"
+from harness import GOLDEN, check, finish, run
+
 MODEL = ["--model_name_or_path", GOLDEN / "models" / "tiny_llama"]
 PAIRS = ["--train_dataset", GOLDEN / "data" / "pairs.jsonl", "--preset", "trl", "--use_peft", "true",
          "--lora_dropout", 0, "--lora_target_modules", "all-linear"]
 STEPS = ["--max_steps", 3, "--logging_steps", 1, "--learning_rate", 0.01]
-failures = 0
-
-
-def check(what, good):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}")
-    failures += not good
-
-
-def attune(*arguments):
-    run = subprocess.run([BUILD / "attune", *map(str, arguments)], capture_output=True, text=True)
-    if run.returncode != 0:
-        sys.exit(f"attune {' '.join(map(str, arguments))}: {run.stderr[-600:]}")
-    return run.stdout
 
 
 def check_metrics(name, folder):
@@ -46,19 +30,19 @@ def check_metrics(name, folder):
 
 def score(*adapter):
     return [json.loads(line)["chosen"]["logp"]
-            for line in attune("score", "--method", "dpo", *MODEL, *PAIRS, *adapter, "--json").splitlines()]
+            for line in run("score", "--method", "dpo", *MODEL, *PAIRS, *adapter, "--json").stdout.splitlines()]
 
 
 with tempfile.TemporaryDirectory() as folder:
     sft, dpo = pathlib.Path(folder) / "sft", pathlib.Path(folder) / "dpo"
-    attune("sft", *MODEL, *PAIRS, *STEPS, "--output_dir", sft)
-    attune("dpo", *MODEL, *PAIRS, *STEPS, "--output_dir", dpo, "--adapter_name_or_path", sft)
+    run("sft", *MODEL, *PAIRS, *STEPS, "--output_dir", sft)
+    run("dpo", *MODEL, *PAIRS, *STEPS, "--output_dir", dpo, "--adapter_name_or_path", sft)
     check_metrics("sft", sft)
     check_metrics("dpo", dpo)
     scores = [score(), score("--adapter_name_or_path", sft), score("--adapter_name_or_path", dpo)]
     check("SFT changed every row's log-prob", all(a != b for a, b in zip(scores[0], scores[1])))
     check("DPO changed every row's log-prob", all(a != b for a, b in zip(scores[1], scores[2])))
-    replies = [attune("generate", GOLDEN / "models" / "tiny_llama", "--adapter", dpo, "--raw", "--prompt",
-                      "where is the tea", "--max_new_tokens", 8, "--json") for _ in range(2)]
+    replies = [run("generate", GOLDEN / "models" / "tiny_llama", "--adapter", dpo, "--raw", "--prompt",
+                   "where is the tea", "--max_new_tokens", 8, "--json").stdout for _ in range(2)]
     check("a reply is the same twice", replies[0] == replies[1] and json.loads(replies[0]))
-sys.exit(failures > 0)
+finish()

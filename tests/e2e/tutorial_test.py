@@ -11,11 +11,11 @@ import os
 import pathlib
 import re
 import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-MODEL = SOURCE / "tests" / "golden" / "models" / "tiny_llama"
+from harness import BUILD, GOLDEN, SOURCE, UNVALIDATED
+
+MODEL = GOLDEN / "models" / "tiny_llama"
 VERDICTS = (0, 1, 3)
 
 
@@ -36,9 +36,8 @@ def table_is_of_the_samples():
 
 
 def run(command, work):
-    """A command of the tutorial; its variables are those of the test."""
-    env = {**os.environ, "PATH": f"{BUILD}:{os.environ['PATH']}", "model": str(MODEL), "work": str(work),
-           "ATTUNE_VALIDATE": "0"}  # other tests run these kernels with it
+    """A command of the tutorial; its variables are those of the test. Other tests run these kernels with validation."""
+    env = {**UNVALIDATED, "PATH": f"{BUILD}:{os.environ['PATH']}", "model": str(MODEL), "work": str(work)}
     out = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=SOURCE, env=env, timeout=600)
     codes = VERDICTS if command.startswith("attune eval") else (0,)
     assert out.returncode in codes, f"{command}\nexit {out.returncode}\n{out.stdout}\n{out.stderr}"

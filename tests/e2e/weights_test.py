@@ -7,21 +7,17 @@ with weights, and weights that are none, is refused by name. (Which rows an epoc
 # labels: gpu
 import gzip
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+import harness
+from harness import GOLDEN
+
 MODEL = GOLDEN / "models" / "tiny_llama"
 
 
 def run(*arguments, code=0):
-    out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=True, timeout=300,
-                         env={**os.environ, "ATTUNE_VALIDATE": "0"})  # other tests run these kernels with it
-    assert out.returncode == code, f"{arguments}: exit {out.returncode}, {code} expected\n{out.stdout}\n{out.stderr}"
+    out = harness.run(*arguments, code=code, env=harness.UNVALIDATED)  # other tests run these kernels with it
     return out.stdout + out.stderr
 
 

@@ -12,21 +12,15 @@ import resource
 import shutil
 import signal
 import struct
-import subprocess
 import sys
 import tempfile
 import re
 
-SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
-ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+import harness  # noqa: E402
+from harness import GOLDEN, SOURCE, check, finish  # noqa: E402
+
 GGUF_SEEDS = SOURCE / "tests" / "fuzz" / "corpus" / "gguf"
-failures = 0
-
-
-def check(what, good, detail=""):
-    global failures
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else ': ' + detail}")
-    failures += not good
 
 
 class Case:
@@ -56,13 +50,11 @@ class Case:
                 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-        return subprocess.run(
-            [ATTUNE, command, "--method", "dpo", "--model_name_or_path", self.model, "--train_dataset", self.data,
-             "--output_dir", self.out, "--preset", "trl", "--use_peft", "true", "--lora_dropout", "0",
-             "--lora_r", "4", "--per_device_train_batch_size", "4", "--learning_rate", "0.01",
-             "--on_bad_row", "error", "--on_long_row", "error", *map(str, more)]
-            if command == "dpo" else [ATTUNE, command, *map(str, more)],
-            capture_output=True, text=True, preexec_fn=limits, timeout=600)
+        keys = ["--method", "dpo", "--model_name_or_path", self.model, "--train_dataset", self.data,
+                "--output_dir", self.out, "--preset", "trl", "--use_peft", "true", "--lora_dropout", "0",
+                "--lora_r", "4", "--per_device_train_batch_size", "4", "--learning_rate", "0.01",
+                "--on_bad_row", "error", "--on_long_row", "error"] if command == "dpo" else []
+        return harness.run(command, *keys, *more, code=None, preexec_fn=limits)
 
 
 def poison(path, name, value, place=0):
@@ -175,7 +167,7 @@ def broken_gguf_files():
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "model.gguf"
             shutil.copy(GGUF_SEEDS / name, path)
-            got = subprocess.run([ATTUNE, "inspect", path], capture_output=True, text=True)
+            got = harness.run("inspect", path, code=None)
             last = (got.stderr.splitlines() or [""])[-1]
             check(f"a GGUF file of the kind {name}: 65", got.returncode == 65 and "model.gguf" in last,
                   f"exit code {got.returncode}: {last}")
@@ -191,8 +183,7 @@ def steps_that_are_not_finite(folder):
     width = json.loads((case.model / "config.json").read_text())["hidden_size"]
     rows = [{"prompt": f"say {c}", "chosen": f" {c}", "rejected": f" {c}{c}"} for c in "abcdefghijkl"]
     case.write_rows(rows[:9] + [{**rows[0], "prompt": "say ~"}] + rows[9:11])
-    ids = subprocess.run([ATTUNE, "tokenize", "--model", case.model, "--json", "--no_special_tokens"], input='"~"\n',
-                         capture_output=True, text=True).stdout
+    ids = harness.run("tokenize", "--model", case.model, "--json", "--no_special_tokens", input='"~"\n', code=None).stdout
     poison(case.shard(1), "model.embed_tokens.weight", float("nan"), json.loads(ids)[0] * width)
     settings = ("--max_steps", "9", "--train_sampling_strategy", "sequential", "--logging_steps", "1", "--save_steps", "1")
     got = case.run(*settings)
@@ -249,8 +240,7 @@ def main():
             steps_that_are_not_finite(folder)
             full_disk(folder)
             read_only_folder(folder)
-    print(f"{failures} failures")
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":
