@@ -6,6 +6,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/source.glsl"
 
 layout(local_size_x = 64) in;
 layout(push_constant) uniform push { adamw_args p; };
@@ -14,24 +15,36 @@ layout(binding = 1, std430) buffer inout_g { vec4 grad[]; };
 layout(binding = 2, std430) buffer inout_m { vec4 first[]; };
 layout(binding = 3, std430) buffer inout_v { vec4 second[]; };
 layout(binding = 4, std430) readonly buffer in_norm { vec4 norm[2]; };
+#ifdef TEXELS // for reading
+layout(binding = 5) uniform samplerBuffer old_p;
+layout(binding = 6) uniform samplerBuffer old_g;
+layout(binding = 7) uniform samplerBuffer old_m;
+layout(binding = 8) uniform samplerBuffer old_v;
+#else
+#define old_p param
+#define old_g grad
+#define old_m first
+#define old_v second
+#endif
 
 void main()
 {
     for (uint i = gl_GlobalInvocationID.x; 4 * i < p.n; i += 64 * gl_NumWorkGroups.x) {
         const bvec4 used = lessThan(4 * i + uvec4(0, 1, 2, 3), uvec4(p.n));
-        const vec4 old = grad[i];
+        const vec4 g0 = LOAD(old_g, i);
 
-        grad[i] = mix(old, vec4(0), used);
+        grad[i] = mix(g0, vec4(0), used);
         if (norm[0].z == 0.0)
             continue;
-        const precise vec4 g = old * norm[0].y;
-        const precise vec4 m = p.beta1 * first[i] + p.one_minus_beta1 * g;
-        const precise vec4 v = p.beta2 * second[i] + p.one_minus_beta2 * (g * g);
+        const vec4 p0 = LOAD(old_p, i), m0 = LOAD(old_m, i), v0 = LOAD(old_v, i);
+        const precise vec4 g = g0 * norm[0].y;
+        const precise vec4 m = p.beta1 * m0 + p.one_minus_beta1 * g;
+        const precise vec4 v = p.beta2 * v0 + p.one_minus_beta2 * (g * g);
         const precise vec4 denom = sqrt(v) / p.sqrt_correction2 + p.epsilon;
-        const precise vec4 w = param[i] * p.decay - p.step_size * (m / denom);
+        const precise vec4 w = p0 * p.decay - p.step_size * (m / denom);
 
-        first[i] = mix(first[i], m, used);
-        second[i] = mix(second[i], v, used);
-        param[i] = mix(param[i], w, used);
+        first[i] = mix(m0, m, used);
+        second[i] = mix(v0, v, used);
+        param[i] = mix(p0, w, used);
     }
 }
