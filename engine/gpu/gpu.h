@@ -147,9 +147,8 @@ AT_CHECKED at_stream_wait(struct at_stream *stream);
 enum { AT_MAX_BINDINGS = 16, AT_MAX_SPEC = 10 };
 
 /* Size of a problem along three axes, in elements: the layer divides by the kernel's units. `spec`
- * values become specialisation constants 1, 2, ... (0 is the workgroup size where a shader takes a
- * row at a time, lib/row_group.glsl).
- */
+ * values become specialisation constants 1, 2, ...; the layer sets 0, the workgroup size of shaders
+ * that include lib/row_group.glsl. */
 struct at_work {
     uint32_t x, y, z;
     uint32_t n_spec, spec[AT_MAX_SPEC];

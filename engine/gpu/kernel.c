@@ -388,7 +388,7 @@ uint32_t at_kernel_find(const char *name)
 
 /* ---- pipelines ---- */
 
-/* Invocations of a workgroup that takes a row at a time (lib/row_group.glsl). */
+/* Invocations of a workgroup of shaders that include lib/row_group.glsl. */
 static uint32_t row_group(const struct at_gpu_info *info)
 {
     return info->type == AT_GPU_CPU ? info->subgroup : 64;

@@ -4,7 +4,6 @@
 compare_test.py SOURCE_DIR BUILD_DIR
 """
 import json
-import os
 import pathlib
 import shutil
 import tempfile
@@ -12,7 +11,6 @@ import tempfile
 import eval_test as e
 import label_test as label
 
-os.environ["ATTUNE_VALIDATE"] = "0"  # other tests run these kernels with it
 N = 12
 JUDGE = e.MODEL.parent / "tiny_qwen2"
 FEW = ["--n_replies", N, "--max_new_tokens", 6]
@@ -147,14 +145,14 @@ def check_reward(folder, adapter, rows):
     replies[1]["responses"][0][0]["content"] = "tea " * 2000
     long = e.write(folder / "long.jsonl", replies)
     out = e.run("compare", "--adapter", adapter, "--judge", "reward", "--reward_model", run, "--json", "--replies", long, *FEW,
-                code=None)
+                code=tuple(e.VERDICTS))
     assert json.loads(out.stdout)["outcomes"] == [want[0], None, *want[2:]], "nothing is said of a reply that is too long"
 
 
 def check_model(folder, adapter, rows, texts):
     """Each order's answer is the likelier first token of A and B."""
     out = e.run("compare", "--adapter", adapter, "--judge", "model", "--judge_model", JUDGE, "--better", "funny", "--json", *FEW,
-                code=None)
+                code=tuple(e.VERDICTS))
     said = json.loads(out.stdout)
     asked = []
     for row, (before, after) in zip(rows, texts):
@@ -176,10 +174,10 @@ def check_model(folder, adapter, rows, texts):
 def check_rules(folder, adapter):
     rules = e.write(folder / "rules.jsonl", [{"prompt": f"where is the {thing}", "rule": {"max_words": n}}
                                              for n, thing in enumerate(["tea", "salt", "jam", "cup", "milk", "key"], 1)])
-    out = e.run("compare", "--adapter", adapter, "--judge", "rules", "--rules", rules, "--max_new_tokens", 6, "--json", code=None)
+    out = e.run("compare", "--adapter", adapter, "--judge", "rules", "--rules", rules, "--max_new_tokens", 6, "--json", code=tuple(e.VERDICTS))
     said = json.loads(out.stdout)
     judged = e.run("eval", "--model_name_or_path", e.MODEL, "--adapter", adapter, "--n_replies", 0, "--rules", rules,
-                   "--max_new_tokens", 6, "--json", code=None)
+                   "--max_new_tokens", 6, "--json", code=tuple(e.VERDICTS))
     theirs = json.loads(judged.stdout)["comparisons"][0]
     assert (said["wins"], said["losses"]) == (theirs["rules_gained"], theirs["rules_lost"]) and len(said["outcomes"]) == 6
 

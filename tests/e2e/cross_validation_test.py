@@ -14,7 +14,7 @@ import harness
 from harness import GOLDEN
 
 FOLDS = 3
-run = functools.partial(harness.run, env=harness.UNVALIDATED)  # other tests run these kernels with it
+run = functools.partial(harness.run, env=harness.UNVALIDATED)
 
 
 def lines(path):

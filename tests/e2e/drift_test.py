@@ -23,10 +23,10 @@ BASE = {
 KL = "eval_drift/kl"
 
 
-def train(folder, name, want=0, method="dpo", **keys):
+def train(folder, name, code=0, method="dpo", **keys):
     path = folder / "config.json"
     path.write_text(json.dumps({k: v for k, v in {**BASE, "output_dir": name, **keys}.items() if v is not None}))
-    return run(method, path, code=want).stderr
+    return run(method, path, code=code).stderr
 
 
 def drifts(folder, name):

@@ -15,7 +15,7 @@ from harness import GOLDEN
 
 MODEL = GOLDEN / "models" / "tiny_llama"
 VERDICTS = {0: "better", 1: "worse", 3: "open"}
-run = functools.partial(harness.run, env=harness.UNVALIDATED)  # other tests run these kernels with it
+run = functools.partial(harness.run, env=harness.UNVALIDATED)
 
 
 def write(path, rows):
@@ -195,7 +195,7 @@ def check_replies(folder, adapter, held):
     with_system = write(folder / "system.jsonl", [{**r, "prompt": [system] + r["prompt"]} for r in rows[:4]])
     behind = scores(write(folder / "behind.jsonl", [{**r, "prompt": [system] + turns + r["prompt"]} for r in rows[:4]]))
     brief = json.loads(harness.run("eval", with_system, "--model_name_or_path", MODEL, "--few_shot", few, "--n_few_shot", 2,
-                                   "--n_replies", 0, "--json", code=None).stdout)
+                                   "--n_replies", 0, "--json", code=tuple(VERDICTS)).stdout)
     near(brief["states"][1]["perplexity"],
          math.exp(-sum(r["chosen"]["logp"] for r in behind) / sum(r["chosen"]["n_tokens"] for r in behind)), "examples behind a system message")
     for more, code, words in ((["--few_shot", few, "--n_few_shot", 3], 65, "3 examples are wanted and 2 conversations are there"),

@@ -40,7 +40,7 @@ RUNS = {
     "sft, packed": ("sft", DATA / "sft_prompt_completion.jsonl", (*LORA, "--packing", "true", "--max_length", 40), (0, 0)),
     "reward": ("reward", PAIRS, LORA, (0, 0)),
 }
-run = functools.partial(harness.run, env=harness.UNVALIDATED)  # every pass here is made elsewhere with it
+run = functools.partial(harness.run, env=harness.UNVALIDATED)
 
 
 def lines(path):

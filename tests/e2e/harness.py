@@ -14,14 +14,14 @@ import sys
 
 SOURCE, BUILD = (pathlib.Path(path).resolve() for path in sys.argv[1:3])
 ATTUNE, GOLDEN = BUILD / "attune", SOURCE / "tests" / "golden"
-UNVALIDATED = {**os.environ, "ATTUNE_VALIDATE": "0"}  # env of runs whose kernels other tests run with validation
+UNVALIDATED = {**os.environ, "ATTUNE_VALIDATE": "0"}  # as the test began; for kernels that others run with validation
 failures = 0
 
 
 def run(*arguments, code=0, text=True, timeout=600, **more):
     """attune with these arguments: its finished process, with what it wrote. code: the exit code that it must have, a
-    tuple of those that it may have, or None where the caller looks at it. The rest is subprocess.run's; no test has a
-    command that takes ten minutes."""
+    tuple of those that it may have, or None where the caller looks at it. The rest is subprocess.run's; a
+    command that has not ended after ten minutes (ctest gives a test thirty) fails the test."""
     out = subprocess.run([ATTUNE, *map(str, arguments)], capture_output=True, text=text, timeout=timeout, **more)
     codes = code if isinstance(code, tuple) else (code,)
     assert code is None or out.returncode in codes, (

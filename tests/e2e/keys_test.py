@@ -252,7 +252,7 @@ def run(folder, name, method, given):
     config.setdefault("output_dir", str(out))
     path = folder / f"{name}.json"
     path.write_text(json.dumps(config))
-    plan = harness.run("plan", path, *(["--method", method] if "method" not in given else []), "--json", code=None)
+    plan = harness.run("plan", path, *(["--method", method] if "method" not in given else []), "--json", code=None)  # what a key makes it refuse is an effect
     seen = {"plan": re.sub(r'"available":.*', "", plan.stdout)}  # free memory changes by itself
     trained = harness.run(method, path, code=None)
     seen["code"] = trained.returncode

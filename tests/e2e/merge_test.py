@@ -21,7 +21,7 @@ TRAINING = {"preset": "trl", "model_name_or_path": "model", "train_dataset": "ro
 
 
 def run(*arguments, code=0):
-    return harness.run(*arguments, code=code, cwd=FOLDER, env=harness.UNVALIDATED)  # other tests run these kernels with it
+    return harness.run(*arguments, code=code, cwd=FOLDER, env=harness.UNVALIDATED)
 
 
 def logps(model, adapter=None):

@@ -23,7 +23,7 @@ SHAPES = {  # width, inner width, layers, heads, heads of keys, vocabulary
     "8B": (4096, 14336, 32, 32, 8, 128256), "13B": (5120, 13824, 40, 40, 40, 32000), "70B": (8192, 28672, 80, 64, 8, 128256)}
 CARDS = (("8B", "Q4_K_M", 8), ("13B", "Q4_K_M", 12), ("70B", "Q4_0", 48))
 PEAK = 0.1
-run = functools.partial(harness.run, env=harness.UNVALIDATED)  # whose memory is the process's, too
+run = functools.partial(harness.run, env=harness.UNVALIDATED)  # the layer's memory would count as the process's
 
 
 # ---- models that are not there ----

@@ -25,10 +25,10 @@ BASE = {
 }
 
 
-def attune(folder, command, want=0, **keys):
+def attune(folder, command, code=0, **keys):
     path = folder / "config.json"
     path.write_text(json.dumps({k: v for k, v in {**BASE, **keys}.items() if v is not None}))
-    return harness.run(command, path, *(["--json"] if command in ("plan", "score") else []), code=want)
+    return harness.run(command, path, *(["--json"] if command in ("plan", "score") else []), code=code)
 
 
 def rows(run, name):
@@ -76,10 +76,10 @@ def test_adapters(folder):
         attune(folder, "score", **{**keys, "model_name_or_path": OTHER}), "logp"))
     weights = first / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
-    run = attune(folder, "score", adapter_name_or_path=str(folder / "stack"), want=77, **keys)
+    run = attune(folder, "score", adapter_name_or_path=str(folder / "stack"), code=77, **keys)
     check("a parent that was changed is named", str(weights) in run.stderr and "run.json" in run.stderr, run.stderr)
     weights.unlink()
-    run = attune(folder, "score", adapter_name_or_path=str(folder / "stack"), want=66, **keys)
+    run = attune(folder, "score", adapter_name_or_path=str(folder / "stack"), code=66, **keys)
     check("one that is gone, too", str(weights) in run.stderr and "ref_model_name_or_path" in run.stderr, run.stderr)
 
 
@@ -121,7 +121,7 @@ def test_loaded(folder):
     plain, bytes4 = (json.loads(attune(folder, "plan", **keys, load_in_4bit=four).stdout)["reference"]["device_bytes"]
                      for four in (False, True))
     check("load_in_4bit is for it, too", bytes4 < plain - 64 * 64 * 4 * 3, (plain, bytes4))
-    code = attune(folder, "plan", **{**keys, "ref_model_name_or_path": str(short)}, load_in_4bit=True, want=65)
+    code = attune(folder, "plan", **{**keys, "ref_model_name_or_path": str(short)}, load_in_4bit=True, code=65)
     check("what cannot be quantised is told", "ref_model_name_or_path" in code.stderr, code.stderr)
 
 

@@ -21,7 +21,7 @@ from harness import ATTUNE, GOLDEN, SOURCE
 
 MODEL = GOLDEN / "models" / "tiny_llama"
 HOSTILE = "</p><script>alert(1)</script><img src=x onerror=alert(1)> & \"'"
-run = functools.partial(harness.run, env=harness.UNVALIDATED)  # other tests run these kernels with it
+run = functools.partial(harness.run, env=harness.UNVALIDATED)
 
 
 def write(path, rows):

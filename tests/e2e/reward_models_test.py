@@ -86,7 +86,7 @@ def main():
               and [reward for row in samples for reward in row["rewards"]["kind"]] == wanted, (run.stderr, samples, wanted))
         # A prompt of 56 tokens and 8 fill a slab of 64; a turn's end behind them does not fit.
         chats = [[{"role": "user", "content": "a " * n}] for n in range(1, 60)]
-        run = harness.run("tokenize", "--model", MODEL, "--chat", "--add_generation_prompt", code=None,
+        run = harness.run("tokenize", "--model", MODEL, "--chat", "--add_generation_prompt",
                           input="".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
         prompt = next(chat for chat, line in zip(chats, run.stdout.splitlines()) if len(json.loads(line)) == 56)
         run = rloo(folder, "long", ["kind", "max_words:3"], train_dataset=write(folder / "long.jsonl", [{"prompt": prompt}]),
@@ -97,13 +97,13 @@ def main():
               and f"{none} of 4 replies have none" in run.stderr and None not in row["rewards"]["max_words"], (run.stderr, row))
         # recorded samples: attune score gives them rewards, of models too, and rloo trains on what it writes
         run = harness.run("generate", MODEL, "--rollouts", "--num_generations", 4, "--max_new_tokens", 6, "--prompts",
-                          folder / "prompts.jsonl", code=None)
+                          folder / "prompts.jsonl")
         recorded = [json.loads(line) for line in run.stdout.splitlines()]
         recorded[0]["completions"], recorded[0]["rewards"] = recorded[0]["texts"], [1, 2, 3, 4]  # texts, and rewards of old
         del recorded[0]["old_logps"]
         file = write(folder / "recorded.jsonl", recorded)
         flags = ["--rollouts", file, "--num_generations", "4", "--reward_funcs", json.dumps(["max_words:1", {"model": str(folder / "kind")}])]
-        run = harness.run("score", "--method", "rloo", "--model_name_or_path", MODEL, *flags, code=None)
+        run = harness.run("score", "--method", "rloo", "--model_name_or_path", MODEL, *flags)
         scored = [json.loads(line) for line in run.stdout.splitlines()]
         rows = [{"prompt": row["prompt"], "completion": text if isinstance(row["prompt"], str) else
                  [{"role": "assistant", "content": text}]} for row in recorded for text in row["texts"]]

@@ -68,7 +68,7 @@ def main():
         times = [row["step_time_s"] for row in lines(folder / "timed" / "timing.jsonl")]
         check("the time of a step is without the look at held-out pairs", timed.returncode == 0
               and sum(times) < 0.4 * whole, (timed.stderr, times, whole))
-        score = harness.run("score", "--method", "dpo", "--model_name_or_path", MODEL, "--train_dataset", held, "--json", code=None)
+        score = harness.run("score", "--method", "dpo", "--model_name_or_path", MODEL, "--train_dataset", held, "--json")
         sides = [[side["logp"] / side["n_tokens"] for side in (row["chosen"], row["rejected"])]
                  for row in map(json.loads, score.stdout.splitlines())]
         check("the share of the first step is that of attune score", rows and len(sides) == 9

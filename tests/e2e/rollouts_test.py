@@ -60,8 +60,7 @@ def generated(folder):
                                      "row['prompt'][-1]['content'] == 'hi' and row['n_tokens'] % 2 else len(row['completion']))\n")
     run = harness.run("generate", BASE["model_name_or_path"], "--rollouts", "--prompt", "hi", "--prompt", "where is it",
                       "--system_prompt", "be kind", "--num_generations", 4, "--max_new_tokens", 32, "--seed", 4, "--reward_funcs",
-                      '["max_words:4",{"name":"e","regex":"e"}]', "--reward_command", f"{sys.executable} {folder / 'count.py'}",
-                      code=None)
+                      '["max_words:4",{"name":"e","regex":"e"}]', "--reward_command", f"{sys.executable} {folder / 'count.py'}")
     rows = [json.loads(line) for line in run.stdout.splitlines()]
     lengths = [[len(ids) for row in rows for ids in row[key]] for key in ("completions", "old_logps")]
     check("generate --rollouts: a line a prompt, which has the system message, and a log-prob an id",

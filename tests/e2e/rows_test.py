@@ -17,10 +17,10 @@ from harness import GOLDEN, check, finish
 DATA = {"kto": "labelled", "sft_prompt_completion": "sft_prompt_completion", "orpo": "pairs", "dpo_sigmoid": "pairs", "tpo": "triples"}
 
 
-def attune(golden, out, *more, want=0):
+def attune(golden, out, *more, code=0):
     config = GOLDEN / golden / "config.json"
     method = json.loads(config.read_text())["method"]
-    return harness.run(method, config, "--output_dir", out, "--save_strategy", "no", *more, code=want).stderr
+    return harness.run(method, config, "--output_dir", out, "--save_strategy", "no", *more, code=code).stderr
 
 
 def lines(path):
@@ -113,11 +113,11 @@ def test_triples(folder):
                                                "--adapter_name_or_path", GOLDEN / "tpo" / "init_adapter"))
     check("with the chosen side as reference it is cpo", all(
         near(a[key], b[key], 1e-4) for a, b in both for key in ("loss", "nll_loss", "grad_norm", "rewards/margins")))
-    said = attune("tpo", folder / "refused", "--train_dataset", pairs, want=65)
+    said = attune("tpo", folder / "refused", "--train_dataset", pairs, code=65)
     check("rows without a reference are refused", 'the key "reference" is missing' in said, said)
     own.write_text("".join(json.dumps({**row, "reference": [{"role": "assistant", "content": "<|im_end|>"}]}) + "\n"
                            for row in lines(pairs)[:1]))
-    lint = harness.run("data", "lint", GOLDEN / "tpo" / "config.json", "--train_dataset", own, code=None)
+    lint = harness.run("data", "lint", GOLDEN / "tpo" / "config.json", "--train_dataset", own)
     check("lint looks at the third side", '"reference" holds <|im_end|>' in lint.stdout, lint.stdout + lint.stderr)
 
 
@@ -151,15 +151,15 @@ def test_without_reference(folder):
           "eval_logps/accuracies" in first and "margin" not in rows[0] and rows[0]["chosen_logp"] < 0, (first, rows[0]))
     for keys in (("--beta", 0.5), ("--precompute_ref_log_probs", "true"), ("--sync_ref_model", "true"),
                  ("--ref_model_name_or_path", GOLDEN / "models" / "tiny_reference")):
-        said = attune("dpo_sigmoid", folder / "refused", "--loss_type", "sft", *keys, want=2)
+        said = attune("dpo_sigmoid", folder / "refused", "--loss_type", "sft", *keys, code=2)
         check(f"{keys[0]} is refused", f"{keys[0][2:]} is not read: loss_type sft" in said, said)
-    said = attune("dpo_sigmoid", folder / "refused", "--loss_type", '["sigmoid", "sft"]', "--loss_weights", "[0, 0]", want=2)
+    said = attune("dpo_sigmoid", folder / "refused", "--loss_type", '["sigmoid", "sft"]', "--loss_weights", "[0, 0]", code=2)
     check("weights that are all 0 are refused", "loss_weights: all are 0" in said, said)
 
 
 def test_masks(folder):
     def sft(data, *keys):
-        return attune("sft_prompt_completion", folder / "refused", "--train_dataset", data, *keys, want=2)
+        return attune("sft_prompt_completion", folder / "refused", "--train_dataset", data, *keys, code=2)
 
     said = sft(GOLDEN / "data" / "sft_messages.jsonl", "--completion_only_loss", "true")
     check("completion_only_loss needs completions", "assistant_only_loss takes the replies" in said, said)

@@ -37,7 +37,7 @@ with tempfile.TemporaryDirectory() as name:
         keys = {"output_dir": "out", "model_name_or_path": str(GOLDEN / "models" / "tiny_llama"), "max_steps": 1, "max_length": 0,
                 "lora_r": 4, **shared}
         (work / "run.json").write_text(json.dumps({**keys, "stages": stages}))
-        got = run("run", work / "run.json", *flags, code=code, env=UNVALIDATED)  # other tests run these kernels with it
+        got = run("run", work / "run.json", *flags, code=code, env=UNVALIDATED)
         return got.stdout, got.stderr
 
     def skipped(said):

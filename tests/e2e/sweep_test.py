@@ -12,7 +12,7 @@ import tempfile
 import harness
 from harness import GOLDEN
 
-run = functools.partial(harness.run, env=harness.UNVALIDATED)  # other tests run these kernels with it
+run = functools.partial(harness.run, env=harness.UNVALIDATED)
 
 
 def data_of(folder, name):

@@ -17,7 +17,7 @@ MODEL = GOLDEN / "models" / "tiny_llama"
 
 
 def run(*arguments, code=0):
-    out = harness.run(*arguments, code=code, env=harness.UNVALIDATED)  # other tests run these kernels with it
+    out = harness.run(*arguments, code=code, env=harness.UNVALIDATED)
     return out.stdout + out.stderr
 
 

@@ -183,7 +183,7 @@ def steps_that_are_not_finite(folder):
     width = json.loads((case.model / "config.json").read_text())["hidden_size"]
     rows = [{"prompt": f"say {c}", "chosen": f" {c}", "rejected": f" {c}{c}"} for c in "abcdefghijkl"]
     case.write_rows(rows[:9] + [{**rows[0], "prompt": "say ~"}] + rows[9:11])
-    ids = harness.run("tokenize", "--model", case.model, "--json", "--no_special_tokens", input='"~"\n', code=None).stdout
+    ids = harness.run("tokenize", "--model", case.model, "--json", "--no_special_tokens", input='"~"\n').stdout
     poison(case.shard(1), "model.embed_tokens.weight", float("nan"), json.loads(ids)[0] * width)
     settings = ("--max_steps", "9", "--train_sampling_strategy", "sequential", "--logging_steps", "1", "--save_steps", "1")
     got = case.run(*settings)
