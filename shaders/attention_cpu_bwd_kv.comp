@@ -111,8 +111,10 @@ void main()
         }
         [[unroll]] for (int j = 0; j < J; j += 4) {
             const int col = col0 + base + lane * J + j;
+            const int block = col / (4 * LANES) * (4 * LANES);
+            const int to = ((part * int(p.ldds) + block) * n_keys + col - block) / 4 + key0 * LANES;
             FOR(r, ROWS) if (col < n_t * R && key0 + r < n_keys)
-                ds4[((part * n_keys + key0 + r) * int(p.ldds) + col) / 4] =
+                ds4[to + r * LANES] =
                     vec4(t[r][j], t[r][j + 1], t[r][j + 2], t[r][j + 3]);
         }
         const int n = min(COLS, cols - base);

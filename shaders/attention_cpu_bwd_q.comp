@@ -34,6 +34,7 @@ void main()
     const int lane = int(gl_LocalInvocationID.x), part = int(gl_WorkGroupID.y), g = int(p.g0) + part;
     const int row0 = tile_of(gl_WorkGroupID.x) * ROWS, n_keys = int(p.n_keys), ldk4 = int(p.ldk) / 4;
     const int end = min((row0 + ROWS + R - 1) / R, int(p.n_t));
+    const int ds_at = (part * int(p.ldds) + row0) * n_keys / 4;
     int pos = end;
     ivec4 iv[4]; // a lane reads 4 rows at one key
     vec4 sum[ROWS][CG];
@@ -74,7 +75,7 @@ void main()
 
             FOR(e, KEYS) {
                 const int key = base + e;
-                const vec4 ds = imageLoad(ds4, ((part * n_keys + key) * int(p.ldds) + row0) / 4 + lane);
+                const vec4 ds = imageLoad(ds4, ds_at + key * LANES + lane);
                 FOR(c, CG) b[e][c] = imageLoad(k4, min(key, last_key) * ldk4 + g * D4 + lane * CG + c);
                 FOR(i, 4) {
                     const bool reads = key < own[i].y || (key >= own[i].z && key < own[i].w);

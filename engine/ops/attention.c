@@ -25,9 +25,15 @@ static uint64_t row_bytes(struct at_tensor t)
     return t.ld * sizeof(float);
 }
 
+/* Scores lie in blocks of columns, (query, head) pairs, of at most so many. */
+static uint64_t scores_columns(uint32_t queries, uint32_t R)
+{
+    return at_round_up((uint64_t)queries * R, 64);
+}
+
 static uint64_t scores_bytes(uint32_t queries, uint32_t keys, uint32_t R)
 {
-    return (uint64_t)keys * at_round_up((uint64_t)queries * R, 4) * sizeof(float);
+    return keys * scores_columns(queries, R) * sizeof(float);
 }
 
 /* dsum comes first in the scratch. */
@@ -262,7 +268,7 @@ static void launch_block(struct at_stream *s, const struct backward *b, uint32_t
         .lddq = b->dq.ld,
         .lddk = b->dk.ld,
         .lddv = b->dv.ld,
-        .ldds = (uint32_t)at_round_up((size_t)n_t * (p->H / p->G), 4),
+        .ldds = (uint32_t)scores_columns(n_t, p->H / p->G),
         .window = p->window,
         .scale = p->scale,
         .cap = p->cap,
@@ -304,8 +310,8 @@ void at_attention_bwd(struct at_stream *s, struct at_tensor dq, struct at_tensor
     b.block = choose_block(s, &b);
     launch_sums(s, &b, o);
     for (uint32_t key0 = 0; key0 < p->T; key0 += b.block.keys)
-        for (uint32_t t0 = 0; t0 < p->T; t0 += b.block.queries)
-            if (t0 + b.block.queries > key0) /* else no query reads these keys */
-                launch_block(s, &b, t0, least(b.block.queries, p->T - t0), key0,
-                             least(b.block.keys, p->T - key0));
+        for (uint32_t t0 = key0, n_t; t0 < p->T; t0 += n_t) { /* queries read no later key */
+            n_t = least(b.block.queries - t0 % b.block.queries, p->T - t0);
+            launch_block(s, &b, t0, n_t, key0, least(b.block.keys, p->T - key0));
+        }
 }
