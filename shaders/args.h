@@ -105,11 +105,12 @@ struct sample_row { U32 prompt, sample_index, position, slot, holds; };
 #define ATTENTION_POSITIONS(R) (32 / ATTENTION_HEADS(R))
 /* Widest heads that the attention kernels for matrix units have shared memory for. */
 #define ATTENTION_MATRIX_WIDTH 128
-/* Positions of a tile of attention_cpu_fwd.comp: 15 to 32 (query, head) rows, that is, registers.
- */
-#define ATTENTION_CPU_POSITIONS(D, R) ((R) == 1 ? 16 : ((D) > 64 ? 15 + (R) : 32) / (R))
-/* Keys of a tile of attention_cpu_bwd_kv.comp, a multiple of 4. */
-#define ATTENTION_CPU_KEYS(D) ((D) > 64 ? 8 : 20)
+/* Tiles of the attention kernels of CPU devices with subgroups of L: positions of the forward pass,
+ * 15 to 32 (query, head) rows, that is, registers; keys of attention_cpu_bwd_kv.comp, a multiple
+ * of 4. */
+#define ATTENTION_CPU_POSITIONS(L, D, R) \
+    ((R) == 1 ? 16 : ((D) > 64 ? 15 + (R) : (L) < 16 ? 24 : 32) / (R))
+#define ATTENTION_CPU_KEYS(L, D) ((D) > 64 ? 8 : (L) < 16 ? 12 : 20)
 
 #undef U32
 #undef I32

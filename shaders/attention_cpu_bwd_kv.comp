@@ -3,8 +3,9 @@
 // ROWS keys of a kv head in registers; the columns of its score tiles, J a lane, are the (query, head)
 // pairs of the kv head in stream order, so that grouped heads need no outer loop. No shared memory.
 // ds / scale is kept for attention_cpu_bwd_q.comp, which saves it two of the backward pass's seven
-// products: ds (kv heads from g0 on, n_keys, ldds), columns as above from the block's first query on.
-// Columns that no key of a tile reads are not written.
+// products: ds (kv heads from g0 on, ldds / C, n_keys, C) with C = 4 * LANES columns, as above from the block's
+// first query on, that is, in the order in which that kernel's tiles read it. Columns that no key of a tile
+// reads are not written.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
@@ -12,7 +13,7 @@
 #include "args.h"
 #include "lib/attention_cpu.glsl"
 
-#define ROWS ATTENTION_CPU_KEYS(D)
+#define ROWS ATTENTION_CPU_KEYS(LANES, D)
 #define GROUPS ((ROWS + LANES - 1) / LANES)
 #define J (D > 64 || LANES == 16 ? 4 : 8) // columns a lane
 #define COLS (LANES * J)
@@ -20,6 +21,7 @@
 // Lanes whose columns the last product takes a turn; where a shuffle by a variable is a loop, one half of
 // them, and the halves change places.
 #define TURN (LANES == 16 ? LANES / 2 : 1)
+#define C_TURN (LANES == 16 ? CG : LANES == 8 ? 1 : 2) // groups of columns of the head width in a loop: 4 loops do all
 
 layout(push_constant) uniform push { attention_bwd_args p; };
 layout(binding = 0, rgba32f) readonly uniform imageBuffer q4;
@@ -54,6 +56,34 @@ layout(binding = 11, std430) writeonly buffer out_ds { vec4 ds4[]; };
             d += KB / 4;                                                                \
         } while (d < D4);                                                               \
     }
+
+// sum[row][c] += sum_column weight[row][column] x[column][c] of the first n columns, J a lane; one loop a C_TURN
+// of c, written out, for a loop around a loop is not unrolled: a turn's code should fit the processor's
+// cache of instructions (dk and dv with all c in one turn: 68 KB, a quarter slower).
+#define SUM_OF(sum, weight, x4, x_at, C0)                                               \
+    if (C0 < CG) {                                                                      \
+        int b = 0;                                                                      \
+        do {                                                                            \
+            FOR(i, TURN) {                                                              \
+                const int from = TURN == 1 ? b : i;                                     \
+                FOR(c, C_TURN) if (C0 + c < CG) {                                       \
+                    vec4 x[J];                                                          \
+                    FOR(j, J)                                                           \
+                        x[j] = imageLoad(x4, subgroupShuffle(x_at[j], from) + lane * CG + C0 + c); \
+                    FOR(r, ROWS) FOR(j, J)                                              \
+                        sum[r][C0 + c] += subgroupShuffle(weight[r][j], from) * x[j];   \
+                }                                                                       \
+            }                                                                           \
+            if (TURN > 1) FOR(j, J) {                                                   \
+                x_at[j] = subgroupShuffleXor(x_at[j], TURN);                            \
+                FOR(r, ROWS) weight[r][j] = subgroupShuffleXor(weight[r][j], TURN);     \
+            }                                                                           \
+            b += TURN;                                                                  \
+        } while (b * J < n);                                                            \
+    }
+#define SUM(sum, weight, x4, x_at)                                                      \
+    SUM_OF(sum, weight, x4, x_at, 0) SUM_OF(sum, weight, x4, x_at, C_TURN)              \
+    SUM_OF(sum, weight, x4, x_at, (2 * C_TURN)) SUM_OF(sum, weight, x4, x_at, (3 * C_TURN))
 
 void main()
 {
@@ -111,44 +141,14 @@ void main()
         }
         [[unroll]] for (int j = 0; j < J; j += 4) {
             const int col = col0 + base + lane * J + j;
-            const int block = col / (4 * LANES) * (4 * LANES);
+            const int block = col - col % (4 * LANES);
             const int to = ((part * int(p.ldds) + block) * n_keys + col - block) / 4 + key0 * LANES;
             FOR(r, ROWS) if (col < n_t * R && key0 + r < n_keys)
-                ds4[to + r * LANES] =
-                    vec4(t[r][j], t[r][j + 1], t[r][j + 2], t[r][j + 3]);
+                ds4[to + r * LANES] = vec4(t[r][j], t[r][j + 1], t[r][j + 2], t[r][j + 3]);
         }
         const int n = min(COLS, cols - base);
-        int b = 0;
-        do {
-            FOR(i, TURN) { // J columns
-                const int from = TURN == 1 ? b : i;
-                vec4 qb[J][CG], ob[J][CG];
-                FOR(j, J) {
-                    const int to_q = subgroupShuffle(qa[j], from) + lane * CG;
-                    const int to_o = subgroupShuffle(oa[j], from) + lane * CG;
-                    FOR(c, CG) {
-                        qb[j][c] = imageLoad(q4, to_q + c);
-                        ob[j][c] = imageLoad(do4, to_o + c);
-                    }
-                }
-                FOR(r, ROWS) FOR(j, J) {
-                    const float pv = subgroupShuffle(s[r][j], from), pk = subgroupShuffle(t[r][j], from);
-                    FOR(c, CG) {
-                        dv[r][c] += pv * ob[j][c];
-                        dk[r][c] += pk * qb[j][c];
-                    }
-                }
-            }
-            if (TURN > 1) FOR(j, J) {
-                qa[j] = subgroupShuffleXor(qa[j], TURN);
-                oa[j] = subgroupShuffleXor(oa[j], TURN);
-                FOR(r, ROWS) {
-                    s[r][j] = subgroupShuffleXor(s[r][j], TURN);
-                    t[r][j] = subgroupShuffleXor(t[r][j], TURN);
-                }
-            }
-            b += TURN;
-        } while (b * J < n);
+        SUM(dv, s, do4, oa)
+        SUM(dk, t, q4, qa)
         base += COLS;
     } while (base < cols);
     FOR(r, ROWS) if (key0 + r < n_keys)

@@ -15,7 +15,7 @@
 #include "lib/attention_cpu.glsl"
 
 layout(constant_id = 10) const uint ALONE = 0;
-#define POSITIONS (ALONE != 0 ? 1 : ATTENTION_CPU_POSITIONS(D, R))
+#define POSITIONS (ALONE != 0 ? 1 : ATTENTION_CPU_POSITIONS(LANES, D, R))
 #define ROWS (POSITIONS * R)
 #define GROUPS ((ROWS + LANES - 1) / LANES)
 #define J (LANES == 16 || D > 64 ? 2 : R == 7 ? 3 : 4) // keys a lane

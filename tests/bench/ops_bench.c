@@ -441,7 +441,7 @@ int main(int argc, char **argv)
     }
     if (!only || strcmp(only, "attention") == 0) {
         product(&b, 1, 512, 576, 576);
-        whole_attention(&b, 9, 3, 64, 512, 100, 60);
+        whole_attention(&b, 9, 3, 64, 434, 93, 62);
         whole_attention(&b, 9, 3, 64, 512, 512, 0);
         product(&b, 1, 512, 576, 576);
     }
