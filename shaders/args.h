@@ -106,7 +106,7 @@ struct sample_row { U32 prompt, sample_index, position, slot, holds; };
 /* Widest heads that the attention kernels for matrix units have shared memory for. */
 #define ATTENTION_MATRIX_WIDTH 128
 /* Tiles of the attention kernels of CPU devices with subgroups of L: positions of the forward pass,
- * 15 to 32 (query, head) rows, that is, registers; keys of attention_cpu_bwd_kv.comp, a multiple
+ * 16 to 32 (query, head) rows, that is, registers; keys of attention_cpu_bwd_kv.comp, a multiple
  * of 4. */
 #define ATTENTION_CPU_POSITIONS(L, D, R) \
     ((R) == 1 ? 16 : ((D) > 64 ? 15 + (R) : (L) < 16 ? 24 : 32) / (R))

@@ -4,8 +4,8 @@
 // pairs of the kv head in stream order, so that grouped heads need no outer loop. No shared memory.
 // ds / scale is kept for attention_cpu_bwd_q.comp, which saves it two of the backward pass's seven
 // products: ds (kv heads from g0 on, ldds / C, n_keys, C) with C = 4 * LANES columns, as above from the block's
-// first query on, that is, in the order in which that kernel's tiles read it. Columns that no key of a tile
-// reads are not written.
+// first query on, that is, in the order in which that kernel's tiles read it. Columns of queries that read no
+// key of a tile may stay unwritten.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
@@ -18,10 +18,12 @@
 #define J (D > 64 || LANES == 16 ? 4 : 8) // columns a lane
 #define COLS (LANES * J)
 #define KB 8 // columns of the head width a turn
-// Lanes whose columns the last product takes a turn; where a shuffle by a variable is a loop, one half of
+// Lanes whose columns the last products take a turn; where a shuffle by a variable is a loop, one half of
 // them, and the halves change places.
 #define TURN (LANES == 16 ? LANES / 2 : 1)
-#define C_TURN (LANES == 16 ? CG : LANES == 8 ? 1 : 2) // groups of columns of the head width in a loop: 4 loops do all
+// Groups of columns of the head width in one loop, of at most 4 loops. All where halves change places: a
+// loop may leave them so, and weights and addresses then serve only one.
+#define C_TURN (TURN > 1 ? CG : LANES == 8 ? 1 : 2)
 
 layout(push_constant) uniform push { attention_bwd_args p; };
 layout(binding = 0, rgba32f) readonly uniform imageBuffer q4;
@@ -57,9 +59,10 @@ layout(binding = 11, std430) writeonly buffer out_ds { vec4 ds4[]; };
         } while (d < D4);                                                               \
     }
 
-// sum[row][c] += sum_column weight[row][column] x[column][c] of the first n columns, J a lane; one loop a C_TURN
-// of c, written out, for a loop around a loop is not unrolled: a turn's code should fit the processor's
-// cache of instructions (dk and dv with all c in one turn: 68 KB, a quarter slower).
+// sum[row][c] += sum_column weight[row][column] x[column][c] of the first n columns, J a lane, for C_TURN of
+// c. One loop does not take more, nor dk and dv, for its code should fit the processor's cache of
+// instructions: with 20 rows and 8 lanes one for all was 68 KB and took a quarter longer than four. They are
+// written out, because a loop around loops is not unrolled.
 #define SUM_OF(sum, weight, x4, x_at, C0)                                               \
     if (C0 < CG) {                                                                      \
         int b = 0;                                                                      \

@@ -25,7 +25,8 @@ static uint64_t row_bytes(struct at_tensor t)
     return t.ld * sizeof(float);
 }
 
-/* Scores lie in blocks of columns, (query, head) pairs, of at most so many. */
+/* Columns of scores, (query, head) pairs: they lie in blocks of 4 a lane, of 4, 8 or 16 lanes
+ * (attention_cpu_bwd_kv.comp). */
 static uint64_t scores_columns(uint32_t queries, uint32_t R)
 {
     return at_round_up((uint64_t)queries * R, 64);
@@ -277,7 +278,7 @@ static void launch_block(struct at_stream *s, const struct backward *b, uint32_t
     for (args.g0 = 0; args.g0 < p->G; args.g0 += b->block.heads) {
         const uint32_t heads = least(b->block.heads, p->G - args.g0);
 
-        args.accumulate = t0 > key0; /* the first block of queries reaches back to key0 */
+        args.accumulate = t0 > key0; /* the first block of queries begins at key0 */
         at_launch_attention_bwd_kv(s, &by_key, &args, work_of(s, p, n_keys, heads));
         args.accumulate = key0 > 0;
         at_launch_attention_bwd_q(s, &by_query, &args,
