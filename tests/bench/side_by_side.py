@@ -117,7 +117,7 @@ def main():
     parser.add_argument("attune")
     parser.add_argument("peers", type=pathlib.Path)
     parser.add_argument("--words", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=4, help="at least 2: the first of a run is not counted")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--cached", action="store_true", help="TRL precomputes the reference too")
@@ -134,6 +134,8 @@ def main():
         return rows(arguments.rows, arguments.steps * arguments.batch, arguments.words)
     if arguments.child:
         return run_trl(*arguments.child, arguments)
+    if arguments.steps < 2:
+        parser.error("--steps is at least 2: the first step of a run is not counted")
     python = arguments.python or str(arguments.peers / "bin/python")
     hf = arguments.peers / "SmolLM2-135M-Instruct-hf"
     with tempfile.TemporaryDirectory() as folder:
