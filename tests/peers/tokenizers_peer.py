@@ -89,6 +89,9 @@ def compare(what, strings, ours, theirs):
     return len(wrong)
 
 
+MIB_S = 2.0  # of the processor: 0.2 to 0.8 s are usual, 1.05 s were seen on a shared core; merges a pair at a time take minutes
+
+
 def seconds_of(attune, model, text):
     """Processor seconds, so that other work on the machine does not count."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -120,7 +123,9 @@ def check(attune, name, model, library, strings):
     empty_s = min(seconds_of(attune, model, "") for _ in range(3))
     print(f"{name}: {len(strings)} strings, {len(tokens)} tokens, {wrong} differ; "
           f"a MiB of one letter {time_s:.2f} s, an empty line {empty_s:.2f} s")
-    return wrong == 0 and time_s - empty_s < 1.0
+    if time_s - empty_s >= MIB_S:
+        print(f"{name}: a MiB of one letter takes {time_s - empty_s:.2f} s, not below {MIB_S} s")
+    return wrong == 0 and time_s - empty_s < MIB_S
 
 
 def check_model(attune, peers, strings):
