@@ -17,6 +17,7 @@ for word in "$@"; do
     --quick) label=quick ;;
     --peers) peers=1 ;;
     --ci) ci=1 ;;
+    -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' tests/run.sh; exit ;;
     -*) echo "tests/run.sh: unknown option $word" >&2; exit 2 ;;
     *) filter="${filter:+$filter|}$word" ;;
     esac

@@ -66,7 +66,7 @@ def rates(run, replies, tokens):
 
 def main():
     numbers = lambda text: [int(n) for n in text.split(",")]
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("attune", nargs="+")
     parser.add_argument("--llama_cpp", type=pathlib.Path)

@@ -3,8 +3,10 @@
 # a DPO step with their rates, in f32 and with halves on matrix units where those are faster, then tokens/s and
 # device memory, for random-weight models of 0.5B and 1.5B.
 #   sh tests/bench/gpu.sh [PYTHON]     a Python with torch for the card, transformers, trl, peft, datasets
-# Builds the release preset, with kernels for matrix units where ATTUNE_MATRIX_GLSLANG or the system's glslang knows them.
+# Builds the release preset where .build/release has no program yet, with kernels for matrix units where
+# ATTUNE_MATRIX_GLSLANG or the system's glslang knows them.
 set -eu
+case ${1:-} in -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit ;; esac
 cd "$(dirname "$0")/../.."
 python=${1:-python3}
 attune=.build/release/attune

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the algorithms that save work gain: time measured beside what the operation count promises.
 
-  savings.py ATTUNE [--rounds 3] [--steps 2] [--peers FOLDER] [--saving NAME ...]
+  savings.py ATTUNE [--rounds 3] [--steps 2] [--peers FOLDER] [--saving NAME]...
 Needs an environment with torch and transformers (tests/peers/setup.sh), which make the model: layers of
 SmolLM2-135M's shape, 6 of its 30, and a vocabulary that leaves the head its share; and for `padding` the
 tokenizer of the real one in FOLDER.
@@ -155,7 +155,7 @@ SAVINGS = {"prefix": prefix, "reference": reference, "head": head, "layers": lay
 
 
 def main():
-    parser = argparse.ArgumentParser(description="What the algorithms that save work gain; see the head of this file.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("attune")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How the cost of a DPO step grows: one table and one plot, time and memory against what may grow.
 
-  scaling.py ATTUNE [--out FOLDER] [--steps 3] [--axis NAME ...] [--value VALUE ...]
+  scaling.py ATTUNE [--out FOLDER] [--steps 3] [--axis NAME]... [--value VALUE]...
 Needs an environment with torch and transformers (tests/peers/setup.sh), which make the models: Qwen2's
 architecture with random weights, 2 layers of width 128, and a vocabulary of 32,000. Measures all values of all
 axes, or those that are named, and writes FOLDER/scaling.md and scaling.svg (default: .build/scaling) with them and
@@ -175,7 +175,7 @@ def plot(measured):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="How the cost of a DPO step grows; see the head of this file.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("attune")
     parser.add_argument("--out", type=pathlib.Path, default=HERE.parents[1] / ".build/scaling")
     parser.add_argument("--steps", type=int, default=3)

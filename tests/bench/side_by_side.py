@@ -113,7 +113,7 @@ def run_attune(binary, model, data, out, arguments):
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("attune")
     parser.add_argument("peers", type=pathlib.Path)
     parser.add_argument("--words", type=int, default=60)

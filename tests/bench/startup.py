@@ -42,7 +42,7 @@ def run(attune, model, data, pairs, cache):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Seconds until a run trains; see the head of this file.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("attune")
     parser.add_argument("model")
     parser.add_argument("--rounds", type=int, default=3)
