@@ -451,7 +451,7 @@ static AT_CHECKED sum_up(struct comparing *x)
     }
     if (x->n == 0)
         FAIL(AT_NO_EVIDENCE, "nothing was decided");
-    TRY(at_bootstrap_mean(&x->win_rate, decided, x->n, x->params.seed));
+    TRY(at_bootstrap_bounded(&x->win_rate, decided, x->n, x->params.seed, 0, 1));
     x->has_controlled = x->c.replies != NULL;
     if (x->has_controlled)
         TRY(at_length_controlled(&x->controlled, decided, longer, x->n, x->params.seed));

@@ -252,9 +252,9 @@ static AT_CHECKED judge_replies(struct replies *r)
     what.prompts = prompts;
     TRY(at_generate(r->generator, &what));
     s->n_replies = r->n;
-    TRY(at_bootstrap_mean(&s->rouge_l, r->rouge_l, r->n, r->params->seed));
+    TRY(at_bootstrap_bounded(&s->rouge_l, r->rouge_l, r->n, r->params->seed, 0, 1));
     TRY(at_bootstrap_mean(&s->words, r->words, r->n, r->params->seed));
-    TRY(at_bootstrap_mean(&s->repetition, r->repetition, r->n, r->params->seed));
+    TRY(at_bootstrap_bounded(&s->repetition, r->repetition, r->n, r->params->seed, 0, 1));
 done:
     at_free(&prompts);
     return st;
@@ -381,7 +381,7 @@ AT_CHECKED eval_compare(struct eval_comparison *out, const struct eval_state *be
         out->gained += after->passed[i] && !before->passed[i];
         out->lost += before->passed[i] && !after->passed[i];
     }
-    TRY(at_bootstrap_mean(&out->accuracy, right, n, p->seed));
+    TRY(at_bootstrap_bounded(&out->accuracy, right, n, p->seed, -1, 1));
     TRY(at_bootstrap_mean(&out->margin, margin, n, p->seed));
     out->p = at_sign_test(out->wins, out->losses);
     out->needed = out->accuracy.value > 0 ? at_pairs_needed(right, n) : 0;

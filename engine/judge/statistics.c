@@ -59,6 +59,43 @@ done:
     return st;
 }
 
+struct at_share at_share_of(double hits, double n)
+{
+    const double z = 1.959963984540054, p = n > 0 ? hits / n : 0, d = 1 + z * z / n;
+    const double centre = (p + z * z / (2 * n)) / d;
+    const double half = z / d * sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+
+    if (n <= 0)
+        return (struct at_share){ 0, 0, 1, 0 };
+    return (struct at_share){ p, fmax(0, centre - half), fmin(1, centre + half), n }; /* rounding */
+}
+
+/* Of equal values in [least, most]; that of others stays. */
+static void widen(struct at_estimate *estimate, const double *values, uint32_t n, double least,
+                  double most)
+{
+    const double others = at_share_of(0, n).high;
+
+    for (uint32_t i = 1; i < n; i++)
+        if (values[i] != values[0])
+            return;
+    if (n == 0)
+        return;
+    estimate->low = fmin(estimate->low, values[0] - others * (values[0] - least));
+    estimate->high = fmax(estimate->high, values[0] + others * (most - values[0]));
+}
+
+AT_CHECKED at_bootstrap_bounded(struct at_estimate *out, const double *values, uint32_t n,
+                                uint64_t seed, double least, double most)
+{
+    enum at_status st = AT_OK;
+
+    TRY(at_bootstrap_mean(out, values, n, seed));
+    widen(out, values, n, least, most);
+done:
+    return st;
+}
+
 double at_sign_test(uint32_t wins, uint32_t losses)
 {
     const double n = (double)wins + losses, log_half = log(0.5);
@@ -136,6 +173,7 @@ AT_CHECKED at_length_controlled(struct at_estimate *out, const double *outcomes,
     qsort(shares, CONTROLLED_RESAMPLES, sizeof *shares, compare);
     out->low = quantile(shares, CONTROLLED_RESAMPLES, 0.025);
     out->high = quantile(shares, CONTROLLED_RESAMPLES, 0.975);
+    widen(out, outcomes, n, 0, 1);
 done:
     at_free(&x);
     at_free(&y);

@@ -229,17 +229,6 @@ void at_tally_write(cJSON *out, const struct at_tally *t, const char *prefix,
     }
 }
 
-struct at_share at_share_of(double hits, double n)
-{
-    const double z = 1.959963984540054, p = share(hits, n), d = 1 + z * z / n;
-    const double centre = (p + z * z / (2 * n)) / d;
-    const double half = z / d * sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-
-    if (n <= 0)
-        return (struct at_share){ 0, 0, 1, 0 };
-    return (struct at_share){ p, fmax(0, centre - half), fmin(1, centre + half), n }; /* rounding */
-}
-
 cJSON *at_share_json(struct at_share s)
 {
     cJSON *out = cJSON_CreateObject();

@@ -4,6 +4,7 @@
 
 #include "config.h"
 #include "engine.h"
+#include "statistics.h"
 
 /* Sums over rows; a window of steps or an evaluation. */
 struct at_tally {
@@ -51,11 +52,6 @@ void at_metric_length_names(cJSON *out, const char *prefix);
 /* Adds a number to an object under the rule for non-finite values. */
 void at_metric_add(cJSON *out, const char *prefix, const char *name, double value);
 
-/* Wilson's 95 % interval of a share of n. */
-struct at_share {
-    double value, low, high, n;
-};
-struct at_share at_share_of(double hits, double n);
 cJSON *at_share_json(struct at_share share);
 
 #endif

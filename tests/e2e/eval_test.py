@@ -95,6 +95,11 @@ def check_verdicts(folder, adapter, held):
     few = write(folder / "few.jsonl", rows[:3])
     said, text = judge(few, "--adapter", adapter, "--n_replies", 0, code=3)
     assert "not enough evidence" in text and "more pairs" in text, text
+    one = write(folder / "one.jsonl", rows[:1])
+    difference = judge(one, "--adapter", adapter, "--n_replies", 0, code=3)[0]["comparisons"][0]["accuracy"]
+    others = 3.841458820694124 / 4.841458820694124  # Wilson's of none of one
+    near(difference["low"], difference["value"] - others * (difference["value"] + 1), "of equal differences, from")
+    near(difference["high"], difference["value"] + others * (1 - difference["value"]), "of equal differences, to")
     out = run("eval", held, "--model_name_or_path", MODEL, "--adapter", adapter, "--n_replies", 0, "--max_drift", 1e-4,
               code=1)
     assert "worse " in out.stdout and "chosen likelier" in out.stdout and "over max_drift" in out.stderr, out.stdout

@@ -127,6 +127,41 @@ static void bootstrap_of_nothing_and_of_one_value(void **state)
     assert_true(i.value == 0.5 && i.low == 0.5 && i.high == 0.5);
 }
 
+/* Shares by Wilson's formula in exact arithmetic, rounded: 46 of 46 are [0.9229, 1]. */
+static void equal_values_have_an_interval(void **state)
+{
+    static const struct {
+        double value, least, low, high;
+    } rows[] = {
+        { 1, 0, 0.9229264369144197, 1 },
+        { 0, 0, 0, 0.0770735630855804 },
+        { 0.5, 0, 0.4614632184572098, 0.5385367815427902 },
+        { 1, -1, 0.8458528738288392, 1 },
+        { 0, -1, -0.0770735630855804, 0.0770735630855804 },
+    };
+    double values[46], z = 1.959963984540054;
+    struct at_estimate one, plain;
+
+    (void)state;
+    for (int i = 0; i < (int)AT_COUNT(rows); i++) {
+        for (size_t k = 0; k < AT_COUNT(values); k++)
+            values[k] = rows[i].value;
+        OK(at_bootstrap_bounded(&one, values, 46, 42, rows[i].least, 1));
+        require_close(one.value, rows[i].value, 0, "mean", i);
+        require_close(one.low, rows[i].low, 1e-12, "low end", i);
+        require_close(one.high, rows[i].high, 1e-12, "high end", i);
+    }
+    OK(at_bootstrap_bounded(&one, values, 0, 42, 0, 1));
+    assert_true(one.n == 0 && one.low == -INFINITY && one.high == INFINITY);
+    values[3] = 1; /* not equal: the bootstrap's */
+    OK(at_bootstrap_bounded(&one, values, 46, 42, -1, 1));
+    OK(at_bootstrap_mean(&plain, values, 46, 42));
+    assert_memory_equal(&one, &plain, sizeof one);
+    values[0] = 1;
+    OK(at_bootstrap_bounded(&one, values, 1, 42, 0, 1));
+    require_close(one.low, 1 / (1 + z * z), 1e-12, "one value", 0);
+}
+
 /* (1.96 + 0.84)^2 s^2 / m^2, of 1, 0, 0, 0: mean 1/4, variance 1/4. */
 static void pairs_needed_follow_the_deviation(void **state)
 {
@@ -257,8 +292,8 @@ static void win_rate_at_equal_length_is_scipys(void **state)
     OK(at_length_controlled(&again, y, x, AT_COUNT(y), 1));
     assert_memory_equal(&e, &again, sizeof e);
     OK(at_length_controlled(&e, wins, none, 3, 1)); /* nothing to control for: the ridge alone */
-    assert_true(e.value > 0.9 && e.value < 1 && fabs(e.low - e.value) < 1e-12 &&
-                fabs(e.high - e.value) < 1e-12);
+    assert_true(e.value > 0.9 && e.value < 1 && e.high == 1);
+    require_close(e.low, at_share_of(3, 3).low, 1e-12, "three wins", 0);
 }
 
 int main(void)
@@ -269,6 +304,7 @@ int main(void)
         cmocka_unit_test(win_rate_at_equal_length_is_scipys),
         cmocka_unit_test(bootstrap_is_scipys_but_for_its_numbers),
         cmocka_unit_test(bootstrap_of_nothing_and_of_one_value),
+        cmocka_unit_test(equal_values_have_an_interval),
         cmocka_unit_test(pairs_needed_follow_the_deviation),
         cmocka_unit_test(repetition_counts_runs_that_came_before),
         cmocka_unit_test(rules_say_what_a_reply_must_be),
