@@ -165,13 +165,90 @@ done:
     return st;
 }
 
-static AT_CHECKED inspect_model(cJSON *out, const char *path, bool list)
+/* A module of a GGUF adapter is two tensors: "blk.0.attn_q.weight.lora_a" (rank, in) and ".lora_b".
+ * The name without its end; or NULL. */
+static AT_CHECKED module_name(char **out, struct at_arena *arena, const struct at_source *s)
+{
+    static const char end[] = ".lora_a", weight[] = ".weight";
+    size_t n = strlen(s->name);
+
+    *out = NULL;
+    if (!ends_with(s->name, end))
+        return AT_OK;
+    n -= sizeof end - 1;
+    if (n >= sizeof weight - 1 &&
+        strncmp(s->name + n - sizeof weight + 1, weight, sizeof weight - 1) == 0)
+        n -= sizeof weight - 1;
+    return at_arena_strndup(arena, out, s->name, n);
+}
+
+/* Adds "attn_q" of "blk.0.attn_q" to the list, which has each once. */
+static void add_target(cJSON *list, const char *module)
+{
+    const char *name = module;
+
+    if (strncmp(name, "blk.", 4) == 0 && strchr(name + 4, '.'))
+        name = strchr(name + 4, '.') + 1;
+    for (const cJSON *i = list->child; i; i = i->next)
+        if (strcmp(i->valuestring, name) == 0)
+            return;
+    cJSON_AddItemToArray(list, cJSON_CreateString(name));
+}
+
+/* What a GGUF adapter says of itself, under PEFT's names where PEFT has one. */
+static AT_CHECKED add_gguf_adapter(cJSON *out, struct at_arena *arena, const struct at_weights *w)
+{
+    enum at_status st = AT_OK;
+    cJSON *adapter = cJSON_AddObjectToObject(out, "adapter");
+    cJSON *ranks = cJSON_CreateObject(), *targets = cJSON_CreateArray();
+    const char *type = "unknown", *architecture = "unknown";
+    double alpha = 0, rank = 0;
+
+    TRY(at_gguf_get_string(&type, w, "adapter.type"));
+    TRY(at_gguf_get_string(&architecture, w, "general.architecture"));
+    cJSON_AddStringToObject(adapter, "type", type);
+    cJSON_AddStringToObject(adapter, "base_architecture", architecture);
+    for (size_t i = 0; i < at_weights_count(w); i++) {
+        const struct at_source *s = at_weights_get(w, i);
+        char *module = NULL;
+        TRY(module_name(&module, arena, s));
+        if (!module)
+            continue;
+        rank = targets->child ? rank : (double)s->rows;
+        if ((double)s->rows != rank)
+            cJSON_AddNumberToObject(ranks, module, (double)s->rows);
+        add_target(targets, module);
+    }
+    cJSON_AddNumberToObject(adapter, "r", rank);
+    if (at_gguf_has(w, "adapter.lora.alpha")) {
+        TRY(at_gguf_get_double(&alpha, w, "adapter.lora.alpha"));
+        cJSON_AddNumberToObject(adapter, "lora_alpha", alpha);
+    }
+    cJSON_AddItemToObject(adapter, "rank_pattern", ranks);
+    cJSON_AddItemToObject(adapter, "target_modules", targets);
+    ranks = targets = NULL;
+done:
+    cJSON_Delete(ranks);
+    cJSON_Delete(targets);
+    return st;
+}
+
+static AT_CHECKED inspect_model(cJSON *out, struct at_arena *arena, const char *path, bool list)
 {
     enum at_status st = AT_OK;
     struct at_weights *w = NULL;
     struct at_model_config config;
+    const char *type = NULL;
 
     TRY(at_weights_open(&w, path));
+    if (at_weights_is_gguf(w))
+        TRY(at_gguf_get_string(&type, w, "general.type"));
+    if (type && strcmp(type, "adapter") == 0) {
+        cJSON_AddStringToObject(out, "kind", "adapter");
+        add_tensors(out, w, list);
+        TRY(add_gguf_adapter(out, arena, w));
+        goto done;
+    }
     cJSON_AddStringToObject(out, "kind", at_weights_is_gguf(w) ? "gguf" : "folder");
     if (at_model_config_read(&config, w) == AT_OK)
         add_model(out, &config);
@@ -233,7 +310,7 @@ static AT_CHECKED inspect(cJSON *out, struct at_arena *arena, const char *named,
         goto done;
     }
     if (!at_path_is_dir(path)) {
-        TRY(inspect_model(out, path, list));
+        TRY(inspect_model(out, arena, path, list));
         goto done;
     }
     TRY(at_path_join(arena, &adapter, path, "adapter_model.safetensors"));
@@ -241,7 +318,7 @@ static AT_CHECKED inspect(cJSON *out, struct at_arena *arena, const char *named,
         TRY(inspect_tensors(out, adapter, "adapter", list));
         TRY(attach(out, arena, path, "adapter_config.json", "adapter"));
     } else {
-        TRY(inspect_model(out, path, list));
+        TRY(inspect_model(out, arena, path, list));
     }
     TRY(attach(out, arena, path, "result.json", "result"));
 done:

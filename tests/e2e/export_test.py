@@ -191,6 +191,21 @@ def check_adapters(folder):
     assert config_of(folder / "one")["base_model_name_or_path"] == "tiny_llama"
 
 
+def check_inspected(folder):
+    """A GGUF adapter is shown as one, not as a broken model."""
+    for name in ("plain", "patterns"):
+        out = run("inspect", folder / f"{name}.gguf", "--json")
+        said, config = json.loads(out.stdout), config_of(folder / name)
+        assert said["kind"] == "adapter" and not {"tokenizer", "model"} & said.keys() and "warning" not in out.stderr, (said, out.stderr)
+        adapter, tensors = said["adapter"], read_gguf(folder / f"{name}.gguf")[1]
+        assert (adapter["type"], adapter["base_architecture"]) == ("lora", "llama"), adapter
+        ranks = {t.removesuffix(".weight.lora_a"): shape[0] for t, (shape, _) in tensors.items() if t.endswith(".lora_a")}
+        assert {t: adapter["rank_pattern"].get(t, adapter["r"]) for t in ranks} == ranks, adapter
+        assert set(adapter["target_modules"]) == {t.split(".", 2)[2] for t in ranks}, adapter
+        assert adapter["lora_alpha"] == config["lora_alpha"] if name == "plain" else adapter["rank_pattern"], adapter
+    assert json.loads(run("inspect", folder / "plain.gguf", "--json").stdout)["adapter"]["r"] == config_of(folder / "plain")["r"]
+
+
 def add_all(x, y):
     return {module: add(x.get(module), y[module]) if module in y else x[module] for module in {**x, **y}}
 
@@ -256,6 +271,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         check_adapters(folder)
+        check_inspected(folder)
         check_replies(folder)
         check_unpermuted(folder)
         check_refusals(folder)
