@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { MAX_TYPES = 32 };
+enum { MAX_TYPES = 32, MAX_COLUMN = 32 };
 
 struct type_count {
     const char *name;
@@ -358,22 +358,38 @@ static void print_tensors(const cJSON *list)
     }
 }
 
+/* Where values begin: behind the longest name that has one. */
+static int column_of(const cJSON *out, int indent)
+{
+    int column = 22;
+
+    for (const cJSON *item = out->child; item; item = item->next) {
+        const size_t n = strlen(item->string) + (size_t)indent;
+        const int needs =
+            item->child && cJSON_IsObject(item) ? column_of(item, indent + 2) : (int)n;
+        column = needs > column && needs <= MAX_COLUMN ? needs : column;
+    }
+    return column;
+}
+
 /* `tensors` is this command's own list; what an attached file calls so is the file's. */
-static void print_text(const cJSON *out, const cJSON *tensors, int indent)
+static void print_text(const cJSON *out, const cJSON *tensors, int indent, int column)
 {
     for (const cJSON *item = out->child; item; item = item->next) {
+        const bool heads = item == tensors || (cJSON_IsObject(item) && item->child);
         printf("%*s", indent, "");
-        print_plain(item->string, 22 - indent);
-        putchar(' ');
+        print_plain(item->string, heads ? 0 : column - indent);
+        if (!heads)
+            putchar(' ');
         if (cJSON_IsString(item))
             print_plain(item->valuestring, 0);
-        else if (!cJSON_IsObject(item) && item != tensors)
+        else if (!heads)
             print_compact(item);
         putchar('\n');
         if (item == tensors)
             print_tensors(item);
-        else if (cJSON_IsObject(item))
-            print_text(item, tensors, indent + 2);
+        else if (heads)
+            print_text(item, tensors, indent + 2, column);
     }
 }
 
@@ -390,7 +406,7 @@ enum at_status cli_inspect(struct cli_args *args)
     if (cli_flag_on(args, "json"))
         TRY(cli_print_pretty(out));
     else
-        print_text(out, at_json_find(out, "tensor_list"), 0);
+        print_text(out, at_json_find(out, "tensor_list"), 0, column_of(out, 0));
 done:
     cJSON_Delete(out);
     at_arena_release(&arena);

@@ -196,11 +196,15 @@ devices_and_inspect_print_json() {
 inspect_prints_foreign_text_plainly() {
     mkdir -p "$work/foreign"
     cp "$golden/dpo_sigmoid/init_adapter/adapter_model.safetensors" "$work/foreign"
-    echo '{"tensor_list": [1, "x"], "na\u001bme": "a\u001b[31mb\u007f", "inner": {"tensor_list": {"a": 1}}}' \
+    echo '{"tensor_list": [1, "x"], "na\u001bme": "a\u001b[31mb\u007f", "inner": {"tensor_list": {"a": 1}}, "none": {},
+        "base_model_name_or_path": "m"}' \
         >"$work/foreign/adapter_config.json"
     run 0 inspect "$work/foreign"
     says out '^  na[?]me +a[?]\[31mb[?]$'
     says out '^  tensor_list +\[1,"x"\]$'
+    says out '^  inner$'
+    says out '^  none {20}[{][}]$' # behind the longest name
+    says out '^  base_model_name_or_path m$'
     run 0 inspect "$work/foreign" --tensors
     says out '^  base_model\..*lora_A.weight +F32 +\['
 }
