@@ -14,7 +14,7 @@ enum outcome { KEPT, CUT, DROPPED_LONG, SKIPPED, WRONG };
 struct result {
     enum outcome outcome;
     uint32_t line, half;
-    bool moved, doubtful, chat;
+    bool moved, doubtful, chat, of_pair;
     const struct at_form *form;
     struct at_row row;
     const char *message; /* of SKIPPED and WRONG */
@@ -204,6 +204,7 @@ static AT_CHECKED finish_row(struct batch *b, const struct at_line *line, struct
         longest = b->rendering.side[k].n > longest ? b->rendering.side[k].n : longest;
     out->moved = b->rendering.moved;
     out->chat = b->record.chat;
+    out->of_pair = b->record.of_pair;
     out->form = b->record.form;
     out->outcome = KEPT;
     if (longest > limit && p->on_long == AT_LONG_DROP) {
@@ -380,6 +381,7 @@ static AT_CHECKED keep_row(struct loader *l, const struct result *result)
     l->out->n_rows++;
     l->out->n_boundary_moved += result->moved;
     l->out->n_chats += result->chat;
+    l->out->n_of_pairs += result->of_pair;
     l->out->n_prompted += row.n_prompt > 0;
 done:
     return st;
@@ -562,6 +564,7 @@ static AT_CHECKED judge_file(const struct loader *l)
     enum at_status st = AT_OK;
     const uint32_t n = l->n_wrong + l->n_skipped;
     const struct at_dataset *out = l->out;
+    char first[40] = "";
 
     if (l->n_wrong == 1 && n == 1)
         FAIL(AT_DATA, "%s", l->reported[0]);
@@ -569,9 +572,11 @@ static AT_CHECKED judge_file(const struct loader *l)
         at_warn("bad_row", "%s", l->reported[i]);
     if (n > MAX_REPORTED)
         at_warn("bad_row", "and %u more bad rows", n - MAX_REPORTED);
+    if (n > AT_WARNINGS_SHOWN)
+        snprintf(first, sizeof first, "the first %d bad rows are ", AT_WARNINGS_SHOWN);
     if (l->n_wrong > 0)
-        FAIL(AT_DATA, "%u of %u rows cannot be used (named above); correct them", l->n_wrong,
-             out->n_read);
+        FAIL(AT_DATA, "%u of %u rows cannot be used (%snamed above); correct them", l->n_wrong,
+             out->n_read, first);
     if (out->n_read == 0)
         FAIL(AT_DATA, "%s: the data set has no rows; one JSON object a line is expected", l->path);
     if (out->n_rows == 0 && !l->may_be_empty)

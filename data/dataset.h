@@ -63,6 +63,7 @@ struct at_dataset {
      * share, and those whose sides have other angles. */
     uint32_t n_read, n_cut, n_dropped, n_boundary_moved, n_unshared, n_apart;
     uint32_t n_chats, n_prompted; /* kept: conversations; rows with a prompt of their own */
+    uint32_t n_of_pairs;          /* kept: rows of SFT that are a pair's chosen side */
     const char *form;             /* of the first row, where it is another than TRL's */
     char digest[65];              /* over all ids, masks and lines: what the trainer will see */
     /* Of a side of a split, else NULL: what it is of, whose tokens it has, and which row of that

@@ -190,6 +190,15 @@ struct form {
     const char *other;
 };
 
+/* Of a row that lacks what its method reads: what does read it, for a message; or "". */
+static const char *read_elsewhere(const struct at_record *r)
+{
+    const bool sft =
+        find(r, "messages") || find(r, "text") || (find(r, "prompt") && find(r, "completion"));
+
+    return sft ? "; a row like this one is trained with sft" : "";
+}
+
 static AT_CHECKED choose_pair(struct form *out, const struct at_record *r,
                               const struct at_line *line)
 {
@@ -211,8 +220,8 @@ static AT_CHECKED choose_pair(struct form *out, const struct at_record *r,
                      : at_line_fail(
                            line, NULL,
                            "the key \"%s\" is missing; a preference row is {prompt, chosen, "
-                           "rejected} or {chosen, rejected}",
-                           side_names[k]);
+                           "rejected} or {chosen, rejected}%s",
+                           side_names[k], read_elsewhere(r));
             goto done;
         }
     }
@@ -257,7 +266,8 @@ static AT_CHECKED read_label(struct at_record *r, const struct at_line *line)
         return at_line_fail(line, "label", "\"label\" must be true (desirable) or false");
     return at_line_fail(line, NULL,
                         "the key \"label\" is missing; a row with one completion is {prompt, "
-                        "completion, label}, label true or false");
+                        "completion, label}, label true or false%s",
+                        read_elsewhere(r));
 }
 
 static AT_CHECKED choose_labelled(struct form *out, struct at_record *r, const struct at_line *line,
@@ -281,8 +291,8 @@ static AT_CHECKED choose_labelled(struct form *out, struct at_record *r, const s
         st =
             at_line_fail(line, NULL,
                          "the key \"%s\" is missing; a labelled row is {prompt, completion, label} "
-                         "or a preference row {prompt, chosen, rejected}",
-                         needed[i]);
+                         "or a preference row {prompt, chosen, rejected}%s",
+                         needed[i], read_elsewhere(r));
         goto done;
     }
     TRY(read_label(r, line));
@@ -666,7 +676,7 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     record->margin = 0;
     record->n_sides = params->kind != AT_ROWS_PAIR ? 1 : params->triples ? 3 : 2;
     record->n_halves = 1;
-    record->desirable = false;
+    record->desirable = record->of_pair = false;
     if (line->n > 0 && line->text[0] == '[') { /* it may go on in further lines */
         st = at_line_fail(line, NULL,
                           "a JSON object is expected; the file holds one a line "
@@ -688,6 +698,7 @@ AT_CHECKED at_record_read(struct at_record *record, const struct at_line *line,
     if (params->singles && !find(record, "chosen") && !find(record, "rejected"))
         record->n_sides = 1;
     TRY(choose_form(&form, record, line, params->kind, half));
+    record->of_pair = params->kind == AT_ROWS_SFT && form.other && find(record, form.other);
     if (params->reads_last)
         TRY(read_margin(record, line));
     if (record->chat)

@@ -24,6 +24,7 @@ struct at_record {
     const cJSON *tools, *variables; /* chat: for the template, or NULL */
     bool chat;                      /* messages, otherwise plain text */
     bool has_prompt;                /* false: {messages} and {text} */
+    bool of_pair;                   /* SFT: the chosen side of a pair */
     bool desirable;                 /* labelled rows */
     uint32_t n_halves; /* rows that the line makes: 2 of a pair that labelled rows are made of */
     uint32_t n_sides;  /* 1; of a pair 2, of a triple 3 */

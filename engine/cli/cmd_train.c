@@ -35,6 +35,11 @@ static void describe_rows(const struct at_run *run)
         cli_note("         by the weights of their files an epoch sees %u", run->epoch_packs);
     if (all->form)
         cli_note("         in the form %s", all->form);
+    if (all->n_of_pairs > 0)
+        cli_note(
+            "         %u of them are pairs, of which sft trains on chosen alone; dpo trains on "
+            "both sides",
+            all->n_of_pairs);
     if (cli_packed_text(packed, d))
         cli_note("packed   %s", packed);
     if (d->was_split && run->config->output_dir)

@@ -119,6 +119,20 @@ usage_errors_are_2() {
     says out '^  sft '
 }
 
+# What does not fit a command says which one it fits.
+data_of_another_method_is_named() {
+    local model=$golden/models/tiny_llama
+    run 65 dpo --model_name_or_path "$model" --train_dataset "$source_dir/data/toy/sft.jsonl" --output_dir "$work/x"
+    says err 'sft.jsonl:1: the key "chosen" is missing.*; a row like this one is trained with sft$'
+    says err '738 of 738 rows cannot be used .the first 5 bad rows are named above.'
+    run 0 sft --model_name_or_path "$model" --train_dataset "$golden/data/pairs.jsonl" --max_steps 1 \
+        --output_dir "$work/of_pairs"
+    says err '^ +24 of them are pairs, of which sft trains on chosen alone; dpo trains on both sides$'
+    run 0 sft --model_name_or_path "$model" --train_dataset "$golden/data/sft_messages.jsonl" --max_steps 1 \
+        --output_dir "$work/of_messages"
+    grep -q 'are pairs' "$work/err" && fail "rows of messages are called pairs"
+}
+
 missing_input_is_66() {
     run 66 dpo "$work/none.json"
     says err 'none.json'
@@ -684,7 +698,7 @@ run_files_are_read() {
     done
 }
 
-for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_is_66 bad_data_is_65 \
+for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_is_66 bad_data_is_65 data_of_another_method_is_named \
     no_device_is_69 unwritable_output_is_73 devices_and_inspect_print_json \
     inspect_prints_foreign_text_plainly tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes packed_rows_are_shown \
     training_tells_what_it_did generate_is_reproducible pipeline_resumes_and_never_overwrites \

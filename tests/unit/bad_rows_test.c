@@ -69,8 +69,13 @@ static void dataset_with_wrong_line_names_line_column_and_reason(void **state)
           "preference row {prompt, chosen, rejected}" },
         { AT_ROWS_LABELLED, "{\"prompt\":\"a\",\"completion\":\"b\"}",
           " the key \"label\" is missing; a row with one completion is {prompt, completion, "
-          "label}, "
-          "label true or false" },
+          "label}, label true or false; a row like this one is trained with sft" },
+        { AT_ROWS_LABELLED, "{\"messages\":[" USER("a") "," SAID("b") "]}",
+          " the key \"prompt\" is missing; a labelled row is {prompt, completion, label} or a "
+          "preference row {prompt, chosen, rejected}; a row like this one is trained with sft" },
+        { AT_ROWS_PAIR, "{\"text\":\"a\"}",
+          " the key \"chosen\" is missing; a preference row is {prompt, chosen, rejected} or "
+          "{chosen, rejected}; a row like this one is trained with sft" },
         { AT_ROWS_LABELLED, "{\"prompt\":\"a\",\"completion\":\"b\",\"label\":\"yes\"}",
           "32: \"label\" must be true (desirable) or false" },
         { AT_ROWS_LABELLED, "{\"prompt\":\"a\",\"completion\":\"b\",\"label\":2}",
@@ -169,7 +174,8 @@ static void dataset_with_many_wrong_lines_reports_each_up_to_a_limit(void **stat
     for (int i = 0; i < 5000; i++)
         at_buf_puts(&text, i % 200 == 7 ? "{\"prompt\":\"a\"}\n" : i % 3 ? PAIR("q") : " \r\n");
     assert_int_equal(load_text(&d, text.data, &p), AT_DATA);
-    assert_string_equal(at_message(), "25 of 3341 rows cannot be used (named above); correct them");
+    assert_string_equal(at_message(), "25 of 3341 rows cannot be used (the first 5 bad rows are "
+                                      "named above); correct them");
     for (const char *c = warnings; *c; c++)
         lines += *c == '\n';
     assert_int_equal(lines, 21);
