@@ -545,6 +545,8 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
         gpu->info.free_bytes = at_gpu_memory_left(gpu);
         gpu->info.memory_bytes =
             params->memory_bytes > 0 ? params->memory_bytes : gpu->info.free_bytes;
+        gpu->info.is_limited =
+            params->memory_limit_bytes > 0 && gpu->info.memory_bytes == params->memory_limit_bytes;
         TRY(at_buffer_create(&gpu->nothing, gpu, 256, false));
         TRY(at_stream_create(&gpu->transfer, gpu));
     }

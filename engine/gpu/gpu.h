@@ -38,6 +38,7 @@ struct at_gpu_info {
     uint64_t max_alloc_bytes; /* of one slot of a pool */
     uint64_t memory_bytes;    /* budget left to this process: DESIGN.md 3, "Memory budget" */
     uint64_t free_bytes;      /* the same, also where at_gpu_params.memory_bytes is given */
+    bool is_limited;          /* memory_bytes is `device_memory_limit` */
     bool push_descriptors, timestamps, host_memory_is_device_memory;
 };
 
@@ -61,6 +62,9 @@ struct at_gpu_params {
 };
 
 struct at_gpu;
+/* "N MiB are free on DEVICE", or that device_memory_limit is N MiB: for messages about memory. */
+enum { AT_GPU_ROOM_BYTES = 320 };
+void at_gpu_room_text(char out[AT_GPU_ROOM_BYTES], const struct at_gpu_info *info);
 /* All devices in the order in which they are preferred; `arena` owns the array. */
 AT_CHECKED at_gpu_list(struct at_arena *arena, struct at_gpu_info **out, size_t *out_n);
 AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params);

@@ -85,6 +85,16 @@ uint64_t at_gpu_memory_left(const struct at_gpu *gpu)
     return left;
 }
 
+void at_gpu_room_text(char out[AT_GPU_ROOM_BYTES], const struct at_gpu_info *info)
+{
+    const double n = (double)info->memory_bytes / MIB;
+
+    if (info->is_limited)
+        snprintf(out, AT_GPU_ROOM_BYTES, "device_memory_limit is %.*f MiB", n < 100 ? 2 : 0, n);
+    else
+        snprintf(out, AT_GPU_ROOM_BYTES, "%.0f MiB are free on %s", n, info->name);
+}
+
 /* ---- buffers ---- */
 
 /* Whether what the device computes on can be written in place. Integrated devices are left out:

@@ -294,17 +294,20 @@ AT_CHECKED at_engine_check_room(const struct at_engine *e)
 {
     const struct at_engine_bytes b = at_engine_get_bytes(e);
     const double mib = 1.0 / (1 << 20);
+    char room[AT_GPU_ROOM_BYTES], sampling[48] = "", beside[48] = "";
 
-    if (b.total > b.available)
-        return at_fail(
-            AT_DEVICE_MEMORY,
-            "the run needs %.0f MiB of device memory (weights %.0f, trainable state %.0f, slab "
-            "%.0f, sampling %.0f, reward models %.0f) and %.0f MiB are free on %s; lower "
-            "%s, or take a smaller model",
-            (double)b.total * mib, (double)b.frozen * mib, (double)b.state * mib,
-            (double)b.slab * mib, (double)b.sampler * mib, (double)b.beside * mib,
-            (double)b.available * mib, at_gpu_get_info(e->gpu)->name, at_engine_limit(e));
-    return AT_OK;
+    if (b.total <= b.available)
+        return AT_OK;
+    at_gpu_room_text(room, at_gpu_get_info(e->gpu));
+    if (b.sampler > 0)
+        snprintf(sampling, sizeof sampling, ", sampling %.0f", (double)b.sampler * mib);
+    if (b.beside > 0)
+        snprintf(beside, sizeof beside, ", reward models %.0f", (double)b.beside * mib);
+    return at_fail(AT_DEVICE_MEMORY,
+                   "the run needs %.0f MiB of device memory (weights %.0f, trainable state %.0f, "
+                   "slab %.0f%s%s) and %s; lower %s, or take a smaller model",
+                   (double)b.total * mib, (double)b.frozen * mib, (double)b.state * mib,
+                   (double)b.slab * mib, sampling, beside, room, at_engine_limit(e));
 }
 
 AT_CHECKED at_engine_commit(struct at_engine *e)

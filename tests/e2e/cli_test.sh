@@ -167,8 +167,8 @@ no_device_is_69() {
     VK_DRIVER_FILES=/none VK_ICD_FILENAMES=/none run 69 score "$golden/dpo_sigmoid/config.json"
     run 69 score "$golden/dpo_sigmoid/config.json" --device nosuchdevice
     says err 'nosuchdevice'
-    run 69 dpo "$golden/dpo_sigmoid/config.json" --device_memory_limit 1000 --output_dir "$work/mem"
-    says err 'MiB'
+    run 69 dpo "$golden/dpo_sigmoid/config.json" --device_memory_limit 1e6 --output_dir "$work/mem"
+    says err 'weights 0, trainable state 0, slab [0-9]+. and device_memory_limit is 0[.]95 MiB; lower '
     [ -z "$(ls -A "$work/mem" 2>/dev/null)" ] || fail "a run that does not fit left files"
 }
 
