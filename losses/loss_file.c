@@ -238,7 +238,7 @@ AT_CHECKED at_loss_file_read(struct at_arena *arena, const struct at_loss **out,
     TRY(at_arena_strdup(arena, &copy, word));
     *loss = (struct at_loss){ .name = copy,
                               .kind = AT_LOSS_PAIR,
-                              .methods = "cdn",
+                              .methods = AT_LOSS_FILE_METHODS,
                               .reads = reads,
                               .source = "a file of the user's own",
                               .file = file };

@@ -9,6 +9,7 @@
 #include "mem.h"
 
 #define AT_LOSS_FILE_PREFIX "file:"
+#define AT_LOSS_FILE_METHODS "cdn" /* that take one, as letters of losses.def */
 
 struct at_loss_file {
     const char *name;        /* of the file, without its folder */

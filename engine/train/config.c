@@ -254,9 +254,14 @@ static bool in_words(const char *words, const char *value)
 
 static AT_CHECKED bad_value(const char *name, const char *want, const cJSON *value)
 {
-    char *text = cJSON_PrintUnformatted(value);
+    const bool endless = cJSON_IsNumber(value) && !isfinite(value->valuedouble); /* not of JSON */
+    char *text = endless ? NULL : cJSON_PrintUnformatted(value);
+    const char *other = !endless                    ? "?"
+                        : isnan(value->valuedouble) ? "nan"
+                        : value->valuedouble > 0    ? "inf"
+                                                    : "-inf";
     const enum at_status st =
-        at_fail(AT_USAGE, "%s: %s expected, found %s", name, want, text ? text : "?");
+        at_fail(AT_USAGE, "%s: %s expected, found %s", name, want, text ? text : other);
 
     cJSON_free(text);
     return st;
@@ -297,8 +302,6 @@ static AT_CHECKED check_word(enum at_key key, const char *word, const cJSON *val
 
     if (in_words(keys[key].range, word))
         return AT_OK;
-    if (key == AT_KEY_loss_type && (is_loss_file(word) || at_loss_find(word)))
-        return AT_OK;
     if (key == AT_KEY_loss_type && strcmp(word, "aot_pair") == 0) /* TRL up to 0.27 */
         return at_fail(AT_USAGE, "loss_type aot_pair: write aot_unpaired, here \"loss_type\": "
                                  "\"aot_unpaired\" or --loss_type aot_unpaired");
@@ -306,8 +309,9 @@ static AT_CHECKED check_word(enum at_key key, const char *word, const cJSON *val
         return at_fail(AT_USAGE, "loss_type chunked_nll: write nll, which never holds all logits");
     if (key == AT_KEY_loss_type && strcmp(word, "kto_pair") == 0) /* TRL up to 0.11 */
         return at_fail(AT_USAGE, "loss_type kto_pair: write method kto, which takes pairs apart");
-    snprintf(want, sizeof want, "one of %s%s", keys[key].range,
-             key == AT_KEY_loss_type ? ", or file:PATH.h," : "");
+    if (key == AT_KEY_loss_type) /* read_losses() looks whether it is one of the method's */
+        return AT_OK;
+    snprintf(want, sizeof want, "one of %s", keys[key].range);
     return bad_value(keys[key].name, want, value);
 }
 
@@ -632,7 +636,9 @@ static AT_CHECKED choose_method(struct at_config *c, const enum at_method *metho
                  methods[*method].name);
         c->run_method = named;
     } else if (!method) {
-        FAIL(AT_USAGE, "method is missing: one of %s", METHOD_NAMES);
+        FAIL(AT_USAGE, "method is missing: %s %s",
+             c->file ? "one of" : "name a CONFIG that has one, or with --method one of",
+             METHOD_NAMES);
     }
     if (!c->preset)
         c->preset = "balanced";
@@ -654,7 +660,7 @@ static AT_CHECKED read_losses(struct at_config *c)
         if (is_loss_file(list->items[i]))
             TRY(at_loss_file_read(&c->arena, &c->losses[i], list->items[i], dir ? dir : ""));
         else
-            c->losses[i] = at_loss_find(list->items[i]);
+            TRY(at_objective_find(&c->losses[i], c, list->items[i]));
 done:
     return st;
 }

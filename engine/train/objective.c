@@ -1,5 +1,6 @@
 #include "objective.h"
 
+#include "loss_file.h"
 #include "losses.h"
 
 #include "divergence.h"
@@ -94,6 +95,41 @@ static void list_methods(struct at_buf *out, const struct at_loss *loss)
 }
 
 /* ---- the list ---- */
+
+AT_CHECKED at_objective_find(const struct at_loss **out, const struct at_config *c,
+                             const char *name)
+{
+    enum at_status st = AT_OK;
+    const struct at_method_row *m = at_method_get(c->run_method);
+    const bool flag = c->origin[AT_KEY_loss_type] == AT_FROM_FLAG, in_file = !flag && c->file;
+    const bool own = strchr(AT_LOSS_FILE_METHODS, m->letter) != NULL;
+    const char *best = NULL;
+    struct at_buf names = { 0 };
+    size_t n = 0, near = 1 + strlen(name) / 3;
+    const struct at_loss *all = at_loss_list(&n);
+
+    *out = at_loss_find(name);
+    if (*out)
+        goto done;
+    for (size_t i = 0; i < n; i++) {
+        const size_t d = at_edit_distance(name, all[i].name);
+        if (is_listed(&all[i], m, "") && d <= near && (!best || d < near)) {
+            near = d;
+            best = all[i].name;
+        }
+    }
+    list_losses(&names, c, "");
+    TRY(at_buf_status(&names));
+    FAIL(AT_USAGE, "%s%sloss_type: unknown loss \"%s\"; %s%s%s%s takes %s%s",
+         flag      ? "--"
+         : in_file ? c->file
+                   : "",
+         in_file ? ": " : "", name, best ? "did you mean " : "", best ? best : "", best ? "? " : "",
+         m->name, names.data, own ? ", or file:PATH.h" : "");
+done:
+    at_buf_release(&names);
+    return st;
+}
 
 /* Files of one name would be one in output_dir. */
 static bool is_same(const struct at_loss *a, const struct at_loss *b)

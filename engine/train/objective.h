@@ -24,6 +24,10 @@ struct at_objective {
     double reward_alpha;          /* of alphapo, else 0 */
     float tail_discount;          /* as struct at_compute has it */
 };
+/* The row of a loss, of whatever method; AT_USAGE with those of the configuration's method and the
+ * nearest of them where there is none of the name. */
+AT_CHECKED at_objective_find(const struct at_loss **out, const struct at_config *config,
+                             const char *name);
 /* Losses that the method cannot take or that are named twice, weights that do not match them, a
  * knob that no loss of the list reads or whose value has no meaning for one that does: AT_USAGE
  * with the nearest valid choice. */

@@ -117,6 +117,12 @@ usage_errors_are_2() {
     run 2
     says err 'a command is missing'
     says out '^  sft '
+    run 2 bench
+    says err 'method is missing: name a CONFIG that has one, or with --method one of cpo.dpo'
+    run 2 dpo "$golden/dpo_sigmoid/config.json" --loss_type sigmoidd --output_dir "$work/x"
+    says err 'error: --loss_type: unknown loss "sigmoidd"; did you mean sigmoid[?] dpo takes aot, .* or sppo_hard, or file:PATH.h$'
+    run 2 dpo "$golden/dpo_sigmoid/config.json" --learning_rate nan --output_dir "$work/x"
+    says err 'a number in 0\.\.100 expected, found nan$'
 }
 
 # What does not fit a command says which one it fits.

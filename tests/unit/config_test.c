@@ -108,7 +108,8 @@ static void values_out_of_range_say_the_range(void **state)
         const char *range = at_key_range(key);
         if (is_type(key, "CHOICE") || is_type(key, "CHOICES")) {
             snprintf(text, sizeof text, "{\"%s\":\"nope\"}", at_key_name(key));
-            check_fails(text, a_method_of(key), NULL, at_key_name(key), range);
+            check_fails(text, a_method_of(key), NULL, at_key_name(key),
+                        key == AT_KEY_loss_type ? "unknown loss" : range);
         }
         if (!is_type(key, "U32") && !is_type(key, "F64"))
             continue;
@@ -262,7 +263,11 @@ static void objectives_without_meaning_are_refused(void **state)
 {
     static const struct refusal cases[] = {
         { "{\"loss_type\":[]}", "loss_type: at least one", "", AT_DPO },
-        { "{\"loss_type\":[\"sigmoid\",\"bogus\"]}", "loss_type: one of", "bogus", AT_DPO },
+        { "{\"loss_type\":[\"sigmoid\",\"bogus\"]}", "loss_type: unknown loss \"bogus\"; dpo takes",
+          "sigmoid_norm or sppo_hard, or file:PATH.h", AT_DPO },
+        { "{\"loss_type\":\"simp\"}", "did you mean simpo? cpo takes alphapo,", "", AT_CPO },
+        { "{\"loss_type\":\"simpoo\"}", "unknown loss \"simpoo\"; sft takes dft or nll", "",
+          AT_SFT },
         { "{\"loss_type\":[\"sft\",\"sft\"]}", "names sft twice", "loss_weights", AT_DPO },
         { "{\"loss_type\":\"sigmoid\",\"loss_weights\":[1,2]}", "loss_weights: 1 numbers",
           "found 2", AT_DPO },
