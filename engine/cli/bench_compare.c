@@ -28,6 +28,8 @@ static AT_CHECKED load(cJSON **out, const char *path)
     const cJSON *kernel = NULL;
 
     TRY(at_json_load(out, path));
+    if (!at_json_find(*out, "format_version") || !at_json_find(*out, "steps"))
+        FAIL(AT_DATA, "%s: this is no result of `attune bench CONFIG --json`", path);
     TRY(at_json_need_u32(&version, *out, "format_version", path));
     if (version != FORMAT_VERSION)
         FAIL(AT_DATA, "%s: format_version %u; this version reads %d", path, version,

@@ -179,8 +179,10 @@ static void print_step(const cJSON *out)
 {
     const cJSON *useful = at_json_find(out, "useful_gflop_per_step");
 
-    printf("%.0f steps of %.0f rows: %.3f s a step, %.0f tokens/s, %.2f rows/s\n",
-           number(out, "steps"), number(out, "rows_per_step"), number(out, "step_time_s"),
+    const double steps = number(out, "steps"), rows = number(out, "rows_per_step");
+
+    printf("%.0f step%s of %.0f row%s: %.3f s a step, %.0f tokens/s, %.2f rows/s\n", steps,
+           steps == 1 ? "" : "s", rows, rows == 1 ? "" : "s", number(out, "step_time_s"),
            number(out, "tokens_per_s"), number(out, "rows_per_s"));
     printf(
         "useful: %.2f GFLOP a step (base %.2f, head %.2f, adapters %.2f, attention %.2f) at %.1f "
@@ -255,6 +257,8 @@ enum at_status cli_bench(struct cli_args *args)
              "method of pairs, replies or labels (--method)",
              at_method_get(run.method)->name);
     cli_describe_run(&run);
+    cli_note("bench    %u step%s like the training's %llu, after one that is not timed", steps,
+             steps == 1 ? "" : "s", (unsigned long long)run.total_steps);
     TRY(at_engine_commit(&run.engine));
     TRY(bench_run(&run, steps, cli_flag_on(args, "json")));
 done:

@@ -219,8 +219,8 @@ static void show_next(const struct at_config *c, const struct at_outcome *o)
     char took[32];
 
     cli_duration(took, o->time_s);
-    cli_note("done     %llu steps in %s%s; step %llu is what was written",
-             (unsigned long long)o->steps, took,
+    cli_note("done     %llu step%s in %s%s; step %llu is what was written",
+             (unsigned long long)o->steps, o->steps == 1 ? "" : "s", took,
              !o->stopped_early ? ""
              : o->no_spread    ? ", stopped early: all rewards are equal, nothing is left to learn"
                                : ", stopped early: held-out rows got no better",

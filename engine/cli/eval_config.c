@@ -3,6 +3,7 @@
 
 #include "os.h"
 #include "record.h"
+#include "stores.h"
 
 #include <string.h>
 
@@ -24,6 +25,25 @@ static bool was_given(const cJSON *entry)
     const char *from = cJSON_GetStringValue(at_json_find(entry, "from"));
 
     return from && (strcmp(from, "file") == 0 || strcmp(from, "flag") == 0);
+}
+
+/* The model that the run in `dir` recorded is here. */
+static AT_CHECKED check_model(const struct at_config *c, const char *dir)
+{
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    struct at_found_model found;
+    const char *name = c->model_name_or_path;
+
+    TRY(at_model_find(&found, &arena, name));
+    if (!at_path_exists(found.path))
+        FAIL(AT_NOT_FOUND,
+             "%s was trained on the model %s, which is not here%s; name it with "
+             "--model_name_or_path MODEL",
+             dir, name, name[0] == '/' ? "" : " (a path that starts where the training did)");
+done:
+    at_arena_release(&arena);
+    return st;
 }
 
 AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const struct at_flag *flags,
@@ -59,6 +79,8 @@ AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const stru
              "%s names no model; give the one that it was trained on: "
              "--model_name_or_path MODEL",
              path);
+    if (out->origin[AT_KEY_model_name_or_path] != AT_FROM_FLAG)
+        TRY(check_model(out, dir));
 done:
     cJSON_Delete(document);
     at_json_free(&run);

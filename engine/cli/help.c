@@ -6,11 +6,11 @@
 
 const char *cli_exit_codes(void)
 {
-    return "0 ok, 1 over budget, 2 usage, 3 not enough evidence, 65 bad data, 66 missing input, 69 "
-           "no\n"
-           "usable device, 70 internal, 73 cannot write, 74 input/output, 75 stopped with an "
-           "older\n"
-           "state, 77 integrity, 130 interrupted, 143 terminated.";
+    return "0 ok (a verdict: better and within budgets), 1 verdict: worse or over budget, 2 "
+           "usage,\n"
+           "3 verdict: not enough evidence, 65 bad data, 66 missing input, 69 no usable device,\n"
+           "70 internal, 73 cannot write, 74 I/O, 75 try again (resumable), 77 integrity (verify,\n"
+           "digests), 130/143 signals.";
 }
 
 void cli_help_all(void)

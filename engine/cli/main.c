@@ -62,7 +62,7 @@ int main(int argc, char **argv)
     cli_term_init();
     if (argc < 2) {
         cli_help_all();
-        st = at_fail(AT_USAGE, "a command is missing; the list is above, usage: attune COMMAND");
+        st = at_fail(AT_USAGE, "a command is missing; usage: attune COMMAND [arguments]");
     } else if (!answer_early(argc, argv)) {
         at_signals_install();
         st = run_command(argc, argv);

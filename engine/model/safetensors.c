@@ -154,9 +154,9 @@ static AT_CHECKED parse_tensor(struct at_source *s, const cJSON *entry, uint64_t
         !get_u64(&begin, offsets->child) || !get_u64(&end, offsets->child->next))
         FAIL(AT_DATA, "%s: tensor %s: data_offsets must be two whole numbers", s->file, s->name);
     if (begin > end || end > buffer_bytes)
-        FAIL(AT_DATA, "%s: tensor %s: data_offsets [%llu, %llu], but the data has %llu bytes",
+        FAIL(AT_DATA, "%s: tensor %s: data_offsets [%llu, %llu], but the data has %llu bytes%s",
              s->file, s->name, (unsigned long long)begin, (unsigned long long)end,
-             (unsigned long long)buffer_bytes);
+             (unsigned long long)buffer_bytes, begin > end ? "" : " (cut short?)");
     if (end - begin != s->n_bytes)
         FAIL(AT_DATA, "%s: tensor %s: data_offsets span %llu bytes, shape and dtype need %llu",
              s->file, s->name, (unsigned long long)(end - begin), (unsigned long long)s->n_bytes);

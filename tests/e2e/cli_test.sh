@@ -115,8 +115,10 @@ usage_errors_are_2() {
     run 2 generate "$golden/models/tiny_llama"
     says err 'prompt is missing'
     run 2
-    says err 'a command is missing'
+    says err 'a command is missing; usage: attune COMMAND .arguments.$'
     says out '^  sft '
+    says out '^0 ok .*, 1 verdict: worse or over budget, 2 usage,$'
+    says out '75 try again .resumable.'
     run 2 bench
     says err 'method is missing: name a CONFIG that has one, or with --method one of cpo.dpo'
     run 2 dpo "$golden/dpo_sigmoid/config.json" --loss_type sigmoidd --output_dir "$work/x"
@@ -134,9 +136,26 @@ data_of_another_method_is_named() {
     run 0 sft --model_name_or_path "$model" --train_dataset "$golden/data/pairs.jsonl" --max_steps 1 \
         --output_dir "$work/of_pairs"
     says err '^ +24 of them are pairs, of which sft trains on chosen alone; dpo trains on both sides$'
+    says err '^done     1 step in '
     run 0 sft --model_name_or_path "$model" --train_dataset "$golden/data/sft_messages.jsonl" --max_steps 1 \
         --output_dir "$work/of_messages"
     grep -q 'are pairs' "$work/err" && fail "rows of messages are called pairs"
+    echo '{"a": 1}' >"$work/a.json"
+    run 65 bench --compare "$work/a.json" "$work/a.json"
+    says err 'a.json: this is no result of `attune bench CONFIG --json`$'
+}
+
+# An adapter's record names its base as the training did.
+a_base_elsewhere_is_named() {
+    cp -r "$golden/models/tiny_llama" "$work/base"
+    (cd "$work" && "$attune" dpo --model_name_or_path base --train_dataset "$golden/data/pairs.jsonl" --max_steps 1 \
+        --output_dir adapter --quiet 2>"$work/err") || fail "dpo with a relative base"
+    run 66 dial "$work/adapter"
+    says err 'adapter was trained on the model base, which is not here .a path that starts where the training did.; name it with --model_name_or_path MODEL$'
+    run 66 eval --adapter "$work/adapter"
+    says err 'name it with --model_name_or_path MODEL$'
+    (cd "$work" && "$attune" eval --adapter adapter --n_replies 0 >"$work/out" 2>"$work/err")
+    [ $? = 3 ] || fail "eval where the training was"
 }
 
 missing_input_is_66() {
@@ -582,6 +601,9 @@ EOF
 }
 
 bench_names_the_biggest() {
+    run 0 bench "$golden/dpo_sigmoid/config.json" --steps 1
+    says err '^bench    1 step like the training.s 6, after one that is not timed$'
+    says out '^1 step of 4 rows: '
     run 0 bench "$golden/dpo_sigmoid/config.json" --steps 1 --json
     json 'd["biggest"] == d["kernels"][0]["kernel"] and abs(sum(k["share"] for k in d["kernels"]) - 1) < 1e-6'
     json 'all(a["time_s"] >= b["time_s"] for a, b in zip(d["kernels"], d["kernels"][1:]))'
@@ -704,7 +726,7 @@ run_files_are_read() {
     done
 }
 
-for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_is_66 bad_data_is_65 data_of_another_method_is_named \
+for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_is_66 bad_data_is_65 data_of_another_method_is_named a_base_elsewhere_is_named \
     no_device_is_69 unwritable_output_is_73 devices_and_inspect_print_json \
     inspect_prints_foreign_text_plainly tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes packed_rows_are_shown \
     training_tells_what_it_did generate_is_reproducible pipeline_resumes_and_never_overwrites \
