@@ -423,7 +423,7 @@ static AT_CHECKED run_stage(struct pipeline *p, size_t i, bool dry_run)
         goto done;
     cli_next_hold();
     if (!finished && s->trains) {
-        TRY(cli_trained_digest(&inputs, &p->arena, &s->config));
+        TRY(cli_trained_digest(&inputs, &p->arena, &s->config, CLI_TRAINED_VERSION));
         TRY(cli_train(&s->config, &outcome));
         TRY(cli_trained_mark(&p->arena, &s->config, s->name, &inputs, NULL));
     } else if (!finished) {

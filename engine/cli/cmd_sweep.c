@@ -207,7 +207,7 @@ static AT_CHECKED train(struct sweep *s, size_t i)
         tell(s, i, "finished earlier");
         goto done;
     }
-    TRY(cli_trained_digest(&inputs, &s->arena, &t->config));
+    TRY(cli_trained_digest(&inputs, &s->arena, &t->config, CLI_TRAINED_VERSION));
     TRY(cli_trainer_use(&s->trainer, &t->config));
     TRY(take_end(t, at_train(&s->trainer.run, &t->outcome)));
     tell(s, i, at_message());

@@ -53,7 +53,7 @@ static AT_CHECKED train_fold(struct folds *f, uint32_t i)
         cli_note("fold     %u of %u: finished earlier", i + 1, f->n);
         goto done;
     }
-    TRY(cli_trained_digest(&inputs, &f->arena, c));
+    TRY(cli_trained_digest(&inputs, &f->arena, c, CLI_TRAINED_VERSION));
     TRY(cli_trainer_use(&f->trainer, c));
     TRY(at_run_fold(&f->trainer.run, i));
     st = at_train(&f->trainer.run, &outcome);

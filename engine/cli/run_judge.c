@@ -1,11 +1,13 @@
 #include "run.h"
 
+#include "config_paths.h"
 #include "divide.h"
 #include "hash.h"
 #include "record.h"
 #include "run_words.h"
 #include "sources.h"
 #include "stores.h"
+#include "trained.h"
 
 #include <string.h>
 
@@ -283,7 +285,30 @@ static bool by_people(const struct stage *s)
     return judge && strcmp(judge, "people") == 0;
 }
 
-static AT_CHECKED digest_of(struct pipeline *p, const struct stage *s, struct at_digest *out)
+/* A key of a configuration as its command has it. What lies at a path counts by its bytes; what
+ * the judged stage was trained from is in its own digest, or was put before. */
+static AT_CHECKED put_key(struct at_hash *hash, struct pipeline *p, const struct stage *s,
+                          const struct at_flag *f)
+{
+    enum at_status st = AT_OK;
+    const struct at_config *from = s->before ? &first_trained(p)->config : &s->of->config;
+    enum at_key key = AT_KEY_seed;
+    const char *text = NULL;
+
+    at_hash_put_text(hash, f->key);
+    if (at_key_classify(f->key, &key, &text) != AT_CLASS_ACTIVE ||
+        !at_config_is_path(key, f->value))
+        at_hash_put_text(hash, f->value);
+    else if (key != AT_KEY_model_name_or_path || !from->model_name_or_path ||
+             strcmp(from->model_name_or_path, f->value) != 0)
+        TRY(cli_put_source(hash, &p->arena, f->value));
+done:
+    return st;
+}
+
+/* `version`: of the stage.json that it is compared with, or CLI_TRAINED_VERSION. */
+static AT_CHECKED digest_of(struct pipeline *p, const struct stage *s, struct at_digest *out,
+                            uint32_t version)
 {
     enum at_status st = AT_OK;
     const char *model = s->before ? first_trained(p)->config.model_name_or_path : NULL;
@@ -318,8 +343,13 @@ static AT_CHECKED digest_of(struct pipeline *p, const struct stage *s, struct at
             at_hash_put_text(&hash, f->value);
     }
     for (size_t i = 0; i < s->judge.n_keys; i++) {
-        at_hash_put_text(&hash, s->judge.keys[i].key);
-        at_hash_put_text(&hash, s->judge.keys[i].value);
+        const struct at_flag *f = &s->judge.keys[i];
+        if (version > CLI_TRAINED_BY_PATHS) {
+            TRY(put_key(&hash, p, s, f));
+            continue;
+        }
+        at_hash_put_text(&hash, f->key);
+        at_hash_put_text(&hash, f->value);
     }
     *out = at_hash_end(&hash);
 done:
@@ -390,7 +420,7 @@ AT_CHECKED run_judge_check(struct pipeline *p, struct stage *s)
     struct at_digest digest = { .hex = "" };
     const char *inputs = NULL, *said = NULL;
     char *path = NULL, *copy = NULL;
-    uint32_t verdict = 0;
+    uint32_t verdict = 0, version = CLI_TRAINED_BY_PATHS;
 
     TRY(check_sources(p, s));
     TRY(record_path(p, s, &path));
@@ -398,8 +428,9 @@ AT_CHECKED run_judge_check(struct pipeline *p, struct stage *s)
         goto done;
     TRY(at_json_load(&record, path));
     TRY(at_json_need_string(&inputs, record, "inputs", path));
+    TRY(at_json_get_u32(&version, record, "format_version", path));
     if (!waits_for_split(p, s) && (s->before || (s->of->finished && sources_are_there(s))))
-        TRY(digest_of(p, s, &digest));
+        TRY(digest_of(p, s, &digest, version));
     if (strcmp(inputs, digest.hex) != 0)
         FAIL(AT_CANNOT_WRITE,
              "%s holds stage %s with other inputs (the adapter that it judged, its keys or files); "
@@ -428,7 +459,7 @@ static AT_CHECKED record(struct pipeline *p, const struct stage *s, const struct
     cJSON *json = cJSON_CreateObject();
     char *path = NULL;
 
-    cJSON_AddNumberToObject(json, "format_version", 1);
+    cJSON_AddNumberToObject(json, "format_version", CLI_TRAINED_VERSION);
     cJSON_AddStringToObject(json, "stage", s->name);
     cJSON_AddStringToObject(json, "inputs", inputs->hex);
     if (said) {
@@ -488,7 +519,7 @@ AT_CHECKED run_judge(struct pipeline *p, struct stage *s)
     if (!decides(s))
         return s->judge.command->run(&s->judge);
     TRY(at_dir_create(s->output_dir));
-    TRY(digest_of(p, s, &inputs));
+    TRY(digest_of(p, s, &inputs, CLI_TRAINED_VERSION));
     TRY(split_rows(s));
     TRY(record(p, s, &inputs, NULL));
     st = s->judge.command->run(&s->judge);

@@ -189,7 +189,8 @@ done:
 
 /* Of a plan: the configurations behind it as they are planned, whether they have been trained or
  * not. */
-static AT_CHECKED digest_of(struct at_digest *out, struct pipeline *p, const struct stage *s)
+static AT_CHECKED digest_of(struct at_digest *out, struct pipeline *p, const struct stage *s,
+                            uint32_t version)
 {
     enum at_status st = AT_OK;
     struct at_config c;
@@ -200,7 +201,7 @@ static AT_CHECKED digest_of(struct at_digest *out, struct pipeline *p, const str
         if (s->prepares == RUN_SPLIT)
             c.train_dataset.weights = NULL; /* the files have each row once */
         TRY(run_split_stand_in(&c, p, s));
-        TRY(cli_trained_digest(out, &p->arena, &c));
+        TRY(cli_trained_digest(out, &p->arena, &c, version));
         goto done;
     }
     at_hash_init(&hash);
@@ -208,7 +209,7 @@ static AT_CHECKED digest_of(struct at_digest *out, struct pipeline *p, const str
         if (!k->trains)
             continue;
         TRY(run_stand_in(&c, p, k, true));
-        TRY(cli_trained_digest(out, &p->arena, &c));
+        TRY(cli_trained_digest(out, &p->arena, &c, version));
         at_hash_put_text(&hash, out->hex);
     }
     *out = at_hash_end(&hash);
@@ -243,6 +244,7 @@ AT_CHECKED run_prepare_check(struct pipeline *p, struct stage *s)
     struct at_digest digest;
     const char *inputs = NULL, *ended = NULL;
     char *path = NULL;
+    uint32_t version = CLI_TRAINED_BY_PATHS;
 
     if (plans_nothing(p, s))
         FAIL(AT_USAGE, "there is nothing to plan: no stage behind it trains");
@@ -260,7 +262,8 @@ AT_CHECKED run_prepare_check(struct pipeline *p, struct stage *s)
     TRY(at_json_get_string(&ended, record, "ended", path));
     if (ended) /* a split that was interrupted, or of rows that were bad then, is made again */
         goto done;
-    TRY(digest_of(&digest, p, s));
+    TRY(at_json_get_u32(&version, record, "format_version", path));
+    TRY(digest_of(&digest, p, s, version));
     s->finished = strcmp(inputs, digest.hex) == 0;
     if (s->prepares == RUN_SPLIT && !s->finished)
         FAIL(AT_CANNOT_WRITE,
@@ -328,7 +331,7 @@ AT_CHECKED run_prepare(struct pipeline *p, struct stage *s)
     struct at_digest inputs;
     struct at_config to = { .output_dir = s->output_dir };
 
-    TRY(digest_of(&inputs, p, s)); /* files may change while it goes on */
+    TRY(digest_of(&inputs, p, s, CLI_TRAINED_VERSION)); /* files may change while it goes on */
     if (s->prepares == RUN_SPLIT)
         TRY(begin_split(p, s, &inputs));
     TRY(s->prepares == RUN_PLAN ? plan_stages(p, s) : s->judge.command->run(&s->judge));

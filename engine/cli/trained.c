@@ -1,6 +1,7 @@
 #include "trained.h"
 
 #include "cli.h"
+#include "config_paths.h"
 #include "record.h"
 #include "sources.h"
 
@@ -20,7 +21,7 @@ done:
 }
 
 AT_CHECKED cli_trained_digest(struct at_digest *out, struct at_arena *arena,
-                              const struct at_config *c)
+                              const struct at_config *c, uint32_t version)
 {
     static const char *const left_out[] = { "output_dir", "profile",       "resume_from_checkpoint",
                                             "save_steps", "save_strategy", "save_total_limit" };
@@ -33,6 +34,8 @@ AT_CHECKED cli_trained_digest(struct at_digest *out, struct at_arena *arena,
     at_hash_init(&hash);
     for (size_t i = 0; i < AT_COUNT(left_out); i++)
         cJSON_DeleteItemFromObject(record, left_out[i]);
+    if (version > CLI_TRAINED_BY_PATHS)
+        TRY(at_config_hide_paths(record, c));
     at_json_write(&text, record);
     TRY(at_buf_status(&text));
     at_hash_put_text(&hash, text.data);
@@ -76,6 +79,7 @@ AT_CHECKED cli_trained_find(bool *finished, struct at_arena *arena, struct at_co
     cJSON *record = NULL;
     struct at_digest digest = { .hex = "" };
     char *path = NULL;
+    uint32_t version = CLI_TRAINED_BY_PATHS;
 
     *finished = false;
     if (at_dir_is_empty(dir)) {
@@ -89,8 +93,9 @@ AT_CHECKED cli_trained_find(bool *finished, struct at_arena *arena, struct at_co
     }
     TRY(at_json_load(&record, path));
     TRY(at_json_need_string(&inputs, record, "inputs", path));
+    TRY(at_json_get_u32(&version, record, "format_version", path));
     if (!changed)
-        TRY(cli_trained_digest(&digest, arena, c));
+        TRY(cli_trained_digest(&digest, arena, c, version));
     if (changed || strcmp(inputs, digest.hex) != 0)
         FAIL(AT_CANNOT_WRITE,
              "%s holds %s with other inputs (configuration, data, model or what it starts from); "
@@ -109,7 +114,7 @@ AT_CHECKED cli_trained_mark(struct at_arena *arena, const struct at_config *conf
     cJSON *record = cJSON_CreateObject();
     char *path = NULL;
 
-    cJSON_AddNumberToObject(record, "format_version", 1);
+    cJSON_AddNumberToObject(record, "format_version", CLI_TRAINED_VERSION);
     cJSON_AddStringToObject(record, "stage", name);
     cJSON_AddStringToObject(record, "inputs", inputs->hex);
     if (ended)

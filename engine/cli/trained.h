@@ -9,10 +9,14 @@
 
 /* ---- folders ---- */
 
+/* Format of stage.json. Digests of the first have the paths of what is read in them as they were
+ * spelt; of what is written today only what the files hold. */
+enum { CLI_TRAINED_BY_PATHS = 1, CLI_TRAINED_VERSION };
 /* Digest of configuration, data and the bytes of what training starts from. Where it writes, what
- * it keeps on the way and what only observes is left out. */
+ * it keeps on the way and what only observes is left out. `version`: of the stage.json that it is
+ * compared with, or CLI_TRAINED_VERSION. */
 AT_CHECKED cli_trained_digest(struct at_digest *out, struct at_arena *arena,
-                              const struct at_config *config);
+                              const struct at_config *config, uint32_t version);
 /* Whether config.output_dir holds this training, finished; one that was interrupted goes on
  * (resume_from_checkpoint is set). AT_CANNOT_WRITE where it holds another one. `what`: "stage sft",
  * for messages; `changed`: its inputs are others in any case. */

@@ -1,13 +1,14 @@
 #include "config_paths.h"
 
 #include "chat.h"
+#include "loss_file.h"
 #include "os.h"
 #include "reward.h"
 #include "stores.h"
 
 #include <string.h>
 
-static bool is_path(enum at_key key, const char *text)
+bool at_config_is_path(enum at_key key, const char *text)
 {
     static const enum at_key paths[] = {
         AT_KEY_adapter_name_or_path,
@@ -36,7 +37,7 @@ AT_CHECKED at_config_path(const char **out, struct at_arena *arena, enum at_key 
     enum at_status st = AT_OK;
     char *copy = NULL;
 
-    if (is_path(key, text) && dir && strcmp(dir, ".") != 0)
+    if (at_config_is_path(key, text) && dir && strcmp(dir, ".") != 0)
         TRY(at_path_join(arena, &copy, dir, text));
     else
         TRY(at_arena_strdup(arena, &copy, text));
@@ -156,5 +157,80 @@ done:
     cJSON_free(text);
     cJSON_free(found);
     cJSON_Delete(list);
+    return st;
+}
+
+/* ---- without places ---- */
+
+/* The end of a path without the folders before it. */
+static const char *last_part(char *path)
+{
+    size_t n = strlen(path);
+    const char *slash = NULL;
+
+    while (n > 1 && path[n - 1] == '/')
+        path[--n] = 0;
+    slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* The folder of a reward model names it, where it has no other name. */
+static AT_CHECKED shorten_source(struct at_arena *arena, cJSON *item)
+{
+    enum at_status st = AT_OK;
+    cJSON *path = cJSON_IsString(item) ? item : cJSON_GetObjectItemCaseSensitive(item, "model");
+    const char *text = cJSON_GetStringValue(path);
+    char *copy = NULL;
+
+    if (!text || (path == item && at_reward_is_rule(text)))
+        goto done;
+    TRY(at_arena_strdup(arena, &copy, text));
+    if (!cJSON_SetValuestring(path, last_part(copy)))
+        FAIL(AT_MEMORY, "no memory for a path");
+done:
+    return st;
+}
+
+/* A text, or an item {"path", "weight"}, that is a path. */
+static AT_CHECKED hide_path(enum at_key key, cJSON *item)
+{
+    cJSON *path = cJSON_IsObject(item) ? cJSON_GetObjectItemCaseSensitive(item, "path") : item;
+    const char *text = cJSON_GetStringValue(path);
+
+    if (text && at_config_is_path(key, text) && !cJSON_SetValuestring(path, ""))
+        return at_fail(AT_MEMORY, "no memory for a path");
+    return AT_OK;
+}
+
+AT_CHECKED at_config_hide_paths(cJSON *record, const struct at_config *c)
+{
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    cJSON *entry = NULL, *item = NULL;
+    size_t i = 0;
+
+    cJSON_ArrayForEach(entry, record)
+    {
+        cJSON *value = cJSON_GetObjectItemCaseSensitive(entry, "value");
+        enum at_key key = AT_KEY_seed;
+        const char *text = NULL;
+        if (at_key_classify(entry->string, &key, &text) != AT_CLASS_ACTIVE)
+            continue;
+        if (cJSON_IsString(value))
+            TRY(hide_path(key, value));
+        if (!cJSON_IsArray(value))
+            continue;
+        cJSON_ArrayForEach(item, value)
+            TRY(key == AT_KEY_reward_funcs ? shorten_source(&arena, item) : hide_path(key, item));
+    }
+    entry = cJSON_GetObjectItemCaseSensitive(record, at_key_name(AT_KEY_loss_type));
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(entry, "value"))
+    {
+        const struct at_loss_file *file = c->losses[i++]->file;
+        if (file && !cJSON_SetValuestring(item, file->digest.hex))
+            FAIL(AT_MEMORY, "no memory for a digest");
+    }
+done:
+    at_arena_release(&arena);
     return st;
 }

@@ -377,6 +377,8 @@ EOF
     says err 'on a frozen adapter'
     run 0 run "$work/pipeline.json"
     [ "$(grep -c 'skipped' "$work/err")" = 2 ] || fail "finished stages were not skipped"
+    run 0 run "$work/../${work##*/}/pipeline.json" --output_dir "$work/./pipeline/" --dry_run
+    [ "$(grep -c 'skipped' "$work/err")" = 2 ] || fail "stages of a folder that is spelt otherwise were not skipped"
     run 0 inspect "$work/pipeline/dpo" --json
     json 'd["adapter"]["r"] == 8'
     run 73 run "$work/pipeline.json" --beta 0.3
