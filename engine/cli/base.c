@@ -1,5 +1,7 @@
 #include "base.h"
 
+#include "adapter.h"
+
 #include <string.h>
 
 bool cli_is_gguf_name(const char *path)
@@ -42,6 +44,8 @@ AT_CHECKED cli_base_open(struct cli_base *b, const struct cli_args *args)
 
     *b = (struct cli_base){ .dirs = args->positional, .n = args->n_positional };
     AT_REQUIRE(b->n > 0);
+    for (size_t i = 0; i < b->n; i++)
+        TRY(at_adapter_check_folder(b->dirs[i]));
     last = b->dirs[b->n - 1];
     b->model = cli_flag_text(args, "model_name_or_path");
     TRY(cli_base_recorded(b, &b->peft_name, last, "adapter_config.json", NULL,

@@ -1,5 +1,6 @@
 #include "cli.h"
 
+#include "adapter.h"
 #include "eval.h"
 #include "record.h"
 #include "report.h"
@@ -27,6 +28,8 @@ static AT_CHECKED add_state(struct judging *j, const char *name, const char *ada
     enum at_status st = AT_OK;
     char *copy = NULL;
 
+    if (adapter)
+        TRY(at_adapter_check_folder(adapter));
     TRY(at_arena_strdup(&j->arena, &copy, name));
     j->states[j->n] =
         (struct eval_state){ .name = copy, .adapter = adapter, .system = system, .scale = 1 };

@@ -26,7 +26,13 @@ enum at_status cli_report(struct cli_args *args)
         TRY(cli_print_pretty(json));
     }
     cli_note("page       %s: open it in a browser, or print it", output ? output : path);
-    if (at_report_is_judged(report) || !at_report_has_held_pairs(report))
+    if (at_report_is_whole_model(report) && at_report_gives_rewards(report))
+        cli_next("next       attune score CONFIG --method reward --use_peft false "
+                 "--model_name_or_path %s --train_dataset ROWS",
+                 p.dir);
+    else if (at_report_is_whole_model(report))
+        cli_next("next       attune generate --model_name_or_path %s --prompt TEXT", p.dir);
+    else if (at_report_is_judged(report) || !at_report_has_held_pairs(report))
         cli_next("next       attune export %s --output tone.gguf", p.dir);
     else
         cli_next("next       attune eval --adapter %s --output %s/eval.json", p.dir, p.dir);

@@ -1,6 +1,7 @@
 /* Configurations of what is judged. */
 #include "eval.h"
 
+#include "adapter.h"
 #include "os.h"
 #include "record.h"
 #include "stores.h"
@@ -64,6 +65,7 @@ AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const stru
     if (!at_path_exists(dir))
         FAIL(AT_NOT_FOUND, "%s does not exist: the folder of a training's adapter is expected",
              dir);
+    TRY(at_adapter_check_folder(dir));
     TRY(at_path_join(&arena, &path, dir, "run.json"));
     if (at_path_exists(path))
         TRY(at_json_load(&run, path));

@@ -565,6 +565,29 @@ done:
     return st;
 }
 
+AT_CHECKED at_adapter_check_folder(const char *dir)
+{
+    static const char *const files[] = { "adapter_config.json", "model.safetensors",
+                                         "model.safetensors.index.json" };
+    enum at_status st = AT_OK;
+    struct at_arena arena = { 0 };
+    bool has[AT_COUNT(files)] = { false };
+
+    for (size_t i = 0; i < AT_COUNT(files); i++) {
+        char *path = NULL;
+        TRY(at_path_join(&arena, &path, dir, files[i]));
+        has[i] = at_path_exists(path);
+    }
+    if (!has[0] && (has[1] || has[2]))
+        FAIL(AT_NOT_FOUND,
+             "%s is a whole model and no adapter: there is nothing to merge or export; give it as "
+             "the model, as in attune generate --model_name_or_path %s --prompt TEXT",
+             dir, dir);
+done:
+    at_arena_release(&arena);
+    return st;
+}
+
 AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_config *model,
                                 const char *dir, struct at_params *arena, struct at_pool *frozen)
 {
@@ -573,6 +596,7 @@ AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_co
     char *path = NULL;
 
     TRY(init(out, model));
+    TRY(at_adapter_check_folder(dir));
     TRY(at_path_join(&out->arena, &path, dir, "adapter_config.json"));
     TRY(at_json_load_python(&config, path));
     TRY(read_config(out, model, config, path));

@@ -50,12 +50,15 @@ struct at_adapter {
  * says. */
 AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_config *model,
                                  const struct at_adapter_params *params, struct at_params *arena);
-/* An adapter from a PEFT folder. trainable: into `arena` with a reference copy in `frozen`;
- * otherwise everything into `frozen` (NULL: it stays in its file). The copy is left out where B is
- * zero. Wrong rank, shape, missing partner, unknown or left-over tensors, biases, modules_to_save
- * beyond head and embedding: AT_DATA before anything is written, and so are a reward model's
- * adapter without model->value_head, and with it a trainable one of a language model. Warns
- * ("adapter_gap") when the file lacks modules that its target_modules select. */
+/* AT_NOT_FOUND, with what to do, where the folder has a whole model and no adapter; for what would
+ * look at other files of an adapter before it is loaded. */
+AT_CHECKED at_adapter_check_folder(const char *dir);
+/* An adapter from a PEFT folder, which is checked so. trainable: into `arena` with a reference copy
+ * in `frozen`; otherwise everything into `frozen` (NULL: it stays in its file). The copy is left
+ * out where B is zero. Wrong rank, shape, missing partner, unknown or left-over tensors, biases,
+ * modules_to_save beyond head and embedding: AT_DATA before anything is written, and so are a
+ * reward model's adapter without model->value_head, and with it a trainable one of a language
+ * model. Warns ("adapter_gap") when the file lacks modules that its target_modules select. */
 AT_CHECKED at_adapter_plan_load(struct at_adapter *out, const struct at_model_config *model,
                                 const char *dir, struct at_params *arena, struct at_pool *frozen);
 /* Values of A, B or, of part 'm', the magnitudes of module k, which a loaded adapter has (rank[k]

@@ -250,12 +250,22 @@ bool at_report_is_judged(const struct at_report *r)
 
 bool at_report_has_held_pairs(const struct at_report *r)
 {
-    const cJSON *method = at_json_find(r->run, "method");
-    const bool points = cJSON_IsString(method) && strcmp(method->valuestring, "reward") == 0;
-
     const bool several = cJSON_GetArraySize(report_config(r, "eval_dataset")) > 1;
 
-    return r->pairs.n > 0 && !points && !several && cJSON_IsTrue(report_config(r, "use_peft"));
+    return r->pairs.n > 0 && !at_report_gives_rewards(r) && !several &&
+           cJSON_IsTrue(report_config(r, "use_peft"));
+}
+
+bool at_report_is_whole_model(const struct at_report *r)
+{
+    return cJSON_IsFalse(report_config(r, "use_peft"));
+}
+
+bool at_report_gives_rewards(const struct at_report *r)
+{
+    const cJSON *method = at_json_find(r->run, "method");
+
+    return cJSON_IsString(method) && strcmp(method->valuestring, "reward") == 0;
 }
 
 void at_report_close(struct at_report **report)

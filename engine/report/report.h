@@ -22,6 +22,10 @@ AT_CHECKED at_report_open(struct at_report **out, const struct at_report_params 
 bool at_report_is_judged(const struct at_report *report);
 /* Whether pairs were held out, by which `attune eval` can judge the adapter. */
 bool at_report_has_held_pairs(const struct at_report *report);
+/* Whether the run trained a whole model, of which no adapter is made; whether what it trained gives
+ * rewards. */
+bool at_report_is_whole_model(const struct at_report *report);
+bool at_report_gives_rewards(const struct at_report *report);
 void at_report_close(struct at_report **report);
 /* The page, put in place whole. */
 AT_CHECKED at_report_write(const struct at_report *report, const char *path);

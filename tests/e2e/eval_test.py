@@ -229,7 +229,7 @@ def main():
         check_heads(folder, adapter, held)
         check_dial(folder, adapter, held)
         check_replies(folder, adapter, held)
-        run("eval", "--model_name_or_path", MODEL, "--adapter", MODEL, code=2)  # no rows
+        run("eval", "--model_name_or_path", MODEL, "--baseline_prompt", "x", code=2)  # no rows
     print("eval: figures of score, generate and the run; verdicts 0, 1 and 3")
 
 

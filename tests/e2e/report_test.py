@@ -235,6 +235,22 @@ def check_errors(folder, out):
     run("report", out, "--output", folder / "no" / "where.html", code=73)
 
 
+def check_whole_model(folder, rows):
+    """What is named after a full fine-tune works, and commands on adapters say that it is none."""
+    whole, flags = folder / "whole", ["--model_name_or_path", MODEL, "--train_dataset", rows, "--max_steps", 1, "--quiet"]
+    run("dpo", *flags, "--use_peft", "false", "--eval_split", 0.1, "--learning_rate", 1e-4, "--output_dir", whole)
+    last = run("report", whole).stderr.splitlines()[-1]
+    assert last == f"next       attune generate --model_name_or_path {whole} --prompt TEXT", last
+    assert run(*last.split()[2:-1], "is it here", "--max_new_tokens", 2).returncode == 0
+    for words in (("export", whole, "--output", folder / "tone.gguf"), ("merge", whole, "--output", folder / "merged"), ("dial", whole),
+                  ("eval", "--adapter", whole), ("eval", rows, "--model_name_or_path", MODEL, "--adapter", whole),
+                  ("generate", MODEL, "--prompt", "is it here", "--adapter", whole)):
+        said = run(*words, code=66)
+        assert f"{whole} is a whole model and no adapter" in said.stderr and not said.stdout, (words, said.stderr)
+    run("reward", *flags, "--use_peft", "false", "--eval_split", 0, "--output_dir", folder / "scores")
+    assert "attune score CONFIG --method reward --use_peft false" in run("report", folder / "scores").stderr.splitlines()[-1]
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -244,6 +260,7 @@ def main():
         check_long(out)
         check_run_files(out)
         check_errors(folder, out)
+        check_whole_model(folder, rows)
     print("report: flips found, page whole and escaped, tokens sum up")
 
 
