@@ -32,6 +32,19 @@ static enum at_status fail_write(const char *path, int error)
     return at_fail(AT_CANNOT_WRITE, "%s: cannot be written: %s", path, strerror(error));
 }
 
+/* Of a new file, whose folder may be what is missing. */
+static enum at_status fail_create(const char *path, int error)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (error == ENOENT && slash && slash > path)
+        return at_fail(AT_CANNOT_WRITE,
+                       "%s: cannot be written: there is no folder %.*s; create it, or name a file "
+                       "elsewhere",
+                       path, (int)(slash - path), path);
+    return fail_write(path, error);
+}
+
 /* Opens a file; a folder, a pipe or a device is refused, not waited for. */
 static enum at_status open_read(int *out, struct stat *info, const char *path)
 {
@@ -158,7 +171,7 @@ static enum at_status open_temp(struct at_writer *writer)
     } while (writer->fd < 0 && (errno == EINTR || errno == EEXIST));
     if (writer->fd < 0) {
         writer->temp = NULL; /* nothing to remove */
-        TRY(fail_write(writer->path, errno));
+        TRY(fail_create(writer->path, errno));
     }
 done:
     return st;
@@ -234,6 +247,19 @@ void at_writer_close(struct at_writer **inout)
         unlink(writer->temp);
     at_arena_release(&writer->arena);
     at_free(inout);
+}
+
+enum at_status at_file_check_writable(const char *path)
+{
+    struct at_writer *writer = NULL;
+    enum at_status st = AT_OK;
+
+    if (at_path_is_dir(path))
+        TRY(fail_write(path, EISDIR));
+    TRY(at_writer_open(&writer, path));
+done:
+    at_writer_close(&writer);
+    return st;
 }
 
 enum at_status at_file_write_atomic(const char *path, const void *bytes, size_t n)
@@ -315,7 +341,7 @@ enum at_status at_log_open(struct at_log **out, const char *path, uint64_t keep)
         log->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     while (log->fd < 0 && errno == EINTR);
     if (log->fd < 0)
-        TRY(fail_write(path, errno));
+        TRY(fail_create(path, errno));
     TRY(keep_bytes(log, keep));
     *out = log;
     log = NULL;

@@ -129,6 +129,8 @@ static AT_CHECKED find_files(struct comparing *x)
         TRY(eval_rows_of_run(&x->rows, &x->c.arena, &x->config, x->c.names[1]));
     if (!at_path_exists(x->rows))
         FAIL(AT_NOT_FOUND, "%s: no such file", x->rows);
+    TRY(at_path_join(&x->c.arena, &path, x->c.names[1], "compare.json"));
+    TRY(at_file_check_writable(path));
     if (x->params.n_replies == 0)
         goto done;
     x->c.replies_path = cli_flag_text(a, "replies");
@@ -136,6 +138,7 @@ static AT_CHECKED find_files(struct comparing *x)
         TRY(at_path_join(&x->c.arena, &path, x->c.names[1], "compare.jsonl"));
         x->c.replies_path = path;
     }
+    TRY(at_file_check_writable(x->c.replies_path));
 done:
     return st;
 }

@@ -265,6 +265,8 @@ enum at_status cli_data_coverage(struct cli_args *args)
     TRY(cli_flag_u32(&n, args, "n", 1, UINT32_MAX));
     if (output && at_path_exists(output))
         FAIL(AT_CANNOT_WRITE, "%s exists, and nothing is overwritten; name another file", output);
+    if (output)
+        TRY(at_file_check_writable(output));
     TRY(open_all(&c));
     TRY(compute(&c, &c.train));
     TRY(compute(&c, &c.log));

@@ -107,6 +107,7 @@ done:
 static AT_CHECKED open_dial(struct dial *d)
 {
     enum at_status st = AT_OK;
+    char *path = NULL;
 
     if (d->args->n_positional == 0)
         FAIL(AT_USAGE, "the folder of a run is missing: attune dial DIR");
@@ -117,6 +118,8 @@ static AT_CHECKED open_dial(struct dial *d)
     TRY(eval_config_of_run(&d->config, d->dir, d->args->keys, d->args->n_keys));
     TRY(find_rows(d));
     TRY(read_params(d));
+    TRY(at_path_join(&d->args->arena, &path, d->dir, DIAL_FILE));
+    TRY(at_file_check_writable(path));
     eval_take_rows(&d->config, &d->rows);
     for (size_t i = 0; i < d->n; i++) {
         char *name = NULL;

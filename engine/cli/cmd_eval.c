@@ -157,6 +157,7 @@ static AT_CHECKED read_config(struct judging *j)
     struct at_config *c = &j->config;
     const enum at_method pairs = AT_DPO;
     const char *adapter = cli_flag_text(j->args, "adapter");
+    const char *output = cli_flag_text(j->args, "output");
 
     if (j->args->n_positional == 0 && adapter && !names_model(j->args))
         TRY(eval_config_of_run(c, adapter, j->args->keys, j->args->n_keys));
@@ -170,6 +171,8 @@ static AT_CHECKED read_config(struct judging *j)
     TRY(list_states(j));
     TRY(find_rows(j));
     TRY(read_params(j));
+    if (output)
+        TRY(at_file_check_writable(output));
     eval_take_rows(c, &j->rows);
 done:
     return st;

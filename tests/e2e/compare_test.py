@@ -101,6 +101,8 @@ def check_prompts(folder, adapter):
                                             {"prompt": "the tea is", "chosen": " here", "rejected": " gone"}])
     replies, few = folder / "kinds_replies.jsonl", ["--n_replies", 3, "--max_new_tokens", 2, "--system_prompt", "be kind"]
     e.run("compare", rows, "--adapter", adapter, "--judge", "people", "--replies", replies, *few, code=3)
+    said = e.run("compare", rows, "--adapter", adapter, "--judge", "people", "--replies", folder / "none" / "r.jsonl", *few, code=73).stderr
+    assert "there is no folder" in said and "device" not in said, said
     found = [json.loads(line) for line in replies.read_text().splitlines()]
     assert [row["prompt"] for row in found] == [[e.message("system", "be kind"), *turns], own, "the tea is"], found
     assert all(isinstance(reply, str) for reply in found[2]["responses"]), found[2]

@@ -56,5 +56,7 @@ with tempfile.TemporaryDirectory() as folder:
     assert [json.loads(line) for line in out.open()] == [{"prompt": user(row["prompt"])} for row in listed[:2]]
     refused = run(*flags, "--output", out, code=73)  # before anything is computed
     assert "exists" in refused.stderr and "device" not in refused.stderr and not refused.stdout, refused
+    refused = run(*flags, "--output", work / "none" / "next.jsonl", code=73)
+    assert "there is no folder" in refused.stderr and "device" not in refused.stderr and not refused.stdout, refused
     assert "fewer than two" in run(write(work / "one.jsonl", [{"prompt": "tea"}] * 3), *flags[1:], code=65).stderr
     assert "--against" in run(train, "--model_name_or_path", MODEL, code=2).stderr

@@ -167,6 +167,11 @@ def check_dial(folder, adapter, held):
     (named / "held.jsonl").unlink()
     assert "no held-out pairs" in run("dial", named, code=66).stderr
     assert "nowhere does not exist" in run("eval", "--adapter", folder / "nowhere", code=66).stderr
+    said = run("eval", "--adapter", adapter, "--output", folder / "none" / "e.json", code=73)
+    assert f"there is no folder {folder / 'none'}; create it" in said.stderr and not said.stdout, "it was measured first"
+    (named / "dial.json").unlink(), (named / "dial.json").mkdir()
+    said = run("dial", named, "--rows", held, code=73).stderr
+    assert "dial.json: cannot be written" in said and "device" not in said, said
     run("dial", adapter, "--strengths", "1,x", code=2)
     run("score", "--method", "dpo", "--train_dataset", held, "--model_name_or_path", MODEL, "--adapter_scale", 2, code=2)
     run("eval", held, "--model_name_or_path", MODEL, "--baseline_prompt", "x", "--adapter_scale", 2, code=2)

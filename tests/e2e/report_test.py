@@ -232,7 +232,8 @@ def check_errors(folder, out):
     bad = folder / "bad.jsonl"
     bad.write_text('{"prompt": "a", "before": "b"}\n')
     assert "bad.jsonl:1" in run("report", out, "--replies", bad, code=65).stderr
-    run("report", out, "--output", folder / "no" / "where.html", code=73)
+    said = run("report", out, "--output", folder / "no" / "where.html", code=73).stderr
+    assert f"there is no folder {folder / 'no'}; create it" in said, said
 
 
 def check_whole_model(folder, rows):
