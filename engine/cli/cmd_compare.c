@@ -138,7 +138,8 @@ static AT_CHECKED find_files(struct comparing *x)
         TRY(at_path_join(&x->c.arena, &path, x->c.names[1], "compare.jsonl"));
         x->c.replies_path = path;
     }
-    TRY(at_file_check_writable(x->c.replies_path));
+    if (!at_path_exists(x->c.replies_path)) /* else it is read */
+        TRY(at_file_check_writable(x->c.replies_path));
 done:
     return st;
 }

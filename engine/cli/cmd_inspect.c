@@ -241,8 +241,8 @@ static AT_CHECKED inspect_model(cJSON *out, struct at_arena *arena, const char *
     const char *type = NULL;
 
     TRY(at_weights_open(&w, path));
-    if (at_weights_is_gguf(w))
-        TRY(at_gguf_get_string(&type, w, "general.type"));
+    if (at_weights_is_gguf(w) && at_gguf_get_string(&type, w, "general.type") != AT_OK)
+        at_warn("model", "%s", at_message());
     if (type && strcmp(type, "adapter") == 0) {
         cJSON_AddStringToObject(out, "kind", "adapter");
         add_tensors(out, w, list);

@@ -580,8 +580,8 @@ AT_CHECKED at_adapter_check_folder(const char *dir)
     }
     if (!has[0] && (has[1] || has[2]))
         FAIL(AT_NOT_FOUND,
-             "%s is a whole model and no adapter: there is nothing to merge or export; give it as "
-             "the model, as in attune generate --model_name_or_path %s --prompt TEXT",
+             "%s is a whole model and no adapter: nothing is to be merged or exported, and "
+             "--model_name_or_path %s is how other commands take it",
              dir, dir);
 done:
     at_arena_release(&arena);
