@@ -564,7 +564,6 @@ static AT_CHECKED judge_file(const struct loader *l)
     enum at_status st = AT_OK;
     const uint32_t n = l->n_wrong + l->n_skipped;
     const struct at_dataset *out = l->out;
-    char first[40] = "";
 
     if (l->n_wrong == 1 && n == 1)
         FAIL(AT_DATA, "%s", l->reported[0]);
@@ -572,11 +571,9 @@ static AT_CHECKED judge_file(const struct loader *l)
         at_warn("bad_row", "%s", l->reported[i]);
     if (n > MAX_REPORTED)
         at_warn("bad_row", "and %u more bad rows", n - MAX_REPORTED);
-    if (n > AT_WARNINGS_SHOWN)
-        snprintf(first, sizeof first, "the first %d bad rows are ", AT_WARNINGS_SHOWN);
     if (l->n_wrong > 0)
         FAIL(AT_DATA, "%u of %u rows cannot be used (%snamed above); correct them", l->n_wrong,
-             out->n_read, first);
+             out->n_read, n > MAX_REPORTED ? "the first are " : "");
     if (out->n_read == 0)
         FAIL(AT_DATA, "%s: the data set has no rows; one JSON object a line is expected", l->path);
     if (out->n_rows == 0 && !l->may_be_empty)

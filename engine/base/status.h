@@ -39,8 +39,6 @@ const char *at_message(void);
 void at_warn(const char *kind, const char *format, ...) AT_PRINTF(2, 3);
 typedef void at_warn_sink(const char *kind, const char *text);
 void at_warn_set_sink(at_warn_sink *sink);
-/* What a sink shows of a kind, where it does not show them all. */
-enum { AT_WARNINGS_SHOWN = 5 };
 /* While it is on, warnings are neither counted nor shown: of what is looked at twice. */
 void at_warn_mute(bool on);
 /* Number of warnings so far: of one kind, or of all with NULL. */

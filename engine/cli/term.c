@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+enum { WARNINGS_SHOWN = 5 };
 static const double line_every_s = 5; /* plain progress lines */
 
 static struct {
@@ -31,13 +32,13 @@ static void show_warning(const char *kind, const char *text)
 {
     const size_t n = at_warn_count(kind);
 
-    if (n > AT_WARNINGS_SHOWN) {
+    if (n > WARNINGS_SHOWN) {
         term.hidden++;
         return;
     }
     leave_line();
     fprintf(stderr, "attune: warning: %s%s\n", text,
-            n == AT_WARNINGS_SHOWN ? " (further ones of this kind are counted only)" : "");
+            n == WARNINGS_SHOWN ? " (further ones of this kind are counted only)" : "");
 }
 
 static bool takes_codes(int fd)

@@ -132,7 +132,7 @@ data_of_another_method_is_named() {
     local model=$golden/models/tiny_llama
     run 65 dpo --model_name_or_path "$model" --train_dataset "$source_dir/data/toy/sft.jsonl" --output_dir "$work/x"
     says err 'sft.jsonl:1: the key "chosen" is missing.*; a row like this one is trained with sft$'
-    says err '738 of 738 rows cannot be used .the first 5 bad rows are named above.'
+    says err '738 of 738 rows cannot be used .the first are named above.'
     run 0 sft --model_name_or_path "$model" --train_dataset "$golden/data/pairs.jsonl" --max_steps 1 \
         --output_dir "$work/of_pairs"
     says err '^ +24 of them are pairs, of which sft trains on chosen alone; dpo trains on both sides$'

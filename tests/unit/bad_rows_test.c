@@ -174,7 +174,7 @@ static void dataset_with_many_wrong_lines_reports_each_up_to_a_limit(void **stat
     for (int i = 0; i < 5000; i++)
         at_buf_puts(&text, i % 200 == 7 ? "{\"prompt\":\"a\"}\n" : i % 3 ? PAIR("q") : " \r\n");
     assert_int_equal(load_text(&d, text.data, &p), AT_DATA);
-    assert_string_equal(at_message(), "25 of 3341 rows cannot be used (the first 5 bad rows are "
+    assert_string_equal(at_message(), "25 of 3341 rows cannot be used (the first are "
                                       "named above); correct them");
     for (const char *c = warnings; *c; c++)
         lines += *c == '\n';
