@@ -285,13 +285,11 @@ static bool by_people(const struct stage *s)
     return judge && strcmp(judge, "people") == 0;
 }
 
-/* A key of a configuration as its command has it. What lies at a path counts by its bytes; what
- * the judged stage was trained from is in its own digest, or was put before. */
-static AT_CHECKED put_key(struct at_hash *hash, struct pipeline *p, const struct stage *s,
-                          const struct at_flag *f)
+/* A key of a configuration as its command has it. What lies at a path counts by its bytes; where
+ * runs are written does not. */
+static AT_CHECKED put_key(struct at_hash *hash, struct at_arena *arena, const struct at_flag *f)
 {
     enum at_status st = AT_OK;
-    const struct at_config *from = s->before ? &first_trained(p)->config : &s->of->config;
     enum at_key key = AT_KEY_seed;
     const char *text = NULL;
 
@@ -299,10 +297,11 @@ static AT_CHECKED put_key(struct at_hash *hash, struct pipeline *p, const struct
     if (at_key_classify(f->key, &key, &text) != AT_CLASS_ACTIVE ||
         !at_config_is_path(key, f->value))
         at_hash_put_text(hash, f->value);
-    else if (key != AT_KEY_model_name_or_path || !from->model_name_or_path ||
-             strcmp(from->model_name_or_path, f->value) != 0)
-        TRY(cli_put_source(hash, &p->arena, f->value));
+    else if (key != AT_KEY_output_dir && key != AT_KEY_resume_from_checkpoint)
+        TRY(cli_put_source(hash, arena, f->value));
 done:
+    if (st != AT_OK)
+        at_context("%s", f->key);
     return st;
 }
 
@@ -345,7 +344,7 @@ static AT_CHECKED digest_of(struct pipeline *p, const struct stage *s, struct at
     for (size_t i = 0; i < s->judge.n_keys; i++) {
         const struct at_flag *f = &s->judge.keys[i];
         if (version > CLI_TRAINED_BY_PATHS) {
-            TRY(put_key(&hash, p, s, f));
+            TRY(put_key(&hash, &p->arena, f));
             continue;
         }
         at_hash_put_text(&hash, f->key);

@@ -34,13 +34,45 @@ static bool is_source(const char *name)
     return n > end && strcmp(name + n - end, weights) == 0;
 }
 
+/* Read where there is no tokenizer.json. */
+static bool is_vocabulary(const char *name)
+{
+    return strcmp(name, "merges.txt") == 0 || strcmp(name, "vocab.json") == 0;
+}
+
+static bool is_template(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+
+    return dot && strcmp(dot, ".jinja") == 0;
+}
+
+/* Names and bytes of the files in a folder that `is_read`, in order of their names. */
+static AT_CHECKED put_folder(struct at_hash *hash, struct at_arena *arena, const char *folder,
+                             bool (*is_read)(const char *name))
+{
+    enum at_status st = AT_OK;
+    char **names = NULL, *file = NULL;
+    size_t n = 0;
+
+    TRY(at_dir_list(arena, &names, &n, folder));
+    for (size_t i = 0; i < n; i++) {
+        if (!is_read(names[i]))
+            continue;
+        at_hash_put_text(hash, names[i]);
+        TRY(at_path_join(arena, &file, folder, names[i]));
+        TRY(put_file(hash, file));
+    }
+done:
+    return st;
+}
+
 AT_CHECKED cli_put_source(struct at_hash *hash, struct at_arena *arena, const char *named)
 {
     enum at_status st = AT_OK;
     struct at_found_model found;
     const char *path = NULL;
-    char **names = NULL, *file = NULL;
-    size_t n = 0;
+    char *more = NULL;
 
     TRY(at_model_find(&found, arena, named));
     path = found.path;
@@ -48,14 +80,13 @@ AT_CHECKED cli_put_source(struct at_hash *hash, struct at_arena *arena, const ch
         TRY(put_file(hash, path));
         goto done;
     }
-    TRY(at_dir_list(arena, &names, &n, path));
-    for (size_t i = 0; i < n; i++) {
-        if (!is_source(names[i]))
-            continue;
-        at_hash_put_text(hash, names[i]);
-        TRY(at_path_join(arena, &file, path, names[i]));
-        TRY(put_file(hash, file));
-    }
+    TRY(put_folder(hash, arena, path, is_source));
+    TRY(at_path_join(arena, &more, path, "tokenizer.json"));
+    if (!at_path_exists(more))
+        TRY(put_folder(hash, arena, path, is_vocabulary));
+    TRY(at_path_join(arena, &more, path, "additional_chat_templates"));
+    if (at_path_is_dir(more))
+        TRY(put_folder(hash, arena, more, is_template));
 done:
     return st;
 }

@@ -12,6 +12,10 @@ import tempfile
 from harness import GOLDEN, UNVALIDATED, run
 
 
+LOSSES = pathlib.Path(__file__).resolve().parents[2] / "losses"
+TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
 def rows_of(path):
     return path.read_text().splitlines()
 
@@ -112,6 +116,28 @@ with tempfile.TemporaryDirectory() as name:
     shutil.rmtree(out / "parts")
     _, said = attune([SPLIT, SFT], code=73)
     assert "stage sft" in said and "with other inputs" in said, said
+
+    # What a stage reads may lie beside what its keys name: another text there is another input.
+    model, own = work / "model", work / "mine.h"
+    shutil.copytree(GOLDEN / "models" / "tiny_llama", model)
+    parts = json.loads((model / "tokenizer.json").read_text())
+    (model / "tokenizer.json").unlink()
+    (model / "vocab.json").write_text(json.dumps(parts["model"]["vocab"]))
+    (model / "merges.txt").write_text("".join(f"{m if isinstance(m, str) else ' '.join(m)}\n" for m in parts["model"]["merges"]))
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "GPT2Tokenizer"}))
+    (model / "additional_chat_templates").mkdir()
+    (model / "additional_chat_templates" / "tone.jinja").write_text(TEMPLATE)
+    own.write_text((LOSSES / "sigmoid.h").read_text())
+    keys = {"model_name_or_path": str(model), "chat_template_path": "tone", "output_dir": "own"}
+    stage = {"name": "own", "method": "dpo", "train_dataset": "a.jsonl", "loss_type": "file:mine.h", "eval_split": 0}
+    attune([stage], **keys)
+    for path in (own, model / "merges.txt", model / "vocab.json", model / "additional_chat_templates" / "tone.jinja"):
+        text = path.read_text()
+        assert skipped(attune([stage], "--dry_run", **keys)[1]) == ["own"]
+        path.write_text(text + "\n")
+        assert "with other inputs" in attune([stage], "--dry_run", code=73, **keys)[1], path
+        path.write_text(text)
 
     def refused(text, *stages, code=2, **shared):
         said = attune(stages, "--dry_run", code=code, **shared)[1].splitlines()[-1]
