@@ -30,8 +30,8 @@ void at_spill_close(void *data, size_t n);
 AT_CHECKED at_file_read(struct at_buf *out, const char *path); /* whole file into a fresh buffer */
 /* Writes all bytes atomically: temp file beside `path`, fsync, rename, fsync of the folder. */
 AT_CHECKED at_file_write_atomic(const char *path, const void *bytes, size_t n);
-/* AT_CANNOT_WRITE where that would fail, before there is something to write; leaves nothing behind.
- */
+/* AT_CANNOT_WRITE where that would fail, as far as the folder tells, before there is something to
+ * write; leaves nothing behind. */
 AT_CHECKED at_file_check_writable(const char *path);
 
 /* A file written in pieces and put in place only by commit; close without commit removes it. */

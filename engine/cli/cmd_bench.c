@@ -178,7 +178,6 @@ static void add_roofline(cJSON *out, const struct at_gpu_info *info)
 static void print_step(const cJSON *out)
 {
     const cJSON *useful = at_json_find(out, "useful_gflop_per_step");
-
     const double steps = number(out, "steps"), rows = number(out, "rows_per_step");
 
     printf("%.0f step%s of %.0f row%s: %.3f s a step, %.0f tokens/s, %.2f rows/s\n", steps,

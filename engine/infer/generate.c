@@ -50,12 +50,13 @@ static AT_CHECKED try_sampler(struct at_generator *g, const struct at_sampler_pa
     TRY(at_pool_create(&g->work, g->gpu, "generation"));
     TRY(at_sampler_plan(&g->sampler, &g->model, g->stack, g->n_adapters, g->work, info, p));
     need = at_pool_bytes(g->frozen) + at_pool_bytes(g->work);
-    at_gpu_room_text(room, info);
-    if (need > info->memory_bytes)
+    if (need > info->memory_bytes) {
+        at_gpu_room_text(room, info);
         FAIL(AT_DEVICE_MEMORY,
              "generation needs %llu MiB of device memory and %s; take a smaller model or fewer "
              "tokens (max_new_tokens, in a chat context)",
              (unsigned long long)need >> 20, room);
+    }
 done:
     return st;
 }

@@ -728,7 +728,8 @@ run_files_are_read() {
     done
 }
 
-for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_is_66 bad_data_is_65 data_of_another_method_is_named a_base_elsewhere_is_named \
+for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_is_66 bad_data_is_65 \
+    data_of_another_method_is_named a_base_elsewhere_is_named \
     no_device_is_69 unwritable_output_is_73 devices_and_inspect_print_json \
     inspect_prints_foreign_text_plainly tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes packed_rows_are_shown \
     training_tells_what_it_did generate_is_reproducible pipeline_resumes_and_never_overwrites \

@@ -78,7 +78,7 @@ with tempfile.TemporaryDirectory() as name:
     names = [stage["name"] for stage in whole]
     told, said = attune(whole, code=(0, 1, 3))
     assert skipped(said) == names and not told, said
-    # However the folder is spelt, and wherever it and what it was made of lie: what they hold is the same.
+    # However the folder is spelt, and wherever it lies: what it holds is the same.
     out.rename(work / "moved"), (work / "deeper").mkdir()
     assert skipped(attune(whole, "--output_dir", f"{work}/deeper/.././moved/", "--dry_run")[1]) == names
     (work / "moved").rename(out)

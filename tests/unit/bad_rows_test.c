@@ -70,12 +70,6 @@ static void dataset_with_wrong_line_names_line_column_and_reason(void **state)
         { AT_ROWS_LABELLED, "{\"prompt\":\"a\",\"completion\":\"b\"}",
           " the key \"label\" is missing; a row with one completion is {prompt, completion, "
           "label}, label true or false; a row like this one is trained with sft" },
-        { AT_ROWS_LABELLED, "{\"messages\":[" USER("a") "," SAID("b") "]}",
-          " the key \"prompt\" is missing; a labelled row is {prompt, completion, label} or a "
-          "preference row {prompt, chosen, rejected}; a row like this one is trained with sft" },
-        { AT_ROWS_PAIR, "{\"text\":\"a\"}",
-          " the key \"chosen\" is missing; a preference row is {prompt, chosen, rejected} or "
-          "{chosen, rejected}; a row like this one is trained with sft" },
         { AT_ROWS_LABELLED, "{\"prompt\":\"a\",\"completion\":\"b\",\"label\":\"yes\"}",
           "32: \"label\" must be true (desirable) or false" },
         { AT_ROWS_LABELLED, "{\"prompt\":\"a\",\"completion\":\"b\",\"label\":2}",
@@ -102,6 +96,22 @@ static void dataset_with_wrong_line_names_line_column_and_reason(void **state)
         p.on_bad = AT_BAD_SKIP; /* wrong lines are no matter of taste */
         check_wrong(cases[i].line, cases[i].want, &p);
     }
+}
+
+static void row_of_sft_names_the_method_that_reads_it(void **state)
+{
+    const struct at_dataset_params labelled = strict(AT_ROWS_LABELLED), pair = strict(AT_ROWS_PAIR);
+
+    (void)state;
+    check_wrong(
+        "{\"messages\":[" USER("a") "," SAID("b") "]}",
+        " the key \"prompt\" is missing; a labelled row is {prompt, completion, label} or a "
+        "preference row {prompt, chosen, rejected}; a row like this one is trained with sft",
+        &labelled);
+    check_wrong("{\"text\":\"a\"}",
+                " the key \"chosen\" is missing; a preference row is {prompt, chosen, rejected} or "
+                "{chosen, rejected}; a row like this one is trained with sft",
+                &pair);
 }
 
 static void dataset_with_useless_row_names_line_and_reason(void **state)
@@ -321,6 +331,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dataset_with_wrong_line_names_line_column_and_reason),
+        cmocka_unit_test(row_of_sft_names_the_method_that_reads_it),
         cmocka_unit_test(dataset_with_useless_row_names_line_and_reason),
         cmocka_unit_test(dataset_with_many_wrong_lines_reports_each_up_to_a_limit),
         cmocka_unit_test(dataset_without_rows_is_an_error),
