@@ -20,8 +20,10 @@ void main()
         const uint t = i / p.H, h = i % p.H;
         float sum = 0.0;
 
-        for (uint d = 0; d < D / 4; d++)
+        uint d = 0;
+        do {
             sum += dot(LOAD(o, (t * p.ldo + h * D) / 4 + d), LOAD(d_o, (t * p.lddo + h * D) / 4 + d));
+        } while (++d < D / 4);
         dsum[i] = sum;
     }
 }

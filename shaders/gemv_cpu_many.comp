@@ -55,7 +55,8 @@ void main()
     const int end = (int(p.k_end) + 3) / 4, ldx4 = int(p.ldx) / 4, ldy4 = int(p.ldy) / 4;
 
     dq_begin();
-    for (int tile = int(gl_WorkGroupID.x); tile * TILE < int(p.N); tile += int(gl_NumWorkGroups.x)) {
+    int tile = int(gl_WorkGroupID.x);
+    do {
         const int n4 = (tile * LANES + lane) * CG; // rows 4 n4 ... of W
         vec4 total[ROWS][CG];
         const int touched = p.k_begin == 0 ? dq_touch(tile * TILE) : 0;
@@ -73,7 +74,8 @@ void main()
 
                     quants[j][r] = dq_read(dq_hold(row, i), row, i < texels ? i : OUTSIDE);
                 }
-            for (int e = 0; e < COUNT4; e++) {
+            int e = 0;
+            do {
                 const int k = c + e < end ? c + e : OUTSIDE;
                 vec4 w[4][CG]; // [k][row of W]
 
@@ -91,7 +93,7 @@ void main()
                                 sum[g * LANES + l][j] += s * w[q][j];
                         }
                 }
-            }
+            } while (++e < COUNT4);
         }
         [[unroll]] for (int m = 0; m < ROWS; m++)
             [[unroll]] for (int j = 0; j < CG; j++) {
@@ -116,5 +118,6 @@ void main()
                         y[(m0 + m) * ldy4 + int(p.y_col) / 4 + n4 + j] =
                             mix(vec4(0), total[m][j], lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
         }
-    }
+        tile += int(gl_NumWorkGroups.x);
+    } while (tile * TILE < int(p.N));
 }

@@ -21,21 +21,26 @@ layout(binding = 5) uniform samplerBuffer old; // dx for reading
 
 void main()
 {
-    for (uint t0 = gl_WorkGroupID.x * ROWS; t0 < p.T; t0 += gl_NumWorkGroups.x * ROWS) {
+    uint t0 = gl_WorkGroupID.x * ROWS;
+    do {
         const uint row = t0 + row_in_group(), t = min(row, p.T - 1); // barriers need every lane
         const uint at_dx = t * p.lddx / 4, at_dy = t * p.lddy / 4, at_x = t * p.ldx / 4;
         const uint end = (p.C + 3) / 4;
         const float scale = rstd[t];
         float sum = 0.0;
 
-        for (uint c = row_lane(); c < end; c += LANES)
-            sum += dot(LOAD(dy, at_dy + c), cut_at(p.C, c, LOAD(w, c)) * LOAD(x, at_x + c));
+        uint c = row_lane();
+        if (c < end)
+            do {
+                sum += dot(LOAD(dy, at_dy + c), cut_at(p.C, c, LOAD(w, c)) * LOAD(x, at_x + c));
+            } while ((c += LANES) < end);
         const float k = row_sum(sum) / float(p.C) * scale * scale;
-        if (row >= p.T)
-            continue;
-        for (uint c = row_lane(); c < end; c += LANES) {
-            const vec4 d = LOAD(w, c) * LOAD(dy, at_dy + c) - k * LOAD(x, at_x + c);
-            dx[at_dx + c] = LOAD(old, at_dx + c) + cut_at(p.C, c, scale * d);
-        }
-    }
+
+        c = row_lane();
+        if (row < p.T && c < end)
+            do {
+                const vec4 d = LOAD(w, c) * LOAD(dy, at_dy + c) - k * LOAD(x, at_x + c);
+                dx[at_dx + c] = LOAD(old, at_dx + c) + cut_at(p.C, c, scale * d);
+            } while ((c += LANES) < end);
+    } while ((t0 += gl_NumWorkGroups.x * ROWS) < p.T);
 }

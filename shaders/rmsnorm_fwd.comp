@@ -21,30 +21,33 @@ float scale_of(uint t, uint begin, uint end)
 {
     float sum = 0.0;
 
-    for (uint c = row_lane(); c < end; c += LANES) {
-        const vec4 v = LOAD(x, begin + c);
-        sum += dot(v, v);
-    }
+    uint c = row_lane();
+    if (c < end)
+        do {
+            const vec4 v = LOAD(x, begin + c);
+            sum += dot(v, v);
+        } while ((c += LANES) < end);
     return 1.0 / sqrt(row_sum(sum) / float(p.C) + p.eps);
 }
 #endif
 
 void main()
 {
-    for (uint t0 = gl_WorkGroupID.x * ROWS; t0 < p.T; t0 += gl_NumWorkGroups.x * ROWS) {
+    uint t0 = gl_WorkGroupID.x * ROWS;
+    do {
         const uint row = t0 + row_in_group(), t = min(row, p.T - 1); // barriers need every lane
         const uint begin = t * p.ldx / 4, end = (p.C + 3) / 4;
         const float scale = scale_of(t, begin, end);
 
-        if (row >= p.T)
-            continue;
 #ifndef SAVED
-        if (row_lane() == 0)
+        if (row < p.T && row_lane() == 0)
             rstd[t] = scale;
 #endif
-        for (uint c = row_lane(); c < end; c += LANES) {
-            const precise vec4 v = LOAD(w, c) * (LOAD(x, begin + c) * scale);
-            y[t * p.ldy / 4 + c] = cut_at(p.C, c, v);
-        }
-    }
+        uint c = row_lane();
+        if (row < p.T && c < end)
+            do {
+                const precise vec4 v = LOAD(w, c) * (LOAD(x, begin + c) * scale);
+                y[t * p.ldy / 4 + c] = cut_at(p.C, c, v);
+            } while ((c += LANES) < end);
+    } while ((t0 += gl_NumWorkGroups.x * ROWS) < p.T);
 }

@@ -44,12 +44,13 @@ layout(binding = 5) uniform samplerBuffer old_k;
 
 void main()
 {
-    for (uint t = gl_WorkGroupID.x; t < p.T; t += gl_NumWorkGroups.x) {
+    uint t = gl_WorkGroupID.x;
+    do {
         const uint position = uint(positions[t]) - p.p0; // wraps when below the part
 
         if (position < p.n) {
             turn_query(t * p.ldq, p.H, position * p.ldtable);
             turn_key(t * p.ldk, p.G, position * p.ldtable);
         }
-    }
+    } while ((t += gl_NumWorkGroups.x) < p.T);
 }

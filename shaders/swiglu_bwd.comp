@@ -21,20 +21,24 @@ SOURCE(4, up);
 
 void main()
 {
-    for (uint t = gl_WorkGroupID.x; t < p.T; t += gl_NumWorkGroups.x)
-        for (uint c = gl_LocalInvocationIndex; c < (p.F + 3) / 4; c += GROUP) {
-            const vec4 g = LOAD(gate, t * p.ldgate / 4 + c), u = LOAD(up, t * p.ldup / 4 + c);
-            const vec4 d = LOAD(dm, t * p.lddm / 4 + c);
+    uint t = gl_WorkGroupID.x;
+    do {
+        uint c = gl_LocalInvocationIndex;
+        if (c < (p.F + 3) / 4)
+            do {
+                const vec4 g = LOAD(gate, t * p.ldgate / 4 + c), u = LOAD(up, t * p.ldup / 4 + c);
+                const vec4 d = LOAD(dm, t * p.lddm / 4 + c);
 
-            if (GELU != 0) {
-                dgate[t * p.lddgate / 4 + c] = d * u * gelu_slope(g);
-                dup[t * p.lddup / 4 + c] = d * gelu(g);
-                continue;
-            }
-            const sigmoids s = sigmoid(g);
-            const vec4 silu = g * s.value;
+                if (GELU != 0) {
+                    dgate[t * p.lddgate / 4 + c] = d * u * gelu_slope(g);
+                    dup[t * p.lddup / 4 + c] = d * gelu(g);
+                } else {
+                    const sigmoids s = sigmoid(g);
+                    const vec4 silu = g * s.value;
 
-            dgate[t * p.lddgate / 4 + c] = d * u * s.value * (1.0 + g * s.rest);
-            dup[t * p.lddup / 4 + c] = d * silu;
-        }
+                    dgate[t * p.lddgate / 4 + c] = d * u * s.value * (1.0 + g * s.rest);
+                    dup[t * p.lddup / 4 + c] = d * silu;
+                }
+            } while ((c += GROUP) < (p.F + 3) / 4);
+    } while ((t += gl_NumWorkGroups.x) < p.T);
 }

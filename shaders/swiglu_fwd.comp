@@ -16,12 +16,16 @@ SOURCE(2, up);
 
 void main()
 {
-    for (uint t = gl_WorkGroupID.x; t < p.T; t += gl_NumWorkGroups.x)
-        for (uint c = gl_LocalInvocationIndex; c < (p.F + 3) / 4; c += GROUP) {
-            const vec4 g = LOAD(gate, t * p.ldgate / 4 + c), u = LOAD(up, t * p.ldup / 4 + c);
-            const precise vec4 value = GELU != 0 ? gelu(g) : g * sigmoid(g).value;
-            const precise vec4 product = value * u;
+    uint t = gl_WorkGroupID.x;
+    do {
+        uint c = gl_LocalInvocationIndex;
+        if (c < (p.F + 3) / 4)
+            do {
+                const vec4 g = LOAD(gate, t * p.ldgate / 4 + c), u = LOAD(up, t * p.ldup / 4 + c);
+                const precise vec4 value = GELU != 0 ? gelu(g) : g * sigmoid(g).value;
+                const precise vec4 product = value * u;
 
-            m[t * p.ldm / 4 + c] = product;
-        }
+                m[t * p.ldm / 4 + c] = product;
+            } while ((c += GROUP) < (p.F + 3) / 4);
+    } while ((t += gl_NumWorkGroups.x) < p.T);
 }

@@ -3,17 +3,19 @@
 // reading (OLD); it has p, W, HALF and `table`.
 void TURN_ROW(uint row, uint heads, uint angles)
 {
-    if (W % 8 == 0)
-        for (uint c = gl_LocalInvocationIndex; c < heads * HALF; c += GROUP) {
-            const uint i = c % HALF, low = row / 4 + c / HALF * (p.D / 4) + i;
-            const vec4 a = LOAD(OLD, low), b = LOAD(OLD, low + HALF);
-            const vec4 cosine = LOAD(table, angles / 4 + i);
-            const vec4 sine = p.sign * LOAD(table, angles / 4 + HALF + i);
+    if (W % 8 == 0) {
+        uint c = gl_LocalInvocationIndex;
+        if (c < heads * HALF)
+            do {
+                const uint i = c % HALF, low = row / 4 + c / HALF * (p.D / 4) + i;
+                const vec4 a = LOAD(OLD, low), b = LOAD(OLD, low + HALF);
+                const vec4 cosine = LOAD(table, angles / 4 + i);
+                const vec4 sine = p.sign * LOAD(table, angles / 4 + HALF + i);
 
-            X[low] = a * cosine - b * sine;
-            X[low + HALF] = b * cosine + a * sine;
-        }
-    else
+                X[low] = a * cosine - b * sine;
+                X[low + HALF] = b * cosine + a * sine;
+            } while ((c += GROUP) < heads * HALF);
+    } else
         for (uint c = gl_LocalInvocationIndex; c < heads * (W / 2); c += GROUP) {
             const uint i = c % (W / 2), low = row + c / (W / 2) * p.D + i, high = low + W / 2;
             const float a = LOAD1(OLD, low), b = LOAD1(OLD, high);
