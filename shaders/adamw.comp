@@ -6,14 +6,15 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/store.glsl"
 #include "lib/source.glsl"
 
 layout(local_size_x = 64) in;
 layout(push_constant) uniform push { adamw_args p; };
-layout(binding = 0, std430) buffer inout_p { vec4 param[]; };
-layout(binding = 1, std430) buffer inout_g { vec4 grad[]; };
-layout(binding = 2, std430) buffer inout_m { vec4 first[]; };
-layout(binding = 3, std430) buffer inout_v { vec4 second[]; };
+INOUT(0, param);
+INOUT(1, grad);
+INOUT(2, first);
+INOUT(3, second);
 layout(binding = 4, std430) readonly buffer in_norm { vec4 norm[2]; };
 #ifdef TEXELS // for reading
 layout(binding = 5) uniform samplerBuffer old_p;
@@ -33,7 +34,7 @@ void main()
         const bvec4 used = lessThan(4 * i + uvec4(0, 1, 2, 3), uvec4(p.n));
         const vec4 g0 = LOAD(old_g, i);
 
-        grad[i] = mix(g0, vec4(0), used);
+        grad[i] = STORED(mix(g0, vec4(0), used));
         if (norm[0].z == 0.0)
             continue;
         const vec4 p0 = LOAD(old_p, i), m0 = LOAD(old_m, i), v0 = LOAD(old_v, i);
@@ -43,8 +44,8 @@ void main()
         const precise vec4 denom = sqrt(v) / p.sqrt_correction2 + p.epsilon;
         const precise vec4 w = p0 * p.decay - p.step_size * (m / denom);
 
-        first[i] = mix(m0, m, used);
-        second[i] = mix(v0, v, used);
-        param[i] = mix(p0, w, used);
+        first[i] = STORED(mix(m0, m, used));
+        second[i] = STORED(mix(v0, v, used));
+        param[i] = STORED(mix(p0, w, used));
     }
 }

@@ -11,6 +11,7 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "args.h"
+#include "lib/store.glsl"
 #include "lib/attention_cpu.glsl"
 
 #define ROWS ATTENTION_CPU_KEYS(LANES, D)
@@ -35,9 +36,9 @@ layout(binding = 5) uniform samplerBuffer dsum;
 layout(binding = 6) uniform isamplerBuffer query_end;
 layout(binding = 7) uniform samplerBuffer dk_before;
 layout(binding = 8) uniform samplerBuffer dv_before;
-layout(binding = 9, std430) writeonly buffer out_dk { vec4 dk4[]; };
-layout(binding = 10, std430) writeonly buffer out_dv { vec4 dv4[]; };
-layout(binding = 11, std430) writeonly buffer out_ds { vec4 ds4[]; };
+TARGET(9, dk4);
+TARGET(10, dv4);
+TARGET(11, ds4);
 
 // s[row][j] = sum_d a[row][d] b[column][d]; a_at, b_at: where the vectors begin.
 #define PRODUCT(s, a4, a_at, b4, b_at)                                                  \
@@ -147,7 +148,7 @@ void main()
             const int block = col - col % (4 * LANES);
             const int to = ((part * int(p.ldds) + block) * n_keys + col - block) / 4 + key0 * LANES;
             FOR(r, ROWS) if (col < n_t * R && key0 + r < n_keys)
-                ds4[to + r * LANES] = vec4(t[r][j], t[r][j + 1], t[r][j + 2], t[r][j + 3]);
+                ds4[to + r * LANES] = STORED(vec4(t[r][j], t[r][j + 1], t[r][j + 2], t[r][j + 3]));
         }
         const int n = min(COLS, cols - base);
         SUM(dv, s, do4, oa)
@@ -158,7 +159,9 @@ void main()
         FOR(c, CG) if (HAS_COLUMN(c)) {
             const int to_k = (key0 + r) * int(p.lddk) / 4 + g * D4 + lane * CG + c;
             const int to_v = (key0 + r) * int(p.lddv) / 4 + g * D4 + lane * CG + c;
-            dk4[to_k] = dk[r][c] * p.scale + texelFetch(dk_before, p.accumulate != 0 ? to_k : OUTSIDE);
-            dv4[to_v] = dv[r][c] + texelFetch(dv_before, p.accumulate != 0 ? to_v : OUTSIDE);
+            const vec4 old_k = texelFetch(dk_before, p.accumulate != 0 ? to_k : OUTSIDE);
+            const vec4 old_v = texelFetch(dv_before, p.accumulate != 0 ? to_v : OUTSIDE);
+            dk4[to_k] = STORED(dk[r][c] * p.scale + old_k);
+            dv4[to_v] = STORED(dv[r][c] + old_v);
         }
 }

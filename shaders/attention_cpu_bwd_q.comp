@@ -11,6 +11,7 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "args.h"
+#include "lib/store.glsl"
 #include "lib/attention_cpu.glsl"
 
 #define ROWS (4 * LANES)
@@ -21,7 +22,7 @@ layout(binding = 0, rgba32f) readonly uniform imageBuffer ds4;
 layout(binding = 1, rgba32f) readonly uniform imageBuffer k4;
 layout(binding = 2) uniform isamplerBuffer intervals;
 layout(binding = 3) uniform samplerBuffer dq_before;
-layout(binding = 4, std430) writeonly buffer out_dq { vec4 dq4[]; };
+TARGET(4, dq4);
 
 // Keys [x, y) and [z, w) of an interval, counted from key0 and cut to the block.
 ivec4 in_block(ivec4 i)
@@ -93,6 +94,7 @@ void main()
         FOR(c, CG) if (HAS_COLUMN(c)) {
             const int row = row0 + r, column = (g * R + row % R) * D4 + lane * CG + c;
             const int to = row / R * int(p.lddq) / 4 + column;
-            dq4[to] = sum[r][c] * p.scale + texelFetch(dq_before, p.accumulate != 0 ? to : OUTSIDE);
+            const vec4 old = texelFetch(dq_before, p.accumulate != 0 ? to : OUTSIDE);
+            dq4[to] = STORED(sum[r][c] * p.scale + old);
         }
 }

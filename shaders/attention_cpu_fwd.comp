@@ -12,6 +12,7 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "args.h"
+#include "lib/store.glsl"
 #include "lib/attention_cpu.glsl"
 
 layout(constant_id = 10) const uint ALONE = 0;
@@ -27,7 +28,7 @@ layout(binding = 0, rgba32f) readonly uniform imageBuffer q4;
 layout(binding = 1, rgba32f) readonly uniform imageBuffer k4;
 layout(binding = 2, rgba32f) readonly uniform imageBuffer v4;
 layout(binding = 3) uniform isamplerBuffer intervals;
-layout(binding = 4, std430) writeonly buffer out_o { vec4 o4[]; };
+TARGET(4, o4);
 layout(binding = 5, std430) writeonly buffer out_lse { float lse[]; };
 
 const float NONE = -1e20; // the maximum before the first key; a NaN score stays one in exp2_neg
@@ -189,7 +190,7 @@ void main()
             if (row < ROWS && pos0 + row / R < end)
                 FOR(c, CG) if (HAS_COLUMN(c)) {
                     const int column = (g * R + row % R) * D4 + lane * CG + c;
-                    o4[(pos0 + row / R) * int(p.ldo) / 4 + column] = o[min(row, ROWS - 1)][c] * x;
+                    o4[(pos0 + row / R) * int(p.ldo) / 4 + column] = STORED(o[min(row, ROWS - 1)][c] * x);
                 }
         }
     }

@@ -1,24 +1,16 @@
 // dequantise.comp for CPU Vulkan drivers (Mesa llvmpipe): the same bits, by whole texels of quants.
 // Mapping: an invocation takes a row of a workgroup's 16 rows, a texel (8 to 32 weights) a turn. No
-// shared memory. Why so: all lanes have the same work, a row's tail is no test; a storage buffer write
-// is a scalar loop over the lanes and components, so values go out as pairs, half as many.
+// shared memory. Why so: all lanes have the same work, a row's tail is no test.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
-#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/store.glsl"
 
 layout(local_size_x = 16) in;
 layout(push_constant) uniform push { dequantise_args p; };
-layout(binding = 0, std430) writeonly buffer out_x { u64vec2 x[]; };
+TARGET(0, x);
 #include "lib/dq_texel.glsl"
-
-u64vec2 pairs(vec4 v)
-{
-    const uvec4 u = floatBitsToUint(v);
-
-    return u64vec2(packUint2x32(u.xy), packUint2x32(u.zw));
-}
 
 void main()
 {
@@ -37,9 +29,9 @@ void main()
             const int left = int(p.cols) - 4 * (i * COUNT4 + e);
 
             if (left > 0)
-                x[at + e] = pairs(mix(vec4(0), w[e], lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
+                x[at + e] = STORED(mix(vec4(0), w[e], lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
 #else
-            x[at + e] = pairs(w[e]);
+            x[at + e] = STORED(w[e]);
 #endif
         }
     }

@@ -15,6 +15,7 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "args.h"
+#include "lib/store.glsl"
 
 #if LANES == 16
 #define CG 1     // column groups of 4 a lane
@@ -40,7 +41,7 @@ layout(push_constant) uniform push { gemm_args p; };
 layout(binding = 0, rgba32f) readonly uniform imageBuffer a4;
 layout(binding = 1) uniform samplerBuffer b4;
 layout(binding = 2) uniform samplerBuffer c4; // C for reading
-layout(binding = 3, std430) writeonly buffer out_c { vec4 c[]; };
+TARGET(3, c);
 #if FORM != 2
 layout(binding = 4, rgba32f) readonly uniform imageBuffer added_a4;
 layout(binding = 5) uniform samplerBuffer added_b4;
@@ -118,6 +119,6 @@ void main()
             [[unroll]] for (int i = 0; i < ROWS; i++)
                 if (row0 + i < int(p.M))
                     c[(row0 + i) * ldc4 + c_col4 + col4 + j] =
-                        mix(vec4(0), total[i][j], lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
+                        STORED(mix(vec4(0), total[i][j], lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
     }
 }

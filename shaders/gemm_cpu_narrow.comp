@@ -9,6 +9,7 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "args.h"
+#include "lib/store.glsl"
 
 #if LANES == 16
 #define CG 1 // groups of 4 of the long side a lane
@@ -37,7 +38,7 @@ layout(binding = 1, rgba32f) readonly uniform imageBuffer narrow4;
 #define COL_LONG p.a_col
 #endif
 layout(binding = 2) uniform samplerBuffer c4; // C for reading
-layout(binding = 3, std430) writeonly buffer out_c { vec4 c[]; };
+TARGET(3, c);
 
 const int OUTSIDE = -(1 << 30); // added to an index: a read that gives 0
 
@@ -128,7 +129,7 @@ void read_c(int narrow0, int group0, out vec4 held[NARROW][CG])
 void put(int row, int at, int left, vec4 v)
 {
     if (row < int(p.M) && left > 0)
-        c[place(row, at)] = mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
+        c[place(row, at)] = STORED(mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
 }
 
 void main()

@@ -10,13 +10,14 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "args.h"
+#include "lib/store.glsl"
 
 #define TURN4 8      // vec4s of a row a turn
 #define MOST_ROWS 16 // of x
 layout(constant_id = 1) const uint ROWS = 1;
 layout(local_size_x = LANES) in;
 layout(push_constant) uniform push { gemv_args p; };
-layout(binding = 0, std430) writeonly buffer out_y { vec4 y[]; };
+TARGET(0, y);
 #define TILE (4 * LANES)
 #include "lib/dq_texel.glsl"
 #ifdef DQ_SCALES
@@ -89,7 +90,7 @@ void main()
                     precise vec4 v = p.alpha * sum[m]; // and then added: as in gemm_cpu.comp
                     if (p.accumulate != 0)
                         v += texelFetch(y4, at);
-                    y[at] = mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
+                    y[at] = STORED(mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
                 }
             }
         tile += int(gl_NumWorkGroups.x);

@@ -9,6 +9,7 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "args.h"
+#include "lib/store.glsl"
 
 layout(constant_id = 1) const uint X_ROWS = GEMV_MANY; // of a tile
 #define CG 1                    // groups of 4 rows of W a lane
@@ -17,7 +18,7 @@ layout(constant_id = 1) const uint X_ROWS = GEMV_MANY; // of a tile
 
 layout(local_size_x = LANES) in;
 layout(push_constant) uniform push { gemv_args p; };
-layout(binding = 0, std430) writeonly buffer out_y { vec4 y[]; };
+TARGET(0, y);
 #define TILE (4 * CG * LANES)
 #include "lib/dq_texel.glsl"
 #ifdef DQ_SCALES
@@ -116,7 +117,7 @@ void main()
                 [[unroll]] for (int m = 0; m < ROWS; m++)
                     if (m0 + m < int(p.M))
                         y[(m0 + m) * ldy4 + int(p.y_col) / 4 + n4 + j] =
-                            mix(vec4(0), total[m][j], lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
+                            STORED(mix(vec4(0), total[m][j], lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
         }
         tile += int(gl_NumWorkGroups.x);
     } while (tile * TILE < int(p.N));

@@ -4,11 +4,12 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/store.glsl"
 #include "lib/row_sum.glsl"
 #include "lib/source.glsl"
 
 layout(push_constant) uniform push { rmsnorm_bwd_args p; };
-layout(binding = 0, std430) buffer inout_dx { vec4 dx[]; };
+INOUT(0, dx);
 SOURCE(1, dy);
 SOURCE(2, x);
 SOURCE(3, w);
@@ -40,7 +41,7 @@ void main()
         if (row < p.T && c < end)
             do {
                 const vec4 d = LOAD(w, c) * LOAD(dy, at_dy + c) - k * LOAD(x, at_x + c);
-                dx[at_dx + c] = LOAD(old, at_dx + c) + cut_at(p.C, c, scale * d);
+                dx[at_dx + c] = STORED(LOAD(old, at_dx + c) + cut_at(p.C, c, scale * d));
             } while ((c += LANES) < end);
     } while ((t0 += gl_NumWorkGroups.x * ROWS) < p.T);
 }

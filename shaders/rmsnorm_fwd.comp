@@ -5,11 +5,12 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/store.glsl"
 #include "lib/row_sum.glsl"
 #include "lib/source.glsl"
 
 layout(push_constant) uniform push { rmsnorm_args p; };
-layout(binding = 0, std430) writeonly buffer out_y { vec4 y[]; };
+TARGET(0, y);
 layout(binding = 1, std430) buffer inout_rstd { float rstd[]; };
 SOURCE(2, x);
 SOURCE(3, w);
@@ -47,7 +48,7 @@ void main()
         if (row < p.T && c < end)
             do {
                 const precise vec4 v = LOAD(w, c) * (LOAD(x, begin + c) * scale);
-                y[t * p.ldy / 4 + c] = cut_at(p.C, c, v);
+                y[t * p.ldy / 4 + c] = STORED(cut_at(p.C, c, v));
             } while ((c += LANES) < end);
     } while ((t0 += gl_NumWorkGroups.x * ROWS) < p.T);
 }

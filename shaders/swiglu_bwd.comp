@@ -6,6 +6,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/store.glsl"
 #include "lib/sigmoid.glsl"
 #include "lib/gelu.glsl"
 #include "lib/row_group.glsl"
@@ -13,8 +14,8 @@
 
 layout(constant_id = 1) const uint GELU = 0; // 1: GELU by tanh in place of silu
 layout(push_constant) uniform push { swiglu_bwd_args p; };
-layout(binding = 0, std430) writeonly buffer out_dgate { vec4 dgate[]; };
-layout(binding = 1, std430) writeonly buffer out_dup { vec4 dup[]; };
+TARGET(0, dgate);
+TARGET(1, dup);
 SOURCE(2, dm);
 SOURCE(3, gate);
 SOURCE(4, up);
@@ -30,14 +31,14 @@ void main()
                 const vec4 d = LOAD(dm, t * p.lddm / 4 + c);
 
                 if (GELU != 0) {
-                    dgate[t * p.lddgate / 4 + c] = d * u * gelu_slope(g);
-                    dup[t * p.lddup / 4 + c] = d * gelu(g);
+                    dgate[t * p.lddgate / 4 + c] = STORED(d * u * gelu_slope(g));
+                    dup[t * p.lddup / 4 + c] = STORED(d * gelu(g));
                 } else {
                     const sigmoids s = sigmoid(g);
                     const vec4 silu = g * s.value;
 
-                    dgate[t * p.lddgate / 4 + c] = d * u * s.value * (1.0 + g * s.rest);
-                    dup[t * p.lddup / 4 + c] = d * silu;
+                    dgate[t * p.lddgate / 4 + c] = STORED(d * u * s.value * (1.0 + g * s.rest));
+                    dup[t * p.lddup / 4 + c] = STORED(d * silu);
                 }
             } while ((c += GROUP) < (p.F + 3) / 4);
     } while ((t += gl_NumWorkGroups.x) < p.T);

@@ -3,6 +3,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "args.h"
+#include "lib/store.glsl"
 #include "lib/sigmoid.glsl"
 #include "lib/gelu.glsl"
 #include "lib/row_group.glsl"
@@ -10,7 +11,7 @@
 
 layout(constant_id = 1) const uint GELU = 0; // 1: GELU by tanh in place of silu
 layout(push_constant) uniform push { swiglu_args p; };
-layout(binding = 0, std430) writeonly buffer out_m { vec4 m[]; };
+TARGET(0, m);
 SOURCE(1, gate);
 SOURCE(2, up);
 
@@ -25,7 +26,7 @@ void main()
                 const precise vec4 value = GELU != 0 ? gelu(g) : g * sigmoid(g).value;
                 const precise vec4 product = value * u;
 
-                m[t * p.ldm / 4 + c] = product;
+                m[t * p.ldm / 4 + c] = STORED(product);
             } while ((c += GROUP) < (p.F + 3) / 4);
     } while ((t += gl_NumWorkGroups.x) < p.T);
 }

@@ -12,8 +12,8 @@ void TURN_ROW(uint row, uint heads, uint angles)
                 const vec4 cosine = LOAD(table, angles / 4 + i);
                 const vec4 sine = p.sign * LOAD(table, angles / 4 + HALF + i);
 
-                X[low] = a * cosine - b * sine;
-                X[low + HALF] = b * cosine + a * sine;
+                X[low] = STORED(a * cosine - b * sine);
+                X[low + HALF] = STORED(b * cosine + a * sine);
             } while ((c += GROUP) < heads * HALF);
     } else
         for (uint c = gl_LocalInvocationIndex; c < heads * (W / 2); c += GROUP) {
