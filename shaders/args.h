@@ -110,7 +110,7 @@ struct sample_row { U32 prompt, sample_index, position, slot, holds; };
  * of 4. */
 #define ATTENTION_CPU_POSITIONS(L, D, R) \
     ((R) == 1 ? 16 : ((D) > 64 ? 15 + (R) : (L) < 16 ? 24 : 32) / (R))
-#define ATTENTION_CPU_KEYS(L, D) ((D) > 64 ? 8 : (L) < 16 ? 12 : 20)
+#define ATTENTION_CPU_KEYS(L, D) ((D) > 64 ? 8 : (L) < 16 ? 12 : 24)
 
 #undef U32
 #undef I32

@@ -76,8 +76,12 @@ vec4 sum[ROWS][CG];
 void main()
 {
     const int lane = int(gl_LocalInvocationID.x);
-    const int row0 = int(gl_WorkGroupID.x) * ROWS;
-    const int col4 = (int(gl_WorkGroupID.y) * LANES + lane) * CG;
+#if FORM == 0 // a thread takes a tile of rows after another: rows of A are read once from far memory, rows of B stream
+    const int id = int(gl_WorkGroupID.x + gl_WorkGroupID.y * gl_NumWorkGroups.x), columns = int(gl_NumWorkGroups.y);
+    const int row0 = id / columns * ROWS, col4 = (id % columns * LANES + lane) * CG;
+#else
+    const int row0 = int(gl_WorkGroupID.x) * ROWS, col4 = (int(gl_WorkGroupID.y) * LANES + lane) * CG;
+#endif
     const int ldc4 = int(p.ldc) / 4, c_col4 = int(p.c_col) / 4;
 
     vec4 total[ROWS][CG];
