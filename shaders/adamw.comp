@@ -5,8 +5,8 @@
 // from the host, in double. An invocation takes 4 elements; none past n is written. No shared memory.
 #version 450
 #extension GL_GOOGLE_include_directive : require
-#include "args.h"
 #include "lib/store.glsl"
+#include "args.h"
 #include "lib/source.glsl"
 
 layout(local_size_x = 64) in;

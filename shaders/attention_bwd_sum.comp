@@ -19,8 +19,8 @@ void main()
     for (uint i = gl_GlobalInvocationID.x; i < p.T * p.H; i += step) {
         const uint t = i / p.H, h = i % p.H;
         float sum = 0.0;
-
         uint d = 0;
+
         do {
             sum += dot(LOAD(o, (t * p.ldo + h * D) / 4 + d), LOAD(d_o, (t * p.lddo + h * D) / 4 + d));
         } while (++d < D / 4);

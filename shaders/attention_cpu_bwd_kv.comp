@@ -10,8 +10,8 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#include "args.h"
 #include "lib/store.glsl"
+#include "args.h"
 #include "lib/attention_cpu.glsl"
 
 #define ROWS ATTENTION_CPU_KEYS(LANES, D)
@@ -62,7 +62,7 @@ TARGET(11, ds4);
 
 // sum[row][c] += sum_column weight[row][column] x[column][c] of the first n columns, J a lane, for C_TURN of
 // c. One loop does not take more, nor dk and dv, for its code should fit the processor's cache of
-// instructions: with 20 rows and 8 lanes one for all was 68 KB and took a quarter longer than four. They are
+// instructions: of 20 rows and 8 lanes one for all was 68 KB and took a quarter longer than four. They are
 // written out, because a loop around loops is not unrolled.
 #define SUM_OF(sum, weight, x4, x_at, C0)                                               \
     if (C0 < CG) {                                                                      \

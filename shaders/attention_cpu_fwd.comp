@@ -11,8 +11,8 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#include "args.h"
 #include "lib/store.glsl"
+#include "args.h"
 #include "lib/attention_cpu.glsl"
 
 layout(constant_id = 10) const uint ALONE = 0;

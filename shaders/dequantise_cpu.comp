@@ -4,8 +4,8 @@
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
-#include "args.h"
 #include "lib/store.glsl"
+#include "args.h"
 
 layout(local_size_x = 16) in;
 layout(push_constant) uniform push { dequantise_args p; };

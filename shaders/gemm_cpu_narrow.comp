@@ -8,8 +8,8 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#include "args.h"
 #include "lib/store.glsl"
+#include "args.h"
 
 #if LANES == 16
 #define CG 1 // groups of 4 of the long side a lane

@@ -9,8 +9,8 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#include "args.h"
 #include "lib/store.glsl"
+#include "args.h"
 
 #define TURN4 8      // vec4s of a row a turn
 #define MOST_ROWS 16 // of x

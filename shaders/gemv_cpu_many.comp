@@ -8,8 +8,8 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#include "args.h"
 #include "lib/store.glsl"
+#include "args.h"
 
 layout(constant_id = 1) const uint X_ROWS = GEMV_MANY; // of a tile
 #define CG 1                    // groups of 4 rows of W a lane

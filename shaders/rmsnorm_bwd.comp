@@ -3,8 +3,8 @@
 // Zhang and Sennrich 2019, arXiv 1910.07467.
 #version 450
 #extension GL_GOOGLE_include_directive : require
-#include "args.h"
 #include "lib/store.glsl"
+#include "args.h"
 #include "lib/row_sum.glsl"
 #include "lib/source.glsl"
 
@@ -30,14 +30,11 @@ void main()
         const float scale = rstd[t];
         float sum = 0.0;
 
-        uint c = row_lane();
-        if (c < end)
-            do {
-                sum += dot(LOAD(dy, at_dy + c), cut_at(p.C, c, LOAD(w, c)) * LOAD(x, at_x + c));
-            } while ((c += LANES) < end);
+        for (uint c = row_lane(); c < end; c += LANES)
+            sum += dot(LOAD(dy, at_dy + c), cut_at(p.C, c, LOAD(w, c)) * LOAD(x, at_x + c));
         const float k = row_sum(sum) / float(p.C) * scale * scale;
+        uint c = row_lane();
 
-        c = row_lane();
         if (row < p.T && c < end)
             do {
                 const vec4 d = LOAD(w, c) * LOAD(dy, at_dy + c) - k * LOAD(x, at_x + c);

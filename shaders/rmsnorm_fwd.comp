@@ -4,8 +4,8 @@
 // Zhang and Sennrich 2019, arXiv 1910.07467.
 #version 450
 #extension GL_GOOGLE_include_directive : require
-#include "args.h"
 #include "lib/store.glsl"
+#include "args.h"
 #include "lib/row_sum.glsl"
 #include "lib/source.glsl"
 
@@ -22,12 +22,10 @@ float scale_of(uint t, uint begin, uint end)
 {
     float sum = 0.0;
 
-    uint c = row_lane();
-    if (c < end)
-        do {
-            const vec4 v = LOAD(x, begin + c);
-            sum += dot(v, v);
-        } while ((c += LANES) < end);
+    for (uint c = row_lane(); c < end; c += LANES) {
+        const vec4 v = LOAD(x, begin + c);
+        sum += dot(v, v);
+    }
     return 1.0 / sqrt(row_sum(sum) / float(p.C) + p.eps);
 }
 #endif

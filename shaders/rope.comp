@@ -7,8 +7,8 @@
 // Su et al. 2021, arXiv 2104.09864; halves as Hugging Face pairs them.
 #version 450
 #extension GL_GOOGLE_include_directive : require
-#include "args.h"
 #include "lib/store.glsl"
+#include "args.h"
 #include "lib/row_group.glsl"
 #include "lib/source.glsl"
 

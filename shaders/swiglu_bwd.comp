@@ -5,8 +5,8 @@
 // dgate may be gate and dup may be up. No shared memory.
 #version 450
 #extension GL_GOOGLE_include_directive : require
-#include "args.h"
 #include "lib/store.glsl"
+#include "args.h"
 #include "lib/sigmoid.glsl"
 #include "lib/gelu.glsl"
 #include "lib/row_group.glsl"

@@ -2,8 +2,8 @@
 // shared memory. Shazeer 2020, arXiv 2002.05202.
 #version 450
 #extension GL_GOOGLE_include_directive : require
-#include "args.h"
 #include "lib/store.glsl"
+#include "args.h"
 #include "lib/sigmoid.glsl"
 #include "lib/gelu.glsl"
 #include "lib/row_group.glsl"

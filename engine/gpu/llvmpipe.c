@@ -33,7 +33,7 @@ static bool is_llvmpipe(const struct at_gpu_info *info)
 
 bool at_llvmpipe_has_few_rows(const struct at_gpu_info *info)
 {
-    return is_llvmpipe(info) &&
+    return is_llvmpipe(info) && info->int64 &&
            (info->subgroup == 4 || info->subgroup == 8 || info->subgroup == 16);
 }
 

@@ -5,8 +5,8 @@
 // Why so: there a texel fetch is one vector load a lane where a storage buffer read is a scalar loop
 // over the lanes (and storage texels are inlined, uniform ones a call). A fetch at OUTSIDE gives 0; one behind
 // a tensor may give anything: there the last row is read again. Loops over registers must be unrolled: a
-// dynamic index costs a factor of 50. Loops of many turns are do-while: the driver jumps nowhere but back, so that
-// a loop left at its head, by break or by continue runs its body once more with all lanes off.
+// dynamic index costs a factor of 50. Loops are do-while: the driver jumps nowhere but back, so that a loop left at
+// its head, by break or by continue runs its body once more with all lanes off.
 #include "exp2.glsl"
 #include "softcap.glsl"
 

@@ -217,21 +217,25 @@ vec4[COUNT4] dq_texel(int row, int i)
 int dq_touch(int row)
 {
     const int lane = int(gl_LocalInvocationID.x);
-    int any = 0, i = 0, j = 0;
+    int any = 0;
 
 #if COUNT4 > 1
-    if (quants_ld < MOST_TOUCHED)
+    if (quants_ld < MOST_TOUCHED) {
+        int i = 0;
         do {
             any |= texel(row, i + 4 * lane).x;
             i += 4 * LANES;
         } while (i < TILE * quants_ld);
+    }
 #endif
 #ifdef SCALE_INDEX
-    if (quants_ld < MOST_TOUCHED)
+    if (quants_ld < MOST_TOUCHED) {
+        int i = 0;
         do {
-            any |= texelFetch(scales, row * scales_ld + j + 4 * lane).x;
-            j += 4 * LANES;
-        } while (j < TILE * scales_ld);
+            any |= texelFetch(scales, row * scales_ld + i + 4 * lane).x;
+            i += 4 * LANES;
+        } while (i < TILE * scales_ld);
+    }
 #endif
     return any;
 }

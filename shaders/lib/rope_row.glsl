@@ -1,6 +1,7 @@
 // A row of rope.comp, as a function: `heads` heads of a row of x, and its row of the table, from word `row` and
 // `angles` on, are turned. An includer defines its name (TURN_ROW), x as vec4s and as floats (X, X1) and for
-// reading (OLD); it has p, W, HALF and `table`.
+// reading (OLD); it has p, W, HALF, GROUP, `table`, LOAD, LOAD1 and STORED. X and X1 are one buffer, of which a
+// pipeline writes one: X where W % 8 == 0.
 void TURN_ROW(uint row, uint heads, uint angles)
 {
     if (W % 8 == 0) {
