@@ -13,15 +13,18 @@ layout(binding = 0, std430) writeonly buffer out_y { vec4 y[]; };
 
 void main()
 {
-    const uint i = gl_GlobalInvocationID.x;
+    const uint i = gl_GlobalInvocationID.x, turns = a.turns;
+    const float factor = a.factor, offset = a.offset; // read before the loop, in which it would be a load a lane
+    uint turn = 0;
     vec4 p = (4 * i + uvec4(0, 1, 2, 3)) % 64 / 64.0, q = p + 1, r = p + 2;
 
-    for (uint turn = 0; turn < a.turns; turn++)
+    do
         [[unroll]] for (uint k = 0; k < 16; k++) {
-            p = a.factor * p + a.offset;
-            q = a.factor * q + a.offset;
-            r = a.factor * r + a.offset;
+            p = factor * p + offset;
+            q = factor * q + offset;
+            r = factor * r + offset;
         }
+    while (++turn < turns);
     if (4 * i < a.n)
         y[i] = p + q + r;
 }

@@ -23,7 +23,7 @@ struct at_rate {
 AT_CHECKED at_product_rate(struct at_rate *out_flop_per_s, struct at_gpu *gpu, uint32_t T,
                            uint32_t rows, uint32_t cols);
 
-/* y[0 .. n) as peak_multiply.comp says; n a multiple of 4. */
+/* y[0 .. n) as peak_multiply.comp says; n a multiple of 4, turns at least 1. */
 void at_peak_multiply(struct at_stream *s, struct at_view y, uint32_t n, uint32_t turns,
                       float factor, float offset);
 /* y[0 .. n) as peak_matrix.comp says; n a multiple of 8 of the device's matrices. Where
