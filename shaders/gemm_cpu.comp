@@ -1,16 +1,17 @@
 // Matrix product for CPU Vulkan drivers (Mesa llvmpipe): the forms and conventions of gemm.comp.
 // One module a FORM and subgroup size (LANES 4, 8, 16; equal to the device's subgroup size).
 //
-// Mapping: workgroup (x, y) = row tile, column tile of ROWS x COLS by one subgroup, in form NN counted through
-// columns first; a lane owns CG groups of 4 columns, the rows lie in registers (spilled: rows outside, KB values of k inside). No shared
-// memory. A value of A is read by one lane and spread by a constant-index shuffle.
+// Mapping: workgroup (x, y) = row tile, column tile of ROWS x COLS by one subgroup, in form NN counted
+// through columns first; a lane owns CG groups of 4 columns, the rows lie in registers (spilled: rows
+// outside, KB values of k inside). No shared memory. A value of A is read by one lane and spread by a
+// constant-index shuffle.
 // TN sums blocks of GEMM_TN_BLOCK k apart and adds them to what C held, in order, in registers.
 // Why so: there a texel fetch is one vector load a lane where a storage buffer read is a scalar loop
-// over the lanes. A thread takes workgroups in order: in form NN it reads a tile's rows of A, lines far apart, once
-// and streams the rows of B. Behind K one factor is 0 (OUTSIDE, or row padding) and the other a row of the matrix read
-// again; what lies behind the matrices reaches no result. Only stores test for M and N. The columns from N to the next
-// multiple of 4 are written as zeros. NN and NT may add a second product, an adapter's, to what they store
-// (args.h): y or dx is not read and written once more for it.
+// over the lanes. A thread takes workgroups in order: in form NN it reads a tile's rows of A, lines far
+// apart, once and streams the rows of B. Behind K one factor is 0 (OUTSIDE, or row padding) and the other
+// a row of the matrix read again; what lies behind the matrices reaches no result. Only stores test for M
+// and N. The columns from N to the next multiple of 4 are written as zeros. NN and NT may add a second
+// product, an adapter's, to what they store (args.h): y or dx is not read and written once more for it.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require

@@ -170,8 +170,8 @@ void at_llvmpipe_choose_width(void);
 /* AT_DEVICE for vectors of 512 bits where they crash: Mesa 26.1.6 (LLVM 21) writes past its stack
  * when it compiles for them, 22.3.6 (LLVM 15) does not. */
 AT_CHECKED at_llvmpipe_check_width(const struct at_gpu_info *info);
-/* at_gpu_info.few_rows: where kernels.def has the variants for its lanes. Not of SwiftShader, which
- * rounds sums in two kernels unlike. */
+/* at_gpu_info.few_rows: where kernels.def has the variants for its lanes and 64-bit integers. Not
+ * of SwiftShader, which rounds sums in two kernels unlike. */
 bool at_llvmpipe_has_few_rows(const struct at_gpu_info *info);
 
 /* llvmpipe makes code of a kernel for each state of its texel views that it holds to be static. Of

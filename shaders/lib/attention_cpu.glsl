@@ -6,7 +6,8 @@
 // over the lanes (and storage texels are inlined, uniform ones a call). A fetch at OUTSIDE gives 0; one behind
 // a tensor may give anything: there the last row is read again. Loops over registers must be unrolled: a
 // dynamic index costs a factor of 50. Loops are do-while: the driver jumps nowhere but back, so that a loop left at
-// its head, by break or by continue runs its body once more with all lanes off.
+// its head, by break or by continue runs its body once more with all lanes off (8 lanes' p v keeps its test at
+// the head: 0.9 to 0.96 times as fast without, for a second copy of its sums).
 #include "exp2.glsl"
 #include "softcap.glsl"
 
