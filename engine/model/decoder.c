@@ -115,6 +115,7 @@ static struct at_tensor heads_of(const struct at_decoder *d, struct at_tensor t)
 
     if (d->model->config.family->qk_norm_wide)
         return t;
+    AT_REQUIRE(t.ld == t.dim[1]);
     return at_tensor_make(t.view, t.dim[0] * (t.dim[1] / D), D);
 }
 
@@ -289,13 +290,12 @@ static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at
                       const struct at_kv_cache *cache)
 {
     const struct at_model_config *c = &d->model->config;
-    const uint64_t bytes = at_tensor_bytes(T, c->C);
 
     if (a->x.view.buffer)
-        at_stream_copy(s, a->x.view, x.view, bytes);
+        at_tensor_copy(s, part(a->x, T, c->C), x);
     attention_fwd(s, d, a, l, x, pass, cache);
     if (a->mid.view.buffer)
-        at_stream_copy(s, a->mid.view, x.view, bytes);
+        at_tensor_copy(s, part(a->mid, T, c->C), x);
     mlp_fwd(s, d, a, l, x, saved_or(mid_of(d, a, T), x), pass);
 }
 
@@ -386,10 +386,8 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
 void at_decoder_keep(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
 {
     const struct at_tensor rows = part(d->rows, b->R, d->model->config.C);
-    const uint64_t bytes = at_tensor_bytes(b->R, rows.dim[1]);
 
-    at_stream_copy(s, at_view_part(d->ref_rows.view, 0, bytes),
-                   at_view_part(d->rows.view, 0, bytes), bytes);
+    at_tensor_copy(s, part(d->ref_rows, b->R, rows.dim[1]), rows);
     at_stream_copy(s, at_view_part(d->ref_stats, 0, 16ul * b->R),
                    at_view_part(d->stats, 0, 16ul * b->R), 16ul * b->R);
 }
@@ -446,7 +444,7 @@ static struct at_tensor output_bwd(struct at_stream *s, struct at_decoder *d, st
     const struct at_tensor dh = part(d->dh, dx.dim[0], dx.dim[1]);
 
     if (c->residual_scale != 1) {
-        at_stream_copy(s, at_tensor_view(dh), at_tensor_view(dx), at_tensor_view(dx).bytes);
+        at_tensor_copy(s, dh, dx);
         at_scale(s, dh, c->residual_scale);
         return dh;
     }
@@ -587,13 +585,13 @@ static void inputs_again(struct at_stream *s, struct at_decoder *d, uint32_t las
     const struct at_tensor x = part(d->x, T, d->model->config.C);
     struct at_activations a = at_decoder_saved(d, first);
 
-    at_stream_copy(s, x.view, a.x.view, at_tensor_bytes(T, x.dim[1]));
+    at_tensor_copy(s, x, part(a.x, T, x.dim[1]));
     for (uint32_t l = first; l < last; l++) {
         a = at_decoder_saved(d, l);
         layer_fwd(s, d, &a, l, T, x, AT_PASS_POLICY_TRAIN, NULL);
     }
     a = at_decoder_saved(d, last);
-    at_stream_copy(s, a.x.view, x.view, at_tensor_bytes(T, x.dim[1]));
+    at_tensor_copy(s, part(a.x, T, x.dim[1]), x);
 }
 
 /* What the forward pass of layer l did not keep, in d->x from what it did. */
@@ -602,15 +600,14 @@ static void compute_again(struct at_stream *s, struct at_decoder *d, uint32_t l,
     const struct at_model_config *c = &d->model->config;
     const struct at_activations a = at_decoder_saved(d, l);
     const struct at_tensor x = part(d->x, T, c->C), mid = mid_of(d, &a, T);
-    const uint64_t bytes = at_tensor_bytes(T, c->C);
 
     if (d->recompute == AT_RECOMPUTE_NONE)
         return;
     if (d->recompute >= AT_RECOMPUTE_LAYER) {
-        at_stream_copy(s, x.view, a.x.view, bytes);
+        at_tensor_copy(s, x, part(a.x, T, c->C));
         attention_fwd(s, d, &a, l, x, AT_PASS_POLICY_TRAIN, NULL);
         if (a.mid.view.buffer)
-            at_stream_copy(s, a.mid.view, x.view, bytes);
+            at_tensor_copy(s, part(a.mid, T, c->C), x);
     }
     if (d->recompute >= AT_RECOMPUTE_LAYER && c->family->post_norms) /* whose input is read, too */
         mlp_fwd(s, d, &a, l, x, mid, AT_PASS_POLICY_TRAIN);
@@ -630,7 +627,7 @@ static void layer_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uin
     compute_again(s, d, l, T);
     if (d->model->config.family->parallel) { /* both read the same gradient */
         d_out = part(d->d_out, T, dx.dim[1]);
-        at_stream_copy(s, at_tensor_view(d_out), at_tensor_view(dx), at_tensor_view(dx).bytes);
+        at_tensor_copy(s, d_out, dx);
     }
     mlp_bwd(s, d, l, T, dx);
     attention_bwd(s, d, l, T, dx, d_out, deeper);

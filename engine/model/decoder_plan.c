@@ -15,6 +15,17 @@ const char *at_recompute_name(enum at_recompute recompute)
     return names[recompute];
 }
 
+/* Queries, keys, values or gradients of them. Where a norm takes heads as rows, none lie apart. */
+static void reserve_heads(struct at_pool *pool, struct at_tensor *tensor,
+                          const struct at_model_config *c, uint32_t T, uint32_t heads,
+                          const char *what)
+{
+    if (c->family->qk_norm && !c->family->qk_norm_wide)
+        at_tensor_reserve(pool, tensor, T, heads * c->D, what);
+    else
+        at_tensor_reserve_apart(pool, tensor, T, heads * c->D, what);
+}
+
 /* Whether what linears of the same input give, `cols` columns, lies together, for one product:
  * where nothing is trained and a binding holds all of it, since that of a part reaches over the
  * others; not where bindings are aligned to more than a column, as on devices without few_rows. */
@@ -22,7 +33,7 @@ static bool lies_together(const struct at_pool *pool, bool trains, uint32_t T, u
 {
     const struct at_gpu_info *info = at_gpu_get_info(at_pool_gpu(pool));
 
-    return !trains && info->few_rows && at_tensor_bytes(T + 1, cols) <= info->max_range_bytes;
+    return !trains && info->few_rows && at_tensor_apart_bytes(T + 1, cols) <= info->max_range_bytes;
 }
 
 /* Not together with norms of queries, whose rows are heads. */
@@ -32,11 +43,11 @@ static void plan_outputs(struct at_activations *a, const struct at_model_config 
     const uint32_t cols = (c->H + 2 * c->G) * c->D;
 
     if (!c->family->qk_norm && lies_together(pool, trains, T, cols)) {
-        at_tensor_reserve(pool, &a->qkv, T + 1, cols, "queries, keys, values");
+        at_tensor_reserve_apart(pool, &a->qkv, T + 1, cols, "queries, keys, values");
     } else {
-        at_tensor_reserve(pool, &a->q, T, c->H * c->D, "saved queries");
-        at_tensor_reserve(pool, &a->k, T, c->G * c->D, "saved keys");
-        at_tensor_reserve(pool, &a->v, T, c->G * c->D, "saved values");
+        reserve_heads(pool, &a->q, c, T, c->H, "saved queries");
+        reserve_heads(pool, &a->k, c, T, c->G, "saved keys");
+        reserve_heads(pool, &a->v, c, T, c->G, "saved values");
     }
 }
 
@@ -44,34 +55,34 @@ static void plan_hidden(struct at_activations *a, const struct at_model_config *
                         bool trains, struct at_pool *pool)
 {
     if (!c->family->ungated && c->F % 4 == 0 && lies_together(pool, trains, T, 2 * c->F)) {
-        at_tensor_reserve(pool, &a->gate_up, T + 1, 2 * c->F, "gate and up");
+        at_tensor_reserve_apart(pool, &a->gate_up, T + 1, 2 * c->F, "gate and up");
         return;
     }
     if (!c->family->ungated)
-        at_tensor_reserve(pool, &a->gate, T, c->F, "saved gate");
-    at_tensor_reserve(pool, &a->up, T, c->F, "saved up");
+        at_tensor_reserve_apart(pool, &a->gate, T, c->F, "saved gate");
+    at_tensor_reserve_apart(pool, &a->up, T, c->F, "saved up");
 }
 
 /* All but its input, z of its last matrix and what plan_hidden() reserves. */
 static void plan_layer(struct at_activations *a, const struct at_model_config *c, uint32_t T,
                        uint32_t rank, bool trains, struct at_pool *pool)
 {
-    at_tensor_reserve(pool, &a->o, T, c->H * c->D, "saved attention");
+    at_tensor_reserve_apart(pool, &a->o, T, c->H * c->D, "saved attention");
     if (trains && !c->family->parallel)
-        at_tensor_reserve(pool, &a->mid, T, c->C, "saved residual");
+        at_tensor_reserve_apart(pool, &a->mid, T, c->C, "saved residual");
     plan_outputs(a, c, T, trains, pool);
     at_pool_reserve(pool, &a->rstd1, T * sizeof(float), "saved norms");
     at_pool_reserve(pool, &a->rstd2, T * sizeof(float), "saved norms");
     at_pool_reserve(pool, &a->lse, (uint64_t)T * c->H * sizeof(float), "saved norms");
     if (c->family->qk_norm) {
-        at_tensor_reserve(pool, &a->raw_q, T, c->H * c->D, "saved queries");
-        at_tensor_reserve(pool, &a->raw_k, T, c->G * c->D, "saved keys");
+        reserve_heads(pool, &a->raw_q, c, T, c->H, "saved queries");
+        reserve_heads(pool, &a->raw_k, c, T, c->G, "saved keys");
         at_pool_reserve(pool, &a->rstd_q, (uint64_t)T * c->H * sizeof(float), "saved norms");
         at_pool_reserve(pool, &a->rstd_k, (uint64_t)T * c->G * sizeof(float), "saved norms");
     }
     if (c->family->post_norms) {
-        at_tensor_reserve(pool, &a->attn_out, T, c->C, "saved outputs");
-        at_tensor_reserve(pool, &a->mlp_out, T, c->C, "saved outputs");
+        at_tensor_reserve_apart(pool, &a->attn_out, T, c->C, "saved outputs");
+        at_tensor_reserve_apart(pool, &a->mlp_out, T, c->C, "saved outputs");
         at_pool_reserve(pool, &a->rstd_attn, T * sizeof(float), "saved norms");
         at_pool_reserve(pool, &a->rstd_mlp, T * sizeof(float), "saved norms");
     }
@@ -93,7 +104,7 @@ static void plan_layers(struct at_decoder *d, uint32_t rank, struct at_pool *poo
 
     for (uint32_t l = 0; l < n; l++) {
         if (d->trains ? l % d->group == 0 : c->family->parallel)
-            at_tensor_reserve(pool, &d->layers[l].x, T, c->C, "saved residual");
+            at_tensor_reserve_apart(pool, &d->layers[l].x, T, c->C, "saved residual");
         if (rank > 0)
             at_tensor_reserve(pool, &d->layers[l].z[LIN_DOWN], T, rank, "adapter activations");
         if (d->recompute < AT_RECOMPUTE_LAYER)
@@ -102,7 +113,7 @@ static void plan_layers(struct at_decoder *d, uint32_t rank, struct at_pool *poo
             plan_hidden(&d->layers[l], c, T, d->trains, pool);
     }
     for (uint32_t i = 0; i + 1 < d->group; i++)
-        at_tensor_reserve(pool, &d->inputs[i], T, c->C, "saved residual");
+        at_tensor_reserve_apart(pool, &d->inputs[i], T, c->C, "saved residual");
     if (d->recompute >= AT_RECOMPUTE_LAYER)
         plan_layer(&d->shared, c, T, rank, d->trains, pool);
     if (d->recompute != AT_RECOMPUTE_NONE)
@@ -151,29 +162,29 @@ static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *po
     uint32_t in = 0, out = 0;
     static const char what[] = "scratch";
 
-    at_tensor_reserve(pool, &d->x, T, c->C, what);
-    at_tensor_reserve(pool, &d->h, T, c->C, what);
-    at_tensor_reserve(pool, &d->m, T, c->F, what);
-    at_tensor_reserve(pool, &d->rows, d->capacity_rows, c->C, what);
+    at_tensor_reserve_apart(pool, &d->x, T, c->C, what);
+    at_tensor_reserve_apart(pool, &d->h, T, c->C, what);
+    at_tensor_reserve_apart(pool, &d->m, T, c->F, what);
+    at_tensor_reserve_apart(pool, &d->rows, d->capacity_rows, c->C, what);
     at_pool_reserve(pool, &d->final_rstd, T * sizeof(float), what);
     if (c->family->layer_norm)
-        at_tensor_reserve(pool, &d->centred, T, c->C, what);
+        at_tensor_reserve_apart(pool, &d->centred, T, c->C, what);
     if (rank > 0)
         at_tensor_reserve(pool, &d->z_frozen, T, rank, what);
     if (!d->trains)
         return;
-    at_tensor_reserve(pool, &d->dx, T, c->C, what);
-    at_tensor_reserve(pool, &d->dh, T, c->C, what);
+    at_tensor_reserve_apart(pool, &d->dx, T, c->C, what);
+    at_tensor_reserve_apart(pool, &d->dh, T, c->C, what);
     if (c->family->layer_norm)
-        at_tensor_reserve(pool, &d->d_centred, T, c->C, what);
+        at_tensor_reserve_apart(pool, &d->d_centred, T, c->C, what);
     if (c->family->parallel)
-        at_tensor_reserve(pool, &d->d_out, T, c->C, what);
-    at_tensor_reserve(pool, &d->dm, T, c->F, what);
-    at_tensor_reserve(pool, &d->d_o, T, c->H * c->D, what);
-    at_tensor_reserve(pool, &d->dq, T, c->H * c->D, what);
-    at_tensor_reserve(pool, &d->dk, T, c->G * c->D, what);
-    at_tensor_reserve(pool, &d->dv, T, c->G * c->D, what);
-    at_tensor_reserve(pool, &d->u, d->capacity_rows, c->C, what);
+        at_tensor_reserve_apart(pool, &d->d_out, T, c->C, what);
+    at_tensor_reserve_apart(pool, &d->dm, T, c->F, what);
+    reserve_heads(pool, &d->d_o, c, T, c->H, what);
+    reserve_heads(pool, &d->dq, c, T, c->H, what);
+    reserve_heads(pool, &d->dk, c, T, c->G, what);
+    reserve_heads(pool, &d->dv, c, T, c->G, what);
+    at_tensor_reserve_apart(pool, &d->u, d->capacity_rows, c->C, what);
     at_pool_reserve(pool, &d->attention_scratch,
                     at_attention_scratch_bytes(at_pool_gpu(pool), T, c->H, c->G, c->D),
                     "attention scratch");
@@ -238,7 +249,7 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
     if (params->drift) {
         AT_REQUIRE(params->trains && !model->trainable && !model->config.value_head &&
                    !model->saved[AT_SAVED_HEAD].param);
-        at_tensor_reserve(pool, &out->ref_rows, out->capacity_rows, model->config.C, "drift");
+        at_tensor_reserve_apart(pool, &out->ref_rows, out->capacity_rows, model->config.C, "drift");
         at_pool_reserve(pool, &out->ref_stats, out->capacity_rows * 16ul, "drift");
     }
     at_decoder_plan_dora(out, pool);

@@ -115,7 +115,7 @@ void at_gelu_bwd(struct at_stream *s, struct at_tensor dx, struct at_tensor dy, 
 
 void at_add(struct at_stream *s, struct at_tensor y, struct at_tensor x)
 {
-    const uint64_t n = (uint64_t)y.dim[0] * y.ld; /* with the padding, which is zero in both */
+    const uint64_t n = (uint64_t)y.dim[0] * y.ld; /* with the padding */
     const struct add_bufs bufs = { .y = at_tensor_view(y), .x = at_tensor_view(x) };
     const struct add_args args = { .n = (uint32_t)n };
 
@@ -126,7 +126,7 @@ void at_add(struct at_stream *s, struct at_tensor y, struct at_tensor x)
 
 void at_mix(struct at_stream *s, struct at_tensor y, struct at_tensor x, float alpha)
 {
-    const uint64_t n = (uint64_t)y.dim[0] * y.ld; /* with the padding, which is zero in both */
+    const uint64_t n = (uint64_t)y.dim[0] * y.ld; /* with the padding */
     const struct mix_bufs bufs = { .y = at_tensor_view(y), .x = at_tensor_view(x) };
     const struct mix_args args = { .n = (uint32_t)n, .alpha = alpha };
 

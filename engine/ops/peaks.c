@@ -171,9 +171,9 @@ AT_CHECKED at_product_rate(struct at_rate *out, struct at_gpu *gpu, uint32_t T, 
     T = T < most_T ? T : most_T;
     rows = rows < fit ? rows : (uint32_t)fit;
     TRY(at_pool_create(&pool, gpu, "measuring products"));
-    at_tensor_reserve(pool, &t.x, T, cols, "x");
-    at_tensor_reserve(pool, &t.w, rows, cols, "w");
-    at_tensor_reserve(pool, &t.y, T, rows, "y");
+    at_tensor_reserve_apart(pool, &t.x, T, cols, "x");
+    at_tensor_reserve_apart(pool, &t.w, rows, cols, "w");
+    at_tensor_reserve_apart(pool, &t.y, T, rows, "y");
     at_halves_add(&need, T, rows, cols);
     at_halves_reserve(pool, &t.halves, &need);
     TRY(at_pool_commit(pool));

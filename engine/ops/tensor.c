@@ -97,6 +97,23 @@ void at_tensor_reserve(struct at_pool *pool, struct at_tensor *tensor, uint32_t 
     at_pool_reserve(pool, &tensor->view, at_tensor_bytes(rows, cols), what);
 }
 
+void at_tensor_reserve_apart(struct at_pool *pool, struct at_tensor *tensor, uint32_t rows,
+                             uint32_t cols, const char *what)
+{
+    const bool cpu = at_gpu_get_info(at_pool_gpu(pool))->type == AT_GPU_CPU;
+    const uint32_t ld = cpu ? ld_apart(cols) : at_tensor_ld(cols);
+
+    *tensor = (struct at_tensor){ .dim = { rows, cols }, .ld = ld };
+    at_pool_reserve(pool, &tensor->view, (uint64_t)rows * ld * sizeof(float), what);
+}
+
+void at_tensor_copy(struct at_stream *stream, struct at_tensor to, struct at_tensor from)
+{
+    at_require_shape(to, from.dim[0], from.dim[1]);
+    AT_REQUIRE(to.ld == from.ld);
+    at_stream_copy(stream, at_tensor_view(to), at_tensor_view(from), at_tensor_view(from).bytes);
+}
+
 void at_require_shape(struct at_tensor tensor, uint32_t rows, uint32_t cols)
 {
     if (tensor.dim[0] != rows || tensor.dim[1] != cols)

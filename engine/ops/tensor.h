@@ -1,5 +1,6 @@
 /* A tensor is a value: a view of device memory with two dimensions, f32, row-major. Rows lie `ld`
- * elements apart (a multiple of 4; at least dim[1]); what lies between dim[1] and ld is zero. */
+ * elements apart (a multiple of 4; at least dim[1]); from dim[1] to the next multiple of 4 they are
+ * zero, and what lies behind that has no meaning. */
 #ifndef AT_TENSOR_H
 #define AT_TENSOR_H
 
@@ -40,6 +41,11 @@ uint32_t at_tensor_part_rows(struct at_stream *stream, struct at_tensor tensor);
 /* Plans a (rows, cols) tensor; its view is written when the pool is committed. */
 void at_tensor_reserve(struct at_pool *pool, struct at_tensor *tensor, uint32_t rows, uint32_t cols,
                        const char *what);
+/* The same for an operand of products, whose rows are apart on devices that are processors. */
+void at_tensor_reserve_apart(struct at_pool *pool, struct at_tensor *tensor, uint32_t rows,
+                             uint32_t cols, const char *what);
+/* Copies a tensor to one of the same shape and leading dimension. */
+void at_tensor_copy(struct at_stream *stream, struct at_tensor to, struct at_tensor from);
 /* AT_BUG with both shapes when they differ. */
 void at_require_shape(struct at_tensor tensor, uint32_t rows, uint32_t cols);
 /* Immediate transfers of dense host arrays (rows * cols floats): pads and strips the ld. */

@@ -111,10 +111,10 @@ static void product(struct bench *b, int form, uint32_t M, uint32_t N, uint32_t 
     char what[64];
 
     begin(b);
-    at_tensor_reserve(b->pool, &A, form == 2 ? K : M, form == 2 ? M : K, "A");
-    at_tensor_reserve(b->pool, &C, M, N, "C");
+    at_tensor_reserve_apart(b->pool, &A, form == 2 ? K : M, form == 2 ? M : K, "A");
+    at_tensor_reserve_apart(b->pool, &C, M, N, "C");
     if (form == 2)
-        at_tensor_reserve(b->pool, &B, K, N, "B");
+        at_tensor_reserve_apart(b->pool, &B, K, N, "B");
     else
         at_weight_reserve(b->pool, &weight, AT_F32, form == 1 ? N : K, form == 1 ? K : N, "B");
     need(at_pool_commit(b->pool));
@@ -157,8 +157,8 @@ static void make_slab(struct bench *b, enum at_quant_type type, uint32_t M, uint
     begin(b);
     at_weight_reserve(b->pool, &weight, type, N, K, "weight");
     at_linear_scratch_reserve(b->pool, &panel, weights, 1, M, false);
-    at_tensor_reserve(b->pool, &slab_x, M, K, "x");
-    at_tensor_reserve(b->pool, &slab_y, M, N, "y");
+    at_tensor_reserve_apart(b->pool, &slab_x, M, K, "x");
+    at_tensor_reserve_apart(b->pool, &slab_y, M, N, "y");
     need(at_pool_commit(b->pool));
     fill(b, slab_x.view);
 }
@@ -239,8 +239,8 @@ static void whole_head(struct bench *b, enum at_quant_type type)
 
     begin(b);
     at_weight_reserve(b->pool, &head, type, V, width, "head");
-    at_tensor_reserve(b->pool, &h, R, width, "h");
-    at_tensor_reserve(b->pool, &u, R, width, "u");
+    at_tensor_reserve_apart(b->pool, &h, R, width, "h");
+    at_tensor_reserve_apart(b->pool, &u, R, width, "u");
     at_pool_reserve(b->pool, &stats, R * 16, "stats");
     at_pool_reserve(b->pool, &lse, R * 4, "lse");
     at_pool_reserve(b->pool, &log_p2, R * 4, "log_p2");
@@ -310,8 +310,8 @@ static void whole_attention(struct bench *b, uint32_t H, uint32_t G, uint32_t D,
     attention =
         (struct at_attention){ .T = T, .n_keys = T, .H = H, .G = G, .D = D, .scale = 0.125f };
     for (int i = 0; i < 4; i++) {
-        at_tensor_reserve(b->pool, by_query[i], T, H * D, "queries");
-        at_tensor_reserve(b->pool, by_key[i], T, G * D, "keys");
+        at_tensor_reserve_apart(b->pool, by_query[i], T, H * D, "queries");
+        at_tensor_reserve_apart(b->pool, by_key[i], T, G * D, "keys");
     }
     at_pool_reserve(b->pool, &att_lse, 4ul * T * H, "lse");
     at_pool_reserve(b->pool, &att_scratch, at_attention_scratch_bytes(b->gpu, T, H, G, D),

@@ -392,6 +392,42 @@ static void linear_weights_together_have_the_bits_of_each(void **state)
     gt_close(&t);
 }
 
+/* Tensors apart: an odd number of 64 bytes a row on processors, else as any; copied row by row. */
+static void linear_operands_lie_apart_on_processors(void **state)
+{
+    enum { ROWS = 3, MOST = 2048 };
+    static const uint32_t widths[] = { 1, 16, 17, 576, 1536, MOST };
+    float *values = gt_floats((size_t)ROWS * MOST, 1), *got = gt_floats((size_t)ROWS * MOST, 1);
+    struct at_tensor from[AT_COUNT(widths)], to[AT_COUNT(widths)];
+    struct at_pool *pool;
+    struct gt t;
+
+    (void)state;
+    gt_open(&t, 0);
+    OK(at_pool_create(&pool, t.gpu, "apart"));
+    for (size_t i = 0; i < AT_COUNT(widths); i++) {
+        at_tensor_reserve_apart(pool, &from[i], ROWS, widths[i], "from");
+        at_tensor_reserve_apart(pool, &to[i], ROWS, widths[i], "to");
+    }
+    OK(at_pool_commit(pool));
+    for (size_t i = 0; i < AT_COUNT(widths); i++) {
+        assert_true(from[i].ld >= widths[i] && from[i].view.bytes >= 4ul * ROWS * from[i].ld);
+        if (at_gpu_get_info(t.gpu)->type == AT_GPU_CPU)
+            assert_int_equal(from[i].ld % 32, 16);
+        else
+            assert_int_equal(from[i].ld, at_tensor_ld(widths[i]));
+        OK(at_tensor_write(t.gpu, from[i], values));
+        at_tensor_copy(t.stream, to[i], from[i]);
+        OK(at_stream_wait(t.stream));
+        OK(at_tensor_read(t.gpu, got, to[i]));
+        assert_memory_equal(got, values, (size_t)ROWS * widths[i] * sizeof *got);
+    }
+    at_pool_destroy(&pool);
+    gt_close(&t);
+    free(values);
+    free(got);
+}
+
 static void linear_scratch_holds_the_largest_panel(void **state)
 {
     struct at_weight w[3] = { { .type = AT_F32, .rows = 9000, .cols = 9000 },
@@ -575,6 +611,7 @@ int main(void)
         cmocka_unit_test(linear_one_row_equals_reference),
         cmocka_unit_test(linear_rows_have_the_same_bits_few_or_many),
         cmocka_unit_test(linear_weights_together_have_the_bits_of_each),
+        cmocka_unit_test(linear_operands_lie_apart_on_processors),
         cmocka_unit_test(linear_scratch_holds_the_largest_panel),
         cmocka_unit_test(bias_any_shape_equals_reference),
         cmocka_unit_test(lora_forward_and_backward_equal_reference),
