@@ -4,6 +4,9 @@
 
 #include <string.h>
 
+/* Columns of a line of help, at most, and where an option's text and the words of a key begin. */
+enum { HELP_COLUMNS = 100, HELP_TEXT = 37, HELP_WORDS = 39 };
+
 const char *cli_exit_codes(void)
 {
     return "0 ok (a verdict: better and within budgets), 1 verdict: worse or over budget, 2 "
@@ -128,30 +131,71 @@ bool cli_option_get(struct cli_option *out, struct at_buf *text, const struct cl
     return false;
 }
 
+/* Bytes of `text` that a line of at most `room` takes: to a space or behind a |, which stand
+ * somewhere; more where the first of them comes later. */
+static size_t line_of(const char *text, size_t room)
+{
+    const size_t n = strlen(text);
+    size_t fit = room;
+
+    if (n <= room)
+        return n;
+    while (fit > 0 && text[fit] != ' ' && text[fit - 1] != '|')
+        fit--;
+    return fit > 0 ? fit : strcspn(text, " ");
+}
+
+/* `text` in lines, of which each but the first, for which the cursor stands there, is indented. */
+static void put_lines(const char *text, size_t indent)
+{
+    while (*text) {
+        const size_t n = line_of(text, HELP_COLUMNS - indent);
+
+        printf("%.*s\n", (int)n, text);
+        text += n + strspn(text + n, " ");
+        if (*text)
+            printf("%*s", (int)indent, "");
+    }
+}
+
+static void put_option(const struct cli_option *o, struct at_buf *text)
+{
+    char left[96];
+
+    snprintf(left, sizeof left, "  --%s%s%s", o->name, o->value ? " " : "",
+             o->value ? o->value : "");
+    printf("%-*s", HELP_TEXT, left);
+    if (strlen(left) >= HELP_TEXT)
+        printf("\n%*s", HELP_TEXT, "");
+    at_buf_clear(text);
+    at_buf_printf(text, "%s", o->help);
+    if (o->fallback)
+        at_buf_printf(text, " [%s]", o->fallback);
+    put_lines(at_buf_status(text) == AT_OK ? text->data : o->help, HELP_TEXT);
+    if (o->key && o->words && o->words != o->value) {
+        printf("%*s", HELP_WORDS, "");
+        put_lines(o->words, HELP_WORDS);
+    }
+}
+
 void cli_help(const struct cli_command *c)
 {
     struct cli_option o;
-    struct at_buf text = { 0 };
-    char left[96];
+    struct at_buf words = { 0 }, text = { 0 };
     bool in_keys = false;
 
     printf("attune %s: %s\n\nUsage: attune %s %s\n", c->name, c->help, c->name, c->usage);
     if (c->detail)
         printf("%s", c->detail);
     puts("\nFlags:");
-    for (size_t i = 0; cli_option_get(&o, &text, c, i); i++) {
+    for (size_t i = 0; cli_option_get(&o, &words, c, i); i++) {
         if (o.key && !in_keys)
             puts("\nConfiguration keys, in CONFIG (JSON or YAML) or as flags, which win. In "
                  "brackets: "
                  "the\ndefault of the preset balanced; configs/README.md has those of the others.");
         in_keys = o.key;
-        snprintf(left, sizeof left, "--%s%s%s", o.name, o.value ? " " : "", o.value ? o.value : "");
-        printf("  %-34s %s", left, o.help);
-        if (o.fallback)
-            printf(" [%s]", o.fallback);
-        putchar('\n');
-        if (o.key && o.words && o.words != o.value)
-            printf("  %-34s %s\n", "", o.words);
+        put_option(&o, &text);
     }
+    at_buf_release(&words);
     at_buf_release(&text);
 }
