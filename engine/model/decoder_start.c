@@ -36,7 +36,7 @@ void at_decoder_plan_dora(struct at_decoder *d, struct at_pool *pool)
         return;
     AT_REQUIRE(d->n_stack == 1); /* at_adapter_check_stack() */
     at_decoder_widest(c, &in, &out);
-    at_tensor_reserve(pool, &d->wide, d->capacity, out, "DoRA");
+    at_tensor_reserve_apart(pool, &d->wide, d->capacity, out, "DoRA");
     at_pool_reserve(pool, &d->panel, at_tensor_bytes(AT_DORA_PANEL, in), "DoRA");
     plan_norms(a->lora, a, c, pool);
     plan_norms(a->reference, a, c, pool);

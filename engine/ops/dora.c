@@ -120,7 +120,7 @@ static void dropout_fwd(struct at_stream *s, struct at_tensor y, struct at_tenso
 void at_dora_fwd(struct at_stream *s, struct at_tensor y, struct at_tensor x,
                  const struct at_dora_linear *l, bool accumulate)
 {
-    const struct at_tensor base = accumulate ? l->u : y;
+    const struct at_tensor base = accumulate ? at_tensor_make_like(l->u.view, y) : y;
     const bool plain = !l->lora || l->dropout;
 
     product(s, base, x, l, false);

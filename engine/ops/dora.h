@@ -24,7 +24,7 @@ struct at_dora_linear {
     struct at_weight w;
     const struct at_linear_scratch *scratch;
     const struct at_lora *lora;       /* with m and norm; NULL: this pass skips it */
-    struct at_tensor u;               /* (T, N) */
+    struct at_tensor u;               /* (T, N); its view also holds rows as far apart as y has */
     struct at_tensor z;               /* (T, r): kept for the backward pass */
     struct at_tensor dz;              /* (T, r), backward pass */
     struct at_tensor dropped;         /* (T, K), with dropout */

@@ -42,6 +42,11 @@ struct at_tensor at_tensor_make_apart(struct at_view view, uint32_t rows, uint32
     return make(view, rows, cols, ld_apart(cols));
 }
 
+struct at_tensor at_tensor_make_like(struct at_view view, struct at_tensor tensor)
+{
+    return make(view, tensor.dim[0], tensor.dim[1], tensor.ld);
+}
+
 struct at_tensor at_tensor_rows(struct at_tensor tensor, uint32_t begin, uint32_t n)
 {
     const uint64_t row_bytes = tensor.ld * sizeof(float);

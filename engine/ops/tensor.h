@@ -21,6 +21,8 @@ struct at_tensor at_tensor_make(struct at_view view, uint32_t rows, uint32_t col
  * on llvmpipe takes 1.1 times as long. */
 uint64_t at_tensor_apart_bytes(uint32_t rows, uint32_t cols);
 struct at_tensor at_tensor_make_apart(struct at_view view, uint32_t rows, uint32_t cols);
+/* One with the shape and the leading dimension of another. */
+struct at_tensor at_tensor_make_like(struct at_view view, struct at_tensor tensor);
 /* The bytes of the tensor's rows, no more: what a launch binds. */
 static inline struct at_view at_tensor_view(struct at_tensor tensor)
 {

@@ -9,6 +9,7 @@
 #include "tolerances.h"
 
 enum { X, W, A, B, M, DY, Y, DX, DA, DB, DM, NORM, Z, DZ, U, DROPPED, MASK, PANEL, TENSORS };
+enum { APART = 8 }; /* columns by which rows of y lie further apart than those of u */
 
 struct fixture {
     struct gt *t;
@@ -47,11 +48,11 @@ static void open_fixture(struct fixture *f, struct gt *t, uint32_t T, uint32_t K
         tokens[i] = i % 2 ? i / 2 % 7 : i / 14;
     gt_begin(t);
     for (int i = 0; i < TENSORS; i++)
-        f->ids[i] = gt_plan_tensor(t, dims[i][0], dims[i][1], 0);
+        f->ids[i] = gt_plan_tensor(t, dims[i][0], dims[i][1], i == Y || i == U ? APART : 0);
     f->tokens = gt_plan(t, 8ul * T);
     gt_commit(t);
     for (int i = 0; i < TENSORS; i++) {
-        f->v[i] = gt_tensor(t, f->ids[i], dims[i][0], dims[i][1], 0);
+        f->v[i] = gt_tensor(t, f->ids[i], dims[i][0], dims[i][1], i == Y ? APART : 0);
         f->f[i] = gt_floats(size_of(f, i), 1);
         if (i == M)
             for (uint32_t n = 0; n < N; n++)
