@@ -63,6 +63,7 @@ static AT_CHECKED plan_other(struct at_reward_model *m, const struct folder *f,
                                              .n_frozen = f->adapter,
                                              .value_head = true };
     uint64_t ours = 0, theirs = 0;
+    char room[AT_GPU_ROOM_BYTES];
 
     if (!f->base)
         FAIL(AT_DATA, "%s: no run.json that names its base; name a whole reward model", m->dir);
@@ -73,12 +74,13 @@ static AT_CHECKED plan_other(struct at_reward_model *m, const struct folder *f,
         FAIL(AT_DATA, "%s: no value head (score.weight): it is no reward model", m->dir);
     theirs = at_engine_get_bytes(&m->engine).total;
     ours = at_engine_get_bytes(policy).total;
-    if (ours + theirs > at_engine_get_bytes(policy).available)
+    if (ours + theirs > at_engine_get_bytes(policy).available) {
+        at_gpu_room_text(room, at_gpu_get_info(policy->gpu));
         FAIL(AT_USAGE,
              "%s: a reward model over another base (%s) needs %.0f MiB beside the policy's %.0f, "
-             "and %.0f are free: train one over the policy's base, which needs no second copy",
-             m->dir, f->base, (double)theirs * mib, (double)ours * mib,
-             (double)at_engine_get_bytes(policy).available * mib);
+             "and %s: train one over the policy's base, which needs no second copy",
+             m->dir, f->base, (double)theirs * mib, (double)ours * mib, room);
+    }
     policy->beside_bytes += theirs;
     if (!f->adapter && !at_weights_lack_data(m->bundle.weights))
         TRY(at_weights_digest(m->bundle.weights, m->digest));

@@ -133,7 +133,7 @@ def main():
         check("run.json has digests of reward models", len({record.get(f"reward/{key}") for key in ("kind", "second", "whole")}) == 3,
               record)
         for what, funcs, says, keys in (
-                ("another base without room", ["whole"], "needs", {"device_memory_limit": limit}),
+                ("another base without room", ["whole"], ", and device_memory_limit is ", {"device_memory_limit": limit}),
                 ("a folder that is none", ["nowhere"], "nowhere", {}),
                 ("a policy's adapter", ["run"], "no value head", {}),
                 ("a base that is trained", ["kind"], "name a whole reward model", {"use_peft": False, "lora_r": None, "beta": 0})):
