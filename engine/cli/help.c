@@ -131,8 +131,8 @@ bool cli_option_get(struct cli_option *out, struct at_buf *text, const struct cl
     return false;
 }
 
-/* Bytes of `text` that a line of at most `room` takes: to a space or behind a |, which stand
- * somewhere; more where the first of them comes later. */
+/* Bytes of `text` (ASCII) for a line of at most `room`: up to a space or behind a |; where neither
+ * comes in time, up to the first space. */
 static size_t line_of(const char *text, size_t room)
 {
     const size_t n = strlen(text);
@@ -148,14 +148,14 @@ static size_t line_of(const char *text, size_t room)
 /* `text` in lines, of which each but the first, for which the cursor stands there, is indented. */
 static void put_lines(const char *text, size_t indent)
 {
-    while (*text) {
+    do {
         const size_t n = line_of(text, HELP_COLUMNS - indent);
 
         printf("%.*s\n", (int)n, text);
         text += n + strspn(text + n, " ");
         if (*text)
             printf("%*s", (int)indent, "");
-    }
+    } while (*text);
 }
 
 static void put_option(const struct cli_option *o, struct at_buf *text)

@@ -15,7 +15,8 @@ const char *at_recompute_name(enum at_recompute recompute)
     return names[recompute];
 }
 
-/* Queries, keys, values or gradients of them. Where a norm takes heads as rows, none lie apart. */
+/* Queries, keys, values or gradients of them (or of attention's output, over which those of queries
+ * are written). Where a norm takes heads as rows, none lie apart. */
 static void reserve_heads(struct at_pool *pool, struct at_tensor *tensor,
                           const struct at_model_config *c, uint32_t T, uint32_t heads,
                           const char *what)

@@ -26,7 +26,7 @@ static struct at_work gated_work(uint32_t rows, uint32_t cols, bool gelu)
 
 static uint32_t elements(struct at_tensor y)
 {
-    const uint64_t n = (uint64_t)y.dim[0] * y.ld; /* with the padding, which is zero and stays so */
+    const uint64_t n = (uint64_t)y.dim[0] * y.ld; /* with the padding */
 
     AT_REQUIRE(n <= UINT32_MAX);
     return (uint32_t)n;

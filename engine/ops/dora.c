@@ -70,7 +70,7 @@ static void magnitude_bwd(struct at_stream *s, struct at_tensor dy, struct at_te
                           const struct at_lora *lora)
 {
     const uint32_t T = dy.dim[0], C = dy.dim[1];
-    const uint32_t step = at_tensor_part_rows(s, dy);
+    const uint32_t step = at_tensor_part_rows(s, u.ld > dy.ld ? u : dy);
 
     at_require_shape(u, T, C);
     for (uint32_t t = 0, n; C > 0 && t < T; t += n) {

@@ -21,7 +21,7 @@ struct at_tensor at_tensor_make(struct at_view view, uint32_t rows, uint32_t col
  * on llvmpipe takes 1.1 times as long. */
 uint64_t at_tensor_apart_bytes(uint32_t rows, uint32_t cols);
 struct at_tensor at_tensor_make_apart(struct at_view view, uint32_t rows, uint32_t cols);
-/* One with the shape and the leading dimension of another. */
+/* One with the shape and the leading dimension of another, at the start of `view`: else AT_BUG. */
 struct at_tensor at_tensor_make_like(struct at_view view, struct at_tensor tensor);
 /* The bytes of the tensor's rows, no more: what a launch binds. */
 static inline struct at_view at_tensor_view(struct at_tensor tensor)
@@ -43,7 +43,8 @@ uint32_t at_tensor_part_rows(struct at_stream *stream, struct at_tensor tensor);
 /* Plans a (rows, cols) tensor; its view is written when the pool is committed. */
 void at_tensor_reserve(struct at_pool *pool, struct at_tensor *tensor, uint32_t rows, uint32_t cols,
                        const char *what);
-/* The same for an operand of products, whose rows are apart on devices that are processors. */
+/* The same for an operand of products: as at_tensor_make_apart() on devices that are processors, as
+ * at_tensor_make() on others. */
 void at_tensor_reserve_apart(struct at_pool *pool, struct at_tensor *tensor, uint32_t rows,
                              uint32_t cols, const char *what);
 /* Copies a tensor to one of the same shape and leading dimension. */

@@ -392,7 +392,8 @@ static void linear_weights_together_have_the_bits_of_each(void **state)
     gt_close(&t);
 }
 
-/* Tensors apart: an odd number of 64 bytes a row on processors, else as any; copied row by row. */
+/* Tensors apart: an odd number of 64 bytes a row on processors, else as any; a copy has the same
+ * rows. */
 static void linear_operands_lie_apart_on_processors(void **state)
 {
     enum { ROWS = 3, MOST = 2048 };
