@@ -37,16 +37,13 @@ static const struct cli_command commands[] = {
       .usage = "[ROWS.jsonl] --adapter DIR [--against DIR] [--judge JUDGE] [--key value ...]",
       .help = "whose replies are better, blind: win rate with interval",
       .detail =
-          "Both reply to the same held-out prompts (ROWS.jsonl, or what the run held out). Judges: "
-          "logp (who sets the\nchosen reply further above the rejected one), rules, reward (a "
-          "reward "
-          "model), model (a language model asked\nboth ways round; what it takes back is a tie), "
-          "people (replies go to DIR/compare.jsonl; decide with\n`attune label DIR/compare.jsonl`, "
-          "then "
-          "the same command again). Win rates of replies are also given at\nequal length. Exit "
-          "code: 0 "
-          "better, 1 worse, 3 not enough evidence.\nExample: attune compare --adapter out --judge "
-          "model --judge_model judge.gguf\n",
+          "Both reply to the same held-out prompts (ROWS.jsonl, or what the run held out).\n"
+          "Judges: logp (who sets the chosen reply further above the rejected one), rules,\n"
+          "reward (a reward model), model (a language model asked both ways round; what it\n"
+          "takes back is a tie), people (replies go to DIR/compare.jsonl; decide with `attune\n"
+          "label DIR/compare.jsonl`, then the same command again). Win rates of replies are\n"
+          "also given at equal length. Exit code: 0 better, 1 worse, 3 not enough evidence.\n"
+          "Example: attune compare --adapter out --judge model --judge_model judge.gguf\n",
       FLAGS(compare_flags),
       .n_positional = 1,
       .config = true,
@@ -85,13 +82,13 @@ static const struct cli_command commands[] = {
                "[--columns KEY=NAME,...] [--plain] [--system HOW]",
       .help = "rows of another tool or a table as rows to train with, and back",
       .detail =
-          "Reads JSON Lines, a JSON list of rows, .csv and .tsv, packed with gzip or Zstandard or "
-          "not. Forms:\nalpaca, argilla, feedback (only with --from), hh-rlhf, openai (Azure, "
-          "Fireworks, Together), openpipe,\norca, ratings (distilabel), sharegpt, trl, "
-          "ultrafeedback; all but argilla, feedback, orca and ratings\nare written, too. Of "
-          "feedback, edits become pairs and other thumbs labelled rows; of a log that has both,\n"
-          "--only names one. Of Argilla's records what nobody answered, and ties, are left out and "
-          "counted.\n",
+          "Reads JSON Lines, a JSON list of rows, .csv and .tsv, packed with gzip or\n"
+          "Zstandard or not. Forms: alpaca, argilla, feedback (only with --from), hh-rlhf,\n"
+          "openai (Azure, Fireworks, Together), openpipe, orca, ratings (distilabel),\n"
+          "sharegpt, trl, ultrafeedback; all but argilla, feedback, orca and ratings are\n"
+          "written, too. Of feedback, edits become pairs and other thumbs labelled rows; of a\n"
+          "log that has both, --only names one. Of Argilla's records what nobody answered,\n"
+          "and ties, are left out and counted.\n",
       FLAGS(data_convert_flags),
       .n_positional = 4,
       .run = cli_data_convert },
@@ -152,15 +149,13 @@ static const struct cli_command commands[] = {
       .usage = "DIR [--max_drift X] [--rules FILE.jsonl] [--key value ...]",
       .help = "how strong a trained adapter should act, without training again",
       .detail =
-          "Measures the adapter at several strengths with one load of the model: pairs, drift, "
-          "perplexity, length\nof replies, rules. Takes the strongest within the budgets "
-          "(--max_drift, "
-          "--max_longer, --max_lost_rules)\nthat is not clearly worse than the best one; above 1 "
-          "only "
-          "with --max_drift. DIR/dial.json has the curve.\nExit code: 0 it is better than the "
-          "base, 1 "
-          "none is within budgets or better, 3 not enough evidence.\nExample: attune dial out "
-          "--max_drift 0.1 --rules data/samples/regression.jsonl\n",
+          "Measures the adapter at several strengths with one load of the model: pairs,\n"
+          "drift, perplexity, length of replies, rules. Takes the strongest within the\n"
+          "budgets (--max_drift, --max_longer, --max_lost_rules) that is not clearly worse\n"
+          "than the best one; above 1 only with --max_drift. DIR/dial.json has the curve.\n"
+          "Exit code: 0 it is better than the base, 1 none is within budgets or better, 3 not\n"
+          "enough evidence.\n"
+          "Example: attune dial out --max_drift 0.1 --rules data/samples/regression.jsonl\n",
       FLAGS(dial_flags),
       .n_positional = 1,
       .config = true,
@@ -211,11 +206,12 @@ static const struct cli_command commands[] = {
     { .name = "grpo",
       .usage = "[CONFIG] [--key value ...]",
       .help = "train on samples and their rewards, compared within groups (GRPO)",
-      .detail = "Example: attune grpo --train_dataset prompts.jsonl --reward_funcs "
-                "\"contains_any:Ahoy\" --model_name_or_path model.gguf --output_dir out\n"
-                "Samples are drawn while it trains, or recorded: --rollouts samples.jsonl, a line: "
-                "{\"prompt\": ..., \"completions\": [...], "
-                "\"rewards\": [...]}\n",
+      .detail =
+          "Example: attune grpo --train_dataset prompts.jsonl --reward_funcs \"contains_any:Ahoy\" "
+          "\\\n"
+          "    --model_name_or_path model.gguf --output_dir out\n"
+          "Samples are drawn while it trains, or recorded: --rollouts samples.jsonl, a line:\n"
+          "{\"prompt\": ..., \"completions\": [...], \"rewards\": [...]}\n",
       FLAGS(train_flags),
       .n_positional = 1,
       .config = true,
@@ -241,9 +237,9 @@ static const struct cli_command commands[] = {
           "FILE.jsonl [--annotator NAME] [--review] [--port N] | FILE.jsonl --export OUT.jsonl",
       .help = "choose between two replies on a local page, blind and in random order",
       .detail =
-          "FILE: pairs in any form that `attune data convert` reads, or {\"prompt\", "
-          "\"responses\": [one, another]}.\nEvery decision is on the disk before the next pair "
-          "shows. Several annotators share a log, each with\n--annotator; --export writes the "
+          "FILE: pairs in any form that `attune data convert` reads, or {\"prompt\",\n"
+          "\"responses\": [one, another]}. Every decision is on the disk before the next pair\n"
+          "shows. Several annotators share a log, each with --annotator; --export writes the\n"
           "majority's pairs, rewritten replies as pairs of their own, and agreement.\n",
       FLAGS(label_flags),
       .n_positional = 1,
@@ -260,13 +256,13 @@ static const struct cli_command commands[] = {
       .usage = "DIR ... --output FILE.gguf|DIR [--model_name_or_path MODEL] [--type TYPE]",
       .help = "one model of a base and its adapters: a GGUF file or a folder, as the base is",
       .detail =
-          "DIR: PEFT folders, bottom first. Tensors that no adapter touches keep their bytes; "
-          "a GGUF file keeps all\nmetadata and the tokenizer. Types: bf16, f16, f32; in GGUF files "
-          "also iq4_nl, iq4_xs, q2_k, q3_k, q4_0, q4_1,\nq4_k, q5_0, q5_1, q5_k, q6_k, q8_0, as "
-          "llama.cpp quantises without importance matrix; rows that are not whole\nblocks have the "
-          "type that it gives them. In the base's own blocks changes are rounded by chance, which "
-          "keeps them on average.\nWhat few bits do to replies (KL) is measured. Another base than "
-          "the run's is refused (exit 77) without --force.\n"
+          "DIR: PEFT folders, bottom first. Tensors that no adapter touches keep their bytes;\n"
+          "a GGUF file keeps all metadata and the tokenizer. Types: bf16, f16, f32; in GGUF\n"
+          "files also iq4_nl, iq4_xs, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k,\n"
+          "q8_0, as llama.cpp quantises without importance matrix; rows that are not whole\n"
+          "blocks have the type that it gives them. In the base's own blocks changes are\n"
+          "rounded by chance, which keeps them on average. What few bits do to replies (KL)\n"
+          "is measured. Another base than the run's is refused (exit 77) without --force.\n"
           "Example: attune merge out --output merged.gguf, then llama-server -m merged.gguf\n",
       FLAGS(merge_flags),
       .n_positional = 4,
@@ -275,24 +271,22 @@ static const struct cli_command commands[] = {
       .usage = "LOG.jsonl [--against FILE.json ...] [--rule FILE.json ...] [--json]",
       .help = "what became of replies after release, beside the evaluation; drift is flagged",
       .detail =
-          "LOG: a reply a line, {\"messages\"} or {\"prompt\", \"completion\"}, with what is known "
-          "of thumb,\nedit, flagged, escalated, completed, finish_reason, latency_s, "
-          "prompt_tokens,\n"
-          "completion_tokens. FILE: what `attune eval --json` printed, or this command of an "
-          "earlier\n"
-          "log. Exit code 1 when a figure drifted other than for the better: its difference has a\n"
-          "99.5 % interval without 0. A figure is judged from 30 replies on either side on; where "
-          "none has them: 3.\n",
+          "LOG: a reply a line, {\"messages\"} or {\"prompt\", \"completion\"}, with what is "
+          "known\n"
+          "of thumb, edit, flagged, escalated, completed, finish_reason, latency_s,\n"
+          "prompt_tokens, completion_tokens. FILE: what `attune eval --json` printed, or this\n"
+          "command of an earlier log. Exit code 1 when a figure drifted other than for the\n"
+          "better: its difference has a 99.5 % interval without 0. A figure is judged from 30\n"
+          "replies on either side on; where none has them: 3.\n",
       FLAGS(monitor_flags),
       .n_positional = 1,
       .run = cli_monitor },
     { .name = "online_dpo",
       .usage = "[CONFIG] [--key value ...]",
-      .help =
-          "align with pairs of samples that a reward decides, drawn while training (online DPO)",
+      .help = "align with pairs of samples that a reward decides, drawn in training (online DPO)",
       .detail =
-          "Example: attune online_dpo --train_dataset prompts.jsonl --reward_funcs out/reward "
-          "--model_name_or_path model.gguf --output_dir out\n",
+          "Example: attune online_dpo --train_dataset prompts.jsonl --reward_funcs out/reward \\\n"
+          "    --model_name_or_path model.gguf --output_dir out\n",
       FLAGS(train_flags),
       .n_positional = 1,
       .config = true,
@@ -337,11 +331,12 @@ static const struct cli_command commands[] = {
     { .name = "rloo",
       .usage = "[CONFIG] [--key value ...]",
       .help = "train on samples and their rewards, each against the others (RLOO)",
-      .detail = "Example: attune rloo --train_dataset prompts.jsonl --reward_funcs "
-                "\"contains_any:Ahoy\" --model_name_or_path model.gguf --output_dir out\n"
-                "Samples are drawn while it trains, or recorded: --rollouts samples.jsonl, a line: "
-                "{\"prompt\": ..., \"completions\": [...], "
-                "\"rewards\": [...]}\n",
+      .detail =
+          "Example: attune rloo --train_dataset prompts.jsonl --reward_funcs \"contains_any:Ahoy\" "
+          "\\\n"
+          "    --model_name_or_path model.gguf --output_dir out\n"
+          "Samples are drawn while it trains, or recorded: --rollouts samples.jsonl, a line:\n"
+          "{\"prompt\": ..., \"completions\": [...], \"rewards\": [...]}\n",
       FLAGS(train_flags),
       .n_positional = 1,
       .config = true,
@@ -352,16 +347,15 @@ static const struct cli_command commands[] = {
       .detail =
           "PIPELINE is {\"output_dir\": ..., \"stages\": [{\"name\": ..., \"method\": ..., "
           "...}]};\n"
-          "its other keys are defaults of all stages. Rows and memory of all are checked "
-          "first; finished\n"
-          "stages are not run again. In a stage's keys \"stage:NAME\" is the folder of that stage "
-          "before it,\nas train_dataset, eval_dataset or rows a side of a split. Stages of method "
-          "lint (bad rows: exit\ncode 65; strict: warnings, too) and split (train_dataset, "
-          "eval_split) look at data, plan at the memory\nand time of all trainings behind it. "
-          "Stages of method compare, eval and report judge the adapter of\nthe stage that trained "
-          "last, baseline what the model reaches by prompts alone; their keys are those\n"
-          "commands' flags (baseline: eval's). Exit code 1 or 3: a stage's verdict, after the last "
-          "stage.\n",
+          "its other keys are defaults of all stages. Rows and memory of all are checked\n"
+          "first; finished stages are not run again. In a stage's keys \"stage:NAME\" is the\n"
+          "folder of that stage before it, as train_dataset, eval_dataset or rows a side of a\n"
+          "split. Stages of method lint (bad rows: exit code 65; strict: warnings, too) and\n"
+          "split (train_dataset, eval_split) look at data, plan at the memory and time of all\n"
+          "trainings behind it. Stages of method compare, eval and report judge the adapter\n"
+          "of the stage that trained last, baseline what the model reaches by prompts alone;\n"
+          "their keys are those commands' flags (baseline: eval's). Exit code 1 or 3: a\n"
+          "stage's verdict, after the last stage.\n",
       FLAGS(run_flags),
       .n_positional = 1,
       .config = true,
@@ -370,11 +364,11 @@ static const struct cli_command commands[] = {
       .usage = "CONFIG [--tokens] [--json] [--key value ...]",
       .help = "log-probs of every row (rewards, of a reward model), no training",
       .detail =
-          "ref_logp, of methods with a reference: by ref_model_name_or_path; with an adapter by "
-          "what its\nrun started from (run.json beside it), else by the bare model; with "
-          "adapter_start stack by\nthe adapter itself, on which a new one would be trained. "
-          "--tokens: blue gained, orange lost\n(marked [+x] without colour). Of method rloo or "
-          "grpo with rollouts and reward_funcs or reward_command:\nthe lines of rollouts with "
+          "ref_logp, of methods with a reference: by ref_model_name_or_path; with an adapter\n"
+          "by what its run started from (run.json beside it), else by the bare model; with\n"
+          "adapter_start stack by the adapter itself, on which a new one would be trained.\n"
+          "--tokens: blue gained, orange lost (marked [+x] without colour). Of method rloo or\n"
+          "grpo with rollouts and reward_funcs or reward_command: the lines of rollouts with\n"
           "their rewards, to train on.\n",
       FLAGS(score_flags),
       .n_positional = 1,

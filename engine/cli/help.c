@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-/* Columns of a line of help, at most, and where an option's text and the words of a key begin. */
-enum { HELP_COLUMNS = 100, HELP_TEXT = 37, HELP_WORDS = 39 };
+/* Columns of a line of help, at most, and where usage, an option's text and a key's words begin. */
+enum { HELP_COLUMNS = 100, HELP_USAGE = 7, HELP_TEXT = 37, HELP_WORDS = 39 };
 
 const char *cli_exit_codes(void)
 {
@@ -184,7 +184,9 @@ void cli_help(const struct cli_command *c)
     struct at_buf words = { 0 }, text = { 0 };
     bool in_keys = false;
 
-    printf("attune %s: %s\n\nUsage: attune %s %s\n", c->name, c->help, c->name, c->usage);
+    printf("attune %s: %s\n\nUsage: ", c->name, c->help);
+    at_buf_printf(&text, "attune %s %s", c->name, c->usage);
+    put_lines(at_buf_status(&text) == AT_OK ? text.data : c->usage, HELP_USAGE);
     if (c->detail)
         printf("%s", c->detail);
     puts("\nFlags:");

@@ -28,8 +28,10 @@ for name, text in re.findall(r"^  ([a-z_]+(?: [a-z_]+)?) {2,}(\S.*)$", help_text
     assert ".fi" not in one and ".nf" not in one, name
     assert f"attune-{name.replace(' ', '-')} - {text}" in one, one[:300]
     printed = run(*name.split(), "--help").stdout
-    assert all(len(line) <= 100 for line in printed.splitlines() if line.startswith("  ")), name
+    assert all(len(line) <= 100 for line in printed.splitlines()), name
     lines = re.sub(r"^(  --\S+( \S+)*)\n {37}(?=\S)", r"\1  ", printed, flags=re.M)  # no room for the text
+    for words in re.findall(r"^ {39}(\S+)$", printed.replace("|\n" + 39 * " ", "|"), re.M):  # of a key
+        assert f" {words.replace('|', ', ')} " in one, f"{name}: {words}"
     lines = re.sub(r"(?<![|])\n {37}(?=\S)", " ", lines).replace("|\n" + 37 * " ", "|")
     for flag, what in re.findall(r"^  --(\S+).*? {2,}(\S.*)$", lines, re.M):
         assert f"--{flag}" in one and what.replace("  ", " ") in one, f"{name}: --{flag}: {what}"
