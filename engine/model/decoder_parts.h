@@ -12,14 +12,16 @@ struct id_place {
 /* Linear layers by what they are in the decoder. */
 enum { LIN_Q, LIN_K, LIN_V, LIN_O, LIN_GATE, LIN_UP, LIN_DOWN };
 
-/* The first rows and columns of a planned tensor; nothing of one that this family does not have. */
+/* The first rows and columns of a planned tensor, apart where its rows are; nothing of one that
+ * this family does not have. */
 static inline struct at_tensor part(struct at_tensor t, uint32_t rows, uint32_t cols)
 {
     if (!t.view.buffer)
         return t;
     if (cols == t.dim[1]) /* which may be columns of another */
         return at_tensor_rows(t, 0, rows);
-    return at_tensor_make(t.view, rows, cols);
+    return t.ld == at_tensor_ld(t.dim[1]) ? at_tensor_make(t.view, rows, cols)
+                                          : at_tensor_make_apart(t.view, rows, cols);
 }
 
 /* Where layer l saves what its backward pass reads. */

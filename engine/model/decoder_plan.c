@@ -184,7 +184,7 @@ static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *po
     reserve_heads(pool, &d->d_o, c, T, c->H, what);
     reserve_heads(pool, &d->dq, c, T, c->H, what);
     reserve_heads(pool, &d->dk, c, T, c->G, what);
-    reserve_heads(pool, &d->dv, c, T, c->G, what);
+    at_tensor_reserve_apart(pool, &d->dv, T, c->G * c->D, what);
     at_tensor_reserve_apart(pool, &d->u, d->capacity_rows, c->C, what);
     at_pool_reserve(pool, &d->attention_scratch,
                     at_attention_scratch_bytes(at_pool_gpu(pool), T, c->H, c->G, c->D),
@@ -193,7 +193,7 @@ static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *po
         at_tensor_reserve(pool, &d->dz, T, rank, what);
     at_decoder_widest(c, &in, &out);
     if (d->dropout.p > 0)
-        at_tensor_reserve(pool, &d->dropped, T, in, "dropout");
+        at_tensor_reserve_apart(pool, &d->dropped, T, in, "dropout");
 }
 
 static AT_CHECKED plan_embedding(struct at_decoder *d, struct at_pool *pool)

@@ -375,8 +375,8 @@ static void row_operations(struct bench *b)
 
     begin(b);
     for (int i = 0; i < 3; i++) {
-        at_tensor_reserve(b->pool, wide[i], ROWS, WIDTH, "rows");
-        at_tensor_reserve(b->pool, feed[i], ROWS, FEED, "feed-forward rows");
+        at_tensor_reserve_apart(b->pool, wide[i], ROWS, WIDTH, "rows");
+        at_tensor_reserve_apart(b->pool, feed[i], ROWS, FEED, "feed-forward rows");
     }
     at_tensor_reserve(b->pool, &table, ROWS, HEAD_WIDTH, "rotary table");
     at_pool_reserve(b->pool, &w, WIDTH * 4, "w");
