@@ -11,10 +11,10 @@
 
 layout(local_size_x = 64) in;
 layout(push_constant) uniform push { adamw_args p; };
-INOUT(0, param);
-INOUT(1, grad);
-INOUT(2, first);
-INOUT(3, second);
+INOUT(0, param)
+INOUT(1, grad)
+INOUT(2, first)
+INOUT(3, second)
 layout(binding = 4, std430) readonly buffer in_norm { vec4 norm[2]; };
 #ifdef TEXELS // for reading
 layout(binding = 5) uniform samplerBuffer old_p;
@@ -30,11 +30,13 @@ layout(binding = 8) uniform samplerBuffer old_v;
 
 void main()
 {
-    for (uint i = gl_GlobalInvocationID.x; 4 * i < p.n; i += 64 * gl_NumWorkGroups.x) {
+    for (uint i0 = 64 * gl_WorkGroupID.x; 4 * i0 < p.n; i0 += 64 * gl_NumWorkGroups.x) {
+        const uint own = i0 + gl_LocalInvocationIndex, i = min(own, (p.n - 1) / 4);
+        const bool on = own == i;
         const bvec4 used = lessThan(4 * i + uvec4(0, 1, 2, 3), uvec4(p.n));
         const vec4 g0 = LOAD(old_g, i);
 
-        grad[i] = STORED(mix(g0, vec4(0), used));
+        STORE(grad, on, i, mix(g0, vec4(0), used));
         if (norm[0].z == 0.0)
             continue;
         const vec4 p0 = LOAD(old_p, i), m0 = LOAD(old_m, i), v0 = LOAD(old_v, i);
@@ -44,8 +46,8 @@ void main()
         const precise vec4 denom = sqrt(v) / p.sqrt_correction2 + p.epsilon;
         const precise vec4 w = p0 * p.decay - p.step_size * (m / denom);
 
-        first[i] = STORED(mix(m0, m, used));
-        second[i] = STORED(mix(v0, v, used));
-        param[i] = STORED(mix(p0, w, used));
+        STORE(first, on, i, mix(m0, m, used));
+        STORE(second, on, i, mix(v0, v, used));
+        STORE(param, on, i, mix(p0, w, used));
     }
 }

@@ -36,9 +36,9 @@ layout(binding = 5) uniform samplerBuffer dsum;
 layout(binding = 6) uniform isamplerBuffer query_end;
 layout(binding = 7) uniform samplerBuffer dk_before;
 layout(binding = 8) uniform samplerBuffer dv_before;
-TARGET(9, dk4);
-TARGET(10, dv4);
-TARGET(11, ds4);
+TARGET(9, dk4)
+TARGET(10, dv4)
+TARGET(11, ds4)
 
 // s[row][j] = sum_d a[row][d] b[column][d]; a_at, b_at: where the vectors begin.
 #define PRODUCT(s, a4, a_at, b4, b_at)                                                  \
@@ -147,8 +147,8 @@ void main()
             const int col = col0 + base + lane * J + j;
             const int block = col - col % (4 * LANES);
             const int to = ((part * int(p.ldds) + block) * n_keys + col - block) / 4 + key0 * LANES;
-            FOR(r, ROWS) if (col < n_t * R && key0 + r < n_keys)
-                ds4[to + r * LANES] = STORED(vec4(t[r][j], t[r][j + 1], t[r][j + 2], t[r][j + 3]));
+            FOR(r, ROWS) if (key0 + r < n_keys)
+                STORE(ds4, col < n_t * R, to + r * LANES, vec4(t[r][j], t[r][j + 1], t[r][j + 2], t[r][j + 3]));
         }
         const int n = min(COLS, cols - base);
         SUM(dv, s, do4, oa)
@@ -156,12 +156,12 @@ void main()
         base += COLS;
     } while (base < cols);
     FOR(r, ROWS) if (key0 + r < n_keys)
-        FOR(c, CG) if (HAS_COLUMN(c)) {
+        FOR(c, CG) {
             const int to_k = (key0 + r) * int(p.lddk) / 4 + g * D4 + lane * CG + c;
             const int to_v = (key0 + r) * int(p.lddv) / 4 + g * D4 + lane * CG + c;
             const vec4 old_k = texelFetch(dk_before, p.accumulate != 0 ? to_k : OUTSIDE);
             const vec4 old_v = texelFetch(dv_before, p.accumulate != 0 ? to_v : OUTSIDE);
-            dk4[to_k] = STORED(dk[r][c] * p.scale + old_k);
-            dv4[to_v] = STORED(dv[r][c] + old_v);
+            STORE(dk4, HAS_COLUMN(c), to_k, dk[r][c] * p.scale + old_k);
+            STORE(dv4, HAS_COLUMN(c), to_v, dv[r][c] + old_v);
         }
 }

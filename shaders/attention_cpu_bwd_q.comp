@@ -22,7 +22,7 @@ layout(binding = 0, rgba32f) readonly uniform imageBuffer ds4;
 layout(binding = 1, rgba32f) readonly uniform imageBuffer k4;
 layout(binding = 2) uniform isamplerBuffer intervals;
 layout(binding = 3) uniform samplerBuffer dq_before;
-TARGET(4, dq4);
+TARGET(4, dq4)
 
 // Keys [x, y) and [z, w) of an interval, counted from key0 and cut to the block.
 ivec4 in_block(ivec4 i)
@@ -91,10 +91,10 @@ void main()
         } while (turn < n1 + n2);
     } while (pos < end);
     FOR(r, ROWS) if (row0 + r < int(p.n_t) * R)
-        FOR(c, CG) if (HAS_COLUMN(c)) {
+        FOR(c, CG) {
             const int row = row0 + r, column = (g * R + row % R) * D4 + lane * CG + c;
             const int to = row / R * int(p.lddq) / 4 + column;
             const vec4 old = texelFetch(dq_before, p.accumulate != 0 ? to : OUTSIDE);
-            dq4[to] = STORED(sum[r][c] * p.scale + old);
+            STORE(dq4, HAS_COLUMN(c), to, sum[r][c] * p.scale + old);
         }
 }

@@ -28,7 +28,7 @@ layout(binding = 0, rgba32f) readonly uniform imageBuffer q4;
 layout(binding = 1, rgba32f) readonly uniform imageBuffer k4;
 layout(binding = 2, rgba32f) readonly uniform imageBuffer v4;
 layout(binding = 3) uniform isamplerBuffer intervals;
-TARGET(4, o4);
+TARGET(4, o4)
 layout(binding = 5, std430) writeonly buffer out_lse { float lse[]; };
 
 const float NONE = -1e20; // the maximum before the first key; a NaN score stays one in exp2_neg
@@ -188,9 +188,10 @@ void main()
             const int row = gr * LANES + i;
             const float x = subgroupShuffle(inverse, i);
             if (row < ROWS && pos0 + row / R < end)
-                FOR(c, CG) if (HAS_COLUMN(c)) {
+                FOR(c, CG) {
                     const int column = (g * R + row % R) * D4 + lane * CG + c;
-                    o4[(pos0 + row / R) * int(p.ldo) / 4 + column] = STORED(o[min(row, ROWS - 1)][c] * x);
+                    const int at = (pos0 + row / R) * int(p.ldo) / 4 + column;
+                    STORE(o4, HAS_COLUMN(c), at, o[min(row, ROWS - 1)][c] * x);
                 }
         }
     }

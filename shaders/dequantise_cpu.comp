@@ -9,16 +9,14 @@
 
 layout(local_size_x = 16) in;
 layout(push_constant) uniform push { dequantise_args p; };
-TARGET(0, x);
+TARGET(0, x)
 #include "lib/dq_texel.glsl"
 
 void main()
 {
-    const int row = int(gl_WorkGroupID.x * 16 + gl_LocalInvocationIndex);
+    const int own = int(gl_WorkGroupID.x * 16 + gl_LocalInvocationIndex), row = min(own, int(p.rows) - 1);
     const int cols4 = int(p.cols + 3) / 4;
 
-    if (row >= int(p.rows))
-        return;
     dq_begin();
     for (int i = 0; i * COUNT4 < cols4; i++) {
         const vec4 w[COUNT4] = dq_texel(row, i);
@@ -28,10 +26,9 @@ void main()
 #if COUNT4 == 2 // any number of columns, others have whole blocks
             const int left = int(p.cols) - 4 * (i * COUNT4 + e);
 
-            if (left > 0)
-                x[at + e] = STORED(mix(vec4(0), w[e], lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
+            STORE(x, own == row && left > 0, at + e, mix(vec4(0), w[e], lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
 #else
-            x[at + e] = STORED(w[e]);
+            STORE(x, own == row, at + e, w[e]);
 #endif
         }
     }

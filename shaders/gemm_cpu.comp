@@ -43,7 +43,7 @@ layout(push_constant) uniform push { gemm_args p; };
 layout(binding = 0, rgba32f) readonly uniform imageBuffer a4;
 layout(binding = 1) uniform samplerBuffer b4;
 layout(binding = 2) uniform samplerBuffer c4; // C for reading
-TARGET(3, c);
+TARGET(3, c)
 #if FORM != 2
 layout(binding = 4, rgba32f) readonly uniform imageBuffer added_a4;
 layout(binding = 5) uniform samplerBuffer added_b4;
@@ -121,10 +121,9 @@ void main()
 
     [[unroll]] for (int j = 0; j < CG; j++) {
         const int left = int(p.N) - (col4 + j) * 4; // columns of this group and behind it
-        if (left > 0)
-            [[unroll]] for (int i = 0; i < ROWS; i++)
-                if (row0 + i < int(p.M))
-                    c[(row0 + i) * ldc4 + c_col4 + col4 + j] =
-                        STORED(mix(vec4(0), total[i][j], lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
+        [[unroll]] for (int i = 0; i < ROWS; i++)
+            if (row0 + i < int(p.M))
+                STORE(c, left > 0, (row0 + i) * ldc4 + c_col4 + col4 + j,
+                      mix(vec4(0), total[i][j], lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
     }
 }

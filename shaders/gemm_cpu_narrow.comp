@@ -38,7 +38,7 @@ layout(binding = 1, rgba32f) readonly uniform imageBuffer narrow4;
 #define COL_LONG p.a_col
 #endif
 layout(binding = 2) uniform samplerBuffer c4; // C for reading
-TARGET(3, c);
+TARGET(3, c)
 
 const int OUTSIDE = -(1 << 30); // added to an index: a read that gives 0
 
@@ -128,8 +128,7 @@ void read_c(int narrow0, int group0, out vec4 held[NARROW][CG])
 // v into C at vec4 `at` of row `row`, of which `left` columns are left.
 void put(int row, int at, int left, vec4 v)
 {
-    if (row < int(p.M) && left > 0)
-        c[place(row, at)] = STORED(mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
+    STORE(c, row < int(p.M) && left > 0, place(row, at), mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
 }
 
 void main()

@@ -17,7 +17,7 @@
 layout(constant_id = 1) const uint ROWS = 1;
 layout(local_size_x = LANES) in;
 layout(push_constant) uniform push { gemv_args p; };
-TARGET(0, y);
+TARGET(0, y)
 #define TILE (4 * LANES)
 #include "lib/dq_texel.glsl"
 #ifdef DQ_SCALES
@@ -83,16 +83,15 @@ void main()
             } while (c < min(b + DQ_HOLD / 4, end));
         } while (c < end);
         const int left = int(p.N) - 4 * n4 - (p.N == 0 ? touched : 0); // never: it keeps the reads
-        if (left > 0)
-            [[unroll]] for (uint m = 0; m < ROWS; m++) {
-                const int at = (m0 + int(m)) * ldy4 + int(p.y_col) / 4 + n4;
-                if (m0 + int(m) < int(p.M)) {
-                    precise vec4 v = p.alpha * sum[m]; // and then added: as in gemm_cpu.comp
-                    if (p.accumulate != 0)
-                        v += texelFetch(y4, at);
-                    y[at] = STORED(mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
-                }
-            }
+        [[unroll]] for (uint m = 0; m < ROWS; m++) {
+            const int at = (m0 + int(m)) * ldy4 + int(p.y_col) / 4 + n4;
+            precise vec4 v = p.alpha * sum[m]; // and then added: as in gemm_cpu.comp
+            if (p.accumulate != 0)
+                v += texelFetch(y4, at);
+            v = mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left)));
+            if (m0 + int(m) < int(p.M))
+                STORE(y, left > 0, at, v);
+        }
         tile += int(gl_NumWorkGroups.x);
     } while (tile * TILE < int(p.N));
 }

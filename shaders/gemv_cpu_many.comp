@@ -18,7 +18,7 @@ layout(constant_id = 1) const uint X_ROWS = GEMV_MANY; // of a tile
 
 layout(local_size_x = LANES) in;
 layout(push_constant) uniform push { gemv_args p; };
-TARGET(0, y);
+TARGET(0, y)
 #define TILE (4 * CG * LANES)
 #include "lib/dq_texel.glsl"
 #ifdef DQ_SCALES
@@ -113,11 +113,10 @@ void main()
         }
         [[unroll]] for (int j = 0; j < CG; j++) {
             const int left = int(p.N) - 4 * (n4 + j) - (p.N == 0 ? touched : 0); // never: it keeps the reads
-            if (left > 0)
-                [[unroll]] for (int m = 0; m < ROWS; m++)
-                    if (m0 + m < int(p.M))
-                        y[(m0 + m) * ldy4 + int(p.y_col) / 4 + n4 + j] =
-                            STORED(mix(vec4(0), total[m][j], lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
+            [[unroll]] for (int m = 0; m < ROWS; m++)
+                if (m0 + m < int(p.M))
+                    STORE(y, left > 0, (m0 + m) * ldy4 + int(p.y_col) / 4 + n4 + j,
+                          mix(vec4(0), total[m][j], lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
         }
         tile += int(gl_NumWorkGroups.x);
     } while (tile * TILE < int(p.N));

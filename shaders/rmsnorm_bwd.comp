@@ -9,7 +9,7 @@
 #include "lib/source.glsl"
 
 layout(push_constant) uniform push { rmsnorm_bwd_args p; };
-INOUT(0, dx);
+INOUT(0, dx)
 SOURCE(1, dy);
 SOURCE(2, x);
 SOURCE(3, w);
@@ -33,12 +33,13 @@ void main()
         for (uint c = row_lane(); c < end; c += LANES)
             sum += dot(LOAD(dy, at_dy + c), cut_at(p.C, c, LOAD(w, c)) * LOAD(x, at_x + c));
         const float k = row_sum(sum) / float(p.C) * scale * scale;
-        uint c = row_lane();
+        uint c0 = 0;
 
-        if (row < p.T && c < end)
-            do {
-                const vec4 d = LOAD(w, c) * LOAD(dy, at_dy + c) - k * LOAD(x, at_x + c);
-                dx[at_dx + c] = STORED(LOAD(old, at_dx + c) + cut_at(p.C, c, scale * d));
-            } while ((c += LANES) < end);
+        do {
+            const uint own = c0 + row_lane(), c = min(own, end - 1);
+            const vec4 d = LOAD(w, c) * LOAD(dy, at_dy + c) - k * LOAD(x, at_x + c);
+            const vec4 v = LOAD(old, at_dx + c) + cut_at(p.C, c, scale * d);
+            STORE(dx, row < p.T && own < end, at_dx + c, v);
+        } while ((c0 += LANES) < end);
     } while ((t0 += gl_NumWorkGroups.x * ROWS) < p.T);
 }

@@ -10,7 +10,7 @@
 #include "lib/source.glsl"
 
 layout(push_constant) uniform push { rmsnorm_args p; };
-TARGET(0, y);
+TARGET(0, y)
 layout(binding = 1, std430) buffer inout_rstd { float rstd[]; };
 SOURCE(2, x);
 SOURCE(3, w);
@@ -42,11 +42,11 @@ void main()
         if (row < p.T && row_lane() == 0)
             rstd[t] = scale;
 #endif
-        uint c = row_lane();
-        if (row < p.T && c < end)
-            do {
-                const precise vec4 v = LOAD(w, c) * (LOAD(x, begin + c) * scale);
-                y[t * p.ldy / 4 + c] = STORED(cut_at(p.C, c, v));
-            } while ((c += LANES) < end);
+        uint c0 = 0;
+        do {
+            const uint own = c0 + row_lane(), c = min(own, end - 1);
+            const precise vec4 v = LOAD(w, c) * (LOAD(x, begin + c) * scale);
+            STORE(y, row < p.T && own < end, t * p.ldy / 4 + c, cut_at(p.C, c, v));
+        } while ((c0 += LANES) < end);
     } while ((t0 += gl_NumWorkGroups.x * ROWS) < p.T);
 }

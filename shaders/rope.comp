@@ -15,9 +15,9 @@
 layout(constant_id = 1) const uint W = 64; // values of a head that are turned
 const uint HALF = W / 8; // vec4s of half of them
 layout(push_constant) uniform push { rope_args p; };
-INOUT(0, q);
+INOUT(0, q)
 layout(binding = 0, std430) buffer inout_q1 { float q1[]; }; // where halves do not begin with a vec4
-INOUT(1, k);
+INOUT(1, k)
 layout(binding = 1, std430) buffer inout_k1 { float k1[]; };
 layout(binding = 2, std430) readonly buffer in_positions { int positions[]; };
 SOURCE(3, table);

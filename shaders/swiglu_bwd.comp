@@ -14,32 +14,34 @@
 
 layout(constant_id = 1) const uint GELU = 0; // 1: GELU by tanh in place of silu
 layout(push_constant) uniform push { swiglu_bwd_args p; };
-TARGET(0, dgate);
-TARGET(1, dup);
+TARGET(0, dgate)
+TARGET(1, dup)
 SOURCE(2, dm);
 SOURCE(3, gate);
 SOURCE(4, up);
 
 void main()
 {
+    const uint end = (p.F + 3) / 4;
     uint t = gl_WorkGroupID.x;
     do {
-        uint c = gl_LocalInvocationIndex;
-        if (c < (p.F + 3) / 4)
-            do {
-                const vec4 g = LOAD(gate, t * p.ldgate / 4 + c), u = LOAD(up, t * p.ldup / 4 + c);
-                const vec4 d = LOAD(dm, t * p.lddm / 4 + c);
+        uint c0 = 0;
+        do {
+            const uint own = c0 + gl_LocalInvocationIndex, c = min(own, end - 1);
+            const uint to_gate = t * p.lddgate / 4 + c, to_up = t * p.lddup / 4 + c;
+            const vec4 g = LOAD(gate, t * p.ldgate / 4 + c), u = LOAD(up, t * p.ldup / 4 + c);
+            const vec4 d = LOAD(dm, t * p.lddm / 4 + c);
 
-                if (GELU != 0) {
-                    dgate[t * p.lddgate / 4 + c] = STORED(d * u * gelu_slope(g));
-                    dup[t * p.lddup / 4 + c] = STORED(d * gelu(g));
-                } else {
-                    const sigmoids s = sigmoid(g);
-                    const vec4 silu = g * s.value;
+            if (GELU != 0) {
+                STORE(dgate, own < end, to_gate, d * u * gelu_slope(g));
+                STORE(dup, own < end, to_up, d * gelu(g));
+            } else {
+                const sigmoids s = sigmoid(g);
+                const vec4 silu = g * s.value;
 
-                    dgate[t * p.lddgate / 4 + c] = STORED(d * u * s.value * (1.0 + g * s.rest));
-                    dup[t * p.lddup / 4 + c] = STORED(d * silu);
-                }
-            } while ((c += GROUP) < (p.F + 3) / 4);
+                STORE(dgate, own < end, to_gate, d * u * s.value * (1.0 + g * s.rest));
+                STORE(dup, own < end, to_up, d * silu);
+            }
+        } while ((c0 += GROUP) < end);
     } while ((t += gl_NumWorkGroups.x) < p.T);
 }

@@ -45,9 +45,13 @@ struct gt_setting {
 };
 static const struct gt_setting gt_settings[] = {
     /* Texel views that end with the guard bands: what lies behind a tensor reaches no result. */
-    { "variants", { .validate = true, .texels_behind_bytes = GT_GUARD_BYTES } },
+    { "variants",
+      { .validate = true,
+        .texels_behind_bytes = GT_GUARD_BYTES,
+        .stores = AT_STORES_LOWER_LANES } },
     { "baseline", { .baseline_only = true } },
-    { "variants, bindings of 1,040 KiB", { .max_range_bytes = 1040 << 10 } },
+    { "variants, bindings of 1,040 KiB",
+      { .max_range_bytes = 1040 << 10, .stores = AT_STORES_ALL_LANES } },
     { "baseline, bindings of 1,040 KiB", { .baseline_only = true, .max_range_bytes = 1040 << 10 } },
 };
 enum { GT_SETTINGS = sizeof gt_settings / sizeof gt_settings[0] };

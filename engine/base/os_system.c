@@ -210,6 +210,44 @@ unsigned at_cpu_vector_bits(void)
 #endif
 }
 
+#ifdef __x86_64__
+/* Seconds in which a vector is stored and one of the four words from `first` on read, many times.
+ */
+__attribute__((target("avx512f"))) static double store_and_read_s(unsigned first)
+{
+    enum { TURNS = 1000, TRIES = 9 };
+    typedef int vector __attribute__((vector_size(64)));
+    volatile union {
+        vector all;
+        int words[16];
+    } box;
+    const vector value = { 0 };
+    double best = 1;
+
+    for (int i = 0; i < TRIES; i++) {
+        const double begin = at_now_s();
+        double s;
+
+        for (unsigned k = 0; k < TURNS; k++) {
+            box.all = value;
+            (void)box.words[first + k % 4];
+        }
+        s = at_now_s() - begin;
+        best = s < best ? s : best;
+    }
+    return best;
+}
+#endif
+
+bool at_cpu_waits_for_upper_half(void)
+{
+#ifdef __x86_64__
+    return at_cpu_vector_bits() == 512 && store_and_read_s(8) > 3 * store_and_read_s(0);
+#else
+    return false;
+#endif
+}
+
 const char *at_env(const char *name)
 {
     return getenv(name);

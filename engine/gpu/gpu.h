@@ -31,6 +31,7 @@ struct at_gpu_info {
     bool halves;           /* products with weights take halves: engine/ops/halves.h */
     bool bf16;             /* those are bf16 */
     bool attention_halves; /* so does attention, by matrix units: attention_matrix_fwd.comp */
+    bool lower_lanes;      /* the lower 8 of 16 lanes store: shaders/lib/store.glsl */
     bool few_rows; /* the kernels for few rows give the bits of those for many: gemv_cpu.comp */
     uint32_t max_shared_bytes, max_invocations;
     uint64_t max_range_bytes; /* of one storage buffer binding, after `max_range_bytes` of params */
@@ -41,6 +42,9 @@ struct at_gpu_info {
     bool is_limited;          /* memory_bytes is `device_memory_limit` */
     bool push_descriptors, timestamps, host_memory_is_device_memory;
 };
+
+/* Which of 16 lanes of a CPU device store; the bits are the same. */
+enum at_stores { AT_STORES_MEASURED, AT_STORES_ALL_LANES, AT_STORES_LOWER_LANES };
 
 struct at_gpu_params {
     const char *device; /* number or part of a name; NULL: discrete, integrated, CPU, in order */
@@ -54,6 +58,7 @@ struct at_gpu_params {
     struct at_matrix_shape matrix; /* tests: m, n, k in place of those for halves that a CPU device
                                     * reports, whose compiler takes others, too; m 0: its own */
     bool no_push_descriptors;      /* tests: use the descriptor ring */
+    enum at_stores stores;         /* tests: whatever the processor */
     uint64_t max_range_bytes;      /* tests: artificial limit of a binding; 0: the device's */
     uint64_t texels_behind_bytes;  /* tests: texel views reach so far behind what is bound */
     uint64_t memory_limit_bytes;   /* `device_memory_limit` of the pools; 0: the device's budget */

@@ -397,11 +397,13 @@ static uint32_t row_group(const struct at_gpu_info *info)
 static AT_CHECKED create_pipeline(VkPipeline *out, const struct at_gpu *gpu,
                                   const struct at_module *module, const struct at_work *work)
 {
-    VkSpecializationMapEntry entries[1 + AT_MAX_SPEC];
-    uint32_t values[1 + AT_MAX_SPEC] = { row_group(&gpu->info) };
-    const VkSpecializationInfo spec = { .mapEntryCount = 1 + work->n_spec,
+    enum { FIRST = 1, LOWER_LANES = 31 }; /* constants: of `work`, and LOWER of lib/store.glsl */
+    VkSpecializationMapEntry entries[FIRST + AT_MAX_SPEC + 1];
+    uint32_t values[FIRST + AT_MAX_SPEC + 1] = { row_group(&gpu->info) };
+    const uint32_t last = FIRST + work->n_spec;
+    const VkSpecializationInfo spec = { .mapEntryCount = last + 1,
                                         .pMapEntries = entries,
-                                        .dataSize = (1 + work->n_spec) * sizeof values[0],
+                                        .dataSize = (last + 1) * sizeof values[0],
                                         .pData = values };
     const VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT lanes = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
@@ -423,9 +425,10 @@ static AT_CHECKED create_pipeline(VkPipeline *out, const struct at_gpu *gpu,
         .layout = module->layout
     };
 
-    memcpy(values + 1, work->spec, work->n_spec * sizeof work->spec[0]);
+    memcpy(values + FIRST, work->spec, work->n_spec * sizeof work->spec[0]);
+    values[last] = gpu->info.lower_lanes;
     for (uint32_t i = 0; i < spec.mapEntryCount; i++)
-        entries[i] = (VkSpecializationMapEntry){ .constantID = i,
+        entries[i] = (VkSpecializationMapEntry){ .constantID = i < last ? i : LOWER_LANES,
                                                  .offset = i * (uint32_t)sizeof values[0],
                                                  .size = sizeof values[0] };
     return at_vk_check(vkCreateComputePipelines(gpu->device, VK_NULL_HANDLE, 1, &info, NULL, out),

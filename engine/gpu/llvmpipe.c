@@ -37,6 +37,14 @@ bool at_llvmpipe_has_few_rows(const struct at_gpu_info *info)
            (info->subgroup == 4 || info->subgroup == 8 || info->subgroup == 16);
 }
 
+bool at_llvmpipe_has_lower_lanes(const struct at_gpu_info *info, enum at_stores stores)
+{
+    if (!is_llvmpipe(info) || info->subgroup != 16)
+        return false;
+    return stores == AT_STORES_MEASURED ? at_cpu_waits_for_upper_half()
+                                        : stores == AT_STORES_LOWER_LANES;
+}
+
 enum { UNIT = 256, PERIOD = 65536 }; /* of the bits 8 to 15 */
 
 uint64_t at_llvmpipe_range(const struct at_gpu_info *info, uint64_t bytes)

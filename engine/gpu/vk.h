@@ -173,6 +173,8 @@ AT_CHECKED at_llvmpipe_check_width(const struct at_gpu_info *info);
 /* at_gpu_info.few_rows: where kernels.def has the variants for its lanes and 64-bit integers. Not
  * of SwiftShader, which rounds sums in two kernels unlike. */
 bool at_llvmpipe_has_few_rows(const struct at_gpu_info *info);
+/* at_gpu_info.lower_lanes: with 16 lanes, where `stores` or the processor says so. */
+bool at_llvmpipe_has_lower_lanes(const struct at_gpu_info *info, enum at_stores stores);
 
 /* llvmpipe makes code of a kernel for each state of its texel views that it holds to be static. Of
  * uniform ones it takes bits 8 to 15 of the bytes for a level of an image, and asks whether they

@@ -1,21 +1,24 @@
 // A row of rope.comp, as a function: `heads` heads of a row of x, and its row of the table, from word `row` and
 // `angles` on, are turned. An includer defines its name (TURN_ROW), x as vec4s and as floats (X, X1) and for
-// reading (OLD); it has p, W, HALF, GROUP, `table`, LOAD, LOAD1 and STORED. X and X1 are one buffer, of which a
+// reading (OLD); it has p, W, HALF, GROUP, `table`, LOAD, LOAD1 and STORE. X and X1 are one buffer, of which a
 // pipeline writes one: X where W % 8 == 0.
 void TURN_ROW(uint row, uint heads, uint angles)
 {
     if (W % 8 == 0) {
-        uint c = gl_LocalInvocationIndex;
-        if (c < heads * HALF)
+        const uint n = heads * HALF;
+        if (n > 0) {
+            uint c0 = 0;
             do {
+                const uint own = c0 + gl_LocalInvocationIndex, c = min(own, n - 1);
                 const uint i = c % HALF, low = row / 4 + c / HALF * (p.D / 4) + i;
                 const vec4 a = LOAD(OLD, low), b = LOAD(OLD, low + HALF);
                 const vec4 cosine = LOAD(table, angles / 4 + i);
                 const vec4 sine = p.sign * LOAD(table, angles / 4 + HALF + i);
 
-                X[low] = STORED(a * cosine - b * sine);
-                X[low + HALF] = STORED(b * cosine + a * sine);
-            } while ((c += GROUP) < heads * HALF);
+                STORE(X, own < n, low, a * cosine - b * sine);
+                STORE(X, own < n, low + HALF, b * cosine + a * sine);
+            } while ((c0 += GROUP) < n);
+        }
     } else
         for (uint c = gl_LocalInvocationIndex; c < heads * (W / 2); c += GROUP) {
             const uint i = c % (W / 2), low = row + c / (W / 2) * p.D + i, high = low + W / 2;

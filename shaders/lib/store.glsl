@@ -1,19 +1,63 @@
-// Buffers of vec4 that a kernel writes (TARGET) or writes and, without STORES64, reads (INOUT): name[i] = STORED(v)
-// sets vec4 i. A store of llvmpipe is a loop over the lanes and, in it, over the components: where the variant says
-// so (-DSTORES64, of devices with 64-bit integers) these are two 64-bit words instead of four floats.
+// Buffers of vec4 that a kernel writes (TARGET) or writes and, as variants that read texels do not, reads (INOUT):
+// STORE(name, on, at, v) sets vec4 `at` of it to v in invocations whose `on` is true. All lanes of a subgroup come
+// to it together.
+//
+// A store of llvmpipe is a loop over the lanes and, in it, over the components: each writes its whole vector to the
+// stack and reads the lane's element there. Variants of CPU devices say how it is done:
+//   STORES32  by four floats
+//   STORES64  by two words of 64 bits, which need 64-bit integers: half as many turns
+//   both      with 16 lanes, where LOWER is set (at_gpu_info.lower_lanes): by four floats of the lower 8 lanes, twice;
+//             the upper ones hand theirs down. Some processors read the upper half of a vector of 512 bits only when
+//             it has left the store queue.
+#define STORE(name, on, at, v) STORE_TO(name, on, at, v)
+#define STORE_TO(name, on, at, v) store_##name(on, int(at), v)
+
 #ifdef STORES64
 #extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
-#define TARGET(slot, name) layout(binding = slot, std430) writeonly buffer out_##name { u64vec2 name[]; }
-#define INOUT TARGET
-
-u64vec2 STORED(vec4 v)
+#define WORDS u64vec2
+u64vec2 words_of(vec4 v)
 {
     const uvec4 u = floatBitsToUint(v);
 
     return u64vec2(packUint2x32(u.xy), packUint2x32(u.zw));
 }
 #else
-#define TARGET(slot, name) layout(binding = slot, std430) writeonly buffer out_##name { vec4 name[]; }
-#define INOUT(slot, name) layout(binding = slot, std430) buffer inout_##name { vec4 name[]; }
-#define STORED(v) (v)
+#define WORDS vec4
+#define words_of(v) (v)
+#endif
+
+#if defined STORES32 || defined STORES64
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+layout(constant_id = 31) const uint LOWER = 0;
+
+#define TARGET(slot, name)                                                              \
+    layout(binding = slot, std430) writeonly buffer out_##name { WORDS name[]; };       \
+    layout(binding = slot, std430) writeonly buffer lower_##name { vec4 name##_lower[]; }; \
+    void store_##name(bool on, int at, vec4 v)                                          \
+    {                                                                                   \
+        if (LOWER != 0) {                                                               \
+            const int own = on ? at : -1, upper = subgroupShuffleXor(own, 8);           \
+            const vec4 u = subgroupShuffleXor(v, 8);                                    \
+            if (gl_SubgroupInvocationID < 8 && own >= 0)                                \
+                name##_lower[own] = v;                                                  \
+            if (gl_SubgroupInvocationID < 8 && upper >= 0)                              \
+                name##_lower[upper] = u;                                                \
+        } else if (on)                                                                  \
+            name[at] = words_of(v);                                                     \
+    }
+#define INOUT TARGET
+#else
+#define STORING(name)                                                                   \
+    void store_##name(bool on, int at, vec4 v)                                          \
+    {                                                                                   \
+        if (on)                                                                         \
+            name[at] = v;                                                               \
+    }
+#define TARGET(slot, name)                                                              \
+    layout(binding = slot, std430) writeonly buffer out_##name { vec4 name[]; };        \
+    STORING(name)
+#define INOUT(slot, name)                                                               \
+    layout(binding = slot, std430) buffer inout_##name { vec4 name[]; };                \
+    STORING(name)
 #endif

@@ -515,6 +515,16 @@ static void vector_bits_are_what_the_system_lists(void **state)
     at_buf_release(&info);
 }
 
+static void an_upper_half_is_waited_for_by_vectors_of_512_bits_alone(void **state)
+{
+    (void)state;
+    const bool waits = at_cpu_waits_for_upper_half();
+
+    assert_true(!waits || at_cpu_vector_bits() == 512);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(at_cpu_waits_for_upper_half(), waits);
+}
+
 static void count_visit(void *context, size_t i)
 {
     _Atomic int *visits = context;
@@ -598,6 +608,7 @@ int main(void)
         cmocka_unit_test_setup(env_set_and_removed, make_folder),
         cmocka_unit_test_setup(cache_dir_follows_xdg_then_home, make_folder),
         cmocka_unit_test_setup(vector_bits_are_what_the_system_lists, make_folder),
+        cmocka_unit_test(an_upper_half_is_waited_for_by_vectors_of_512_bits_alone),
         cmocka_unit_test_setup(parallel_for_visits_each_index_once, make_folder),
         cmocka_unit_test_setup(parallel_for_overlaps_and_waits_for_all, make_folder),
     };
