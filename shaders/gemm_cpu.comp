@@ -41,7 +41,7 @@
 layout(local_size_x = LANES) in;
 layout(push_constant) uniform push { gemm_args p; };
 layout(binding = 0, rgba32f) readonly uniform imageBuffer a4;
-layout(binding = 1) uniform samplerBuffer b4;
+layout(binding = 1, rgba32f) readonly uniform imageBuffer b4;
 layout(binding = 2) uniform samplerBuffer c4; // C for reading
 TARGET(3, c)
 #if FORM != 2
@@ -53,9 +53,12 @@ const int OUTSIDE = -(1 << 30); // added to an index: a read that gives 0
 
 vec4 sum[ROWS][CG];
 
+#include "lib/touch.glsl"
+
 #define MULTIPLY multiply
 #define A4 a4
 #define B4 b4
+#define FETCH_B imageLoad
 #define LDA p.lda
 #define LDB p.ldb
 #define A_COL p.a_col
@@ -67,6 +70,7 @@ vec4 sum[ROWS][CG];
 #define MULTIPLY multiply_added
 #define A4 added_a4
 #define B4 added_b4
+#define FETCH_B texelFetch
 #define LDA p.added_lda
 #define LDB p.added_ldb
 #define A_COL 0
@@ -86,6 +90,7 @@ void main()
 #endif
     const int ldc4 = int(p.ldc) / 4, c_col4 = int(p.c_col) / 4;
 
+    const int touched = touch(c4, row0 * ldc4 + c_col4 + col4 - lane * CG, ldc4);
     vec4 total[ROWS][CG];
 
 #if FORM == 2
@@ -120,7 +125,8 @@ void main()
 #endif
 
     [[unroll]] for (int j = 0; j < CG; j++) {
-        const int left = int(p.N) - (col4 + j) * 4; // columns of this group and behind it
+        const int never = p.N == 0 ? touched : 0;           // it keeps the reads
+        const int left = int(p.N) - (col4 + j) * 4 - never; // columns of this group and behind it
         [[unroll]] for (int i = 0; i < ROWS; i++)
             if (row0 + i < int(p.M))
                 STORE(c, left > 0, (row0 + i) * ldc4 + c_col4 + col4 + j,

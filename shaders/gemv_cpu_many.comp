@@ -37,11 +37,14 @@ const int OUTSIDE = -(1 << 30); // an index whose fetch gives 0
 
 vec4 sum[ROWS][CG];
 
+#include "lib/touch.glsl"
+
 #define FORM 1
 #define KB 4
 #define MULTIPLY multiply_added
 #define A4 added_a4
 #define B4 added_b4
+#define FETCH_B texelFetch
 #define LDA p.added_lda
 #define LDB p.added_ldb
 #define A_COL 0
@@ -60,7 +63,8 @@ void main()
     do {
         const int n4 = (tile * LANES + lane) * CG; // rows 4 n4 ... of W
         vec4 total[ROWS][CG];
-        const int touched = p.k_begin == 0 ? dq_touch(tile * TILE) : 0;
+        const int y_at = m0 * ldy4 + int(p.y_col) / 4 + tile * LANES * CG;
+        const int touched = (p.k_begin == 0 ? dq_touch(tile * TILE) : 0) | touch(y4, y_at, ldy4);
 
         [[unroll]] for (int i = 0; i < ROWS; i++)
             [[unroll]] for (int j = 0; j < CG; j++)

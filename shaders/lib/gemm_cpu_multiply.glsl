@@ -1,6 +1,6 @@
 // The loop over k of gemm_cpu.comp, as a function: sum[ROWS][CG] = of k_begin ... k_end; col4: this lane's
-// first column group. An includer defines its name (MULTIPLY), its texels (A4, B4), their LDA, LDB, A_COL and
-// B_COL, and K; it has FORM, LANES, GROUPS, CG, KB, `sum` and OUTSIDE.
+// first column group. An includer defines its name (MULTIPLY), its texels (A4, B4; FETCH_B reads B4), their LDA,
+// LDB, A_COL and B_COL, and K; it has FORM, LANES, GROUPS, CG, KB, `sum` and OUTSIDE.
 void MULTIPLY(int row0, int col4, int k_begin, int k_end)
 {
     const int lane = int(gl_LocalInvocationID.x);
@@ -30,14 +30,14 @@ void MULTIPLY(int row0, int col4, int k_begin, int k_end)
             [[unroll]] for (int j = 0; j < CG; j++) {
                 vec4 t[4]; // 4 rows of B = 4 columns of C, 4 k each
                 [[unroll]] for (int e = 0; e < 4; e++)
-                    t[e] = texelFetch(B4, ((col4 + j) * 4 + e) * ldb4 + b_col4 + k4[q / 4]);
+                    t[e] = FETCH_B(B4, ((col4 + j) * 4 + e) * ldb4 + b_col4 + k4[q / 4]);
                 [[unroll]] for (int e = 0; e < 4; e++)
                     b[q + e][j] = vec4(t[0][e], t[1][e], t[2][e], t[3][e]);
             }
 #else
         [[unroll]] for (int q = 0; q < KB; q++)
             [[unroll]] for (int j = 0; j < CG; j++)
-                b[q][j] = texelFetch(B4, min((k + q) * ldb4, last) + b_col4 + col4 + j);
+                b[q][j] = FETCH_B(B4, min((k + q) * ldb4, last) + b_col4 + col4 + j);
 #endif
 #if FORM == 2
         [[unroll]] for (int g = 0; g < GROUPS; g += 4) { // a lane reads 4 rows of C at one k
@@ -69,6 +69,7 @@ void MULTIPLY(int row0, int col4, int k_begin, int k_end)
 #undef MULTIPLY
 #undef A4
 #undef B4
+#undef FETCH_B
 #undef LDA
 #undef LDB
 #undef A_COL
