@@ -4,6 +4,7 @@
 // vec4 sum is used.
 #include "larger.glsl"
 #define WG 64
+#define PARTS 1 // values an invocation brings, where they may be several: reduce_lanes.glsl
 layout(local_size_x = WG) in;
 
 shared float reduce_cells[WG];
@@ -53,3 +54,6 @@ vec4 reduce_sum(vec4 x)
     barrier();
     return reduce_cells4[0];
 }
+
+float reduce_max(float x[PARTS]) { return reduce_max(x[0]); }
+vec4 reduce_sum(vec4 x[PARTS]) { return reduce_sum(x[0]); }
