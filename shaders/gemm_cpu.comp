@@ -8,7 +8,8 @@
 // TN sums blocks of GEMM_TN_BLOCK k apart and adds them to what C held, in order, in registers.
 // Why so: there a texel fetch is one vector load a lane where a storage buffer read is a scalar loop
 // over the lanes. A thread takes workgroups in order: in form NN it reads a tile's rows of A, lines far
-// apart, once and streams the rows of B. Behind K one factor is 0 (OUTSIDE, or row padding) and the other
+// apart, once and streams the rows of B. B's texels are storage ones, whose reads are inlined in the loop;
+// what is read outside it stays a call. Lines of C are touched before the loop (lib/touch.glsl). Behind K one factor is 0 (OUTSIDE, or row padding) and the other
 // a row of the matrix read again; what lies behind the matrices reaches no result. Only stores test for M
 // and N. The columns from N to the next multiple of 4 are written as zeros. NN and NT may add a second
 // product, an adapter's, to what they store (args.h): y or dx is not read and written once more for it.
@@ -125,8 +126,8 @@ void main()
 #endif
 
     [[unroll]] for (int j = 0; j < CG; j++) {
-        const int never = p.N == 0 ? touched : 0;           // it keeps the reads
-        const int left = int(p.N) - (col4 + j) * 4 - never; // columns of this group and behind it
+        // columns of this group and behind it; `touched` never: it keeps the reads
+        const int left = int(p.N) - (col4 + j) * 4 - (p.N == 0 ? touched : 0);
         [[unroll]] for (int i = 0; i < ROWS; i++)
             if (row0 + i < int(p.M))
                 STORE(c, left > 0, (row0 + i) * ldc4 + c_col4 + col4 + j,

@@ -32,10 +32,8 @@ layout(binding = 1) uniform samplerBuffer long4;
 #else
 #if FORM == 2
 layout(binding = 0) uniform samplerBuffer long4;
-#define FETCH_LONG texelFetch
 #else
 layout(binding = 0, rgba32f) readonly uniform imageBuffer long4;
-#define FETCH_LONG imageLoad
 #endif
 layout(binding = 1, rgba32f) readonly uniform imageBuffer narrow4;
 #define LD_NARROW p.ldb
@@ -74,7 +72,7 @@ void multiply(int narrow0, int group0, int k_begin, int k_end)
             [[unroll]] for (int j = 0; j < CG; j++) {
                 vec4 t[4]; // 4 rows, 4 k each
                 [[unroll]] for (int e = 0; e < 4; e++)
-                    t[e] = FETCH_LONG(long4, ((group0 + j) * 4 + e) * ldl4 + l_col4 + k4[q / 4]);
+                    t[e] = imageLoad(long4, ((group0 + j) * 4 + e) * ldl4 + l_col4 + k4[q / 4]);
                 [[unroll]] for (int e = 0; e < 4; e++)
                     l[q + e][j] = vec4(t[0][e], t[1][e], t[2][e], t[3][e]);
             }

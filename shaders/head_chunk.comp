@@ -71,7 +71,7 @@ vec2 find_top(uint begin, uint end)
 // replaces z.
 vec4 sums_of(uint begin, uint end, float m)
 {
-    vec4 sums[PARTS];
+    vec4 sums[PARTS]; // of turns that all lanes leave together
 
     [[unroll]] for (int j = 0; j < PARTS; j++) sums[j] = vec4(0);
     uint c0 = gl_LocalInvocationIndex;
@@ -99,7 +99,7 @@ void main()
         const uint target = uint(targets[row]) - p.v0; // wraps when below the chunk
         const bool first = p.first != 0;
 
-        if (target < p.n && target / 4 % gl_WorkGroupSize.x == lane) // by the lane that puts e in its place
+        if (target < p.n && target / 4 % gl_WorkGroupSize.x == lane) // by the lane that puts e in its place or hands it down
             state[at + 5] = LOAD_Z(begin + target / 4)[target % 4];
         const vec2 top = find_top(begin, end);
         const float m0 = first ? top.x : state[at], m = larger(m0, top.x);

@@ -1,5 +1,6 @@
 // dx[t,:] += rstd[t] * (w * dy[t,:] - x[t,:] * rstd[t]^2 * mean_c(w * dy[t,:] * x[t,:]))
-// dx, dy, x (T, C); w (C); rstd (T). A workgroup takes 8 rows at a time. Shared: 256 bytes.
+// dx, dy, x (T, C); w (C); rstd (T). A workgroup takes 8 rows at a time. Shared: 256 bytes, none with
+// SHUFFLES.
 // Zhang and Sennrich 2019, arXiv 1910.07467.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -24,7 +25,7 @@ void main()
 {
     uint t0 = gl_WorkGroupID.x * ROWS;
     do {
-        const uint row = t0 + row_in_group(), t = min(row, p.T - 1); // barriers need every lane
+        const uint row = t0 + row_in_group(), t = min(row, p.T - 1); // sums and STORE() need every lane
         const uint at_dx = t * p.lddx / 4, at_dy = t * p.lddy / 4, at_x = t * p.ldx / 4;
         const uint end = (p.C + 3) / 4;
         const float scale = rstd[t];

@@ -1,6 +1,6 @@
 // y[t,:] = w * (x[t,:] * rstd[t]), rstd[t] = 1 / sqrt(mean_c x[t,c]^2 + eps)
 // y, x (T, C); w (C); rstd (T). With SAVED rstd is read instead; y has the same bits then. A workgroup
-// takes 8 rows at a time. Shared: 256 bytes, none with SAVED.
+// takes 8 rows at a time. Shared: 256 bytes, none with SAVED or SHUFFLES.
 // Zhang and Sennrich 2019, arXiv 1910.07467.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -34,7 +34,7 @@ void main()
 {
     uint t0 = gl_WorkGroupID.x * ROWS;
     do {
-        const uint row = t0 + row_in_group(), t = min(row, p.T - 1); // barriers need every lane
+        const uint row = t0 + row_in_group(), t = min(row, p.T - 1); // sums and STORE() need every lane
         const uint begin = t * p.ldx / 4, end = (p.C + 3) / 4;
         const float scale = scale_of(t, begin, end);
 

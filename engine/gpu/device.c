@@ -526,7 +526,8 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     gpu->info.bf16 = wants_halves(params->bf16, "bf16");
     gpu->info.halves = gpu->info.bf16 || wants_halves(params->halves, "1");
     gpu->info.few_rows = !params->baseline_only && at_llvmpipe_has_few_rows(&gpu->info);
-    gpu->info.lower_lanes = at_llvmpipe_has_lower_lanes(&gpu->info, params->stores);
+    gpu->info.lower_lanes =
+        !params->baseline_only && at_llvmpipe_has_lower_lanes(&gpu->info, params->stores);
     gpu->profile = params->profile && gpu->info.timestamps;
     gpu->memory_limit_bytes = params->memory_limit_bytes;
     gpu->submission_flop = params->submission_flop;

@@ -398,6 +398,7 @@ static AT_CHECKED create_pipeline(VkPipeline *out, const struct at_gpu *gpu,
                                   const struct at_module *module, const struct at_work *work)
 {
     enum { FIRST = 1, LOWER_LANES = 31 }; /* constants: of `work`, and LOWER of lib/store.glsl */
+    _Static_assert(FIRST + AT_MAX_SPEC <= LOWER_LANES, "a constant of `work` has LOWER's number");
     VkSpecializationMapEntry entries[FIRST + AT_MAX_SPEC + 1];
     uint32_t values[FIRST + AT_MAX_SPEC + 1] = { row_group(&gpu->info) };
     const uint32_t last = FIRST + work->n_spec;

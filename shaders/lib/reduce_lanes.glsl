@@ -1,6 +1,7 @@
 // reduce.glsl for workgroups of one subgroup of LANES, with the same bits: a lane stands for PARTS of the WG
 // invocations there, lane, lane + LANES and so on, and brings a value for each. No shared memory, no barrier: with
-// both a row of 4,096 logits took llvmpipe three times as long as its exponentials.
+// both a row of 4,096 logits took llvmpipe three times as long as its exponentials. An includer has
+// GL_EXT_control_flow_attributes.
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "larger.glsl"
 #define WG 64

@@ -2,6 +2,9 @@
 // l + 8, ... in order; the lanes' sums are added as one fixed tree, so the bits depend neither on the
 // device nor on what else lies in the workgroup. Two barriers for 8 rows. Shared: 256 bytes. With -DSHUFFLES, for
 // CPU devices whose subgroups have 8 lanes or more, neither: the lanes of a row lie in one.
+#ifdef SHUFFLES
+#extension GL_KHR_shader_subgroup_shuffle : require
+#endif
 #define ROWS 8
 #define LANES 8
 layout(local_size_x = 64) in;
@@ -15,7 +18,6 @@ uint row_in_group() { return gl_LocalInvocationIndex / LANES; }
 
 // Sum over the lanes of this invocation's row. Uniform control flow only.
 #ifdef SHUFFLES
-#extension GL_KHR_shader_subgroup_shuffle : require
 float row_sum(float x)
 {
     x += subgroupShuffleXor(x, 4);

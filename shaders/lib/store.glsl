@@ -1,4 +1,4 @@
-// Buffers of vec4 that a kernel writes (TARGET) or writes and, as variants that read texels do not, reads (INOUT):
+// Buffers of vec4 that a kernel writes (TARGET) or writes and, without STORES32 and STORES64, may read (INOUT):
 // STORE(name, on, at, v) sets vec4 `at` of it to v in invocations whose `on` is true. All lanes of a subgroup come
 // to it together.
 //
@@ -6,14 +6,21 @@
 // stack and reads the lane's element there. Variants of CPU devices say how it is done:
 //   STORES32  by four floats
 //   STORES64  by two words of 64 bits, which need 64-bit integers: half as many turns
-//   both      with 16 lanes, where LOWER is set (at_gpu_info.lower_lanes): by four floats of the lower 8 lanes, twice;
-//             the upper ones hand theirs down. Some processors read the upper half of a vector of 512 bits only when
-//             it has left the store queue.
+// Either, with 16 lanes and where LOWER is set (at_gpu_info.lower_lanes), by four floats of the lower 8 lanes, twice;
+// the upper ones hand theirs down. Some processors read the upper half of a vector of 512 bits only when it has left
+// the store queue.
+#ifdef STORES64
+#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+#endif
+#if defined STORES32 || defined STORES64
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#endif
+
 #define STORE(name, on, at, v) STORE_TO(name, on, at, v)
 #define STORE_TO(name, on, at, v) store_##name(on, int(at), v)
 
 #ifdef STORES64
-#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
 #define WORDS u64vec2
 u64vec2 words_of(vec4 v)
 {
@@ -27,8 +34,6 @@ u64vec2 words_of(vec4 v)
 #endif
 
 #if defined STORES32 || defined STORES64
-#extension GL_KHR_shader_subgroup_basic : require
-#extension GL_KHR_shader_subgroup_shuffle : require
 layout(constant_id = 31) const uint LOWER = 0;
 
 #define TARGET(slot, name)                                                              \

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """DPO steps of TRL and of Attune on the same model, rows and machine, in one run.
 
-  side_by_side.py ATTUNE PEERS_FOLDER [--words 60] [--steps 4] [--batch 4] [--dtype float32]
-                  [--shape smollm2|tiny|0.5b|1.5b] [--gpu]
+  side_by_side.py ATTUNE PEERS_FOLDER [--words 60] [--prompt_words 60] [--steps 4] [--batch 4]
+                  [--dtype float32] [--shape smollm2|tiny|0.5b|1.5b] [--gpu]
+Replies have --words words, prompts as many or --prompt_words.
 Needs the environment of tests/peers/setup.sh, or with --python PROGRAM another one with torch,
 transformers, trl, peft and datasets. TRL: LoRA r=16 on all linear layers, its defaults otherwise (with
 sdpa), without gradient checkpointing; the first step is left out on both sides. Attune's first epoch
@@ -46,14 +47,14 @@ def make_model(folder, shape, vocabulary, dtype):
         shutil.copy(tokenizer / name, folder)
 
 
-def rows(path, n, words):
+def rows(path, n, words, prompt_words=None):
     rng = random.Random(3)
-    text = lambda: " ".join(rng.choices(WORDS, k=words)) + "."
+    text = lambda k: " ".join(rng.choices(WORDS, k=k)) + "."
     with open(path, "w") as out:
         for _ in range(n):
-            out.write(json.dumps({"prompt": [{"role": "user", "content": text()}],
-                                  "chosen": [{"role": "assistant", "content": text()}],
-                                  "rejected": [{"role": "assistant", "content": text()}]}) + "\n")
+            out.write(json.dumps({"prompt": [{"role": "user", "content": text(prompt_words or words)}],
+                                  "chosen": [{"role": "assistant", "content": text(words)}],
+                                  "rejected": [{"role": "assistant", "content": text(words)}]}) + "\n")
 
 
 def run_trl(model, data, arguments):
@@ -117,6 +118,7 @@ def main():
     parser.add_argument("attune")
     parser.add_argument("peers", type=pathlib.Path)
     parser.add_argument("--words", type=int, default=60)
+    parser.add_argument("--prompt_words", type=int)
     parser.add_argument("--steps", type=int, default=4, help="at least 2: the first of a run is not counted")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
@@ -131,7 +133,7 @@ def main():
     if arguments.make:
         return make_model(arguments.make, SHAPES[arguments.shape], 151936, "bfloat16")
     if arguments.rows:
-        return rows(arguments.rows, arguments.steps * arguments.batch, arguments.words)
+        return rows(arguments.rows, arguments.steps * arguments.batch, arguments.words, arguments.prompt_words)
     if arguments.child:
         return run_trl(*arguments.child, arguments)
     if arguments.steps < 2:
@@ -141,7 +143,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         data = folder / "rows.jsonl"
-        rows(data, arguments.steps * arguments.batch, arguments.words)
+        rows(data, arguments.steps * arguments.batch, arguments.words, arguments.prompt_words)
         base = arguments.peers / "SmolLM2-135M-Instruct.Q4_1.gguf"
         if arguments.shape != "smollm2":
             base = hf = folder / "model"
@@ -154,7 +156,7 @@ def main():
             sys.exit(trl.stderr[-3000:])
         peer = json.loads(line[0][7:])
     theirs = statistics.median(peer["steps"][1:])
-    print(f"{arguments.shape} on {ours['device']}; {arguments.words} words, batch {arguments.batch}, {ours['given']:.0f} tokens given a step, "
+    print(f"{arguments.shape} on {ours['device']}; {arguments.prompt_words or arguments.words} and {arguments.words} words, batch {arguments.batch}, {ours['given']:.0f} tokens given a step, "
           f"{ours['tokens']:.0f} computed; TRL {arguments.dtype}")
     print(f"TRL            {theirs:7.2f} s a step  {arguments.batch / theirs:6.3f} pairs/s  "
           f"{ours['given'] / theirs:7.0f} tokens/s  {peer['peak'] / 2**30:5.2f} GiB")

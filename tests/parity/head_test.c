@@ -222,6 +222,39 @@ static void head_ties_lowest_id_wins(void **state)
     }
 }
 
+/* The lanes that store, and sums by shuffles or in shared memory, change no bit: logits have the
+ * same ones with each kernel where they are multiples of 1/64. */
+static void head_has_the_same_bits_with_each_kernel(void **state)
+{
+    enum { WAYS = 3 };
+    static const struct head_case c = { AT_F32, 5, 8, 5000, 1, 0 };
+    struct head_arrays a[WAYS];
+
+    (void)state;
+    for (size_t way = 0; way < WAYS; way++) {
+        struct device_head d;
+        struct gt t;
+
+        a[way] = make_arrays(&c);
+        for (size_t i = 0; i < (size_t)c.R * c.C; i++)
+            a[way].h[i] = (float)(i * 7 % 5) - 2;
+        for (size_t i = 0; i < (size_t)c.V * c.C; i++)
+            a[way].W[i] = ((float)(i * 11 % 31) - 15) / 64;
+        memcpy(a[way].targets, a[0].targets, c.R * sizeof a[0].targets[0]);
+        gt_open(&t, way);
+        plan_head(&t, &d, &c, &a[way]);
+        run_head(&t, &d, true, &a[way]);
+        assert_memory_equal(a[way].stats, a[0].stats, 4 * c.R * sizeof(float));
+        assert_memory_equal(a[way].lse, a[0].lse, c.R * sizeof(float));
+        assert_memory_equal(a[way].log_p2, a[0].log_p2, c.R * sizeof(float));
+        assert_memory_equal(a[way].u, a[0].u, c.R * c.C * sizeof(float)); /* divided by the sum */
+        gt_end(&t);
+        gt_close(&t);
+    }
+    for (size_t way = 0; way < WAYS; way++)
+        free_arrays(&a[way]);
+}
+
 /* What enters as NaN or infinity leaves as NaN in its row, and in no other. */
 static void head_bad_values_come_out_as_nan(void **state)
 {
@@ -370,6 +403,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(head_any_shape_equals_reference),
+        cmocka_unit_test(head_has_the_same_bits_with_each_kernel),
         cmocka_unit_test(head_ties_lowest_id_wins),
         cmocka_unit_test(head_bad_values_come_out_as_nan),
         cmocka_unit_test(head_kl_equals_the_definition),

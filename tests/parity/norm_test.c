@@ -196,6 +196,34 @@ static void rmsnorm_single_row_has_the_same_bits(void **state)
     gt_close(&t);
 }
 
+/* The lanes that store, and sums by shuffles or in shared memory, change no bit. */
+static void rmsnorm_has_the_same_bits_with_each_kernel(void **state)
+{
+    enum { ROWS = 37, COLS = 130, WAYS = 3 };
+    struct norm_case k[WAYS] = { 0 };
+    struct gt t[WAYS];
+
+    (void)state;
+    for (size_t way = 0; way < WAYS; way++) {
+        k[way] = (struct norm_case){ .T = ROWS, .C = COLS };
+        gt_open(&t[way], way);
+        open_case(&t[way], &k[way]);
+        for (int i = 0; i < TENSORS; i++)
+            memcpy(k[way].f[i], k[0].f[i], k[0].n * sizeof(float));
+        for (int i = 0; i < VECTORS; i++)
+            memcpy(k[way].vectors[i], k[0].vectors[i], (i == RSTD ? ROWS : COLS) * sizeof(float));
+        run_case(&t[way], &k[way], false);
+        run_case(&t[way], &k[way], true);
+        assert_memory_equal(k[way].got[Y], k[0].got[Y], k[0].n * sizeof(float));
+        assert_memory_equal(k[way].got[DX], k[0].got[DX], k[0].n * sizeof(float));
+        assert_memory_equal(k[way].got_vectors[RSTD], k[0].got_vectors[RSTD], ROWS * sizeof(float));
+    }
+    for (size_t way = 0; way < WAYS; way++) {
+        close_case(&t[way], &k[way]);
+        gt_close(&t[way]);
+    }
+}
+
 /* Weight gradients are sums over blocks of 256 rows in order, however the rows are handed over. */
 static void rmsnorm_weight_gradient_by_blocks_has_the_same_bits(void **state)
 {
@@ -313,6 +341,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rmsnorm_any_shape_equals_reference),
         cmocka_unit_test(rmsnorm_single_row_has_the_same_bits),
+        cmocka_unit_test(rmsnorm_has_the_same_bits_with_each_kernel),
         cmocka_unit_test(rmsnorm_weight_gradient_by_blocks_has_the_same_bits),
         cmocka_unit_test(layernorm_any_shape_equals_reference),
     };

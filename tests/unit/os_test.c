@@ -518,11 +518,7 @@ static void vector_bits_are_what_the_system_lists(void **state)
 static void an_upper_half_is_waited_for_by_vectors_of_512_bits_alone(void **state)
 {
     (void)state;
-    const bool waits = at_cpu_waits_for_upper_half();
-
-    assert_true(!waits || at_cpu_vector_bits() == 512);
-    for (int i = 0; i < 20; i++)
-        assert_int_equal(at_cpu_waits_for_upper_half(), waits);
+    assert_true(!at_cpu_waits_for_upper_half() || at_cpu_vector_bits() == 512);
 }
 
 static void count_visit(void *context, size_t i)
