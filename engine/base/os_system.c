@@ -211,8 +211,7 @@ unsigned at_cpu_vector_bits(void)
 }
 
 #ifdef __x86_64__
-/* Seconds in which a vector is stored and one of the four words from `first` on read, many times.
- */
+/* Seconds of storing a vector and reading one of its words `first` to `first` + 3, many times. */
 __attribute__((target("avx512f"), no_sanitize("address", "undefined"))) static double
 store_and_read_s(unsigned first)
 {
