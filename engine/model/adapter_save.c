@@ -6,8 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is written: the stack's sizes, then its tensors. */
+/* A tensor of the file: of module k 'A', 'B' or the magnitudes 'm', of the value head 'v', or saved
+ * module k 's'. */
+struct piece {
+    uint32_t k;
+    char part;
+};
+
+/* What is written: the stack's sizes, then its tensors, whose values come one tensor at a time. */
 struct merged {
+    struct at_gpu *gpu; /* NULL: values are those of the adapters' files */
     const struct at_model_config *model;
     const struct at_adapter *const *stack;
     size_t n_stack;
@@ -17,6 +25,7 @@ struct merged {
     bool *used;            /* (L * AT_LINEARS): some adapter targets the module */
     double *rank, *alphas; /* (L * AT_LINEARS) */
     struct at_save_tensor *tensors;
+    struct piece *pieces; /* of the tensors */
     size_t n_tensors;
     const struct at_value_head *value;
     const struct at_saved_module *saved; /* or NULL */
@@ -43,14 +52,15 @@ static AT_CHECKED read_part(struct at_gpu *gpu, float *out, const struct at_adap
 }
 
 /* A = [A1; A2; ...], rows of zeros for adapters that do not target module k. */
-static AT_CHECKED merge_A(struct merged *m, struct at_gpu *gpu, uint32_t k, float *out, uint32_t in)
+static AT_CHECKED merge_A(const struct merged *m, uint32_t k, float *out)
 {
     enum at_status st = AT_OK;
-    uint32_t at = 0;
+    uint32_t at = 0, in = 0, width = 0;
 
+    at_linear_shape(m->model, k % AT_LINEARS, &in, &width);
     for (size_t i = 0; i < m->n_stack; i++) {
         if (m->stack[i]->rank[k] > 0)
-            TRY(read_part(gpu, out + (size_t)at * in, m->stack[i], k, 'A'));
+            TRY(read_part(m->gpu, out + (size_t)at * in, m->stack[i], k, 'A'));
         at += rows_of(m->stack[i], k);
     }
 done:
@@ -59,7 +69,7 @@ done:
 
 /* B = [s1 B1, s2 B2, ...] of linear k into the rows of its module; one adapter alone is written
  * unscaled, its alpha stands in the config. */
-static AT_CHECKED merge_B(struct merged *m, struct at_gpu *gpu, uint32_t k, float *out)
+static AT_CHECKED merge_B(const struct merged *m, uint32_t k, float *out)
 {
     enum at_status st = AT_OK;
     const uint32_t columns = (uint32_t)m->rank[k];
@@ -73,7 +83,7 @@ static AT_CHECKED merge_B(struct merged *m, struct at_gpu *gpu, uint32_t k, floa
         const float scale = m->n_stack > 1 ? lora->scale : 1;
         if (m->stack[i]->rank[k] > 0) {
             TRY(at_alloc(&values, (size_t)width * r, sizeof *values));
-            TRY(read_part(gpu, values, m->stack[i], k, 'B'));
+            TRY(read_part(m->gpu, values, m->stack[i], k, 'B'));
             for (uint32_t row = 0; row < width; row++) {
                 float *to =
                     out + at_module_row(m->model, k % AT_LINEARS, row, false) * columns + at;
@@ -89,62 +99,90 @@ done:
     return st;
 }
 
-static AT_CHECKED add_tensor(struct merged *m, float **values, uint32_t k, char part, uint32_t rows,
-                             uint32_t cols)
+/* Magnitudes of linear k into the rows of its module, of an adapter with DoRA, which is alone. */
+static AT_CHECKED place_magnitudes(const struct merged *m, uint32_t k, float *out)
 {
     enum at_status st = AT_OK;
-    char *name = NULL;
-
-    TRY(at_adapter_tensor_name(&m->arena, &name, m->model->family, k / AT_LINEARS, k % AT_LINEARS,
-                               part));
-    TRY(at_arena_alloc(&m->arena, values, (size_t)rows * cols, sizeof **values));
-    m->tensors[m->n_tensors++] = (struct at_save_tensor){
-        .name = name, .n_dims = 2, .dim = { rows, cols }, .values = *values
-    };
-done:
-    return st;
-}
-
-/* Of an adapter with DoRA, which is alone: module k, `width` rows. */
-static AT_CHECKED add_magnitude(struct merged *m, struct at_gpu *gpu, uint32_t k, uint32_t width)
-{
-    enum at_status st = AT_OK;
-    float *values = NULL, *part = NULL;
-
-    if (!m->stack[0]->dora)
-        goto done;
-    AT_REQUIRE(m->n_stack == 1);
-    TRY(add_tensor(m, &values, k, 'm', 1, width));
-    m->tensors[m->n_tensors - 1].n_dims = 1;
-    m->tensors[m->n_tensors - 1].dim[0] = width;
-    TRY(at_alloc(&part, width, sizeof *part));
-    for (uint32_t i = k; i < k - k % AT_LINEARS + AT_LINEARS; i++) {
-        if (m->stack[0]->module[i] != k || !m->used[i])
-            continue;
-        TRY(read_part(gpu, part, m->stack[0], i, 'm'));
-        for (uint32_t row = 0; row < m->stack[0]->lora[i].m.dim[1]; row++)
-            values[at_module_row(m->model, i % AT_LINEARS, row, false)] = part[row];
-    }
-    TRY(at_check_finite(m->tensors[m->n_tensors - 1].name, values, width));
-done:
-    at_free(&part);
-    return st;
-}
-
-static AT_CHECKED add_value_head(struct merged *m, struct at_gpu *gpu)
-{
-    enum at_status st = AT_OK;
-    const uint32_t C = m->model->C;
     float *values = NULL;
+    uint32_t in = 0, n = 0;
 
-    if (!m->value)
-        goto done;
-    TRY(at_arena_alloc(&m->arena, &values, C, sizeof *values));
-    TRY(at_tensor_read(gpu, values, m->value->w));
-    TRY(at_check_finite(AT_ADAPTER_SCORE, values, C));
-    m->tensors[m->n_tensors++] = (struct at_save_tensor){
-        .name = AT_ADAPTER_SCORE, .n_dims = 2, .dim = { 1, C }, .values = values
-    };
+    at_linear_shape(m->model, k % AT_LINEARS, &in, &n);
+    TRY(at_alloc(&values, n, sizeof *values));
+    TRY(read_part(m->gpu, values, m->stack[0], k, 'm'));
+    for (uint32_t row = 0; row < n; row++)
+        out[at_module_row(m->model, k % AT_LINEARS, row, false)] = values[row];
+done:
+    at_free(&values);
+    return st;
+}
+
+/* B ('B') or the magnitudes ('m') of all linears of module k. */
+static AT_CHECKED read_linears(const struct merged *m, struct piece piece, float *out)
+{
+    const uint32_t first = piece.k - piece.k % AT_LINEARS;
+    enum at_status st = AT_OK;
+
+    for (uint32_t i = piece.k; i < first + AT_LINEARS; i++) {
+        if (m->stack[0]->module[i] != piece.k || !m->used[i])
+            continue;
+        if (piece.part == 'B')
+            TRY(merge_B(m, i, out));
+        else
+            TRY(place_magnitudes(m, i, out));
+    }
+done:
+    return st;
+}
+
+/* An at_read_tensor: `out` is zeros. */
+static AT_CHECKED read_piece(void *merged, size_t i, float *out)
+{
+    const struct merged *m = merged;
+    const struct piece piece = m->pieces[i];
+
+    switch (piece.part) {
+    case 'A':
+        return merge_A(m, piece.k, out);
+    case 'v':
+        return at_tensor_read(m->gpu, out, m->value->w);
+    case 's':
+        if (m->saved[piece.k].param)
+            return at_tensor_read(m->gpu, out, m->saved[piece.k].param->p);
+        return at_source_floats(out, m->saved[piece.k].source);
+    default:
+        return read_linears(m, piece, out);
+    }
+}
+
+/* ---- what is written ---- */
+
+static void add(struct merged *m, struct piece piece, struct at_save_tensor tensor)
+{
+    m->pieces[m->n_tensors] = piece;
+    m->tensors[m->n_tensors++] = tensor;
+}
+
+static AT_CHECKED add_module(struct merged *m, uint32_t k)
+{
+    enum at_status st = AT_OK;
+    const char parts[] = { 'A', 'B', 'm' };
+    const uint32_t r = (uint32_t)m->rank[k];
+    uint32_t in = 0, out = 0;
+
+    at_module_shape(m->model, k % AT_LINEARS, &in, &out);
+    AT_REQUIRE(!m->stack[0]->dora || m->n_stack == 1);
+    for (size_t i = 0; i < (m->stack[0]->dora ? 3u : 2u); i++) {
+        struct at_save_tensor t = { .n_dims = 2, .dim = { r, in } };
+        char *name = NULL;
+        if (parts[i] == 'B')
+            t = (struct at_save_tensor){ .n_dims = 2, .dim = { out, r } };
+        if (parts[i] == 'm')
+            t = (struct at_save_tensor){ .n_dims = 1, .dim = { out } };
+        TRY(at_adapter_tensor_name(&m->arena, &name, m->model->family, k / AT_LINEARS,
+                                   k % AT_LINEARS, parts[i]));
+        t.name = name;
+        add(m, (struct piece){ k, parts[i] }, t);
+    }
 done:
     return st;
 }
@@ -154,40 +192,16 @@ static bool is_saved(const struct merged *m, uint32_t module)
     return m->saved && (m->saved[module].param || m->saved[module].source);
 }
 
-/* Modules that were trained in full, and those that a frozen adapter has put in the base's place.
- */
-static AT_CHECKED add_saved(struct merged *m, struct at_gpu *gpu)
+static AT_CHECKED merge(struct merged *m)
 {
-    const size_t V = m->model->V, C = m->model->C;
-    enum at_status st = AT_OK;
-
-    for (uint32_t i = 0; i < AT_SAVED_COUNT; i++) {
-        float *values = NULL;
-        if (!is_saved(m, i))
-            continue;
-        TRY(at_arena_alloc(&m->arena, &values, V * C, sizeof *values));
-        if (m->saved[i].param)
-            TRY(at_tensor_read(gpu, values, m->saved[i].param->p));
-        else
-            TRY(at_source_floats(values, m->saved[i].source));
-        TRY(at_check_finite(at_saved_tensor(i), values, V * C));
-        m->tensors[m->n_tensors++] = (struct at_save_tensor){
-            .name = at_saved_tensor(i), .n_dims = 2, .dim = { V, C }, .values = values
-        };
-    }
-done:
-    return st;
-}
-
-static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
-{
-    const size_t n = (size_t)m->model->L * AT_LINEARS;
+    const size_t n = (size_t)m->model->L * AT_LINEARS, most = 3 * n + 1 + AT_SAVED_COUNT;
     enum at_status st = AT_OK;
 
     TRY(at_arena_alloc(&m->arena, &m->used, n, sizeof *m->used));
     TRY(at_arena_alloc(&m->arena, &m->rank, n, sizeof *m->rank));
     TRY(at_arena_alloc(&m->arena, &m->alphas, n, sizeof *m->alphas));
-    TRY(at_arena_alloc(&m->arena, &m->tensors, 3 * n + 1 + AT_SAVED_COUNT, sizeof *m->tensors));
+    TRY(at_arena_alloc(&m->arena, &m->tensors, most, sizeof *m->tensors));
+    TRY(at_arena_alloc(&m->arena, &m->pieces, most, sizeof *m->pieces));
     m->alpha = m->stack[0]->alpha;
     m->rslora = m->stack[0]->rslora;
     for (size_t i = 0; i < m->n_stack; i++) {
@@ -202,25 +216,19 @@ static AT_CHECKED merge(struct merged *m, struct at_gpu *gpu)
         m->alpha = m->r;
         m->rslora = false;
     }
-    for (uint32_t k = 0; k < n; k++) {
-        float *A = NULL, *B = NULL;
-        const uint32_t r = (uint32_t)m->rank[k];
-        uint32_t in = 0, out = 0;
-        if (!m->used[k] || m->stack[0]->module[k] != k)
-            continue;
-        at_module_shape(m->model, k % AT_LINEARS, &in, &out);
-        TRY(add_tensor(m, &A, k, 'A', r, in));
-        TRY(add_tensor(m, &B, k, 'B', out, r));
-        TRY(merge_A(m, gpu, k, A, in));
-        for (uint32_t i = k; i < k - k % AT_LINEARS + AT_LINEARS; i++)
-            if (m->stack[0]->module[i] == k && m->used[i])
-                TRY(merge_B(m, gpu, i, B));
-        TRY(at_check_finite(m->tensors[m->n_tensors - 2].name, A, (uint64_t)r * in));
-        TRY(at_check_finite(m->tensors[m->n_tensors - 1].name, B, (uint64_t)out * r));
-        TRY(add_magnitude(m, gpu, k, out));
-    }
-    TRY(add_value_head(m, gpu));
-    TRY(add_saved(m, gpu));
+    for (uint32_t k = 0; k < n; k++)
+        if (m->used[k] && m->stack[0]->module[k] == k)
+            TRY(add_module(m, k));
+    if (m->value)
+        add(m, (struct piece){ 0, 'v' },
+            (struct at_save_tensor){
+                .name = AT_ADAPTER_SCORE, .n_dims = 2, .dim = { 1, m->model->C } });
+    /* modules trained in full, and those that a frozen adapter has put in the base's place */
+    for (uint32_t i = 0; i < AT_SAVED_COUNT; i++)
+        if (is_saved(m, i))
+            add(m, (struct piece){ i, 's' },
+                (struct at_save_tensor){
+                    .name = at_saved_tensor(i), .n_dims = 2, .dim = { m->model->V, m->model->C } });
 done:
     return st;
 }
@@ -384,21 +392,24 @@ AT_CHECKED at_adapter_save(const char *dir, struct at_gpu *gpu, const struct at_
                            const struct at_adapter *const *stack, size_t n,
                            const struct at_adapter_record *record)
 {
-    struct merged m = {
-        .model = model, .stack = stack, .n_stack = n, .value = record->value, .saved = record->saved
-    };
+    struct merged m = { .gpu = gpu,
+                        .model = model,
+                        .stack = stack,
+                        .n_stack = n,
+                        .value = record->value,
+                        .saved = record->saved };
     enum at_status st = AT_OK;
     struct at_buf config = { 0 };
     char *path = NULL;
 
     AT_REQUIRE(n > 0);
-    TRY(merge(&m, gpu));
+    TRY(merge(&m));
     TRY(make_config(&config, &m, record));
     TRY(at_dir_create(dir));
+    TRY(at_path_join(&m.arena, &path, dir, "adapter_model.safetensors"));
+    TRY(at_safetensors_stream(path, m.tensors, m.n_tensors, NULL, 0, read_piece, &m));
     TRY(at_path_join(&m.arena, &path, dir, "adapter_config.json"));
     TRY(at_file_write_atomic(path, config.data, config.n));
-    TRY(at_path_join(&m.arena, &path, dir, "adapter_model.safetensors"));
-    TRY(at_safetensors_write(path, m.tensors, m.n_tensors, NULL, 0));
 done:
     at_buf_release(&config);
     at_arena_release(&m.arena);

@@ -71,8 +71,8 @@ AT_CHECKED at_gguf_take(uint64_t *out, const struct at_shard *shard, size_t *at,
 AT_CHECKED at_gguf_take_string(const uint8_t **out, uint64_t *n, const struct at_shard *shard,
                                size_t *at, const char *what);
 
-/* safetensors in pieces: `values` of tensors[i] are asked for one tensor after the other when NULL.
- */
+/* safetensors in pieces: `values` of tensors[i] that are NULL are asked for one tensor after the
+ * other, into zeros. */
 typedef enum at_status at_read_tensor(void *context, size_t i, float *out);
 AT_CHECKED at_safetensors_stream(const char *path, const struct at_save_tensor *tensors, size_t n,
                                  const char *const (*metadata)[2], size_t n_metadata,

@@ -232,6 +232,9 @@ def check_unpermuted(folder):
     said = run("export", adapter, "--model_name_or_path", QWEN, "--output", out, code=2).stderr
     assert "DoRA" in said and "cannot hold" in said, said
     assert not out.exists(), "nothing is written when an adapter is refused"
+    run("export", adapter, "--model_name_or_path", QWEN, "--output", folder / "qwen_peft")
+    assert (read_safetensors(folder / "qwen_peft/adapter_model.safetensors")
+            == read_safetensors(adapter / "adapter_model.safetensors")), "DoRA's magnitudes are written, too"
     config["use_dora"] = False
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     tensors = read_safetensors(adapter / "adapter_model.safetensors")
