@@ -230,6 +230,16 @@ static bool find_family(struct at_gpu *gpu)
     return found != UINT32_MAX;
 }
 
+/* Of bindings of any kind. */
+static uint32_t alignment_of(const VkPhysicalDeviceLimits *limits)
+{
+    const uint64_t storage = limits->minStorageBufferOffsetAlignment;
+    const uint64_t texel = limits->minTexelBufferOffsetAlignment;
+    const uint64_t larger = storage > texel ? storage : texel;
+
+    return larger > AT_VIEW_ALIGNMENT ? (uint32_t)larger : AT_VIEW_ALIGNMENT;
+}
+
 /* What every kernel's first variant needs, Vulkan's own minimum or a little more. */
 static bool runs_baseline(const VkPhysicalDeviceLimits *limits)
 {
@@ -276,6 +286,7 @@ static AT_CHECKED probe(struct at_gpu *gpu)
     info->max_shared_bytes = p->limits.maxComputeSharedMemorySize;
     info->max_invocations = p->limits.maxComputeWorkGroupInvocations;
     info->max_range_bytes = p->limits.maxStorageBufferRange;
+    info->view_alignment = alignment_of(&p->limits);
     info->max_texels = /* of 4 bytes at least */
         p->limits.maxTexelBufferElements - (uint32_t)(at_llvmpipe_room(info, 0) / 4);
     info->max_alloc_bytes = sizes.maxMemoryAllocationSize - at_llvmpipe_room(info, 0);
@@ -532,6 +543,11 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     gpu->memory_limit_bytes = params->memory_limit_bytes;
     gpu->submission_flop = params->submission_flop;
     gpu->texels_behind_bytes = params->texels_behind_bytes;
+    if (params->view_alignment > gpu->info.view_alignment) {
+        gpu->info.view_alignment = params->view_alignment;
+        gpu->limits.minStorageBufferOffsetAlignment = params->view_alignment;
+        gpu->limits.minTexelBufferOffsetAlignment = params->view_alignment;
+    }
     if (params->max_range_bytes > 0 && params->max_range_bytes < gpu->info.max_range_bytes)
         gpu->info.max_range_bytes = params->max_range_bytes;
     if (params->no_push_descriptors)

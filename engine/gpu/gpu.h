@@ -33,6 +33,7 @@ struct at_gpu_info {
     bool attention_halves; /* so does attention, by matrix units: attention_matrix_fwd.comp */
     bool lower_lanes;      /* the lower 8 of 16 lanes store: shaders/lib/store.glsl */
     bool few_rows; /* the kernels for few rows give the bits of those for many: gemv_cpu.comp */
+    uint32_t view_alignment; /* views that are bound begin at its multiples: 16 bytes or more */
     uint32_t max_shared_bytes, max_invocations;
     uint64_t max_range_bytes; /* of one storage buffer binding, after `max_range_bytes` of params */
     uint64_t max_texels;      /* elements of one texel buffer view */
@@ -60,6 +61,7 @@ struct at_gpu_params {
     bool no_push_descriptors;      /* tests: use the descriptor ring */
     enum at_stores stores;         /* tests: whatever the processor */
     uint64_t max_range_bytes;      /* tests: artificial limit of a binding; 0: the device's */
+    uint32_t view_alignment;       /* tests: at least that of at_gpu_info; 0: the device's */
     uint64_t texels_behind_bytes;  /* tests: texel views reach so far behind what is bound */
     uint64_t memory_limit_bytes;   /* `device_memory_limit` of the pools; 0: the device's budget */
     uint64_t memory_bytes;  /* of at_gpu_info: a device that is only planned for; 0: what is left */

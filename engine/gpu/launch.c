@@ -13,15 +13,6 @@ struct launch {
 
 /* ---- checks ---- */
 
-static uint64_t alignment_of(const struct at_gpu *gpu)
-{
-    const uint64_t storage = gpu->limits.minStorageBufferOffsetAlignment;
-    const uint64_t texel = gpu->limits.minTexelBufferOffsetAlignment;
-    const uint64_t larger = storage > texel ? storage : texel;
-
-    return larger > 16 ? larger : 16;
-}
-
 static void check_views(const struct at_gpu *gpu, const struct launch *launch)
 {
     const struct at_kernel_def *kernel = launch->module->kernel;
@@ -102,7 +93,7 @@ static uint64_t step_of_x(const struct at_gpu *gpu, const struct launch *launch,
                           const uint32_t units[3])
 {
     const struct at_kernel_def *kernel = launch->module->kernel;
-    const uint64_t alignment = alignment_of(gpu);
+    const uint64_t alignment = gpu->info.view_alignment;
     uint64_t step = units[0];
 
     for (uint32_t i = 0; i < kernel->n_buffers; i++)

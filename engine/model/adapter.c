@@ -62,30 +62,57 @@ done:
     return st;
 }
 
-/* Adds A, B and magnitudes of the modules with a rank to the arena of trainable parameters. */
+static AT_CHECKED add_A(struct at_adapter *adapter, const struct at_model_config *c,
+                        struct at_params *params, uint32_t k)
+{
+    enum at_status st = AT_OK;
+    uint32_t in = 0, out = 0;
+    char *name = NULL;
+
+    at_linear_shape(c, k % AT_LINEARS, &in, &out);
+    TRY(name_param(&name, adapter, c, k, 'A'));
+    if (k == adapter->module[k])
+        TRY(at_params_add(params, &adapter->A[k], name, adapter->rank[k], in, AT_PARAM_MATRIX));
+    adapter->A[k] = adapter->A[adapter->module[k]];
+done:
+    return st;
+}
+
+static AT_CHECKED add_B(struct at_adapter *adapter, const struct at_model_config *c,
+                        struct at_params *params, uint32_t k)
+{
+    enum at_status st = AT_OK;
+    uint32_t in = 0, out = 0;
+    char *name = NULL, *name_m = NULL;
+
+    at_linear_shape(c, k % AT_LINEARS, &in, &out);
+    TRY(name_param(&name, adapter, c, k, 'B'));
+    TRY(at_params_add(params, &adapter->B[k], name, out, adapter->rank[k], AT_PARAM_LORA_B));
+    if (!adapter->dora)
+        goto done;
+    TRY(name_param(&name_m, adapter, c, k, 'm'));
+    TRY(at_params_add(params, &adapter->m[k], name_m, 1, out, AT_PARAM_LORA_B));
+done:
+    return st;
+}
+
+/* Adds A, B and magnitudes of the modules with a rank to the arena of trainable parameters. A of a
+ * layer come first: those that read the same x are then one matrix for decoder_linear.c, where
+ * their bytes are multiples of 256, to which at_params rounds (inputs a multiple of 64, or r of
+ * 16). */
 static AT_CHECKED add_params(struct at_adapter *adapter, const struct at_model_config *c,
                              struct at_params *params)
 {
     enum at_status st = AT_OK;
 
     adapter->trainable = true;
-    for (uint32_t k = 0; k < n_modules(c); k++) {
-        const uint32_t r = adapter->rank[k], module = adapter->module[k];
-        uint32_t in = 0, out = 0;
-        char *name_A = NULL, *name_B = NULL, *name_m = NULL;
-        if (r == 0)
-            continue;
-        at_linear_shape(c, k % AT_LINEARS, &in, &out);
-        TRY(name_param(&name_A, adapter, c, k, 'A'));
-        TRY(name_param(&name_B, adapter, c, k, 'B'));
-        if (k == module)
-            TRY(at_params_add(params, &adapter->A[k], name_A, r, in, AT_PARAM_MATRIX));
-        adapter->A[k] = adapter->A[module];
-        TRY(at_params_add(params, &adapter->B[k], name_B, out, r, AT_PARAM_LORA_B));
-        if (!adapter->dora)
-            continue;
-        TRY(name_param(&name_m, adapter, c, k, 'm'));
-        TRY(at_params_add(params, &adapter->m[k], name_m, 1, out, AT_PARAM_LORA_B));
+    for (uint32_t first = 0; first < n_modules(c); first += AT_LINEARS) {
+        for (uint32_t k = first; k < first + AT_LINEARS; k++)
+            if (adapter->rank[k] > 0)
+                TRY(add_A(adapter, c, params, k));
+        for (uint32_t k = first; k < first + AT_LINEARS; k++)
+            if (adapter->rank[k] > 0)
+                TRY(add_B(adapter, c, params, k));
     }
 done:
     return st;
@@ -520,13 +547,17 @@ static void reserve_frozen(struct at_lora *lora, const struct at_adapter *adapte
                            const struct at_model_config *model, struct at_pool *frozen,
                            const char *what)
 {
+    uint32_t in = 0, out = 0;
+
+    for (uint32_t k = 0; frozen && k < n_modules(model); k++) /* as add_params() lays them out */
+        if (adapter->rank[k] > 0 && adapter->module[k] == k) {
+            at_linear_shape(model, k % AT_LINEARS, &in, &out);
+            at_tensor_reserve(frozen, &lora[k].A, adapter->rank[k], in, what);
+        }
     for (uint32_t k = 0; frozen && k < n_modules(model); k++) {
-        uint32_t in = 0, out = 0;
         if (adapter->rank[k] == 0)
             continue;
         at_linear_shape(model, k % AT_LINEARS, &in, &out);
-        if (adapter->module[k] == k)
-            at_tensor_reserve(frozen, &lora[k].A, adapter->rank[k], in, what);
         at_tensor_reserve(frozen, &lora[k].B, out, adapter->rank[k], what);
         if (adapter->dora)
             at_tensor_reserve(frozen, &lora[k].m, 1, out, what);

@@ -511,9 +511,11 @@ static void mlp_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint3
     else
         at_swiglu_bwd(s, gate, up, dm, gate, up, family->gelu);
     h = read_again(s, d, a->rstd2, mid, layer->mlp_norm, layer->mlp_norm_bias);
-    if (!family->ungated)
-        at_decoder_linear_bwd(s, d, dh, gate, h, l, LIN_GATE, family->no_pre_norms);
-    at_decoder_linear_bwd(s, d, dh, up, h, l, LIN_UP, family->no_pre_norms || !family->ungated);
+    if (family->ungated)
+        at_decoder_linear_bwd(s, d, dh, up, h, l, LIN_UP, family->no_pre_norms);
+    else
+        at_decoder_linears_bwd(s, d, dh, (const struct at_tensor[]){ gate, up }, 2, h, l, LIN_GATE,
+                               family->no_pre_norms);
     if (!family->no_pre_norms)
         at_decoder_norm_bwd(s, d, dx, dh, mid, layer->mlp_norm, words(a->rstd2, T), grads->mlp_norm,
                             grads->mlp_norm_bias);
@@ -570,9 +572,9 @@ static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l,
     h = read_again(s, d, a->rstd1, x, layer->attn_norm, layer->attn_norm_bias);
     if (deeper)
         dh = in_place ? dx : part(d->dh, T, c->C);
-    at_decoder_linear_bwd(s, d, dh, dq, h, l, LIN_Q, in_place);
-    at_decoder_linear_bwd(s, d, dh, dk, h, l, LIN_K, true);
-    at_decoder_linear_bwd(s, d, dh, part(d->dv, T, c->G * c->D), h, l, LIN_V, true);
+    at_decoder_linears_bwd(s, d, dh,
+                           (const struct at_tensor[]){ dq, dk, part(d->dv, T, c->G * c->D) }, 3, h,
+                           l, LIN_Q, in_place);
     if (deeper && !in_place)
         at_decoder_norm_bwd(s, d, dx, dh, x, layer->attn_norm, words(a->rstd1, T), grads->attn_norm,
                             grads->attn_norm_bias);

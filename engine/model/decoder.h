@@ -35,6 +35,8 @@ struct at_activations { /* of one layer, saved by the forward pass */
     /* with qk_norm: q and k before it; with post-norms: what attention and MLP give to them */
     struct at_tensor raw_q, raw_k, attn_out, mlp_out;
     struct at_view rstd_q, rstd_k, rstd_attn, rstd_mlp;
+    /* of each linear layer; with z_beside those of q, k and v, and of gate and up, are columns of
+     * the first, which has a row more than tokens */
     struct at_tensor z[AT_LINEARS];
 };
 
@@ -62,7 +64,9 @@ struct at_decoder {
     struct at_linear_scratch linear;
     struct at_head_scratch head;
     /* scratch and slab inputs */
-    struct at_tensor x, h, m, dx, dh, dm, d_o, dq, dk, dv, z_frozen, dz;
+    struct at_tensor x, h, m, dx, dh, dm, d_o, dq, dk, dv;
+    bool z_beside;                       /* z of those that read the same are columns of one */
+    struct at_tensor z_frozen, dz;       /* as `z`, of any layers */
     struct at_tensor centred, d_centred; /* (T, C): LayerNorm */
     struct at_tensor d_out;              /* (T, C): parallel blocks, the gradient of their output */
     struct at_view final_rstd, attention_scratch;

@@ -11,6 +11,7 @@ struct id_place {
 
 /* Linear layers by what they are in the decoder. */
 enum { LIN_Q, LIN_K, LIN_V, LIN_O, LIN_GATE, LIN_UP, LIN_DOWN };
+enum { MOST_TOGETHER = 3 }; /* that read the same */
 
 /* The first rows and columns of a planned tensor, apart where its rows are; nothing of one that
  * this family does not have. */
@@ -22,6 +23,19 @@ static inline struct at_tensor part(struct at_tensor t, uint32_t rows, uint32_t 
         return at_tensor_rows(t, 0, rows);
     return t.ld == at_tensor_ld(t.dim[1]) ? at_tensor_make(t.view, rows, cols)
                                           : at_tensor_make_apart(t.view, rows, cols);
+}
+
+/* The first of the linear layers that read what linear i reads, one behind the other. */
+static inline uint32_t at_linear_first(uint32_t i)
+{
+    return i <= LIN_V ? LIN_Q : i == LIN_UP ? LIN_GATE : i;
+}
+
+/* Whether a tensor planned for z has the columns of all linear layers that read the same:
+ * reserve_z() in decoder_plan.c. */
+static inline bool at_z_has_columns(const struct at_decoder *d, struct at_tensor z)
+{
+    return z.dim[0] > d->capacity;
 }
 
 /* Where layer l saves what its backward pass reads. */
@@ -58,7 +72,9 @@ void at_decoder_linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_
                            struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass,
                            bool accumulate);
 /* The same into y[0 ... n - 1] of linears i, i + 1 ... that read the same x: one product where they
- * lie together and so do their outputs, whose bits are those of n. */
+ * lie together and so do their outputs, and one with lora_A where those do; the bits are those of
+ * n.
+ */
 void at_decoder_linears_fwd(struct at_stream *s, struct at_decoder *d, const struct at_tensor *y,
                             uint32_t n, struct at_tensor x, uint32_t l, uint32_t i,
                             enum at_pass pass);
@@ -67,6 +83,11 @@ void at_decoder_linears_fwd(struct at_stream *s, struct at_decoder *d, const str
 void at_decoder_linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_tensor dx,
                            struct at_tensor dy, struct at_tensor x, uint32_t l, uint32_t i,
                            bool accumulate);
+/* The same from dy[0 ... n - 1] of linears i, i + 1 ... that read the same x: gradients of lora_A
+ * by one product where they lie together; the bits are those of n. */
+void at_decoder_linears_bwd(struct at_stream *s, struct at_decoder *d, struct at_tensor dx,
+                            const struct at_tensor *dy, uint32_t n, struct at_tensor x, uint32_t l,
+                            uint32_t i, bool accumulate);
 
 /* Norms of rows x (T, C) with weight w and, for LayerNorm, bias b; rstd (T). */
 void at_decoder_norm_fwd(struct at_stream *s, const struct at_decoder *d, struct at_tensor y,

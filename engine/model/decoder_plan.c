@@ -29,12 +29,14 @@ static void reserve_heads(struct at_pool *pool, struct at_tensor *tensor,
 
 /* Whether what linears of the same input give, `cols` columns, lies together, for one product:
  * where nothing is trained and a binding holds all of it, since that of a part reaches over the
- * others; not where bindings are aligned to more than a column, as on devices without few_rows. */
+ * others; not where bindings are aligned to more than four columns. Of devices with few_rows alone:
+ * others have not been timed with it. */
 static bool lies_together(const struct at_pool *pool, bool trains, uint32_t T, uint32_t cols)
 {
     const struct at_gpu_info *info = at_gpu_get_info(at_pool_gpu(pool));
 
-    return !trains && info->few_rows && at_tensor_apart_bytes(T + 1, cols) <= info->max_range_bytes;
+    return !trains && info->few_rows && info->view_alignment <= AT_COLUMNS_ALIGNMENT &&
+           at_tensor_apart_bytes(T + 1, cols) <= info->max_range_bytes;
 }
 
 /* Not together with norms of queries, whose rows are heads. */
@@ -64,10 +66,38 @@ static void plan_hidden(struct at_activations *a, const struct at_model_config *
     at_tensor_reserve_apart(pool, &a->up, T, c->F, "saved up");
 }
 
-/* All but its input, z of its last matrix and what plan_hidden() reserves. */
-static void plan_layer(struct at_activations *a, const struct at_model_config *c, uint32_t T,
-                       uint32_t rank, bool trains, struct at_pool *pool)
+/* z of the n linear layers that read the same, the first and those behind it. What is columns of
+ * the first's has a row more than tokens; at_z_has_columns() tells them apart by that. */
+static void reserve_z(const struct at_decoder *d, struct at_pool *pool, struct at_tensor *z,
+                      uint32_t n, uint32_t rank, const char *what)
 {
+    if (d->z_beside && n > 1)
+        at_tensor_reserve(pool, z, d->capacity + 1, n * at_tensor_ld(rank), what);
+    for (uint32_t i = 0; !(d->z_beside && n > 1) && i < n; i++)
+        at_tensor_reserve(pool, &z[i], d->capacity, rank, what);
+}
+
+/* Scratch that serves any linear layer in the place of z, of which `together` are there at once. */
+static void reserve_z_scratch(const struct at_decoder *d, struct at_pool *pool, struct at_tensor *z,
+                              bool together, uint32_t rank, const char *what)
+{
+    reserve_z(d, pool, z, d->z_beside && together ? MOST_TOGETHER : 1, rank, what);
+}
+
+static bool has_frozen(const struct at_decoder *d)
+{
+    return d->n_stack > 0 && !d->stack[0]->trainable; /* frozen ones come first */
+}
+
+/* All but its input, z of its last matrix and what plan_hidden() reserves. */
+static void plan_layer(const struct at_decoder *d, struct at_activations *a, uint32_t rank,
+                       struct at_pool *pool)
+{
+    const struct at_model_config *c = &d->model->config;
+    const uint32_t T = d->capacity;
+    const bool trains = d->trains;
+    static const char what_z[] = "adapter activations";
+
     at_tensor_reserve_apart(pool, &a->o, T, c->H * c->D, "saved attention");
     if (trains && !c->family->parallel)
         at_tensor_reserve_apart(pool, &a->mid, T, c->C, "saved residual");
@@ -87,8 +117,11 @@ static void plan_layer(struct at_activations *a, const struct at_model_config *c
         at_pool_reserve(pool, &a->rstd_attn, T * sizeof(float), "saved norms");
         at_pool_reserve(pool, &a->rstd_mlp, T * sizeof(float), "saved norms");
     }
-    for (size_t i = 0; i < LIN_DOWN && rank > 0; i++)
-        at_tensor_reserve(pool, &a->z[i], T, rank, "adapter activations");
+    if (rank > 0) {
+        reserve_z(d, pool, &a->z[LIN_Q], 3, rank, what_z);
+        reserve_z(d, pool, &a->z[LIN_O], 1, rank, what_z);
+        reserve_z(d, pool, &a->z[LIN_GATE], 2, rank, what_z);
+    }
 }
 
 /* Layers of a group, for the least inputs that are there at once. */
@@ -107,16 +140,16 @@ static void plan_layers(struct at_decoder *d, uint32_t rank, struct at_pool *poo
         if (d->trains ? l % d->group == 0 : c->family->parallel)
             at_tensor_reserve_apart(pool, &d->layers[l].x, T, c->C, "saved residual");
         if (rank > 0)
-            at_tensor_reserve(pool, &d->layers[l].z[LIN_DOWN], T, rank, "adapter activations");
+            reserve_z(d, pool, &d->layers[l].z[LIN_DOWN], 1, rank, "adapter activations");
         if (d->recompute < AT_RECOMPUTE_LAYER)
-            plan_layer(&d->layers[l], c, T, rank, d->trains, pool);
+            plan_layer(d, &d->layers[l], rank, pool);
         if (d->recompute == AT_RECOMPUTE_NONE)
             plan_hidden(&d->layers[l], c, T, d->trains, pool);
     }
     for (uint32_t i = 0; i + 1 < d->group; i++)
         at_tensor_reserve_apart(pool, &d->inputs[i], T, c->C, "saved residual");
     if (d->recompute >= AT_RECOMPUTE_LAYER)
-        plan_layer(&d->shared, c, T, rank, d->trains, pool);
+        plan_layer(d, &d->shared, rank, pool);
     if (d->recompute != AT_RECOMPUTE_NONE)
         plan_hidden(&d->shared, c, T, d->trains, pool);
 }
@@ -170,8 +203,8 @@ static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *po
     at_pool_reserve(pool, &d->final_rstd, T * sizeof(float), what);
     if (c->family->layer_norm)
         at_tensor_reserve_apart(pool, &d->centred, T, c->C, what);
-    if (rank > 0)
-        at_tensor_reserve(pool, &d->z_frozen, T, rank, what);
+    if (has_frozen(d))
+        reserve_z_scratch(d, pool, &d->z_frozen, !d->stack[0]->dora, rank, what);
     if (!d->trains)
         return;
     at_tensor_reserve_apart(pool, &d->dx, T, c->C, what);
@@ -189,8 +222,8 @@ static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *po
     at_pool_reserve(pool, &d->attention_scratch,
                     at_attention_scratch_bytes(at_pool_gpu(pool), T, c->H, c->G, c->D),
                     "attention scratch");
-    if (rank > 0)
-        at_tensor_reserve(pool, &d->dz, T, rank, what);
+    if (rank > 0) /* DoRA is alone */
+        reserve_z_scratch(d, pool, &d->dz, d->dropout.p == 0 && !d->stack[0]->dora, rank, what);
     at_decoder_widest(c, &in, &out);
     if (d->dropout.p > 0)
         at_tensor_reserve_apart(pool, &d->dropped, T, in, "dropout");
@@ -234,6 +267,8 @@ AT_CHECKED at_decoder_plan(struct at_decoder *out, struct at_model *model,
                                 .trains = params->trains,
                                 .recompute = params->trains ? params->recompute : AT_RECOMPUTE_NONE,
                                 .drift = params->drift,
+                                .z_beside = at_gpu_get_info(at_pool_gpu(pool))->view_alignment <=
+                                            AT_COLUMNS_ALIGNMENT,
                                 .dropout = { .p = params->trains ? params->dropout : 0 },
                                 .n_stack = n_stack };
     AT_REQUIRE(n_stack <= AT_MAX_ADAPTERS);

@@ -82,6 +82,21 @@ bool at_tensor_join(struct at_tensor *out, const struct at_tensor *tensors, uint
     return true;
 }
 
+bool at_tensor_stack(struct at_tensor *out, const struct at_tensor *tensors, uint32_t n)
+{
+    *out = tensors[0];
+    for (uint32_t i = 1; i < n; i++) {
+        const struct at_tensor *t = &tensors[i];
+        const uint64_t bytes = at_tensor_view(*out).bytes;
+        if (t->view.buffer != out->view.buffer || t->dim[1] != out->dim[1] || t->ld != out->ld ||
+            t->view.offset != out->view.offset + bytes)
+            return false;
+        out->dim[0] += t->dim[0];
+        out->view.bytes = bytes + at_tensor_view(*t).bytes;
+    }
+    return true;
+}
+
 uint32_t at_tensor_part_rows(struct at_stream *stream, struct at_tensor tensor)
 {
     const uint64_t limit = at_gpu_get_info(at_stream_gpu(stream))->max_range_bytes;

@@ -32,11 +32,14 @@ static inline struct at_view at_tensor_view(struct at_tensor tensor)
  * begin at a multiple of 16 rows. */
 struct at_tensor at_tensor_rows(struct at_tensor tensor, uint32_t begin, uint32_t n);
 /* Columns [begin, begin + n) of the first rows of a tensor that has one row more; begin a multiple
- * of 4. Not of devices that align bindings to more than 16 bytes. */
+ * of 4. Not of devices that align bindings to more (at_gpu_info.view_alignment). */
+enum { AT_COLUMNS_ALIGNMENT = 16 };
 struct at_tensor at_tensor_columns(struct at_tensor tensor, uint32_t rows, uint32_t begin,
                                    uint32_t n);
 /* Whether the n tensors are columns of one behind each other: *out is that. */
 bool at_tensor_join(struct at_tensor *out, const struct at_tensor *tensors, uint32_t n);
+/* Whether they are rows of one below each other: the same. */
+bool at_tensor_stack(struct at_tensor *out, const struct at_tensor *tensors, uint32_t n);
 /* Rows of a tensor that one binding holds: all, or a multiple of 256 (of 16 where it holds fewer),
  * so that parts begin aligned and sums over blocks of 256 rows do not depend on the parts. */
 uint32_t at_tensor_part_rows(struct at_stream *stream, struct at_tensor tensor);

@@ -7,7 +7,7 @@
 
 #include "loop.h"
 
-enum { AT_CHECKPOINT_VERSION = 9 }; /* of every file of a checkpoint */
+enum { AT_CHECKPOINT_VERSION = 10 }; /* of every file of a checkpoint */
 
 /* The state of device and loop into the file `path`. The loop's host copies are overwritten. */
 AT_CHECKED at_checkpoint_arrays_write(struct at_arena *arena, const char *path,
