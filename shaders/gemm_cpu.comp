@@ -1,8 +1,10 @@
 // Matrix product for CPU Vulkan drivers (Mesa llvmpipe): the forms and conventions of gemm.comp.
 // One module a FORM and subgroup size (LANES 4, 8, 16; equal to the device's subgroup size).
 //
+// With -DREGISTERS32 for 8 lanes of processors that have 32 vector registers.
+//
 // Mapping: workgroup (x, y) = row tile, column tile of ROWS x COLS by one subgroup, in form NN counted
-// through columns first; a lane owns CG groups of 4 columns, the rows lie in registers (spilled: rows
+// through columns first (not with REGISTERS32); a lane owns CG groups of 4 columns, the rows lie in registers (spilled: rows
 // outside, KB values of k inside). No shared memory. A value of A is read by one lane and spread by a
 // constant-index shuffle.
 // TN sums blocks of GEMM_TN_BLOCK k apart and adds them to what C held, in order, in registers.
@@ -24,6 +26,10 @@
 #define CG 1     // column groups of 4 a lane
 #define GROUPS 4 // row groups of LANES a tile
 #define KB 4     // k a turn: as many as leave a turn's code room in an instruction cache of 32 KiB
+#elif LANES == 8 && defined REGISTERS32
+#define CG 2
+#define GROUPS 4
+#define KB 8
 #elif LANES == 8 // of processors with 16 vector registers: the 4 sums and 4 values of B of a k and a row in them
 #define CG 1
 #if FORM == 2 // where a lane reads 4 rows of C
@@ -37,12 +43,18 @@
 #define GROUPS 8
 #define KB 8
 #endif
-#define ROWS (GROUPS * LANES) // tile: 64 x 64 (16 lanes), 16 x 32 (8; TN 32 x 32), 32 x 32 (4)
+#define ROWS (GROUPS * LANES) // tile: 64 x 64 (16 lanes), 32 x 64 (8, 32 registers), 16 x 32 (8; TN 32 x 32), 32 x 32 (4)
 
 layout(local_size_x = LANES) in;
 layout(push_constant) uniform push { gemm_args p; };
 layout(binding = 0, rgba32f) readonly uniform imageBuffer a4;
+#ifdef REGISTERS32 // 16 reads of B a turn by calls: written out they are 8 KB
+layout(binding = 1) uniform samplerBuffer b4;
+#define FETCH texelFetch
+#else
 layout(binding = 1, rgba32f) readonly uniform imageBuffer b4;
+#define FETCH imageLoad
+#endif
 layout(binding = 2) uniform samplerBuffer c4; // C for reading
 TARGET(3, c)
 #if FORM != 2
@@ -59,7 +71,7 @@ vec4 sum[ROWS][CG];
 #define MULTIPLY multiply
 #define A4 a4
 #define B4 b4
-#define FETCH_B imageLoad
+#define FETCH_B FETCH
 #define LDA p.lda
 #define LDB p.ldb
 #define A_COL p.a_col
@@ -83,7 +95,7 @@ vec4 sum[ROWS][CG];
 void main()
 {
     const int lane = int(gl_LocalInvocationID.x);
-#if FORM == 0
+#if FORM == 0 && !defined REGISTERS32
     const int id = int(gl_WorkGroupID.x + gl_WorkGroupID.y * gl_NumWorkGroups.x), columns = int(gl_NumWorkGroups.y);
     const int row0 = id / columns * ROWS, col4 = (id % columns * LANES + lane) * CG;
 #else

@@ -48,10 +48,11 @@ static const struct gt_setting gt_settings[] = {
     { "variants",
       { .validate = true,
         .texels_behind_bytes = GT_GUARD_BYTES,
-        .stores = AT_STORES_LOWER_LANES } },
+        .stores = AT_STORES_LOWER_LANES,
+        .vector_registers = 32 } },
     { "baseline", { .baseline_only = true } },
     { "variants, bindings of 1,040 KiB",
-      { .max_range_bytes = 1040 << 10, .stores = AT_STORES_ALL_LANES } },
+      { .max_range_bytes = 1040 << 10, .stores = AT_STORES_ALL_LANES, .vector_registers = 16 } },
     { "baseline, bindings of 1,040 KiB", { .baseline_only = true, .max_range_bytes = 1040 << 10 } },
 };
 enum { GT_SETTINGS = sizeof gt_settings / sizeof gt_settings[0] };

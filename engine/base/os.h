@@ -77,7 +77,8 @@ AT_CHECKED at_path_dir(struct at_arena *arena, char **out, const char *path);
 /* The absolute path without links; what it names must exist. */
 AT_CHECKED at_path_real(struct at_arena *arena, char **out, const char *path);
 
-/* Bits of this processor's vector registers: 512, 256 or 128; 0: not known. */
+/* Bits of this processor's vector registers: 512, 256 or 128; 0: not known. With 512 there are 32
+ * of them for vectors of any width, else 16. */
 unsigned at_cpu_vector_bits(void);
 /* Whether a word of the upper half of a vector of 512 bits that was just stored takes more than
  * three times as long to read as one of the lower half, as on an Intel Xeon: 15 cycles against 1.4.

@@ -287,6 +287,8 @@ static AT_CHECKED probe(struct at_gpu *gpu)
     info->max_invocations = p->limits.maxComputeWorkGroupInvocations;
     info->max_range_bytes = p->limits.maxStorageBufferRange;
     info->view_alignment = alignment_of(&p->limits);
+    if (info->type == AT_GPU_CPU)
+        info->vector_registers = at_cpu_vector_bits() == 512 ? 32 : 16;
     info->max_texels = /* of 4 bytes at least */
         p->limits.maxTexelBufferElements - (uint32_t)(at_llvmpipe_room(info, 0) / 4);
     info->max_alloc_bytes = sizes.maxMemoryAllocationSize - at_llvmpipe_room(info, 0);
@@ -537,6 +539,8 @@ AT_CHECKED at_gpu_open(struct at_gpu **out, const struct at_gpu_params *params)
     gpu->info.bf16 = wants_halves(params->bf16, "bf16");
     gpu->info.halves = gpu->info.bf16 || wants_halves(params->halves, "1");
     gpu->info.few_rows = !params->baseline_only && at_llvmpipe_has_few_rows(&gpu->info);
+    if (params->vector_registers > 0)
+        gpu->info.vector_registers = params->vector_registers;
     gpu->info.lower_lanes =
         !params->baseline_only && at_llvmpipe_has_lower_lanes(&gpu->info, params->stores);
     gpu->profile = params->profile && gpu->info.timestamps;

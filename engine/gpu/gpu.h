@@ -28,10 +28,11 @@ struct at_gpu_info {
     uint32_t subgroup;                          /* lanes */
     bool int64;                                 /* 64-bit integers in kernels */
     struct at_matrix_shape matrix, matrix_bf16; /* of halves, of bf16 */
-    bool halves;           /* products with weights take halves: engine/ops/halves.h */
-    bool bf16;             /* those are bf16 */
-    bool attention_halves; /* so does attention, by matrix units: attention_matrix_fwd.comp */
-    bool lower_lanes;      /* the lower 8 of 16 lanes store: shaders/lib/store.glsl */
+    bool halves;               /* products with weights take halves: engine/ops/halves.h */
+    bool bf16;                 /* those are bf16 */
+    bool attention_halves;     /* so does attention, by matrix units: attention_matrix_fwd.comp */
+    uint32_t vector_registers; /* of a processor that is the device: 16 or 32; else 0 */
+    bool lower_lanes;          /* the lower 8 of 16 lanes store: shaders/lib/store.glsl */
     bool few_rows; /* the kernels for few rows give the bits of those for many: gemv_cpu.comp */
     uint32_t view_alignment; /* views that are bound begin at its multiples: 16 bytes or more */
     uint32_t max_shared_bytes, max_invocations;
@@ -60,6 +61,7 @@ struct at_gpu_params {
                                     * reports, whose compiler takes others, too; m 0: its own */
     bool no_push_descriptors;      /* tests: use the descriptor ring */
     enum at_stores stores;         /* tests: whatever the processor */
+    uint32_t vector_registers;     /* tests: the same; 0: the processor's */
     uint64_t max_range_bytes;      /* tests: artificial limit of a binding; 0: the device's */
     uint32_t view_alignment;       /* tests: at least that of at_gpu_info; 0: the device's */
     uint64_t texels_behind_bytes;  /* tests: texel views reach so far behind what is bound */
