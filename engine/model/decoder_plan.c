@@ -203,7 +203,7 @@ static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *po
     at_pool_reserve(pool, &d->final_rstd, T * sizeof(float), what);
     if (c->family->layer_norm)
         at_tensor_reserve_apart(pool, &d->centred, T, c->C, what);
-    if (has_frozen(d))
+    if (rank > 0 && has_frozen(d))
         reserve_z_scratch(d, pool, &d->z_frozen, !d->stack[0]->dora, rank, what);
     if (!d->trains)
         return;
