@@ -19,6 +19,11 @@ AT_CHECKED at_slab_init(struct at_slab *out, uint32_t capacity)
     TRY(at_alloc(&out->row_segment, n, sizeof *out->row_segment));
     TRY(at_alloc(&out->row_weight, n, sizeof *out->row_weight));
     TRY(at_alloc(&out->row_begin, n + 1, sizeof *out->row_begin));
+    TRY(at_alloc(&out->sources, n, sizeof *out->sources));
+    TRY(at_alloc(&out->source_names, n, 2 * sizeof *out->source_names));
+    TRY(at_alloc(&out->row_source, n, sizeof *out->row_source));
+    TRY(at_alloc(&out->source_begin, n + 1, sizeof *out->source_begin));
+    TRY(at_alloc(&out->source_place, n, sizeof *out->source_place));
     TRY(at_alloc(&out->order, n, sizeof *out->order));
     TRY(at_alloc(&out->segment_begin, n + 1, sizeof *out->segment_begin));
     TRY(at_alloc(&out->long_runs, n, 2 * sizeof *out->long_runs));
@@ -41,6 +46,11 @@ void at_slab_release(struct at_slab *slab)
     at_free(&slab->row_segment);
     at_free(&slab->row_weight);
     at_free(&slab->row_begin);
+    at_free(&slab->sources);
+    at_free(&slab->source_names);
+    at_free(&slab->row_source);
+    at_free(&slab->source_begin);
+    at_free(&slab->source_place);
     at_free(&slab->order);
     at_free(&slab->segment_begin);
     at_free(&slab->long_runs);
@@ -238,10 +248,32 @@ static void put_row_unshared(struct at_slab *slab, const struct at_row *row)
     slab->n_segments += at_row_sums(row);
 }
 
-/* R of n_rows completion rows: of tokens without any it is not 0. */
-static uint32_t padded_rows(const struct at_slab *slab, uint32_t n_rows, uint32_t tokens)
+/* R of n completion rows, or S of n sources: of tokens without any it is not 0. */
+static uint32_t padded(const struct at_slab *slab, uint32_t n, uint32_t tokens)
 {
-    return (uint32_t)at_round_up(n_rows == 0 && tokens > 0 ? 1 : n_rows, slab->granule);
+    return (uint32_t)at_round_up(n == 0 && tokens > 0 ? 1 : n, slab->granule);
+}
+
+/* Sources of the slab's completion rows, from row_begin. */
+static void put_sources(struct at_slab *slab)
+{
+    uint32_t n = 0;
+
+    memset(slab->row_source, 0, slab->R * sizeof *slab->row_source);
+    for (uint32_t t = 0; t < slab->T; t++) {
+        const int32_t first = slab->row_begin[t], end = slab->row_begin[t + 1];
+
+        slab->source_place[t] = first < end ? (int32_t)n : -1;
+        for (int32_t r = first; r < end; r++)
+            slab->row_source[r] = (int32_t)n;
+        if (first < end)
+            slab->sources[n++] = (int32_t)t;
+    }
+    slab->S = padded(slab, n, slab->n_tokens);
+    memset(slab->sources + n, 0, (slab->S - n) * sizeof *slab->sources);
+    for (uint32_t i = 0; i < slab->S; i++)
+        memcpy(slab->source_names + 2ul * i, slab->tokens + 2ul * (uint32_t)slab->sources[i],
+               2 * sizeof *slab->source_names);
 }
 
 /* Padding tokens and rows, and the index arrays that follow from the completion rows. */
@@ -251,7 +283,7 @@ static void finish(struct at_slab *slab)
     uint32_t r = 0;
 
     slab->T = (uint32_t)at_round_up(n, slab->granule);
-    slab->R = padded_rows(slab, slab->n_rows, n);
+    slab->R = padded(slab, slab->n_rows, n);
     memset(slab->ids + n, 0, (slab->T - n) * sizeof *slab->ids);
     memset(slab->positions + n, 0, (slab->T - n) * sizeof *slab->positions);
     memset(slab->intervals + n, 0, (slab->T - n) * sizeof *slab->intervals);
@@ -268,6 +300,7 @@ static void finish(struct at_slab *slab)
             r++;
         slab->row_begin[t] = (int32_t)r;
     }
+    put_sources(slab);
     /* Counting sort by segment keeps the order of source, which is the order of position. */
     memset(slab->segment_begin, 0, (slab->n_segments + 1) * sizeof *slab->segment_begin);
     for (uint32_t i = 0; i < slab->n_rows; i++)
@@ -297,10 +330,17 @@ static void begin(struct at_slab *slab, const struct at_row *const *rows, uint32
 /* Ends it, whose first n_own tokens have gradients. */
 static void end(struct at_slab *slab, uint32_t n_own)
 {
+    uint32_t sources = 0;
+
     finish(slab);
     slab->n_own = n_own;
     slab->T_back = (uint32_t)at_round_up(n_own, slab->granule);
-    slab->R_back = padded_rows(slab, (uint32_t)slab->row_begin[slab->T_back], n_own);
+    slab->R_back = padded(slab, (uint32_t)slab->row_begin[slab->T_back], n_own);
+    sources = at_slab_sources(slab, slab->T_back);
+    slab->S_back = padded(slab, sources, n_own);
+    for (uint32_t i = 0; i <= slab->S; i++)
+        slab->source_begin[i] =
+            slab->row_begin[i < sources ? (uint32_t)slab->sources[i] : slab->T_back];
 }
 
 void at_slab_fill(struct at_slab *slab, const struct at_row *const *rows, uint32_t n)
@@ -396,6 +436,15 @@ void at_slab_weigh(struct at_slab *slab, float tail)
             for (uint32_t r = both; r < side[k].n_targets; r++)
                 slab->row_weight[slab->order[(uint32_t)slab->segment_begin[s + k] + r]] = tail;
     }
+}
+
+uint32_t at_slab_sources(const struct at_slab *slab, uint32_t n)
+{
+    uint32_t sources = 0;
+
+    for (uint32_t t = 0; t < n; t++)
+        sources += slab->row_begin[t] < slab->row_begin[t + 1];
+    return sources;
 }
 
 double at_slab_pairs(const struct at_slab *slab, uint32_t n, uint32_t window)

@@ -39,6 +39,14 @@ struct at_slab {
     float *row_weight;    /* (R) of the log-prob in its segment's sum; 1 until at_slab_weigh() */
     int32_t
         *row_begin; /* (T + 1) completion rows whose source is t: [row_begin[t], row_begin[t+1]) */
+    /* The tokens that are a row's source, in order: the last layer goes over these alone where no
+     * other token reads what it computes. */
+    uint32_t S;             /* their number, 1 at least, rounded up (padding: token 0, no rows) */
+    int32_t *sources;       /* (S) */
+    uint32_t *source_names; /* (S, 2) `tokens` of these */
+    int32_t *row_source;    /* (R) which of these is a row's source (padding: 0) */
+    int32_t *source_begin;  /* (S + 1) rows of a source that have gradients, as row_begin */
+    int32_t *source_place;  /* (T) which of these a token is, or -1 */
     /* Rows by segment, in order of position: segment s has rows order[segment_begin[s] ...). */
     int32_t *order;         /* (n_rows) completion row indices grouped by segment */
     int32_t *segment_begin; /* (n_segments + 1) */
@@ -46,8 +54,9 @@ struct at_slab {
     const struct at_row **rows; /* (n_packed) the data rows, in stream order */
     uint32_t n_packed;
     /* The first n_own tokens have gradients: all, but for riders and padding. The backward pass
-     * goes over the first T_back and R_back completion rows, multiples of the granule. */
-    uint32_t n_own, T_back, R_back;
+     * goes over the first T_back, R_back completion rows and S_back sources, multiples of the
+     * granule. */
+    uint32_t n_own, T_back, R_back, S_back;
 };
 AT_CHECKED at_slab_init(struct at_slab *out, uint32_t capacity);
 void at_slab_release(struct at_slab *slab);
@@ -75,6 +84,9 @@ void at_slab_weigh(struct at_slab *slab, float tail);
 /* (query, key) pairs that attention reads for the first n tokens, of keys less than `window`
  * positions away (0: all). */
 double at_slab_pairs(const struct at_slab *slab, uint32_t n, uint32_t window);
+
+/* Sources among the first n tokens. */
+uint32_t at_slab_sources(const struct at_slab *slab, uint32_t n);
 
 /* Packs rows of one step, in order of arrival, into slabs of at most `capacity` tokens: first fit
  * decreasing by (tokens, position in `rows`). Writes slab numbers; a pure function of its inputs. A

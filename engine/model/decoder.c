@@ -68,17 +68,22 @@ void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at
     AT_REQUIRE(b->T <= d->capacity && b->R <= d->capacity_rows);
     AT_REQUIRE(b->n_segments <= d->capacity_segments && b->n_order <= b->R);
     AT_REQUIRE(b->T_back <= b->T && b->R_back <= b->R);
+    AT_REQUIRE(b->S > 0 && b->S <= b->R && b->S_back <= b->S);
     at_stream_upload(s, d->ids, b->ids, 4ul * b->T);
     at_stream_upload(s, d->positions, b->positions, 4ul * b->T);
     at_stream_upload(s, d->intervals, b->intervals, 16ul * b->T);
-    if (d->dropout.p > 0)
+    if (d->dropout.p > 0) {
         at_stream_upload(s, d->dropout.tokens, b->tokens, 8ul * b->T);
+        at_stream_upload(s, d->source_names, b->source_names, 8ul * b->S);
+    }
     at_stream_upload(s, d->query_end, b->query_end, 4ul * b->T);
-    at_stream_upload(s, d->source, b->source, 4ul * b->R);
+    at_stream_upload(s, d->sources, b->sources, 4ul * b->S);
+    at_stream_upload(s, d->row_source, b->row_source, 4ul * b->R);
+    at_stream_upload(s, d->source_begin, b->source_begin, 4ul * (b->S + 1));
+    at_stream_upload(s, d->source_place, b->source_place, 4ul * b->T);
     at_stream_upload(s, d->target, b->target, 4ul * b->R);
     at_stream_upload(s, d->row_segment, b->row_segment, 4ul * b->R);
     at_stream_upload(s, d->row_weight, b->row_weight, 4ul * b->R);
-    at_stream_upload(s, d->row_begin, b->row_begin, 4ul * (b->T + 1));
     if (b->n_order > 0)
         at_stream_upload(s, d->order, b->order, 4ul * b->n_order);
     at_stream_upload(s, d->segment_begin, b->segment_begin, 4ul * (b->n_segments + 1));
@@ -87,6 +92,24 @@ void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at
         at_model_turn(s, d->model, d->model->n_positions + begin, n, n);
     }
     upload_embedding(s, d, b);
+}
+
+/* Rows of a pass: T tokens. Behind attention a slab's last layer goes over its S sources alone,
+ * since nothing reads what it would make of the others; S is 0 in decoding, where hidden states of
+ * all tokens are asked for. */
+struct rows {
+    uint32_t T, S;
+};
+
+static bool takes_sources(const struct at_decoder *d, uint32_t l, struct rows rows)
+{
+    return rows.S > 0 && l + 1 == d->model->config.L;
+}
+
+/* Of layer l behind attention. */
+static uint32_t rows_behind(const struct at_decoder *d, uint32_t l, struct rows rows)
+{
+    return takes_sources(d, l, rows) ? rows.S : rows.T;
 }
 
 /* ---- forward ---- */
@@ -209,11 +232,12 @@ static struct at_tensor saved_or(struct at_tensor saved, struct at_tensor x)
     return saved.view.buffer ? part(saved, x.dim[0], x.dim[1]) : x;
 }
 
-/* x += what attention gives, saving into `a`. With a cache the rows' keys are put there and read.
- */
-static void attention_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
-                          uint32_t l, struct at_tensor x, enum at_pass pass,
-                          const struct at_kv_cache *cache)
+/* What attention gives of x, as its last matrix reads it, saving into `a`. With a cache the rows'
+ * keys are put there and read. */
+static struct at_tensor attention_fwd(struct at_stream *s, struct at_decoder *d,
+                                      const struct at_activations *a, uint32_t l,
+                                      struct at_tensor x, enum at_pass pass,
+                                      const struct at_kv_cache *cache)
 {
     const struct at_model_config *c = &d->model->config;
     const struct at_layer *layer = &d->model->layers[l];
@@ -234,8 +258,40 @@ static void attention_fwd(struct at_stream *s, struct at_decoder *d, const struc
         v = cache->v[l];
     }
     at_attention_fwd(s, o, words(a->lse, (uint64_t)T * c->H), q, k, v, &attention);
-    add_output(s, d, l, LIN_O, pass, x, o, part(a->attn_out, T, c->C), a->rstd_attn,
-               layer->attn_post_norm);
+    return o;
+}
+
+/* What the last layer reads of the residual x and of attention's o: rows of the sources. */
+static void last_rows(struct at_stream *s, const struct at_decoder *d, uint32_t S,
+                      struct at_tensor *x, struct at_tensor *o)
+{
+    const struct at_tensor x_last = part(d->x_last, S, x->dim[1]);
+    const struct at_tensor o_last = part(d->o_last, S, o->dim[1]);
+
+    at_gather_rows(s, x_last, *x, words(d->sources, S));
+    at_gather_rows(s, o_last, *o, words(d->sources, S));
+    if (d->mid_last.view.buffer)
+        at_tensor_copy(s, part(d->mid_last, S, x->dim[1]), x_last);
+    *x = x_last;
+    *o = o_last;
+}
+
+/* x, or in the last layer its rows of the sources, with what attention gives added. */
+static struct at_tensor behind_attention(struct at_stream *s, struct at_decoder *d,
+                                         const struct at_activations *a, uint32_t l,
+                                         struct rows rows, struct at_tensor x, enum at_pass pass,
+                                         const struct at_kv_cache *cache)
+{
+    const uint32_t n = rows_behind(d, l, rows), C = x.dim[1];
+    struct at_tensor o = attention_fwd(s, d, a, l, x, pass, cache);
+
+    if (takes_sources(d, l, rows))
+        last_rows(s, d, n, &x, &o);
+    add_output(s, d, l, LIN_O, pass, x, o, part(a->attn_out, n, C), a->rstd_attn,
+               d->model->layers[l].attn_post_norm);
+    if (a->mid.view.buffer)
+        at_tensor_copy(s, part(a->mid, n, C), x);
+    return x;
 }
 
 /* gate and up of what the MLP reads. */
@@ -277,26 +333,25 @@ static void mlp_fwd(struct at_stream *s, struct at_decoder *d, const struct at_a
 /* What the MLP of a layer reads: the residual behind attention, or in parallel the layer's input.
  */
 static struct at_tensor mid_of(const struct at_decoder *d, const struct at_activations *a,
-                               uint32_t T)
+                               uint32_t l, struct rows rows)
 {
     const struct at_model_config *c = &d->model->config;
+    const struct at_tensor beside = takes_sources(d, l, rows) ? d->mid_last : a->x;
 
-    return part(c->family->parallel ? a->x : a->mid, T, c->C);
+    return part(c->family->parallel ? beside : a->mid, rows_behind(d, l, rows), c->C);
 }
 
-/* x (T,C) -> x: one decoder layer. */
-static void layer_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
-                      uint32_t l, uint32_t T, struct at_tensor x, enum at_pass pass,
-                      const struct at_kv_cache *cache)
+/* x (T,C) -> x: one decoder layer, of which the last gives other rows elsewhere. */
+static struct at_tensor layer_fwd(struct at_stream *s, struct at_decoder *d,
+                                  const struct at_activations *a, uint32_t l, struct rows rows,
+                                  struct at_tensor x, enum at_pass pass,
+                                  const struct at_kv_cache *cache)
 {
-    const struct at_model_config *c = &d->model->config;
-
     if (a->x.view.buffer)
-        at_tensor_copy(s, part(a->x, T, c->C), x);
-    attention_fwd(s, d, a, l, x, pass, cache);
-    if (a->mid.view.buffer)
-        at_tensor_copy(s, part(a->mid, T, c->C), x);
-    mlp_fwd(s, d, a, l, x, saved_or(mid_of(d, a, T), x), pass);
+        at_tensor_copy(s, part(a->x, rows.T, x.dim[1]), x);
+    x = behind_attention(s, d, a, l, rows, x, pass, cache);
+    mlp_fwd(s, d, a, l, x, saved_or(mid_of(d, a, l, rows), x), pass);
+    return x;
 }
 
 /* A trained embedding or head is the policy's alone: the reference has that of the frozen model. */
@@ -357,19 +412,19 @@ void at_decoder_forward(struct at_stream *s, struct at_decoder *d, const struct 
                         enum at_pass pass, struct at_view sums)
 {
     const struct at_model_config *c = &d->model->config;
-    const uint32_t T = b->T, R = b->R;
+    const struct rows all = { b->T, b->S };
+    const uint32_t R = b->R;
     const uint32_t n = pass == AT_PASS_POLICY_TRAIN ? b->R_back : R; /* have gradient rows */
-    const struct at_tensor x = part(d->x, T, c->C), h = part(d->h, T, c->C);
-    const struct at_tensor rows = part(d->rows, R, c->C);
-    struct at_tensor u = unwanted;
+    const struct at_tensor h = part(d->h, b->S, c->C), rows = part(d->rows, R, c->C);
+    struct at_tensor x = part(d->x, b->T, c->C), u = unwanted;
 
     embed_fwd(s, d, x, pass);
     for (uint32_t l = 0; l < c->L; l++) {
         const struct at_activations a = at_decoder_saved(d, l);
-        layer_fwd(s, d, &a, l, T, x, pass, NULL);
+        x = layer_fwd(s, d, &a, l, all, x, pass, NULL);
     }
     final_norm_fwd(s, d, h, x);
-    at_gather_rows(s, rows, h, words(d->source, R));
+    at_gather_rows(s, rows, h, words(d->row_source, R));
     if (pass == AT_PASS_POLICY_TRAIN || pass == AT_PASS_POLICY_DRIFT)
         u = part(d->u, n, c->C);
     if (c->value_head) {
@@ -413,6 +468,7 @@ struct at_tensor at_decoder_extend(struct at_stream *s, struct at_decoder *d,
     const struct at_model_config *c = &d->model->config;
     const uint32_t T = tokens->T;
     const struct at_batch batch = { .T = T, .ids = tokens->ids };
+    const struct rows all = { T, 0 };
     const struct at_tensor x = part(d->x, T, c->C), h = part(d->h, T, c->C);
 
     AT_REQUIRE(!d->trains && T > 0 && T <= d->capacity);
@@ -424,7 +480,7 @@ struct at_tensor at_decoder_extend(struct at_stream *s, struct at_decoder *d,
     upload_embedding(s, d, &batch);
     embed_fwd(s, d, x, AT_PASS_POLICY_EVAL);
     for (uint32_t l = 0; l < c->L; l++)
-        layer_fwd(s, d, &d->layers[0], l, T, x, AT_PASS_POLICY_EVAL, cache);
+        layer_fwd(s, d, &d->layers[0], l, all, x, AT_PASS_POLICY_EVAL, cache);
     d->n_alone = 0;
     final_norm_fwd(s, d, h, x);
     return h;
@@ -487,9 +543,10 @@ static void head_norm_bwd(struct at_stream *s, struct at_decoder *d, struct at_t
 }
 
 /* dx holds the gradient of the layer's output; that of `mid` is added to it. */
-static void mlp_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
+static void mlp_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, struct rows rows,
                     struct at_tensor dx)
 {
+    const uint32_t T = rows_behind(d, l, rows);
     const struct at_model *model = d->model;
     const struct at_model_config *c = &model->config;
     const struct at_family *family = c->family;
@@ -497,7 +554,7 @@ static void mlp_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint3
     const struct at_activations saved = at_decoder_saved(d, l), *a = &saved;
     const struct at_tensor m = part(d->m, T, c->F), dm = part(d->dm, T, c->F);
     const struct at_tensor gate = part(a->gate, T, c->F), up = part(a->up, T, c->F);
-    const struct at_tensor mid = mid_of(d, a, T);
+    const struct at_tensor mid = mid_of(d, a, l, rows);
     const struct at_tensor dh = family->no_pre_norms ? dx : part(d->dh, T, c->C);
     const struct at_layer_grads *grads = model->trainable ? &model->grads[l] : &none;
     const struct at_tensor dy = output_bwd(s, d, dx, part(a->mlp_out, T, c->C), a->rstd_mlp,
@@ -521,28 +578,55 @@ static void mlp_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint3
                             grads->mlp_norm_bias);
 }
 
-/* The gradient of attention's output from d_out, that of the layer's, as dq, dk and dv of its
- * linear layers; the first two are returned where they lie. */
-static void scores_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
-                       struct at_tensor d_out, struct at_tensor *dq, struct at_tensor *dk)
+/* Rows of all T tokens from those of the sources; 0 where a token is none. */
+static void all_rows(struct at_stream *s, const struct at_decoder *d, struct at_tensor all,
+                     struct at_tensor last)
+{
+    at_stream_fill(s, at_tensor_view(all), 0);
+    at_gather_rows(s, all, last, words(d->source_place, all.dim[0]));
+}
+
+/* The gradient of what attention gives, in d->d_o, from d_out, that of the layer's output. */
+static struct at_tensor attention_output_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l,
+                                             struct rows rows, struct at_tensor d_out)
 {
     const struct at_model *model = d->model;
     const struct at_model_config *c = &model->config;
     const struct at_layer *layer = &model->layers[l];
     const struct at_activations saved = at_decoder_saved(d, l), *a = &saved;
-    const uint32_t HD = c->H * c->D, GD = c->G * c->D;
-    const struct at_tensor o = part(a->o, T, HD), d_o = part(d->d_o, T, HD);
+    const uint32_t HD = c->H * c->D, n = rows_behind(d, l, rows);
+    const bool last = takes_sources(d, l, rows);
+    const struct at_tensor o = part(last ? d->o_last : a->o, n, HD);
+    const struct at_tensor d_o = part(d->d_o, rows.T, HD);
+    const struct at_tensor its = last ? part(d->dq, n, HD) : d_o; /* dq is free by now */
+    const struct at_layer_grads *grads = model->trainable ? &model->grads[l] : &none;
+    const struct at_tensor dy = output_bwd(s, d, d_out, part(a->attn_out, n, c->C), a->rstd_attn,
+                                           layer->attn_post_norm, grads->attn_post_norm);
+
+    at_decoder_linear_bwd(s, d, its, dy, o, l, LIN_O, false);
+    if (last)
+        all_rows(s, d, d_o, its);
+    return d_o;
+}
+
+/* dq, dk and dv of the linear layers from d_o; the first two are returned where they lie. */
+static void scores_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, struct at_tensor d_o,
+                       struct at_tensor *dq, struct at_tensor *dk)
+{
+    const struct at_model *model = d->model;
+    const struct at_model_config *c = &model->config;
+    const struct at_layer *layer = &model->layers[l];
+    const struct at_activations saved = at_decoder_saved(d, l), *a = &saved;
+    const uint32_t T = d_o.dim[0], HD = c->H * c->D, GD = c->G * c->D;
     const struct at_tensor dv = part(d->dv, T, GD);
     const struct at_attention attention = attention_of(d, l, T);
     const struct at_layer_grads *grads = model->trainable ? &model->grads[l] : &none;
-    const struct at_tensor dy = output_bwd(s, d, d_out, part(a->attn_out, T, c->C), a->rstd_attn,
-                                           layer->attn_post_norm, grads->attn_post_norm);
 
     *dq = part(d->dq, T, HD);
     *dk = part(d->dk, T, GD);
-    at_decoder_linear_bwd(s, d, d_o, dy, o, l, LIN_O, false);
     at_attention_bwd(s, *dq, *dk, dv, d_o, part(a->q, T, HD), part(a->k, T, GD), part(a->v, T, GD),
-                     o, words(a->lse, (uint64_t)T * c->H), d->attention_scratch, &attention);
+                     part(a->o, T, HD), words(a->lse, (uint64_t)T * c->H), d->attention_scratch,
+                     &attention);
     turn(s, d, l, *dq, *dk, true);
     if (c->family->qk_norm) { /* through memory that is free by now: d_o, then dq's */
         head_norm_bwd(s, d, d_o, *dq, part(a->raw_q, T, HD), a->rstd_q, layer->q_norm,
@@ -554,21 +638,21 @@ static void scores_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, ui
     }
 }
 
-/* The gradient of the layer's input through attention is added to dx (when `deeper`); d_out: that
- * of the output. */
-static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
-                          struct at_tensor dx, struct at_tensor d_out, bool deeper)
+/* The gradient of the layer's input through attention, from d_o, is added to dx (when `deeper`). */
+static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l,
+                          struct at_tensor dx, struct at_tensor d_o, bool deeper)
 {
     const struct at_model *model = d->model;
     const struct at_model_config *c = &model->config;
     const struct at_layer *layer = &model->layers[l];
     const struct at_activations saved = at_decoder_saved(d, l), *a = &saved;
+    const uint32_t T = d_o.dim[0];
     const bool in_place = c->family->no_pre_norms;
     const struct at_tensor x = part(a->x, T, c->C);
     const struct at_layer_grads *grads = model->trainable ? &model->grads[l] : &none;
     struct at_tensor dh = { .view = { NULL, 0, 0 } }, h, dq, dk;
 
-    scores_bwd(s, d, l, T, d_out, &dq, &dk);
+    scores_bwd(s, d, l, d_o, &dq, &dk);
     h = read_again(s, d, a->rstd1, x, layer->attn_norm, layer->attn_norm_bias);
     if (deeper)
         dh = in_place ? dx : part(d->dh, T, c->C);
@@ -581,35 +665,34 @@ static void attention_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l,
 }
 
 /* The inputs of the layers of a group up to `last`, from that of its first. */
-static void inputs_again(struct at_stream *s, struct at_decoder *d, uint32_t last, uint32_t T)
+static void inputs_again(struct at_stream *s, struct at_decoder *d, uint32_t last, struct rows rows)
 {
     const uint32_t first = last - last % d->group;
-    const struct at_tensor x = part(d->x, T, d->model->config.C);
+    const struct at_tensor x = part(d->x, rows.T, d->model->config.C);
     struct at_activations a = at_decoder_saved(d, first);
 
-    at_tensor_copy(s, x, part(a.x, T, x.dim[1]));
+    at_tensor_copy(s, x, part(a.x, rows.T, x.dim[1]));
     for (uint32_t l = first; l < last; l++) {
         a = at_decoder_saved(d, l);
-        layer_fwd(s, d, &a, l, T, x, AT_PASS_POLICY_TRAIN, NULL);
+        layer_fwd(s, d, &a, l, rows, x, AT_PASS_POLICY_TRAIN, NULL);
     }
     a = at_decoder_saved(d, last);
-    at_tensor_copy(s, part(a.x, T, x.dim[1]), x);
+    at_tensor_copy(s, part(a.x, rows.T, x.dim[1]), x);
 }
 
 /* What the forward pass of layer l did not keep, in d->x from what it did. */
-static void compute_again(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T)
+static void compute_again(struct at_stream *s, struct at_decoder *d, uint32_t l, struct rows rows)
 {
     const struct at_model_config *c = &d->model->config;
     const struct at_activations a = at_decoder_saved(d, l);
-    const struct at_tensor x = part(d->x, T, c->C), mid = mid_of(d, &a, T);
+    const struct at_tensor mid = mid_of(d, &a, l, rows);
+    struct at_tensor x = part(d->x, rows.T, c->C);
 
     if (d->recompute == AT_RECOMPUTE_NONE)
         return;
     if (d->recompute >= AT_RECOMPUTE_LAYER) {
-        at_tensor_copy(s, x, part(a.x, T, c->C));
-        attention_fwd(s, d, &a, l, x, AT_PASS_POLICY_TRAIN, NULL);
-        if (a.mid.view.buffer)
-            at_tensor_copy(s, part(a.mid, T, c->C), x);
+        at_tensor_copy(s, x, part(a.x, rows.T, c->C));
+        x = behind_attention(s, d, &a, l, rows, x, AT_PASS_POLICY_TRAIN, NULL);
     }
     if (d->recompute >= AT_RECOMPUTE_LAYER && c->family->post_norms) /* whose input is read, too */
         mlp_fwd(s, d, &a, l, x, mid, AT_PASS_POLICY_TRAIN);
@@ -617,22 +700,31 @@ static void compute_again(struct at_stream *s, struct at_decoder *d, uint32_t l,
         hidden_fwd(s, d, &a, l, mid, AT_PASS_POLICY_TRAIN);
 }
 
-/* dx holds the gradient of the layer's output and becomes that of its input (when `deeper`). */
-static void layer_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, uint32_t T,
-                      struct at_tensor dx, bool deeper)
+/* The first rows of d->dx hold the gradient of the layer's output and become that of its input
+ * (when `deeper`). */
+static void layer_bwd(struct at_stream *s, struct at_decoder *d, uint32_t l, struct rows rows,
+                      bool deeper)
 {
-    struct at_tensor d_out = dx;
+    const uint32_t C = d->model->config.C, n = rows_behind(d, l, rows);
+    const struct at_tensor dx = part(d->dx, rows.T, C), dx_out = part(d->dx, n, C);
+    const struct at_tensor last = part(d->x, n, C); /* free but for compute_again() */
+    struct at_tensor d_out = dx_out, d_o;
 
     if (d->group > 1 && (l + 1) % d->group == 0 &&
         l + 1 < d->model->config.L) /* the last group's are there */
-        inputs_again(s, d, l, T);
-    compute_again(s, d, l, T);
+        inputs_again(s, d, l, rows);
+    compute_again(s, d, l, rows);
     if (d->model->config.family->parallel) { /* both read the same gradient */
-        d_out = part(d->d_out, T, dx.dim[1]);
-        at_tensor_copy(s, d_out, dx);
+        d_out = part(d->d_out, n, C);
+        at_tensor_copy(s, d_out, dx_out);
     }
-    mlp_bwd(s, d, l, T, dx);
-    attention_bwd(s, d, l, T, dx, d_out, deeper);
+    mlp_bwd(s, d, l, rows, dx_out);
+    d_o = attention_output_bwd(s, d, l, rows, d_out);
+    if (takes_sources(d, l, rows) && deeper) {
+        at_tensor_copy(s, last, dx_out);
+        all_rows(s, d, dx, last);
+    }
+    attention_bwd(s, d, l, dx, d_o, deeper);
 }
 
 uint32_t at_decoder_lowest(const struct at_decoder *d)
@@ -646,12 +738,13 @@ uint32_t at_decoder_lowest(const struct at_decoder *d)
     return 0;
 }
 
-static void head_bwd(struct at_stream *s, struct at_decoder *d, uint32_t T, uint32_t R,
-                     struct at_tensor dx)
+/* dx (S, C): the gradient of the last layer's output, of R completion rows. */
+static void head_bwd(struct at_stream *s, struct at_decoder *d, struct at_tensor dx, uint32_t R)
 {
+    const uint32_t S = dx.dim[0];
     const struct at_model *model = d->model;
     const struct at_model_config *c = &model->config;
-    const struct at_tensor x = part(d->x, T, c->C), dh = part(d->dh, T, c->C);
+    const struct at_tensor x = part(d->x_last, S, c->C), dh = part(d->dh, S, c->C);
 
     if (c->value_head)
         at_value_bwd(s, model->value.dw, part(d->rows, R, c->C), at_view_part(d->coef, 0, 4ul * R));
@@ -659,17 +752,18 @@ static void head_bwd(struct at_stream *s, struct at_decoder *d, uint32_t T, uint
         at_head_bwd_weight(s, model->d_head, part(d->rows, R, c->C), words(d->target, R),
                            words(d->lse, R), words(d->coef, R),
                            head_of(model, AT_PASS_POLICY_TRAIN), &d->head);
-    at_scatter_rows(s, dh, part(d->u, R, c->C), words(d->coef, R), words(d->row_begin, T + 1ul));
+    at_scatter_rows(s, dh, part(d->u, R, c->C), words(d->coef, R), words(d->source_begin, S + 1ul));
     if (scales_logits(c))
         at_scale(s, dh, c->logit_scale);
     at_stream_fill(s, dx.view, 0);
-    at_decoder_norm_bwd(s, d, dx, dh, x, model->final_norm, words(d->final_rstd, T),
+    at_decoder_norm_bwd(s, d, dx, dh, x, model->final_norm, words(d->final_rstd, S),
                         model->d_final_norm, model->d_final_norm_bias);
 }
 
 void at_decoder_backward(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
 {
     const struct at_model_config *c = &d->model->config;
+    const struct rows rows = { b->T_back, b->S_back };
     const struct at_tensor dx = part(d->dx, b->T_back, c->C);
     const uint32_t lowest = at_decoder_lowest(d);
 
@@ -677,9 +771,9 @@ void at_decoder_backward(struct at_stream *s, struct at_decoder *d, const struct
     if (b->n_back < b->T_back) /* dq of what reads nothing is 0; kernels leave ds to readers */
         at_stream_fill(
             s, at_view_part(d->intervals, 16ul * b->n_back, 16ul * (b->T_back - b->n_back)), 0);
-    head_bwd(s, d, b->T_back, b->R_back, dx);
+    head_bwd(s, d, part(d->dx, b->S_back, c->C), b->R_back);
     for (uint32_t l = c->L; l-- > lowest;)
-        layer_bwd(s, d, l, b->T_back, dx, l > lowest || at_model_trains_embedding(d->model));
+        layer_bwd(s, d, l, rows, l > lowest || at_model_trains_embedding(d->model));
     if (at_model_trains_embedding(d->model) && c->embed_scale != 1)
         at_scale(s, dx, c->embed_scale);
     if (at_model_trains_embedding(d->model))

@@ -13,12 +13,13 @@ enum { AT_MAX_ADAPTERS = 8 };
 
 /* A slab's host arrays; layouts as in data/slab.h (int32; intervals 4, tokens 2 each). */
 struct at_batch {
-    uint32_t T, R, n_segments; /* T and R: rounded up as a slab's, or not */
-    uint32_t T_back, R_back;   /* the first of both, that the backward pass goes over; the same */
-    uint32_t n_back;           /* of those T_back tokens the others ride: they have no gradient */
+    uint32_t T, R, S, n_segments;    /* T, R and S: rounded up as a slab's, or not */
+    uint32_t T_back, R_back, S_back; /* the first of these, that the backward pass goes over */
+    uint32_t n_back; /* of those T_back tokens the others ride: they have no gradient */
     const int32_t *ids, *positions, *intervals, *query_end;
-    const uint32_t *tokens; /* read with dropout alone */
-    const int32_t *source, *target, *row_segment, *row_begin, *order, *segment_begin;
+    const uint32_t *tokens, *source_names; /* read with dropout alone */
+    const int32_t *sources, *row_source, *source_begin, *source_place;
+    const int32_t *target, *row_segment, *order, *segment_begin;
     const float *row_weight;
     uint32_t n_order;          /* entries of `order` */
     const uint32_t *long_runs; /* (n_long, 2) sequences with angles of their own, data/slab.h */
@@ -65,21 +66,25 @@ struct at_decoder {
     struct at_head_scratch head;
     /* scratch and slab inputs */
     struct at_tensor x, h, m, dx, dh, dm, d_o, dq, dk, dv;
-    bool z_beside;                       /* z of those that read the same are columns of one */
-    struct at_tensor z_frozen, dz;       /* as `z`, of any layers */
+    struct at_tensor x_last, o_last; /* (S, C), (S, H * D): last_rows() in decoder.c */
+    struct at_tensor mid_last;       /* (S, C): parallel blocks, what the last one's MLP reads */
+    bool z_beside;                   /* z of those that read the same are columns of one */
+    struct at_tensor z_frozen, dz;   /* as `z`, of any layers */
     struct at_tensor centred, d_centred; /* (T, C): LayerNorm */
     struct at_tensor d_out;              /* (T, C): parallel blocks, the gradient of their output */
     struct at_view final_rstd, attention_scratch;
     uint32_t n_alone;          /* of at_extension, in its pass; else 0 */
     struct at_dropout dropout; /* of the trainable adapter in training passes; key: the caller's */
-    struct at_tensor dropped;  /* (T, widest input of a linear layer) */
-    bool dora;                 /* the adapter has magnitudes; it is alone */
-    struct at_tensor wide;     /* DoRA: (T, widest output of a linear layer) */
-    struct at_view panel;      /* DoRA: weights whose norms are computed */
+    struct at_view source_names; /* (S, 2) dropout.tokens of a slab's sources */
+    struct at_tensor dropped;    /* (T, widest input of a linear layer) */
+    bool dora;                   /* the adapter has magnitudes; it is alone */
+    struct at_tensor wide;       /* DoRA: (T, widest output of a linear layer) */
+    struct at_view panel;        /* DoRA: weights whose norms are computed */
     struct at_weight embed_rows; /* (capacity, C) raw rows of the embedding in the file */
     uint8_t *embed_plane[2];     /* host staging of the same */
     struct at_view ids, positions, intervals, query_end;
-    struct at_view source, target, row_segment, row_weight, row_begin, order, segment_begin;
+    struct at_view sources, row_source, source_begin, source_place;
+    struct at_view target, row_segment, row_weight, order, segment_begin;
     struct at_view embed_ids, embed_begin, embed_order; /* trained embedding: rows sorted by id */
     struct id_place *embed_pairs;                       /* host scratch for these */
     int32_t *embed_host;
@@ -93,7 +98,7 @@ struct at_decoder {
 
 struct at_decoder_params {
     uint32_t capacity;      /* tokens a slab, multiple of 64 */
-    uint32_t capacity_rows; /* completion rows a slab, multiple of 64 (<= capacity + segments) */
+    uint32_t capacity_rows; /* completion rows and sources a slab, multiple of 64 */
     uint32_t capacity_segments;
     bool trains;
     enum at_recompute recompute; /* read with `trains` */

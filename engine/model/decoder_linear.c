@@ -64,9 +64,19 @@ static uint32_t module_of(const struct at_decoder *d, uint32_t l, uint32_t i)
     return l * AT_LINEARS + at_linear_module(d->model->config.family, i);
 }
 
+/* The dropout of its input: slabs go through the last layer behind attention by their sources. */
+static struct at_dropout dropout_of(const struct at_decoder *d, uint32_t l, uint32_t i)
+{
+    struct at_dropout dropout = d->dropout;
+
+    if (i >= LIN_O && l + 1 == d->model->config.L)
+        dropout.tokens = d->source_names;
+    return dropout;
+}
+
 /* Linear i of layer l under DoRA, as a pass sees it. */
 static struct at_dora_linear dora_of(const struct at_decoder *d, uint32_t l, uint32_t i, uint32_t T,
-                                     enum at_pass pass)
+                                     enum at_pass pass, const struct at_dropout *dropout)
 {
     const struct at_adapter *a = d->stack[0];
     const struct at_weight w = d->model->layers[l].linear[i];
@@ -80,7 +90,7 @@ static struct at_dora_linear dora_of(const struct at_decoder *d, uint32_t l, uin
         .z = z_of(d, a, l, i, T),
         .dz = d->trains ? dz_of(d, a, l, i, T) : d->dz,
         .dropped = dropped ? part(d->dropped, T, w.cols) : d->dropped,
-        .dropout = dropped ? &d->dropout : NULL,
+        .dropout = dropped ? dropout : NULL,
         .module = module_of(d, l, i),
     };
 }
@@ -172,7 +182,8 @@ static void weight_fwd(struct at_stream *s, struct at_decoder *d, struct at_tens
     const struct at_weight w = d->model->layers[g->l].linear[i];
 
     if (has_dora(d, g->l, i)) {
-        const struct at_dora_linear linear = dora_of(d, g->l, i, x.dim[0], g->pass);
+        const struct at_dropout dropout = dropout_of(d, g->l, i);
+        const struct at_dora_linear linear = dora_of(d, g->l, i, x.dim[0], g->pass, &dropout);
         at_dora_fwd(s, y, x, &linear, accumulate);
     } else if (rider < d->n_stack) {
         const struct at_lora *lora = lora_of(d->stack[rider], g->l, i, g->pass);
@@ -191,6 +202,7 @@ static void adapter_fwd(struct at_stream *s, struct at_decoder *d, struct at_ten
                         struct at_tensor x, const struct group *g, uint32_t i, size_t k, bool has_z)
 {
     const struct at_lora *lora = lora_of(d->stack[k], g->l, i, g->pass);
+    const struct at_dropout dropout = dropout_of(d, g->l, i);
     struct at_tensor z;
 
     if (!lora)
@@ -199,7 +211,7 @@ static void adapter_fwd(struct at_stream *s, struct at_decoder *d, struct at_ten
     if (is_one_row(x))
         at_lora_row(s, y, z, x, lora);
     else if (drops(d, d->stack[k], g->pass))
-        at_lora_dropout_fwd(s, y, z, x, part(d->dropped, x.dim[0], x.dim[1]), lora, &d->dropout,
+        at_lora_dropout_fwd(s, y, z, x, part(d->dropped, x.dim[0], x.dim[1]), lora, &dropout,
                             module_of(d, g->l, i));
     else if (has_z)
         at_matmul_nt(s, y, z, lora->B, lora->scale, true);
@@ -291,9 +303,10 @@ static void linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_tens
 {
     const struct at_model *model = d->model;
     const uint32_t l = g->l, T = x.dim[0];
+    const struct at_dropout dropout = dropout_of(d, l, i);
 
     if (has_dora(d, l, i)) {
-        const struct at_dora_linear linear = dora_of(d, l, i, T, g->pass);
+        const struct at_dora_linear linear = dora_of(d, l, i, T, g->pass, &dropout);
         at_dora_bwd(s, dx, dy, x, &linear, accumulate);
         return;
     }
@@ -320,8 +333,8 @@ static void linear_bwd(struct at_stream *s, struct at_decoder *d, struct at_tens
             at_linear_bwd_and(s, dx, dy, model->layers[l].linear[i], &d->linear, accumulate,
                               &(struct at_added){ dz, lora.A, 1 });
         } else if (drops(d, a, g->pass))
-            at_lora_dropout_bwd(s, dx, dz, dy, x, z, part(d->dropped, T, x.dim[1]), &lora,
-                                &d->dropout, module_of(d, l, i));
+            at_lora_dropout_bwd(s, dx, dz, dy, x, z, part(d->dropped, T, x.dim[1]), &lora, &dropout,
+                                module_of(d, l, i));
         else
             at_lora_bwd(s, dx, dz, dy, x, z, &lora);
     }

@@ -163,11 +163,13 @@ static void plan_inputs(struct at_decoder *d, struct at_pool *pool)
     at_pool_reserve(pool, &d->positions, T * 4, what);
     at_pool_reserve(pool, &d->intervals, T * 16, what);
     at_pool_reserve(pool, &d->query_end, T * 4, what);
-    at_pool_reserve(pool, &d->source, R * 4, what);
+    at_pool_reserve(pool, &d->sources, R * 4, what);
+    at_pool_reserve(pool, &d->row_source, R * 4, what);
+    at_pool_reserve(pool, &d->source_begin, (R + 1) * 4, what);
+    at_pool_reserve(pool, &d->source_place, T * 4, what);
     at_pool_reserve(pool, &d->target, R * 4, what);
     at_pool_reserve(pool, &d->row_segment, R * 4, what);
     at_pool_reserve(pool, &d->row_weight, R * 4, what);
-    at_pool_reserve(pool, &d->row_begin, (T + 1) * 4, what);
     at_pool_reserve(pool, &d->order, R * 4, what);
     at_pool_reserve(pool, &d->segment_begin, (n + 1) * 4, what);
     at_pool_reserve(pool, &d->stats, R * 16, what);
@@ -180,8 +182,10 @@ static void plan_inputs(struct at_decoder *d, struct at_pool *pool)
     at_pool_reserve(pool, &d->pair_match, (n / 2 + 1) * 16, what);
     at_pool_reserve(pool, &d->pair_out, n * 16, what);
     at_pool_reserve(pool, &d->row_facts, n * 8, what);
-    if (d->dropout.p > 0)
+    if (d->dropout.p > 0) {
         at_pool_reserve(pool, &d->dropout.tokens, T * 8, what);
+        at_pool_reserve(pool, &d->source_names, R * 8, what);
+    }
     if (at_model_trains_embedding(d->model)) {
         at_pool_reserve(pool, &d->embed_ids, T * 4, what);
         at_pool_reserve(pool, &d->embed_begin, (T + 1) * 4, what);
@@ -200,6 +204,10 @@ static void plan_scratch(struct at_decoder *d, uint32_t rank, struct at_pool *po
     at_tensor_reserve_apart(pool, &d->h, T, c->C, what);
     at_tensor_reserve_apart(pool, &d->m, T, c->F, what);
     at_tensor_reserve_apart(pool, &d->rows, d->capacity_rows, c->C, what);
+    at_tensor_reserve_apart(pool, &d->x_last, d->capacity_rows, c->C, what);
+    at_tensor_reserve_apart(pool, &d->o_last, d->capacity_rows, c->H * c->D, what);
+    if (c->family->parallel)
+        at_tensor_reserve_apart(pool, &d->mid_last, d->capacity_rows, c->C, what);
     at_pool_reserve(pool, &d->final_rstd, T * sizeof(float), what);
     if (c->family->layer_norm)
         at_tensor_reserve_apart(pool, &d->centred, T, c->C, what);

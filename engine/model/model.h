@@ -51,8 +51,10 @@ bool at_layer_turns(const struct at_model_config *config, uint32_t layer);
 /* Inputs and outputs of linear i, and those of the module that it is a part of. */
 void at_linear_shape(const struct at_model_config *config, uint32_t i, uint32_t *in, uint32_t *out);
 void at_module_shape(const struct at_model_config *config, uint32_t i, uint32_t *in, uint32_t *out);
-/* Weights of a layer's linear layers: what each of its tokens is multiplied with. */
+/* Weights of a layer's linear layers: what each of its tokens is multiplied with; and of those
+ * behind attention, which in the last layer of a slab multiply its sources alone. */
 double at_layer_weights(const struct at_model_config *config);
+double at_layer_weights_behind(const struct at_model_config *config);
 /* Row of that module that is row `row` of linear i: in PEFT files and safetensors, or in GGUF. */
 uint64_t at_module_row(const struct at_model_config *config, uint32_t i, uint64_t row, bool gguf);
 /* Sequences of more tokens than this have other rotary angles, whose table follows that of the

@@ -27,18 +27,28 @@ void at_module_shape(const struct at_model_config *c, uint32_t i, uint32_t *in, 
     }
 }
 
-double at_layer_weights(const struct at_model_config *c)
+static double weights_from(const struct at_model_config *c, uint32_t first)
 {
     uint32_t in = 0, out = 0;
     double weights = 0;
 
-    for (uint32_t i = 0; i < AT_LINEARS; i++) {
+    for (uint32_t i = first; i < AT_LINEARS; i++) {
         if (!at_linear_path(c->family, i))
             continue;
         at_linear_shape(c, i, &in, &out);
         weights += (double)in * out;
     }
     return weights;
+}
+
+double at_layer_weights(const struct at_model_config *c)
+{
+    return weights_from(c, 0);
+}
+
+double at_layer_weights_behind(const struct at_model_config *c)
+{
+    return weights_from(c, AT_O - AT_Q);
 }
 
 uint64_t at_module_row(const struct at_model_config *c, uint32_t i, uint64_t row, bool gguf)

@@ -9,7 +9,8 @@ prefix     DPO, whose pairs compute their prompt once, beside KTO (apo_zero_unpa
            replies, which computes it with each; prompts of about 0.5, 2 and 8 times a reply's tokens
 reference  DPO steps that compute the reference, in the first epoch, beside those of the second, which has its
            log-probs: 4 instead of 6 operations a weight and token
-head       SFT with targets in the completion alone beside targets in the prompt as well
+head       SFT with targets in the completion alone beside targets in the prompt as well, which costs the head and
+           the last layer behind attention, too
 layers     DPO with adapters in the upper third of the layers alone, where the backward pass stops, beside all
 recompute  gradient_checkpointing none beside mlp and full
 padding    rows of padding in an epoch over data/samples, with slabs of the default size
@@ -130,9 +131,11 @@ def recompute(bench):
     width, inner, count, heads, groups = SHAPE
     sizes = {"attention": [(width, width), (width, width * groups // heads), (width, width * groups // heads), (width, width)],
              "mlp": [(width, inner), (width, inner)]}
+    rows = useful["head"] * 1e9 / (6 * width * VOCABULARY)  # three passes; a pair's first two have one source
+    passes = {"attention": tokens * count, "mlp": tokens * (count - 1) + rows - 8}
     # an adapter's first matrix is one for q, k and v, and for gate and up
     ranks = {"attention": 2 * width + sum(out for _, out in sizes["attention"]), "mlp": width + 2 * inner}
-    gflop = {part: 2 * tokens * count * (sum(a * b for a, b in sizes[part]) + RANK * ranks[part]) / 1e9 for part in sizes}
+    gflop = {part: 2 * passes[part] * (sum(a * b for a, b in sizes[part]) + RANK * ranks[part]) / 1e9 for part in sizes}
     again = {"mlp": gflop["mlp"], "full": gflop["mlp"] + gflop["attention"] + useful["attention"] / 4}
     for name, more in again.items():
         bench.beside(f"gradient_checkpointing {name}", (*flags, "none"), (*flags, name), more)

@@ -31,16 +31,18 @@ def expected(config, steps):
     H, G = model["num_attention_heads"], model["num_key_value_heads"]
     D = model.get("head_dim") or C // H
     shapes = [(C, H * D), (C, G * D), (C, G * D), (H * D, C), (C, F), (C, F), (F, C)]
-    layer = sum(a * b for a, b in shapes)
-    lora = 4 * sum(a + b for a, b in shapes)
-    T = R = pairs = 0
+    layer, behind = (sum(a * b for a, b in some) for some in (shapes, shapes[3:]))
+    lora, lora_behind = (4 * sum(a + b for a, b in some) for some in (shapes, shapes[3:]))
+    T = R = S = pairs = 0
     for prompt, sides in rows_of(config):
         T += prompt + sum(sides)
         R += sum(sides)
+        S += sum(sides) - 1  # both sides' first token is read from the prompt's last
         pairs += prompt * (prompt + 1) / 2 + sum(n * prompt + n * (n + 1) / 2 for n in sides)
     attention = 4 * H * D * pairs
-    return {"base": (2 * 2 * T * L * layer + 2 * T * (L * layer - C * D * (H + 2 * G))) / steps / 1e9,
-            "adapters": 6 * T * L * lora / steps / 1e9,
+    base = T * L * layer - (T - S) * behind
+    return {"base": (2 * 2 * base + 2 * (base - T * C * D * (H + 2 * G))) / steps / 1e9,
+            "adapters": 6 * (T * L * lora - (T - S) * lora_behind) / steps / 1e9,
             "attention": 4 * L * attention / steps / 1e9,
             "head": 3 * 2 * R * C * V / steps / 1e9}
 

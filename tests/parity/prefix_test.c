@@ -138,9 +138,56 @@ static void rows_with_windows_do_not_depend_on_their_slab(void **state)
     at_bundle_close(&bundle);
 }
 
+/* What the last layer saves behind attention is of the sources alone, that of the layer before of
+ * all tokens. */
+static void last_layer_goes_over_sources_alone(void **state)
+{
+    enum { T = 48 };
+    struct at_bundle_params params = { .path = TEST_DIR "/golden/models/tiny_llama" };
+    struct at_engine_params plan = { .gpu = { .validate = true },
+                                     .capacity = 320,
+                                     .trainable = AT_TRAIN_FULL,
+                                     .from_scratch = true,
+                                     .seed = 1 };
+    struct at_bundle bundle;
+    struct at_engine e;
+    struct rows rows;
+
+    (void)state;
+    at_gpu_close(&(struct at_gpu *){ gt_open_device(plan.gpu) });
+    OK(at_bundle_open(&bundle, &params));
+    OK(at_engine_plan(&e, &bundle, &plan));
+    OK(at_engine_commit(&e));
+    make_rows(&rows, bundle.config.V);
+    at_slab_fill(&e.slab, rows.pointers, 1);
+    assert_int_equal(e.slab.T, T);
+    assert_int_equal(e.slab.S, 32);
+    const struct at_batch b = at_engine_batch(&e.slab);
+    for (uint32_t l = bundle.config.L - 2; l < bundle.config.L; l++) {
+        struct at_tensor gate = at_tensor_rows(e.decoder.layers[l].gate, 0, T);
+        float *values = calloc(T, gate.dim[1] * sizeof *values);
+
+        assert_non_null(values);
+        OK(at_tensor_write(e.gpu, gate, values));
+        at_decoder_begin(e.stream, &e.decoder, &b);
+        at_decoder_forward(e.stream, &e.decoder, &b, AT_PASS_POLICY_TRAIN, e.decoder.sums);
+        OK(at_stream_wait(e.stream));
+        OK(at_tensor_read(e.gpu, values, gate));
+        for (uint32_t t = 0; t < T; t++) {
+            const bool computed = l + 1 < bundle.config.L || t < e.slab.S;
+            if ((values[(size_t)t * gate.dim[1]] != 0) != computed)
+                fail_msg("layer %u: row %u was %scomputed", l, t, computed ? "not " : "");
+        }
+        free(values);
+    }
+    at_engine_close(&e);
+    at_bundle_close(&bundle);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(last_layer_goes_over_sources_alone),
         cmocka_unit_test(prompt_computed_once_equals_prompt_repeated),
         cmocka_unit_test(rows_with_windows_do_not_depend_on_their_slab),
     };

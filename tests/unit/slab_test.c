@@ -237,6 +237,38 @@ static void check_row_begin(const struct at_slab *slab)
                          slab->source[r], t);
 }
 
+/* Each token that is a row's source, once and in order; the others read nothing of the last layer.
+ */
+static void check_sources(const struct at_slab *slab)
+{
+    uint32_t n = 0;
+
+    for (uint32_t t = 0; t < slab->T; t++) {
+        const bool is_source = slab->row_begin[t] < slab->row_begin[t + 1];
+        assert_int_equal(slab->source_place[t], is_source ? (int32_t)n : -1);
+        if (!is_source)
+            continue;
+        assert_int_equal(slab->sources[n], t);
+        assert_memory_equal(slab->source_names + 2ul * n, slab->tokens + 2ul * t,
+                            2 * sizeof *slab->tokens);
+        assert_int_equal(slab->source_begin[n],
+                         t < slab->T_back ? slab->row_begin[t] : slab->row_begin[slab->T_back]);
+        n++;
+        assert_int_equal(at_slab_sources(slab, t + 1), n);
+    }
+    assert_true(n <= slab->S && slab->S < n + AT_SLAB_GRANULE + (n == 0));
+    assert_int_equal(slab->S % AT_SLAB_GRANULE, 0);
+    assert_true(slab->S_back <= slab->S && at_slab_sources(slab, slab->T_back) <= slab->S_back);
+    for (uint32_t i = n; i < slab->S; i++)
+        assert_int_equal(slab->sources[i], 0);
+    for (uint32_t i = n; i <= slab->S; i++)
+        assert_int_equal(slab->source_begin[i], slab->row_begin[slab->T_back]);
+    for (uint32_t r = 0; r < slab->R; r++)
+        assert_int_equal(r < slab->n_rows ? slab->sources[slab->row_source[r]]
+                                          : slab->row_source[r],
+                         r < slab->n_rows ? slab->source[r] : 0);
+}
+
 static void check_random(const struct layout *layout)
 {
     struct at_rng rng = at_rng_make(5, AT_RNG_TEST, layout->sides + layout->siblings, 0);
@@ -261,6 +293,7 @@ static void check_random(const struct layout *layout)
         check_intervals(&slab, origin, layout->sides);
         check_targets(&slab, origin, &rows);
         check_row_begin(&slab);
+        check_sources(&slab);
         assert_int_equal(slab.n_packed, rows.n);
         assert_memory_equal(slab.rows, rows.pointer, rows.n * sizeof *rows.pointer);
         n_checked++;
@@ -373,6 +406,7 @@ static void slab_of_riders_is_as_written_out(void **state)
     assert_memory_equal(slab.row_segment, segment, sizeof segment);
     assert_memory_equal(slab.order, order, sizeof order);
     assert_memory_equal(slab.segment_begin, begin, sizeof begin);
+    check_sources(&slab);
     at_slab_release(&slab);
 }
 
@@ -403,6 +437,9 @@ static void slab_of_riders_goes_back_over_rows_alone(void **state)
     assert_int_equal(slab.T_back, 128);
     assert_int_equal(slab.R, 160);
     assert_int_equal(slab.R_back, 128); /* 120, and those of the 4 riders behind token 120 */
+    assert_int_equal(slab.S, 128);
+    assert_int_equal(slab.S_back, 96); /* 80, and those of the 4 riders */
+    check_sources(&slab);
     for (int32_t r = 0; r < (int32_t)slab.n_rows; r++)
         assert_true(slab.row_segment[r] >= N || r < (int32_t)slab.R_back);
     at_slab_fill(&slab, rows, N);
