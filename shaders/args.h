@@ -43,7 +43,9 @@ struct gelu_bwd_args { U32 T, F, lddx, lddy, ldx; };
  * added_K > 0, for the wide kernels of CPU devices alone: a second product of the same form and shape but for
  * its K, times added_alpha, is added behind. The same in gemv_args, where it is x2[M,K] W2[N,K]^T. */
 struct gemm_args { U32 M, N, K, lda, ldb, ldc, a_col, b_col, c_col; F32 alpha; U32 accumulate, added_K, added_lda, added_ldb; F32 added_alpha; };
-/* The same of halves with an exponent a row (gemm_matrix.comp); lda, ldb in halves, multiples of 8. */
+/* The same of form NN where B is a weight as it is stored: strides of its planes in words. */
+struct gemm_stored_args { U32 M, N, K, lda, ldc, a_col, c_col, quants_stride, scales_stride; F32 alpha; U32 accumulate, added_K, added_lda, added_ldb; F32 added_alpha; };
+/* gemm_args of halves with an exponent a row (gemm_matrix.comp); lda, ldb in halves, multiples of 8. */
 struct gemm_half_args { U32 M, N, K, lda, ldb, ldc, c_col, accumulate; };
 /* y[M,N] (+)= alpha * x[M,K] W[N,K]^T; the sum is over columns k_begin, a multiple of 128 (DQ_HOLD), to k_end;
  * strides of W's planes in words. */

@@ -5,7 +5,7 @@
 // Row-major f32; ld* and *_col (first column of the matrix in its rows) are multiples of 4. The sum over
 // k runs in order in one invocation, so an element's bits do not depend on M, N or the tile. With
 // -DHALVES A and B are halves with an exponent a row, alpha is 1, with -DBF16 too bf16 without exponents: see
-// gemm_matrix.comp.
+// gemm_matrix.comp. With -DSTORED, of form NN, B is a weight as it is stored (-DDQ_<name>), decoded where it is loaded.
 //
 // Mapping: workgroup (x, y) = row tile, column tile of 64 x 64; 128 invocations own 8 x 4 each, in groups
 // of 4 rows that lie 32 rows apart, so that neighbours read successive vec4 of shared memory. The next
@@ -21,6 +21,20 @@
 const uint BM = 64, BN = 64, BK = 16, TM = 8, TN = 4, THREADS = 128;
 
 layout(local_size_x = 128) in;
+#ifdef STORED
+layout(push_constant) uniform push { gemm_stored_args p; };
+layout(binding = 0, std430) buffer out_c { vec4 c[]; };
+#include "lib/dq.glsl"
+#ifdef DQ_SCALES
+layout(binding = 3, std430) readonly buffer in_a { vec4 a[]; };
+#else
+layout(binding = 2, std430) readonly buffer in_a { vec4 a[]; };
+#endif
+
+vec4 load_a(uint r, uint i) { return a[(r * p.lda + p.a_col + i) / 4]; }
+vec4 load_b(uint r, uint i) { return dq(r, i / 4); }
+vec4 scaled(vec4 v, uint row, uint col) { return p.alpha * v; }
+#else
 layout(binding = 2, std430) buffer out_c { vec4 c[]; };
 #ifdef HALVES
 layout(push_constant) uniform push { gemm_half_args p; };
@@ -56,6 +70,7 @@ layout(binding = 1, std430) readonly buffer in_b { vec4 b[]; };
 vec4 load_a(uint r, uint i) { return a[(r * p.lda + p.a_col + i) / 4]; }
 vec4 load_b(uint r, uint i) { return b[(r * p.ldb + p.b_col + i) / 4]; }
 vec4 scaled(vec4 v, uint row, uint col) { return p.alpha * v; }
+#endif
 #endif
 
 // In shared memory a row is one k. Where memory has k along its rows, 4 values spread over 4 rows.

@@ -1,20 +1,22 @@
 // Matrix product for CPU Vulkan drivers (Mesa llvmpipe): the forms and conventions of gemm.comp.
 // One module a FORM and subgroup size (LANES 4, 8, 16; equal to the device's subgroup size).
 //
-// With -DREGISTERS32 for 8 lanes of processors that have 32 vector registers.
+// With -DREGISTERS32 for 8 lanes of processors that have 32 vector registers. With -DSTORED, of form NN and 16
+// lanes, B is a weight as it is stored (-DDQ_<name>): a turn decodes its 4 k by words, there is no copy in f32.
 //
 // Mapping: workgroup (x, y) = row tile, column tile of ROWS x COLS by one subgroup, in form NN counted
-// through columns first (not with REGISTERS32); a lane owns CG groups of 4 columns, the rows lie in registers (spilled: rows
-// outside, KB values of k inside). No shared memory. A value of A is read by one lane and spread by a
-// constant-index shuffle.
+// through columns first (not with REGISTERS32); a lane owns CG groups of 4 columns, the rows lie in registers
+// (spilled: rows outside, KB values of k inside). No shared memory. A value of A is read by one lane and spread
+// by a constant-index shuffle.
 // TN sums blocks of GEMM_TN_BLOCK k apart and adds them to what C held, in order, in registers.
 // Why so: there a texel fetch is one vector load a lane where a storage buffer read is a scalar loop
 // over the lanes. A thread takes workgroups in order: in form NN it reads a tile's rows of A, lines far
 // apart, once and streams the rows of B. B's texels are storage ones, whose reads are inlined in the loop;
-// what is read outside it stays a call. Lines of C are touched before the loop (lib/touch.glsl). Behind K one factor is 0 (OUTSIDE, or row padding) and the other
-// a row of the matrix read again; what lies behind the matrices reaches no result. Only stores test for M
-// and N. The columns from N to the next multiple of 4 are written as zeros. NN and NT may add a second
-// product, an adapter's, to what they store (args.h): y or dx is not read and written once more for it.
+// what is read outside it stays a call. Lines of C are touched before the loop (lib/touch.glsl). Behind K one
+// factor is 0 (OUTSIDE, or row padding) and the other a row of the matrix read again; what lies behind the
+// matrices reaches no result. Only stores test for M and N. The columns from N to the next multiple of 4 are
+// written as zeros. NN and NT may add a second product, an adapter's, to what they store (args.h): y or dx is
+// not read and written once more for it.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
@@ -46,6 +48,21 @@
 #define ROWS (GROUPS * LANES) // tile: 64 x 64 (16 lanes), 32 x 64 (8, 32 registers), 16 x 32 (8; TN 32 x 32), 32 x 32 (4)
 
 layout(local_size_x = LANES) in;
+#ifdef STORED
+layout(push_constant) uniform push { gemm_stored_args p; };
+TARGET(0, c)
+#define DQ_WORDS
+#include "lib/dq.glsl"
+#ifdef DQ_SCALES
+#define SLOT(i) 3 + i
+#else
+#define SLOT(i) 2 + i
+#endif
+layout(binding = SLOT(0), rgba32f) readonly uniform imageBuffer a4;
+layout(binding = SLOT(1)) uniform samplerBuffer c4; // C for reading
+layout(binding = SLOT(2), rgba32f) readonly uniform imageBuffer added_a4;
+layout(binding = SLOT(3)) uniform samplerBuffer added_b4;
+#else
 layout(push_constant) uniform push { gemm_args p; };
 layout(binding = 0, rgba32f) readonly uniform imageBuffer a4;
 #ifdef REGISTERS32 // 16 reads of B a turn by calls: written out they are 8 KB
@@ -55,11 +72,12 @@ layout(binding = 1) uniform samplerBuffer b4;
 layout(binding = 1, rgba32f) readonly uniform imageBuffer b4;
 #define FETCH imageLoad
 #endif
-layout(binding = 2) uniform samplerBuffer c4; // C for reading
+layout(binding = 2) uniform samplerBuffer c4;
 TARGET(3, c)
 #if FORM != 2
 layout(binding = 4, rgba32f) readonly uniform imageBuffer added_a4;
 layout(binding = 5) uniform samplerBuffer added_b4;
+#endif
 #endif
 
 const int OUTSIDE = -(1 << 30); // added to an index: a read that gives 0
@@ -70,13 +88,17 @@ vec4 sum[ROWS][CG];
 
 #define MULTIPLY multiply
 #define A4 a4
+#define LDA p.lda
+#define A_COL p.a_col
+#define K p.K
+#ifdef STORED
+#define DECODE
+#else
 #define B4 b4
 #define FETCH_B FETCH
-#define LDA p.lda
 #define LDB p.ldb
-#define A_COL p.a_col
 #define B_COL p.b_col
-#define K p.K
+#endif
 #include "lib/gemm_cpu_multiply.glsl"
 
 #if FORM != 2
@@ -103,6 +125,9 @@ void main()
 #endif
     const int ldc4 = int(p.ldc) / 4, c_col4 = int(p.c_col) / 4;
 
+#ifdef STORED
+    dq_begin();
+#endif
     const int touched = touch(c4, row0 * ldc4 + c_col4 + col4 - lane * CG, ldc4);
     vec4 total[ROWS][CG];
 

@@ -316,6 +316,8 @@ static void stored_product(struct at_stream *s, struct at_tensor y, struct at_te
                            const struct at_added *added);
 static bool stored_adds(struct at_stream *s, struct at_tensor y, struct at_tensor x,
                         enum at_quant_type type);
+static void stored_nn(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
+                      struct at_weight w, bool accumulate, const struct at_added *added);
 
 /* Rows of x, at most, of a product that reads weights as they are stored. Above, decoding a half
  * takes longer than reading it once more; of any type where a product's sums and what is decoded do
@@ -333,6 +335,16 @@ static bool reads_stored(struct at_stream *s, uint32_t M, enum at_quant_type typ
 {
     return M <= most_rows(s, type) && !scratch->halves.a.buffer &&
            at_gpu_get_info(at_stream_gpu(s))->few_rows;
+}
+
+/* The same of a backward pass, whatever its rows: with fewer lanes, sums leave no registers to
+ * decode in. */
+static bool reads_stored_back(struct at_stream *s, enum at_quant_type type,
+                              const struct at_linear_scratch *scratch)
+{
+    const struct at_gpu_info *info = at_gpu_get_info(at_stream_gpu(s));
+
+    return type != AT_F32 && info->few_rows && info->subgroup >= 16 && !scratch->halves.a.buffer;
 }
 
 void at_linear_fwd_and(struct at_stream *s, struct at_tensor y, struct at_tensor x,
@@ -375,13 +387,16 @@ void at_linear_bwd_and(struct at_stream *s, struct at_tensor dx, struct at_tenso
                        const struct at_added *added)
 {
     const uint32_t panel = panel_rows(w, scratch);
+    const bool stored = reads_stored_back(s, w.type, scratch);
     const bool rides = may_ride(s, added) && !scratch->halves.a.buffer;
 
     at_require_shape(dx, dy.dim[0], w.cols);
     at_require_shape(dy, dx.dim[0], w.rows);
     if (empty(dx))
         return;
-    for (uint32_t n = 0; n < w.rows; n += panel) {
+    if (stored)
+        stored_nn(s, dx, dy, w, accumulate, rides ? added : NULL);
+    for (uint32_t n = 0; !stored && n < w.rows; n += panel) {
         const struct at_weight part = at_weight_rows(w, n, least(panel, w.rows - n));
         const struct at_tensor values = panel_values(s, part, scratch);
 
@@ -427,17 +442,8 @@ static void launch_stored(struct at_stream *s, struct at_tensor y, uint32_t y_co
                           struct at_tensor x, struct at_weight w, float alpha, bool accumulate,
                           const struct at_added *added)
 {
-    static const uint32_t kernels[AT_QUANT_COUNT] = {
-        [AT_F32] = AT_KERNEL_gemv_f32,   [AT_F16] = AT_KERNEL_gemv_f16,
-        [AT_BF16] = AT_KERNEL_gemv_bf16, [AT_Q8_0] = AT_KERNEL_gemv_q8_0,
-        [AT_Q4_0] = AT_KERNEL_gemv_q4_0, [AT_Q4_1] = AT_KERNEL_gemv_q4_1,
-        [AT_Q5_0] = AT_KERNEL_gemv_q5_0, [AT_Q5_1] = AT_KERNEL_gemv_q5_1,
-        [AT_Q2_K] = AT_KERNEL_gemv_q2_k, [AT_Q3_K] = AT_KERNEL_gemv_q3_k,
-        [AT_Q4_K] = AT_KERNEL_gemv_q4_k, [AT_Q5_K] = AT_KERNEL_gemv_q5_k,
-        [AT_Q6_K] = AT_KERNEL_gemv_q6_k, [AT_IQ4] = AT_KERNEL_gemv_iq4,
-        [AT_NF4] = AT_KERNEL_gemv_nf4,   [AT_FP4] = AT_KERNEL_gemv_fp4,
-        [AT_INT8] = AT_KERNEL_gemv_int8,
-    };
+    static const uint32_t kernels[AT_QUANT_COUNT] = { [AT_F32] = AT_KERNEL_gemv_f32,
+                                                      AT_QUANT_KERNELS(gemv) };
     const bool scales = at_quant_get(w.type)->n_planes > 1;
     struct at_view views[6] = { at_tensor_view(y), w.plane[0], w.plane[1] };
     struct at_view *const inputs = views + (scales ? 3 : 2); /* x, then what is added */
@@ -507,6 +513,46 @@ static void stored_product(struct at_stream *s, struct at_tensor y, struct at_te
             launch_stored(s, at_tensor_rows(y, m, rows), n, at_tensor_rows(x, m, rows), part, alpha,
                           accumulate, added_rows(&its, added, n, part.rows));
         }
+}
+
+/* dx (+)= dy W, summed in the blocks of nn_columns(); added: NULL, or where may_ride(). */
+static void stored_nn(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
+                      struct at_weight w, bool accumulate, const struct at_added *added)
+{
+    static const uint32_t kernels[AT_QUANT_COUNT] = { AT_QUANT_KERNELS(gemm_nn) };
+    const bool scales = at_quant_get(w.type)->n_planes > 1;
+    const uint32_t most = w.rows >= K_SPLIT_FROM ? K_SPLIT : w.rows;
+    const uint32_t block = rows_in(binding_bytes(s), at_weight_row_bytes(&w, 0), most);
+
+    for (uint32_t k = 0; k < w.rows; k += block) {
+        const struct at_weight part = at_weight_rows(w, k, least(block, w.rows - k));
+        struct at_view views[6] = { at_tensor_view(dx), part.plane[0], part.plane[1] };
+        struct at_view *const inputs = views + (scales ? 3 : 2); /* dy, then what is added */
+        struct gemm_stored_args args = {
+            .M = dx.dim[0],
+            .N = w.cols,
+            .K = part.rows,
+            .lda = dy.ld,
+            .ldc = dx.ld,
+            .a_col = k,
+            .quants_stride = (uint32_t)at_weight_row_bytes(&w, 0) / 4,
+            .scales_stride = (uint32_t)at_weight_row_bytes(&w, 1) / 4,
+            .alpha = 1,
+            .accumulate = accumulate || k > 0,
+        };
+
+        inputs[0] = at_tensor_view(dy);
+        if (added && k + block >= w.rows) {
+            inputs[1] = at_tensor_view(added->a);
+            inputs[2] = at_tensor_view(added->b);
+            args.added_K = added->a.dim[1];
+            args.added_lda = added->a.ld;
+            args.added_ldb = added->b.ld;
+            args.added_alpha = added->scale;
+        }
+        at_stream_launch(s, kernels[w.type], views, &args, sizeof args,
+                         (struct at_work){ .x = args.M, .y = args.N, .z = 1 });
+    }
 }
 
 void at_linear_row(struct at_stream *s, struct at_tensor y, struct at_tensor x, struct at_weight w,

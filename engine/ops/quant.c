@@ -124,17 +124,8 @@ struct at_weight at_weight_of_tensor(struct at_tensor tensor)
 /* The kernels of one plane and of two take the same views in the same order. */
 void at_dequantise(struct at_stream *stream, struct at_tensor out, struct at_weight weight)
 {
-    static const uint32_t kernels[AT_QUANT_COUNT] = {
-        [AT_F32] = AT_KERNEL_dequantise_f32,   [AT_F16] = AT_KERNEL_dequantise_f16,
-        [AT_BF16] = AT_KERNEL_dequantise_bf16, [AT_Q8_0] = AT_KERNEL_dequantise_q8_0,
-        [AT_Q4_0] = AT_KERNEL_dequantise_q4_0, [AT_Q4_1] = AT_KERNEL_dequantise_q4_1,
-        [AT_Q5_0] = AT_KERNEL_dequantise_q5_0, [AT_Q5_1] = AT_KERNEL_dequantise_q5_1,
-        [AT_Q2_K] = AT_KERNEL_dequantise_q2_k, [AT_Q3_K] = AT_KERNEL_dequantise_q3_k,
-        [AT_Q4_K] = AT_KERNEL_dequantise_q4_k, [AT_Q5_K] = AT_KERNEL_dequantise_q5_k,
-        [AT_Q6_K] = AT_KERNEL_dequantise_q6_k, [AT_IQ4] = AT_KERNEL_dequantise_iq4,
-        [AT_NF4] = AT_KERNEL_dequantise_nf4,   [AT_FP4] = AT_KERNEL_dequantise_fp4,
-        [AT_INT8] = AT_KERNEL_dequantise_int8,
-    };
+    static const uint32_t kernels[AT_QUANT_COUNT] = { [AT_F32] = AT_KERNEL_dequantise_f32,
+                                                      AT_QUANT_KERNELS(dequantise) };
     const struct at_weight w = at_weight_rows(weight, 0, weight.rows);
     const struct at_view views[] = { at_tensor_view(out), w.plane[0], w.plane[1] };
     const struct dequantise_args args = {

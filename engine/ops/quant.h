@@ -57,6 +57,18 @@ enum at_quant_type {
     AT_QUANT_COUNT
 };
 
+/* Initialisers of a table by type with the kernels <operation>_<type> (engine/gpu/kernels.h),
+ * AT_F32's left out. */
+#define AT_QUANT_KERNELS(operation)                                                     \
+    [AT_F16] = AT_KERNEL_##operation##_f16, [AT_BF16] = AT_KERNEL_##operation##_bf16,   \
+    [AT_Q8_0] = AT_KERNEL_##operation##_q8_0, [AT_Q4_0] = AT_KERNEL_##operation##_q4_0, \
+    [AT_Q4_1] = AT_KERNEL_##operation##_q4_1, [AT_Q5_0] = AT_KERNEL_##operation##_q5_0, \
+    [AT_Q5_1] = AT_KERNEL_##operation##_q5_1, [AT_Q2_K] = AT_KERNEL_##operation##_q2_k, \
+    [AT_Q3_K] = AT_KERNEL_##operation##_q3_k, [AT_Q4_K] = AT_KERNEL_##operation##_q4_k, \
+    [AT_Q5_K] = AT_KERNEL_##operation##_q5_k, [AT_Q6_K] = AT_KERNEL_##operation##_q6_k, \
+    [AT_IQ4] = AT_KERNEL_##operation##_iq4, [AT_NF4] = AT_KERNEL_##operation##_nf4,     \
+    [AT_FP4] = AT_KERNEL_##operation##_fp4, [AT_INT8] = AT_KERNEL_##operation##_int8
+
 struct at_quant {
     const char *name;
     uint32_t block_cols; /* columns a block covers; 1 for plain types */

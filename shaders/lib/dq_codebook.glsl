@@ -3,10 +3,11 @@
 #include "lib/dq_code.glsl"
 vec4 code_value(ivec4 q) { return vec4(CODE[q.x], CODE[q.y], CODE[q.z], CODE[q.w]); }
 
-vec4 dq(uint row, uint col4)
+vec2 dq_factors(uint row, uint col4) { return vec2(uintBitsToFloat(dq_scales(row, col4 / CODE_GROUP4)), 0); }
+
+vec4 dq_value(uint row, uint col4, vec2 factors)
 {
-    const float d = uintBitsToFloat(dq_scales(row, col4 / CODE_GROUP4));
-    const precise vec4 v = d * code_value(ivec4(quants_4(row, col4)));
+    const precise vec4 v = factors.x * code_value(ivec4(quants_4(row, col4)));
 
     return v;
 }

@@ -2,9 +2,11 @@
 #include "lib/dq_bits.glsl"
 #include "lib/dq_super.glsl"
 
-vec4 dq(uint row, uint col4)
+vec2 dq_factors(uint row, uint col4) { return vec2(super_signed(row, col4), 0); }
+
+vec4 dq_value(uint row, uint col4, vec2 factors)
 {
-    const precise vec4 v = super_signed(row, col4) * vec4(ivec4(quants_3(row, col4)) - 4);
+    const precise vec4 v = factors.x * vec4(ivec4(quants_3(row, col4)) - 4);
 
     return v;
 }

@@ -2,10 +2,11 @@
 #include "lib/dq_bits.glsl"
 #include "lib/dq_super.glsl"
 
-vec4 dq(uint row, uint col4)
+vec2 dq_factors(uint row, uint col4) { return super_bytes(row, col4); }
+
+vec4 dq_value(uint row, uint col4, vec2 factors)
 {
-    const vec2 s = super_bytes(row, col4);
-    const precise vec4 v = s.x * vec4(quants_4(row, col4)) - s.y;
+    const precise vec4 v = factors.x * vec4(quants_4(row, col4)) - factors.y;
 
     return v;
 }

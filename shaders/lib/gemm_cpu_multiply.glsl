@@ -1,13 +1,18 @@
 // The loop over k of gemm_cpu.comp, as a function: sum[ROWS][CG] = of k_begin ... k_end; col4: this lane's
 // first column group. An includer defines its name (MULTIPLY), its texels (A4, B4; FETCH_B reads B4), their LDA,
-// LDB, A_COL and B_COL, and K; it has FORM, LANES, GROUPS, CG, KB, `sum` and OUTSIDE.
+// LDB, A_COL and B_COL, and K; for a stored B, of form NN with 16 lanes, DECODE in place of B4, FETCH_B, LDB and
+// B_COL. It has FORM, LANES, GROUPS, CG, KB, `sum` and OUTSIDE.
 void MULTIPLY(int row0, int col4, int k_begin, int k_end)
 {
     const int lane = int(gl_LocalInvocationID.x);
-    const int lda4 = int(LDA) / 4, ldb4 = int(LDB) / 4;
-    const int a_col4 = int(A_COL) / 4, b_col4 = int(B_COL) / 4;
+    const int lda4 = int(LDA) / 4, a_col4 = int(A_COL) / 4;
+#ifdef DECODE
+    const int last = int(K) - 1; // row of B: read again, times 0, where KB asks for more
+#else
+    const int ldb4 = int(LDB) / 4, b_col4 = int(B_COL) / 4;
 #if FORM != 1
-    const int last = (int(K) - 1) * ldb4; // row of B: read again, times 0, where KB asks for more
+    const int last = (int(K) - 1) * ldb4;
+#endif
 #endif
 
     [[unroll]] for (int i = 0; i < ROWS; i++)
@@ -16,6 +21,10 @@ void MULTIPLY(int row0, int col4, int k_begin, int k_end)
 
     for (int k = k_begin; k < k_end; k += KB) {
         vec4 b[KB][CG]; // [k][column group]
+#if defined DECODE && defined DQ_SCALES // each factor once: of k = own / 4 and the tile's 16 columns own % 4
+        const uint own = gl_SubgroupInvocationID;
+        const vec2 factors = dq_factors(uint(min(k + int(own / 4), last)), uint(col4 - lane) + own % 4 * 4);
+#endif
 #if FORM != 2
         int k4[KB / 4]; // offsets in rows of A (and B) along k
         [[unroll]] for (int q = 0; q < KB; q += 4)
@@ -37,7 +46,17 @@ void MULTIPLY(int row0, int col4, int k_begin, int k_end)
 #else
         [[unroll]] for (int q = 0; q < KB; q++)
             [[unroll]] for (int j = 0; j < CG; j++)
+#ifdef DECODE
+#ifdef DQ_SCALES
+                b[q][j] = dq_value(uint(min(k + q, last)), uint(col4 + j),
+                                   vec2(subgroupShuffle(factors.x, 4 * q + own / 4),
+                                        subgroupShuffle(factors.y, 4 * q + own / 4)));
+#else
+                b[q][j] = dq(uint(min(k + q, last)), uint(col4 + j));
+#endif
+#else
                 b[q][j] = FETCH_B(B4, min((k + q) * ldb4, last) + b_col4 + col4 + j);
+#endif
 #endif
 #if FORM == 2
         [[unroll]] for (int g = 0; g < GROUPS; g += 4) { // a lane reads 4 rows of C at one k
@@ -66,6 +85,7 @@ void MULTIPLY(int row0, int col4, int k_begin, int k_end)
 #endif
     }
 }
+#undef DECODE
 #undef MULTIPLY
 #undef A4
 #undef B4

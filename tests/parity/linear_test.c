@@ -140,9 +140,13 @@ static void check_layer(struct gt *t, const struct layer *l, uint64_t scratch_by
 static void linear_stored_weights_equal_reference(void **state)
 {
     static const struct layer layers[] = {
-        { AT_F32, 3, 63, 65 },   { AT_F32, 65, 576, 700 }, { AT_F16, 64, 130, 63 },
-        { AT_F32, 65, 512, 70 }, { AT_BF16, 5, 577, 300 }, { AT_Q8_0, 64, 576, 700 },
-        { AT_Q4_1, 7, 64, 200 },
+        { AT_F32, 3, 63, 65 },    { AT_F32, 65, 576, 700 }, { AT_F16, 64, 130, 63 },
+        { AT_F32, 65, 512, 70 },  { AT_BF16, 5, 577, 300 }, { AT_Q8_0, 64, 576, 700 },
+        { AT_Q4_1, 7, 64, 200 },  { AT_Q4_0, 70, 160, 67 }, { AT_Q5_0, 17, 160, 70 },
+        { AT_Q5_1, 5, 96, 71 },   { AT_Q2_K, 33, 512, 66 }, { AT_Q3_K, 6, 512, 70 },
+        { AT_Q4_K, 65, 768, 70 }, { AT_Q5_K, 5, 512, 69 },  { AT_Q6_K, 6, 768, 130 },
+        { AT_IQ4, 20, 96, 70 },   { AT_NF4, 5, 192, 70 },   { AT_FP4, 6, 64, 65 },
+        { AT_INT8, 7, 96, 70 },
     };
 
     (void)state;
