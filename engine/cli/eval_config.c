@@ -62,9 +62,6 @@ AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const stru
     struct at_arena arena = { 0 };
     char *path = NULL;
 
-    if (!at_path_exists(dir))
-        FAIL(AT_NOT_FOUND, "%s does not exist: the folder of a training's adapter is expected",
-             dir);
     TRY(at_adapter_check_folder(dir));
     TRY(at_path_join(&arena, &path, dir, "run.json"));
     if (at_path_exists(path))

@@ -604,6 +604,9 @@ AT_CHECKED at_adapter_check_folder(const char *dir)
     struct at_arena arena = { 0 };
     bool has[AT_COUNT(files)] = { false };
 
+    if (!at_path_is_dir(dir))
+        FAIL(AT_NOT_FOUND, "%s %s: the folder of a training's adapter is expected", dir,
+             at_path_exists(dir) ? "is no folder" : "does not exist");
     for (size_t i = 0; i < AT_COUNT(files); i++) {
         char *path = NULL;
         TRY(at_path_join(&arena, &path, dir, files[i]));
@@ -614,6 +617,10 @@ AT_CHECKED at_adapter_check_folder(const char *dir)
              "%s is a whole model and no adapter: nothing is to be merged or exported, and "
              "--model_name_or_path %s is how other commands take it",
              dir, dir);
+    if (!has[0])
+        FAIL(AT_NOT_FOUND,
+             "%s holds no adapter_config.json: the folder of a training's adapter is expected",
+             dir);
 done:
     at_arena_release(&arena);
     return st;

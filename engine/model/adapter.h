@@ -50,8 +50,8 @@ struct at_adapter {
  * says. */
 AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_config *model,
                                  const struct at_adapter_params *params, struct at_params *arena);
-/* AT_NOT_FOUND, with what to do, where the folder has a whole model and no adapter; for what would
- * look at other files of an adapter before it is loaded. */
+/* AT_NOT_FOUND, with what to do, where there is no folder, or it has no adapter (a whole model,
+ * say); for what would look at other files of an adapter before it is loaded. */
 AT_CHECKED at_adapter_check_folder(const char *dir);
 /* An adapter from a PEFT folder, which is checked so. trainable: into `arena` with a reference copy
  * in `frozen`; otherwise everything into `frozen` (NULL: it stays in its file). The copy is left

@@ -264,7 +264,13 @@ def check_refusals(folder):
         read_safetensors(modules / "adapter_model.safetensors"), "a PEFT folder of one adapter is that adapter"
     run("export", plain, *base, "--output", folder / "plain.gguf", code=73)  # exists
     run("export", plain, *base, "--output", folder / "modules", code=73)  # holds files
-    run("export", plain, "--output", folder / "x.gguf", code=66)  # no base to be found
+    said = run("export", plain, "--output", folder / "x.gguf", code=66).stderr
+    assert "the base model tiny_llama is not here" in said, said
+    (folder / "empty").mkdir()
+    for name, why in (("gone", "does not exist"), ("plain.gguf", "is no folder"), ("empty", "holds no adapter_config.json")):
+        for command in ("export", "merge"):
+            said = run(command, folder / name, "--output", folder / "x.gguf", code=66).stderr
+            assert f"{folder / name} {why}" in said and "base model" not in said, said
     run("export", plain, *base, code=2)
     run("export", plain, *base, "--output", folder / "x", "--format", "onnx", code=2)
     run("export", modules, *base, "--output", folder / "x", "--adapter_scale", 0.5, code=2)
