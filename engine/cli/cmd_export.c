@@ -36,6 +36,21 @@ done:
     return st;
 }
 
+/* PEFT takes the name that adapter_config.json records for a folder or a name of the hub. */
+static void warn_of_gguf(const struct job *job)
+{
+    const struct cli_base *b = &job->base;
+    const char *name = b->peft_name;
+
+    if (name &&
+        (cli_is_gguf_name(name) || (at_weights_is_gguf(b->weights) && strcmp(name, b->model) == 0)))
+        at_warn("gguf_base",
+                "%s/adapter_config.json names the GGUF file %s as its base, which PEFT cannot "
+                "load: name the model it was made from with --base_model_name_or_path (a Hugging "
+                "Face folder or ORG/NAME)",
+                job->output, name);
+}
+
 static void say_next(const struct job *job)
 {
     const struct cli_base *b = &job->base;
@@ -67,6 +82,8 @@ enum at_status cli_export(struct cli_args *args)
     cli_note("%s: %s of %zu adapter%s over %s", job.output,
              strcmp(job.format, "gguf") == 0 ? "a GGUF adapter" : "a PEFT folder", stack.n,
              stack.n > 1 ? "s as one" : "", job.base.model);
+    if (strcmp(job.format, "peft") == 0 && !named)
+        warn_of_gguf(&job);
     say_next(&job);
 done:
     at_export_close(&stack);

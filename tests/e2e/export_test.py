@@ -12,6 +12,7 @@ import struct
 import tempfile
 
 from harness import GOLDEN, run
+import tiny_model
 
 LLAMA, QWEN = GOLDEN / "models" / "tiny_llama", GOLDEN / "models" / "tiny_qwen2"
 NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
@@ -276,6 +277,25 @@ def check_refusals(folder):
     run("export", modules, *base, "--output", folder / "x", "--adapter_scale", 0.5, code=2)
 
 
+def check_gguf_base(folder):
+    """What PEFT cannot load as a base is said to be none, unless another name is given."""
+    base, _ = tiny_model.gguf_pair(folder, "F32", width=64)
+    adapter, module = folder / "of_gguf", "base_model.model.model.layers.0.self_attn.q_proj"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({
+        "peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["q_proj"], "base_model_name_or_path": str(base)}))
+    write_safetensors(adapter / "adapter_model.safetensors", {
+        f"{module}.lora_{side}.weight": (shape, array.array("f", [0.5] * 64)) for side, shape in (("A", [1, 64]), ("B", [64, 1]))})
+    for name, more, warns in (("bare", [], True), ("named", ["--base_model_name_or_path", "org/tiny"], False),
+                              ("lora.gguf", [], False)):
+        out = folder / f"peft_{name}"
+        said = run("export", adapter, "--output", out, *more).stderr
+        says = f"attune: warning: {out}/adapter_config.json names the GGUF file {base} as its base, which PEFT cannot load"
+        assert (says in said and "--base_model_name_or_path" in said) == warns == ("warning" in said), said
+    assert config_of(folder / "peft_bare")["base_model_name_or_path"] == str(base)
+    assert config_of(folder / "peft_named")["base_model_name_or_path"] == "org/tiny"
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -284,6 +304,7 @@ def main():
         check_replies(folder)
         check_unpermuted(folder)
         check_refusals(folder)
+        check_gguf_base(folder)
     print("adapters: GGUF and PEFT, one and stacked")
 
 
