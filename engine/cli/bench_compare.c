@@ -15,11 +15,12 @@ struct change {
     double before_s, after_s;
 };
 
-/* Keys that must be alike for times to be comparable. */
-static const char *const alike[] = { "device", "method", "model", "rows_per_step",
-                                     "tokens_per_step" };
+/* Keys that must be alike for times to be those of the same work. */
+static const char *const alike[] = { "method", "model", "rows_per_step", "tokens_per_step" };
 static const char *const figures[] = { "step_time_s", "tokens_per_s", "rows_per_s",
                                        "useful_gflop_per_s" };
+static const char *const spread[] = { "least_step_time_s", "most_step_time_s" };
+static const char *const peak = "host_peak_bytes"; /* which results of older builds lack */
 
 static AT_CHECKED load(cJSON **out, const char *path)
 {
@@ -93,21 +94,58 @@ static const char *unlike(const cJSON *before, const cJSON *after)
     return NULL;
 }
 
+static bool both_have(const cJSON *before, const cJSON *after, const char *key)
+{
+    return cJSON_IsNumber(at_json_find(before, key)) && cJSON_IsNumber(at_json_find(after, key));
+}
+
+/* A device's name; NULL: the result does not say. */
+static const char *device_of(const cJSON *result)
+{
+    return cJSON_GetStringValue(at_json_find(result, "device"));
+}
+
+static bool devices_differ(const cJSON *before, const cJSON *after)
+{
+    const char *a = device_of(before), *b = device_of(after);
+
+    return a && b && strcmp(a, b) != 0;
+}
+
+static double number(const cJSON *result, const char *key)
+{
+    return at_json_find(result, key)->valuedouble;
+}
+
+static void add_pair(cJSON *out, const cJSON *before, const cJSON *after, const char *key)
+{
+    cJSON *pair = cJSON_AddObjectToObject(out, key);
+    const double a = number(before, key), b = number(after, key);
+
+    cJSON_AddNumberToObject(pair, "before", a);
+    cJSON_AddNumberToObject(pair, "after", b);
+    if (a != 0)
+        cJSON_AddNumberToObject(pair, "ratio", b / a);
+}
+
 static cJSON *compared(const cJSON *before, const cJSON *after, const struct change *changes,
                        size_t n)
 {
     cJSON *out = cJSON_CreateObject(), *list = NULL;
 
     cJSON_AddNumberToObject(out, "format_version", FORMAT_VERSION);
-    for (size_t i = 0; i < AT_COUNT(figures); i++) {
-        const double a = at_json_find(before, figures[i])->valuedouble;
-        const double b = at_json_find(after, figures[i])->valuedouble;
-        cJSON *pair = cJSON_AddObjectToObject(out, figures[i]);
-        cJSON_AddNumberToObject(pair, "before", a);
-        cJSON_AddNumberToObject(pair, "after", b);
-        if (a != 0)
-            cJSON_AddNumberToObject(pair, "ratio", b / a);
+    if (device_of(before) && device_of(after)) {
+        cJSON *pair = cJSON_AddObjectToObject(out, "device");
+        cJSON_AddStringToObject(pair, "before", device_of(before));
+        cJSON_AddStringToObject(pair, "after", device_of(after));
     }
+    for (size_t i = 0; i < AT_COUNT(figures); i++)
+        add_pair(out, before, after, figures[i]);
+    for (size_t i = 0; i < AT_COUNT(spread); i++)
+        if (both_have(before, after, spread[i]))
+            add_pair(out, before, after, spread[i]);
+    if (both_have(before, after, peak))
+        add_pair(out, before, after, peak);
     list = cJSON_AddArrayToObject(out, "kernels");
     for (size_t i = 0; i < n; i++) {
         cJSON *row = cJSON_CreateObject();
@@ -119,14 +157,33 @@ static cJSON *compared(const cJSON *before, const cJSON *after, const struct cha
     return out;
 }
 
+static void print_figure(const char *name, double before, double after)
+{
+    printf("%-24s %12.4g %12.4g %9.3f\n", name, before, after, after / before);
+}
+
+/* What a difference is worth: of the results themselves where they tell it. */
+static void print_spread(const cJSON *before, const cJSON *after)
+{
+    if (both_have(before, after, spread[0]) && both_have(before, after, spread[1]))
+        printf("single steps took %.4g to %.4g s before, %.4g to %.4g s after; ",
+               number(before, spread[0]), number(before, spread[1]), number(after, spread[0]),
+               number(after, spread[1]));
+    printf("times vary between runs, most of all on a shared machine: believe a small difference "
+           "when a repeat shows it again\n");
+}
+
 static void print(const cJSON *before, const cJSON *after, const struct change *changes, size_t n)
 {
+    if (devices_differ(before, after))
+        printf("the devices differ: %s before, %s after\n", device_of(before), device_of(after));
     printf("%-24s %12s %12s %9s\n", "", "before", "after", "ratio");
-    for (size_t i = 0; i < AT_COUNT(figures); i++) {
-        const double a = at_json_find(before, figures[i])->valuedouble;
-        const double b = at_json_find(after, figures[i])->valuedouble;
-        printf("%-24s %12.4g %12.4g %9.3f\n", figures[i], a, b, b / a);
-    }
+    for (size_t i = 0; i < AT_COUNT(figures); i++)
+        print_figure(figures[i], number(before, figures[i]), number(after, figures[i]));
+    if (both_have(before, after, peak))
+        print_figure("peak memory, MiB", number(before, peak) / (1 << 20),
+                     number(after, peak) / (1 << 20));
+    print_spread(before, after);
     printf("%-24s %12s %12s %9s\n", "kernel, ms a step", "before", "after", "change");
     for (size_t i = 0; i < n; i++)
         printf("%-24s %12.3f %12.3f %+9.3f\n", changes[i].kernel, 1e3 * changes[i].before_s,

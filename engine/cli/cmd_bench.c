@@ -4,6 +4,7 @@
 #include "objective.h"
 #include "os.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- the steps ---- */
@@ -60,6 +61,8 @@ enum pass { AS_RUN, HOLLOW, TIMED, PASSES };
 /* What `steps` steps took and computed, a step of them. */
 struct measured {
     double wall_s[PASSES], processor_s[PASSES]; /* of all threads: a CPU device's kernels, too */
+    double least_s, most_s;                     /* of single steps AS_RUN, each over its own rows */
+    double peak_bytes; /* of this process, a CPU device's memory too; 0: not known */
     double tokens, launches;
     struct at_useful useful;
 };
@@ -70,7 +73,7 @@ static AT_CHECKED time_step(struct measured *out, struct bench *b, uint32_t numb
 {
     struct at_stream *stream = b->run->engine.stream;
     enum at_status st = AT_OK;
-    double begin_s = 0, begin_cpu_s = 0;
+    double begin_s = 0, begin_cpu_s = 0, wall_s = 0;
 
     TRY(at_stream_time(stream, pass == TIMED));
     TRY(at_stream_hollow(stream, pass == HOLLOW));
@@ -78,8 +81,13 @@ static AT_CHECKED time_step(struct measured *out, struct bench *b, uint32_t numb
     begin_s = at_now_s();
     begin_cpu_s = at_cpu_s();
     TRY(step(b, number));
-    out->wall_s[pass] += at_now_s() - begin_s;
+    wall_s = at_now_s() - begin_s;
     out->processor_s[pass] += at_cpu_s() - begin_cpu_s;
+    out->wall_s[pass] += wall_s;
+    if (pass == AS_RUN) {
+        out->least_s = fmin(out->least_s, wall_s);
+        out->most_s = fmax(out->most_s, wall_s);
+    }
 done:
     return st;
 }
@@ -99,6 +107,7 @@ static AT_CHECKED measure(struct measured *out, struct bench *b, uint32_t steps)
     tokens = e->tokens_computed;
     before = e->useful;
     at_stream_counts(e->stream, &launches, &submissions);
+    out->least_s = INFINITY;
     for (uint32_t i = 0; i < steps; i++) {
         const uint32_t first = b->next;
         for (enum pass pass = AS_RUN; pass < PASSES; pass++) /* TIMED last: peaks are, too */
@@ -108,6 +117,7 @@ static AT_CHECKED measure(struct measured *out, struct bench *b, uint32_t steps)
         out->wall_s[pass] /= steps;
         out->processor_s[pass] /= steps;
     }
+    out->peak_bytes = (double)at_memory_peak_bytes(); /* before the device's peaks are measured */
     at_stream_counts(e->stream, &later, &submissions);
     out->launches = (double)(later - launches) / (PASSES * steps);
     out->tokens = (double)(e->tokens_computed - tokens) / (PASSES * steps);
@@ -149,10 +159,14 @@ static void describe(cJSON *out, const struct at_run *run, const struct measured
     cJSON_AddNumberToObject(out, "tokens_per_step", m->tokens);
     cJSON_AddNumberToObject(out, "launches_per_step", m->launches);
     cJSON_AddNumberToObject(out, "step_time_s", m->wall_s[AS_RUN]);
+    cJSON_AddNumberToObject(out, "least_step_time_s", m->least_s);
+    cJSON_AddNumberToObject(out, "most_step_time_s", m->most_s);
     cJSON_AddNumberToObject(out, "step_processor_time_s", m->processor_s[AS_RUN]);
     cJSON_AddNumberToObject(out, "timed_step_time_s", m->wall_s[TIMED]);
     cJSON_AddNumberToObject(out, "host_time_s", m->wall_s[HOLLOW]);
     cJSON_AddNumberToObject(out, "host_share", m->wall_s[HOLLOW] / m->wall_s[AS_RUN]);
+    if (m->peak_bytes > 0)
+        cJSON_AddNumberToObject(out, "host_peak_bytes", m->peak_bytes);
     cJSON_AddNumberToObject(out, "tokens_per_s", m->tokens / m->wall_s[AS_RUN]);
     cJSON_AddNumberToObject(out, "rows_per_s", run->rows_per_step / m->wall_s[AS_RUN]);
     cJSON_AddItemToObject(out, "useful_gflop_per_step", useful_json(&m->useful));
@@ -192,6 +206,9 @@ static void print_step(const cJSON *out)
     printf("host, driver and queue: %.3f s of a step, %.1f %%, for %.0f launches\n",
            number(out, "host_time_s"), 100 * number(out, "host_share"),
            number(out, "launches_per_step"));
+    if (at_json_find(out, "host_peak_bytes"))
+        printf("memory: %.0f MiB of this process at its peak\n",
+               number(out, "host_peak_bytes") / (1 << 20));
 }
 
 /* ---- the command ---- */

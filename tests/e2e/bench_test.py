@@ -6,6 +6,7 @@ bench_test.py SOURCE_DIR BUILD_DIR
 import json
 import os
 import pathlib
+import re
 import tempfile
 
 from harness import GOLDEN, run
@@ -59,6 +60,8 @@ def useful_operations(work):
     assert abs(got["useful_gflop_per_s"] * got["step_time_s"] / total - 1) < 1e-9
     assert abs(got["of_multiply_peak"] * got["peaks"]["gflop_per_s"] / got["useful_gflop_per_s"] - 1) < 1e-9
     assert got["host_share"] > 0
+    assert 0 < got["least_step_time_s"] <= got["step_time_s"] <= got["most_step_time_s"], got
+    assert 2**20 < got["host_peak_bytes"] < 2**37, got["host_peak_bytes"]
     of_a_processor = got["step_processor_time_s"] / got["step_time_s"]
     assert (0.05 if "llvmpipe" in got["device"] else 0) < of_a_processor <= 1.1 * os.cpu_count(), of_a_processor
     assert abs(got["host_share"] * got["step_time_s"] / got["host_time_s"] - 1) < 1e-9
@@ -107,9 +110,25 @@ def compare(work, before):
     assert times["new_kernel"][0] == 0 < times["new_kernel"][1]
     text = run("bench", "--compare", work / "a.json", work / "b.json")
     assert "new_kernel" in text.stdout and "warning" not in text.stderr
+    assert f"single steps took {before['least_step_time_s']:.4g} to" in text.stdout and "devices differ" not in text.stdout
+    after["host_peak_bytes"] = 3 * before["host_peak_bytes"]
     after["device"] = "another"
     (work / "b.json").write_text(json.dumps(after))
-    assert "device differs" in run("bench", "--compare", work / "a.json", work / "b.json").stderr
+    text = run("bench", "--compare", work / "a.json", work / "b.json")
+    assert f"the devices differ: {before['device']} before, another after\n" in text.stdout, text.stdout
+    assert "warning" not in text.stderr, "the same work on another device is compared"
+    mib = before["host_peak_bytes"] / 2**20
+    assert re.search(rf"^peak memory, MiB +{mib:.4g} +{3 * mib:.4g} +3[.]000$", text.stdout, re.M), text.stdout
+    got = json.loads(run("bench", "--compare", work / "a.json", work / "b.json", "--json").stdout)
+    assert got["device"] == {"before": before["device"], "after": "another"} and got["host_peak_bytes"]["ratio"] == 3, got
+    assert got["most_step_time_s"]["before"] == before["most_step_time_s"]
+    after["model"] = "another"
+    for key in ("host_peak_bytes", "most_step_time_s"):  # as older builds wrote results
+        del after[key]
+    (work / "b.json").write_text(json.dumps(after))
+    text = run("bench", "--compare", work / "a.json", work / "b.json")
+    assert "model differs" in text.stderr and "peak memory" not in text.stdout and "single steps" not in text.stdout, text
+    assert "when a repeat shows it again" in text.stdout, text.stdout
 
 
 def refusals(work):
