@@ -279,6 +279,52 @@ static void show_faults(const struct at_rewards *rewards)
                      (unsigned long long)at_rewards_faults(rewards, k));
 }
 
+/* ---- --profile ---- */
+
+/* What the run's stream was given beside its steps, and what ran on others. */
+static AT_CHECKED say_what_is_timed(const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    const uint32_t pairs = run->online.reward_watch.held.n_rows;
+    const bool other = at_run_has_other_reference(run);
+    const bool refers = at_objective_reads_reference(run->config) && !other;
+    bool shared = false, apart = false; /* reward models: over the policy's weights, or others */
+    struct at_buf line = { 0 };
+
+    for (uint32_t i = 0; i < run->reward_models.n; i++)
+        *(run->reward_models.items[i].bundle.path ? &apart : &shared) = true;
+    at_buf_puts(&line, "in it: training steps");
+    if (at_online_draws(&run->online))
+        at_buf_puts(&line, ", sampling");
+    if (shared)
+        at_buf_puts(&line, ", reward models over the policy's weights");
+    if (run->data.has_eval || pairs > 0)
+        at_buf_printf(&line, ", all evaluations (of %u held-out rows)",
+                      run->data.has_eval ? run->data.eval.n_rows : pairs);
+    if (refers || run->engine.decoder.drift)
+        at_buf_puts(&line, ", passes of the reference over rows of these");
+    if (other)
+        at_buf_puts(&line, "; not in it: passes of ref_model_name_or_path before the first step");
+    if (apart)
+        at_buf_puts(&line, "; not in it: reward models over weights of their own");
+    TRY(at_buf_status(&line));
+    fprintf(stderr, "%s%s\n", line.data,
+            at_method_get(run->method)->draws ? "" : "; `attune bench` times steps alone");
+done:
+    at_buf_release(&line);
+    return st;
+}
+
+static AT_CHECKED show_profile(const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+
+    TRY(cli_kernel_table(stderr, NULL, run->engine.stream));
+    TRY(say_what_is_timed(run));
+done:
+    return st;
+}
+
 /* ---- commands ---- */
 
 AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
@@ -299,8 +345,7 @@ AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
     trained = at_train(&run, outcome);
     if (trained != AT_OK)
         TRY(at_arena_strdup(&run.arena, &why, at_message()));
-    if (config->profile && run.engine.stream &&
-        cli_kernel_table(stderr, NULL, run.engine.stream) != AT_OK && trained == AT_OK)
+    if (config->profile && run.engine.stream && show_profile(&run) != AT_OK && trained == AT_OK)
         at_warn("profile", "%s", at_message());
     if (trained != AT_OK) {
         st = at_fail(trained, "%s", why);

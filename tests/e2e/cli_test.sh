@@ -611,6 +611,12 @@ bench_names_the_biggest() {
     json 'all(a["time_s"] >= b["time_s"] for a, b in zip(d["kernels"], d["kernels"][1:]))'
     run 0 sft "$golden/sft_messages/config.json" --output_dir "$work/profile" --profile
     says err '^biggest: '
+    says err '^in it: training steps; `attune bench` times steps alone$'
+    run 0 dpo "$golden/dpo_sigmoid/config.json" --eval_dataset "$golden/data/pairs.jsonl" --max_steps 1 \
+        --output_dir "$work/profile_dpo" --profile
+    says err '^in it: training steps, all evaluations .of 24 held-out rows., passes of the reference over rows of these; '
+    run 0 dpo "$golden/dpo_other/config.json" --max_steps 1 --output_dir "$work/profile_other" --profile
+    says err '^in it: training steps; not in it: passes of ref_model_name_or_path before the first step; '
     local code=0
     timeout --foreground --preserve-status --kill-after=300 3 "$attune" bench "$golden/dpo_sigmoid/config.json" \
         --steps 100000 >"$work/out" 2>"$work/err" || code=$?
