@@ -120,8 +120,8 @@ static void add_steps(cJSON *out, const struct at_run *run)
 }
 
 /* The rate stands under "measured_flop_per_s", the best of several measurements beside the slowest,
- * or "assumed_flop_per_s"; "split" is there for runs that draw samples. "flop" and
- * "estimated_time_s" are those of the steps, "total_time_s" is with evaluations. */
+ * or "assumed_flop_per_s", and then "time_device" is null: none was measured. "split" is there for
+ * runs that draw samples. "flop" and "estimated_time_s" are those of the steps. */
 static void add_time(cJSON *out, const struct at_run *run, const struct plan_time *time)
 {
     const struct plan_evaluations *e = &time->evaluations;
@@ -138,6 +138,10 @@ static void add_time(cJSON *out, const struct at_run *run, const struct plan_tim
                             time->flop_per_s);
     if (time->measured)
         cJSON_AddNumberToObject(out, "least_flop_per_s", time->least_flop_per_s);
+    cJSON_AddItemToObject(out, "time_device",
+                          time->measured
+                              ? cJSON_CreateString(at_gpu_get_info(run->engine.gpu)->name)
+                              : cJSON_CreateNull());
     cJSON_AddNumberToObject(out, "step_time_s", time->step_s);
     cJSON_AddNumberToObject(out, "estimated_time_s", time->total_s);
     part = cJSON_AddObjectToObject(out, "evaluations");
@@ -228,19 +232,23 @@ static void range_text(char out[80], double s, double slower)
     snprintf(out, 80, strcmp(best, most) == 0 ? "%s" : "%s to %s", best, most);
 }
 
-static void print_rate(const cJSON *plan)
+static void print_rate(const cJSON *plan, const struct at_run *run)
 {
     const double gflop = 1e-9,
                  flop = number(plan, "flop") + number(at_json_find(plan, "evaluations"), "flop");
+    const char *device = at_json_find(plan, "device")->valuestring;
 
+    printf("         %.3g operations, products at ", flop);
     if (at_json_find(plan, "measured_flop_per_s"))
-        printf("         %.3g operations, products at %.0f to %.0f GFLOP/s (measured just now)\n",
-               flop, number(plan, "least_flop_per_s") * gflop,
-               number(plan, "measured_flop_per_s") * gflop);
+        printf("%.0f to %.0f GFLOP/s (measured just now on %s)\n",
+               number(plan, "least_flop_per_s") * gflop,
+               number(plan, "measured_flop_per_s") * gflop, device);
+    else if (at_engine_is_elsewhere(&run->engine))
+        printf("an assumed %.0f GFLOP/s: no device was measured, so there is no range\n",
+               number(plan, "assumed_flop_per_s") * gflop);
     else
-        printf("         %.3g operations, products at an assumed %.0f GFLOP/s (`attune bench` "
-               "measures)\n",
-               flop, number(plan, "assumed_flop_per_s") * gflop);
+        printf("an assumed %.0f GFLOP/s: %s has no room to measure them (`attune bench` does)\n",
+               number(plan, "assumed_flop_per_s") * gflop, device);
 }
 
 static void print_time(const cJSON *plan, const struct at_run *run)
@@ -255,13 +263,14 @@ static void print_time(const cJSON *plan, const struct at_run *run)
     range_text(all, number(plan, "total_time_s"), slower);
     range_text(steps, number(plan, "estimated_time_s"), slower);
     range_text(held, number(evals, "time_s"), slower);
-    printf("time     about %s, %.3g s a step at first\n", all, number(plan, "step_time_s"));
+    printf("time     about %s, %.3g s a step at first%s\n", all, number(plan, "step_time_s"),
+           at_engine_is_elsewhere(&run->engine) ? ", on an assumed GPU" : "");
     if (n > 0)
         printf("         steps %s, %.0f evaluation%s of %.0f held-out rows %s\n", steps, n,
                n == 1 ? "" : "s", number(evals, "rows"), held);
     if (run->config->cross_validation > 0)
         printf("         of one of %u folds\n", run->config->cross_validation);
-    print_rate(plan);
+    print_rate(plan, run);
     if (split)
         printf("         %ssampling %.0f %%, scoring %.0f %%, training %.0f %% of the steps\n",
                at_online_draws(&run->online) ? "at most, if no sample ends by itself: " : "",
@@ -281,7 +290,9 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
     if (at_online_draws(&run->online))
         snprintf(sampling, sizeof sampling, ", sampling %.0f at once %.0f",
                  number(plan, "sequences_at_once"), number(b, "sampler") * mib);
-    printf("device   %s\n", at_json_find(plan, "device")->valuestring);
+    printf("device   %s%s\n", at_json_find(plan, "device")->valuestring,
+           at_engine_is_elsewhere(&run->engine) ? "; slab and time are those of an assumed GPU"
+                                                : "");
     while ((path = without_weights(run, &i, &what)) != NULL)
         printf(
             "model    the %s %s has no weights, it is cut behind its header: enough to plan with\n",
@@ -309,8 +320,7 @@ static void print_plan(const cJSON *plan, const struct at_run *run)
         printf("         planned for a device_memory_limit above the %.0f MiB that are free here\n",
                number(b, "free_here") * mib);
     if (at_engine_is_elsewhere(&run->engine))
-        printf(
-            "         slab and time are those of a GPU; what one binding holds is this device's\n");
+        printf("         what one binding holds is this device's\n");
     if (run->engine.decoder.recompute != AT_RECOMPUTE_NONE)
         printf("         for which gradient_checkpointing %s computes activations again\n",
                at_json_find(plan, "gradient_checkpointing")->valuestring);

@@ -80,6 +80,8 @@ def cards(work):
     four = run("plan", *keys, "--device_memory_limit", limit, "--per_device_train_batch_size", 4, "--json", code=69).stdout
     check("of batches of 4 no card is promised what only this device's slab gives it", json.loads(four)["slab_tokens"] == 4096)
     check("of a device that is not here the rate is assumed", plan["assumed_flop_per_s"] == 5e12 and "measured_flop_per_s" not in plan)
+    check("nor is the time said to be this device's", plan["time_device"] is None and "5000 GFLOP/s: no device was measured, so" in said
+          and f"device   {plan['device']}; slab and time are those of an assumed GPU\n" in said and " at first, on an assumed GPU\n" in said and "measured just now" not in said, said)
     check("the text says so, too", all(part in said for part in (
         "has no weights", "of the slab:", "saved residual", "above the", "sqrt computes activations again")), said)
     run("plan", *keys, "--device_memory_limit", taken["total"] - 1, code=69)
@@ -104,6 +106,15 @@ def remedies(work):
                 *pairs, "--max_tokens_per_slab", 64, "--ref_model_name_or_path", work / "wide", "--device_memory_limit", 1500000))):
         said = run("plan", "--model_name_or_path", TINY, "--device_memory_limit", 900000, *keys, code=69).stderr
         check(f"what binds is named: {what}", says in said.splitlines()[-1], said)
+
+
+def where_it_is_timed():
+    """Memory that is here is planned and timed as without a limit: on this device, which is named."""
+    keys = ("plan", GOLDEN / "dpo_sigmoid" / "config.json")
+    for limit in ((), ("--device_memory_limit", 512 << 20)):
+        plan, said = json.loads(run(*keys, *limit, "--json").stdout), run(*keys, *limit).stdout
+        check("the rate is that of the device that is named", plan["time_device"] == plan["device"]
+              and f"GFLOP/s (measured just now on {plan['device']})\n" in said and "assumed" not in said, said)
 
 
 def refused(work):
@@ -169,6 +180,7 @@ def peaks(work):
 with tempfile.TemporaryDirectory() as place:
     cards(pathlib.Path(place))
     remedies(pathlib.Path(place))
+    where_it_is_timed()
     refused(pathlib.Path(place))
     peaks(pathlib.Path(place))
 finish()
