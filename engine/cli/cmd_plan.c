@@ -121,7 +121,8 @@ static void add_steps(cJSON *out, const struct at_run *run)
 
 /* The rate stands under "measured_flop_per_s", the best of several measurements beside the slowest,
  * or "assumed_flop_per_s", and then "time_device" is null: none was measured. "split" is there for
- * runs that draw samples. "flop" and "estimated_time_s" are those of the steps. */
+ * runs that draw samples. "flop" and "estimated_time_s" are those of the steps, "total_flop" and
+ * "total_time_s" are with evaluations. */
 static void add_time(cJSON *out, const struct at_run *run, const struct plan_time *time)
 {
     const struct plan_evaluations *e = &time->evaluations;
@@ -151,6 +152,7 @@ static void add_time(cJSON *out, const struct at_run *run, const struct plan_tim
     cJSON_AddNumberToObject(part, "ref_forward_tokens", e->ref_forward_tokens);
     cJSON_AddNumberToObject(part, "flop", e->flop);
     cJSON_AddNumberToObject(part, "time_s", e->time_s);
+    cJSON_AddNumberToObject(out, "total_flop", time->flop + e->flop);
     cJSON_AddNumberToObject(out, "total_time_s", time->total_s + e->time_s);
 }
 
@@ -234,8 +236,7 @@ static void range_text(char out[80], double s, double slower)
 
 static void print_rate(const cJSON *plan, const struct at_run *run)
 {
-    const double gflop = 1e-9,
-                 flop = number(plan, "flop") + number(at_json_find(plan, "evaluations"), "flop");
+    const double gflop = 1e-9, flop = number(plan, "total_flop");
     const char *device = at_json_find(plan, "device")->valuestring;
 
     printf("         %.3g operations, products at ", flop);

@@ -307,7 +307,8 @@ static const struct cli_command commands[] = {
           "The time comes from the run's useful operations and the rate of a product of the\n"
           "model's own shape, which is measured in half a second where the device is here;\n"
           "what else a step does has stated shares of it (engine/cli/plan_time.h). A range is\n"
-          "that of several measurements; evaluations are counted beside the steps.\n",
+          "that of several measurements; evaluations are counted beside the steps: with --json\n"
+          "flop and estimated_time_s are of the steps, total_flop and total_time_s of both.\n",
       FLAGS(json_flags),
       .n_positional = 1,
       .config = true,

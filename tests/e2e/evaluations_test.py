@@ -56,6 +56,7 @@ def both(work, method, keys):
     told = plan["evaluations"]
     check("the sum is of steps and evaluations", abs(plan["total_time_s"] - plan["estimated_time_s"] - told["time_s"]) < 1e-9
           and told["time_s"] > 0 and 0 < plan["least_flop_per_s"] <= plan["measured_flop_per_s"], plan)
+    check("so is that of operations", plan["total_flop"] == plan["flop"] + told["flop"] > plan["flop"], plan)
     return told, metrics, (record["tokens_computed"], record["ref_forward_tokens"]), plan
 
 
@@ -108,7 +109,7 @@ def epochs(work):
     check("after each epoch, the last one's once", len(steps) == 3 == told["n"] and steps[1] * 2 == steps[2], (steps, told))
     plan = json.loads(run("plan", "--method", "dpo", *keys_of("drift"), "--eval_dataset", "[]", "--eval_split", 0, "--json").stdout)
     check("without held-out rows there are none", plan["evaluations"]["n"] == 0 == plan["evaluations"]["time_s"]
-          and plan["total_time_s"] == plan["estimated_time_s"], plan)
+          and plan["total_time_s"] == plan["estimated_time_s"] and plan["total_flop"] == plan["flop"] > 0, plan)
 
 
 def of_rewards(work):
