@@ -12,8 +12,10 @@ AT_CHECKED at_gguf_take(uint64_t *out, const struct at_shard *shard, size_t *at,
 {
     *out = 0;
     if (shard->map.n - *at < n_bytes)
-        return at_fail(AT_DATA, "%s: the file ends at byte %zu, inside %s", shard->path,
-                       shard->map.n, what);
+        return at_fail(AT_DATA,
+                       "%s: the file ends at byte %zu, inside %s: its download or copy was "
+                       "probably cut short; fetch it again",
+                       shard->path, shard->map.n, what);
     memcpy(out, shard->map.data + *at, n_bytes); /* little-endian on both sides */
     *at += n_bytes;
     return AT_OK;
@@ -153,9 +155,11 @@ struct table {
 };
 
 /* Data are in the order of the table, each padded to the alignment. */
-static AT_CHECKED check_offsets(const struct at_weights *weights, struct table *t)
+static AT_CHECKED check_offsets(const struct at_weights *weights, const struct at_shard *shard,
+                                struct table *t)
 {
     enum at_status st = AT_OK;
+    size_t end;
 
     for (size_t i = 0; i < weights->n_sources; i++) {
         const struct at_source *s = &weights->sources[i];
@@ -170,6 +174,8 @@ static AT_CHECKED check_offsets(const struct at_weights *weights, struct table *
             FAIL(AT_DATA, "%s: tensor %s: its end overflows", s->file, s->name);
         t->whole = t->whole / t->alignment * t->alignment;
     }
+    if (!at_add_ok(&end, t->begin, t->whole))
+        FAIL(AT_DATA, "%s: the end of its data overflows", shard->path);
 done:
     return st;
 }
@@ -192,7 +198,7 @@ static AT_CHECKED parse_table(struct at_weights *weights, const struct at_shard 
     }
     out->alignment = alignment;
     out->begin = at_round_up(at, alignment);
-    TRY(check_offsets(weights, out));
+    TRY(check_offsets(weights, shard, out));
 done:
     return st;
 }
@@ -223,8 +229,11 @@ static AT_CHECKED check_data(const struct at_weights *weights, const struct at_s
         if (end > found)
             return at_fail(
                 AT_DATA,
-                "%s: tensor %s: needs bytes up to %zu of the data, but there are %zu (cut short?)",
-                s->file, s->name, end, found);
+                "%s: tensor %s: needs bytes up to %zu of the data, but there are %zu: the file has "
+                "%zu bytes and needs %zu, its download or copy was probably cut short; fetch it "
+                "again",
+                s->file, s->name, end, found, shard->map.n,
+                t->begin + (found < t->least ? t->least : t->whole));
     }
     return AT_OK;
 }

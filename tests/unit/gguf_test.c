@@ -519,16 +519,25 @@ static void wrong_offsets_are_refused(void **state)
     refuse_places(0, 33, 96, "tensor b: offset 33, expected 32"); /* misaligned */
     refuse_places(0, 64, 96, "tensor b: offset 64, expected 32"); /* a hole */
     refuse_places(0, UINT64_MAX, 64, "expected 32");
-    refuse_places(0, 32, 63, "needs bytes up to 64 of the data, but there are 63");
-    refuse_places(0, 32, 0, "needs bytes up to 32");
+    refuse_places(0, 32, 63,
+                  "tensor b: needs bytes up to 64 of the data, but there are 63: the file has 159 "
+                  "bytes and needs 160, its download or copy was probably cut short; fetch it");
+    refuse_places(0, 32, 0,
+                  "needs bytes up to 32 of the data, but there are 0: the file has 96 "
+                  "bytes and needs 160, its");
     put_head(&file, 3, 3, 0); /* sizes that add up to more than 2^64 */
     put_tensor(&file, "a", 1, huge, 0, 0);
     put_tensor(&file, "b", 1, huge, 0, huge[0] * 4);
     put_tensor(&file, "c", 1, huge, 0, huge[0] * 8);
     put_padding(&file, 32);
     refuse(&file, "tensor c: its end overflows");
+    put_head(&file, 3, 2, 0); /* or would, behind the table */
+    put_tensor(&file, "a", 1, huge, 0, 0);
+    put_tensor(&file, "b", 1, huge, 0, huge[0] * 4);
+    put_padding(&file, 32);
+    refuse(&file, "the end of its data overflows");
     put_file(&file, "t", 1, five, 0, 0, 31); /* padding of the last: whole or none */
-    refuse(&file, "needs bytes up to 32 of the data, but there are 31");
+    refuse(&file, "there are 31: the file has 95 bytes and needs 96, ");
 }
 
 /* To be looked at, a file whose table is whole is enough. */
