@@ -602,6 +602,13 @@ const char *at_key_default(enum at_key key, enum at_method method, const char *p
     return word;
 }
 
+/* Who gives an empty list of held-out rows asks for none, and not for a share of the training rows.
+ * Folds, which are held out in turn, have nothing to do with it. */
+static bool wants_no_split(const struct at_config *c)
+{
+    return c->is_set[AT_KEY_eval_dataset] && c->eval_dataset.n == 0 && c->cross_validation == 0;
+}
+
 static AT_CHECKED fill_defaults(struct at_config *c)
 {
     enum at_status st = AT_OK;
@@ -611,6 +618,8 @@ static AT_CHECKED fill_defaults(struct at_config *c)
         const char *word = at_key_default((enum at_key)key, c->run_method, c->preset);
         if (c->is_set[key] || strcmp(word, "-") == 0)
             continue;
+        if (key == AT_KEY_eval_split && wants_no_split(c)) /* folds are filled in before it */
+            word = "0";
         const bool same = strcmp(word, keys[key].trl) == 0;
         value = value_of_text((enum at_key)key, word);
         TRY(set_value(c, (enum at_key)key, value, NULL, same ? AT_FROM_DEFAULT : AT_FROM_PRESET));

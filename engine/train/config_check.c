@@ -141,9 +141,11 @@ static AT_CHECKED check_unread(const struct at_config *c)
 static AT_CHECKED check_held_out(const struct at_config *c)
 {
     const bool asked = given(c, AT_KEY_eval_strategy) && strcmp(c->eval_strategy, "no") != 0;
+    const enum at_origin by = c->origin[AT_KEY_eval_strategy];
     char what[32];
 
-    if (!asked || c->origin[AT_KEY_eval_split] > c->origin[AT_KEY_eval_strategy])
+    if (!asked || c->origin[AT_KEY_eval_split] > by ||
+        (c->eval_dataset.n == 0 && c->origin[AT_KEY_eval_dataset] > by))
         return AT_OK;
     snprintf(what, sizeof what, "eval_strategy %s", c->eval_strategy);
     return need_held_out(c, what);

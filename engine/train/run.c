@@ -229,8 +229,10 @@ static AT_CHECKED open_data(struct at_run *run)
     } else {
         TRY(at_dataset_load(&d->train, c->train_dataset.items, c->train_dataset.n, &p));
         if (strcmp(c->eval_strategy, "no") != 0 && !is_scored(run->purpose))
-            at_warn("no_eval", "nothing is held out (eval_split is 0 and eval_dataset is not "
-                               "given): the result cannot be judged");
+            at_warn("no_eval",
+                    "nothing is held out (eval_split is 0 and eval_dataset is %s): the result "
+                    "cannot be judged",
+                    c->is_set[AT_KEY_eval_dataset] ? "an empty list" : "not given");
     }
     TRY(check_masks(c, d->was_split ? &d->all : &d->train));
 done:

@@ -287,6 +287,16 @@ plan_counts_rows_and_bytes() {
     says out '^memory '
 }
 
+an_empty_list_holds_out_nothing() {
+    local keys=(--method dpo --model_name_or_path "$golden/models/tiny_llama" --train_dataset "$golden/data/pairs.jsonl"
+        --on_bad_row keep --eval_dataset '[]' --json)
+    run 0 plan "${keys[@]}"
+    json 'd["rows"]["eval"] == 0 and d["rows"]["train"] == d["rows"]["read"] > 0'
+    says err 'nothing is held out .eval_split is 0 and eval_dataset is an empty list.'
+    run 0 plan "${keys[@]}" --eval_split 0.1
+    json 'd["rows"]["eval"] > 0'
+}
+
 packed_rows_are_shown() {
     local packed="$golden/sft_pack_bfd/config.json"
     run 0 plan "$packed" --json
@@ -737,7 +747,7 @@ run_files_are_read() {
 for test in help_answers_at_once_without_a_gpu usage_errors_are_2 missing_input_is_66 bad_data_is_65 \
     data_of_another_method_is_named a_base_elsewhere_is_named \
     no_device_is_69 unwritable_output_is_73 devices_and_inspect_print_json \
-    inspect_prints_foreign_text_plainly tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes packed_rows_are_shown \
+    inspect_prints_foreign_text_plainly tokenize_goes_there_and_back data_show_equals_trl plan_counts_rows_and_bytes an_empty_list_holds_out_nothing packed_rows_are_shown \
     training_tells_what_it_did generate_is_reproducible pipeline_resumes_and_never_overwrites \
     pipeline_checks_all_stages_first pipeline_checks_what_is_not_there_yet pipeline_refuses_judges_that_cannot_judge pipeline_sees_changed_files_and_shared_keys \
     keys_without_effect_are_told interrupt_is_130_and_keeps_the_state config_import_lists_what_changed bench_names_the_biggest \

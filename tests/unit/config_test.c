@@ -404,6 +404,37 @@ static void unknown_keys_suggest_the_nearest(void **state)
                 "config keys");
 }
 
+/* An empty list asks for no held-out rows, of the training's as of a file, unless a share is given,
+ * too; folds hold out without either. A flag may so turn off what the file's evaluations need. */
+static void empty_eval_dataset_holds_out_nothing(void **state)
+{
+    static const char *const empty[] = { "eval_dataset", "[]", NULL };
+    static const struct {
+        const char *text;
+        const char *const *flags;
+        double split;
+    } cases[] = {
+        { "{}", NULL, 0.1 },
+        { "{\"eval_dataset\":[]}", NULL, 0 },
+        { "{\"eval_dataset\":null}", NULL, 0.1 },
+        { "{\"eval_dataset\":\"a.jsonl\"}", empty, 0 },
+        { "{\"eval_dataset\":[],\"eval_split\":0.2}", NULL, 0.2 },
+        { "{\"cross_validation\":5}", empty, 0.1 },
+        { "{\"eval_strategy\":\"epoch\"}", empty, 0 },
+    };
+    struct at_config c;
+
+    (void)state;
+    for (size_t i = 0; i < AT_COUNT(cases); i++) {
+        assert_int_equal(read_as(&c, cases[i].text, NULL, AT_DPO, cases[i].flags), AT_OK);
+        if (c.eval_split != cases[i].split)
+            fail_msg("%s: eval_split is %g", cases[i].text, c.eval_split);
+        at_config_release(&c);
+    }
+    check_fails("{\"eval_dataset\":[],\"eval_strategy\":\"epoch\"}", AT_DPO, NULL,
+                "eval_strategy epoch needs held-out rows", "eval_split");
+}
+
 /* A key of one method given to another is an error, for every such key. */
 /* Values that exclude each other, with the nearest that do not. */
 static void contradictions_are_refused(void **state)
@@ -636,6 +667,7 @@ int main(void)
         cmocka_unit_test(losses_of_weight_0_read_nothing),
         cmocka_unit_test(unknown_keys_suggest_the_nearest),
         cmocka_unit_test(contradictions_are_refused),
+        cmocka_unit_test(empty_eval_dataset_holds_out_nothing),
         cmocka_unit_test(keys_that_are_not_read_are_errors),
         cmocka_unit_test(words_of_trl_are_classified),
         cmocka_unit_test(keys_without_an_effect_are_said),
