@@ -6,9 +6,9 @@
 
 #include "row.h"
 
-/* What T and R are rounded up to. Kernels take any number of rows, and no bit depends on it: 16 are
- * what row kernels on CPU devices (lanes) and matrix units go over together. A product's last tile
- * of 64 rows goes over what lies behind T, too, and writes none of it. */
+/* What T, R and S are rounded up to. Kernels take any number of rows, and no bit depends on it: 16
+ * are what row kernels on CPU devices (lanes) and matrix units go over together. A product's last
+ * tile of 64 rows goes over what lies behind T, too, and writes none of it. */
 enum { AT_SLAB_GRANULE = 16 };
 
 struct at_interval { /* keys a query token reads: [prefix_begin, prefix_end) and [seg_begin,

@@ -68,7 +68,8 @@ void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at
     AT_REQUIRE(b->T <= d->capacity && b->R <= d->capacity_rows);
     AT_REQUIRE(b->n_segments <= d->capacity_segments && b->n_order <= b->R);
     AT_REQUIRE(b->T_back <= b->T && b->R_back <= b->R);
-    AT_REQUIRE(b->S > 0 && b->S <= b->R && b->S_back <= b->S);
+    AT_REQUIRE(b->S > 1 && b->S <= b->R && b->S <= b->T); /* one row is what decoding has */
+    AT_REQUIRE(b->S_back <= b->S && b->S_back <= b->T_back);
     at_stream_upload(s, d->ids, b->ids, 4ul * b->T);
     at_stream_upload(s, d->positions, b->positions, 4ul * b->T);
     at_stream_upload(s, d->intervals, b->intervals, 16ul * b->T);
@@ -261,7 +262,9 @@ static struct at_tensor attention_fwd(struct at_stream *s, struct at_decoder *d,
     return o;
 }
 
-/* What the last layer reads of the residual x and of attention's o: rows of the sources. */
+/* What the last layer reads of the residual x and of attention's o: rows of the sources. In the
+ * backward pass these have T_back rows; those of sources behind, riders', stay as they were, and
+ * have no gradient. */
 static void last_rows(struct at_stream *s, const struct at_decoder *d, uint32_t S,
                       struct at_tensor *x, struct at_tensor *o)
 {
@@ -680,7 +683,8 @@ static void inputs_again(struct at_stream *s, struct at_decoder *d, uint32_t las
     at_tensor_copy(s, part(a.x, rows.T, x.dim[1]), x);
 }
 
-/* What the forward pass of layer l did not keep, in d->x from what it did. */
+/* What the forward pass of layer l did not keep, in d->x (the last layer's in d->x_last) from what
+ * it did. */
 static void compute_again(struct at_stream *s, struct at_decoder *d, uint32_t l, struct rows rows)
 {
     const struct at_model_config *c = &d->model->config;

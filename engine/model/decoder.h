@@ -26,7 +26,8 @@ struct at_batch {
     uint32_t n_long;
 };
 
-struct at_activations { /* of one layer, saved by the forward pass */
+struct at_activations { /* of one layer, saved by the forward pass; the last one's are of sources
+                         * alone from mid on */
     struct at_tensor x, q, k, v, o, mid, gate, up;
     /* of decoders that train nothing, which save neither mid nor, but with parallel blocks, x: in
      * place of q, k, v and of gate, up, where they lie together, their columns, and a row more than
@@ -98,7 +99,7 @@ struct at_decoder {
 
 struct at_decoder_params {
     uint32_t capacity;      /* tokens a slab, multiple of 64 */
-    uint32_t capacity_rows; /* completion rows and sources a slab, multiple of 64 */
+    uint32_t capacity_rows; /* completion rows, and so sources, of a slab; multiple of 64 */
     uint32_t capacity_segments;
     bool trains;
     enum at_recompute recompute; /* read with `trains` */

@@ -23,7 +23,8 @@ void at_add(struct at_stream *s, struct at_tensor y, struct at_tensor x);
 /* y = (1 - alpha) y + alpha x; the same. */
 void at_mix(struct at_stream *s, struct at_tensor y, struct at_tensor x, float alpha);
 
-/* out[i,:] = x[index[i],:]; index (rows of out) int32. Where it is -1 the row stays as it is. */
+/* out[i,:] = x[index[i],:]; index (rows of out) int32. Where x has no such row, -1 say, out's stays
+ * as it is. */
 void at_gather_rows(struct at_stream *s, struct at_tensor out, struct at_tensor x,
                     struct at_view index);
 /* dx[t,:] = -sum of coef[i] * u[i,:] over i in [row_begin[t], row_begin[t+1]) in order (0 where the

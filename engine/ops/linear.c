@@ -318,6 +318,7 @@ static bool stored_adds(struct at_stream *s, struct at_tensor y, struct at_tenso
                         enum at_quant_type type);
 static void stored_nn(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
                       struct at_weight w, bool accumulate, const struct at_added *added);
+static const uint32_t stored_nn_kernels[AT_QUANT_COUNT] = { AT_QUANT_KERNELS(gemm_nn) };
 
 /* Rows of x, at most, of a product that reads weights as they are stored. Above, decoding a half
  * takes longer than reading it once more; of any type where a product's sums and what is decoded do
@@ -337,14 +338,16 @@ static bool reads_stored(struct at_stream *s, uint32_t M, enum at_quant_type typ
            at_gpu_get_info(at_stream_gpu(s))->few_rows;
 }
 
-/* The same of a backward pass, whatever its rows: with fewer lanes, sums leave no registers to
- * decode in. */
+/* The same of a backward pass, whatever its rows: where gemm_nn_<type> has a variant, whose texels
+ * are words. With fewer lanes sums leave no registers to decode in. */
 static bool reads_stored_back(struct at_stream *s, enum at_quant_type type,
                               const struct at_linear_scratch *scratch)
 {
     const struct at_gpu_info *info = at_gpu_get_info(at_stream_gpu(s));
 
-    return type != AT_F32 && info->few_rows && info->subgroup >= 16 && !scratch->halves.a.buffer;
+    return stored_nn_kernels[type] != 0 && info->few_rows && info->subgroup >= 16 &&
+           !scratch->halves.a.buffer &&
+           info->max_texels >= info->max_range_bytes / sizeof(uint32_t);
 }
 
 void at_linear_fwd_and(struct at_stream *s, struct at_tensor y, struct at_tensor x,
@@ -386,8 +389,8 @@ void at_linear_bwd_and(struct at_stream *s, struct at_tensor dx, struct at_tenso
                        struct at_weight w, const struct at_linear_scratch *scratch, bool accumulate,
                        const struct at_added *added)
 {
-    const uint32_t panel = panel_rows(w, scratch);
     const bool stored = reads_stored_back(s, w.type, scratch);
+    const uint32_t panel = stored ? w.rows : panel_rows(w, scratch);
     const bool rides = may_ride(s, added) && !scratch->halves.a.buffer;
 
     at_require_shape(dx, dy.dim[0], w.cols);
@@ -515,11 +518,11 @@ static void stored_product(struct at_stream *s, struct at_tensor y, struct at_te
         }
 }
 
-/* dx (+)= dy W, summed in the blocks of nn_columns(); added: NULL, or where may_ride(). */
+/* dx (+)= dy W, added: NULL, or where may_ride(). Summed in the blocks that nn_columns() sums a
+ * copy of W in, hence its bits. */
 static void stored_nn(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
                       struct at_weight w, bool accumulate, const struct at_added *added)
 {
-    static const uint32_t kernels[AT_QUANT_COUNT] = { AT_QUANT_KERNELS(gemm_nn) };
     const bool scales = at_quant_get(w.type)->n_planes > 1;
     const uint32_t most = w.rows >= K_SPLIT_FROM ? K_SPLIT : w.rows;
     const uint32_t block = rows_in(binding_bytes(s), at_weight_row_bytes(&w, 0), most);
@@ -550,7 +553,7 @@ static void stored_nn(struct at_stream *s, struct at_tensor dx, struct at_tensor
             args.added_ldb = added->b.ld;
             args.added_alpha = added->scale;
         }
-        at_stream_launch(s, kernels[w.type], views, &args, sizeof args,
+        at_stream_launch(s, stored_nn_kernels[w.type], views, &args, sizeof args,
                          (struct at_work){ .x = args.M, .y = args.N, .z = 1 });
     }
 }

@@ -2,7 +2,7 @@
  * kernels do beyond (padding, masked parts of tiles, what is computed again in the backward pass).
  * A multiply-add counts as two. Of T packed tokens, R completion rows, S tokens whose hidden state
  * such a row reads, and P(l) pairs of a query and a key that layer l reads; T is S in the last
- * layer behind attention:
+ * layer behind attention (its queries count of all tokens, of which they are computed):
  *
  *   forward    base       2 T sum over layers of their linear layers' weights
  *              adapters   2 T sum over adapters and modules of r (inputs + outputs)

@@ -4,6 +4,7 @@
 // and main() begins with dq_begin(). A format with scales has dq_factors(row, c), the same for 16 columns and more,
 // and dq_value(row, c, factors), what these make of the quants.
 #ifdef DQ_WORDS
+#define CODE_BY_SELECTION
 uint quants_ld, scales_ld; // words of a row: in a loop every lane would load the push constant
 void dq_begin() { quants_ld = p.quants_stride, scales_ld = p.scales_stride; }
 

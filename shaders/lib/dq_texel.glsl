@@ -86,18 +86,8 @@ float block_scale(int word, int block)
     return half_to_float((block & 1) == 0 ? uint(word) & 0xffffu : uint(word) >> 16);
 }
 #elif defined DQ_IQ4 || defined DQ_NF4 || defined DQ_FP4
+#define CODE_BY_SELECTION
 #include "lib/dq_code.glsl"
-// Values of nibbles by selection among constants: an index would be a loop over the lanes.
-vec4 code_value(ivec4 q)
-{
-    vec4 of[8];
-
-    [[unroll]] for (int i = 0; i < 8; i++)
-        of[i] = mix(vec4(CODE[2 * i]), vec4(CODE[2 * i + 1]), notEqual(q & 1, ivec4(0)));
-    [[unroll]] for (int i = 0; i < 4; i++) of[i] = mix(of[2 * i], of[2 * i + 1], notEqual(q & 2, ivec4(0)));
-    [[unroll]] for (int i = 0; i < 2; i++) of[i] = mix(of[2 * i], of[2 * i + 1], notEqual(q & 4, ivec4(0)));
-    return mix(of[0], of[1], notEqual(q & 8, ivec4(0)));
-}
 #endif
 
 struct dq_quants {

@@ -2,6 +2,9 @@
 // first column group. An includer defines its name (MULTIPLY), its texels (A4, B4; FETCH_B reads B4), their LDA,
 // LDB, A_COL and B_COL, and K; for a stored B, of form NN with 16 lanes, DECODE in place of B4, FETCH_B, LDB and
 // B_COL. It has FORM, LANES, GROUPS, CG, KB, `sum` and OUTSIDE.
+#if defined DECODE && (LANES != 16 || KB != 4 || CG != 1)
+#error factors are spread over 16 lanes, 4 k and 64 columns
+#endif
 void MULTIPLY(int row0, int col4, int k_begin, int k_end)
 {
     const int lane = int(gl_LocalInvocationID.x);

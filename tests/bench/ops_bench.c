@@ -149,6 +149,11 @@ static void slab(struct bench *b)
     at_linear_fwd(b->stream, slab_y, slab_x, weight, &panel, false);
 }
 
+static void slab_back(struct bench *b)
+{
+    at_linear_bwd(b->stream, slab_x, slab_y, weight, &panel, false);
+}
+
 /* slab_x (M,K), slab_y (M,N) and a weight. */
 static void make_slab(struct bench *b, enum at_quant_type type, uint32_t M, uint32_t N, uint32_t K)
 {
@@ -161,6 +166,9 @@ static void make_slab(struct bench *b, enum at_quant_type type, uint32_t M, uint
     at_tensor_reserve_apart(b->pool, &slab_y, M, N, "y");
     need(at_pool_commit(b->pool));
     fill(b, slab_x.view);
+    fill(b, slab_y.view);
+    for (uint32_t i = 0; i < at_quant_get(type)->n_planes; i++)
+        fill(b, weight.plane[i]); /* what is found there may be slow to multiply */
 }
 
 static void whole_slab(struct bench *b, enum at_quant_type type, uint32_t M)
@@ -171,6 +179,16 @@ static void whole_slab(struct bench *b, enum at_quant_type type, uint32_t M)
     make_slab(b, type, M, N, K);
     snprintf(what, sizeof what, "  %u rows %s", M, at_quant_get(type)->name);
     measure(b, what, 2.0 * M * N * K, slab);
+}
+
+static void slab_backward(struct bench *b, enum at_quant_type type, uint32_t M)
+{
+    const uint32_t N = 1536, K = 768;
+    char what[64];
+
+    make_slab(b, type, M, N, K);
+    snprintf(what, sizeof what, "  %u rows back %s", M, at_quant_get(type)->name);
+    measure(b, what, 2.0 * M * N * K, slab_back);
 }
 
 /* A product of decoding: few rows and a weight of SmolLM2-135M, whose last one is the head. */
@@ -430,6 +448,7 @@ int main(int argc, char **argv)
          type++) {
         dequantisation(&b, (enum at_quant_type)type);
         whole_slab(&b, (enum at_quant_type)type, 256);
+        slab_backward(&b, (enum at_quant_type)type, 256);
         whole_slab(&b, (enum at_quant_type)type, 4);
         whole_slab(&b, (enum at_quant_type)type, 32);
     }

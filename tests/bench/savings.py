@@ -125,14 +125,15 @@ def layers(bench):
 
 
 def recompute(bench):
-    flags = ["dpo", *pairs(bench, 8, 36), "--gradient_checkpointing"]
+    PAIRS = 8
+    flags = ["dpo", *pairs(bench, PAIRS, 36), "--gradient_checkpointing"]
     found = bench.once(*flags, "none", steps=1)
     useful, tokens = found["useful_gflop_per_step"], found["tokens_per_step"]
     width, inner, count, heads, groups = SHAPE
     sizes = {"attention": [(width, width), (width, width * groups // heads), (width, width * groups // heads), (width, width)],
              "mlp": [(width, inner), (width, inner)]}
     rows = useful["head"] * 1e9 / (6 * width * VOCABULARY)  # three passes; a pair's first two have one source
-    passes = {"attention": tokens * count, "mlp": tokens * (count - 1) + rows - 8}
+    passes = {"attention": tokens * count, "mlp": tokens * (count - 1) + rows - PAIRS}
     # an adapter's first matrix is one for q, k and v, and for gate and up
     ranks = {"attention": 2 * width + sum(out for _, out in sizes["attention"]), "mlp": width + 2 * inner}
     gflop = {part: 2 * passes[part] * (sum(a * b for a, b in sizes[part]) + RANK * ranks[part]) / 1e9 for part in sizes}

@@ -237,8 +237,7 @@ static void check_row_begin(const struct at_slab *slab)
                          slab->source[r], t);
 }
 
-/* Each token that is a row's source, once and in order; the others read nothing of the last layer.
- */
+/* Each token that is a row's source, once and in order. */
 static void check_sources(const struct at_slab *slab)
 {
     uint32_t n = 0;
