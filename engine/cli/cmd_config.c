@@ -382,7 +382,7 @@ static void print_markdown(void)
         "This file is made by `attune config keys --markdown`; a test compares.\n\n"
         "| file | what it does |\n|---|---|\n"
         "| `quickstart.sh` | trains a toy, or with `--real` a real model, on this machine |\n"
-        "| `toy.json` | the toy's pipeline: SFT from random weights, then DPO |\n"
+        "| `toy.json` | the toy's pipeline: SFT from random weights, then DPO and SFT at once |\n"
         "| `sft.json` | SFT with LoRA on conversations: `attune sft configs/sft.json` |\n"
         "| `dpo.json` | DPO with LoRA on the tone pairs: `attune dpo configs/dpo.json` |\n"
         "| `simpo.json` | SimPO, without a reference: `attune cpo configs/simpo.json` |\n"
