@@ -171,24 +171,15 @@ static void make_slab(struct bench *b, enum at_quant_type type, uint32_t M, uint
         fill(b, weight.plane[i]); /* what is found there may be slow to multiply */
 }
 
-static void whole_slab(struct bench *b, enum at_quant_type type, uint32_t M)
+static void whole_slab(struct bench *b, enum at_quant_type type, uint32_t M, const char *name,
+                       void (*op)(struct bench *))
 {
     const uint32_t N = 1536, K = 768;
     char what[64];
 
     make_slab(b, type, M, N, K);
-    snprintf(what, sizeof what, "  %u rows %s", M, at_quant_get(type)->name);
-    measure(b, what, 2.0 * M * N * K, slab);
-}
-
-static void slab_backward(struct bench *b, enum at_quant_type type, uint32_t M)
-{
-    const uint32_t N = 1536, K = 768;
-    char what[64];
-
-    make_slab(b, type, M, N, K);
-    snprintf(what, sizeof what, "  %u rows back %s", M, at_quant_get(type)->name);
-    measure(b, what, 2.0 * M * N * K, slab_back);
+    snprintf(what, sizeof what, "  %u rows%s %s", M, name, at_quant_get(type)->name);
+    measure(b, what, 2.0 * M * N * K, op);
 }
 
 /* A product of decoding: few rows and a weight of SmolLM2-135M, whose last one is the head. */
@@ -447,10 +438,10 @@ int main(int argc, char **argv)
     for (int type = AT_F32; type < AT_QUANT_COUNT && (!only || strcmp(only, "quant") == 0);
          type++) {
         dequantisation(&b, (enum at_quant_type)type);
-        whole_slab(&b, (enum at_quant_type)type, 256);
-        slab_backward(&b, (enum at_quant_type)type, 256);
-        whole_slab(&b, (enum at_quant_type)type, 4);
-        whole_slab(&b, (enum at_quant_type)type, 32);
+        whole_slab(&b, (enum at_quant_type)type, 256, "", slab);
+        whole_slab(&b, (enum at_quant_type)type, 256, " back", slab_back);
+        whole_slab(&b, (enum at_quant_type)type, 4, "", slab);
+        whole_slab(&b, (enum at_quant_type)type, 32, "", slab);
     }
     if (!only || strcmp(only, "decode") == 0)
         decoding(&b);
