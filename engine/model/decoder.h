@@ -67,7 +67,7 @@ struct at_decoder {
     struct at_head_scratch head;
     /* scratch and slab inputs */
     struct at_tensor x, h, m, dx, dh, dm, d_o, dq, dk, dv;
-    struct at_tensor x_last, o_last; /* (S, C), (S, H * D): last_rows() in decoder.c */
+    struct at_tensor x_last, o_last; /* (S, C), (S, H * D): decoder_layer.c */
     struct at_tensor mid_last;       /* (S, C): parallel blocks, what the last one's MLP reads */
     bool z_beside;                   /* z of those that read the same are columns of one */
     struct at_tensor z_frozen, dz;   /* as `z`, of any layers */

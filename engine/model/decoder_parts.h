@@ -67,6 +67,73 @@ static inline struct at_tensor columns_or_part(struct at_tensor together, struct
     return together.view.buffer ? at_tensor_columns(together, T, begin, n) : part(apart, T, n);
 }
 
+/* Rows of a pass: T tokens. Behind attention a slab's last layer goes over its S sources alone,
+ * since nothing reads what it would make of the others; S is 0 in decoding, where hidden states of
+ * all tokens are asked for. */
+struct at_pass_rows {
+    uint32_t T, S;
+};
+
+/* Whether layer l goes on behind attention with the rows of sources, in d->x_last and d->o_last. */
+static inline bool at_takes_sources(const struct at_decoder *d, uint32_t l,
+                                    struct at_pass_rows rows)
+{
+    return rows.S > 0 && l + 1 == d->model->config.L;
+}
+
+/* Rows of layer l behind attention. */
+static inline uint32_t at_rows_behind(const struct at_decoder *d, uint32_t l,
+                                      struct at_pass_rows rows)
+{
+    return at_takes_sources(d, l, rows) ? rows.S : rows.T;
+}
+
+/* The head that a pass reads. */
+static inline struct at_weight at_head_of(const struct at_model *model, enum at_pass pass)
+{
+    const bool policy = pass != AT_PASS_REFERENCE;
+
+    return policy && model->saved[AT_SAVED_HEAD].param ? model->trained_head : model->head;
+}
+
+/* Whether what the head reads is scaled, and so the logits. */
+static inline bool at_scales_logits(const struct at_model_config *c)
+{
+    return c->logit_scale != 1 && !c->value_head;
+}
+
+/* Attention of T tokens of layer l. */
+struct at_attention at_decoder_attention(const struct at_decoder *d, uint32_t l, uint32_t T);
+/* q or k of T rows as one row a norm: a head, or all of it. */
+struct at_tensor at_decoder_heads(const struct at_decoder *d, struct at_tensor t);
+/* Turns q and k of layer l, or turns gradients back. */
+void at_decoder_turn(struct at_stream *s, const struct at_decoder *d, uint32_t l,
+                     struct at_tensor q, struct at_tensor k, bool backward);
+/* m from what the MLP's first matrices made. */
+void at_decoder_activate(struct at_stream *s, const struct at_decoder *d, struct at_tensor m,
+                         struct at_tensor gate, struct at_tensor up);
+/* x, or in the last layer its rows of the sources, with what attention gives added. */
+struct at_tensor at_decoder_behind_attention(struct at_stream *s, struct at_decoder *d,
+                                             const struct at_activations *a, uint32_t l,
+                                             struct at_pass_rows rows, struct at_tensor x,
+                                             enum at_pass pass, const struct at_kv_cache *cache);
+/* gate and up of what the MLP reads. */
+void at_decoder_hidden_fwd(struct at_stream *s, struct at_decoder *d,
+                           const struct at_activations *a, uint32_t l, struct at_tensor mid,
+                           enum at_pass pass);
+/* x += what the MLP makes of `mid`. */
+void at_decoder_mlp_fwd(struct at_stream *s, struct at_decoder *d, const struct at_activations *a,
+                        uint32_t l, struct at_tensor x, struct at_tensor mid, enum at_pass pass);
+/* What the MLP of a layer reads: the residual behind attention, or in parallel the layer's input.
+ */
+struct at_tensor at_decoder_mid(const struct at_decoder *d, const struct at_activations *a,
+                                uint32_t l, struct at_pass_rows rows);
+/* x (T,C) -> x: one decoder layer, of which the last gives other rows elsewhere. */
+struct at_tensor at_decoder_layer_fwd(struct at_stream *s, struct at_decoder *d,
+                                      const struct at_activations *a, uint32_t l,
+                                      struct at_pass_rows rows, struct at_tensor x,
+                                      enum at_pass pass, const struct at_kv_cache *cache);
+
 /* y (+)= x W^T + bias + adapters of linear i in layer l. */
 void at_decoder_linear_fwd(struct at_stream *s, struct at_decoder *d, struct at_tensor y,
                            struct at_tensor x, uint32_t l, uint32_t i, enum at_pass pass,
