@@ -518,8 +518,8 @@ static void stored_product(struct at_stream *s, struct at_tensor y, struct at_te
         }
 }
 
-/* dx (+)= dy W, added: NULL, or where may_ride(). Summed in the blocks that nn_columns() sums a
- * copy of W in, hence its bits. */
+/* dx (+)= dy W, added: NULL, or where may_ride(). Has the bits of nn_columns() and a copy of W,
+ * where one panel and one binding hold that: the same blocks are summed. */
 static void stored_nn(struct at_stream *s, struct at_tensor dx, struct at_tensor dy,
                       struct at_weight w, bool accumulate, const struct at_added *added)
 {

@@ -81,6 +81,38 @@ static struct at_weight write_weight(struct gt *t, const size_t b[2], const stru
     return w;
 }
 
+/* Where weights are read as they are stored: dx = dy W has the bits of a product with a copy in
+ * f32, which scratch and a binding hold. */
+static void check_copy(struct gt *t, struct at_tensor dX, struct at_tensor dY, struct at_weight w,
+                       const struct at_linear_scratch *scratch)
+{
+    const struct at_gpu_info *info = at_gpu_get_info(t->gpu);
+    const uint64_t bytes = at_tensor_bytes(w.rows, w.cols);
+    const size_t n = (size_t)dX.dim[0] * dX.dim[1];
+    float *stored, *copied;
+
+    if (!info->few_rows || info->subgroup < 16 || bytes > scratch->panel.bytes ||
+        bytes > info->max_range_bytes)
+        return;
+    stored = gt_floats(n, 1);
+    copied = gt_floats(n, 1);
+    const struct at_tensor values = at_tensor_make(scratch->panel, w.rows, w.cols);
+    at_linear_bwd(t->stream, dX, dY, w, scratch, false);
+    OK(at_stream_wait(t->stream));
+    OK(at_tensor_read(t->gpu, stored, dX));
+    at_dequantise(t->stream, values, w);
+    at_matmul_nn(t->stream, dX, dY, values, 1, false);
+    OK(at_stream_wait(t->stream));
+    OK(at_tensor_read(t->gpu, copied, dX));
+    for (size_t i = 0; i < n; i++)
+        // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-*): bits are meant
+        if (memcmp(&stored[i], &copied[i], sizeof *stored) != 0)
+            fail_msg("%s: dx[%zu] is %.9g, of a copy %.9g", at_quant_get(w.type)->name, i,
+                     (double)stored[i], (double)copied[i]);
+    free(stored);
+    free(copied);
+}
+
 static void check_layer(struct gt *t, const struct layer *l, uint64_t scratch_bytes,
                         bool accumulate)
 {
@@ -120,6 +152,7 @@ static void check_layer(struct gt *t, const struct layer *l, uint64_t scratch_by
     OK(at_stream_wait(t->stream));
     OK(at_tensor_read(t->gpu, y, Y));
     OK(at_tensor_read(t->gpu, dx, dX));
+    check_copy(t, dX, dY, w, &scratch);
     ref_matmul_nt(y64, x64, W64, l->T, l->N, l->K, 1, accumulate);
     ref_matmul_nt(yscale, xabs, Wabs, l->T, l->N, l->K, 1, true);
     ref_matmul_nn(dx64, dy64, W64, l->T, l->K, l->N, 1, accumulate);
