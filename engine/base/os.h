@@ -89,6 +89,9 @@ double at_wall_s(void);                   /* seconds since 1970 */
 double at_cpu_s(void);                    /* processor seconds of this process */
 uint64_t at_memory_available_bytes(void); /* least of MemAvailable and the cgroup's room */
 uint64_t at_memory_peak_bytes(void);      /* peak resident set of this process */
+/* Asks for large pages (2 MiB on x86-64) in memory that nothing has touched yet; a system without
+ * them, and memory with no whole one, keep small pages. */
+void at_memory_large_pages(void *data, size_t n);
 /* Of the file system that holds `dir` or will once it is created; 0 when it cannot be told. */
 uint64_t at_disk_free_bytes(const char *dir);
 bool at_stream_is_terminal(int fd);

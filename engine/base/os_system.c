@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -131,6 +132,15 @@ uint64_t at_memory_peak_bytes(void)
         return kib * 1024;
     struct rusage usage; /* counts a parent's pages from before exec, too */
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+}
+
+void at_memory_large_pages(void *data, size_t n)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)data;
+    const uintptr_t first = at_round_up(at, page), end = (at + n) / page * page;
+
+    if (first < end)
+        madvise((uint8_t *)data + (first - at), end - first, MADV_HUGEPAGE);
 }
 
 uint64_t at_disk_free_bytes(const char *dir)

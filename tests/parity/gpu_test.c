@@ -6,6 +6,8 @@
 #include "linear.h"
 #include "os.h"
 
+#include <unistd.h>
+
 #define TMP BUILD_DIR "/test_tmp/gpu"
 
 enum { N = 3 << 18 }; /* 3 MiB of floats: cut into pieces by a limit of 1 MiB */
@@ -165,6 +167,44 @@ static void pool_slots_are_aligned_apart_and_zero(void **state)
             assert_true(slots[j].buffer != slots[i].buffer ||
                         slots[j].offset + sizes[j] <= slots[i].offset);
     }
+    bench_close(&b);
+}
+
+/* Whether the system was asked for large pages where `at` lies. */
+static bool asks_for_large_pages(const void *at)
+{
+    FILE *file = fopen("/proc/self/smaps", "re");
+    char line[512];
+    unsigned long long begin, end;
+    bool inside = false, asks = false;
+
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "%llx-%llx ", &begin, &end) == 2)
+            inside = begin <= (uintptr_t)at && (uintptr_t)at < end;
+        else if (inside && strncmp(line, "VmFlags:", 8) == 0)
+            asks = strstr(line, " hg") != NULL;
+    }
+    fclose(file);
+    return asks;
+}
+
+static void memory_of_a_cpu_device_is_in_large_pages(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0) {
+        print_message("skipped: this system has no large pages\n");
+        skip();
+    }
+    bench_open(&b, (struct at_gpu_params){ 0 }, 1, 4 << 20);
+    const uint8_t *bytes = at_view_bytes(b.slot[0]);
+
+    if (at_gpu_get_info(b.gpu)->type == AT_GPU_CPU)
+        assert_true(asks_for_large_pages(bytes + (1 << 20)));
+    else
+        print_message("skipped: only of CPU devices\n");
     bench_close(&b);
 }
 
@@ -615,6 +655,7 @@ int main(void)
         cmocka_unit_test(open_of_an_unknown_name_lists_the_devices),
         cmocka_unit_test(open_without_a_driver_names_the_package),
         cmocka_unit_test(pool_slots_are_aligned_apart_and_zero),
+        cmocka_unit_test(memory_of_a_cpu_device_is_in_large_pages),
         cmocka_unit_test(pool_over_the_limit_says_asked_and_left),
         cmocka_unit_test(pool_slot_over_the_allocation_limit_is_refused),
         cmocka_unit_test(transfers_larger_than_the_staging_come_back_equal),
