@@ -128,7 +128,7 @@ void main()
 #ifdef STORED
     dq_begin();
 #endif
-    const int touched = touch(c4, row0 * ldc4 + c_col4 + col4 - lane * CG, ldc4);
+    const int touched = touch(c4, row0 * ldc4 + c_col4 + col4 - lane * CG, ldc4, ROWS, CG * LANES / 4);
     vec4 total[ROWS][CG];
 
 #if FORM == 2

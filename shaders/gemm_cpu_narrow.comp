@@ -2,7 +2,8 @@
 //   FORM 0, 1, 2  NN, NT, TN with few columns (N)    FORM 3  TN with few rows (M)
 // TN sums blocks of GEMM_TN_BLOCK k apart and adds them to what C held, in order, in registers.
 // Mapping: a workgroup is a tile of NARROW values of the narrow side, in registers, and 4 * LANES * CG
-// of the long one, by lanes; the rest as there. A sum takes its products in the same order as there,
+// of the long one, by lanes; the rest as there. TN reads a column of lines of the long side: those of the next turn
+// are touched (lib/touch.glsl). A sum takes its products in the same order as there,
 // and a product's factors may be swapped. One module a FORM and subgroup size (LANES 4, 8, 16).
 #version 450
 #extension GL_EXT_control_flow_attributes : require
@@ -47,6 +48,11 @@ TARGET(3, c)
 const int OUTSIDE = -(1 << 30); // added to an index: a read that gives 0
 
 vec4 sum[NARROW][CG];
+#if FORM >= 2
+int touched = 0;
+
+#include "lib/touch.glsl"
+#endif
 
 // sum = of k_begin ... k_end; group0: this lane's first group of 4 of the long side.
 void multiply(int narrow0, int group0, int k_begin, int k_end)
@@ -80,6 +86,7 @@ void multiply(int narrow0, int group0, int k_begin, int k_end)
         [[unroll]] for (int q = 0; q < KB; q++)
             [[unroll]] for (int j = 0; j < CG; j++)
                 l[q][j] = texelFetch(long4, min((k + q) * ldl4, last) + l_col4 + group0 + j);
+        touched |= touch(long4, (k + KB) * ldl4 + l_col4 + group0 - lane * CG, ldl4, KB, CG * LANES / 4);
 #endif
 #if FORM == 1
         [[unroll]] for (int g = 0; g < NARROW; g += LANES) { // a lane reads KB k of one column of C
@@ -132,6 +139,9 @@ void read_c(int narrow0, int group0, out vec4 held[NARROW][CG])
 // v into C at vec4 `at` of row `row`, of which `left` columns are left.
 void put(int row, int at, int left, vec4 v)
 {
+#if FORM >= 2
+    left -= p.N == 0 ? touched : 0; // never: it keeps the reads
+#endif
     STORE(c, row < int(p.M) && left > 0, place(row, at), mix(vec4(0), v, lessThan(ivec4(0, 1, 2, 3), ivec4(left))));
 }
 

@@ -64,7 +64,7 @@ void main()
         const int n4 = (tile * LANES + lane) * CG; // rows 4 n4 ... of W
         vec4 total[ROWS][CG];
         const int y_at = m0 * ldy4 + int(p.y_col) / 4 + tile * LANES * CG;
-        const int touched = (p.k_begin == 0 ? dq_touch(tile * TILE) : 0) | touch(y4, y_at, ldy4);
+        const int touched = (p.k_begin == 0 ? dq_touch(tile * TILE) : 0) | touch(y4, y_at, ldy4, ROWS, CG * LANES / 4);
 
         [[unroll]] for (int i = 0; i < ROWS; i++)
             [[unroll]] for (int j = 0; j < CG; j++)

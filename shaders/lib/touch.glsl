@@ -1,13 +1,13 @@
-// Reads a word of each cache line of a tile of C, ROWS rows of 4 * CG * LANES columns from vec4 `first` on, `ld4`
-// vec4s apart, where rows begin with a line: a product stores them at its end, a few bytes of a line at a time, and
-// would wait there for each. The result has no meaning. An includer has ROWS, CG and LANES.
-#define LINES (CG * LANES / 4) // of 64 bytes, of a row
-int touch(samplerBuffer c4, int first, int ld4)
+// Reads a word of each of `lines` cache lines of 64 bytes of `rows` rows, from vec4 `first` on, `ld4` vec4s apart: what
+// the subgroup goes to read or write behind other work is on its way meanwhile. A store of a few bytes to a line that
+// is far away, and a read, is waited for each time; and what is read in a column, a line of each row, no processor
+// reads ahead. The result has no meaning, but something must take it. An includer has LANES.
+int touch(samplerBuffer x4, int first, int ld4, const int rows, const int lines)
 {
     const int lane = int(gl_LocalInvocationID.x);
     int any = 0;
 
-    [[unroll]] for (int i = 0; i < ROWS * LINES; i += LANES)
-        any |= floatBitsToInt(texelFetch(c4, first + (i + lane) / LINES * ld4 + (i + lane) % LINES * 4).x);
+    [[unroll]] for (int i = 0; i < rows * lines; i += LANES)
+        any |= floatBitsToInt(texelFetch(x4, first + (i + lane) / lines * ld4 + (i + lane) % lines * 4).x);
     return any;
 }
