@@ -7,6 +7,7 @@
 // Su et al. 2021, arXiv 2104.09864; halves as Hugging Face pairs them.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#define ADJACENT (W % 16 == 0) // halves of heads are pairs
 #include "lib/store.glsl"
 #include "args.h"
 #include "lib/row_group.glsl"

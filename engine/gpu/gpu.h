@@ -32,7 +32,7 @@ struct at_gpu_info {
     bool bf16;                 /* those are bf16 */
     bool attention_halves;     /* so does attention, by matrix units: attention_matrix_fwd.comp */
     uint32_t vector_registers; /* of a processor that is the device: 16 or 32; else 0 */
-    bool lower_lanes;          /* the lower 8 of 16 lanes store: shaders/lib/store.glsl */
+    bool lower_lanes;          /* 8 of 16 lanes store for all: shaders/lib/store.glsl */
     bool few_rows; /* the kernels for few rows give the bits of those for many: gemv_cpu.comp */
     uint32_t view_alignment; /* views that are bound begin at its multiples: 16 bytes or more */
     uint32_t max_shared_bytes, max_invocations;

@@ -17,6 +17,7 @@
 #define KERNEL(name, file, defines, args, bufs, units, cut, flop)                                  \
     static const struct at_kernel_buffer buffers_##name[] = { bufs };                              \
     static const struct at_kernel_dim dims_##name[] = { DIMS_##args { NULL, 0 } };                 \
+    static const uint8_t places_##name[] = { PLACES_##args UINT8_MAX };                            \
     _Static_assert(AT_COUNT(dims_##name) <= AT_MAX_DIMS + 1, "dimensions of " #name);
 #include "kernels.def"
 #undef KERNEL
@@ -60,8 +61,8 @@
 #define WHOLE false
 #define LOOPS true
 #define KERNEL(name, file, defines, args, bufs, units, cut, flop)                                  \
-    { { #name, sizeof(struct args), dims_##name, buffers_##name, AT_COUNT(buffers_##name),         \
-        cut_##name, flop_##name, cut },                                                            \
+    { { #name, sizeof(struct args), dims_##name, places_##name, buffers_##name,                    \
+        AT_COUNT(buffers_##name), cut_##name, flop_##name, cut },                                  \
       units_##name, spv_##name, sizeof spv_##name },
 static const struct kernel_row {
     struct at_kernel_def def;
@@ -95,11 +96,11 @@ static const struct kernel_row {
 #undef VARIANT
 
 #define VARIANT(kernel, name, file, defines, needs, bindings, units)                               \
-    { AT_KERNEL_##kernel, #name, bindings, needs_##kernel##_##name, units_##kernel##_##name,       \
-      spv_##kernel##_##name, sizeof spv_##kernel##_##name },
+    { AT_KERNEL_##kernel, #name, defines, bindings, needs_##kernel##_##name,                       \
+      units_##kernel##_##name, spv_##kernel##_##name, sizeof spv_##kernel##_##name },
 static const struct variant_row {
     uint32_t kernel;
-    const char *name, *bindings;
+    const char *name, *defines, *bindings;
     bool (*needs)(const struct at_gpu_info *d, const uint32_t *s);
     void (*units)(const uint32_t *s, uint32_t u[3]);
     const uint32_t *spirv;
@@ -114,6 +115,7 @@ static const struct variant_row {
 struct at_pipeline {
     struct at_pipeline *next;
     uint32_t n_spec, spec[AT_MAX_SPEC];
+    bool pairs;
     VkPipeline handle;
 };
 
@@ -266,7 +268,9 @@ AT_CHECKED at_modules_create(struct at_gpu *gpu)
                                  .variant = variants[i].name,
                                  .units = variants[i].units,
                                  .spirv = variants[i].spirv,
-                                 .spirv_bytes = variants[i].spirv_bytes };
+                                 .spirv_bytes = variants[i].spirv_bytes,
+                                 .pairs = gpu->info.lower_lanes &&
+                                          strstr(variants[i].defines, "-DPAIRS") };
         m->matrix = uses_matrices(m);
         parse_bindings(m, variants[i].bindings);
     }
@@ -396,7 +400,8 @@ static uint32_t row_group(const struct at_gpu_info *info)
 }
 
 static AT_CHECKED create_pipeline(VkPipeline *out, const struct at_gpu *gpu,
-                                  const struct at_module *module, const struct at_work *work)
+                                  const struct at_module *module, const struct at_work *work,
+                                  bool pairs)
 {
     enum { FIRST = 1, LOWER_LANES = 31 }; /* constants: of `work`, and LOWER of lib/store.glsl */
     _Static_assert(FIRST + AT_MAX_SPEC <= LOWER_LANES, "a constant of `work` has LOWER's number");
@@ -428,7 +433,7 @@ static AT_CHECKED create_pipeline(VkPipeline *out, const struct at_gpu *gpu,
     };
 
     memcpy(values + FIRST, work->spec, work->n_spec * sizeof work->spec[0]);
-    values[last] = gpu->info.lower_lanes;
+    values[last] = pairs ? 2 : gpu->info.lower_lanes;
     for (uint32_t i = 0; i < spec.mapEntryCount; i++)
         entries[i] = (VkSpecializationMapEntry){ .constantID = i < last ? i : LOWER_LANES,
                                                  .offset = i * (uint32_t)sizeof values[0],
@@ -438,14 +443,15 @@ static AT_CHECKED create_pipeline(VkPipeline *out, const struct at_gpu *gpu,
 }
 
 AT_CHECKED at_module_pipeline(VkPipeline *out, struct at_gpu *gpu, struct at_module *module,
-                              const struct at_work *work)
+                              const struct at_work *work, bool pairs)
 {
     const size_t spec_bytes = work->n_spec * sizeof work->spec[0];
     struct at_pipeline *made = NULL;
     enum at_status st = AT_OK;
 
     for (struct at_pipeline *p = module->pipelines; p; p = p->next)
-        if (p->n_spec == work->n_spec && memcmp(p->spec, work->spec, spec_bytes) == 0) {
+        if (p->n_spec == work->n_spec && memcmp(p->spec, work->spec, spec_bytes) == 0 &&
+            p->pairs == pairs) {
             *out = p->handle;
             return AT_OK;
         }
@@ -454,8 +460,9 @@ AT_CHECKED at_module_pipeline(VkPipeline *out, struct at_gpu *gpu, struct at_mod
         TRY(create_module(module, gpu));
     TRY(at_alloc(&made, 1, sizeof *made));
     made->n_spec = work->n_spec;
+    made->pairs = pairs;
     memcpy(made->spec, work->spec, spec_bytes);
-    TRY(create_pipeline(&made->handle, gpu, module, work));
+    TRY(create_pipeline(&made->handle, gpu, module, work, pairs));
     *out = made->handle;
     made->next = module->pipelines;
     module->pipelines = made;

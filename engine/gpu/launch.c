@@ -257,6 +257,14 @@ static struct launch piece_at(const struct launch *launch, uint32_t begin, uint3
     return piece;
 }
 
+static bool stores_pairs(const struct launch *launch)
+{
+    for (const uint8_t *word = launch->module->kernel->places; *word != UINT8_MAX; word++)
+        if (launch->args[*word] % 8 != 0)
+            return false;
+    return launch->module->pairs;
+}
+
 static double bytes_of(const struct launch *launch)
 {
     double bytes = 0;
@@ -283,7 +291,8 @@ void at_stream_launch(struct at_stream *stream, uint32_t kernel, const struct at
     check_views(stream->gpu, &launch);
     launch.module->units(work.spec, units);
     flop = launch.module->kernel->flop(launch.args, work);
-    at_stream_keep(stream, at_module_pipeline(&pipeline, stream->gpu, launch.module, &work));
+    at_stream_keep(stream, at_module_pipeline(&pipeline, stream->gpu, launch.module, &work,
+                                              stores_pairs(&launch)));
     if (stream->timed)
         at_stream_keep(stream, at_timers_count(&launch.timer, &stream->timers, launch.module,
                                                launch.args, flop, bytes_of(&launch)));

@@ -50,7 +50,7 @@ AT_CHECKED at_kernel_statistics(struct at_arena *arena, struct at_kernel_statist
 
     *out_n = 0;
     AT_REQUIRE(gpu->compile_only);
-    TRY(at_module_pipeline(&pipeline, gpu, at_module_select(gpu, kernel, &work), &work));
+    TRY(at_module_pipeline(&pipeline, gpu, at_module_select(gpu, kernel, &work), &work, false));
     TRY(read_statistics(&read, &n, gpu, pipeline));
     TRY(at_arena_alloc(arena, out, n, sizeof **out));
     for (uint32_t i = 0; i < n; i++) {

@@ -66,6 +66,8 @@ struct at_kernel_def {
     const char *name;
     size_t args_bytes;
     const struct at_kernel_dim *dims; /* ends with a NULL name */
+    const uint8_t *places; /* words of the arguments that say where rows, columns and blocks lie;
+                            * ends with UINT8_MAX */
     const struct at_kernel_buffer *buffers;
     uint32_t n_buffers;
     uint32_t *(*cut)(void *args); /* member that holds the size along x; NULL: not cut */
@@ -82,6 +84,7 @@ struct at_module {
     const uint32_t *spirv;
     size_t spirv_bytes;
     bool matrix; /* wants subgroups of the lanes of info.matrix */
+    bool pairs;  /* stores by pairs of lanes where it may (shaders/lib/store.glsl) */
     struct at_binding bindings[AT_MAX_BINDINGS];
     uint32_t n_bindings;
     VkShaderModule shader;
@@ -195,9 +198,10 @@ uint64_t at_binding_reach(const struct at_gpu *gpu, const struct at_binding *bin
 /* The module that a launch uses; depends on device and specialisation constants only. */
 struct at_module *at_module_select(const struct at_gpu *gpu, uint32_t kernel,
                                    const struct at_work *work);
-/* The pipeline for these specialisation constants, made at first use. */
+/* The pipeline for these specialisation constants, made at first use. pairs: all places that the
+ * arguments name are multiples of 8, and module->pairs. */
 AT_CHECKED at_module_pipeline(VkPipeline *out, struct at_gpu *gpu, struct at_module *module,
-                              const struct at_work *work);
+                              const struct at_work *work, bool pairs);
 
 /* ---- stream.c, used by launch.c and timer.c ---- */
 
