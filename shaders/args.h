@@ -1,7 +1,8 @@
 /* Push constants, one struct a kernel family: the same text for C and for GLSL. U32, I32 and F32
  * members only, so that both lay them out alike. Leading dimensions (ld*) are in elements and are
  * multiples of 4. Dimension letters: T tokens, C width, H heads, G kv heads, D head width, F feed-
- * forward width, V vocabulary, R rank, L layers; M, N, K in matrix products only. */
+ * forward width, V vocabulary, R rank, L layers; M, N, K in matrix products only. Members called C, D, F, N, cols, ld..., ..._col, t0 or key0 say where rows, columns
+ * and blocks lie: stores by pairs rest on them (shaders.cmake, lib/store.glsl). */
 #ifndef AT_ARGS_H
 #define AT_ARGS_H
 #ifdef __STDC__
@@ -109,7 +110,7 @@ struct sample_row { U32 prompt, sample_index, position, slot, holds; };
 #define ATTENTION_MATRIX_WIDTH 128
 /* Tiles of the attention kernels of CPU devices with subgroups of L: positions of the forward pass,
  * 16 to 32 (query, head) rows, that is, registers; keys of attention_cpu_bwd_kv.comp, a multiple
- * of 4. */
+ * of 4, of 8 with subgroups of 16. */
 #define ATTENTION_CPU_POSITIONS(L, D, R) \
     ((R) == 1 ? 16 : ((D) > 64 ? 15 + (R) : (L) < 16 ? 24 : 32) / (R))
 #define ATTENTION_CPU_KEYS(L, D) ((D) > 64 ? 8 : (L) < 16 ? 12 : 24)

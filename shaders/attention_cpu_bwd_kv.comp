@@ -10,7 +10,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#define ADJACENT (CG == 1) // a lane has one group of columns
+#define ADJACENT (CG == 1) // a lane has one group of columns of dk, dv; of ds one always
 #include "lib/store.glsl"
 #include "args.h"
 #include "lib/attention_cpu.glsl"
@@ -111,7 +111,7 @@ void main()
     last = max_of_lanes(last);
     FOR(r, ROWS) FOR(c, CG) dk[r][c] = dv[r][c] = vec4(0);
 
-    const int col0 = max(key0 + ahead, 0) * R, cols = last * R - col0; // ROWS * R is a multiple of 4
+    const int col0 = max(key0 + ahead, 0) * R, cols = last * R - col0; // col0 is a multiple of 4, of 8 with 16 lanes
     int base = 0;
     do { // the first turn may find no column
         int qa[J], oa[J], query[J];
@@ -149,7 +149,7 @@ void main()
             const int block = col - col % (4 * LANES);
             const int to = ((part * int(p.ldds) + block) * n_keys + col - block) / 4 + key0 * LANES;
             FOR(r, ROWS) if (key0 + r < n_keys)
-                STORE(ds4, col < n_t * R, to + r * LANES, vec4(t[r][j], t[r][j + 1], t[r][j + 2], t[r][j + 3]));
+                STORE(ds4, col - col % 8 < n_t * R, to + r * LANES, vec4(t[r][j], t[r][j + 1], t[r][j + 2], t[r][j + 3]));
         }
         const int n = min(COLS, cols - base);
         SUM(dv, s, do4, oa)

@@ -21,6 +21,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
+#define ADJACENT (CG == 1) // a lane has one group of columns
 #include "lib/store.glsl"
 #include "args.h"
 

@@ -2,13 +2,14 @@
 //   FORM 0, 1, 2  NN, NT, TN with few columns (N)    FORM 3  TN with few rows (M)
 // TN sums blocks of GEMM_TN_BLOCK k apart and adds them to what C held, in order, in registers.
 // Mapping: a workgroup is a tile of NARROW values of the narrow side, in registers, and 4 * LANES * CG
-// of the long one, by lanes; the rest as there. TN reads a column of lines of the long side: those of the next turn
-// are touched (lib/touch.glsl). A sum takes its products in the same order as there,
-// and a product's factors may be swapped. One module a FORM and subgroup size (LANES 4, 8, 16).
+// of the long one, by lanes; the rest as there. TN reads a column of lines of the long side: those of the
+// next turn are touched (lib/touch.glsl). A sum takes its products in the same order as there, and a
+// product's factors may be swapped. One module a FORM and subgroup size (LANES 4, 8, 16).
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
+#define ADJACENT (CG == 1) // a lane has one group of columns
 #include "lib/store.glsl"
 #include "args.h"
 

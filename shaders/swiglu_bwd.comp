@@ -1,8 +1,8 @@
 // Gradients of m = silu(gate) * up; s = 1 / (1 + e^-gate):
 //   dgate = dm * up * s * (1 + gate * (1 - s));  dup = dm * gate * s
 // or, with GELU, of gelu(gate) * up.
-// All (T, F). A workgroup takes a row at a time; an element is read and written by one invocation, so
-// dgate may be gate and dup may be up. No shared memory.
+// All (T, F). A workgroup takes a row at a time; one subgroup reads an element and, when all its lanes have read,
+// writes it, so dgate may be gate and dup may be up. No shared memory.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "lib/store.glsl"

@@ -159,9 +159,18 @@ static inline struct at_view gt_view(const struct gt *t, size_t buffer)
 }
 
 /* A tensor over a buffer, `extra` elements (a multiple of 4) of padding beyond the smallest ld. */
+/* Where rows lie `extra` apart. Those of widths that are multiples of 8 do so by such a multiple in
+ * the first setting, whose lanes then store by pairs (shaders/lib/store.glsl). */
+static inline uint32_t gt_ld(const struct gt *t, uint32_t cols, uint32_t extra)
+{
+    const bool pairs = t->setting == gt_settings[0].name && cols % 8 == 0;
+
+    return at_tensor_ld(cols) + (pairs ? (extra + 7) / 8 * 8 : extra);
+}
+
 static inline size_t gt_plan_tensor(struct gt *t, uint32_t rows, uint32_t cols, uint32_t extra)
 {
-    return gt_plan(t, (size_t)rows * (at_tensor_ld(cols) + extra) * sizeof(float));
+    return gt_plan(t, (size_t)rows * gt_ld(t, cols, extra) * sizeof(float));
 }
 
 static inline struct at_tensor gt_tensor(const struct gt *t, size_t buffer, uint32_t rows,
@@ -169,7 +178,7 @@ static inline struct at_tensor gt_tensor(const struct gt *t, size_t buffer, uint
 {
     return (struct at_tensor){ .view = gt_view(t, buffer),
                                .dim = { rows, cols },
-                               .ld = at_tensor_ld(cols) + extra };
+                               .ld = gt_ld(t, cols, extra) };
 }
 
 static inline void gt_end(struct gt *t)

@@ -164,6 +164,8 @@ static void rmsnorm_any_shape_equals_reference(void **state)
         check_case(&t, 1, 1);
         check_case(&t, 3, 63);
         check_case(&t, 17, 130);
+        check_case(&t, 9, 40);
+        check_case(&t, 5, 136);
         check_case(&t, 700,
                    576); /* longer than a binding of 1 MiB, blocks of 256 rows and a rest */
         check_case(&t, 70000, 3);

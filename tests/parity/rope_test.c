@@ -93,6 +93,7 @@ static void rope_any_shape_equals_reference(void **state)
         { .T = 65, .heads = 3, .D = 12, .n_positions = 40, .G = 3 }, /* halves within a vec4 */
         { .T = 5, .heads = 1, .D = 4, .n_positions = 9 },
         { .T = 9, .heads = 4, .D = 32, .n_positions = 20, .W = 24, .G = 2 },
+        { .T = 7, .heads = 3, .D = 40, .n_positions = 20, .W = 32, .G = 1 },
         { .T = 9, .heads = 3, .D = 12, .n_positions = 20, .W = 6 },
         { .T = 500, .heads = 9, .D = 64, .n_positions = 5000, .G = 3 }, /* beyond 1 MiB */
         { .T = 70000, .heads = 1, .D = 8, .n_positions = 300 },
