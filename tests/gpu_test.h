@@ -158,9 +158,9 @@ static inline struct at_view gt_view(const struct gt *t, size_t buffer)
     return t->buffers[buffer].view;
 }
 
-/* A tensor over a buffer, `extra` elements (a multiple of 4) of padding beyond the smallest ld. */
-/* Where rows lie `extra` apart. Those of widths that are multiples of 8 do so by such a multiple in
- * the first setting, whose lanes then store by pairs (shaders/lib/store.glsl). */
+/* Elements from row to row of a tensor over a buffer: `extra` (a multiple of 4) of padding beyond
+ * the smallest; in the first setting, for widths that are multiples of 8, up to the next such
+ * multiple: there lanes may store by pairs (shaders/lib/store.glsl). */
 static inline uint32_t gt_ld(const struct gt *t, uint32_t cols, uint32_t extra)
 {
     const bool pairs = t->setting == gt_settings[0].name && cols % 8 == 0;

@@ -259,10 +259,12 @@ static struct launch piece_at(const struct launch *launch, uint32_t begin, uint3
 
 static bool stores_pairs(const struct launch *launch)
 {
+    if (!launch->module->pairs)
+        return false;
     for (const uint8_t *word = launch->module->kernel->places; *word != UINT8_MAX; word++)
         if (launch->args[*word] % 8 != 0)
             return false;
-    return launch->module->pairs;
+    return true;
 }
 
 static double bytes_of(const struct launch *launch)

@@ -141,7 +141,7 @@ static AT_CHECKED allocate(struct at_buffer *buffer, bool staging)
     if (staging || is_host_memory(buffer->gpu))
         TRY(at_vk_check(vkMapMemory(device, buffer->memory, 0, VK_WHOLE_SIZE, 0, &buffer->mapped),
                         "vkMapMemory"));
-    /* Kernels read rows that lie apart, each of them in a small page of its own. */
+    /* Kernels read rows that lie apart: each would be in a small page of its own. */
     if (!staging && buffer->mapped)
         at_memory_large_pages(buffer->mapped, buffer->bytes);
 done:
