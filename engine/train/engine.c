@@ -23,7 +23,8 @@ static uint32_t slab_capacity(const struct at_engine *e, const struct at_engine_
 {
     const bool elsewhere = p->elsewhere || is_limited_higher(e);
     const bool cpu = at_gpu_get_info(e->gpu)->type == AT_GPU_CPU && !elsewhere;
-    uint32_t capacity = p->capacity ? p->capacity : cpu ? 512 : 4096;
+    const uint32_t of_cpu = p->step_slab ? p->step_slab : AT_CPU_SLAB;
+    uint32_t capacity = p->capacity ? p->capacity : cpu ? of_cpu : 4096;
 
     if (capacity < p->longest_row)
         capacity = p->longest_row;

@@ -12,6 +12,8 @@
 #include "slab.h"
 #include "useful.h"
 
+enum { AT_CPU_SLAB = 512 }; /* tokens of a slab on CPU devices, where nothing else is known */
+
 enum at_trainable { AT_TRAIN_NOTHING, AT_TRAIN_FRESH, AT_TRAIN_CONTINUE, AT_TRAIN_FULL };
 
 struct at_engine_params {
@@ -23,7 +25,8 @@ struct at_engine_params {
     const char *continue_dir;           /* AT_TRAIN_CONTINUE */
     bool elsewhere;                     /* the policy's file has no weights: for a GPU */
     bool syncs_reference;               /* at_engine_sync_reference() will be called */
-    uint32_t capacity;                  /* tokens a slab; 0: 512 on CPU devices, else 4096 */
+    uint32_t capacity;                  /* tokens a slab; 0: step_slab on CPU devices, else 4096 */
+    uint32_t step_slab;                 /* tokens; 0: AT_CPU_SLAB */
     uint32_t longest_row;               /* tokens; the capacity is at least this */
     uint64_t step_tokens;               /* of a training step's rows at most; 0: not known */
     uint32_t long_from;                 /* of a reference: that of the policy's rows, data/slab.h */

@@ -32,6 +32,59 @@ static uint32_t longest_row(const struct at_run *run)
     return longest(run, d->eval_kl, d->eval.n_rows, tokens);
 }
 
+/* ---- the slab ---- */
+
+enum { COUNTED_ROWS = 1024, SLAB_STEP = 64 };
+
+/* Slabs of `capacity` tokens that steps over the first COUNTED_ROWS rows in the data's order take.
+ * rows, slab: room for those of a step. */
+static AT_CHECKED count_slabs(uint64_t *out, const struct at_run *run, const struct at_row **rows,
+                              uint32_t *slab, uint32_t capacity)
+{
+    enum at_status st = AT_OK;
+    const struct at_packs *d = &run->data.train_packs;
+    uint32_t n_slabs = 0;
+
+    *out = 0;
+    for (uint32_t pack = 0; pack < d->n && d->begin[pack] < COUNTED_ROWS;) {
+        uint32_t n = 0;
+        for (uint32_t k = 0; k < run->rows_per_step && pack < d->n; k++, pack++)
+            for (uint32_t i = d->begin[pack]; i < d->begin[pack + 1]; i++)
+                rows[n++] = &d->rows[i];
+        TRY(at_pack(slab, &n_slabs, rows, n, capacity));
+        *out += n_slabs;
+    }
+done:
+    return st;
+}
+
+AT_CHECKED at_run_choose_slab(uint32_t *out, const struct at_run *run)
+{
+    enum at_status st = AT_OK;
+    const struct at_packs *d = &run->data.train_packs;
+    const uint32_t least = (uint32_t)at_round_up(longest_row(run), SLAB_STEP);
+    uint32_t tokens = least > AT_CPU_SLAB ? least : AT_CPU_SLAB, *slab = NULL;
+    const struct at_row **rows = NULL;
+    uint64_t n_slabs = 0, n = 0;
+
+    *out = 0;
+    if (!at_run_trains(run) || run->online.is_on || run->data.train_kl || d->n == 0)
+        return AT_OK;
+    TRY(at_alloc(&rows, (size_t)run->rows_per_step * d->most, sizeof *rows));
+    TRY(at_alloc(&slab, (size_t)run->rows_per_step * d->most, sizeof *slab));
+    TRY(count_slabs(&n_slabs, run, rows, slab, tokens));
+    for (; tokens > least; tokens -= SLAB_STEP) {
+        TRY(count_slabs(&n, run, rows, slab, tokens - SLAB_STEP));
+        if (n > n_slabs)
+            break;
+    }
+    *out = tokens;
+done:
+    at_free(&rows);
+    at_free(&slab);
+    return st;
+}
+
 /* lora_target_modules as one string: a comma list of names, or what was given, or what PEFT adapts
  * in a model of this family. */
 static AT_CHECKED target_modules(struct at_run *run, bool fresh, const char **out)
@@ -289,6 +342,8 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
     p.n_positions = p.longest_row;
     if (!run->online.is_on) /* reward models want room for rows of their own */
         p.step_tokens = (uint64_t)run->window * p.longest_row * (run->data.train_kl ? 2 : 1);
+    TRY(at_run_choose_slab(&run->step_slab, run));
+    p.step_slab = run->step_slab;
     p.long_from = at_model_long_from(&run->bundle.config, p.longest_row);
     p.long_each = at_model_long_each(&run->bundle.config);
     TRY(choose_adapters(run, &p));

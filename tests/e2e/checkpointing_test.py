@@ -4,7 +4,8 @@
 Golden runs and families whose layers save more than others (norms of heads and of outputs, parallel blocks,
 no gate) end with the same adapter and metrics, byte for byte, whether gradient_checkpointing is none, mlp, full
 or, where there are layers enough for it, sqrt, and take less memory. With auto as little is computed again as the
-device's memory needs, after a slab that a step does not fill was made smaller.
+device's memory needs, after a slab that a step does not fill was made smaller, and on a CPU device a slab is no larger than
+steps fill in any case.
 """
 # labels: gpu
 import json
@@ -76,15 +77,41 @@ def short_memory(folder):
 
 
 def small_slab(folder):
-    keys = (GOLDEN / "dpo_sigmoid" / "config.json", "--per_device_train_batch_size", "1")
+    keys = (GOLDEN / "kto" / "config.json", "--per_device_train_batch_size", "2")
     much = json.loads(run("plan", *keys, "--json").stdout)
     limit = ("--device_memory_limit", much["device_bytes"]["total"] - 1)
     less = json.loads(run("plan", *keys, *limit, "--json").stdout)
     check("a step's slab, and nothing is computed again", less["fits"] and less["gradient_checkpointing"] == "none" and
-          less["slab_tokens"] < much["slab_tokens"] == 512)
-    run("dpo", *keys, *limit, "--output_dir", folder / "less", "--quiet")
-    run("dpo", *keys, "--output_dir", folder / "all", "--quiet")
+          less["slab_tokens"] < much["slab_tokens"])
+    run("kto", *keys, *limit, "--output_dir", folder / "less", "--quiet")
+    run("kto", *keys, "--output_dir", folder / "all", "--quiet")
     check("a training with a smaller slab has the same bits", left_by(folder / "less") == left_by(folder / "all"))
+
+
+def least_slab(rows, tokens):
+    """Of rows of as many tokens: the smallest slab of which they need no more than of 512 tokens."""
+    return next(slab for slab in range(64, 513, 64) if slab >= tokens and -(-rows // (slab // tokens)) == -(-rows // (512 // tokens)))
+
+
+def filled_slab(folder):
+    """Where memory is the processor's no more is taken than the steps' slabs fill."""
+    if json.loads(run("devices", "--json").stdout)["devices"][0]["type"] != "cpu":
+        print("skip filled slabs: this device is no CPU")
+        return
+    data, config = folder / "alike.jsonl", GOLDEN / "dpo_sigmoid" / "config.json"
+    with open(GOLDEN / "data" / "pairs.jsonl") as pairs:
+        data.write_text(pairs.readline() * 40)
+    keys = (config, "--train_dataset", data)
+    row = json.loads(run("data", "show", *keys, "--json", "--n", 1).stdout)
+    chosen, rejected = (row[side]["completion_mask"] for side in ("chosen", "rejected"))
+    tokens = len(chosen) + sum(rejected)
+    for rows in (1, 2, 8, 20, 40):  # of which each divides the 40
+        plan = json.loads(run("plan", *keys, "--per_device_train_batch_size", rows, "--json").stdout)
+        check(f"steps of {rows} rows of {tokens} tokens", plan["slab_tokens"] == least_slab(rows, tokens), plan["slab_tokens"])
+    keys += ("--per_device_train_batch_size", 8)
+    run("dpo", *keys, "--output_dir", folder / "filled", "--quiet")
+    run("dpo", *keys, "--max_tokens_per_slab", 512, "--output_dir", folder / "given", "--quiet")
+    check("and the same bits are left", left_by(folder / "filled") == left_by(folder / "given"))
 
 
 with tempfile.TemporaryDirectory() as place:
@@ -94,4 +121,5 @@ with tempfile.TemporaryDirectory() as place:
         (golden if name in RUNS else family)(name, below)
     short_memory(pathlib.Path(place))
     small_slab(pathlib.Path(place))
+    filled_slab(pathlib.Path(place))
 finish()
