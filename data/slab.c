@@ -446,23 +446,3 @@ uint32_t at_slab_sources(const struct at_slab *slab, uint32_t n)
         sources += slab->row_begin[t] < slab->row_begin[t + 1];
     return sources;
 }
-
-double at_slab_pairs(const struct at_slab *slab, uint32_t n, uint32_t window)
-{
-    double pairs = 0;
-
-    for (uint32_t t = 0; t < n; t++) {
-        const struct at_interval *reads = &slab->intervals[t];
-        /* positions run on within both intervals, and the last key is the query itself */
-        uint32_t own = (uint32_t)(reads->key_end - reads->seg_begin);
-        uint32_t prefix = (uint32_t)(reads->prefix_end - reads->prefix_begin);
-
-        if (window > 0 && own >= window) {
-            own = window;
-            prefix = 0;
-        } else if (window > 0 && own + prefix > window)
-            prefix = window - own;
-        pairs += own + prefix;
-    }
-    return pairs;
-}

@@ -81,10 +81,6 @@ void at_slab_fill_unshared(struct at_slab *slab, const struct at_row *const *row
  * pair's longer side that lie past the length of the shorter one, in target tokens. */
 void at_slab_weigh(struct at_slab *slab, float tail);
 
-/* (query, key) pairs that attention reads for the first n tokens, of keys less than `window`
- * positions away (0: all). */
-double at_slab_pairs(const struct at_slab *slab, uint32_t n, uint32_t window);
-
 /* Sources among the first n tokens. */
 uint32_t at_slab_sources(const struct at_slab *slab, uint32_t n);
 

@@ -22,11 +22,12 @@ struct adamw_args {
 };
 struct add_args { U32 n; };
 /* A block of queries from t0 and of keys from key0 on: all views but ds begin there. ds: see
- * attention_cpu_bwd_kv.comp. g0: first kv head. accumulate 0 or 1. */
+ * attention_cpu_bwd_kv.comp. g0: first kv head. accumulate 0 or 1. share: of the (query, key) pairs, those
+ * that are read; no shader's, but the formulas' of kernels.def. */
 struct attention_bwd_args {
-    U32 n_t, n_keys, t0, key0, g0, H, G, ldq, ldk, ldv, lddo, lddq, lddk, lddv, ldds, accumulate, window; F32 scale, cap;
+    U32 n_t, n_keys, t0, key0, g0, H, G, ldq, ldk, ldv, lddo, lddq, lddk, lddv, ldds, accumulate, window; F32 scale, cap, share;
 };
-struct attention_fwd_args { U32 T, n_keys, H, G, ldq, ldk, ldv, ldo, window; F32 scale, cap; };
+struct attention_fwd_args { U32 T, n_keys, H, G, ldq, ldk, ldv, ldo, window; F32 scale, cap, share; };
 struct attention_sum_args { U32 T, H, ldo, lddo; };
 struct bias_args { U32 T, C, ld; };
 struct center_args { U32 T, C, ldy, ldx, accumulate; }; /* accumulate 0 or 1 */

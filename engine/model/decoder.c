@@ -60,6 +60,15 @@ static void upload_embedding(struct at_stream *s, struct at_decoder *d, const st
         at_decoder_upload_rows(s, d, b->ids, b->T);
 }
 
+static void count_pairs(struct at_decoder *d, int which, const int32_t *intervals, uint32_t T,
+                        uint32_t n)
+{
+    d->counted[which].T = T;
+    for (int windowed = 0; windowed < 2; windowed++)
+        d->counted[which].pairs[windowed] =
+            at_attention_pairs(intervals, n, windowed ? d->model->config.window : 0);
+}
+
 void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at_batch *b)
 {
     AT_REQUIRE(b->T <= d->capacity && b->R <= d->capacity_rows);
@@ -67,6 +76,8 @@ void at_decoder_begin(struct at_stream *s, struct at_decoder *d, const struct at
     AT_REQUIRE(b->T_back <= b->T && b->R_back <= b->R);
     AT_REQUIRE(b->S > 1 && b->S <= b->R && b->S <= b->T); /* one row is what decoding has */
     AT_REQUIRE(b->S_back <= b->S && b->S_back <= b->T_back);
+    count_pairs(d, 0, b->intervals, b->T, b->T);
+    count_pairs(d, 1, b->intervals, b->T_back, b->n_back);
     at_stream_upload(s, d->ids, b->ids, 4ul * b->T);
     at_stream_upload(s, d->positions, b->positions, 4ul * b->T);
     at_stream_upload(s, d->intervals, b->intervals, 16ul * b->T);
@@ -200,6 +211,7 @@ struct at_tensor at_decoder_extend(struct at_stream *s, struct at_decoder *d,
 
     AT_REQUIRE(!d->trains && T > 0 && T <= d->capacity);
     d->n_alone = tokens->n_alone;
+    count_pairs(d, 0, &tokens->intervals[0][0], T, T);
     at_stream_upload(s, d->ids, tokens->ids, 4ul * T);
     at_stream_upload(s, d->positions, tokens->positions, 4ul * T);
     at_stream_upload(s, d->intervals, tokens->intervals, 16ul * T);

@@ -74,7 +74,11 @@ struct at_decoder {
     struct at_tensor centred, d_centred; /* (T, C): LayerNorm */
     struct at_tensor d_out;              /* (T, C): parallel blocks, the gradient of their output */
     struct at_view final_rstd, attention_scratch;
-    uint32_t n_alone;          /* of at_extension, in its pass; else 0 */
+    uint32_t n_alone; /* of at_extension, in its pass; else 0 */
+    struct {
+        uint32_t T;      /* first tokens of what the decoder goes over */
+        double pairs[2]; /* at_attention_pairs() of these: with no window, with the model's */
+    } counted[2];
     struct at_dropout dropout; /* of the trainable adapter in training passes; key: the caller's */
     struct at_view source_names; /* (S, 2) dropout.tokens of a slab's sources */
     struct at_tensor dropped;    /* (T, widest input of a linear layer) */

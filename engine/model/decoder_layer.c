@@ -7,7 +7,9 @@
 struct at_attention at_decoder_attention(const struct at_decoder *d, uint32_t l, uint32_t T)
 {
     const struct at_model_config *c = &d->model->config;
+    const int which = T == d->counted[0].T ? 0 : 1;
 
+    AT_REQUIRE(T == d->counted[which].T);
     return (struct at_attention){ .T = T,
                                   .n_keys = T,
                                   .H = c->H,
@@ -17,6 +19,7 @@ struct at_attention at_decoder_attention(const struct at_decoder *d, uint32_t l,
                                   .cap = c->attention_cap,
                                   .window = at_decoder_window(d, l),
                                   .n_alone = d->n_alone,
+                                  .pairs = d->counted[which].pairs[at_decoder_window(d, l) > 0],
                                   .intervals = at_view_part(d->intervals, 0, 16ul * T),
                                   .query_end = at_view_part(d->query_end, 0, 4ul * T) };
 }

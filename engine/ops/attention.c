@@ -62,6 +62,30 @@ uint64_t at_attention_scratch_bytes(const struct at_gpu *gpu, uint32_t T, uint32
     return dsum_bytes(T, H) + (scores < scores_most ? scores : scores_most);
 }
 
+double at_attention_pairs(const int32_t *intervals, uint32_t n, uint32_t window)
+{
+    double pairs = 0;
+
+    for (uint32_t t = 0; t < n; t++) {
+        const int32_t *reads = intervals + 4ul * t;
+        uint32_t prefix = (uint32_t)(reads[1] - reads[0]), own = (uint32_t)(reads[3] - reads[2]);
+
+        if (window > 0 && own >= window) {
+            own = window;
+            prefix = 0;
+        } else if (window > 0 && own + prefix > window)
+            prefix = window - own;
+        pairs += own + prefix;
+    }
+    return pairs;
+}
+
+/* The part of so many pairs that is read. */
+static float share_of(const struct at_attention *p, double all)
+{
+    return p->pairs > 0 ? (float)(p->pairs / all) : 0.5f;
+}
+
 /* ---- shapes ---- */
 
 static void require_shapes(const struct at_attention *p, struct at_tensor q, struct at_tensor k,
@@ -121,7 +145,8 @@ void at_attention_fwd(struct at_stream *s, struct at_tensor o, struct at_view ls
                                              .ldo = o.ld,
                                              .window = p->window,
                                              .scale = p->scale,
-                                             .cap = p->cap };
+                                             .cap = p->cap,
+                                             .share = share_of(p, (double)p->T * p->n_keys) };
 
     require_shapes(p, q, k, v);
     at_require_shape(o, p->T, p->H * p->D);
@@ -147,6 +172,7 @@ struct backward {
     struct at_tensor dq, dk, dv, d_o, q, k, v;
     struct at_view lse, dsum, scores; /* scores: no buffer where they are not kept */
     struct block block;
+    float share; /* of the pairs of all blocks, those that are read */
 };
 
 /* Rows of which a binding holds the widest of n tensors: all, or a multiple of BLOCK_STEP. */
@@ -273,6 +299,7 @@ static void launch_block(struct at_stream *s, const struct backward *b, uint32_t
         .window = p->window,
         .scale = p->scale,
         .cap = p->cap,
+        .share = b->share,
     };
 
     for (args.g0 = 0; args.g0 < p->G; args.g0 += b->block.heads) {
@@ -284,6 +311,24 @@ static void launch_block(struct at_stream *s, const struct backward *b, uint32_t
         at_launch_attention_bwd_q(s, &by_query, &args,
                                   work_of(s, p, n_t, heads * ATTENTION_PARTS(p->H / p->G)));
     }
+}
+
+/* Queries of the block that begins with query t0. */
+static uint32_t block_queries(const struct backward *b, uint32_t t0)
+{
+    return least(b->block.queries - t0 % b->block.queries, b->p->T - t0);
+}
+
+/* Pairs of a query and a key in all blocks. */
+static double block_pairs(const struct backward *b)
+{
+    const uint32_t T = b->p->T;
+    double pairs = 0;
+
+    for (uint32_t key0 = 0; key0 < T; key0 += b->block.keys)
+        for (uint32_t t0 = key0; t0 < T; t0 += block_queries(b, t0))
+            pairs += (double)block_queries(b, t0) * least(b->block.keys, T - key0);
+    return pairs;
 }
 
 void at_attention_bwd(struct at_stream *s, struct at_tensor dq, struct at_tensor dk,
@@ -309,10 +354,11 @@ void at_attention_bwd(struct at_stream *s, struct at_tensor dq, struct at_tensor
     if (bytes > sums && keeps_scores(gpu, p->D, p->H / p->G, p->window > 0))
         b.scores = at_view_part(scratch, sums, bytes - sums);
     b.block = choose_block(s, &b);
+    b.share = share_of(p, block_pairs(&b));
     launch_sums(s, &b, o);
     for (uint32_t key0 = 0; key0 < p->T; key0 += b.block.keys)
         for (uint32_t t0 = key0, n_t; t0 < p->T; t0 += n_t) { /* queries read no later key */
-            n_t = least(b.block.queries - t0 % b.block.queries, p->T - t0);
+            n_t = block_queries(&b, t0);
             launch_block(s, &b, t0, n_t, key0, least(b.block.keys, p->T - key0));
         }
 }

@@ -22,9 +22,14 @@ struct at_attention {
                                * Positions count from a row's prefix, or segment without one */
     uint32_t n_alone;         /* rows, about, that share their segment with no other of these: how
                                * rows are put together goes by it, no bit of the result does */
+    double pairs;             /* at_attention_pairs() of the rows, for profiles and the length of
+                               * submissions; 0: half of T * n_keys, about */
     struct at_view intervals; /* (T) 4 x int32: prefix_begin, prefix_end, seg_begin, key_end */
     struct at_view query_end; /* (T) int32, for the backward pass (see slab.h) */
 };
+/* (query, key) pairs of n rows with these intervals (n, 4), of host memory: in each interval of a
+ * row positions run on, and its last key is the query itself. */
+double at_attention_pairs(const int32_t *intervals, uint32_t n, uint32_t window);
 /* o[t] = softmax over the allowed keys of scale q.k, times v; lse (T,H) = log-sum-exp of the scaled
  * scores, 0 for rows without keys (o is 0 there). FlashAttention-2, arXiv 2307.08691.
  * Rows of a segment lie behind each other, each one's key_end one more than the one's before. A

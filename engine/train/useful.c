@@ -52,7 +52,7 @@ static double layer_pairs(const struct at_decoder *d, const struct at_slab *slab
     for (uint32_t l = first; l < L; l++) {
         const uint32_t w = at_decoder_window(d, l);
         if (l == first || w != window)
-            same = at_slab_pairs(slab, n, w);
+            same = at_attention_pairs(&slab->intervals[0].prefix_begin, n, w);
         window = w;
         pairs += same;
     }

@@ -59,6 +59,9 @@ def useful_operations(work):
     assert abs(got["useful_gflop_per_step"]["total"] / total - 1) < 1e-9
     assert abs(got["useful_gflop_per_s"] * got["step_time_s"] / total - 1) < 1e-9
     assert abs(got["of_multiply_peak"] * got["peaks"]["gflop_per_s"] / got["useful_gflop_per_s"] - 1) < 1e-9
+    for kernel, part in (("attention_fwd", 1 / 2), ("attention_bwd_kv", 1 / 2), ("attention_bwd_q", 1 / 8)):  # of pairs that are read
+        flop = sum(k["gflop_per_s"] * k["time_s"] for k in got["kernels"] if k["kernel"] == kernel)
+        assert abs(flop / (part * want["attention"] * got["steps"]) - 1) < 1e-6, (kernel, flop, want["attention"] * got["steps"])
     assert got["host_share"] > 0
     assert 0 < got["least_step_time_s"] <= got["step_time_s"] <= got["most_step_time_s"], got
     assert 2**20 < got["host_peak_bytes"] < 2**37, got["host_peak_bytes"]

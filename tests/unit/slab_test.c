@@ -1,4 +1,5 @@
-/* links: base text data */
+/* links: base text data ops */
+#include "attention.h"
 #include "rng.h"
 #include "slab.h"
 #include <setjmp.h>
@@ -647,7 +648,8 @@ static void slab_pairs_are_those_that_are_read(void **state)
                              (v->seg_begin <= k && k < v->key_end)) &&
                             (windows[w] == 0 || distance < (int32_t)windows[w]);
                 }
-            assert_true(at_slab_pairs(&slab, slab.n_tokens, windows[w]) == want);
+            assert_true(at_attention_pairs(&slab.intervals[0].prefix_begin, slab.n_tokens,
+                                           windows[w]) == want);
         }
     }
     at_slab_release(&slab);
