@@ -11,6 +11,15 @@ uint32_t at_row_tokens(const struct at_row *row)
     return n;
 }
 
+uint32_t at_row_sequence(const struct at_row *row)
+{
+    uint32_t n = 0;
+
+    for (uint32_t k = 0; k < row->n_segments; k++)
+        n = row->segment[k].n > n ? row->segment[k].n : n;
+    return row->n_prefix + n;
+}
+
 uint32_t at_row_tokens_unshared(const struct at_row *row)
 {
     uint32_t n = 0;

@@ -42,9 +42,11 @@ struct at_row {
         uint64_t word[2];
     } prompt_hash; /* groups rows by prompt for splitting */
 };
-/* Tokens the engine computes for a row (prefix once) and tokens as TRL counts them. */
+/* Tokens the engine computes for a row (prefix once), tokens as TRL counts them, and those of its
+ * longest sequence, the prefix and one side. */
 uint32_t at_row_tokens(const struct at_row *row);
 uint32_t at_row_tokens_unshared(const struct at_row *row);
+uint32_t at_row_sequence(const struct at_row *row);
 /* Of the whole row, and of its prefix alone (0 unless prompt_targets). */
 uint32_t at_row_targets(const struct at_row *row);
 uint32_t at_row_prompt_targets(const struct at_row *row);

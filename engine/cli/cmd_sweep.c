@@ -51,6 +51,14 @@ static bool is_swept(const char *key)
     return false;
 }
 
+/* "beta, label_smoothing, ..." */
+static AT_CHECKED list_swept(struct at_buf *out)
+{
+    for (size_t i = 0; i < AT_COUNT(swept); i++)
+        at_buf_printf(out, "%s%s", i ? ", " : "", swept[i]);
+    return at_buf_status(out);
+}
+
 static AT_CHECKED add_axis(struct sweep *s, const struct at_flag *flag)
 {
     enum at_status st = AT_OK;
@@ -80,8 +88,10 @@ static AT_CHECKED read_axes(struct sweep *s)
 {
     enum at_status st = AT_OK;
     const struct cli_args *a = s->args;
+    struct at_buf names = { 0 };
     size_t n = 1;
 
+    TRY(list_swept(&names));
     TRY(at_arena_alloc(&s->arena, &s->keys, a->n_keys + MAX_AXES + 1, sizeof *s->keys));
     for (size_t i = 0; i < a->n_keys; i++)
         if (is_swept(a->keys[i].key) && strchr(a->keys[i].value, ','))
@@ -91,13 +101,15 @@ static AT_CHECKED read_axes(struct sweep *s)
     for (size_t i = 0; i < s->n_axes; i++)
         n *= s->axes[i].n;
     if (s->n_axes == 0)
-        FAIL(AT_USAGE, "nothing to compare: give several values of beta, learning_rate or another "
-                       "number of training, such as --beta .05,.1,.3");
+        FAIL(AT_USAGE,
+             "nothing to compare: give several values of one of %s, such as --beta .05,.1,.3",
+             names.data);
     if (n > MAX_TRIES)
         FAIL(AT_USAGE, "%zu combinations; at most %d are tried", n, MAX_TRIES);
     s->n = n;
     TRY(at_alloc(&s->tries, n, sizeof *s->tries));
 done:
+    at_buf_release(&names);
     return st;
 }
 

@@ -241,7 +241,7 @@ void at_bundle_check_length(const struct at_bundle *b, uint32_t n)
     const uint32_t most = at_model_made_for(&b->config);
 
     if (most > 0 && n > most)
-        at_warn("positions", "the longest row has %u tokens, %s was made for %u positions", n,
+        at_warn("positions", "the longest sequence has %u tokens, %s was made for %u positions", n,
                 b->path, most);
 }
 

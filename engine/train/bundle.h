@@ -34,7 +34,7 @@ struct at_bundle {
 /* A chat template of the model that is missing or not supported is not an error here (plain rows
  * need none); one given by chat_template_path must be good (AT_DATA). */
 AT_CHECKED at_bundle_open(struct at_bundle *out, const struct at_bundle_params *params);
-/* A warning where rows of n tokens are longer than it was made for. */
+/* A warning where a sequence of n tokens is longer than it was made for. */
 void at_bundle_check_length(const struct at_bundle *bundle, uint32_t n);
 void at_bundle_close(struct at_bundle *bundle);
 

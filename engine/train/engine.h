@@ -28,6 +28,7 @@ struct at_engine_params {
     uint32_t capacity;                  /* tokens a slab; 0: step_slab on CPU devices, else 4096 */
     uint32_t step_slab;                 /* tokens; 0: AT_CPU_SLAB */
     uint32_t longest_row;               /* tokens; the capacity is at least this */
+    uint32_t longest_sequence;          /* tokens of a row's prefix and one side */
     uint64_t step_tokens;               /* of a training step's rows at most; 0: not known */
     uint32_t long_from;                 /* of a reference: that of the policy's rows, data/slab.h */
     bool long_each;                     /* the same */

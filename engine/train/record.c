@@ -64,6 +64,8 @@ static AT_CHECKED check_folder(const struct at_config *c, bool has_checkpoint)
     const char *dir = c->output_dir, *from = c->resume_from_checkpoint;
     enum at_left left = AT_LEFT_NOTHING;
 
+    if (at_path_exists(dir) && !at_path_is_dir(dir))
+        FAIL(AT_CANNOT_WRITE, "output_dir %s is a file, not a folder; name another", dir);
     TRY(at_records_look(&left, dir));
     if (left == AT_LEFT_NOTHING)
         goto done;

@@ -98,7 +98,7 @@ AT_CHECKED at_reference_plan(struct at_reference *out, const struct at_reference
              "%s has another vocabulary than the policy: id %d is \"%s\" there and \"%s\" here; "
              "its log-probs would be of other text, name a model with the same tokenizer",
              path, id, there ? there : "(nothing)", here ? here : "(nothing)");
-    at_bundle_check_length(&out->bundle, p.longest_row);
+    at_bundle_check_length(&out->bundle, params->longest_sequence);
     from = at_model_long_from(&out->bundle.config, p.longest_row);
     if (from > 0 && (from != params->long_from ||
                      (at_model_long_each(&out->bundle.config) && !params->long_each)))

@@ -6,12 +6,12 @@
 
 #include <string.h>
 
-/* Tokens of the longest of these rows (none: NULL), or `least` where that is more. */
-static uint32_t longest(const struct at_run *run, const struct at_row *rows, uint32_t n_rows,
-                        uint32_t least)
+/* What `of` counts in the longest of these rows (none: NULL), or `least` where that is more. */
+static uint32_t longest(const struct at_run *run, uint32_t (*of)(const struct at_row *),
+                        const struct at_row *rows, uint32_t n_rows, uint32_t least)
 {
     for (uint32_t i = 0; rows && i < n_rows; i++) {
-        const uint32_t tokens = at_row_tokens(&rows[i]);
+        const uint32_t tokens = of(&rows[i]);
         least = tokens > least ? tokens : least;
         at_run_passed(run, i);
     }
@@ -19,17 +19,22 @@ static uint32_t longest(const struct at_run *run, const struct at_row *rows, uin
 }
 
 /* Of all rows that the run computes. */
-static uint32_t longest_row(const struct at_run *run)
+static uint32_t longest_of(const struct at_run *run, uint32_t (*of)(const struct at_row *))
 {
     const struct at_run_data *d = &run->data;
-    uint32_t tokens = longest(run, d->train_packs.rows, d->train_packs.n_rows, 0);
+    const struct at_reward_watch *watch = &run->online.reward_watch;
+    uint32_t tokens = longest(run, of, d->train_packs.rows, d->train_packs.n_rows, 0);
 
-    tokens = longest(run, d->eval_packs.rows, d->eval_packs.n_rows, tokens);
-    tokens = longest(run, d->regression.rows, d->regression.n_rows, tokens);
-    tokens = longest(run, run->online.reward_watch.held.rows, run->online.reward_watch.held.n_rows,
-                     tokens);
-    tokens = longest(run, d->train_kl, d->train.n_rows, tokens);
-    return longest(run, d->eval_kl, d->eval.n_rows, tokens);
+    tokens = longest(run, of, d->eval_packs.rows, d->eval_packs.n_rows, tokens);
+    tokens = longest(run, of, d->regression.rows, d->regression.n_rows, tokens);
+    tokens = longest(run, of, watch->held.rows, watch->held.n_rows, tokens);
+    tokens = longest(run, of, d->train_kl, d->train.n_rows, tokens);
+    return longest(run, of, d->eval_kl, d->eval.n_rows, tokens);
+}
+
+static uint32_t longest_row(const struct at_run *run)
+{
+    return longest_of(run, at_row_tokens);
 }
 
 /* ---- the slab ---- */
@@ -338,7 +343,8 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
     if (run->purpose == AT_TO_PLAN)
         p.gpu.memory_bytes = (uint64_t)c->device_memory_limit;
     p.elsewhere = run->bundle.weights && at_weights_lack_data(run->bundle.weights);
-    at_bundle_check_length(&run->bundle, p.longest_row);
+    p.longest_sequence = longest_of(run, at_row_sequence);
+    at_bundle_check_length(&run->bundle, p.longest_sequence);
     p.n_positions = p.longest_row;
     if (!run->online.is_on) /* reward models want room for rows of their own */
         p.step_tokens = (uint64_t)run->window * p.longest_row * (run->data.train_kl ? 2 : 1);

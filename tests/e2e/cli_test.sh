@@ -207,6 +207,8 @@ unwritable_output_is_73() {
     touch "$work/file"
     run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/file/out" --train_dataset "$work/none.jsonl"
     says err "file/out: cannot be written: Not a directory"
+    run 73 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/file" --train_dataset "$work/none.jsonl"
+    says err "file is a file, not a folder"
     run 66 dpo "$golden/dpo_sigmoid/config.json" --output_dir "$work/not/made" --train_dataset "$work/none.jsonl"
     [ -e "$work/not" ] && fail "a run without rows made its folder"
     if [ -d /proc/tty/ldisc ]; then # empty, and takes no files: no kernel is timed before it fails

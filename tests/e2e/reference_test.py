@@ -114,9 +114,14 @@ def test_loaded(folder):
     short = folder / "short"
     shutil.copytree(OTHER, short)
     config = json.loads((short / "config.json").read_text())
-    (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8}))
-    said = attune(folder, "plan", method="dpo", ref_model_name_or_path=str(short)).stderr
-    check("its positions are looked at", f"{short} was made for 8 positions" in said, said)
+    pairs = GOLDEN / "dpo_sigmoid" / "config.json"
+    rows = harness.run("data", "show", pairs, "--json", "--n", 1000).stdout.splitlines()
+    longest = max(len(json.loads(row)[side]["input_ids"]) for row in rows for side in ("chosen", "rejected"))
+    for positions in (longest - 1, longest):
+        (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": positions}))
+        said = harness.run("plan", pairs, "--ref_model_name_or_path", short).stderr
+        check(f"of {positions} positions, those of a prompt and one side are looked at", (positions < longest) ==
+              (f"the longest sequence has {longest} tokens, {short} was made for {positions} positions" in said), said)
     keys = {"method": "dpo", "model_name_or_path": model, "ref_model_name_or_path": model}
     plain, bytes4 = (json.loads(attune(folder, "plan", **keys, load_in_4bit=four).stdout)["reference"]["device_bytes"]
                      for four in (False, True))

@@ -86,7 +86,7 @@ PAIR_LOSS(burst) /* it overflows where the policy is far from the reference */
     for more, words in ((["--beta", ".1,abc"], "abc"), (["--beta", ".1,.2,.1"], "beta=.1 is given twice")):
         error = run("sweep", work / "config.json", *more, "--output_dir", work / "none", code=2).stderr
         assert words in error.splitlines()[-1] and not (work / "none").exists(), error
-    for more, code, words in ((["--beta", .1], 2, "nothing to compare"), (["--beta", ".1,,.2"], 2, "between commas"),
+    for more, code, words in ((["--beta", .1], 2, "nothing to compare: give several values of one of beta, label_sm"), (["--beta", ".1,,.2"], 2, "between commas"),
                               (["--beta", ".1,.2"], 2, "output_dir is missing")):
         error = run("sweep", work / "config.json", *more, code=code).stderr
         assert words in error.splitlines()[-1], error
