@@ -23,7 +23,7 @@ static uint32_t slab_capacity(const struct at_engine *e, const struct at_engine_
 {
     const bool elsewhere = p->elsewhere || is_limited_higher(e);
     const bool cpu = at_gpu_get_info(e->gpu)->type == AT_GPU_CPU && !elsewhere;
-    const uint32_t of_cpu = p->step_slab ? p->step_slab : AT_CPU_SLAB;
+    const uint32_t of_cpu = p->cpu_slab ? p->cpu_slab : AT_CPU_SLAB;
     uint32_t capacity = p->capacity ? p->capacity : cpu ? of_cpu : 4096;
 
     if (capacity < p->longest_row)

@@ -25,8 +25,8 @@ struct at_engine_params {
     const char *continue_dir;           /* AT_TRAIN_CONTINUE */
     bool elsewhere;                     /* the policy's file has no weights: for a GPU */
     bool syncs_reference;               /* at_engine_sync_reference() will be called */
-    uint32_t capacity;                  /* tokens a slab; 0: step_slab on CPU devices, else 4096 */
-    uint32_t step_slab;                 /* tokens; 0: AT_CPU_SLAB */
+    uint32_t capacity;                  /* tokens a slab; 0: cpu_slab on CPU devices, else 4096 */
+    uint32_t cpu_slab;                  /* tokens; 0: AT_CPU_SLAB */
     uint32_t longest_row;               /* tokens; the capacity is at least this */
     uint32_t longest_sequence;          /* tokens of a row's prefix and one side */
     uint64_t step_tokens;               /* of a training step's rows at most; 0: not known */

@@ -514,23 +514,6 @@ static bool plans_alike(const struct at_config *a, const struct at_config *b)
            a->weight_decay == b->weight_decay;
 }
 
-/* Plans the engine once more where steps fill another slab now, or where `changed`. */
-static AT_CHECKED plan_again(struct at_run *run, bool changed)
-{
-    enum at_status st = AT_OK;
-    uint32_t slab = 0;
-
-    TRY(at_run_choose_slab(&slab, run));
-    if (slab == run->step_slab && !changed)
-        goto done;
-    at_reference_close(&run->reference);
-    at_engine_close(&run->engine);
-    TRY(at_run_plan_engine(run));
-    TRY(at_own_losses_build(run));
-done:
-    return st;
-}
-
 AT_CHECKED at_run_again(struct at_run *run, const struct at_config *config)
 {
     enum at_status st = AT_OK;
@@ -540,7 +523,11 @@ AT_CHECKED at_run_again(struct at_run *run, const struct at_config *config)
     run->config = config;
     TRY(count_steps(run));
     warn_steps(run);
-    TRY(plan_again(run, !plans_alike(before, config)));
+    if (plans_alike(before, config))
+        goto done;
+    at_engine_close(&run->engine);
+    TRY(at_run_plan_engine(run));
+    TRY(at_own_losses_build(run));
 done:
     return st;
 }
@@ -558,7 +545,6 @@ AT_CHECKED at_run_fold(struct at_run *run, uint32_t fold)
                         at_run_data_seed(c)));
     TRY(open_packs(run));
     TRY(count_steps(run));
-    TRY(plan_again(run, false));
 done:
     return st;
 }

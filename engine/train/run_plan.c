@@ -6,88 +6,47 @@
 
 #include <string.h>
 
-/* What `of` counts in the longest of these rows (none: NULL), or `least` where that is more. */
-static uint32_t longest(const struct at_run *run, uint32_t (*of)(const struct at_row *),
-                        const struct at_row *rows, uint32_t n_rows, uint32_t least)
+/* Of rows that the run computes. */
+struct lengths {
+    uint32_t row, least_row; /* tokens of the longest and of the shortest (UINT32_MAX: of none) */
+    uint32_t sequence;       /* of the longest prefix and one side */
+};
+
+static void measure(struct lengths *l, const struct at_run *run, const struct at_row *rows,
+                    uint32_t n_rows)
 {
     for (uint32_t i = 0; rows && i < n_rows; i++) {
-        const uint32_t tokens = of(&rows[i]);
-        least = tokens > least ? tokens : least;
+        const uint32_t tokens = at_row_tokens(&rows[i]), sequence = at_row_sequence(&rows[i]);
+        l->row = tokens > l->row ? tokens : l->row;
+        l->least_row = tokens < l->least_row ? tokens : l->least_row;
+        l->sequence = sequence > l->sequence ? sequence : l->sequence;
         at_run_passed(run, i);
     }
-    return least;
 }
 
-/* Of all rows that the run computes. */
-static uint32_t longest_of(const struct at_run *run, uint32_t (*of)(const struct at_row *))
+static struct lengths measure_all(const struct at_run *run)
 {
     const struct at_run_data *d = &run->data;
     const struct at_reward_watch *watch = &run->online.reward_watch;
-    uint32_t tokens = longest(run, of, d->train_packs.rows, d->train_packs.n_rows, 0);
+    struct lengths l = { .least_row = UINT32_MAX };
 
-    tokens = longest(run, of, d->eval_packs.rows, d->eval_packs.n_rows, tokens);
-    tokens = longest(run, of, d->regression.rows, d->regression.n_rows, tokens);
-    tokens = longest(run, of, watch->held.rows, watch->held.n_rows, tokens);
-    tokens = longest(run, of, d->train_kl, d->train.n_rows, tokens);
-    return longest(run, of, d->eval_kl, d->eval.n_rows, tokens);
+    measure(&l, run, d->train_packs.rows, d->train_packs.n_rows);
+    measure(&l, run, d->eval_packs.rows, d->eval_packs.n_rows);
+    measure(&l, run, d->regression.rows, d->regression.n_rows);
+    measure(&l, run, watch->held.rows, watch->held.n_rows);
+    measure(&l, run, d->train_kl, d->train.n_rows);
+    measure(&l, run, d->eval_kl, d->eval.n_rows);
+    return l;
 }
 
-static uint32_t longest_row(const struct at_run *run)
+/* Tokens of a slab that holds as many rows of any length as one of AT_CPU_SLAB tokens does at most;
+ * 0 where there is none that is smaller, or rows share a slab otherwise. */
+static uint32_t slab_of_rows(const struct at_run *run, const struct lengths *l)
 {
-    return longest_of(run, at_row_tokens);
-}
+    const bool alone = !run->online.is_on && run->data.samples.group == 0 && !run->data.train_kl;
+    const uint64_t rows = l->least_row > 0 ? AT_CPU_SLAB / l->least_row : UINT32_MAX;
 
-/* ---- the slab ---- */
-
-enum { COUNTED_ROWS = 1024, SLAB_STEP = 64 };
-
-/* Slabs of `capacity` tokens that steps over the first COUNTED_ROWS rows in the data's order take.
- * rows, slab: room for those of a step. */
-static AT_CHECKED count_slabs(uint64_t *out, const struct at_run *run, const struct at_row **rows,
-                              uint32_t *slab, uint32_t capacity)
-{
-    enum at_status st = AT_OK;
-    const struct at_packs *d = &run->data.train_packs;
-    uint32_t n_slabs = 0;
-
-    *out = 0;
-    for (uint32_t pack = 0; pack < d->n && d->begin[pack] < COUNTED_ROWS;) {
-        uint32_t n = 0;
-        for (uint32_t k = 0; k < run->rows_per_step && pack < d->n; k++, pack++)
-            for (uint32_t i = d->begin[pack]; i < d->begin[pack + 1]; i++)
-                rows[n++] = &d->rows[i];
-        TRY(at_pack(slab, &n_slabs, rows, n, capacity));
-        *out += n_slabs;
-    }
-done:
-    return st;
-}
-
-AT_CHECKED at_run_choose_slab(uint32_t *out, const struct at_run *run)
-{
-    enum at_status st = AT_OK;
-    const struct at_packs *d = &run->data.train_packs;
-    const uint32_t least = (uint32_t)at_round_up(longest_row(run), SLAB_STEP);
-    uint32_t tokens = least > AT_CPU_SLAB ? least : AT_CPU_SLAB, *slab = NULL;
-    const struct at_row **rows = NULL;
-    uint64_t n_slabs = 0, n = 0;
-
-    *out = 0;
-    if (!at_run_trains(run) || run->online.is_on || run->data.train_kl || d->n == 0)
-        return AT_OK;
-    TRY(at_alloc(&rows, (size_t)run->rows_per_step * d->most, sizeof *rows));
-    TRY(at_alloc(&slab, (size_t)run->rows_per_step * d->most, sizeof *slab));
-    TRY(count_slabs(&n_slabs, run, rows, slab, tokens));
-    for (; tokens > least; tokens -= SLAB_STEP) {
-        TRY(count_slabs(&n, run, rows, slab, tokens - SLAB_STEP));
-        if (n > n_slabs)
-            break;
-    }
-    *out = tokens;
-done:
-    at_free(&rows);
-    at_free(&slab);
-    return st;
+    return alone && rows > 0 && rows * l->row < AT_CPU_SLAB ? (uint32_t)(rows * l->row) : 0;
 }
 
 /* lora_target_modules as one string: a comma list of names, or what was given, or what PEFT adapts
@@ -320,6 +279,7 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
     enum at_status st = AT_OK;
     const struct at_config *c = run->config;
     const bool judges = run->purpose == AT_TO_JUDGE && c->adapter_name_or_path;
+    const struct lengths lengths = measure_all(run);
     struct at_param_rates rates[AT_PARAM_GROUPS];
     struct at_engine_params p = { .capacity = c->max_tokens_per_slab,
                                   .seed = c->seed,
@@ -329,7 +289,9 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
                                   .bare_reference = judges,
                                   .drift = judges,
                                   .syncs_reference = c->sync_ref_model,
-                                  .longest_row = longest_row(run),
+                                  .longest_row = lengths.row,
+                                  .longest_sequence = lengths.sequence,
+                                  .cpu_slab = slab_of_rows(run, &lengths),
                                   .dropout = dropout_of(c) };
 
     if (at_run_trains(run))
@@ -343,13 +305,10 @@ AT_CHECKED at_run_plan_engine(struct at_run *run)
     if (run->purpose == AT_TO_PLAN)
         p.gpu.memory_bytes = (uint64_t)c->device_memory_limit;
     p.elsewhere = run->bundle.weights && at_weights_lack_data(run->bundle.weights);
-    p.longest_sequence = longest_of(run, at_row_sequence);
     at_bundle_check_length(&run->bundle, p.longest_sequence);
     p.n_positions = p.longest_row;
     if (!run->online.is_on) /* reward models want room for rows of their own */
         p.step_tokens = (uint64_t)run->window * p.longest_row * (run->data.train_kl ? 2 : 1);
-    TRY(at_run_choose_slab(&run->step_slab, run));
-    p.step_slab = run->step_slab;
     p.long_from = at_model_long_from(&run->bundle.config, p.longest_row);
     p.long_each = at_model_long_each(&run->bundle.config);
     TRY(choose_adapters(run, &p));

@@ -83,7 +83,6 @@ struct at_run {
     uint32_t packs_per_epoch; /* of these, that it takes: all, or those of whole rollouts */
     uint32_t rows_per_step;   /* of batches: packed rows, where rows are packed; samples */
     uint32_t window;          /* data rows in a step, or its rollout, at most */
-    uint32_t step_slab;       /* that the engine was planned with */
 };
 /* Everything up to the plan: model sizes, rows, device, memory; nothing is allocated on the device.
  */
@@ -108,8 +107,7 @@ void at_run_drop(const struct at_run *run);
 void at_run_passed(const struct at_run *run, uint32_t i);
 /* The run under another configuration, which must stay as long as it and differs in keys alone that
  * change neither model, rows nor reference: for at_train() once more. Weights stay on the device
- * where what is trained has the same shape and steps fill the same slab. Not of a run whose
- * reference is another model. */
+ * where what is trained has the same shape. Not of a run whose reference is another model. */
 AT_CHECKED at_run_again(struct at_run *run, const struct at_config *config);
 /* Rows are held out as fold `fold` of config.cross_validation, which is given; those of a run that
  * was opened are fold 0. */

@@ -4,8 +4,8 @@
 Golden runs and families whose layers save more than others (norms of heads and of outputs, parallel blocks,
 no gate) end with the same adapter and metrics, byte for byte, whether gradient_checkpointing is none, mlp, full
 or, where there are layers enough for it, sqrt, and take less memory. With auto as little is computed again as the
-device's memory needs, after a slab that a step does not fill was made smaller, and on a CPU device a slab is no larger than
-steps fill in any case.
+device's memory needs, after a slab that a step does not fill was made smaller, and on a CPU device a slab of rows alike holds
+no more than fit into 512 tokens in any case.
 """
 # labels: gpu
 import json
@@ -88,30 +88,41 @@ def small_slab(folder):
     check("a training with a smaller slab has the same bits", left_by(folder / "less") == left_by(folder / "all"))
 
 
-def least_slab(rows, tokens):
-    """Of rows of as many tokens: the smallest slab of which they need no more than of 512 tokens."""
-    return next(slab for slab in range(64, 513, 64) if slab >= tokens and -(-rows // (slab // tokens)) == -(-rows // (512 // tokens)))
-
-
-def filled_slab(folder):
-    """Where memory is the processor's no more is taken than the steps' slabs fill."""
-    if json.loads(run("devices", "--json").stdout)["devices"][0]["type"] != "cpu":
-        print("skip filled slabs: this device is no CPU")
-        return
-    data, config = folder / "alike.jsonl", GOLDEN / "dpo_sigmoid" / "config.json"
+def pairs_of(path, words, copies):
+    """Rows of the golden pairs' first, with so many words more in the prompt, and the tokens of one."""
     with open(GOLDEN / "data" / "pairs.jsonl") as pairs:
-        data.write_text(pairs.readline() * 40)
-    keys = (config, "--train_dataset", data)
-    row = json.loads(run("data", "show", *keys, "--json", "--n", 1).stdout)
-    chosen, rejected = (row[side]["completion_mask"] for side in ("chosen", "rejected"))
-    tokens = len(chosen) + sum(rejected)
-    for rows in (1, 2, 8, 20, 40):  # of which each divides the 40
-        plan = json.loads(run("plan", *keys, "--per_device_train_batch_size", rows, "--json").stdout)
-        check(f"steps of {rows} rows of {tokens} tokens", plan["slab_tokens"] == least_slab(rows, tokens), plan["slab_tokens"])
-    keys += ("--per_device_train_batch_size", 8)
+        row = json.loads(pairs.readline())
+    row["prompt"][0]["content"] += " tea" * words
+    path.write_text((json.dumps(row) + "\n") * copies)
+    shown = json.loads(run("data", "show", GOLDEN / "dpo_sigmoid" / "config.json", "--train_dataset", path, "--json", "--n", 1).stdout)
+    return len(shown["chosen"]["completion_mask"]) + sum(shown["rejected"]["completion_mask"])
+
+
+def alike(folder):
+    """Where memory is the processor's a slab has room for as many rows as one of 512 tokens at most, not for more."""
+    if json.loads(run("devices", "--json").stdout)["devices"][0]["type"] != "cpu":
+        print("skip rows alike: this device is no CPU")
+        return
+    config, lines = GOLDEN / "dpo_sigmoid" / "config.json", {}
+    tokens = {words: pairs_of(folder / f"{words}.jsonl", words, 6) for words in (0, 90, 91, 160)}
+    for case in ((0,), (90,), (90, 91), (90, 0), (91, 160), (160,)):
+        lines[case] = folder / f"{'and'.join(map(str, case))}_rows.jsonl"
+        lines[case].write_text("".join((folder / f"{words}.jsonl").read_text() for words in case))
+        rows, longest = 512 // min(tokens[words] for words in case), max(tokens[words] for words in case)
+        want = min(512, -(-rows * longest // 64) * 64)
+        for last in (False, True):  # the last rows are held out: they count, too
+            keys = (config, "--train_dataset", lines[case[:1]] if last and case[:1] in lines else lines[case])
+            keys += ("--eval_dataset", lines[case]) if last else ()
+            got = json.loads(run("plan", *keys, "--json").stdout)["slab_tokens"]
+            check(f"rows of {', '.join(str(tokens[words]) for words in case)} tokens{', held out' if last else ''}: {want}", got == want, got)
+    few = lines[90, 91]
+    check("some are smaller", json.loads(run("plan", config, "--train_dataset", few, "--json").stdout)["slab_tokens"] < 512)
+    keys = (config, "--train_dataset", few, "--per_device_train_batch_size", 5)
     run("dpo", *keys, "--output_dir", folder / "filled", "--quiet")
     run("dpo", *keys, "--max_tokens_per_slab", 512, "--output_dir", folder / "given", "--quiet")
     check("and the same bits are left", left_by(folder / "filled") == left_by(folder / "given"))
+    plan = json.loads(run("plan", GOLDEN / "kto" / "config.json", "--train_dataset", few, "--per_device_train_batch_size", 2, "--json").stdout)
+    check("rows with others that ride keep 512", plan["slab_tokens"] == 512, plan["slab_tokens"])
 
 
 with tempfile.TemporaryDirectory() as place:
@@ -121,5 +132,5 @@ with tempfile.TemporaryDirectory() as place:
         (golden if name in RUNS else family)(name, below)
     short_memory(pathlib.Path(place))
     small_slab(pathlib.Path(place))
-    filled_slab(pathlib.Path(place))
+    alike(pathlib.Path(place))
 finish()
