@@ -16,7 +16,7 @@
 #include "lib/attention_cpu.glsl"
 
 #define ROWS (4 * LANES)
-#define KEYS (D > 64 || LANES < 16 ? 4 : 8) // a turn
+#define KEYS 4 // a turn
 
 layout(push_constant) uniform push { attention_bwd_args p; };
 layout(binding = 0, rgba32f) readonly uniform imageBuffer ds4;

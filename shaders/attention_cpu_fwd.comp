@@ -23,6 +23,23 @@ layout(constant_id = 10) const uint ALONE = 0;
 #define J (LANES == 16 || D > 64 ? 2 : R == 7 ? 3 : 4) // keys a lane
 #define KEYS (LANES * J)
 #define KB 8 // columns of q and k a turn
+#define TURN (LANES / 2) // lanes whose keys p v takes a turn where a shuffle by a variable is a loop (16 lanes):
+                         // a half, and the halves change places
+
+// o += p v of the keys of lane b, whose p lie in lane `from`.
+#define P_V(b, from)                                                                 \
+    {                                                                                \
+        vec4 vb[J][CG];                                                              \
+        FOR(j, J) {                                                                  \
+            const int u = min(base + (b) * J + j, last);                             \
+            const int va = (u + (u < prefix ? w.x : behind)) * ldv4 + g * D4 + lane * CG; \
+            FOR(c, CG) vb[j][c] = imageLoad(v4, va + c);                             \
+        }                                                                            \
+        FOR(r, ROWS) FOR(j, J) {                                                     \
+            const float x = subgroupShuffle(s[r][j], from);                          \
+            FOR(c, CG) o[r][c] += x * vb[j][c];                                      \
+        }                                                                            \
+    }
 
 layout(push_constant) uniform push { attention_fwd_args p; };
 layout(binding = 0, rgba32f) readonly uniform imageBuffer q4;
@@ -156,22 +173,17 @@ void main()
                 }
             }
 
-#if LANES == 16 // a shuffle by a variable is a loop there
-            FOR(b, LANES) {
+#if LANES == 16
+            int b = 0;
+            do {
+                FOR(i, TURN) P_V(b + i, i)
+                FOR(r, ROWS) FOR(j, J) s[r][j] = subgroupShuffleXor(s[r][j], TURN);
+                b += TURN;
+            } while (b < LANES && base + b * J < n_keys);
 #else
-            for (int b = 0; base + b * J < n_keys && b < LANES; b++) { // J keys a turn
+            for (int b = 0; base + b * J < n_keys && b < LANES; b++)
+                P_V(b, b)
 #endif
-                vec4 vb[J][CG];
-                FOR(j, J) {
-                    const int u = min(base + b * J + j, last);
-                    const int va = (u + (u < prefix ? w.x : behind)) * ldv4 + g * D4 + lane * CG;
-                    FOR(c, CG) vb[j][c] = imageLoad(v4, va + c);
-                }
-                FOR(r, ROWS) FOR(j, J) {
-                    const float x = subgroupShuffle(s[r][j], b);
-                    FOR(c, CG) o[r][c] += x * vb[j][c];
-                }
-            }
             base += KEYS;
         } while (base < n_keys);
     } while (pos < end);
