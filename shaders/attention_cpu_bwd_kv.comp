@@ -20,11 +20,11 @@
 #define J (D > 64 || LANES == 16 ? 4 : 8) // columns a lane
 #define COLS (LANES * J)
 #define KB 8 // columns of the head width a turn
-// Lanes whose columns the last products take a turn; where a shuffle by a variable is a loop, one half of
-// them, and the halves change places.
-#define TURN (LANES == 16 ? LANES / 2 : 1)
-// Groups of columns of the head width in one loop, of at most 4 loops. All where halves change places: a
-// loop may leave them so, and weights and addresses then serve only one.
+// Lanes whose columns the last products take a turn; where a shuffle by a variable is a loop, the first ones,
+// and then all lanes move up.
+#define TURN (LANES == 16 ? 4 : 1)
+// Groups of columns of the head width in one loop, of at most 4 loops. All where lanes move: a loop may
+// leave them anywhere, and weights and addresses then serve only one.
 #define C_TURN (TURN > 1 ? CG : LANES == 8 ? 1 : 2)
 
 layout(push_constant) uniform push { attention_bwd_args p; };
@@ -80,8 +80,8 @@ TARGET(11, ds4)
                 }                                                                       \
             }                                                                           \
             if (TURN > 1) FOR(j, J) {                                                   \
-                x_at[j] = subgroupShuffleXor(x_at[j], TURN);                            \
-                FOR(r, ROWS) weight[r][j] = subgroupShuffleXor(weight[r][j], TURN);     \
+                x_at[j] = FROM_AHEAD(x_at[j], TURN);                                    \
+                FOR(r, ROWS) weight[r][j] = FROM_AHEAD(weight[r][j], TURN);             \
             }                                                                           \
             b += TURN;                                                                  \
         } while (b * J < n);                                                            \

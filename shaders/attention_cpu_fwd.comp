@@ -23,8 +23,7 @@ layout(constant_id = 10) const uint ALONE = 0;
 #define J (LANES == 16 || D > 64 ? 2 : R == 7 ? 3 : 4) // keys a lane
 #define KEYS (LANES * J)
 #define KB 8 // columns of q and k a turn
-#define TURN (LANES / 2) // lanes whose keys p v takes a turn where a shuffle by a variable is a loop (16 lanes):
-                         // a half, and the halves change places
+#define TURN 4 // lanes whose keys p v takes a turn where a shuffle by a variable is a loop (16 lanes)
 
 // o += p v of the keys of lane b, whose p lie in lane `from`.
 #define P_V(b, from)                                                                 \
@@ -177,7 +176,7 @@ void main()
             int b = 0;
             do {
                 FOR(i, TURN) P_V(b + i, i)
-                FOR(r, ROWS) FOR(j, J) s[r][j] = subgroupShuffleXor(s[r][j], TURN);
+                FOR(r, ROWS) FOR(j, J) s[r][j] = FROM_AHEAD(s[r][j], TURN);
                 b += TURN;
             } while (b < LANES && base + b * J < n_keys);
 #else
