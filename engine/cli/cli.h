@@ -152,6 +152,10 @@ AT_CHECKED cli_next_rows(struct cli_args *args, const struct at_config *config);
 void cli_progress(void *context, const struct at_progress *progress);
 /* at_events.evaluation: a count, as progress is shown, and a line with the result and the time. */
 void cli_evaluation(void *context, const struct at_evaluation *evaluation);
+/* Of a measurement that goes on, a line as progress is shown: "measuring NAME: 64 of 200 pairs",
+ * `what` being "pairs". Called with done = 0 first and done = n last, at which the line goes. The
+ * name is short enough for a line of a terminal. */
+void cli_measuring(const char *name, uint32_t done, uint32_t n, const char *what);
 /* Ends the progress line and counts the warnings. */
 void cli_term_end(void);
 /* Prints the one error line of a failing command. */

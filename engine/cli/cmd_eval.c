@@ -141,16 +141,8 @@ done:
     return st;
 }
 
-static bool names_model(const struct cli_args *args)
-{
-    for (size_t i = 0; i < args->n_keys; i++)
-        if (strcmp(args->keys[i].key, "model_name_or_path") == 0)
-            return true;
-    return false;
-}
-
-/* The pairs are scored as DPO's rows are read, whatever trained. Without a configuration and a
- * model those of the adapter's run are taken. */
+/* The pairs are scored as DPO's rows are read, whatever trained. Without a configuration or a
+ * file of rows those of the (last) adapter's run are taken. */
 static AT_CHECKED read_config(struct judging *j)
 {
     enum at_status st = AT_OK;
@@ -159,7 +151,7 @@ static AT_CHECKED read_config(struct judging *j)
     const char *adapter = cli_flag_text(j->args, "adapter");
     const char *output = cli_flag_text(j->args, "output");
 
-    if (j->args->n_positional == 0 && adapter && !names_model(j->args))
+    if (j->args->n_positional == 0 && adapter)
         TRY(eval_config_of_run(c, adapter, j->args->keys, j->args->n_keys));
     else if (j->args->n_positional > 0 && cli_is_data(j->args->positional[0]))
         TRY(cli_data_config_read(c, j->args));

@@ -174,8 +174,9 @@ static const struct cli_command commands[] = {
       .help = "judge adapters beside the base on held-out pairs; the exit code is the verdict",
       .detail = "Exit code 0: better and within budgets; 1: worse or over a budget (max_drift, "
                 "max_lost_rules);\n3: not enough evidence. FILE: held-out pairs; of CONFIG "
-                "eval_dataset, else split_eval.jsonl beside\nthe adapter. Without either and "
-                "without a model, those of the adapter's run.\n",
+                "eval_dataset, else split_eval.jsonl beside\nthe adapter. Without either, "
+                "rows and settings of the adapter's run, and its model unless\nanother is "
+                "named.\n",
       FLAGS(eval_flags),
       .n_positional = 1,
       .config = true,

@@ -41,7 +41,8 @@ struct eval_state {
     bool *passed; /* (n_rules) */
 };
 /* The configuration that the run in a folder was given, of what changes how rows are read and the
- * base is loaded, then the flags. AT_USAGE where neither names a model. */
+ * base is loaded, then the flags; a note names what is the run's. AT_USAGE where neither names a
+ * model. */
 AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const struct at_flag *flags,
                               size_t n_flags);
 /* What that run held out: its eval_dataset, or the file that eval_split wrote beside the adapter.

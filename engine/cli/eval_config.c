@@ -2,6 +2,7 @@
 #include "eval.h"
 
 #include "adapter.h"
+#include "cli.h"
 #include "os.h"
 #include "record.h"
 #include "stores.h"
@@ -26,6 +27,21 @@ static bool was_given(const cJSON *entry)
     const char *from = cJSON_GetStringValue(at_json_find(entry, "from"));
 
     return from && (strcmp(from, "file") == 0 || strcmp(from, "flag") == 0);
+}
+
+static bool gives(const struct at_flag *flags, size_t n, const char *key)
+{
+    size_t i = 0;
+
+    while (i < n && strcmp(flags[i].key, key) != 0)
+        i++;
+    return i < n;
+}
+
+/* How the base's weights are held: one choice, of several keys. */
+static bool is_of_loading(const char *key)
+{
+    return strncmp(key, "load_in_", 8) == 0 || strncmp(key, "bnb_4bit_", 9) == 0;
 }
 
 /* The model that the run in `dir` recorded is here. */
@@ -58,8 +74,11 @@ AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const stru
                                         "system_prompt",       "tokenizer" };
     enum at_status st = AT_OK;
     const enum at_method pairs = AT_DPO;
+    const bool loads =
+        gives(flags, n_flags, "load_in_4bit") || gives(flags, n_flags, "load_in_8bit");
     cJSON *run = NULL, *document = cJSON_CreateObject();
     struct at_arena arena = { 0 };
+    struct at_buf taken = { 0 };
     char *path = NULL;
 
     TRY(at_adapter_check_folder(dir));
@@ -68,10 +87,16 @@ AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const stru
         TRY(at_json_load(&run, path));
     for (size_t i = 0; i < AT_COUNT(keys); i++) {
         const cJSON *entry = at_json_find(at_json_find(run, "config"), keys[i]);
-        if (was_given(entry))
-            cJSON_AddItemToObject(document, keys[i],
-                                  cJSON_Duplicate(at_json_find(entry, "value"), true));
+        if (!was_given(entry) || gives(flags, n_flags, keys[i]) ||
+            (loads && is_of_loading(keys[i])))
+            continue;
+        cJSON_AddItemToObject(document, keys[i],
+                              cJSON_Duplicate(at_json_find(entry, "value"), true));
+        at_buf_printf(&taken, "%s%s", taken.n > 0 ? ", " : "", keys[i]);
     }
+    TRY(at_buf_status(&taken));
+    if (taken.n > 0)
+        cli_note("settings   of %s: %s", path, taken.data);
     TRY(at_config_read(out, document, NULL, flags, n_flags, &pairs));
     if (!out->model_name_or_path)
         FAIL(AT_USAGE,
@@ -83,6 +108,7 @@ AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const stru
 done:
     cJSON_Delete(document);
     at_json_free(&run);
+    at_buf_release(&taken);
     at_arena_release(&arena);
     return st;
 }

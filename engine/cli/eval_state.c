@@ -10,6 +10,21 @@
 
 enum { SEQUENCES = 16 /* replies that are written at once, at most */ };
 
+/* ---- progress ---- */
+
+/* Of an adapter's strengths the number is the name; of a long path the last part. */
+static void tell(const struct eval_state *s, uint32_t done, uint32_t n, const char *what)
+{
+    enum { WIDTH = 40 };
+    const bool strength = s->adapter && strcmp(s->name, s->adapter) != 0;
+    const char *part = strlen(s->name) > WIDTH ? strrchr(s->name, '/') : NULL;
+    char name[WIDTH + 16];
+
+    snprintf(name, sizeof name, "%s%.*s", strength ? "strength " : "", WIDTH,
+             part ? part + 1 : s->name);
+    cli_measuring(name, done, n, what);
+}
+
 /* ---- log-probs ---- */
 
 static AT_CHECKED take_row(struct eval_state *s, uint32_t i, const struct at_row *row,
@@ -36,6 +51,7 @@ static AT_CHECKED score_rows(struct eval_state *s, struct at_run *run)
     struct at_row_result results[PIECE];
     double logp = 0, tokens = 0, drift = 0;
 
+    tell(s, 0, d->n_rows, "pairs");
     for (uint32_t begin = 0; begin < d->n_rows; begin += PIECE) {
         const uint32_t n = d->n_rows - begin < PIECE ? d->n_rows - begin : PIECE;
         for (uint32_t i = 0; i < n; i++) {
@@ -51,6 +67,7 @@ static AT_CHECKED score_rows(struct eval_state *s, struct at_run *run)
             drift += results[i].drift;
             s->prompt_tokens += (double)rows[i]->n_prompt / d->n_rows;
         }
+        tell(s, begin + n, d->n_rows, "pairs");
         if (at_signal_status() != AT_OK)
             FAIL(at_signal_status(), "stopped by a signal after %u of %u pairs", begin + n,
                  d->n_rows);
@@ -105,7 +122,7 @@ struct replies {
     struct at_generator *generator;
     struct at_rule **rules;               /* (n_rules) */
     double *rouge_l, *words, *repetition; /* (n) of the held-out rows' replies */
-    uint32_t n, n_rules;
+    uint32_t n, n_rules, n_done;          /* n_done: replies that are there */
     struct at_arena arena;
 };
 
@@ -218,6 +235,7 @@ static enum at_status take_reply(void *context, const struct at_reply *reply)
     struct at_buf text = { 0 };
     enum at_status st = AT_OK;
 
+    tell(s, ++r->n_done, (uint32_t)r->prompts.n, "replies");
     at_buf_puts(&text, "");
     TRY(at_tokenizer_decode(r->run->bundle.tokenizer, &text, reply->ids, reply->n, true));
     TRY(at_buf_status(&text));
@@ -250,6 +268,8 @@ static AT_CHECKED judge_replies(struct replies *r)
     s->n_rules = r->n_rules;
     TRY(cli_prompts_ids(&prompts, &r->prompts));
     what.prompts = prompts;
+    r->n_done = 0;
+    tell(s, 0, what.n_prompts, "replies");
     TRY(at_generate(r->generator, &what));
     s->n_replies = r->n;
     TRY(at_bootstrap_bounded(&s->rouge_l, r->rouge_l, r->n, r->params->seed, 0, 1));

@@ -60,22 +60,39 @@ static double pause_s(void)
     return term.updates ? 0.1 : line_every_s;
 }
 
-/* A line while a model is loaded, if that takes longer than such a pause. */
-static void show_loading(uint32_t done, uint32_t n)
+/* A line after `done` of n turns, where they take longer than such a pause; none after the last
+ * one, which takes away what stands. */
+static void __attribute__((format(printf, 3, 4)))
+show_turn(uint32_t done, uint32_t n, const char *format, ...)
 {
-    const double now_s = at_now_s();
+    va_list args;
 
-    if (done == 1)
-        term.last_s = now_s;
     if (done == n)
         leave_line();
-    if (term.quiet || done == n || now_s - term.last_s < pause_s())
+    if (term.quiet || done == n || at_now_s() - term.last_s < pause_s())
         return;
-    term.last_s = now_s;
-    fprintf(stderr, "%sloading  %u %% of the model%s", term.updates ? "\r\033[K" : "",
-            100 * done / n, term.updates ? "" : "\n");
+    term.last_s = at_now_s();
+    fputs(term.updates ? "\r\033[K" : "", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputs(term.updates ? "" : "\n", stderr);
     fflush(stderr);
     term.in_line = term.updates;
+}
+
+static void show_loading(uint32_t done, uint32_t n)
+{
+    if (done == 1)
+        term.last_s = at_now_s();
+    show_turn(done, n, "loading  %u %% of the model", 100 * done / n);
+}
+
+void cli_measuring(const char *name, uint32_t done, uint32_t n, const char *what)
+{
+    if (done == 0)
+        term.last_s = term.updates ? 0 : at_now_s(); /* an updating line stands at once */
+    show_turn(done, n, "measuring %s: %u of %u %s", name, done, n, what);
 }
 
 void cli_term_init(void)

@@ -59,6 +59,25 @@ def right(scored):
     return [r["chosen"]["logp"] / r["chosen"]["n_tokens"] > r["rejected"]["logp"] / r["rejected"]["n_tokens"] for r in scored]
 
 
+def check_named_rows(folder, out, held):
+    """A run whose rows were those of eval_dataset is judged on them wherever its model is now."""
+    moved, there = folder / "moved", folder / "held.jsonl"
+    shutil.copytree(out, moved)
+    (moved / "split_eval.jsonl").rename(there)
+    told = json.loads((moved / "run.json").read_text())
+    told["config"]["eval_dataset"] = {"value": [str(there)], "from": "file"}
+    told["config"]["system_prompt"] = {"value": "be kind", "from": "flag"}
+    told["config"]["model_name_or_path"] = {"value": str(folder / "gone.gguf"), "from": "file"}
+    (moved / "run.json").write_text(json.dumps(told))
+    said, notes = judge(None, "--adapter", moved, "--n_replies", 0)
+    assert said["rows"] == str(there), said["rows"]
+    assert f"of {moved}/run.json: eval_dataset, system_prompt" in notes, notes
+    plain, _ = judge(None, "--adapter", moved, "--n_replies", 0, "--system_prompt", "")
+    assert said["states"][0]["prompt_tokens"] > plain["states"][0]["prompt_tokens"], "the run's system prompt"
+    error = run("eval", "--adapter", moved, "--n_replies", 0, code=66).stderr
+    assert "gone.gguf, which is not here" in error, error
+
+
 def check_run(folder):
     """Beside a run: its split_eval.jsonl is found, accuracy and drift are those that it measured."""
     rows, out = write(folder / "pairs.jsonl", pairs(40)), folder / "out"
@@ -75,6 +94,7 @@ def check_run(folder):
     near(adapter["drift"], best["eval_drift/kl"], "drift", 1e-3)
     assert adapter["drift"] > 0.01 and "drift" not in base, adapter
     held = out / "split_eval.jsonl"
+    check_named_rows(folder, out, held)
     before, after = scores(held), scores(held, out)
     for state, theirs in ((base, before), (adapter, after)):
         logp, tokens = (sum(r["chosen"][key] for r in theirs) for key in ("logp", "n_tokens"))
