@@ -556,6 +556,18 @@ static bool lost_rewards(const struct at_loop *l)
 
 /* What a run leaves behind when its steps ended with `trained`: a checkpoint after a signal or
  * rewards that failed, and its files. */
+/* A run that is too short for at_online_look() to end it. */
+static void warn_of_flat_rewards(const struct at_loop *l)
+{
+    const struct at_online *o = &l->run->online;
+
+    if (at_online_draws(o) && l->state.step > 0 && o->watch.ever == 0)
+        at_warn("flat_rewards",
+                "in no rollout did two replies to a prompt have different rewards: nothing was "
+                "learnt from rewards; try prompts or a model that earn them at times, a higher "
+                "temperature, or rewards that are less strict");
+}
+
 static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_outcome *out)
 {
     enum at_status st = AT_OK, saved = AT_OK;
@@ -582,6 +594,8 @@ static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_ou
     out->tokens_per_s = (double)l->run->engine.tokens_computed / (out->time_s + 1e-9);
     if (saves && l->p && l->state.step > 0 && l->saved != l->state.step)
         saved = at_checkpoint_save(l, out);
+    if (out->complete)
+        warn_of_flat_rewards(l);
     if (saved != AT_OK) /* the adapter may have room where a checkpoint has none */
         TRY(at_arena_strdup(&l->run->arena, &why, at_message()));
     if (trained == AT_OK || stopped || trained == AT_NUMERIC || trained == AT_RETRY)

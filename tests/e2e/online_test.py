@@ -58,7 +58,7 @@ def learns(folder):
     rows = lines(out / "metrics.jsonl")
     rewards, drift = [row["reward"] for row in rows], [row["drift/kl"] for row in rows]
     check("a marker word: from under 0.2 to over 0.8 of the replies within 1 nat a token", run.returncode == 0 and rewards
-          and rewards[0] < 0.2 and sum(rewards[-3:]) / 3 > 0.8 and drift[0] == 0 and max(drift) < 1, (run.stderr, rewards, drift))
+          and rewards[0] < 0.2 and sum(rewards[-3:]) / 3 > 0.8 and drift[0] == 0 and max(drift) < 1 and "in no rollout" not in run.stderr, (run.stderr, rewards, drift))
 
 
 def writes(folder):
@@ -219,6 +219,8 @@ def main():
                    reward_funcs="contains_any:never", **many)
         check("equal rewards: all groups are counted, and none has a gradient", [(row["frac_reward_zero_std"], row["grad_norm"])
               for row in lines(out / "metrics.jsonl")] == [(1, 0)] * 7, lines(out / "metrics.jsonl"))
+        ends(folder, "equal rewards of a short run", ("in no rollout did two replies to a prompt have different rewards",), (0,),
+             reward_funcs="contains_any:never", **many | {"max_steps": 2})
         ends(folder, "no rewards", ("no sample of the last 3 rollouts has a reward",), (65,), reward_funcs="rule", **many)
         (folder / "twice.sh").write_text(f'echo >> {folder}/calls; [ $(wc -l < {folder}/calls) -le 2 ] || exit 127; '
                                          "while read -r line; do echo 1; done\n")
