@@ -26,6 +26,7 @@ static atomic_flag sink_lock = ATOMIC_FLAG_INIT;
 static struct {
     const char *kind;
     size_t count;
+    char first[MESSAGE_SIZE]; /* its first warning; under sink_lock */
 } warn_kinds[MAX_KINDS];
 static at_warn_sink *_Atomic warn_sink;
 static atomic_bool warn_muted;
@@ -138,17 +139,18 @@ void at_warn(const char *kind, const char *format, ...)
         AT_BUG("more than %d kinds of warnings (\"%s\")", MAX_KINDS, kind);
 
     at_warn_sink *sink = atomic_load(&warn_sink);
-    if (sink) {
-        char text[MESSAGE_SIZE];
-        va_list args;
-        va_start(args, format);
-        format_text(text, format, args);
-        va_end(args);
-        for (char *c = text; *c; c++) /* a warning is one line */
-            if (*c == '\n')
-                *c = ' ';
+    char text[MESSAGE_SIZE];
+    va_list args;
+    va_start(args, format);
+    format_text(text, format, args);
+    va_end(args);
+    for (char *c = text; *c; c++) /* a warning is one line */
+        if (*c == '\n')
+            *c = ' ';
+    if (!*warn_kinds[i].first)
+        memcpy(warn_kinds[i].first, text, sizeof text);
+    if (sink)
         sink(kind, text);
-    }
     unlock(&sink_lock);
 }
 
@@ -166,6 +168,14 @@ size_t at_warn_count(const char *kind)
             count += warn_kinds[i].count;
     unlock(&warn_lock);
     return count;
+}
+
+void at_warn_each(at_warn_taker *take, void *context)
+{
+    lock(&sink_lock);
+    for (size_t i = 0; i < MAX_KINDS && warn_kinds[i].kind; i++)
+        take(context, warn_kinds[i].kind, warn_kinds[i].count, warn_kinds[i].first);
+    unlock(&sink_lock);
 }
 
 _Noreturn void at_bug(const char *file, int line, const char *format, ...)

@@ -43,6 +43,10 @@ void at_warn_set_sink(at_warn_sink *sink);
 void at_warn_mute(bool on);
 /* Number of warnings so far: of one kind, or of all with NULL. */
 size_t at_warn_count(const char *kind);
+/* Gives each kind so far, in the order in which they came up: the number of its warnings and the
+ * text of the first. `take` may neither warn nor call this. */
+typedef void at_warn_taker(void *context, const char *kind, size_t n, const char *first);
+void at_warn_each(at_warn_taker *take, void *context);
 
 /* A broken invariant of this program: prints file, line and text to stderr, aborts. */
 #define AT_BUG(...) at_bug(__FILE__, __LINE__, __VA_ARGS__)

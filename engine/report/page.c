@@ -130,6 +130,7 @@ done:
 static AT_CHECKED page_alarms(struct page *p)
 {
     const cJSON *alarms = at_json_find(p->report->result, "alarms"), *alarm = NULL;
+    const cJSON *kinds = at_json_find(p->report->run, "warning_kinds"), *kind = NULL;
     const double warnings = number(p->report->run, "warnings");
     const double skipped = number(p->report->result, "skipped_steps");
 
@@ -143,8 +144,20 @@ static AT_CHECKED page_alarms(struct page *p)
     if (cJSON_GetArraySize(alarms) == 0)
         at_buf_puts(&p->text, "<p>No alarm was raised.</p>\n");
     if (warnings > 0)
-        at_buf_printf(&p->text, "<p>%.0f warning%s printed while it ran.</p>\n", warnings,
-                      warnings == 1 ? " was" : "s were");
+        at_buf_printf(&p->text, "<p>%.0f warning%s given while it ran%s</p>\n", warnings,
+                      warnings == 1 ? " was" : "s were", cJSON_GetArraySize(kinds) > 0 ? ":" : ".");
+    cJSON_ArrayForEach(kind, kinds)
+    {
+        const char *first = cJSON_GetStringValue(at_json_find(kind, "first"));
+        const double more = number(kind, "count") - 1;
+        if (!first)
+            continue;
+        at_buf_puts(&p->text, "<p class=\"soft\">");
+        html_text(&p->text, first);
+        if (more > 0)
+            at_buf_printf(&p->text, " (and %.0f more of this kind)", more);
+        at_buf_puts(&p->text, "</p>\n");
+    }
     if (skipped > 0)
         at_buf_printf(&p->text, "<p>%.0f step%s left out, for a value was not finite.</p>\n",
                       skipped, skipped == 1 ? " was" : "s were");

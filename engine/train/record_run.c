@@ -165,6 +165,16 @@ static void add_quantised(cJSON *out, const struct at_run *run)
     cJSON_AddNumberToObject(part, "relative_error", r.error);
 }
 
+static void add_warnings(void *list, const char *kind, size_t n, const char *first)
+{
+    cJSON *entry = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(entry, "kind", kind);
+    cJSON_AddNumberToObject(entry, "count", (double)n);
+    cJSON_AddStringToObject(entry, "first", first);
+    cJSON_AddItemToArray(list, entry);
+}
+
 AT_CHECKED at_records_write_run(struct at_records *r, const struct at_run *run)
 {
     enum at_status st = AT_OK;
@@ -219,6 +229,7 @@ AT_CHECKED at_records_write_run(struct at_records *r, const struct at_run *run)
     cJSON_AddNumberToObject(out, "padding_rows", (double)e->padding_rows);
     cJSON_AddNumberToObject(out, "ref_forward_tokens", (double)e->ref_forward_tokens);
     cJSON_AddNumberToObject(out, "warnings", (double)at_warn_count(NULL));
+    at_warn_each(add_warnings, cJSON_AddArrayToObject(out, "warning_kinds"));
     TRY(at_records_write_json(r, "run.json", out));
 done:
     cJSON_Delete(out);

@@ -194,6 +194,11 @@ def check_run_files(out):
     for key in ("digests", "data", "config", "device"):
         path.write_text(json.dumps({**run_json, key: ["x"]}))
         assert f'"{key}" must be an object' in run("report", out, code=65).stderr
+    assert sum(kind["count"] for kind in run_json["warning_kinds"]) == run_json["warnings"]
+    for kinds, says in (([{"kind": "a", "count": 3, "first": "<b>row 1"}], "<b>row 1 (and 2 more of this kind)"), (["x"], "3 warnings")):
+        path.write_text(json.dumps({**run_json, "warnings": 3, "warning_kinds": kinds}))
+        run("report", out)
+        assert says in check_page(out / "report.html").words, kinds
     path.write_text(json.dumps({**run_json, "method": "cpo"}))
     lines = [json.loads(line) for line in (out / "pairs.jsonl").read_text().splitlines()]
     pairs = (out / "pairs.jsonl").read_text()

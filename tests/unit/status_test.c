@@ -112,6 +112,15 @@ static void keep_warning(const char *kind, const char *text)
     snprintf(last_warning, sizeof last_warning, "%s|%s", kind, text);
 }
 
+/* Of the kinds of the test below, in order. */
+static void keep_kind(void *context, const char *kind, size_t n, const char *first)
+{
+    char *out = context;
+
+    if (strcmp(kind, "test_short") == 0 || strcmp(kind, "test_long") == 0)
+        sprintf(out + strlen(out), "%s|%zu|%s;", kind, n, first);
+}
+
 static void warn_kinds_are_counted_apart(void **state)
 {
     (void)state;
@@ -127,6 +136,9 @@ static void warn_kinds_are_counted_apart(void **state)
     at_warn_set_sink(NULL);
     assert_int_equal(at_warn_count("test_short"), 2);
     assert_int_equal(at_warn_count("test_long"), 2);
+    *last_warning = 0;
+    at_warn_each(keep_kind, last_warning);
+    assert_string_equal(last_warning, "test_short|2|row 1;test_long|2|row 2;");
     assert_int_equal(at_warn_count("test_never"), 0);
     at_warn_mute(true);
     at_warn("test_short", "row %d", 4);
