@@ -100,7 +100,7 @@ static AT_CHECKED find_rows(struct judging *j)
         goto done;
     }
     if (j->config.eval_dataset.n > 1)
-        FAIL(AT_USAGE, "eval_dataset names %zu files; join them, or name one as the first argument",
+        FAIL(AT_USAGE, "eval_dataset names %zu files; join them, or name one: --eval_dataset FILE",
              j->config.eval_dataset.n);
     if (j->config.eval_dataset.n == 1) {
         j->rows = j->config.eval_dataset.items[0];

@@ -41,7 +41,8 @@ static bool gives(const struct at_flag *flags, size_t n, const char *key)
 /* How the base's weights are held: one choice, of several keys. */
 static bool is_of_loading(const char *key)
 {
-    return strncmp(key, "load_in_", 8) == 0 || strncmp(key, "bnb_4bit_", 9) == 0;
+    return strncmp(key, "load_in_", 8) == 0 || strncmp(key, "bnb_4bit_", 9) == 0 ||
+           strcmp(key, "use_bnb_nested_quant") == 0;
 }
 
 /* The model that the run in `dir` recorded is here. */
@@ -71,7 +72,8 @@ AT_CHECKED eval_config_of_run(struct at_config *out, const char *dir, const stru
                                         "eval_dataset",        "load_in_4bit",
                                         "load_in_8bit",        "max_length",
                                         "model_name_or_path",  "preset",
-                                        "system_prompt",       "tokenizer" };
+                                        "system_prompt",       "tokenizer",
+                                        "use_bnb_nested_quant" };
     enum at_status st = AT_OK;
     const enum at_method pairs = AT_DPO;
     const bool loads =

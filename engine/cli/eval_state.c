@@ -21,7 +21,7 @@ static void tell(const struct eval_state *s, uint32_t done, uint32_t n, const ch
     char name[WIDTH + 16];
 
     snprintf(name, sizeof name, "%s%.*s", strength ? "strength " : "", WIDTH,
-             part ? part + 1 : s->name);
+             part && part[1] ? part + 1 : s->name);
     cli_measuring(name, done, n, what);
 }
 

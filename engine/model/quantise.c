@@ -277,7 +277,7 @@ AT_CHECKED at_weights_linear(const struct at_source **out, struct at_weights *we
     if (!plain)
         FAIL(AT_USAGE,
              "%s: tensor %s is %s: the model is quantised already; remove load_in_4bit or "
-             "load_in_8bit",
+             "load_in_8bit, or set it to false",
              source->file, source->name, source->type_name);
     if (source->cols % GROUP != 0)
         FAIL(AT_DATA,

@@ -554,8 +554,6 @@ static bool lost_rewards(const struct at_loop *l)
     return l->run->online.is_unscored && l->state.step > 0;
 }
 
-/* What a run leaves behind when its steps ended with `trained`: a checkpoint after a signal or
- * rewards that failed, and its files. */
 /* A run that is too short for at_online_look() to end it. */
 static void warn_of_flat_rewards(const struct at_loop *l)
 {
@@ -568,6 +566,8 @@ static void warn_of_flat_rewards(const struct at_loop *l)
                 "temperature, or rewards that are less strict");
 }
 
+/* What a run leaves behind when its steps ended with `trained`: a checkpoint after a signal or
+ * rewards that failed, and its files. */
 static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_outcome *out)
 {
     enum at_status st = AT_OK, saved = AT_OK;

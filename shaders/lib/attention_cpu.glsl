@@ -19,8 +19,8 @@ layout(constant_id = 4) const uint CAP = 0;    // 1: scores are soft-capped at p
 #define CG ((D4 + LANES - 1) / LANES) // groups of 4 columns a lane
 #define HAS_COLUMN(c) (D4 % LANES == 0 || lane * CG + (c) < D4) // else what it computes is not stored
 #define FOR(i, n) [[unroll]] for (int i = 0; i < (n); i++)
-// x of the lane n further on, behind the last one of the first. By the built-in number of a lane, which the
-// driver knows: by any other the shuffle is one by a variable.
+// x of the lane n further on, behind the last one of the first. By the built-in number of a lane, which is the
+// invocation's here and which the driver knows: by any other the shuffle is one by a variable.
 #define FROM_AHEAD(x, n) subgroupShuffle(x, (gl_SubgroupInvocationID + (n)) & (LANES - 1))
 layout(local_size_x = LANES) in;
 
