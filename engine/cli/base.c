@@ -68,6 +68,16 @@ done:
     return st;
 }
 
+AT_CHECKED cli_check_bases(const char *const *dirs, size_t n, struct at_weights *weights)
+{
+    enum at_status st = AT_OK;
+
+    for (size_t i = 0; i < n; i++)
+        TRY(at_adapter_check_base(dirs[i], weights));
+done:
+    return st;
+}
+
 void cli_base_close(struct cli_base *b)
 {
     at_weights_close(&b->weights);

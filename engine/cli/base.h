@@ -24,6 +24,8 @@ void cli_base_close(struct cli_base *base);
  * is not there. In the base's arena. */
 AT_CHECKED cli_base_recorded(struct cli_base *base, const char **out, const char *dir,
                              const char *file, const char *part, const char *key);
+/* at_adapter_check_base() of each folder. */
+AT_CHECKED cli_check_bases(const char *const *dirs, size_t n, struct at_weights *weights);
 /* Whether a path ends in .gguf. */
 bool cli_is_gguf_name(const char *path);
 

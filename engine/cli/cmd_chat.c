@@ -1,4 +1,5 @@
 /* `attune chat`: a conversation on the terminal, with adapters that can be switched in it. */
+#include "base.h"
 #include "prompts.h"
 #include "reply.h"
 
@@ -470,6 +471,7 @@ static AT_CHECKED open_model(struct chat *c)
     p.sampler =
         (struct at_sampler_params){ .n_sequences = 1, .n_samples = 1, .n_positions = c->positions };
     TRY(at_generator_open(&c->generator, c->bundle.weights, &c->bundle.config, &p));
+    TRY(cli_check_bases(p.adapter_dirs, p.n_adapters, c->bundle.weights));
     cli_note("device   %s, driver %s", at_generator_get_info(c->generator)->name,
              at_generator_get_info(c->generator)->driver);
     cli_note("context  %u tokens; /help lists commands", c->positions);

@@ -4,6 +4,7 @@
 #include "eval.h"
 #include "record.h"
 #include "report.h"
+#include "stores.h"
 
 #include <math.h>
 #include <string.h>
@@ -428,6 +429,30 @@ done:
     return st;
 }
 
+/* That every adapter fits the model, before the base is measured. */
+static AT_CHECKED check_fit(struct judging *j)
+{
+    enum at_status st = AT_OK;
+    struct at_found_model found;
+    struct at_weights *weights = NULL;
+    struct at_model_config config;
+    struct at_adapter adapter;
+
+    TRY(at_model_find(&found, &j->arena, j->config.model_name_or_path));
+    TRY(at_weights_open_header(&weights, found.path));
+    TRY(at_model_config_read(&config, weights));
+    for (size_t i = j->first_adapter; i < j->n; i++) {
+        at_warn_mute(true); /* it is loaded again, and warns then */
+        st = at_adapter_plan_load(&adapter, &config, j->states[i].adapter, NULL, NULL);
+        at_warn_mute(false);
+        TRY(st);
+        at_adapter_release(&adapter);
+    }
+done:
+    at_weights_close(&weights);
+    return st;
+}
+
 enum at_status cli_eval(struct cli_args *args)
 {
     enum at_status st = AT_OK;
@@ -435,6 +460,8 @@ enum at_status cli_eval(struct cli_args *args)
     const char *system = NULL;
 
     TRY(read_config(&j));
+    if (j.first_adapter < j.n && j.config.model_name_or_path)
+        TRY(check_fit(&j));
     system = j.config.system_prompt;
     for (size_t i = 0; i < j.n; i++) {
         j.config.system_prompt = system;

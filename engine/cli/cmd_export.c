@@ -75,6 +75,7 @@ enum at_status cli_export(struct cli_args *args)
     TRY(read_flags(&job, args));
     TRY(cli_base_open(&job.base, args));
     TRY(at_export_open(&stack, &job.base.config, &job.params));
+    TRY(cli_check_bases(job.params.dirs, job.params.n, job.base.weights));
     if (strcmp(job.format, "gguf") == 0)
         TRY(at_export_gguf(&stack, job.output));
     else

@@ -1,3 +1,4 @@
+#include "base.h"
 #include "candidates.h"
 #include "reward.h"
 
@@ -548,6 +549,7 @@ static AT_CHECKED open_generator(struct cli_session *s, bool pairs, uint32_t num
         p.sampler.n_positions = positions;
     }
     TRY(at_generator_open(&s->generator, s->bundle.weights, &s->bundle.config, &p));
+    TRY(cli_check_bases(p.adapter_dirs, p.n_adapters, s->bundle.weights));
     cli_note("device   %s, driver %s", at_generator_get_info(s->generator)->name,
              at_generator_get_info(s->generator)->driver);
     if (at_generator_get_sequences(s->generator) < parallel)

@@ -53,6 +53,10 @@ AT_CHECKED at_adapter_plan_fresh(struct at_adapter *out, const struct at_model_c
 /* AT_NOT_FOUND, with what to do, where there is no folder, or it has no adapter (a whole model,
  * say); for what would look at other files of an adapter before it is loaded. */
 AT_CHECKED at_adapter_check_folder(const char *dir);
+/* Warns ("other_base") when run.json in an adapter's folder records other weights of the base than
+ * these, which would load without a word where their shapes agree. Reads all of `weights` once
+ * where it records any; weights of a header alone are not compared. */
+AT_CHECKED at_adapter_check_base(const char *dir, struct at_weights *weights);
 /* An adapter from a PEFT folder, which is checked so. trainable: into `arena` with a reference copy
  * in `frozen`; otherwise everything into `frozen` (NULL: it stays in its file). The copy is left
  * out where B is zero. Wrong rank, shape, missing partner, unknown or left-over tensors, biases,

@@ -498,6 +498,8 @@ static AT_CHECKED open_run(struct at_run *out, const struct at_config *config,
     TRY(at_run_plan_engine(out));
     if (at_run_trains(out))
         TRY(at_own_losses_build(out));
+    if (purpose != AT_TO_PLAN && config->adapter_name_or_path)
+        TRY(at_adapter_check_base(config->adapter_name_or_path, out->bundle.weights));
 done:
     if (st != AT_OK)
         at_run_close(out);

@@ -80,6 +80,25 @@ def check_folder():
         key: "bfloat16" for key in ("dtype", "torch_dtype") if key in config}, config
 
 
+def check_bases():
+    """Weights of the same shapes and other values are told of by all that takes an adapter; eval refuses one that does
+    not fit before it measures the base."""
+    for name, more in ("stranger", {"seed": 5}), ("wide", {"width": 128}):
+        tiny_model.plain_folder(FOLDER / name, TOKENIZER, **more)
+    commands = [
+        ["score", "--method", "dpo", "--train_dataset", "rows.jsonl", "--adapter_name_or_path", "out"],
+        ["generate", "--adapter", "out", "--prompt", "Where?", "--max_new_tokens", 2],
+        ["eval", "rows.jsonl", "--adapter", "out", "--n_replies", 0],
+        ["dpo", "--train_dataset", "rows.jsonl", "--adapter_name_or_path", "out", "--max_steps", 1, "--output_dir", "next"]]
+    for base, others in ("model", 0), ("stranger", 1):
+        for command in commands + [["export", "out", "--output", base + "_peft"]]:
+            shutil.rmtree(FOLDER / "next", ignore_errors=True)
+            said = run(*command, "--model_name_or_path", base, code=(0, 1, 3)).stderr
+            assert said.count("out was trained on model, and the weights here are others") == others, said
+    said = run(*commands[2], "--model_name_or_path", "wide", code=65).stderr
+    assert "out/adapter_model.safetensors" in said and "measured" not in said, said
+
+
 def metadata(path):
     """The file up to its tensors' names, without the counts."""
     raw = path.read_bytes()
@@ -209,6 +228,7 @@ def main():
         (FOLDER / "run.json").write_text(json.dumps(TRAINING))
         run("dpo", "run.json", "--quiet")
         check_folder()
+        check_bases()
         worst = [check_gguf(kind, limit) for kind, limit in (("F32", 1e-5), ("Q4_0", 0.1))]
         check_saved()
         check_k_quants()
