@@ -357,9 +357,6 @@ AT_CHECKED cli_train(const struct at_config *config, struct at_outcome *outcome)
     show_faults(run.online.rewards);
     show_counts(&run.engine);
     show_quantised(run.bundle.weights);
-    if (outcome->has_eval && outcome->best_step == 0)
-        at_warn("no_gain", "no evaluation was better than the start: what was written is the model "
-                           "as it was; more steps or another learning_rate may help");
     show_next(config, outcome);
 done:
     at_run_close(&run);

@@ -594,8 +594,12 @@ static AT_CHECKED finish(struct at_loop *l, enum at_status trained, struct at_ou
     out->tokens_per_s = (double)l->run->engine.tokens_computed / (out->time_s + 1e-9);
     if (saves && l->p && l->state.step > 0 && l->saved != l->state.step)
         saved = at_checkpoint_save(l, out);
-    if (out->complete)
+    if (out->complete) {
         warn_of_flat_rewards(l);
+        if (out->has_eval && out->best_step == 0)
+            at_warn("no_gain", "no evaluation was better than the start: what was written is the "
+                               "model as it was; more steps or another learning_rate may help");
+    }
     if (saved != AT_OK) /* the adapter may have room where a checkpoint has none */
         TRY(at_arena_strdup(&l->run->arena, &why, at_message()));
     if (trained == AT_OK || stopped || trained == AT_NUMERIC || trained == AT_RETRY)

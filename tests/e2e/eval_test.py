@@ -107,6 +107,17 @@ def check_run(folder):
     return out, held
 
 
+def check_no_gain(folder, held):
+    """A run whose every evaluation is worse than the start says so, and keeps it in run.json."""
+    rows = [json.loads(line) for line in held.read_text().splitlines()]
+    swapped, out = write(folder / "other_way.jsonl", [{**r, "chosen": r["rejected"], "rejected": r["chosen"]} for r in rows]), folder / "back"
+    said = run("dpo", "--model_name_or_path", MODEL, "--train_dataset", held, "--eval_dataset", swapped, "--output_dir", out,
+               "--num_train_epochs", 1, "--learning_rate", 0.02, "--save_strategy", "no", "--quiet").stderr
+    assert json.loads((out / "result.json").read_text())["best_step"] == 0 and said.count("no evaluation was better") == 1, said
+    kinds = {kind["kind"]: kind["count"] for kind in json.loads((out / "run.json").read_text())["warning_kinds"]}
+    assert kinds.get("no_gain") == 1, kinds
+
+
 def check_verdicts(folder, adapter, held):
     rows = [json.loads(line) for line in held.read_text().splitlines()]
     swapped = write(folder / "swapped.jsonl", [{**r, "chosen": r["rejected"], "rejected": r["chosen"]} for r in rows])
@@ -250,6 +261,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         adapter, held = check_run(folder)
+        check_no_gain(folder, held)
         check_verdicts(folder, adapter, held)
         check_heads(folder, adapter, held)
         check_dial(folder, adapter, held)
