@@ -134,6 +134,19 @@ bool at_rule_is_kind(const char *key)
     return kind_of(key) != KINDS;
 }
 
+const char *at_rule_suggest(const char *key)
+{
+    const char *best = NULL;
+    size_t near = 4;
+
+    for (size_t k = 0; k < KINDS; k++) {
+        const size_t d = at_edit_distance(key, names[k]);
+        best = d < near ? names[k] : best;
+        near = d < near ? d : near;
+    }
+    return best;
+}
+
 AT_CHECKED at_rule_open(struct at_rule **out, const cJSON *json, const char *name)
 {
     enum at_status st = AT_OK;

@@ -22,6 +22,8 @@ AT_CHECKED at_rule_check(bool *passed, const struct at_rule *rule, const char *r
 void at_rule_close(struct at_rule **rule);
 /* Whether a key is one of a rule's. */
 bool at_rule_is_kind(const char *key);
+/* The kind that a mistyped one is nearest to, at most 3 letters away; or NULL. */
+const char *at_rule_suggest(const char *key);
 
 /* Whether a value fits a schema that at_schema_check() has seen: JSON Schema 2020-12, of it these
  * keywords: additionalProperties (true, false), const, enum, items, maxItems, maxLength, maximum,

@@ -1,6 +1,7 @@
 #include "reward.h"
 
 #include "command.h"
+#include "os.h"
 #include "rule.h"
 
 #include <math.h>
@@ -142,6 +143,25 @@ done:
     return st;
 }
 
+/* A reward model's folder may have a ':' in its name, but is then there. */
+static AT_CHECKED add_model(struct at_rewards *r, const char *text)
+{
+    char kind[32];
+    const size_t n = strcspn(text, ":");
+    const char *near = NULL;
+
+    if (n < sizeof kind && text[n] == ':' && !at_path_exists(text)) {
+        snprintf(kind, sizeof kind, "%.*s", (int)n, text);
+        near = at_rule_suggest(kind);
+    }
+    if (near)
+        return at_fail(AT_USAGE,
+                       "reward_funcs: \"%.60s\": no rule is called %s, and no folder so; did you "
+                       "mean %s:%.30s?",
+                       text, kind, near, text + n + 1);
+    return add_named(r, AT_REWARD_MODEL, text, NULL, 0);
+}
+
 static AT_CHECKED add_text(struct at_rewards *r, const char *text)
 {
     char kind[32];
@@ -150,8 +170,7 @@ static AT_CHECKED add_text(struct at_rewards *r, const char *text)
 
     if (strcmp(text, ROW_RULE) == 0)
         return add_source(r, AT_REWARD_ROW_RULE, ROW_RULE, &s);
-    return value ? add_rule(r, rule_of_text(kind, value), kind)
-                 : add_named(r, AT_REWARD_MODEL, text, NULL, 0);
+    return value ? add_rule(r, rule_of_text(kind, value), kind) : add_model(r, text);
 }
 
 static AT_CHECKED add_object(struct at_rewards *r, const cJSON *item, double timeout_s)

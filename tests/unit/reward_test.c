@@ -107,6 +107,7 @@ static void sources_that_are_none_are_refused_by_name(void **state)
         { "[{\"max_words\":3,\"regex\":\"a\"}]", "an object has one of" },
         { "[{\"model\":3}]", "\"model\": an object has one of" },
         { "[{\"longer\":3}]", "\"longer\"" },
+        { "\"contain_any:Ahoy\"", "did you mean contains_any:Ahoy?" },
         { "\"regex:(\"", "wrong at character" },
         { "\"max_words:many\"", "max_words must be a number" },
         { "[\"regex:a\",\"regex:b\"]", "two sources have the name \"regex\"" },
