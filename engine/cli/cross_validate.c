@@ -184,7 +184,8 @@ done:
     return st;
 }
 
-static void tell(const struct folds *f)
+/* Prints the pooled shares and the verdict, which is also the status. */
+static AT_CHECKED tell(const struct folds *f)
 {
     static const char *const words[] = {
         [EVAL_BETTER] = "better", [EVAL_WORSE] = "worse", [EVAL_OPEN] = "not enough evidence"
@@ -202,7 +203,16 @@ static void tell(const struct folds *f)
     if (c->verdict == EVAL_OPEN && c->needed > c->accuracy.n)
         cli_note("         a difference of this size would show with about %.0f more pairs",
                  c->needed - c->accuracy.n);
+    if (c->verdict != EVAL_BETTER)
+        return at_fail(c->verdict == EVAL_WORSE ? AT_OVER_BUDGET : AT_NO_EVIDENCE,
+                       "%s: %+.1f points [%+.1f, %+.1f] over the pairs of all folds; %s",
+                       words[c->verdict], 100 * c->accuracy.value, 100 * c->accuracy.low,
+                       100 * c->accuracy.high,
+                       c->verdict == EVAL_WORSE
+                           ? "look at the pairs with `attune data lint` and at learning_rate"
+                           : "more pairs or more steps may show one");
     cli_next("next     the same without cross_validation, which trains one adapter to use");
+    return AT_OK;
 }
 
 AT_CHECKED cli_cross_validate(const struct at_config *config)
@@ -220,7 +230,7 @@ AT_CHECKED cli_cross_validate(const struct at_config *config)
         TRY(train_fold(f, i));
     TRY(pool(f));
     TRY(save(f));
-    tell(f);
+    TRY(tell(f));
 done:
     if (f) {
         cli_trainer_close(&f->trainer);

@@ -38,7 +38,8 @@ with tempfile.TemporaryDirectory() as folder:
               "learning_rate": 0.01, "max_length": 0, "on_bad_row": "skip", "load_best_model_at_end": False}
     (work / "config.json").write_text(json.dumps(config))
     (work / "folds.json").write_text(json.dumps({**config, "method": "dpo", "cross_validation": FOLDS}))
-    said = run("dpo", work / "folds.json", "--output_dir", work / "cv").stderr
+    out = run("dpo", work / "folds.json", "--output_dir", work / "cv", code=(0, 1, 3))
+    said = out.stderr
     folds = [work / "cv" / f"fold-{i + 1}" for i in range(FOLDS)]
     held = [lines(f / "split_eval.jsonl") for f in folds]
     assert sorted(sum(held, [])) == sorted(line for line in pairs if json.loads(line)["chosen"][0]["content"]), held
@@ -53,6 +54,8 @@ with tempfile.TemporaryDirectory() as folder:
     assert abs(result["after"]["value"] - sum(after.values()) / n) < 1e-12, result
     wins = sum(after[k] and not before[k] for k in after)
     assert result["comparison"]["wins"] == wins and result["comparison"]["accuracy"]["n"] == n, (wins, result)
+    verdict = result["comparison"]["verdict"]
+    assert out.returncode == {"better": 0, "worse": 1, "open": 3}[verdict], (out.returncode, verdict)
     assert f"pooled   {n} pairs, each held out once" in said and "verdict  " in said, said
 
     last = folds[-1]
@@ -67,7 +70,8 @@ with tempfile.TemporaryDirectory() as folder:
     weights = [(f / "adapter_model.safetensors").read_bytes() for f in folds]
     shutil.rmtree(folds[1])
     (work / "cv" / "cross_validation.json").unlink()
-    assert "fold     1 of 3: finished earlier" in run("dpo", work / "folds.json", "--output_dir", work / "cv").stderr
+    assert "fold     1 of 3: finished earlier" in run(
+        "dpo", work / "folds.json", "--output_dir", work / "cv", code=out.returncode).stderr
     assert json.loads((work / "cv" / "cross_validation.json").read_text()) == kept
     assert [(f / "adapter_model.safetensors").read_bytes() for f in folds] == weights
     assert (folds[0] / "metrics.jsonl").stat().st_mtime_ns == first, "it was trained again"

@@ -71,7 +71,7 @@ with tempfile.TemporaryDirectory() as name:
                "--resume_from_checkpoint", "true", code=77)
     assert "weights" in said, said
     said = run("dpo", work / "weight.json", "--cross_validation", 2, "--output_dir", work / "folds", "--max_steps", 1,
-               "--eval_strategy", "epoch")
+               "--eval_strategy", "epoch", code=(0, 1, 3))
     assert "by the weights of their files an epoch sees" in said, said
     (work / "bad.jsonl").write_text(rows[0] + "\n{\"prompt\": 1}\n")
     said = run("data", "lint", config("lint.json", train_dataset=["a.jsonl", {"path": "bad.jsonl", "weight": 0.5}]), code=65)
